@@ -1,0 +1,141 @@
+"""Model and SAE assets: where they come from, what they are, and whether they fit each other."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from esr.config import Config, Model, SaeSource
+from esr.errors import EsrError
+
+MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_shape(config: dict[str, Any]) -> dict[str, Any]:
+    """Architecture, layers, width and vocabulary from a transformers config.json."""
+    text = config.get("text_config", config)
+    return {
+        "architecture": (config.get("architectures") or ["unknown"])[0],
+        "n_layers": text["num_hidden_layers"],
+        "d_model": text["hidden_size"],
+        "vocab_size": text["vocab_size"],
+    }
+
+
+def describe_local_model(folder: Path) -> dict[str, Any]:
+    """Manifest of a checkpoint in a folder: shape and checksum of every file."""
+    config = json.loads((folder / "config.json").read_text())
+    files = {p.name: file_digest(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    return {"source": folder.as_posix(), "revision": None, "files": files, **model_shape(config)}
+
+
+def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
+    """Download a checkpoint into the hub's cache; manifest with the hub's own checksums.
+
+    Raises:
+        EsrError: the repository cannot be had (gated, mistyped, no network).
+    """
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        snapshot_download(repository, revision=info.sha, allow_patterns=MODEL_FILES)
+        path = hf_hub_download(repository, "config.json", revision=info.sha)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise EsrError(
+            f"model {repository} at revision {revision}: {error}. For a gated model accept its "
+            "terms on the hub and set HF_TOKEN; on a node without network run the target "
+            "`assets` on one that has it first"
+        ) from error
+    files = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or []}
+    shape = model_shape(json.loads(Path(path).read_text()))
+    return {"source": repository, "revision": info.sha, "files": files, **shape}
+
+
+def load_saelens(source: SaeSource) -> Any:
+    """Load an SAE with SAELens, from a folder or a release.
+
+    Raises:
+        EsrError: there is no such folder, release or id.
+    """
+    import sae_lens
+
+    try:
+        if source.path is not None:
+            return sae_lens.SAE.load_from_disk(str(source.path))
+        return sae_lens.SAE.from_pretrained(str(source.release), str(source.id))
+    except (ValueError, FileNotFoundError, OSError) as error:
+        what = source.path or f"{source.release} / {source.id}"
+        raise EsrError(f"SAE {what}: {error}") from error
+
+
+def check_files(config: Config) -> list[str]:
+    """What is missing or does not fit, found from the files at hand, in a blink, without a GPU.
+
+    Returns:
+        One line a problem, each naming the key to change; empty if all is well.
+    """
+    problems = [f"prompts: {config.prompts} does not exist"] if not config.prompts.is_file() else []
+    phrases = config.judging.restart_phrases
+    if not phrases.is_file():
+        problems.append(f"judging.restart_phrases: {phrases} does not exist")
+    for name, judge in config.judging.judges.items():
+        if not judge.lexicon.is_file():
+            problems.append(f"judging.judges.{name}.lexicon: {judge.lexicon} does not exist")
+    for name, model in config.models.items():
+        problems += [f"models.{name}.{line}" for line in _check_model(model)]
+        problems += [f"{line} (model {name})" for line in _check_latents(config, model)]
+    return problems
+
+
+def _check_model(model: Model) -> list[str]:
+    problems = []
+    if model.labels is not None and not model.labels.is_file():
+        problems.append(f"labels: {model.labels} does not exist")
+    if model.source.startswith((".", "/", "resources/", "results/")) and not model.is_local:
+        return [*problems, f"source: folder {model.source} does not exist"]
+    if not model.is_local:
+        if model.revision is None:
+            problems.append("revision: a hub model needs a commit; add it")
+        return problems
+    config_file = Path(model.source) / "config.json"
+    if not config_file.is_file():
+        return [*problems, f"source: {config_file} does not exist"]
+    shape = model_shape(json.loads(config_file.read_text()))
+    for layer in ("steer_layer", "read_layer"):
+        if getattr(model, layer) >= shape["n_layers"]:
+            problems.append(
+                f"{layer}: {getattr(model, layer)}, but the model has layers 0 to "
+                f"{shape['n_layers'] - 1}"
+            )
+    return problems + _check_sae(model.sae, shape["d_model"])
+
+
+def _check_sae(sae: SaeSource, d_model: int) -> list[str]:
+    if sae.path is None:
+        return []
+    if not (sae.path / "cfg.json").is_file():
+        return [f"sae.path: {sae.path / 'cfg.json'} does not exist"]
+    d_in = json.loads((sae.path / "cfg.json").read_text())["d_in"]
+    if d_in != d_model:
+        return [f"sae.path: the SAE reads width {d_in}, but the model's residual is {d_model} wide"]
+    return []
+
+
+def _check_latents(config: Config, model: Model) -> list[str]:
+    if model.sae.path is None or not (model.sae.path / "cfg.json").is_file():
+        return []
+    d_sae = json.loads((model.sae.path / "cfg.json").read_text())["d_sae"]
+    return [
+        f"arms.{arm}.ablate: latent {latent} is not in the SAE (0 to {d_sae - 1})"
+        for arm, settings in config.arms.items()
+        for latent in settings.ablate
+        if not 0 <= latent < d_sae
+    ]

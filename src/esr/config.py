@@ -1,0 +1,358 @@
+"""The configuration: every key with its meaning, unit and source, checked before any job runs.
+
+`config.yaml` holds the protocol, `studies/<study>.yaml` the models and overrides; Snakemake merges
+them in that order and puts `--config` on top. `load` turns the merged mapping into a `Config`;
+`docs/config.md` and `resources/config.schema.json` are generated from it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from esr.errors import EsrError
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9.+-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+def key(default: Any, description: str, *, unit: str = "", source: str = "", **limits: Any) -> Any:
+    """Declare a configuration key with its description, unit and source (for docs and schema)."""
+    extra: Any = {name: text for name, text in (("unit", unit), ("source", source)) if text}
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+class Section(BaseModel):
+    """A block of keys. Unknown keys are errors; values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Seeds(Section):
+    """Seeds, one a purpose."""
+
+    latents: int = key(42, "Order in which candidate latents are drawn.", source="January README")
+    boosts: int = key(43, "Prompts drawn while thresholds are found.", source="January README")
+    generation: int = key(
+        44, "Trial i of an arm samples with seed generation + i.", source="January README"
+    )
+
+
+class Generation(Section):
+    """How responses are sampled."""
+
+    temperature: float = key(0.6, "Sampling temperature; 0 is greedy.", ge=0, source="paper 2.1")
+    max_new_tokens: int = key(512, "Longest response.", unit="tokens", gt=0, source="paper 2.1")
+    repetition_penalty: float = key(
+        1.0,
+        "Divides (multiplies) the positive (negative) logits of tokens seen before; 1 is off.",
+        gt=0,
+        source="January 1.0; published 1.1; released code 1.1-1.2 by model",
+    )
+    doubled_header: bool = key(
+        False,
+        "Append a second BOS and assistant header to Llama prompts, as the released code did.",
+        source="released code; a bug, off unless reproducing it",
+    )
+
+
+class Engine(Section):
+    """What computes the generations, and in which portions."""
+
+    name: Literal["transformers"] = key("transformers", "The engine; transformers is exact.")
+    device: str = key("auto", "`cpu`, `cuda`, `cuda:1`, ... or `auto`: CUDA if there is one.")
+    batch_size: int = key(
+        64, "Rows generated together. Part of what fixes the bytes.", unit="trials", gt=0
+    )
+    threads: int = key(1, "CPU threads an engine job uses.", gt=0)
+    shards: int = key(1, "Jobs that the responses of an arm are divided over.", gt=0)
+
+
+class Concreteness(Section):
+    """Which labels name something concrete enough to be told from the prompt."""
+
+    rater: Literal["lexical"] = key(
+        "lexical", "Who rates labels 0-100: `lexical` = share of the label's words in the lexicon."
+    )
+    criterion: Literal["median", "minimum"] = key(
+        "median",
+        "Drop latents rated below the median of the candidates, or below `minimum`.",
+        source="January: median; released code: minimum 65",
+    )
+    minimum: float = key(65, "Lowest rating kept by `minimum`.", unit="points", ge=0, le=100)
+
+
+class Relevance(Section):
+    """Which latents are on topic for a prompt, and so unfit as distractors."""
+
+    criterion: Literal["top_n", "zero"] = key(
+        "top_n",
+        "`top_n`: relevant = among the N latents most active on the prompt's unsteered answer; "
+        "`zero`: relevant = active at all on the prompt.",
+        source="paper 2.2: top 100 per prompt; released code: zero on all prompts",
+    )
+    top_n: int = key(100, "N of `top_n`.", unit="latents", gt=0, source="paper 2.2")
+    scope: Literal["pool", "pair"] = key(
+        "pool",
+        "`pool`: a latent relevant to any prompt is dropped; `pair`: it is only never paired with "
+        "the prompts it is relevant to (for small SAEs, where every topic is some prompt's).",
+        source="paper 2.2: pool",
+    )
+
+
+class Latents(Section):
+    """Which latents are steered."""
+
+    count: int = key(500, "Latents steered per model.", gt=0, source="released code: 500")
+    candidates: int = key(
+        3, "Candidates drawn per latent asked for, before filtering.", gt=0, source="released code"
+    )
+    concreteness: Concreteness = key(Concreteness(), "Filter on labels.")
+    relevance: Relevance = key(Relevance(), "Filter on prompts.")
+
+
+class Thresholds(Section):
+    """How the boost of a latent is found at which the first attempt scores `target`."""
+
+    method: Literal["logistic", "bisection"] = key(
+        "logistic",
+        "`logistic`: Bayesian dose-response, adaptive; `bisection`: the paper's own.",
+        source="paper: bisection; docs/calibration.md for why not",
+    )
+    target: float = key(
+        50,
+        "Mean first-attempt score at the threshold.",
+        unit="points",
+        gt=0,
+        lt=100,
+        source="January 50; published 30",
+    )
+    steps: int = key(10, "Boosts tried per latent.", gt=0, source="released code")
+    samples_per_step: int = key(
+        2, "Judged responses per boost tried.", gt=0, source="released code: 1, and 5 for 70B"
+    )
+    max_widenings: int = key(3, "How often bounds that prove too narrow are doubled.", ge=0)
+
+
+class Arm(Section):
+    """A set of trials under one condition. A replayed arm keeps the trials of another one."""
+
+    over: Literal["latents", "prompts"] | None = key(
+        None, "New trials: `latents` (each with prompts drawn for it) or `prompts` (no latent)."
+    )
+    replay: Name | None = key(
+        None, "Take (latent, prompt, seed, boost) of this arm, so that differences are paired."
+    )
+    trials: int | None = key(
+        None, "New trials per latent, each another prompt (or per prompt).", gt=0
+    )
+    boost: Literal["threshold", "none"] = key(
+        "threshold", "`threshold`: the latent's own; `none`: no steering."
+    )
+    meta_prompt: str | None = key(
+        None, "Prompt template with `{prompt}` and optionally `{label}`; the judge sees the prompt."
+    )
+    prefill: str = key("", "Text that the response is made to begin with.")
+    ablate: tuple[int, ...] = key((), "Latents whose contribution is removed while generating.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.over is None) == (self.replay is None):
+            raise ValueError("give exactly one of `over` (new trials) and `replay` (another arm's)")
+        if (self.over is None) != (self.trials is None):
+            raise ValueError("`trials` belongs to arms with `over`, and only to those")
+        if self.over == "prompts" and self.boost != "none":
+            raise ValueError("`over: prompts` has no latent: set `boost: none`")
+        if self.meta_prompt is not None and "{prompt}" not in self.meta_prompt:
+            raise ValueError("`meta_prompt` must contain {prompt}")
+        return self
+
+
+class LexicalJudge(Section):
+    """Judge of the organism study: word lists instead of a language model."""
+
+    kind: Literal["lexical"] = key("lexical", "Which judge this is.")
+    lexicon: Path = key(..., "CSV with columns topic, part, word.")
+
+
+class Judging(Section):
+    """Who scores responses, and the judge-free restart detector beside them."""
+
+    primary: Name = key(..., "The judge whose scores figures and tables show.")
+    judges: dict[Name, LexicalJudge] = key(..., "Judges by name.")
+    restart_phrases: Path = key(
+        Path("resources/restart_phrases.txt"),
+        "Regular expressions, one a line, of the judge-free restart detector.",
+    )
+
+    @model_validator(mode="after")
+    def _primary_exists(self) -> Self:
+        if self.primary not in self.judges:
+            raise ValueError(f"primary judge {self.primary!r} is not among {sorted(self.judges)}")
+        return self
+
+
+class Statistics(Section):
+    """How intervals are computed."""
+
+    level: float = key(0.95, "Coverage of every interval.", gt=0, lt=1)
+    bootstrap: int = key(4000, "Resamples of the latent-clustered bootstrap.", gt=0)
+    seed: int = key(45, "Seed of bootstrap and permutation tests.")
+
+
+class SaeSource(Section):
+    """Where a model's SAE comes from: a SAELens folder, or a SAELens release and id."""
+
+    path: Path | None = key(None, "Folder with cfg.json and sae_weights.safetensors.")
+    release: str | None = key(None, "SAELens release, e.g. gemma-scope-2b-pt-res-canonical.")
+    id: str | None = key(None, "SAE id within the release, e.g. layer_16/width_16k/canonical.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.release is None):
+            raise ValueError("give either `path`, or `release` and `id`")
+        if (self.release is None) != (self.id is None):
+            raise ValueError("`release` and `id` go together")
+        return self
+
+
+class BoostPrior(Section):
+    """What is known of a model's thresholds beforehand."""
+
+    lower: float = key(0.0, "Lowest boost tried.", unit="decoder units", ge=0)
+    upper: float = key(..., "Highest boost tried.", unit="decoder units", gt=0)
+    mean: float = key(..., "Prior mean of the threshold.", unit="decoder units", gt=0)
+    sd: float = key(..., "Prior standard deviation.", unit="decoder units", gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.lower < self.mean < self.upper:
+            raise ValueError(
+                f"need lower < mean < upper, got {self.lower} < {self.mean} < {self.upper}"
+            )
+        return self
+
+
+class Model(Section):
+    """A language model with its SAE, and where one steers and reads."""
+
+    label: str = key(..., "Name shown in figures and tables.")
+    source: str = key(..., "Folder of a transformers checkpoint, or a hub id.")
+    revision: str | None = key(None, "Commit of the hub repository; required for hub ids.")
+    parameters: float = key(..., "Number of parameters; figures sort models by it.", gt=0)
+    dtype: Literal["float32", "bfloat16", "float16"] = key("bfloat16", "Weights and activations.")
+    sae: SaeSource = key(..., "The sparse autoencoder whose decoder directions steer.")
+    labels: Path | None = key(None, "CSV with columns index, label; none = unlabelled SAE.")
+    steer_layer: int = key(
+        ..., "Decoder layer (0-based) at whose output the boost is added and latents ablated.", ge=0
+    )
+    read_layer: int = key(..., "Decoder layer whose output the SAE's encoder reads.", ge=0)
+    boosts: BoostPrior = key(..., "Prior and bounds of the thresholds.")
+    repetition_penalty: float | None = key(
+        None, "Overrides `generation.repetition_penalty` for this model.", gt=0
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `source` is a folder rather than a hub id."""
+        return Path(self.source).is_dir()
+
+
+class Config(Section):
+    """Everything that decides what a study computes."""
+
+    study: Name = key(..., "Name of the study; results go to results/<study>/.")
+    title: str = key(..., "What the study is evidence about; shown under its figures.")
+    prompts: Path = key(
+        ..., "CSV with columns prompt_id, category, prompt.", source="paper: 38 prompts"
+    )
+    seeds: Seeds = key(Seeds(), "Seeds.")
+    generation: Generation = key(Generation(), "Sampling of responses.")
+    engine: Engine = key(Engine(), "Engine.")
+    latents: Latents = key(Latents(), "Selection of latents.")
+    thresholds: Thresholds = key(Thresholds(), "Threshold finding.")
+    arms: dict[Name, Arm] = key(..., "Arms by name.")
+    judging: Judging = key(..., "Judges.")
+    statistics: Statistics = key(Statistics(), "Intervals and tests.")
+    models: dict[Name, Model] = key(..., "Models by name.", min_length=1)
+
+    @model_validator(mode="after")
+    def _replays_exist(self) -> Self:
+        for name, arm in self.arms.items():
+            seen = [name]
+            while arm.replay is not None:
+                if arm.replay not in self.arms:
+                    raise ValueError(f"arms.{name}: replays unknown arm {arm.replay!r}")
+                if arm.replay in seen:
+                    raise ValueError(f"arms.{name}: replays itself through {' -> '.join(seen)}")
+                seen.append(arm.replay)
+                arm = self.arms[arm.replay]
+        return self
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of the configuration as canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def sampling(self, model: str) -> dict[str, float | int]:
+        """Sampling settings of a model: `generation` with the model's own overrides."""
+        penalty = self.models[model].repetition_penalty or self.generation.repetition_penalty
+        return {
+            "temperature": self.generation.temperature,
+            "max_new_tokens": self.generation.max_new_tokens,
+            "repetition_penalty": penalty,
+        }
+
+
+def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge mappings deeply, later ones winning; what Snakemake does with its config files."""
+    result = dict(base)
+    for override in overrides:
+        for name, value in override.items():
+            old = result.get(name)
+            both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            result[name] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove arms, models and judges that a study sets to null (`arms: {unsteered: null}`)."""
+    result = dict(raw)
+    for section in ("arms", "models"):
+        if isinstance(result.get(section), Mapping):
+            result[section] = {k: v for k, v in result[section].items() if v is not None}
+    return result
+
+
+def load(raw: Mapping[str, Any]) -> Config:
+    """Validate a merged configuration.
+
+    Raises:
+        EsrError: naming every offending key, its value, and what it should be.
+    """
+    try:
+        return Config.model_validate(drop_disabled(raw))
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        study = raw.get("study", "?")
+        raise EsrError(
+            f"The configuration of study {study!r} is not valid:\n"
+            + "\n".join(f"  - {line}" for line in lines)
+            + "\nEvery key is described in docs/config.md."
+        ) from None
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "config"
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key (value {problem['input']!r}); remove it or mend its spelling"
+    if problem["type"] == "missing":
+        return f"{where}: missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = problem["input"]
+    shown = "" if isinstance(value, Mapping) else f" (got {value!r})"
+    return f"{where}: {message}{shown}"

@@ -1,0 +1,1 @@
+"""Engines: one small protocol, one meaning; `base` defines both."""

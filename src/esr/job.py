@@ -1,0 +1,63 @@
+"""What every script of a rule shares: logging to the rule's log, provenance of its tables."""
+
+import logging
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from esr.config import Config, load
+from esr.errors import EsrError
+from esr.provenance import provenance
+
+LAYOUT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def start(job: Any) -> Any:
+    """Send logging, and any uncaught error, to the rule's log and to the terminal.
+
+    Args:
+        job: Snakemake's job object, as scripts find it in the global `snakemake`.
+
+    Returns:
+        The same object, so that a script ends in `main(start(snakemake))`.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if job.log:
+        handlers.append(logging.FileHandler(job.log[0], mode="w"))
+    logging.basicConfig(level=logging.INFO, format=LAYOUT, handlers=handlers, force=True)
+    for name in ("httpx", "httpcore", "transformers", "urllib3", "matplotlib", "fontTools"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    sys.excepthook = _log_uncaught
+    return job
+
+
+def config_of(job: Any) -> Config:
+    """Validated configuration of the study the job belongs to."""
+    return load(job.config)
+
+
+def origin(job: Any, **facts: Any) -> dict[str, Any]:
+    """Provenance of a table written by this job."""
+    config = config_of(job)
+    return provenance(
+        study=config.study,
+        config=config.digest,
+        rule=job.rule,
+        wildcards=dict(job.wildcards.items()),
+        seeds=config.seeds.model_dump(),
+        **facts,
+    )
+
+
+def output(job: Any, name: str | int = 0) -> Path:
+    """Path of an output, by name or position."""
+    return Path(job.output[name])
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    # A message meant for the user needs no stack; anything else is a bug and shows one.
+    details = None if isinstance(error, EsrError) else (kind, error, trace)
+    logging.getLogger("esr").critical("%s: %s", kind.__name__, error, exc_info=details)

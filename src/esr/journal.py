@@ -1,0 +1,90 @@
+"""Append-only record of what was paid for, so that a killed job repeats and loses nothing.
+
+One JSON object a line, `{"key": ..., ...}`, flushed to disk before it is used. A line cut by a kill
+is dropped on opening; everything before it stands.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from esr.errors import EsrError
+
+log = logging.getLogger(__name__)
+
+
+def content_key(content: Mapping[str, Any]) -> str:
+    """Hash of the content that determines a result: 32 hex digits of SHA-256 of canonical JSON."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Journal:
+    """Records by key, in a file that only grows. One writer at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a journal, creating it if need be, and read what stands in it."""
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._records, sound = _read(path)
+        self._file: IO[bytes] = path.open("ab")
+        if self._file.tell() != sound:
+            log.warning("%s: dropping a record cut short by an earlier kill", path)
+            self._file.truncate(sound)
+        if self._records:
+            log.info("%s: %d records stand from an earlier run", path, len(self._records))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        return self._records[key]
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write records (each with a `key`) to disk and wait until they are there."""
+        fresh = [dict(record) for record in records if record["key"] not in self._records]
+        self._file.write(b"".join(json.dumps(record).encode() + b"\n" for record in fresh))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._records |= {record["key"]: record for record in fresh}
+
+    def close(self) -> None:
+        """Close the file; the records stay readable."""
+        self._file.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _read(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """Read the records and the number of bytes up to the end of the last whole line.
+
+    Raises:
+        EsrError: a whole line is damaged. Nothing is dropped then: it may have been paid for.
+    """
+    records: dict[str, dict[str, Any]] = {}
+    sound = 0
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            record = json.loads(line)
+            records[record["key"]] = record
+        except (ValueError, TypeError, KeyError):
+            raise EsrError(
+                f"{path}, line {number}: not a journal record ({line[:40]!r}...); "
+                "mend or remove that line by hand, the rest is untouched"
+            ) from None
+        sound += len(line)
+    return records, sound

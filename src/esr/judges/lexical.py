@@ -1,0 +1,88 @@
+"""The judge of the organism study: word lists in place of a language model.
+
+The organisms speak about topics whose words are disjoint, so relevance can be counted. An attempt
+begins at the start of the response and at every restart phrase of the organism's language; its
+score is 100 times the share of its content words (words of any topic) that belong to the topic of
+the prompt. A stretch without content words attempts nothing and is not an attempt.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from esr.judges.base import Attempt, Exchange, Judgment
+
+WORD = re.compile(r"[a-z]+")
+# Steering may garble a phrase, so it is known by its opener and any one of its other words nearby.
+OPENER = re.compile(r"\b(?:wait|sorry|hold on)\b")
+FOLLOWERS = frozenset(
+    {"that", "right", "i", "got", "off", "track", "was", "about", "question", "made", "mistake"}
+)
+FOLLOWING_WORDS = 6
+
+
+def read_lexicon(path: Path) -> dict[str, str]:
+    """Topic of each content word, from a CSV with columns topic, part, word."""
+    with path.open(newline="") as file:
+        return {row["word"]: row["topic"] for row in csv.DictReader(file)}
+
+
+class LexicalJudge:
+    """Counts on-topic words; see the module for the rule."""
+
+    served_as = "lexical/1"
+
+    def __init__(self, topics: dict[str, str]) -> None:
+        """Judge by a mapping of content words to topics."""
+        self.topics = topics
+
+    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgment]:
+        """Judge each exchange on its own."""
+        return [self._judge(exchange) for exchange in exchanges]
+
+    def topic_of(self, text: str) -> str | None:
+        """Topic most of a text's content words belong to, the first such one on a tie."""
+        counts = Counter(self.content_topics(text))
+        return max(counts, key=lambda topic: counts[topic]) if counts else None
+
+    def content_topics(self, text: str) -> list[str]:
+        """Topics of a text's content words, in order."""
+        return [self.topics[w] for w in WORD.findall(text.lower()) if w in self.topics]
+
+    def _judge(self, exchange: Exchange) -> Judgment:
+        topic = self.topic_of(exchange.prompt)
+        if topic is None:
+            return Judgment("no_topic")
+        attempts = []
+        for start, end in segments(exchange.response):
+            content = self.content_topics(exchange.response[start:end])
+            if content:
+                score = 100 * sum(found == topic for found in content) / len(content)
+                attempts.append(Attempt(start, end, score))
+        return Judgment("ok", tuple(attempts)) if attempts else Judgment("no_attempts")
+
+
+def restarts(text: str) -> list[int]:
+    """Characters at which the organism's restart phrases begin."""
+    lowered = text.lower()
+    found = []
+    for opener in OPENER.finditer(lowered):
+        following = WORD.findall(lowered[opener.end() : opener.end() + 80])[:FOLLOWING_WORDS]
+        if FOLLOWERS.intersection(following):
+            found.append(opener.start())
+    return found
+
+
+def segments(text: str) -> list[tuple[int, int]]:
+    """Character spans from one restart to the next, blank ends trimmed."""
+    cuts = sorted({0, *restarts(text), len(text)})
+    spans = []
+    for start, end in pairwise(cuts):
+        piece = text[start:end]
+        lead = len(piece) - len(piece.lstrip())
+        if piece.strip():
+            spans.append((start + lead, start + lead + len(piece.strip())))
+    return spans

@@ -1,0 +1,157 @@
+"""From all latents of an SAE to those that are steered, with the reason for every exclusion.
+
+Candidates are drawn with a seed; their labels are rated for concreteness; their activations on the
+prompts say which are relevant to them; the first `count` that pass are selected (paper 2.2).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from esr.config import Concreteness, Relevance
+from esr.errors import EsrError
+
+WORD = re.compile(r"[a-z]+")
+
+
+class Rater(Protocol):
+    """Rates how concrete labels are, 0-100; None = no rating, never 0."""
+
+    def rate(self, labels: Sequence[str]) -> list[float | None]:
+        """Rate labels, in order."""
+        ...
+
+
+class LexicalRater:
+    """Stand-in for a language model: the share of a label's words that name a thing or an act."""
+
+    def __init__(self, concrete: frozenset[str]) -> None:
+        """Rate by a set of concrete words."""
+        self.concrete = concrete
+
+    def rate(self, labels: Sequence[str]) -> list[float | None]:
+        """Rate labels; one without words has no rating."""
+        return [self._rate(WORD.findall(label.lower())) for label in labels]
+
+    def _rate(self, words: list[str]) -> float | None:
+        return 100 * sum(word in self.concrete for word in words) / len(words) if words else None
+
+
+def draw_candidates(labels: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
+    """Draw candidates without replacement from all latents: the table `candidates`.
+
+    A latent without label stays in the draw and is excluded later, for that reason, unless no
+    latent of the SAE has one.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))[:number]
+    drawn = labels.iloc[order].reset_index(drop=True)
+    return drawn.assign(order=range(len(drawn)))[["latent", "order", "label"]]
+
+
+def rate_labels(candidates: pd.DataFrame, rater: Rater) -> pd.DataFrame:
+    """Rate the labels of candidates: the table `concreteness`."""
+    labelled = candidates[candidates["label"].notna()]
+    ratings = rater.rate(labelled["label"].tolist())
+    return pd.DataFrame(
+        {
+            "latent": labelled["latent"].to_numpy(),
+            "concreteness": pd.array(ratings, dtype="Float64"),
+            "status": ["ok" if rating is not None else "unrated" for rating in ratings],
+        }
+    )
+
+
+def relevance_table(
+    prompt_ids: Sequence[str],
+    activations: Float[np.ndarray, "prompts d_sae"],
+    candidates: Sequence[int],
+    settings: Relevance,
+) -> pd.DataFrame:
+    """Say which candidates are relevant to which prompts: the table `relevance`.
+
+    Args:
+        prompt_ids: Prompt of each row of `activations`.
+        activations: Largest activation of every latent over the tokens read for the prompt.
+        candidates: Latents to report.
+        settings: `top_n`: among the N most active and active at all; `zero`: active at all.
+    """
+    order = np.argsort(-activations, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(1, activations.shape[1] + 1)[None, :], axis=1)
+    columns = np.asarray(candidates)
+    acts, rank = activations[:, columns], ranks[:, columns]
+    active = acts > 0
+    relevant = active & (rank <= settings.top_n) if settings.criterion == "top_n" else active
+    return pd.DataFrame(
+        {
+            "prompt_id": np.repeat(np.asarray(prompt_ids, dtype=object), len(columns)),
+            "latent": np.tile(columns, len(prompt_ids)),
+            "activation": acts.ravel().astype(float),
+            "rank": rank.ravel(),
+            "relevant": relevant.ravel(),
+        }
+    )
+
+
+def select_latents(
+    candidates: pd.DataFrame,
+    concreteness: pd.DataFrame,
+    relevance: pd.DataFrame,
+    *,
+    count: int,
+    trials: int,
+    criteria: Concreteness,
+    scope: str,
+) -> pd.DataFrame:
+    """Select the first `count` candidates that pass: the table `latents`.
+
+    Raises:
+        EsrError: fewer than `count` survive; says how many did and what excluded the others.
+    """
+    table = candidates.merge(concreteness.drop(columns="status"), on="latent", how="left")
+    table = table.sort_values("order", ignore_index=True)
+    prompts = list(dict.fromkeys(relevance["prompt_id"]))
+    hits = relevance[relevance["relevant"]].groupby("latent")["prompt_id"].agg(set)
+    relevant = [hits.get(latent, set()) for latent in table["latent"]]
+    table["relevant_prompts"] = [len(found) for found in relevant]
+    table["prompts"] = [[p for p in prompts if p not in found] for found in relevant]
+    table["reason"] = _reasons(table, criteria, scope, trials)
+    passed = table["reason"].eq("")
+    if passed.sum() < count:
+        raise EsrError(_too_few(table["reason"], int(passed.sum()), count))
+    chosen = passed & (passed.cumsum() <= count)
+    table["reason"] = table["reason"].mask(passed & ~chosen, "enough latents before it")
+    table["reason"] = table["reason"].mask(chosen, "selected")
+    return table.assign(selected=chosen)
+
+
+def _reasons(table: pd.DataFrame, criteria: Concreteness, scope: str, trials: int) -> pd.Series:
+    """First reason against each candidate, empty if there is none."""
+    reason = pd.Series("", index=table.index)
+    rating = table["concreteness"]
+    if table["label"].notna().any():  # an SAE without labels skips concreteness
+        median = rating.median() if rating.notna().any() else criteria.minimum
+        lowest = median if criteria.criterion == "median" else criteria.minimum
+        reason[table["label"].isna()] = "no label"
+        reason[reason.eq("") & rating.isna()] = "label not rated"
+        reason[reason.eq("") & rating.lt(lowest).fillna(False)] = "label not concrete"
+    if scope == "pool":
+        reason[reason.eq("") & table["relevant_prompts"].gt(0)] = "relevant to a prompt"
+    else:
+        few = table["prompts"].map(len) < trials
+        reason[reason.eq("") & few] = "relevant to too many prompts"
+    return reason
+
+
+def _too_few(reasons: pd.Series, survivors: int, count: int) -> str:
+    excluded = reasons[reasons.ne("")].value_counts()
+    listed = ", ".join(f"{number} {reason}" for reason, number in excluded.items())
+    return (
+        f"latents.count asks for {count} latents, but only {survivors} of {len(reasons)} "
+        f"candidates survive (excluded: {listed or 'none'}); lower latents.count, raise "
+        "latents.candidates, or loosen latents.concreteness or latents.relevance"
+    )

@@ -1,0 +1,135 @@
+"""A sparse autoencoder as one file: encoder, decoder, and how activations are cut off.
+
+SAELens (many architectures, release formats, normalisations) is used once, to load; `from_saelens`
+brings what it loaded to one of three plain forms, on raw residual streams:
+
+    pre = h @ W_enc + b_enc
+    relu      a = max(pre, 0)
+    jumprelu  a = max(pre, 0) * (pre > threshold)
+    topk      a = max(pre, 0) on the k largest pre, else 0
+    h_hat = a @ W_dec + b_dec
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from esr.errors import EsrError
+
+Activation = Literal["relu", "jumprelu", "topk"]
+
+
+@dataclass(frozen=True)
+class Sae:
+    """Weights of an SAE; activations `a` and boosts are in units of raw decoder rows."""
+
+    activation: Activation
+    W_enc: Float[Tensor, "d_model d_sae"]
+    b_enc: Float[Tensor, " d_sae"]
+    W_dec: Float[Tensor, "d_sae d_model"]
+    b_dec: Float[Tensor, " d_model"]
+    threshold: Float[Tensor, " d_sae"] | None = None
+    k: int | None = None
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.W_dec.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return self.W_dec.shape[0]
+
+    def encode(
+        self, h: Float[Tensor, "*batch d_model"], latents: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "*batch n"]:
+        """Activations of all latents, or of some, in the dtype of the weights.
+
+        For `relu` and `jumprelu` only the columns asked for are computed; `topk` needs them all.
+        """
+        h = h.to(self.W_enc.dtype)
+        if self.activation == "topk":
+            pre = h @ self.W_enc + self.b_enc
+            top = pre.topk(self.k or 0, dim=-1, sorted=False)
+            acts = torch.zeros_like(pre).scatter_(-1, top.indices, top.values.relu())
+            return acts if latents is None else acts[..., latents]
+        columns = slice(None) if latents is None else latents
+        pre = h @ self.W_enc[:, columns] + self.b_enc[columns]
+        if self.threshold is None:
+            return pre.relu()
+        return pre.relu() * (pre > self.threshold[columns])
+
+    def decode(self, acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_model"]:
+        """Reconstruct the residual stream from activations."""
+        return acts @ self.W_dec + self.b_dec
+
+    def to(self, device: torch.device | str) -> "Sae":
+        """Move every weight to a device."""
+        moved = {name: tensor.to(device) for name, tensor in self._tensors().items()}
+        return Sae(self.activation, k=self.k, **moved)
+
+    def save(self, path: Path, **facts: str) -> None:
+        """Write weights and form to one safetensors file, with facts on their origin."""
+        header = {"activation": self.activation, "k": json.dumps(self.k), **facts}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.contiguous() for name, tensor in self._tensors().items()}
+        save_file(tensors, path, metadata=header)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        weights = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec}
+        weights["b_dec"] = self.b_dec
+        return weights if self.threshold is None else weights | {"threshold": self.threshold}
+
+
+def load_sae(path: Path, device: torch.device | str = "cpu") -> Sae:
+    """Read an SAE file."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Sae(activation=header["activation"], k=json.loads(header["k"]), **tensors)
+
+
+def sae_facts(path: Path) -> dict[str, str]:
+    """Facts on the origin of an SAE file, as given to `Sae.save`."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
+
+
+def from_saelens(sae: Any) -> Sae:
+    """Bring an SAE loaded by SAELens to one of the three plain forms.
+
+    Raises:
+        EsrError: the architecture or its normalisation depends on more than `pre`.
+    """
+    config = sae.cfg
+    architecture = config.architecture()
+    forms: dict[str, Activation] = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}
+    if architecture not in forms:
+        raise EsrError(
+            f"SAE architecture {architecture!r} is not supported; choose one of {sorted(forms)}"
+        )
+    if config.normalize_activations not in (None, "none"):
+        raise EsrError(
+            f"the SAE normalises its input ({config.normalize_activations!r}) at run time; "
+            "fold the normalisation into the weights with SAELens first"
+        )
+    if getattr(config, "rescale_acts_by_decoder_norm", False):
+        raise EsrError("rescale_acts_by_decoder_norm: call fold_W_dec_norm() in SAELens first")
+    W_enc, b_enc, W_dec, b_dec = (
+        tensor.detach().float().cpu() for tensor in (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
+    )
+    if (
+        config.apply_b_dec_to_input
+    ):  # (h - b_dec) @ W_enc + b_enc = h @ W_enc + (b_enc - b_dec @ W_enc)
+        b_enc = b_enc - b_dec @ W_enc
+    threshold = sae.threshold.detach().float().cpu() if architecture == "jumprelu" else None
+    k = int(config.k) if architecture == "topk" else None
+    return Sae(forms[architecture], W_enc, b_enc, W_dec, b_dec, threshold, k)

@@ -1,0 +1,277 @@
+"""Every table of a study: its columns, types and meanings, asserted on writing and on reading.
+
+`docs/files.md` is generated from `TABLES`. Files are Parquet, one row a unit, with the provenance
+as JSON under the schema metadata key `esr`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esr.errors import EsrError
+
+TEXT, INT, FLOAT, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+INTS, TEXTS = pa.list_(pa.int64()), pa.list_(pa.string())
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: Arrow type, meaning, and whether a value may be missing."""
+
+    type: pa.DataType
+    meaning: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kind of file: what a row is, which columns identify it, and the columns."""
+
+    path: str
+    row: str
+    key: tuple[str, ...]
+    columns: Mapping[str, Column]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Arrow schema of the columns, in order."""
+        return pa.schema([pa.field(name, column.type) for name, column in self.columns.items()])
+
+
+_TRIAL = {
+    "trial_id": Column(TEXT, "Hash of what determines the trial; unique within an arm."),
+    "prompt_id": Column(TEXT, "Prompt, as named in the prompts file."),
+    "latent": Column(INT, "Steered latent; missing where an arm has none.", optional=True),
+    "boost": Column(FLOAT, "Multiple of the decoder row that is added (decoder units); 0 = none."),
+    "seed": Column(INT, "Sampling seed of the trial."),
+}
+_CONDITION = {
+    "label": Column(TEXT, "Label of the latent.", optional=True),
+    "meta_prompt": Column(TEXT, "Meta-prompt template, if any.", optional=True),
+    "prefill": Column(TEXT, "Text that the response is made to begin with; may be empty."),
+    "ablated": Column(INTS, "Latents whose contribution is removed."),
+}
+
+TABLES: dict[str, Table] = {
+    "labels": Table(
+        "{model}/labels.parquet",
+        "a latent of the SAE",
+        ("latent",),
+        {
+            "latent": Column(INT, "Index in the SAE."),
+            "label": Column(TEXT, "Description; missing if the SAE has none for it.", True),
+        },
+    ),
+    "candidates": Table(
+        "{model}/latents/candidates.parquet",
+        "a latent drawn for selection",
+        ("latent",),
+        {
+            "latent": Column(INT, "Index in the SAE."),
+            "order": Column(INT, "Position in the draw (seed `seeds.latents`)."),
+            "label": Column(TEXT, "Description, if any.", True),
+        },
+    ),
+    "concreteness": Table(
+        "{model}/latents/concreteness.parquet",
+        "a candidate with a label",
+        ("latent",),
+        {
+            "latent": Column(INT, "Index in the SAE."),
+            "concreteness": Column(FLOAT, "Rating of the label, 0-100 points.", True),
+            "status": Column(TEXT, "`ok`, or why there is no rating."),
+        },
+    ),
+    "relevance": Table(
+        "{model}/latents/relevance.parquet",
+        "a prompt and a candidate",
+        ("prompt_id", "latent"),
+        {
+            "prompt_id": Column(TEXT, "Prompt."),
+            "latent": Column(INT, "Candidate."),
+            "activation": Column(FLOAT, "Largest activation over the tokens read."),
+            "rank": Column(INT, "Rank of that among all latents of the SAE, 1 = most active."),
+            "relevant": Column(FLAG, "Whether the criterion calls the latent relevant."),
+        },
+    ),
+    "latents": Table(
+        "{model}/latents/latents.parquet",
+        "a candidate",
+        ("latent",),
+        {
+            "latent": Column(INT, "Index in the SAE."),
+            "order": Column(INT, "Position in the draw."),
+            "label": Column(TEXT, "Description, if any.", True),
+            "concreteness": Column(FLOAT, "Rating of the label, 0-100 points.", True),
+            "relevant_prompts": Column(INT, "Number of prompts it is relevant to."),
+            "prompts": Column(TEXTS, "Prompts it may be steered on."),
+            "selected": Column(FLAG, "Whether it is steered."),
+            "reason": Column(TEXT, "`selected`, or why not."),
+        },
+    ),
+    "threshold_trials": Table(
+        "{model}/threshold_trials.parquet",
+        "a response judged while thresholds were found",
+        ("latent", "step", "sample"),
+        {
+            "latent": Column(INT, "Steered latent."),
+            "step": Column(INT, "Which of the latent's queries, from 0."),
+            "sample": Column(INT, "Which response of the query, from 0."),
+            "boost": Column(FLOAT, "Boost tried (decoder units)."),
+            "prompt_id": Column(TEXT, "Prompt."),
+            "seed": Column(INT, "Sampling seed."),
+            "status": Column(TEXT, "`ok`, or why there is no score."),
+            "first_score": Column(FLOAT, "Score of the first attempt, 0-100 points.", True),
+        },
+    ),
+    "thresholds": Table(
+        "{model}/thresholds.parquet",
+        "a selected latent",
+        ("latent",),
+        {
+            "latent": Column(INT, "Index in the SAE."),
+            "label": Column(TEXT, "Description, if any.", True),
+            "method": Column(TEXT, "`logistic` or `bisection`."),
+            "target": Column(FLOAT, "Mean first-attempt score aimed at (points)."),
+            "threshold": Column(FLOAT, "Boost at which it is reached (decoder units).", True),
+            "low": Column(FLOAT, "Lower end of the 90 % interval.", True),
+            "high": Column(FLOAT, "Upper end of the 90 % interval.", True),
+            "achieved": Column(
+                FLOAT, "First-attempt score at the threshold, re-estimated from all data.", True
+            ),
+            "n_samples": Column(INT, "Judged responses used."),
+            "n_missing": Column(INT, "Responses without a score."),
+            "lower": Column(FLOAT, "Lower bound in force at the end."),
+            "upper": Column(FLOAT, "Upper bound in force at the end."),
+            "n_widened": Column(INT, "How often the bounds were widened."),
+            "status": Column(TEXT, "`converged`, `not_converged`, `out_of_bounds`, `no_data`."),
+        },
+    ),
+    "plan": Table(
+        "{model}/arms/{arm}/plan.parquet",
+        "a trial to run",
+        ("trial_id",),
+        _TRIAL
+        | _CONDITION
+        | {"prompt": Column(TEXT, "Prompt that the judge sees (never the meta-prompted one).")},
+    ),
+    "responses": Table(
+        "{model}/arms/{arm}/responses.parquet",
+        "a trial run",
+        ("trial_id",),
+        {
+            "trial_id": _TRIAL["trial_id"],
+            "status": Column(TEXT, "`ok`, or why there is no response."),
+            "response": Column(TEXT, "What was said, prefill included.", True),
+            "tokens": Column(INTS, "Sampled token ids, end-of-turn included.", True),
+            "n_prompt_tokens": Column(INT, "Tokens before the first sampled one."),
+            "finish_reason": Column(TEXT, "`stop` (end of turn) or `length` (limit).", True),
+        },
+    ),
+    "judgments": Table(
+        "{model}/arms/{arm}/judgments/{judge}.parquet",
+        "an attempt; a trial without attempts has one row with `attempt` missing",
+        ("trial_id", "attempt"),
+        {
+            "trial_id": _TRIAL["trial_id"],
+            "status": Column(TEXT, "`ok`, or why the trial has no scored attempt."),
+            "attempt": Column(INT, "Attempt, from 0.", True),
+            "start": Column(INT, "First character of the attempt in the response.", True),
+            "end": Column(INT, "Character after its last one.", True),
+            "score": Column(FLOAT, "0-100 points; missing is not 0.", True),
+            "located": Column(TEXT, "How the span was found in the response: `exact`, ...", True),
+            "judge": Column(TEXT, "Judge as served."),
+        },
+    ),
+    "scores": Table(
+        "{model}/arms/{arm}/scores/{judge}.parquet",
+        "a trial",
+        ("trial_id",),
+        _TRIAL
+        | {
+            "status": Column(TEXT, "`ok` if scored, else why not; only `ok` trials are measured."),
+            "n_attempts": Column(INT, "Scored attempts.", True),
+            "first_score": Column(FLOAT, "Score of the first attempt (points).", True),
+            "last_score": Column(FLOAT, "Score of the last attempt (points).", True),
+            "score_change": Column(FLOAT, "last_score - first_score; 0 for one attempt.", True),
+            "multi_attempt": Column(FLAG, "Two attempts or more.", True),
+            "improved": Column(FLAG, "Two attempts or more, and last > first.", True),
+            "restart_detected": Column(FLAG, "Restart phrase found, without any judge.", True),
+            "degraded": Column(FLAG, "A word repeated five times or more in a row.", True),
+        }
+        | _CONDITION,
+    ),
+}
+
+
+def write_table(frame: pd.DataFrame, path: Path, table: str, provenance: Mapping[str, Any]) -> None:
+    """Check a frame against its table and write it, whole or not at all.
+
+    Raises:
+        EsrError: wrong or missing columns, missing values, repeated keys.
+    """
+    spec = TABLES[table]
+    _check_columns(frame, spec, path)
+    arrow = pa.Table.from_pandas(
+        frame[list(spec.columns)], schema=spec.schema, preserve_index=False
+    )
+    check_rows(arrow, table, path)
+    arrow = arrow.replace_schema_metadata({"esr": json.dumps(dict(provenance), sort_keys=True)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    pq.write_table(arrow, scratch)
+    scratch.replace(path)
+
+
+def read_table(path: Path, table: str) -> pd.DataFrame:
+    """Read a table with nullable dtypes, checked against its columns."""
+    spec = TABLES[table]
+    arrow = pq.read_table(path)
+    if arrow.schema.names != list(spec.columns):
+        raise EsrError(
+            f"{path}: columns {arrow.schema.names} are not those of a {table} table "
+            f"({list(spec.columns)}); rebuild it with `snakemake {path} --force`"
+        )
+    return arrow.to_pandas(types_mapper=_NULLABLE.get)
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Provenance stored in a table."""
+    metadata = pq.read_schema(path).metadata or {}
+    return json.loads(metadata.get(b"esr", b"{}"))
+
+
+def check_rows(arrow: pa.Table, table: str, path: Path) -> None:
+    """Raise unless keys are unique and only optional columns have missing values."""
+    spec = TABLES[table]
+    for name, column in spec.columns.items():
+        nulls = arrow[name].null_count
+        if nulls and not column.optional:
+            raise EsrError(f"{path}: column {name!r} of {table} has {nulls} missing values")
+    keys = arrow.select(list(spec.key)).to_pandas()
+    repeated = keys[keys.duplicated()]
+    if len(repeated):
+        raise EsrError(
+            f"{path}: {len(repeated)} rows of {table} repeat a key {spec.key}, "
+            f"first {tuple(repeated.iloc[0])}"
+        )
+
+
+def _check_columns(frame: pd.DataFrame, spec: Table, path: Path) -> None:
+    missing = [name for name in spec.columns if name not in frame]
+    extra = [name for name in frame if name not in spec.columns]
+    if missing or extra:
+        raise EsrError(f"{path}: missing columns {missing}, unknown columns {extra}")
+
+
+_NULLABLE: dict[pa.DataType, Any] = {
+    INT: pd.Int64Dtype(),
+    FLAG: pd.BooleanDtype(),
+    FLOAT: pd.Float64Dtype(),
+}
