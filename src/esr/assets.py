@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from esr.config import Config, Model, SaeSource
 from esr.errors import EsrError
 
@@ -76,6 +78,31 @@ def load_saelens(source: SaeSource) -> Any:
         raise EsrError(f"SAE {what}: {error}") from error
 
 
+def read_labels(path: Path | None, d_sae: int) -> pd.DataFrame:
+    """Labels of all latents of an SAE: the table `labels`.
+
+    Raises:
+        EsrError: wrong columns, a latent that the SAE does not have, a latent labelled twice.
+    """
+    table = pd.DataFrame({"latent": range(d_sae)})
+    if path is None:
+        return table.assign(label=None)
+    given = pd.read_csv(path)
+    given = given.rename(columns=dict.fromkeys(("index_in_sae", "index"), "latent"))
+    if not {"latent", "label"} <= set(given.columns):
+        raise EsrError(f"labels: {path} has columns {list(given.columns)}, needs latent, label")
+    outside = given.loc[~given["latent"].isin(table["latent"]), "latent"]
+    if len(outside):
+        raise EsrError(
+            f"labels: {path} labels latent {outside.iloc[0]}, but the SAE has latents 0 to "
+            f"{d_sae - 1}; these labels belong to another SAE"
+        )
+    repeated = given.loc[given["latent"].duplicated(), "latent"]
+    if len(repeated):
+        raise EsrError(f"labels: {path} labels latent {repeated.iloc[0]} twice; keep one of them")
+    return table.merge(given[["latent", "label"]], on="latent", how="left")
+
+
 def check_files(config: Config) -> list[str]:
     """What is missing or does not fit, found from the files at hand, in a blink, without a GPU.
 
@@ -86,6 +113,9 @@ def check_files(config: Config) -> list[str]:
     phrases = config.judging.restart_phrases
     if not phrases.is_file():
         problems.append(f"judging.restart_phrases: {phrases} does not exist")
+    lexicon = config.latents.concreteness.lexicon
+    if lexicon is not None and not lexicon.is_file():
+        problems.append(f"latents.concreteness.lexicon: {lexicon} does not exist")
     for name, judge in config.judging.judges.items():
         if not judge.lexicon.is_file():
             problems.append(f"judging.judges.{name}.lexicon: {judge.lexicon} does not exist")
@@ -105,7 +135,7 @@ def _check_model(model: Model) -> list[str]:
         if model.revision is None:
             problems.append("revision: a hub model needs a commit; add it")
         return problems
-    config_file = Path(model.source) / "config.json"
+    config_file = model.folder / "config.json"
     if not config_file.is_file():
         return [*problems, f"source: {config_file} does not exist"]
     shape = model_shape(json.loads(config_file.read_text()))

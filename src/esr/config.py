@@ -7,7 +7,7 @@ them in that order and puts `--config` on top. `load` turns the merged mapping i
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -75,8 +75,9 @@ class Concreteness(Section):
     """Which labels name something concrete enough to be told from the prompt."""
 
     rater: Literal["lexical"] = key(
-        "lexical", "Who rates labels 0-100: `lexical` = share of the label's words in the lexicon."
+        "lexical", "Who rates labels 0-100: `lexical` = share of the label's words in `lexicon`."
     )
+    lexicon: Path | None = key(None, "CSV with columns topic, part, word, for `lexical`.")
     criterion: Literal["median", "minimum"] = key(
         "median",
         "Drop latents rated below the median of the candidates, or below `minimum`.",
@@ -95,6 +96,7 @@ class Relevance(Section):
         source="paper 2.2: top 100 per prompt; released code: zero on all prompts",
     )
     top_n: int = key(100, "N of `top_n`.", unit="latents", gt=0, source="paper 2.2")
+    answers: Name = key("answers", "Arm (`over: prompts`) whose responses `top_n` reads.")
     scope: Literal["pool", "pair"] = key(
         "pool",
         "`pool`: a latent relevant to any prompt is dropped; `pair`: it is only never paired with "
@@ -245,7 +247,10 @@ class Model(Section):
     parameters: float = key(..., "Number of parameters; figures sort models by it.", gt=0)
     dtype: Literal["float32", "bfloat16", "float16"] = key("bfloat16", "Weights and activations.")
     sae: SaeSource = key(..., "The sparse autoencoder whose decoder directions steer.")
-    labels: Path | None = key(None, "CSV with columns index, label; none = unlabelled SAE.")
+    labels: Path | None = key(
+        None,
+        "CSV with columns latent (or index_in_sae, as Goodfire has it), label; none = no labels.",
+    )
     steer_layer: int = key(
         ..., "Decoder layer (0-based) at whose output the boost is added and latents ablated.", ge=0
     )
@@ -259,6 +264,11 @@ class Model(Section):
     def is_local(self) -> bool:
         """Whether `source` is a folder rather than a hub id."""
         return Path(self.source).is_dir()
+
+    @property
+    def folder(self) -> Path:
+        """The folder that `source` names."""
+        return Path(self.source)
 
 
 class Config(Section):
@@ -292,6 +302,31 @@ class Config(Section):
                 arm = self.arms[arm.replay]
         return self
 
+    @model_validator(mode="after")
+    def _answers_exist(self) -> Self:
+        relevance = self.latents.relevance
+        arm = self.arms.get(relevance.answers)
+        if relevance.criterion == "top_n" and (arm is None or arm.over != "prompts"):
+            raise ValueError(
+                f"latents.relevance.answers: {relevance.answers!r} is not an arm over prompts; "
+                "add one, or use criterion `zero`, which reads prompts alone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rater_has_words(self) -> Self:
+        concreteness = self.latents.concreteness
+        if concreteness.rater == "lexical" and concreteness.lexicon is None:
+            raise ValueError("latents.concreteness.lexicon: missing; the lexical rater needs it")
+        return self
+
+    @property
+    def trials_per_latent(self) -> int:
+        """Most trials that any arm wants of a latent, each on another prompt."""
+        return max(
+            (arm.trials or 0 for arm in self.arms.values() if arm.over == "latents"), default=0
+        )
+
     @property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the configuration as canonical JSON."""
@@ -317,6 +352,33 @@ def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, A
             both = isinstance(old, Mapping) and isinstance(value, Mapping)
             result[name] = merge(old, value) if both else value  # type: ignore[arg-type]
     return result
+
+
+def plain_settings(config: Config, keys: Iterable[str]) -> dict[str, Any]:
+    """Values of dotted keys as plain data, which Snakemake compares between runs.
+
+    Raises:
+        EsrError: there is no such key.
+    """
+    return {dotted: _plain(_look_up(config, dotted)) for dotted in keys}
+
+
+def _look_up(config: Config, dotted: str) -> Any:
+    value: Any = config
+    for part in dotted.split("."):
+        try:
+            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+        except (KeyError, AttributeError):
+            raise EsrError(f"there is no configuration key {dotted!r} (at {part!r})") from None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return value.as_posix() if isinstance(value, Path) else value
 
 
 def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,55 @@
-"""Engines: one small protocol, one meaning; `base` defines both."""
+"""Engines, opened by name; see `esr.engines.base` for what one does."""
+
+from pathlib import Path
+from typing import Any
+
+from esr.assets import file_digest
+from esr.config import Config
+from esr.engines.base import Engine, Sampling
+
+
+def open_engine(config: Config, model: str, manifest: dict[str, Any], sae_file: Path) -> Engine:
+    """Load a model of the study with its SAE into the study's engine.
+
+    Args:
+        config: The study.
+        model: Name of the model in it.
+        manifest: The model's `assets/model.json`.
+        sae_file: The model's `assets/sae.safetensors`.
+    """
+    from esr.engines.transformers import load_engine
+    from esr.sae import load_sae
+
+    settings = config.models[model]
+    identity = {
+        "model": manifest["files"],
+        "sae": file_digest(sae_file),
+        "steer_layer": settings.steer_layer,
+        "dtype": settings.dtype,
+    }
+    return load_engine(
+        settings.source,
+        load_sae(sae_file),
+        revision=manifest["revision"],
+        dtype=settings.dtype,
+        device=config.engine.device,
+        steer_layer=settings.steer_layer,
+        read_layer=settings.read_layer,
+        batch_size=config.engine.batch_size,
+        threads=config.engine.threads,
+        identity=identity,
+    )
+
+
+def open_tokenizer(manifest: dict[str, Any]) -> Any:
+    """Load the tokenizer that belongs to a model manifest, from disk or the local hub cache."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        manifest["source"], revision=manifest["revision"], local_files_only=True
+    )
+
+
+def sampling_of(config: Config, model: str) -> Sampling:
+    """Sampling settings of a model."""
+    return Sampling(**config.sampling(model))  # type: ignore[arg-type]

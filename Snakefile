@@ -1,0 +1,65 @@
+# Endogenous Steering Resistance, from model and SAE to figures. See README.md.
+#
+# config.yaml holds the protocol and names the study; studies/<study>.yaml holds its models and
+# overrides; `--config` on the command line wins over both.
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+
+
+configfile: study_file(config["study"])
+
+
+CONFIG = load_config(config)
+
+
+wildcard_constraints:
+    study=STUDY_PATTERN,
+    model=one_of(CONFIG.models),
+    arm=one_of(CONFIG.arms),
+    judge=one_of(CONFIG.judging.judges),
+    shard=r"\d+",
+    organism=r"[a-z]+",
+
+
+include: "rules/organisms.smk"
+include: "rules/assets.smk"
+include: "rules/latents.smk"
+include: "rules/thresholds.smk"
+include: "rules/arms.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    """Everything the study has: scores of every arm by every judge, and all figures."""
+    default_target: True
+    input:
+        expand(
+            "results/{study}/{model}/arms/{arm}/scores/{judge}.parquet",
+            study=CONFIG.study,
+            model=CONFIG.models,
+            arm=CONFIG.arms,
+            judge=CONFIG.judging.judges,
+        ),
+        figure("fig2"),
+
+
+rule fig2:
+    """Figure 2: score change, multi-attempt rate, ESR rate and MSI of every model."""
+    input:
+        figure("fig2"),
+
+
+rule rebuild_organisms:
+    """Train the planted organisms anew, into results/organisms/ (the shipped ones stay)."""
+    input:
+        expand("results/organisms/{organism}/labels.csv", organism=ORGANISMS),
+
+
+rule check:
+    """Validate configuration and assets as far as that goes without a GPU; runs every time."""
+    log:
+        f"logs/{CONFIG.study}/check.log",
+    script:
+        "scripts/check.py"

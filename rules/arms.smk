@@ -1,0 +1,108 @@
+# An arm of trials: plan -> responses -> judgments -> scores.
+
+
+rule plan_arm:
+    """Write down every trial of an arm: prompt, latent, boost, seed, condition."""
+    input:
+        unpack(plan_inputs),
+        prompts=CONFIG.prompts,
+    output:
+        "results/{study}/{model}/arms/{arm}/plan.parquet",
+    log:
+        "logs/{study}/{model}/{arm}/plan_arm.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/{arm}/plan_arm.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("arms.{arm}", "seeds.generation"),
+    script:
+        "../scripts/plan_arm.py"
+
+
+rule generate_responses:
+    """Run a shard of an arm's trials; what is generated is in the journal at once."""
+    input:
+        plan="results/{study}/{model}/arms/{arm}/plan.parquet",
+        model="results/{study}/{model}/assets/model.json",
+        sae="results/{study}/{model}/assets/sae.safetensors",
+    output:
+        "results/{study}/{model}/arms/{arm}/shards/{shard}.parquet",
+    log:
+        "logs/{study}/{model}/{arm}/generate_responses_{shard}.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/{arm}/generate_responses_{shard}.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        mem_mb=2000,
+    params:
+        journal="results/{study}/{model}/journals/{arm}-{shard}.jsonl",
+        settings=settings(
+            "generation",
+            "engine.batch_size",
+            "engine.shards",
+            "models.{model}.dtype",
+            "models.{model}.steer_layer",
+            "models.{model}.repetition_penalty",
+        ),
+    script:
+        "../scripts/generate_responses.py"
+
+
+rule merge_responses:
+    """Put the shards of an arm's responses together, in the order of the plan."""
+    input:
+        plan="results/{study}/{model}/arms/{arm}/plan.parquet",
+        shards=expand(
+            "results/{{study}}/{{model}}/arms/{{arm}}/shards/{shard}.parquet",
+            shard=range(CONFIG.engine.shards),
+        ),
+    output:
+        "results/{study}/{model}/arms/{arm}/responses.parquet",
+    log:
+        "logs/{study}/{model}/{arm}/merge_responses.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/{arm}/merge_responses.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/merge_responses.py"
+
+
+rule judge_responses:
+    """Let a judge find and score the attempts in every response."""
+    input:
+        plan="results/{study}/{model}/arms/{arm}/plan.parquet",
+        responses="results/{study}/{model}/arms/{arm}/responses.parquet",
+        lexicon=lambda wildcards: CONFIG.judging.judges[wildcards.judge].lexicon,
+    output:
+        "results/{study}/{model}/arms/{arm}/judgments/{judge}.parquet",
+    log:
+        "logs/{study}/{model}/{arm}/judge_responses_{judge}.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/{arm}/judge_responses_{judge}.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("judging.judges.{judge}"),
+    script:
+        "../scripts/judge_responses.py"
+
+
+rule score_trials:
+    """Reduce judgments to one row a trial; nothing is dropped, failures are statuses."""
+    input:
+        plan="results/{study}/{model}/arms/{arm}/plan.parquet",
+        responses="results/{study}/{model}/arms/{arm}/responses.parquet",
+        judgments="results/{study}/{model}/arms/{arm}/judgments/{judge}.parquet",
+        phrases=CONFIG.judging.restart_phrases,
+    output:
+        "results/{study}/{model}/arms/{arm}/scores/{judge}.parquet",
+    log:
+        "logs/{study}/{model}/{arm}/score_trials_{judge}.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/{arm}/score_trials_{judge}.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/score_trials.py"

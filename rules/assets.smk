@@ -1,0 +1,54 @@
+# Model, SAE and labels of a study's models, each as one local file with its origin.
+
+
+rule prepare_model:
+    """Fetch or find a checkpoint; write what it is: shape, revision, checksums."""
+    output:
+        "results/{study}/{model}/assets/model.json",
+    log:
+        "logs/{study}/{model}/prepare_model.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/prepare_model.tsv"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("models.{model}.source", "models.{model}.revision"),
+    script:
+        "../scripts/prepare_model.py"
+
+
+rule prepare_sae:
+    """Load an SAE with SAELens; write it as one plain file in raw decoder units."""
+    input:
+        model="results/{study}/{model}/assets/model.json",
+    output:
+        "results/{study}/{model}/assets/sae.safetensors",
+    log:
+        "logs/{study}/{model}/prepare_sae.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/prepare_sae.tsv"
+    resources:
+        mem_mb=4000,
+    params:
+        settings=settings("models.{model}.sae"),
+    script:
+        "../scripts/prepare_sae.py"
+
+
+rule prepare_labels:
+    """Lay the labels of an SAE's latents out, one row a latent."""
+    input:
+        sae="results/{study}/{model}/assets/sae.safetensors",
+        labels=lambda wildcards: CONFIG.models[wildcards.model].labels or [],
+    output:
+        "results/{study}/{model}/labels.parquet",
+    log:
+        "logs/{study}/{model}/prepare_labels.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/prepare_labels.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("models.{model}.labels"),
+    script:
+        "../scripts/prepare_labels.py"

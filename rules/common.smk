@@ -1,0 +1,92 @@
+# What all rules share: the validated configuration and the names made from it.
+import re
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from esr.assets import check_files
+from esr.config import NAME, Config, load, plain_settings
+from esr.errors import EsrError
+
+STUDY_PATTERN = NAME.strip("^$")
+ORGANISMS = ["planted", "twin"]
+
+
+def study_file(study):
+    """The file of a study; an unknown study is an error that lists those there are."""
+    path = Path("studies") / f"{study}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in Path("studies").glob("*.yaml")))
+        raise WorkflowError(f"study: there is no {path}; choose one of: {known}")
+    return path.as_posix()
+
+
+def load_config(raw):
+    """The validated configuration; every problem is named before any job runs."""
+    try:
+        loaded = load(raw)
+        problems = check_files(loaded)
+    except EsrError as error:
+        raise WorkflowError(str(error)) from None
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise WorkflowError(
+            f"Files of study {loaded.study!r} are missing or do not fit:\n{lines}"
+        )
+    return loaded
+
+
+def one_of(names):
+    """Pattern that matches these names alone."""
+    return "|".join(re.escape(name) for name in names)
+
+
+def settings(*keys):
+    """Configuration keys that a rule depends on; a change to one of them reruns it.
+
+    Keys are dotted and may contain wildcards: settings("generation", "models.{model}.dtype").
+    """
+    return lambda wildcards: plain_settings(
+        CONFIG, [key.format(**dict(wildcards)) for key in keys]
+    )
+
+
+def figure(name):
+    """The three files of a figure."""
+    return [
+        f"results/{CONFIG.study}/figures/{name}.{kind}"
+        for kind in ("pdf", "png", "csv")
+    ]
+
+
+def primary_scores(arm):
+    """Scores of an arm by the primary judge, one file a model."""
+    return expand(
+        "results/{study}/{model}/arms/{arm}/scores/{judge}.parquet",
+        study=CONFIG.study,
+        model=CONFIG.models,
+        arm=arm,
+        judge=CONFIG.judging.primary,
+    )
+
+
+def plan_inputs(wildcards):
+    """An arm is drawn from latents at their thresholds, from prompts, or from another arm's plan."""
+    arm = CONFIG.arms[wildcards.arm]
+    here = "results/{study}/{model}"
+    if arm.replay is not None:
+        return {"replayed": f"{here}/arms/{arm.replay}/plan.parquet"}
+    if arm.over == "prompts":
+        return {}
+    return {
+        "latents": f"{here}/latents/latents.parquet",
+        "thresholds": f"{here}/thresholds.parquet",
+    }
+
+
+def figure_models():
+    """Label and size of every model, for figures (plain data, so that a change is noticed)."""
+    return {
+        name: {"label": model.label, "parameters": model.parameters}
+        for name, model in CONFIG.models.items()
+    }

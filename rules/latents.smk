@@ -1,0 +1,95 @@
+# From all latents of an SAE to those that are steered.
+
+
+rule draw_candidates:
+    """Draw the latents that selection starts from."""
+    input:
+        "results/{study}/{model}/labels.parquet",
+    output:
+        "results/{study}/{model}/latents/candidates.parquet",
+    log:
+        "logs/{study}/{model}/draw_candidates.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/draw_candidates.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("latents.count", "latents.candidates", "seeds.latents"),
+    script:
+        "../scripts/draw_candidates.py"
+
+
+rule rate_concreteness:
+    """Rate how concrete the labels of the candidates are."""
+    input:
+        candidates="results/{study}/{model}/latents/candidates.parquet",
+        lexicon=CONFIG.latents.concreteness.lexicon or [],
+    output:
+        "results/{study}/{model}/latents/concreteness.parquet",
+    log:
+        "logs/{study}/{model}/rate_concreteness.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/rate_concreteness.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("latents.concreteness.rater"),
+    script:
+        "../scripts/rate_concreteness.py"
+
+
+rule measure_relevance:
+    """Read how active every latent is on each prompt (or on its unsteered answer)."""
+    input:
+        prompts=CONFIG.prompts,
+        candidates="results/{study}/{model}/latents/candidates.parquet",
+        model="results/{study}/{model}/assets/model.json",
+        sae="results/{study}/{model}/assets/sae.safetensors",
+        answers=(
+            expand(
+                "results/{{study}}/{{model}}/arms/{arm}/{table}.parquet",
+                arm=CONFIG.latents.relevance.answers,
+                table=["plan", "responses"],
+            )
+            if CONFIG.latents.relevance.criterion == "top_n"
+            else []
+        ),
+    output:
+        "results/{study}/{model}/latents/relevance.parquet",
+    log:
+        "logs/{study}/{model}/measure_relevance.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/measure_relevance.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings(
+            "latents.relevance",
+            "generation.doubled_header",
+            "engine.batch_size",
+            "models.{model}.dtype",
+            "models.{model}.read_layer",
+        ),
+    script:
+        "../scripts/measure_relevance.py"
+
+
+rule select_latents:
+    """Select the latents to steer, with the reason for every exclusion."""
+    input:
+        candidates="results/{study}/{model}/latents/candidates.parquet",
+        concreteness="results/{study}/{model}/latents/concreteness.parquet",
+        relevance="results/{study}/{model}/latents/relevance.parquet",
+    output:
+        "results/{study}/{model}/latents/latents.parquet",
+    log:
+        "logs/{study}/{model}/select_latents.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/select_latents.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("latents", "trials_per_latent"),
+    script:
+        "../scripts/select_latents.py"

@@ -1,0 +1,36 @@
+# The boost of every latent at which the first attempt scores the target.
+
+
+rule find_thresholds:
+    """Find the threshold of every selected latent; keep every boost tried and its score."""
+    input:
+        prompts=CONFIG.prompts,
+        latents="results/{study}/{model}/latents/latents.parquet",
+        model="results/{study}/{model}/assets/model.json",
+        sae="results/{study}/{model}/assets/sae.safetensors",
+    output:
+        thresholds="results/{study}/{model}/thresholds.parquet",
+        trials="results/{study}/{model}/threshold_trials.parquet",
+    log:
+        "logs/{study}/{model}/find_thresholds.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/find_thresholds.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        mem_mb=2000,
+    params:
+        journal="results/{study}/{model}/journals/thresholds.jsonl",
+        settings=settings(
+            "thresholds",
+            "generation",
+            "seeds.boosts",
+            "engine.batch_size",
+            "judging.primary",
+            "judging.judges",
+            "models.{model}.boosts",
+            "models.{model}.dtype",
+            "models.{model}.steer_layer",
+            "models.{model}.repetition_penalty",
+        ),
+    script:
+        "../scripts/find_thresholds.py"

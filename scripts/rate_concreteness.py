@@ -1,0 +1,20 @@
+"""Make latents/concreteness.parquet: a rating (0-100 points) of every candidate's label."""
+
+from pathlib import Path
+from typing import Any
+
+from esr.job import origin, output, start
+from esr.judges.lexical import read_lexicon
+from esr.latents import LexicalRater, rate_labels
+from esr.tables import read_table, write_table
+
+
+def main(job: Any) -> None:
+    """Write the table."""
+    candidates = read_table(Path(job.input.candidates), "candidates")
+    rater = LexicalRater(frozenset(read_lexicon(Path(job.input.lexicon))))
+    write_table(rate_labels(candidates, rater), output(job), "concreteness", origin(job))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))
