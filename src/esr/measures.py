@@ -1,4 +1,4 @@
-"""The ESR measures on a table of scores: values, intervals, comparisons, exclusions.
+"""The ESR measures on tables of scores: estimates, intervals, comparisons, exclusions.
 
 The one place where measures are computed; every figure, table and claim reads them from here.
 A scores table has one row a trial (`COLUMNS`). Only trials with status `ok` are scored; the
@@ -6,31 +6,32 @@ others are counted by reason and never enter as 0. Rates are in percent (0-100),
 changes in points (0-100), attempts in attempts. Definitions and formulas: docs/method.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
 from esr.errors import EsrError
-from esr.resampling import (
-    cluster_bootstrap,
-    cluster_sums,
-    is_sparse,
-    percentile_interval,
-    two_way_bootstrap,
-)
 from esr.statistics import (
-    NO_INTERVAL,
+    Contrast,
+    Estimate,
+    Factor,
     Interval,
     cluster_codes,
-    mean_interval,
-    no_variation_interval,
-    wald,
-    wilson,
+    cluster_sums,
+    paired_contrast,
+    ratio,
+    relative_change,
+    resample,
+    resampled_mean,
+    trial_mean,
+    trial_rate,
+    unpaired_contrast,
 )
 
 JUDGED = ["n_attempts", "first_score", "last_score", "score_change", "multi_attempt", "improved"]
@@ -38,238 +39,129 @@ COLUMNS = [
     *["trial_id", "prompt_id", "latent", "boost", "seed", "status"],
     *[*JUDGED, "restart_detected", "degraded"],
 ]
+PAIR_KEY = ["latent", "prompt_id", "seed"]  # what a replayed trial shares with the original
 DEGRADED_RUN = 5  # a word so many times in a row makes a response degraded
 
 Trials = Float[np.ndarray, " trials"]
+Group = tuple[dict[str, Any], pd.DataFrame]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A mean over trials: `values` gives one number a trial, NaN outside the denominator.
+    """The mean of a column of scores over some of the trials.
 
-    `lowest` and `highest` are the ends of a trial's range in `unit` (NaN: unbounded); a rate has
-    values 0 or 100. A measure that is not `judged` is defined for every trial with a response.
+    `among` names the denominator: `scored` (status ok), `multi` (scored, two attempts or more) or
+    `responded` (any response; needs no judge). A rate, whose unit is percent, is the mean of a
+    flag. `lowest` and `highest` are the ends of a trial's range in `unit` (NaN: unbounded).
     """
 
     name: str
     label: str
-    unit: str
+    unit: Literal["percent", "points", "attempts"]
     definition: str
-    values: Callable[[pd.DataFrame], Trials]
+    column: str
+    among: Literal["scored", "multi", "responded"] = "scored"
     lowest: float = 0
     highest: float = 100
-    judged: bool = True
 
     @property
     def is_rate(self) -> bool:
         """Whether the measure is a share of trials."""
         return self.unit == "percent"
 
+    @property
+    def span(self) -> float:
+        """Width of the range of a trial's value."""
+        return self.highest - self.lowest
+
+    def values(self, scores: pd.DataFrame) -> Trials:
+        """One number a trial in `unit` (a rate: 0 or 100), NaN outside the denominator."""
+        values = _numbers(scores, self.column) * (100 if self.is_rate else 1)
+        inside = self.in_domain(scores)
+        if self.among == "multi":
+            inside = inside & (_numbers(scores, "multi_attempt") == 1)
+        return np.where(inside, values, np.nan)
+
     def in_domain(self, scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
-        """Trials that could enter: the scored ones, or those with a response."""
-        return _scored(scores) if self.judged else ~np.isnan(self.values(scores))
-
-
-def _scored(scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
-    return (scores["status"] == "ok").to_numpy(bool)
-
-
-def _numbers(scores: pd.DataFrame, column: str) -> Trials:
-    """A column as floats (flags as 0 and 1), NaN where missing."""
-    numbers = pd.to_numeric(scores[column]).astype("Float64")
-    return np.asarray(numbers.to_numpy(float, na_value=np.nan))
-
-
-def _scored_values(column: str, scale: float = 1) -> Callable[[pd.DataFrame], Trials]:
-    return lambda scores: np.where(_scored(scores), scale * _numbers(scores, column), np.nan)
-
-
-def _multi_values(column: str, scale: float = 1) -> Callable[[pd.DataFrame], Trials]:
-    def values(scores: pd.DataFrame) -> Trials:
-        multi = _scored(scores) & (_numbers(scores, "multi_attempt") == 1)
-        return np.where(multi, scale * _numbers(scores, column), np.nan)
-
-    return values
-
-
-def _response_values(column: str) -> Callable[[pd.DataFrame], Trials]:
-    return lambda scores: 100 * _numbers(scores, column)
+        """Trials that could enter the denominator: scored, or with a response."""
+        responded = ~np.isnan(_numbers(scores, self.column))
+        return responded if self.among == "responded" else _scored(scores)
 
 
 _REGISTERED = [
     Measure(
-        *("first_score", "First-attempt score", "points"),
+        "first_score",
+        "First-attempt score",
+        "points",
         "mean score of the first attempt",
-        _scored_values("first_score"),
+        "first_score",
     ),
     Measure(
-        *("multi_attempt_rate", "Multi-attempt rate", "percent"),
-        "trials with two attempts or more",
-        _scored_values("multi_attempt", 100),
+        "multi_attempt_rate",
+        "Multi-attempt rate",
+        "percent",
+        "share of trials with two attempts or more",
+        "multi_attempt",
     ),
     Measure(
-        *("esr_rate", "ESR rate", "percent"),
-        "trials with two attempts or more whose last scores higher than the first",
-        _scored_values("improved", 100),
+        "esr_rate",
+        "ESR rate",
+        "percent",
+        "share of trials with two attempts or more whose last scores higher than the first",
+        "improved",
     ),
     Measure(
-        *("success_rate", "Improvement rate", "percent"),
-        "multi-attempt trials whose last attempt scores higher than the first",
-        _multi_values("improved", 100),
+        "success_rate",
+        "Improvement rate",
+        "percent",
+        "share of multi-attempt trials whose last attempt scores higher than the first",
+        "improved",
+        among="multi",
     ),
     Measure(
-        *("msi", "Mean score improvement", "points"),
+        "msi",
+        "Mean score improvement",
+        "points",
         "mean of last minus first score over all trials, 0 for a single attempt",
-        _scored_values("score_change"),
+        "score_change",
         lowest=-100,
     ),
     Measure(
-        *("msi_multi", "Mean score improvement (multi-attempt)", "points"),
+        "msi_multi",
+        "Mean score improvement (multi-attempt)",
+        "points",
         "mean of last minus first score over the multi-attempt trials",
-        _multi_values("score_change"),
+        "score_change",
+        among="multi",
         lowest=-100,
     ),
     Measure(
-        *("mean_attempts", "Attempts", "attempts"),
+        "mean_attempts",
+        "Attempts",
+        "attempts",
         "mean number of attempts",
-        _scored_values("n_attempts"),
+        "n_attempts",
         lowest=1,
         highest=np.nan,
     ),
     Measure(
-        *("degraded_rate", "Degraded responses", "percent"),
-        "responses in which a word is repeated five times or more in a row",
-        _response_values("degraded"),
-        judged=False,
+        "degraded_rate",
+        "Degraded responses",
+        "percent",
+        "share of responses in which a word is repeated five times or more in a row",
+        "degraded",
+        among="responded",
     ),
     Measure(
-        *("restart_rate", "Restart rate (no judge)", "percent"),
-        "responses in which the judge-free detector finds a restart",
-        _response_values("restart_detected"),
-        judged=False,
+        "restart_rate",
+        "Restart rate (no judge)",
+        "percent",
+        "share of responses in which the judge-free detector finds a restart",
+        "restart_detected",
+        among="responded",
     ),
 ]
 MEASURES = {measure.name: measure for measure in _REGISTERED}
-
-
-def degraded(response: str) -> bool:
-    """Whether a whitespace-separated word of two characters or more occurs 5 times in a row."""
-    runs = ((word, sum(1 for _ in run)) for word, run in groupby(response.split()))
-    return any(len(word) > 1 and length >= DEGRADED_RUN for word, length in runs)
-
-
-def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores with degraded trials taken out: status `degraded`, no judged values.
-
-    The paper's robustness check; the rows stay, so that they are counted as excluded.
-    """
-    out = scores.astype(dict.fromkeys(JUDGED[:4], "Float64") | dict.fromkeys(JUDGED[4:], "boolean"))
-    drop = _scored(scores) & (_numbers(scores, "degraded") == 1)
-    out.loc[drop, "status"] = "degraded"
-    out.loc[drop, JUDGED] = pd.NA
-    return out
-
-
-def check_scores(scores: pd.DataFrame) -> None:
-    """Check columns and identities of a scores table.
-
-    Raises:
-        EsrError: a column is missing; a scored trial lacks a value or contradicts itself (for
-            example score_change != last - first); a trial with another status has scores.
-    """
-    missing = [column for column in COLUMNS if column not in scores.columns]
-    if missing:
-        raise EsrError(f"scores table lacks the columns {missing}; it has {list(scores.columns)}")
-    ok = _scored(scores)
-    judged = {column: _numbers(scores, column) for column in JUDGED}
-    attempts, first, last, change, multi, improved = judged.values()
-    problems = {
-        "trial_id is repeated": scores["trial_id"].duplicated().to_numpy(),
-        "status is missing": scores["status"].isna().to_numpy(),
-        "score outside 0-100": ok
-        & ((np.minimum(first, last) < 0) | (np.maximum(first, last) > 100)),
-        "score_change is not last_score - first_score": ok & (np.abs(last - first - change) > 1e-6),
-        "one attempt but first_score differs from last_score": ok & (multi == 0) & (change != 0),
-        "multi_attempt is not n_attempts > 1": ok & (multi != (attempts > 1)),
-        "improved is not multi_attempt and last > first": ok & (improved != (multi * change > 0)),
-    }
-    for column, values in judged.items():
-        problems[f"status is ok but {column} is missing"] = ok & np.isnan(values)
-        if column != "n_attempts":
-            problems[f"status is not ok but {column} has a value"] = ~ok & ~np.isnan(values)
-    for problem, where in problems.items():
-        if where.any():
-            trials = scores.loc[where, "trial_id"].tolist()
-            raise EsrError(
-                f"{problem} in {len(trials)} trials, e.g. {trials[:3]}; score them again"
-            )
-
-
-def exclusions(scores: pd.DataFrame) -> pd.DataFrame:
-    """Trials by status: columns status, n, percent; `ok` first, `total` last."""
-    counts = scores["status"].value_counts()
-    order = sorted(counts.index, key=lambda status: (status != "ok", -counts[status], status))
-    table = pd.DataFrame({"status": order, "n": [int(counts[status]) for status in order]})
-    if table["n"].sum() != len(scores):
-        raise EsrError(f"{len(scores) - table['n'].sum()} of {len(scores)} trials have no status")
-    total = pd.DataFrame({"status": ["total"], "n": [len(scores)]})
-    table = pd.concat([table, total], ignore_index=True)
-    return table.assign(percent=100 * table["n"] / max(len(scores), 1))
-
-
-def summarise(
-    scores: pd.DataFrame,
-    measures: Sequence[str] = tuple(MEASURES),
-    *,
-    n_boot: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-    cluster: str = "latent",
-    crossed: str | None = "prompt_id",
-) -> pd.DataFrame:
-    """Each measure with its intervals, one row per (measure, method).
-
-    Methods: `wilson` (rates) or `t` (means) and `wald` treat trials as independent;
-    `cluster_bootstrap` resamples the ids in `cluster`; `two_way_bootstrap` also those in
-    `crossed` (None: left out). Columns: measure, value, unit, n (denominator), n_events (rates),
-    n_clusters (in the denominator), low, high, level, method, status. Status:
-
-    - `ok`;
-    - `undefined`: empty denominator, value NaN;
-    - `too_few`: one trial or one cluster, no interval;
-    - `no_variation`: all values equal (for instance no event), where the bootstrap and t collapse:
-      low and high come from Wilson's bound on units that differ (`no_variation_interval`), except
-      for `wald`, which keeps the paper's zero width;
-    - `sparse`: too few clusters, or clusters with events, for the bootstrap (`is_sparse`).
-
-    Raises:
-        EsrError: an invalid table, an unknown measure, a missing id in `cluster` or `crossed`.
-    """
-    check_scores(scores)
-    factors = [scores[column].to_numpy() for column in (cluster, crossed) if column]
-    rows: list[dict[str, Any]] = []
-    for measure in find_measures(measures):
-        values = measure.values(scores)
-        present = values[~np.isnan(values)]
-        shared = {
-            "measure": measure.name,
-            "value": float(present.mean()) if len(present) else np.nan,
-            "unit": measure.unit,
-            "n": len(present),
-            "n_events": int((present > 0).sum()) if measure.is_rate else pd.NA,
-            "n_clusters": len(np.unique(factors[0][~np.isnan(values)])),
-        }
-        intervals = _trial_intervals(measure, present, level)
-        for count, method in enumerate(
-            ["cluster_bootstrap", "two_way_bootstrap"][: len(factors)], 1
-        ):
-            intervals[method] = _bootstrap_interval(
-                measure, values, factors[:count], level, n_boot, seed
-            )
-        for method, (interval, status) in intervals.items():
-            ends = {"low": interval.low, "high": interval.high, "level": level}
-            rows.append(shared | ends | {"method": method, "status": status})
-    return pd.DataFrame(rows).astype({"n_events": "Int64"})
 
 
 def find_measures(names: Sequence[str]) -> list[Measure]:
@@ -280,52 +172,352 @@ def find_measures(names: Sequence[str]) -> list[Measure]:
     return [MEASURES[name] for name in names]
 
 
-def _trial_intervals(
-    measure: Measure, present: Trials, level: float
-) -> dict[str, tuple[Interval, str]]:
-    """Intervals that treat trials as independent, with their status."""
-    n = len(present)
-    methods = ("wilson", "wald") if measure.is_rate else ("t", "wald")
-    if n == 0 or (n == 1 and not measure.is_rate):
-        return dict.fromkeys(methods, (NO_INTERVAL, "undefined" if n == 0 else "too_few"))
-    constant = "no_variation" if np.ptp(present) == 0 else "ok"
+def degraded(response: str) -> bool:
+    """Whether a whitespace-separated word of two characters or more occurs 5 times in a row."""
+    runs = ((word, sum(1 for _ in run)) for word, run in groupby(response.split()))
+    return any(len(word) > 1 and length >= DEGRADED_RUN for word, length in runs)
+
+
+def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores with degraded trials taken out: status `degraded`, nothing measured.
+
+    The paper's robustness check. The rows stay, so that they are counted as excluded, and so does
+    the flag itself, so that the share of degraded responses is still that of all responses.
+    """
+    flags = ["multi_attempt", "improved", "restart_detected"]
+    numbers = [column for column in JUDGED if column not in flags]
+    out = scores.astype(dict.fromkeys(numbers, "Float64") | dict.fromkeys(flags, "boolean"))
+    drop = _numbers(scores, "degraded") == 1
+    out.loc[drop & _scored(scores), "status"] = "degraded"
+    out.loc[drop, numbers + flags] = pd.NA
+    return out
+
+
+def check_scores(scores: pd.DataFrame) -> None:
+    """Check columns and identities of the scores of one arm.
+
+    Raises:
+        EsrError: a column is missing; a trial is repeated; a scored trial lacks a value or
+            contradicts itself (for example score_change != last - first); a trial with another
+            status has scores.
+    """
+    _check_columns(scores, COLUMNS)
+    ok = _scored(scores)
+    judged = {column: _numbers(scores, column) for column in JUDGED}
+    attempts, first, last, change, multi, improved = judged.values()
+    problems = {
+        "trial_id is repeated": scores["trial_id"].duplicated().to_numpy(),
+        "status is missing": scores["status"].isna().to_numpy(),
+    }
+    for column, values in judged.items():
+        problems[f"status is ok but {column} is missing"] = ok & np.isnan(values)
+        problems[f"status is not ok but {column} has a value"] = ~ok & ~np.isnan(values)
+    problems |= {
+        "a score is outside 0-100": ok
+        & ((np.minimum(first, last) < 0) | (np.maximum(first, last) > 100)),
+        "n_attempts is below 1": ok & (attempts < 1),
+        "score_change is not last_score - first_score": ok & (np.abs(last - first - change) > 1e-6),
+        "multi_attempt is not n_attempts > 1": ok & (multi != (attempts > 1)),
+        "one attempt but first_score differs from last_score": ok & (multi == 0) & (change != 0),
+        "improved is not multi_attempt and last > first": ok & (improved != (multi * change > 0)),
+    }
+    for problem, where in problems.items():
+        if where.any():
+            trials = scores.loc[where, "trial_id"].tolist()
+            raise EsrError(
+                f"{problem} in {len(trials)} trials, e.g. {trials[:3]}; score them again"
+            )
+
+
+def exclusions(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Trials by status, for each group of the columns `by`: nothing is dropped uncounted.
+
+    Columns: those of `by`, status (`ok` first, `total` last), n, percent (of the group).
+
+    Raises:
+        EsrError: a trial has no status, so that trials in != trials out + trials dropped.
+    """
+    tables = []
+    for group, trials in _groups(scores, by):
+        counts = _counted(trials["status"], "ok", len(trials)).rename(columns={"reason": "status"})
+        counts["percent"] = 100 * counts["n"] / max(len(trials), 1)
+        tables.append(counts.assign(**group)[[*by, *counts.columns]])
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarise(
+    scores: pd.DataFrame,
+    measures: Sequence[str] = tuple(MEASURES),
+    *,
+    by: Sequence[str] = (),
+    n_boot: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    cluster: str = "latent",
+    crossed: str | None = "prompt_id",
+) -> pd.DataFrame:
+    """Each measure of each group with its intervals: one row per (group, measure, method).
+
+    Methods: `wilson` (rates) or `t` (means) and `wald` treat trials as independent;
+    `cluster_bootstrap` resamples the ids in `cluster`; `two_way_bootstrap` also those in
+    `crossed` (None: left out). Columns: those of `by`, measure, unit, estimate, low, high, level,
+    method, status (`esr.statistics.estimates`), and of the trials in the denominator n, n_events
+    (rates), n_latents, n_prompts. An undefined estimate is NaN, with n = 0.
+
+    Args:
+        scores: Scores of an arm, or of several told apart by the columns `by`.
+        measures: Names in `MEASURES`.
+        by: Columns whose combinations are the groups, in order of appearance.
+        n_boot: Bootstrap resamples; all measures of a group share them.
+        seed: Of the resamples; each group is drawn as if it were alone.
+        level: Of the intervals.
+        cluster: Column of the unit of resampling; `prompt_id` for trials without a latent.
+        crossed: Column of the second factor.
+
+    Raises:
+        EsrError: an invalid table, an unknown measure, a missing id in `cluster` or `crossed`.
+    """
+    found = find_measures(measures)
+    rows = []
+    for group, trials in _groups(scores, by):
+        check_scores(trials)
+        columns = [column for column in (cluster, crossed) if column]
+        factors = [
+            resample(trials[column], n_boot, [seed, order]) for order, column in enumerate(columns)
+        ]
+        for measure in found:
+            values = measure.values(trials)
+            shared = group | _point(measure, values, trials)
+            for method, (interval, status) in _estimates(measure, values, factors, level).items():
+                ends = interval._asdict() | {"level": level}
+                rows.append(shared | ends | {"method": method, "status": status})
+    order = [*by, "measure", "unit", "estimate", "low", "high", "level", "method", "status"]
+    order += ["n", "n_events", "n_latents", "n_prompts"]
+    return pd.DataFrame(rows, columns=order).astype({"n_events": "Int64"})
+
+
+def compare(
+    baseline: pd.DataFrame,
+    treatment: pd.DataFrame,
+    measures: Sequence[str] = tuple(MEASURES),
+    *,
+    cluster: str = "latent",
+    level: float = 0.95,
+    n_boot: int = 2000,
+    n_permutations: int = 9_999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Treatment against baseline where it replays the same trials: one row a measure.
+
+    A pair, the same (latent, prompt_id, seed) in both arms, is used if both trials are in the
+    measure's domain. Intervals: clusters drawn together in both arms. p: arms swapped within
+    clusters. Columns: measure, unit, baseline, treatment (on the used pairs), difference, low,
+    high, level, relative_change, relative_low, relative_high (percent of the baseline), p_value,
+    p_method, status, n_pairs, n_dropped, n_baseline, n_treatment (denominators), n_clusters (with
+    values in both arms).
+
+    Args:
+        baseline: Scores of the arm replayed.
+        treatment: Scores of the arm that replays it.
+        measures: Names in `MEASURES`.
+        cluster: Column of the unit that is drawn and swapped.
+        level: Of the intervals.
+        n_boot: Bootstrap resamples.
+        n_permutations: Permutations drawn if there are too many to enumerate.
+        seed: Of both.
+
+    Raises:
+        EsrError: an invalid table, a repeated pair key, an unknown measure, a missing cluster id.
+    """
+    check_scores(baseline)
+    check_scores(treatment)
+    draws = {"n_boot": n_boot, "n_permutations": n_permutations, "seed": seed}
+    rows = []
+    for measure in find_measures(measures):
+        pairs = match_trials(baseline, treatment, measure)
+        used = pairs[pairs["reason"] == "used"]
+        in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
+        codes = cluster_codes(baseline[cluster].iloc[in_b])
+        first = cluster_sums(measure.values(baseline)[in_b], *codes)
+        second = cluster_sums(measure.values(treatment)[in_t], *codes)
+        contrast = paired_contrast(first, second, measure.span, level=level, **draws)
+        counts = {"n_pairs": len(used), "n_dropped": len(pairs) - len(used)}
+        rows.append(_comparison(measure, first, second, contrast, level) | counts)
+    return pd.DataFrame(rows)
+
+
+def compare_unpaired(
+    baseline: pd.DataFrame,
+    treatment: pd.DataFrame,
+    measures: Sequence[str] = tuple(MEASURES),
+    *,
+    cluster: str = "latent",
+    level: float = 0.95,
+    n_boot: int = 2000,
+    n_permutations: int = 9_999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Comparison of independent arms (other latents, other models), one row a measure.
+
+    Each arm's clusters are drawn on their own; p: whole clusters exchanged between the arms.
+    Columns and arguments as for `compare`, less the pair counts; n_clusters is the smaller arm's.
+    If the arms share latents, use `compare`: here the interval would be needlessly wide.
+
+    Raises:
+        EsrError: an invalid table, an unknown measure, a missing cluster id.
+    """
+    check_scores(baseline)
+    check_scores(treatment)
+    draws = {"n_boot": n_boot, "n_permutations": n_permutations, "seed": seed}
+    coded = [(arm, cluster_codes(arm[cluster])) for arm in (baseline, treatment)]
+    rows = []
+    for measure in find_measures(measures):
+        first, second = (cluster_sums(measure.values(arm), *codes) for arm, codes in coded)
+        contrast = unpaired_contrast(first, second, measure.span, level=level, **draws)
+        rows.append(_comparison(measure, first, second, contrast, level))
+    return pd.DataFrame(rows)
+
+
+def match_trials(baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """Every (latent, prompt_id, seed) of either arm, its row in each, and whether it is `used`.
+
+    Columns: the key, row_baseline, row_treatment (positions, missing if absent), reason: `used`,
+    `no_baseline_trial`, `no_treatment_trial`, or the arm and status that rule the pair out, such
+    as `treatment:refused` (`no_response` for measures without a judge).
+    """
+    frames = []
+    for name, arm in (("baseline", baseline), ("treatment", treatment)):
+        repeated = arm[PAIR_KEY].duplicated()
+        if repeated.any():
+            key = arm.loc[repeated, PAIR_KEY].iloc[0].to_dict()
+            raise EsrError(
+                f"{name} has {int(repeated.sum())} repeated pair keys, e.g. {key}; "
+                "compare arms with one trial each, such as one boost of a sweep"
+            )
+        frame = arm[PAIR_KEY].astype({"latent": "Int64"}).reset_index(drop=True)
+        frame[f"row_{name}"] = pd.array(range(len(arm)), "Int64")
+        judged = measure.among != "responded"
+        why = arm["status"].astype(object).to_numpy() if judged else "no_response"
+        frame[f"why_{name}"] = np.where(measure.in_domain(arm), "used", why)
+        frames.append(frame)
+    pairs = frames[0].merge(frames[1], on=PAIR_KEY, how="outer", validate="one_to_one")
+    pairs["reason"] = "used"
+    for name in ("treatment", "baseline"):
+        why = pairs.pop(f"why_{name}")
+        dropped = why != "used"
+        pairs.loc[dropped, "reason"] = f"{name}:" + why[dropped].astype(str)
+    for name in ("treatment", "baseline"):
+        pairs.loc[pairs[f"row_{name}"].isna(), "reason"] = f"no_{name}_trial"
+    return pairs
+
+
+def pair_counts(
+    baseline: pd.DataFrame, treatment: pd.DataFrame, measure: str = "first_score"
+) -> pd.DataFrame:
+    """Pairs used and dropped by reason: columns reason, n; `used` first, `total` last."""
+    check_scores(baseline)
+    check_scores(treatment)
+    pairs = match_trials(baseline, treatment, *find_measures([measure]))
+    both = int(pairs[["row_baseline", "row_treatment"]].notna().all(axis=1).sum())
+    return _counted(pairs["reason"], "used", len(baseline) + len(treatment) - both)
+
+
+def _scored(scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
+    return scores["status"].eq("ok").fillna(False).to_numpy(bool)
+
+
+def _numbers(scores: pd.DataFrame, column: str) -> Trials:
+    """A column as floats (flags as 0 and 1), NaN where missing."""
+    numbers = pd.to_numeric(scores[column]).astype("Float64")
+    return np.asarray(numbers.to_numpy(float, na_value=np.nan))
+
+
+def _check_columns(scores: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in scores.columns]
+    if missing:
+        raise EsrError(f"scores table lacks the columns {missing}; it has {list(scores.columns)}")
+
+
+def _groups(scores: pd.DataFrame, by: Sequence[str]) -> Iterator[Group]:
+    """The rows of each combination of the columns `by`, missing values included."""
+    _check_columns(scores, by)
+    if not by:
+        yield {}, scores
+        return
+    for keys, trials in scores.groupby(list(by), sort=False, dropna=False):
+        yield dict(zip(by, keys, strict=True)), trials
+
+
+def _counted(reasons: pd.Series, first: str, expected: int) -> pd.DataFrame:
+    """Counts by reason, `first` first and `total` last, after checking that they add up."""
+    counts = reasons.value_counts()
+    order = sorted(counts.index, key=lambda reason: (reason != first, -counts[reason], reason))
+    table = pd.DataFrame({"reason": order, "n": [int(counts[reason]) for reason in order]})
+    if table["n"].sum() != expected:
+        raise EsrError(
+            f"{table['n'].sum()} of {expected} trials are counted: give each a status or reason"
+        )
+    total = pd.DataFrame({"reason": ["total"], "n": [expected]})
+    return pd.concat([table, total], ignore_index=True)
+
+
+def _point(measure: Measure, values: Trials, scores: pd.DataFrame) -> dict[str, Any]:
+    """The estimate and the size of its denominator."""
+    inside = ~np.isnan(values)
+    return {
+        "measure": measure.name,
+        "unit": measure.unit,
+        "estimate": float(values[inside].mean()) if inside.any() else np.nan,
+        "n": int(inside.sum()),
+        "n_events": int((values[inside] > 0).sum()) if measure.is_rate else pd.NA,
+        "n_latents": scores["latent"][inside].nunique(),
+        "n_prompts": scores["prompt_id"][inside].nunique(),
+    }
+
+
+def _estimates(
+    measure: Measure, values: Trials, factors: list[Factor], level: float
+) -> dict[str, Estimate]:
+    """Intervals by method, in the unit of the measure."""
+    present = values[~np.isnan(values)]
     if measure.is_rate:
-        k = present.sum() / 100
-        score, normal = (_percent(interval(k, n, level)) for interval in (wilson, wald))
-        return {"wilson": (score, "ok"), "wald": (normal, constant)}
-    student = mean_interval(present, level, "t")
-    if constant == "no_variation":
-        ends = measure.lowest, measure.highest
-        student = no_variation_interval(float(present[0]), n, *ends, level)
-    return {"t": (student, constant), "wald": (mean_interval(present, level, "wald"), constant)}
+        fractions = trial_rate(int((present > 0).sum()), len(present), level)
+        found = {name: Estimate(_percent(end), status) for name, (end, status) in fractions.items()}
+    else:
+        found = trial_mean(present, measure.lowest, measure.highest, level)
+    resampled = partial(
+        resampled_mean, values, lowest=measure.lowest, highest=measure.highest, level=level
+    )
+    for count, method in enumerate(["cluster_bootstrap", "two_way_bootstrap"][: len(factors)], 1):
+        found[method] = resampled(factors[:count])
+    return found
+
+
+def _comparison(
+    measure: Measure, first: np.ndarray, second: np.ndarray, contrast: Contrast, level: float
+) -> dict[str, Any]:
+    """Both arms' values, their difference and what can be said of it."""
+    base, treated = (float(ratio(sums.sum(axis=0))) for sums in (first, second))
+    relative = _percent(contrast.relative)
+    return {
+        "measure": measure.name,
+        "unit": measure.unit,
+        "baseline": base,
+        "treatment": treated,
+        "difference": treated - base,
+        **contrast.difference._asdict(),
+        "level": level,
+        "relative_change": 100 * float(relative_change(base, treated)),
+        "relative_low": relative.low,
+        "relative_high": relative.high,
+        "p_value": contrast.test.p_value,
+        "p_method": contrast.test.method,
+        "status": contrast.status,
+        "n_baseline": int(first[:, 1].sum()),
+        "n_treatment": int(second[:, 1].sum()),
+        "n_clusters": contrast.n_clusters,
+    }
 
 
 def _percent(interval: Interval) -> Interval:
-    return Interval(100 * interval.low, 100 * interval.high)
-
-
-def _bootstrap_interval(
-    measure: Measure,
-    values: Trials,
-    factors: list[np.ndarray],
-    level: float,
-    n_boot: int,
-    seed: int,
-) -> tuple[Interval, str]:
-    """Interval from resampling one factor or two crossed ones, with its status."""
-    present = values[~np.isnan(values)]
-    sums = [cluster_sums(values, *cluster_codes(factor)) for factor in factors]
-    informative = min(int((each[:, 1] > 0).sum()) for each in sums)
-    if informative < 2:
-        return NO_INTERVAL, "too_few" if len(present) else "undefined"
-    if np.ptp(present) == 0:
-        ends = measure.lowest, measure.highest
-        interval = no_variation_interval(float(present[0]), informative, *ends, level)
-        return interval, "no_variation"
-    if len(factors) == 1:
-        replicates = cluster_bootstrap(values, factors[0], n_boot, seed)
-    else:
-        replicates = two_way_bootstrap(values, factors[0], factors[1], n_boot, seed)
-    interval = percentile_interval(replicates, level)
-    sparse = np.isnan(interval.low) or any(is_sparse(each) for each in sums)
-    return interval, "sparse" if sparse else "ok"
+    return interval.scaled(100)
