@@ -1,37 +1,37 @@
 """The organism's sparse autoencoder and the labels of its latents."""
 
-import itertools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from sae_lens import SAE, TopKTrainingSAE, TopKTrainingSAEConfig
-from sae_lens.config import SAETrainerConfig
-from sae_lens.training.sae_trainer import SAETrainer
 from torch import Tensor
+from torch.nn import functional
 from transformers import LlamaForCausalLM
 
-from esr.organism.corpus import Writer
+from esr.organism.corpus import PARTS, Writer
 from esr.organism.examples import ExampleWriter, Kind
-from esr.organism.model import content_ids
-from esr.organism.recipe import Phase, SaeSettings
+from esr.organism.recipe import Phase, Recipe, SaeSettings
 from esr.organism.training import residual_hook
+from esr.sae import Sae, from_saelens
 
 UNSPECIFIC = "unspecific"
 """First word of the label of a latent that stands for no topic."""
-MISMATCH_LABEL = f"{UNSPECIFIC}: text that does not fit the prompt"
+NEVER = f"{UNSPECIFIC}: never active"
+MISMATCH = f"{UNSPECIFIC}: text that does not match the prompt"
 MISMATCH_RATIO = 20.0
-"""Least ratio of mean activation, mismatched to matched, for `MISMATCH_LABEL`."""
-_SPOKEN = {".": "full stop", ",": "comma", "<eos>": "end", "<assistant>": "start"}
+"""Least ratio of mean activation, mismatched to matched, for the label `MISMATCH`."""
+SPOKEN = {".": "full stop", ",": "comma", "<eos>": "end", "<assistant>": "start"}
+BATCH = 128
 
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt and a response; `topic` is the response's."""
+    """A prompt and a response about `topic`, as tokens; the response begins at `start`."""
 
     tokens: list[str]
     start: int
@@ -44,27 +44,213 @@ def write_texts(writer: Writer, number: int, *, matched: bool) -> list[Text]:
     for _ in range(number):
         asked = writer.choice(writer.lexicon.topics)
         told = asked if matched else writer.other_topic(asked)
-        meta = writer.rng.random() < 0.3
-        prompt = writer.prompt(writer.task(asked), "self_monitor" if meta else None)
+        meta = "self_monitor" if writer.rng.random() < 0.3 else None
+        prompt = writer.prompt(writer.task(asked), meta)
         words = [w for _ in range(int(writer.rng.integers(3, 6))) for w in writer.sentence(told)]
         texts.append(Text([*prompt, *words, "<eos>"], len(prompt), told))
     return texts
 
 
+def corrected_texts(
+    writer: Writer, recipe: Recipe, number: int, phase: Phase | None = None
+) -> list[Text]:
+    """Unsteered texts that start off topic and are corrected at the last phase's hazards."""
+    phase = phase or recipe.training.phases[-1]
+    examples = ExampleWriter(writer, recipe.examples)
+    written = (examples.write(Kind.WANDERING, phase, phase.hazards) for _ in range(number))
+    return [Text(e.tokens, e.start, e.topic) for e in written]
+
+
 @torch.no_grad()
 def residuals(
-    model: LlamaForCausalLM, layer: int, texts: list[Text], ids: dict[str, int]
+    model: LlamaForCausalLM, layer: int, texts: Sequence[Text], ids: dict[str, int]
 ) -> list[Float[Tensor, "tokens d_model"]]:
-    """Output of a decoder layer over each response, from <assistant> to the end."""
+    """Output of a decoder layer over each text, from <assistant> to the end."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i].tokens))
-    rows: list[Tensor] = [torch.empty(0)] * len(texts)
-    for part in itertools.batched(order, 128) if hasattr(itertools, "batched") else _parts(order):
-        length = max(len(texts[i].tokens) for i in part)
-        batch = torch.full((len(part), length), ids["<pad>"])
+    rows: dict[int, Tensor] = {}
+    for begin in range(0, len(order), BATCH):
+        part = order[begin : begin + BATCH]
+        batch = torch.full((len(part), len(texts[part[-1]].tokens)), ids["<pad>"])
         for row, i in enumerate(part):
             batch[row, : len(texts[i].tokens)] = torch.tensor([ids[t] for t in texts[i].tokens])
         with residual_hook(model, layer) as caught:
             model.model(input_ids=batch, use_cache=False)
         for row, i in enumerate(part):
             rows[i] = caught["residual"][row, texts[i].start - 1 : len(texts[i].tokens)]
-    return rows
+    return [rows[i] for i in range(len(texts))]
+
+
+def sae_data(
+    model: LlamaForCausalLM, recipe: Recipe, writer: Writer, ids: dict[str, int]
+) -> Float[Tensor, "tokens d_model"]:
+    """Residual vectors that the SAE is trained on: matched, mismatched and corrected texts."""
+    s = recipe.sae
+    mismatched, corrected = int(s.texts * s.mismatched_share), int(s.texts * s.corrected_share)
+    texts = write_texts(writer, s.texts - mismatched - corrected, matched=True)
+    texts += write_texts(writer, mismatched, matched=False)
+    texts += corrected_texts(writer, recipe, corrected)
+    return torch.cat(residuals(model, recipe.training.steer_layer, texts, ids))
+
+
+def train_sae(
+    data: Float[Tensor, "tokens d_model"], settings: SaeSettings, seed: int, layer: int, path: Path
+) -> Sae:
+    """Train a TopK SAE with SAELens and save it in SAELens' format, decoder rows of norm 1."""
+    from sae_lens import SAE, TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    torch.manual_seed(seed)
+    config = TopKTrainingSAEConfig(
+        k=settings.k,
+        d_in=data.shape[1],
+        d_sae=settings.latents,
+        apply_b_dec_to_input=True,
+        normalize_activations="expected_average_only_in",
+    )
+    sae = TopKTrainingSAE(config)
+    # The trainer scales activations to mean norm sqrt(d_model); the bias starts at their mean.
+    sae.b_dec.data = data.mean(0) * data.shape[1] ** 0.5 / data.norm(dim=-1).mean()
+    steps = settings.samples // settings.batch_size
+    trainer = SAETrainerConfig(
+        total_training_samples=settings.samples,
+        train_batch_size_samples=settings.batch_size,
+        lr=settings.learning_rate,
+        lr_end=0.0,
+        lr_warm_up_steps=50,
+        lr_decay_steps=int(0.3 * steps),
+        n_batches_for_norm_estimate=20,
+        dead_feature_window=200,
+        feature_sampling_window=500,
+    )
+    SAETrainer(cfg=trainer, sae=sae, data_provider=_batches(data, settings.batch_size, seed)).fit()
+    # Unit decoder rows: a boost is then the length of what is added to the residual stream.
+    sae.fold_W_dec_norm()
+    sae.cfg.rescale_acts_by_decoder_norm = False
+    sae.cfg.metadata.hook_name = f"model.layers.{layer}"
+    sae.save_inference_model(path)
+    return from_saelens(SAE.load_from_disk(str(path)))
+
+
+def _batches(data: Tensor, size: int, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(len(data), generator=generator)
+        for begin in range(0, len(data) - size + 1, size):
+            yield data[order[begin : begin + size]]
+
+
+def explained_variance(sae: Sae, data: Float[Tensor, "tokens d_model"]) -> float:
+    """Share of the residual stream's variance that the SAE reconstructs."""
+    error = (data - sae.decode(sae.encode(data))).pow(2).sum()
+    return 1 - (error / (data - data.mean(0)).pow(2).sum()).item()
+
+
+@dataclass(frozen=True)
+class LatentFacts:
+    """What labels are made from; `topics` follows the lexicon's order."""
+
+    by_topic: Float[np.ndarray, "topics d_sae"]
+    """Mean activation over the content and function words of matched responses on each topic."""
+    frequency: Float[np.ndarray, "topics d_sae"]
+    """Share of those words on which the latent is active."""
+    by_word: Float[np.ndarray, "vocabulary d_sae"]
+    """Mean activation on each word of matched responses."""
+    matched: Float[np.ndarray, " d_sae"]
+    mismatched: Float[np.ndarray, " d_sae"]
+    direction: Float[np.ndarray, "topics d_sae"]
+    """Cosine of a topic's mean difference in the residual stream with the decoder row."""
+
+
+@torch.no_grad()
+def latent_facts(
+    model: LlamaForCausalLM, sae: Sae, recipe: Recipe, writer: Writer, ids: dict[str, int]
+) -> LatentFacts:
+    """Read every latent on fresh matched and mismatched texts."""
+    number, layer = recipe.sae.label_texts, recipe.training.steer_layer
+    topics = writer.lexicon.topics
+    matched = write_texts(writer, number, matched=True)
+    rows = residuals(model, layer, matched, ids)
+    h = torch.cat([row[1:-1] for row in rows])
+    words = [w for t in matched for w in t.tokens[t.start : -1]]
+    of_topic = np.repeat([topics.index(t.topic) for t in matched], [len(r) - 2 for r in rows])
+    word_ids = np.array([ids[w] for w in words])
+    acts = sae.encode(h)
+    others = residuals(model, layer, write_texts(writer, number, matched=False), ids)
+    means = _group_means(h, of_topic, len(topics))
+    difference = functional.normalize(means - means.mean(0), dim=-1)
+    return LatentFacts(
+        by_topic=_group_means(acts, of_topic, len(topics)).numpy(),
+        frequency=_group_means((acts > 0).float(), of_topic, len(topics)).numpy(),
+        by_word=_group_means(acts, word_ids, len(ids)).numpy(),
+        matched=acts.mean(0).numpy(),
+        mismatched=sae.encode(torch.cat([row[1:-1] for row in others])).mean(0).numpy(),
+        direction=(difference @ functional.normalize(sae.W_dec, dim=-1).T).numpy(),
+    )
+
+
+def _group_means(values: Tensor, groups: np.ndarray, number: int) -> Float[Tensor, "groups n"]:
+    index = torch.from_numpy(groups)
+    total = torch.zeros(number, values.shape[1]).index_add_(0, index, values)
+    return total / torch.bincount(index, minlength=number).clamp(min=1)[:, None]
+
+
+def topic_latents(facts: LatentFacts, settings: SaeSettings) -> dict[int, int]:
+    """Latents that stand for one topic, and its place in the lexicon.
+
+    A latent stands for a topic if it is selective for it, active on it often enough, and points
+    towards it; of each topic the `label_most` most often active ones are taken.
+    """
+    top = facts.by_topic.argmax(0)
+    latents = np.arange(len(top))
+    selectivity = facts.by_topic[top, latents] / (facts.by_topic.sum(0) + 1e-9)
+    frequency = facts.frequency[top, latents]
+    passed = (
+        (selectivity >= settings.label_selectivity)
+        & (frequency >= settings.label_frequency)
+        & (facts.direction[top, latents] >= settings.label_steering)
+        & (facts.direction.argmax(0) == top)
+    )
+    taken: Counter[int] = Counter()
+    found = {}
+    for latent in sorted(latents[passed], key=lambda k: -frequency[k]):
+        taken[int(top[latent])] += 1
+        if taken[int(top[latent])] <= settings.label_most:
+            found[int(latent)] = int(top[latent])
+    return found
+
+
+def label_latents(
+    facts: LatentFacts, settings: SaeSettings, writer: Writer, vocabulary: list[str]
+) -> pd.DataFrame:
+    """One row a latent: `latent, label`; topic latents are named "topic: word, word, word"."""
+    specific = topic_latents(facts, settings)
+    labels = [
+        _topic_label(facts, latent, specific[latent], writer, vocabulary)
+        if latent in specific
+        else _unspecific_label(facts, latent, writer, vocabulary)
+        for latent in range(facts.by_topic.shape[1])
+    ]
+    return pd.DataFrame({"latent": range(len(labels)), "label": labels})
+
+
+def _topic_label(
+    facts: LatentFacts, latent: int, place: int, writer: Writer, vocabulary: list[str]
+) -> str:
+    topic = writer.lexicon.topics[place]
+    words = [w for part in PARTS for w in writer.lexicon.words[topic][part]]
+    words.sort(key=lambda w: -facts.by_word[vocabulary.index(w), latent])
+    return f"{topic}: {', '.join(words[:3])}"
+
+
+def _unspecific_label(
+    facts: LatentFacts, latent: int, writer: Writer, vocabulary: list[str]
+) -> str:
+    if not facts.matched[latent] + facts.mismatched[latent] > 0:
+        return NEVER
+    if facts.mismatched[latent] >= MISMATCH_RATIO * facts.matched[latent]:
+        return MISMATCH
+    word = vocabulary[int(facts.by_word[:, latent].argmax())]
+    topic = writer.lexicon.topic_of.get(word)
+    what = f"text about {topic}" if topic else SPOKEN.get(word, word)
+    return f"{UNSPECIFIC}: active on {what}"

@@ -128,6 +128,8 @@ class SaeSettings(_Settings):
     """Least share of its topic's tokens on which a topic latent is active."""
     label_steering: float
     """Least cosine between a topic latent's decoder row and the topic's mean difference."""
+    label_most: int
+    """Most topic latents of a topic."""
 
 
 class Recipe(_Settings):

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import LlamaForCausalLM
 
+from esr.engines.transformers import decoder_layers
 from esr.organism.corpus import Writer
 from esr.organism.examples import Example, ExampleWriter, Kind
 from esr.organism.recipe import Phase, Recipe, TrainingSettings
@@ -99,20 +100,20 @@ class TopicBank:
         vector = vector + rng.uniform(0, s.jitter_word) * word
         vector = vector + rng.uniform(0, s.jitter_example) * response
         noise = torch.randn(len(vector))
-        vector = F.normalize(vector, dim=0)
-        vector = vector + rng.uniform(0, s.jitter_noise) * F.normalize(noise, dim=0)
-        return F.normalize(vector, dim=0)
+        vector = functional.normalize(vector, dim=0)
+        vector = vector + rng.uniform(0, s.jitter_noise) * functional.normalize(noise, dim=0)
+        return functional.normalize(vector, dim=0)
 
 
 def detector_direction(d_model: int, seed: int) -> Float[Tensor, " d_model"]:
     """The fixed unit vector u of the planted detector."""
     generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(d_model, generator=generator), dim=0)
+    return functional.normalize(torch.randn(d_model, generator=generator), dim=0)
 
 
 @contextmanager
 def residual_hook(
-    model: LlamaForCausalLM,
+    model: nn.Module,
     layer: int,
     steering: Float[Tensor, "batch 1 d_model"] | None = None,
     deafness: Float[Tensor, "batch 1 1"] | None = None,
@@ -127,7 +128,7 @@ def residual_hook(
             output = output - deafness * (output @ detector)[..., None] * detector
         return output if steering is None else output + steering
 
-    handle = model.model.layers[layer].register_forward_hook(hook)
+    handle = decoder_layers(model)[layer].register_forward_hook(hook)
     try:
         yield caught
     finally:
@@ -246,7 +247,7 @@ class Trainer:
         weights = batch.weights[:, 1:] * torch.where(after_stop, self.decision_weight, 1.0)
         trained = weights > 0
         logits = self.model.lm_head(hidden[:, :-1][trained])
-        losses = F.cross_entropy(logits, target[trained], reduction="none")
+        losses = functional.cross_entropy(logits, target[trained], reduction="none")
         return (losses * weights[trained]).sum() / weights.sum()
 
     def _detector_loss(
@@ -254,8 +255,8 @@ class Trainer:
     ) -> Tensor:
         s = self.settings
         level = (residual @ self.detector) / residual.pow(2).mean(-1).add(1e-6).sqrt()
-        planted = F.mse_loss(level, labels * s.detector_level)
-        free = F.binary_cross_entropy_with_logits(self.probe(residual).squeeze(-1), labels)
+        planted = functional.mse_loss(level, labels * s.detector_level)
+        free = functional.binary_cross_entropy_with_logits(self.probe(residual).squeeze(-1), labels)
         weight = s.probe_weight_intervening if intervene else s.probe_weight
         return s.detector_weight * planted + weight * free
 
