@@ -3,6 +3,8 @@
 
 rule prepare_model:
     """Fetch or find a checkpoint; write what it is: shape, revision, checksums."""
+    input:
+        model_files,
     output:
         "results/{study}/{model}/assets/model.json",
     log:
@@ -20,6 +22,7 @@ rule prepare_model:
 rule prepare_sae:
     """Load an SAE with SAELens; write it as one plain file in raw decoder units."""
     input:
+        files=sae_files,
         model="results/{study}/{model}/assets/model.json",
     output:
         "results/{study}/{model}/assets/sae.safetensors",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from esr.assets import check_files
+from esr.assets import check_files, checkpoint_files
 from esr.config import NAME, Config, load, plain_settings
 from esr.errors import EsrError
 
@@ -90,3 +90,15 @@ def figure_models():
         name: {"label": model.label, "parameters": model.parameters}
         for name, model in CONFIG.models.items()
     }
+
+
+def model_files(wildcards):
+    """Files of a local checkpoint; a hub model is named by its revision instead."""
+    model = CONFIG.models[wildcards.model]
+    return checkpoint_files(model.folder) if model.is_local else []
+
+
+def sae_files(wildcards):
+    """Files of a local SAE in SAELens' format; a release is named by its id instead."""
+    folder = CONFIG.models[wildcards.model].sae.path
+    return [folder / "cfg.json", folder / "sae_weights.safetensors"] if folder else []

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from esr.assets import read_labels
+from esr.assets import sae_size
 from esr.job import config_of, origin, output, start
-from esr.sae import load_sae
+from esr.latents import read_labels
 from esr.tables import write_table
 
 
 def main(job: Any) -> None:
     """Write the table."""
     labels = config_of(job).models[job.wildcards.model].labels
-    table = read_labels(labels, load_sae(Path(job.input.sae)).d_sae)
+    table = read_labels(labels, sae_size(Path(job.input.sae)))
     write_table(table, output(job), "labels", origin(job))
 
 

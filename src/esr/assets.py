@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from safetensors import safe_open
 
 from esr.config import Config, Model, SaeSource
 from esr.errors import EsrError
@@ -28,6 +28,18 @@ def model_shape(config: dict[str, Any]) -> dict[str, Any]:
         "d_model": text["hidden_size"],
         "vocab_size": text["vocab_size"],
     }
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files of a local checkpoint that decide what it computes."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        weights = [index, *(folder / shard for shard in shards)]
+    else:
+        weights = [folder / "model.safetensors"]
+    tokenizer = [folder / "tokenizer.json", folder / "tokenizer_config.json"]
+    return [folder / "config.json", *weights, *tokenizer]
 
 
 def describe_local_model(folder: Path) -> dict[str, Any]:
@@ -78,29 +90,10 @@ def load_saelens(source: SaeSource) -> Any:
         raise EsrError(f"SAE {what}: {error}") from error
 
 
-def read_labels(path: Path | None, d_sae: int) -> pd.DataFrame:
-    """Labels of all latents of an SAE: the table `labels`.
-
-    Raises:
-        EsrError: wrong columns, a latent that the SAE does not have, a latent labelled twice.
-    """
-    table = pd.DataFrame({"latent": range(d_sae)})
-    if path is None:
-        return table.assign(label=None)
-    given = pd.read_csv(path)
-    given = given.rename(columns=dict.fromkeys(("index_in_sae", "index"), "latent"))
-    if not {"latent", "label"} <= set(given.columns):
-        raise EsrError(f"labels: {path} has columns {list(given.columns)}, needs latent, label")
-    outside = given.loc[~given["latent"].isin(table["latent"]), "latent"]
-    if len(outside):
-        raise EsrError(
-            f"labels: {path} labels latent {outside.iloc[0]}, but the SAE has latents 0 to "
-            f"{d_sae - 1}; these labels belong to another SAE"
-        )
-    repeated = given.loc[given["latent"].duplicated(), "latent"]
-    if len(repeated):
-        raise EsrError(f"labels: {path} labels latent {repeated.iloc[0]} twice; keep one of them")
-    return table.merge(given[["latent", "label"]], on="latent", how="left")
+def sae_size(path: Path) -> int:
+    """Number of latents of an SAE file, read from its header."""
+    with safe_open(path, framework="numpy") as file:
+        return int(file.get_slice("W_dec").get_shape()[0])
 
 
 def check_files(config: Config) -> list[str]:

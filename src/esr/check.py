@@ -7,12 +7,12 @@ every table that a person wrote, and reach for the hub where a model lives there
 from collections.abc import Iterator
 from typing import Any
 
-from esr.assets import read_labels
 from esr.chat import prompt_tokens, response_text
 from esr.config import Config, Model
 from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import Exchange
+from esr.latents import read_labels
 from esr.prompts import read_prompts
 from esr.restarts import read_phrases
 

@@ -6,6 +6,7 @@ prompts say which are relevant to them; the first `count` that pass are selected
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +40,31 @@ class LexicalRater:
 
     def _rate(self, words: list[str]) -> float | None:
         return 100 * sum(word in self.concrete for word in words) / len(words) if words else None
+
+
+def read_labels(path: Path | None, d_sae: int) -> pd.DataFrame:
+    """Labels of all latents of an SAE: the table `labels`.
+
+    Raises:
+        EsrError: wrong columns, a latent that the SAE does not have, a latent labelled twice.
+    """
+    table = pd.DataFrame({"latent": range(d_sae)})
+    if path is None:
+        return table.assign(label=None)
+    given = pd.read_csv(path)
+    given = given.rename(columns=dict.fromkeys(("index_in_sae", "index"), "latent"))
+    if not {"latent", "label"} <= set(given.columns):
+        raise EsrError(f"labels: {path} has columns {list(given.columns)}, needs latent, label")
+    outside = given.loc[~given["latent"].isin(table["latent"]), "latent"]
+    if len(outside):
+        raise EsrError(
+            f"labels: {path} labels latent {outside.iloc[0]}, but the SAE has latents 0 to "
+            f"{d_sae - 1}; these labels belong to another SAE"
+        )
+    repeated = given.loc[given["latent"].duplicated(), "latent"]
+    if len(repeated):
+        raise EsrError(f"labels: {path} labels latent {repeated.iloc[0]} twice; keep one of them")
+    return table.merge(given[["latent", "label"]], on="latent", how="left")
 
 
 def draw_candidates(labels: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
