@@ -61,5 +61,7 @@ rule check:
     """Validate configuration and assets as far as that goes without a GPU; runs every time."""
     log:
         f"logs/{CONFIG.study}/check.log",
+    conda:
+        "envs/main.yaml"
     script:
         "scripts/check.py"

@@ -12,6 +12,8 @@ rule plan_arm:
         "logs/{study}/{model}/{arm}/plan_arm.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/{arm}/plan_arm.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=1000,
     params:
@@ -32,6 +34,8 @@ rule generate_responses:
         "logs/{study}/{model}/{arm}/generate_responses_{shard}.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/{arm}/generate_responses_{shard}.tsv"
+    conda:
+        "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
         mem_mb=2000,
@@ -63,6 +67,8 @@ rule merge_responses:
         "logs/{study}/{model}/{arm}/merge_responses.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/{arm}/merge_responses.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=1000,
     script:
@@ -81,6 +87,8 @@ rule judge_responses:
         "logs/{study}/{model}/{arm}/judge_responses_{judge}.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/{arm}/judge_responses_{judge}.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=1000,
     params:
@@ -102,6 +110,8 @@ rule score_trials:
         "logs/{study}/{model}/{arm}/score_trials_{judge}.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/{arm}/score_trials_{judge}.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=1000,
     script:

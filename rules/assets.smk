@@ -11,6 +11,8 @@ rule prepare_model:
         "logs/{study}/{model}/prepare_model.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/prepare_model.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=2000,
     params:
@@ -30,6 +32,8 @@ rule prepare_sae:
         "logs/{study}/{model}/prepare_sae.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/prepare_sae.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=4000,
     params:
@@ -49,6 +53,8 @@ rule prepare_labels:
         "logs/{study}/{model}/prepare_labels.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/prepare_labels.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=1000,
     params:

@@ -17,6 +17,8 @@ rule plot_fig2:
         "logs/{study}/plot_fig2.log",
     benchmark:
         "benchmarks/jobs/{study}/plot_fig2.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=1000,
     params:

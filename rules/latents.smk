@@ -11,6 +11,8 @@ rule draw_candidates:
         "logs/{study}/{model}/draw_candidates.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/draw_candidates.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=1000,
     params:
@@ -30,6 +32,8 @@ rule rate_concreteness:
         "logs/{study}/{model}/rate_concreteness.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/rate_concreteness.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=1000,
     params:
@@ -60,6 +64,8 @@ rule measure_relevance:
         "logs/{study}/{model}/measure_relevance.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/measure_relevance.tsv"
+    conda:
+        "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
         mem_mb=2000,
@@ -87,6 +93,8 @@ rule select_latents:
         "logs/{study}/{model}/select_latents.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/select_latents.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=1000,
     params:

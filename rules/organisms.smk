@@ -15,6 +15,8 @@ rule build_organism:
         "logs/organisms/{organism}/build_organism.log",
     benchmark:
         "benchmarks/jobs/organisms/{organism}/build_organism.tsv"
+    conda:
+        "../envs/main.yaml"
     resources:
         mem_mb=3000,
     script:

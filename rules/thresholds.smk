@@ -15,6 +15,8 @@ rule find_thresholds:
         "logs/{study}/{model}/find_thresholds.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/find_thresholds.tsv"
+    conda:
+        "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
         mem_mb=2000,
