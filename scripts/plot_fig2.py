@@ -44,7 +44,8 @@ def rates(scores: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
         seed=settings.seed,
         level=settings.level,
     )
-    table = table[table["method"].eq("cluster_bootstrap")].rename(columns={"measure": "panel"})
+    table = table[table["method"].eq("cluster_bootstrap")]
+    table = table.rename(columns={"measure": "panel", "estimate": "value"})
     return table[["panel", "value", "low", "high", "n", "status"]]
 
 

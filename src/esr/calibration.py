@@ -72,20 +72,11 @@ def find_thresholds(
         The tables `thresholds` and `threshold_trials`.
     """
     chosen = latents[latents["selected"]].sort_values("order", ignore_index=True)
-    finder = open_finder(
-        settings.method,
-        target=settings.target,
-        lower=prior.lower,
-        upper=prior.upper,
-        prior_mean=prior.mean,
-        prior_sd=prior.sd,
-        n_latents=len(chosen),
-        max_widenings=settings.max_widenings,
-    )
+    finder = open_finder(settings, prior, len(chosen))
     decks = [PromptDeck(row.prompts, seed, row.latent) for row in chosen.itertuples()]
     trials = []
     for step in range(settings.steps):
-        queries = _queries(finder, chosen["latent"], decks, step, settings.samples_per_step, seed)
+        queries = _queries(finder, chosen["latent"], decks, step, seed)
         judgments = answer(queries)
         scores = _observe(finder, queries, judgments, len(chosen))
         log.info("step %d of %d: mean score %.1f", step + 1, settings.steps, np.nanmean(scores))
@@ -101,14 +92,14 @@ def _queries(
     latents: pd.Series,
     decks: Sequence[PromptDeck],
     step: int,
-    samples: int,
     seed: int,
 ) -> list[Query]:
+    """Queries of a step, latent by latent: the boosts that the finder proposes, each a prompt."""
     boosts = finder.propose(np.arange(len(latents)))
     return [
         Query(latent, step, i, float(boost), deck.next(), sampling_seed(seed, latent, step, i))
-        for latent, boost, deck in zip(latents, boosts, decks, strict=True)
-        for i in range(samples)
+        for latent, row, deck in zip(latents, boosts, decks, strict=True)
+        for i, boost in enumerate(row)
     ]
 
 
@@ -121,7 +112,7 @@ def _observe(
     """Tell the finder the first scores; a response without one is NaN, never 0."""
     first = [judgment.first_score for judgment in judgments]
     scores = np.array([np.nan if s is None else s for s in first]).reshape(n_latents, -1)
-    boosts = np.array([query.boost for query in queries]).reshape(n_latents, -1)[:, 0]
+    boosts = np.array([query.boost for query in queries]).reshape(scores.shape)
     finder.observe(np.arange(n_latents), boosts, scores)
     return scores
 

@@ -1,0 +1,37 @@
+"""The workflow in a folder of its own, and how to run it there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).parents[1]
+LINKED = ["Snakefile", "rules", "scripts", "envs", "profiles", "resources", "studies"]
+
+
+def link_checkout(folder: Path) -> Path:
+    """Lay out the workflow in a folder of its own; what a run writes stays in it."""
+    for name in LINKED:
+        (folder / name).symlink_to(REPO / name)
+    (folder / "config.yaml").write_text((REPO / "config.yaml").read_text())
+    return folder
+
+
+def snakemake_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", *arguments]
+
+
+def run_snakemake(
+    folder: Path, *arguments: str, timeout: float = 1200
+) -> "subprocess.CompletedProcess[str]":
+    """Run Snakemake in a folder; output and errors come back as one text."""
+    return subprocess.run(
+        snakemake_command(*arguments),
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout,
+        env=os.environ | {"COLUMNS": "200"},
+        check=False,
+    )

@@ -1,0 +1,100 @@
+"""The workflow as a graph: every public target can be planned, and what is wrong is named first."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from checkout import REPO, run_snakemake
+
+TARGETS = ["all", "fig2", "check", "rebuild_organisms"]
+SLOTS = ["input", "output", "params", "log", "benchmark", "conda", "threads", "resources", "script"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_public_target_can_be_planned(checkout: Path, target: str) -> None:
+    done = run_snakemake(checkout, "--dry-run", target)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_figure_can_be_asked_for_by_its_file(checkout: Path) -> None:
+    done = run_snakemake(checkout, "--dry-run", "results/organism/figures/fig2.png")
+    assert done.returncode == 0, done.stdout
+    assert "plot_fig2" in done.stdout
+
+
+def test_the_graph_is_known_before_the_first_job(checkout: Path) -> None:
+    done = run_snakemake(checkout, "--rulegraph", "all")
+    assert done.returncode == 0, done.stdout
+    for rule in ("prepare_model", "find_thresholds", "generate_responses", "score_trials"):
+        assert rule in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("thresholds={targt: 30}", ["thresholds.targt", "unknown key"]),
+        ("models={planted: {steer_layer: 7}}", ["models.planted.steer_layer", "layers 0 to 4"]),
+        ("models={twin: {labels: missing.csv}}", ["models.twin.labels", "missing.csv"]),
+        ("arms={steered: {ablate: [512]}}", ["arms.steered.ablate", "512", "0 to 511"]),
+        ("arms={unsteered: {replay: steerd}}", ["arms.unsteered", "steerd"]),
+        ("study=organsim", ["organsim", "choose one of", "organism"]),
+    ],
+)
+def test_a_mistake_is_named_before_any_job(checkout: Path, setting: str, named: list[str]) -> None:
+    done = run_snakemake(checkout, "--dry-run", "all", "--config", setting)
+    assert done.returncode != 0
+    for text in named:
+        assert text in done.stdout, done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_an_sae_that_does_not_fit_the_model_is_named_before_any_job(checkout: Path) -> None:
+    shipped = REPO / "resources/organisms/planted/sae"
+    wide = checkout / "wide"
+    wide.mkdir()
+    facts = json.loads((shipped / "cfg.json").read_text()) | {"d_in": 256}
+    (wide / "cfg.json").write_text(json.dumps(facts))
+    setting = "models={planted: {sae: {path: wide}}}"
+    done = run_snakemake(checkout, "--dry-run", "all", "--config", setting)
+    assert done.returncode != 0
+    assert "models.planted.sae.path: the SAE reads width 256" in done.stdout
+
+
+def test_configuration_on_the_command_line_wins_over_the_study(checkout: Path) -> None:
+    setting = "models={twin: null}"
+    done = run_snakemake(checkout, "--dry-run", "all", "--config", setting)
+    assert done.returncode == 0, done.stdout
+    assert "results/organism/planted/" in done.stdout
+    assert "results/organism/twin/" not in done.stdout
+
+
+def test_snakemake_finds_nothing_to_lint(checkout: Path) -> None:
+    done = run_snakemake(checkout, "--lint")
+    assert done.returncode == 0, done.stdout
+
+
+def rules() -> list[tuple[str, str]]:
+    """Name and body of every rule that runs a script."""
+    texts = [path.read_text() for path in sorted((REPO / "rules").glob("*.smk"))]
+    bodies = re.split(r"^rule ", "\n".join(texts), flags=re.MULTILINE)[1:]
+    return [(body.split(":")[0], body) for body in bodies]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"), rules(), ids=lambda value: str(value).split("\n")[0][:30]
+)
+def test_rule_script_log_and_benchmark_share_a_stem(name: str, body: str) -> None:
+    slots = [s for s in re.findall(r"^    (\w+):", body, re.MULTILINE) if s in SLOTS]
+    assert slots == sorted(slots, key=SLOTS.index)
+    assert {"output", "log", "benchmark", "resources", "script"} <= set(slots)
+    assert re.search(rf'"\.\./scripts/{name}\.py"', body)
+    assert re.search(rf'"logs/[^"]*/{name}[^"/]*\.log"', body)
+    assert re.search(rf'"benchmarks/jobs/[^"]*/{name}[^"/]*\.tsv"', body)
+    assert re.match(rf'{name}:\n    """', body), "a rule begins with its docstring"
+
+
+def test_every_script_belongs_to_a_rule() -> None:
+    scripts = {path.stem for path in (REPO / "scripts").glob("*.py")}
+    assert scripts == {name for name, _ in rules()} | {"check"}
