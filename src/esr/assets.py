@@ -10,6 +10,7 @@ from safetensors import safe_open
 from esr.config import Config, Model, SaeSource
 from esr.errors import EsrError
 
+SAE_FILES = ["cfg.json", "sae_weights.safetensors"]
 MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
 
 
@@ -126,11 +127,19 @@ def _check_model(model: Model) -> list[str]:
         return [*problems, f"source: folder {model.source} does not exist"]
     if not model.is_local:
         if model.revision is None:
-            problems.append("revision: a hub model needs a commit; add it")
+            problems.append(
+                f"revision: {model.source} is no folder here, so it is read as a hub model, "
+                "which needs the commit to use; add it"
+            )
         return problems
     config_file = model.folder / "config.json"
     if not config_file.is_file():
         return [*problems, f"source: {config_file} does not exist"]
+    problems += [
+        f"source: {path} does not exist"
+        for path in checkpoint_files(model.folder)
+        if not path.is_file()
+    ]
     shape = model_shape(json.loads(config_file.read_text()))
     for layer in ("steer_layer", "read_layer"):
         if getattr(model, layer) >= shape["n_layers"]:
@@ -144,8 +153,13 @@ def _check_model(model: Model) -> list[str]:
 def _check_sae(sae: SaeSource, d_model: int) -> list[str]:
     if sae.path is None:
         return []
-    if not (sae.path / "cfg.json").is_file():
-        return [f"sae.path: {sae.path / 'cfg.json'} does not exist"]
+    missing = [
+        f"sae.path: {sae.path / name} does not exist"
+        for name in SAE_FILES
+        if not (sae.path / name).is_file()
+    ]
+    if missing:
+        return missing
     d_in = json.loads((sae.path / "cfg.json").read_text())["d_in"]
     if d_in != d_model:
         return [f"sae.path: the SAE reads width {d_in}, but the model's residual is {d_model} wide"]

@@ -4,6 +4,7 @@ Cheap checks of files run at every start (`esr.assets.check_files`); these load 
 every table that a person wrote, and reach for the hub where a model lives there.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,8 +76,6 @@ def _tokenizer(model: Model) -> Any:
 
 def _sae_size(model: Model) -> int | None:
     """Number of latents, where the SAE is at hand."""
-    import json
-
     if model.sae.path is None:
         return None
     return int(json.loads((model.sae.path / "cfg.json").read_text())["d_sae"])

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,7 +29,7 @@ def key(default: Any, description: str, *, unit: str = "", source: str = "", **l
 class Section(BaseModel):
     """A block of keys. Unknown keys are errors; values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Seeds(Section):
@@ -158,7 +159,9 @@ class Arm(Section):
         None, "Prompt template with `{prompt}` and optionally `{label}`; the judge sees the prompt."
     )
     prefill: str = key("", "Text that the response is made to begin with.")
-    ablate: tuple[int, ...] = key((), "Latents whose contribution is removed while generating.")
+    ablate: tuple[Annotated[int, Field(ge=0)], ...] = key(
+        (), "Latents whose contribution is removed while generating."
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -168,8 +171,26 @@ class Arm(Section):
             raise ValueError("`trials` belongs to arms with `over`, and only to those")
         if self.over == "prompts" and self.boost != "none":
             raise ValueError("`over: prompts` has no latent: set `boost: none`")
-        if self.meta_prompt is not None and "{prompt}" not in self.meta_prompt:
+        return self
+
+    @model_validator(mode="after")
+    def _sound_meta_prompt(self) -> Self:
+        if self.meta_prompt is None:
+            return self
+        fields = {name for _, name, _, _ in Formatter().parse(self.meta_prompt) if name is not None}
+        if "prompt" not in fields:
             raise ValueError("`meta_prompt` must contain {prompt}")
+        if fields - {"prompt", "label"}:
+            raise ValueError(
+                f"`meta_prompt` knows {{prompt}} and {{label}}, not {sorted(fields)}; "
+                "write {{ and }} for braces that the model is to see"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ablated_once(self) -> Self:
+        if len(set(self.ablate)) < len(self.ablate):
+            raise ValueError("`ablate` names a latent twice")
         return self
 
 
@@ -386,8 +407,16 @@ def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(raw)
     for section in ("arms", "models"):
         if isinstance(result.get(section), Mapping):
-            result[section] = {k: v for k, v in result[section].items() if v is not None}
+            result[section] = _enabled(result[section])
+    judging = result.get("judging")
+    if isinstance(judging, Mapping) and isinstance(judging.get("judges"), Mapping):
+        result["judging"] = {**judging, "judges": _enabled(judging["judges"])}
     return result
+
+
+def _enabled(named: Mapping[str, Any]) -> dict[str, Any]:
+    # Snakemake passes what is nested in `--config` on as text, so null arrives as "null".
+    return {name: value for name, value in named.items() if value not in (None, "null")}
 
 
 def load(raw: Mapping[str, Any]) -> Config:

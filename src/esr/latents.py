@@ -51,10 +51,15 @@ def read_labels(path: Path | None, d_sae: int) -> pd.DataFrame:
     table = pd.DataFrame({"latent": range(d_sae)})
     if path is None:
         return table.assign(label=None)
-    given = pd.read_csv(path)
-    given = given.rename(columns=dict.fromkeys(("index_in_sae", "index"), "latent"))
+    # A label may read "None" or "null"; only an empty one is missing.
+    given = pd.read_csv(path, dtype={"label": str}, keep_default_na=False, na_values=[""])
+    if "latent" not in given:
+        given = given.rename(columns={"index_in_sae": "latent"})
     if not {"latent", "label"} <= set(given.columns):
-        raise EsrError(f"labels: {path} has columns {list(given.columns)}, needs latent, label")
+        raise EsrError(
+            f"labels: {path} has columns {list(given.columns)}, needs latent, label "
+            "(latent may be called index_in_sae)"
+        )
     outside = given.loc[~given["latent"].isin(table["latent"]), "latent"]
     if len(outside):
         raise EsrError(

@@ -1,7 +1,7 @@
 """The judge-free restart detector: does a response contain a restart phrase?
 
 It runs beside every judge. It is deliberately crude and open to inspection: regular expressions
-from a file, one a line, matched without case anywhere after the first words of the response.
+from a file, one a line, matched without case anywhere in the response.
 """
 
 import re

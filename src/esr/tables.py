@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esr.errors import EsrError
@@ -214,29 +215,41 @@ def write_table(frame: pd.DataFrame, path: Path, table: str, provenance: Mapping
     """Check a frame against its table and write it, whole or not at all.
 
     Raises:
-        EsrError: wrong or missing columns, missing values, repeated keys.
+        EsrError: wrong, missing or mistyped columns, missing or non-finite values, repeated keys.
     """
     spec = TABLES[table]
     _check_columns(frame, spec, path)
-    arrow = pa.Table.from_pandas(
-        frame[list(spec.columns)], schema=spec.schema, preserve_index=False
-    )
+    try:
+        arrow = pa.Table.from_pandas(
+            frame[list(spec.columns)], schema=spec.schema, preserve_index=False
+        )
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise EsrError(f"{path}: not a {table} table: {'; '.join(map(str, error.args))}") from None
     check_rows(arrow, table, path)
     arrow = arrow.replace_schema_metadata({"esr": json.dumps(dict(provenance), sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".part")
-    pq.write_table(arrow, scratch)
-    scratch.replace(path)
+    try:
+        pq.write_table(arrow, scratch)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def read_table(path: Path, table: str) -> pd.DataFrame:
-    """Read a table with nullable dtypes, checked against its columns."""
+    """Read a table with nullable dtypes.
+
+    Raises:
+        EsrError: other columns, or other types, than the table has.
+    """
     spec = TABLES[table]
     arrow = pq.read_table(path)
-    if arrow.schema.names != list(spec.columns):
+    if not arrow.schema.equals(spec.schema):
+        found = {field.name: str(field.type) for field in arrow.schema}
+        wanted = {field.name: str(field.type) for field in spec.schema}
         raise EsrError(
-            f"{path}: columns {arrow.schema.names} are not those of a {table} table "
-            f"({list(spec.columns)}); rebuild it with `snakemake {path} --force`"
+            f"{path}: columns {found} are not those of a {table} table ({wanted}); "
+            f"rebuild it with `snakemake --force -- {path}`"
         )
     return arrow.to_pandas(types_mapper=_NULLABLE.get)
 
@@ -248,12 +261,14 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def check_rows(arrow: pa.Table, table: str, path: Path) -> None:
-    """Raise unless keys are unique and only optional columns have missing values."""
+    """Raise unless keys are unique, numbers finite, and only optional columns miss values."""
     spec = TABLES[table]
     for name, column in spec.columns.items():
         nulls = arrow[name].null_count
         if nulls and not column.optional:
             raise EsrError(f"{path}: column {name!r} of {table} has {nulls} missing values")
+        if column.type == FLOAT and pc.all(pc.is_finite(arrow[name])).as_py() is False:
+            raise EsrError(f"{path}: column {name!r} of {table} has values that are not finite")
     keys = arrow.select(list(spec.key)).to_pandas()
     repeated = keys[keys.duplicated()]
     if len(repeated):

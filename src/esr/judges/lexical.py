@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from esr.errors import EsrError
 from esr.judges.base import Attempt, Exchange, Judgment
 
+COLUMNS = ["topic", "part", "word"]
 WORD = re.compile(r"[a-z]+")
 # Steering may garble a phrase, so it is known by its opener and any one of its other words nearby.
-OPENER = re.compile(r"\b(?:wait|sorry|hold on)\b")
+OPENER = re.compile(r"\b(?:wait|sorry|hold on)\b", re.IGNORECASE)
 FOLLOWERS = frozenset(
     {"that", "right", "i", "got", "off", "track", "was", "about", "question", "made", "mistake"}
 )
@@ -25,9 +27,24 @@ FOLLOWING_WORDS = 6
 
 
 def read_lexicon(path: Path) -> dict[str, str]:
-    """Topic of each content word, from a CSV with columns topic, part, word."""
+    """Topic of each content word, from a CSV with columns topic, part, word.
+
+    Raises:
+        EsrError: wrong columns, or a word that belongs to two topics.
+    """
+    topics: dict[str, str] = {}
     with path.open(newline="") as file:
-        return {row["word"]: row["topic"] for row in csv.DictReader(file)}
+        rows = csv.DictReader(file)
+        if rows.fieldnames != COLUMNS:
+            raise EsrError(f"lexicon: {path} has columns {rows.fieldnames}, needs {COLUMNS}")
+        for row in rows:
+            word, topic = row["word"], row["topic"]
+            if topics.setdefault(word, topic) != topic:
+                raise EsrError(
+                    f"lexicon: {path} lists {word!r} under {topics[word]!r} and {topic!r}; "
+                    "topics must share no word"
+                )
+    return topics
 
 
 class LexicalJudge:
@@ -67,10 +84,9 @@ class LexicalJudge:
 
 def restarts(text: str) -> list[int]:
     """Characters at which the organism's restart phrases begin."""
-    lowered = text.lower()
     found = []
-    for opener in OPENER.finditer(lowered):
-        following = WORD.findall(lowered[opener.end() : opener.end() + 80])[:FOLLOWING_WORDS]
+    for opener in OPENER.finditer(text):
+        following = WORD.findall(text[opener.end() : opener.end() + 80].lower())[:FOLLOWING_WORDS]
         if FOLLOWERS.intersection(following):
             found.append(opener.start())
     return found
