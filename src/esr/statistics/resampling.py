@@ -119,7 +119,7 @@ def is_sparse(sums: Sums) -> bool:
     """
     means = ratio(sums[sums[:, 1] > 0]).round(9)
     commonest = max(np.unique(means, return_counts=True)[1], default=0)
-    return len(means) < FEW_CLUSTERS or len(means) - commonest < FEW_DEVIATING
+    return bool(len(means) < FEW_CLUSTERS or len(means) - commonest < FEW_DEVIATING)
 
 
 def relative_change(baseline: ArrayLike, treatment: ArrayLike) -> Float[np.ndarray, "..."]:
