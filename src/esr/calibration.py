@@ -97,7 +97,7 @@ def _queries(
     """Queries of a step, latent by latent: the boosts that the finder proposes, each a prompt."""
     boosts = finder.propose(np.arange(len(latents)))
     return [
-        Query(latent, step, i, float(boost), deck.next(), sampling_seed(seed, latent, step, i))
+        Query(int(latent), step, i, float(boost), deck.next(), sampling_seed(seed, latent, step, i))
         for latent, row, deck in zip(latents, boosts, decks, strict=True)
         for i, boost in enumerate(row)
     ]
