@@ -23,23 +23,22 @@ def generate_journaled(
     """Responses to requests, in order; only those not in the journal are computed.
 
     Groups of which any member is missing are computed whole, since only then are the bytes those
-    of an uninterrupted run; members that the journal has keep their recorded response.
+    of an uninterrupted run; members that the journal has keep their recorded response. Equal
+    requests are computed once.
     """
     keys = [
         content_key({**engine.identity, **asdict(sampling), **request.content()})
         for request in requests
     ]
-    groups = [
-        group
-        for group in engine.partition(requests)
-        if any(keys[index] not in journal for index in group)
-    ]
-    batches = ([requests[index] for index in group] for group in groups)
-    done = engine.generate(batches, sampling)
-    for group, generations in zip(groups, _progress(done, len(groups)), strict=True):
+    distinct = dict(zip(keys, requests, strict=True))
+    names = list(distinct)
+    groups = [[names[i] for i in group] for group in engine.partition(list(distinct.values()))]
+    missing = [group for group in groups if any(key not in journal for key in group)]
+    done = engine.generate([[distinct[key] for key in group] for group in missing], sampling)
+    for group, generations in zip(missing, _progress(done, len(missing)), strict=True):
         journal.append(
-            {"key": keys[index], **asdict(generation)}
-            for index, generation in zip(group, generations, strict=True)
+            {"key": key, **asdict(generation)}
+            for key, generation in zip(group, generations, strict=True)
         )
     return [
         Generation(tuple(record["tokens"]), record["finish_reason"])

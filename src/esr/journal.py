@@ -48,12 +48,23 @@ class Journal:
         return self._records[key]
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write records (each with a `key`) to disk and wait until they are there."""
-        fresh = [dict(record) for record in records if record["key"] not in self._records]
-        self._file.write(b"".join(json.dumps(record).encode() + b"\n" for record in fresh))
+        """Write records (each with a `key`) to disk and wait until they are there.
+
+        A key that has a record keeps it: the first stands. Either all records are written or,
+        if one cannot be (NaN is not JSON), none.
+
+        Raises:
+            ValueError: a number that is not finite.
+        """
+        lines: dict[str, str] = {}
+        for record in records:
+            if record["key"] not in self._records:
+                lines.setdefault(record["key"], json.dumps(record, allow_nan=False))
+        self._file.write("".join(f"{line}\n" for line in lines.values()).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._records |= {record["key"]: record for record in fresh}
+        # As read from JSON (no tuples), so that a record is the same before and after a restart.
+        self._records |= {key: json.loads(line) for key, line in lines.items()}
 
     def close(self) -> None:
         """Close the file; the records stay readable."""
@@ -74,17 +85,16 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     """
     records: dict[str, dict[str, Any]] = {}
     sound = 0
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    # Only "\n" ends a line: `splitlines` would take a stray "\r" for the end of a cut one.
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     for number, line in enumerate(lines, start=1):
-        if not line.endswith(b"\n"):
-            break
         try:
             record = json.loads(line)
-            records[record["key"]] = record
+            records.setdefault(record["key"], record)
         except (ValueError, TypeError, KeyError):
             raise EsrError(
                 f"{path}, line {number}: not a journal record ({line[:40]!r}...); "
                 "mend or remove that line by hand, the rest is untouched"
             ) from None
-        sound += len(line)
+        sound += len(line) + 1
     return records, sound

@@ -38,6 +38,15 @@ class Sae:
     threshold: Float[Tensor, " d_sae"] | None = None
     k: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raise unless the form has what it needs to cut activations off, and no more."""
+        needs = {"relu": (False, False), "jumprelu": (True, False), "topk": (False, True)}
+        if (self.threshold is not None, self.k is not None) != needs.get(self.activation):
+            raise EsrError(
+                f"an SAE of form {self.activation!r} with threshold {self.threshold is not None} "
+                f"and k = {self.k}: jumprelu needs a threshold, topk needs k, relu neither"
+            )
+
     @property
     def d_model(self) -> int:
         """Width of the residual stream."""
@@ -121,14 +130,18 @@ def from_saelens(sae: Any) -> Sae:
             f"the SAE normalises its input ({config.normalize_activations!r}) at run time; "
             "fold the normalisation into the weights with SAELens first"
         )
+    if config.reshape_activations != "none":
+        raise EsrError(
+            f"the SAE reads attention heads ({config.reshape_activations!r}), not the residual "
+            "stream; choose an SAE of the residual stream"
+        )
     if getattr(config, "rescale_acts_by_decoder_norm", False):
         raise EsrError("rescale_acts_by_decoder_norm: call fold_W_dec_norm() in SAELens first")
     W_enc, b_enc, W_dec, b_dec = (
         tensor.detach().float().cpu() for tensor in (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
     )
-    if (
-        config.apply_b_dec_to_input
-    ):  # (h - b_dec) @ W_enc + b_enc = h @ W_enc + (b_enc - b_dec @ W_enc)
+    if config.apply_b_dec_to_input:
+        # (h - b_dec) @ W_enc + b_enc = h @ W_enc + (b_enc - b_dec @ W_enc)
         b_enc = b_enc - b_dec @ W_enc
     threshold = sae.threshold.detach().float().cpu() if architecture == "jumprelu" else None
     k = int(config.k) if architecture == "topk" else None

@@ -32,13 +32,18 @@ class Intervention:
 
     def check(self, d_sae: int) -> None:
         """Raise before any compute if a latent is not in the SAE or a boost is not a number."""
-        for latent in (*self.ablated, *(() if self.latent is None else (self.latent,))):
-            if not 0 <= latent < d_sae:
-                raise EsrError(f"latent {latent} is not in the SAE (latents 0 to {d_sae - 1})")
+        check_latents((*self.ablated, *(() if self.latent is None else (self.latent,))), d_sae)
         if not np.isfinite(self.boost):
             raise EsrError(f"boost {self.boost} of latent {self.latent} is not a finite number")
         if self.latent is None and self.boost != 0:
             raise EsrError(f"boost {self.boost} without a latent to boost")
+
+
+def check_latents(latents: Iterable[int], d_sae: int) -> None:
+    """Raise unless all latents are in the SAE; negative ones would count from its end."""
+    for latent in latents:
+        if not 0 <= latent < d_sae:
+            raise EsrError(f"latent {latent} is not in the SAE (latents 0 to {d_sae - 1})")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,15 @@ class Reading:
     tokens: tuple[int, ...]
     start: int = 0
     intervention: Intervention = Intervention()
+
+    def check(self, d_sae: int) -> None:
+        """Raise before any compute if there is nothing to read or the intervention is invalid."""
+        if not 0 <= self.start < len(self.tokens):
+            raise EsrError(
+                f"reading of {len(self.tokens)} tokens cannot start at position {self.start}; "
+                "leave out sequences without tokens to read"
+            )
+        self.intervention.check(d_sae)
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,11 @@ class Engine(Protocol):
     def generate(
         self, groups: Iterable[Sequence[Request]], sampling: Sampling
     ) -> Iterator[list[Generation]]:
-        """Generate group by group, yielding each group's responses as they are done."""
+        """Generate group by group, yielding each group's responses as they are done.
+
+        Raises:
+            EsrError: an intervention is invalid; at once, before the first group is computed.
+        """
         ...
 
     def encode(
@@ -118,5 +136,8 @@ class Engine(Protocol):
             readings: What to read.
             latents: Which latents; None = all of them.
             pool: Over positions from `start`: their maximum or mean; None keeps each position.
+
+        Raises:
+            EsrError: a latent, start or intervention is invalid; before anything is computed.
         """
         ...

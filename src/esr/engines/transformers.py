@@ -8,6 +8,7 @@ which a fixed partition into batches makes reproducible to the byte on one machi
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from esr.engines.base import Generation, Pool, Reading, Request, Sampling
+from esr.engines.base import (
+    Generation,
+    Intervention,
+    Pool,
+    Reading,
+    Request,
+    Sampling,
+    check_latents,
+)
 from esr.errors import EsrError
 from esr.sae import Sae
 
@@ -47,6 +56,9 @@ class TransformersEngine:
             read_layer: Decoder layer whose output is encoded when reading.
             batch_size: Rows computed together.
             identity: What names model, SAE and layers in journals.
+
+        Raises:
+            EsrError: the model has no such layer, or the SAE is of another width.
         """
         self.model = model.eval().requires_grad_(False)
         self.device = next(model.parameters()).device
@@ -55,6 +67,11 @@ class TransformersEngine:
         for name, layer in (("steer_layer", steer_layer), ("read_layer", read_layer)):
             if not 0 <= layer < len(self.layers):
                 raise EsrError(f"{name} {layer}: the model has layers 0 to {len(self.layers) - 1}")
+        width = model.config.get_text_config().hidden_size
+        if sae.d_model != width:
+            raise EsrError(
+                f"the SAE reads width {sae.d_model}, the residual stream is {width} wide"
+            )
         self.steer_layer, self.read_layer, self.batch_size = steer_layer, read_layer, batch_size
         self.identity = {"engine": "transformers"} | (identity or {})
         self.stop_tokens = _stop_tokens(model)
@@ -64,16 +81,14 @@ class TransformersEngine:
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
-    @torch.inference_mode()
     def generate(
         self, groups: Iterable[Sequence[Request]], sampling: Sampling
     ) -> Iterator[list[Generation]]:
-        """Generate each group as one left-padded batch with a KV cache."""
-        for group in groups:
-            for request in group:
-                request.intervention.check(self.sae.d_sae)
-            with self._intervene([request.intervention for request in group]):
-                yield self._generate_batch(group, sampling)
+        """Generate each group as one left-padded batch with a KV cache; see `Engine.generate`."""
+        batches = list(groups)
+        for request in chain.from_iterable(batches):
+            request.intervention.check(self.sae.d_sae)
+        return (self._generate_batch(batch, sampling) for batch in batches)
 
     @torch.inference_mode()
     def encode(
@@ -84,7 +99,8 @@ class TransformersEngine:
     ) -> list[Float[np.ndarray, "*positions n"]]:
         """Read activations in batches of similar length; see `Engine.encode`."""
         for reading in readings:
-            reading.intervention.check(self.sae.d_sae)
+            reading.check(self.sae.d_sae)
+        check_latents(latents or (), self.sae.d_sae)
         wanted = None if latents is None else torch.tensor(latents, device=self.device)
         order = sorted(range(len(readings)), key=lambda i: len(readings[i].tokens))
         found: dict[int, np.ndarray] = {}
@@ -99,7 +115,12 @@ class TransformersEngine:
                 found[index] = _pool(self.sae.encode(h, wanted), pool).float().cpu().numpy()
         return [found[i] for i in range(len(readings))]
 
+    @torch.inference_mode()
     def _generate_batch(self, group: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        with self._intervene([request.intervention for request in group]):
+            return self._sample(group, sampling)
+
+    def _sample(self, group: Sequence[Request], sampling: Sampling) -> list[Generation]:
         tokens, mask = self._pad([request.tokens for request in group])
         uniforms = _uniforms([request.seed for request in group], sampling.max_new_tokens)
         seen = _seen(tokens, mask, self.model.config.get_text_config().vocab_size)
@@ -119,7 +140,8 @@ class TransformersEngine:
             )
             cache = out.past_key_values
             logits = _penalise(out.logits[:, -1].float(), seen, sampling.repetition_penalty)
-            sound &= logits.isfinite().all(dim=-1)
+            # A row that has ended goes on as filler, whose logits are of no concern.
+            sound &= logits.isfinite().all(dim=-1) | ~running
             drawn = _draw(logits, uniforms[:, step].to(self.device), sampling.temperature)
             drawn = torch.where(running, drawn, stops[0])
             sampled.append(drawn)
@@ -151,6 +173,9 @@ class TransformersEngine:
             mask[row, longest - len(sequence) :] = 1
         return tokens.to(self.device), mask.to(self.device)
 
+    def _column(self, rows: Sequence[Sequence[bool]]) -> Bool[Tensor, "batch 1 n"]:
+        return torch.tensor(rows, dtype=torch.bool, device=self.device)[:, None, :]
+
     def _residual(
         self, tokens: Tensor, mask: Tensor, batch: Sequence[Reading]
     ) -> Float[Tensor, "batch length d_model"]:
@@ -173,28 +198,26 @@ class TransformersEngine:
         return kept[0]
 
     @contextmanager
-    def _intervene(self, interventions: Sequence[Any]) -> Iterator[None]:
+    def _intervene(self, interventions: Sequence[Intervention]) -> Iterator[None]:
         """Apply each row's intervention for as long as the context is open."""
         W_dec = self.sae.W_dec
         added = torch.zeros(len(interventions), 1, self.sae.d_model, device=self.device)
         for row, what in enumerate(interventions):
-            if what.latent is not None and what.boost != 0:
+            if what.latent is not None:
                 added[row, 0] = what.boost * W_dec[what.latent]
         union = sorted({latent for what in interventions for latent in what.ablated})
         ablated = torch.tensor(union, dtype=torch.long, device=self.device)
-        member = torch.tensor(
-            [[latent in what.ablated for latent in union] for what in interventions],
-            device=self.device,
-        )[:, None, :]
+        member = self._column([[k in what.ablated for k in union] for what in interventions])
+        touched = self._column([[what.boost != 0 or bool(what.ablated)] for what in interventions])
+        directions = W_dec[ablated]
 
         def change(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             h = _hidden(output)
             delta = added
             if union:
-                acts = self.sae.encode(h, ablated) * member
-                delta = added - acts @ W_dec[ablated]
-            # The sum is taken in float32 and rounded once; rows without change keep their bits.
-            changed = (h.float() + delta).to(h.dtype)
+                delta = added - (self.sae.encode(h, ablated) * member) @ directions
+            # The sum is taken in float32 and rounded once; untouched rows keep their very bits.
+            changed = torch.where(touched, (h.float() + delta).to(h.dtype), h)
             return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
         hook = self.layers[self.steer_layer].register_forward_hook(change)

@@ -1,0 +1,120 @@
+"""esr.journal: nothing that was paid for is lost, nothing is written that cannot be read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from esr.errors import EsrError
+from esr.journal import Journal, content_key
+
+RECORDS = [{"key": f"k{i}", "tokens": [i, i + 1], "text": "naïve\r\nline"} for i in range(3)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "journal.jsonl"
+
+
+@pytest.fixture
+def written(path: Path) -> Path:
+    with Journal(path) as journal:
+        journal.append(RECORDS)
+    return path
+
+
+class TestContentKey:
+    def test_golden_value(self) -> None:
+        content = {"tokens": (2, 5), "seed": 44, "boost": 1.5, "latent": None, "text": "é"}
+        assert content_key(content) == "3c661ce3e5a42ebc80d26980f4ec370c"
+
+    def test_order_of_keys_and_kind_of_sequence_do_not_matter(self) -> None:
+        assert content_key({"a": [1, 2], "b": 3}) == content_key({"b": 3, "a": (1, 2)})
+
+    @pytest.mark.parametrize("other", [{"a": 2}, {"a": "1"}, {"b": 1}, {"a": 1, "b": None}, {}])
+    def test_other_content_has_another_key(self, other: dict) -> None:
+        assert content_key(other) != content_key({"a": 1})
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+    def test_what_is_no_number_has_no_key(self, value: float) -> None:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            content_key({"boost": value})
+
+
+class TestAppending:
+    def test_records_stand_after_reopening(self, written: Path) -> None:
+        with Journal(written) as journal:
+            assert [journal[f"k{i}"] for i in range(3)] == RECORDS
+            assert len(journal) == 3
+            assert "k3" not in journal
+
+    def test_records_are_on_disk_as_soon_as_append_returns(self, path: Path) -> None:
+        journal = Journal(path)
+        for number, record in enumerate(RECORDS, start=1):
+            journal.append([record])
+            assert path.read_bytes().count(b"\n") == number
+        journal.close()
+        assert [json.loads(line) for line in path.read_text().splitlines()] == RECORDS
+
+    def test_appending_again_changes_nothing(self, written: Path) -> None:
+        before = written.read_bytes()
+        with Journal(written) as journal:
+            journal.append(RECORDS)
+            journal.append([])
+        assert written.read_bytes() == before
+
+    def test_the_first_record_of_a_key_stands(self, path: Path) -> None:
+        first, second = {"key": "a", "n": 1}, {"key": "a", "n": 2}
+        with Journal(path) as journal:
+            journal.append([first, second])
+            journal.append([second])
+            assert journal["a"] == first
+        assert path.read_text() == '{"key": "a", "n": 1}\n'
+        path.write_text('{"key": "a", "n": 1}\n{"key": "a", "n": 2}\n')  # of two writers
+        with Journal(path) as journal:
+            assert journal["a"] == first
+
+    def test_a_record_is_the_same_before_and_after_a_restart(self, path: Path) -> None:
+        with Journal(path) as journal:
+            journal.append([{"key": "a", "tokens": (1, 2), "by": {3: None}}])
+            before = journal["a"]
+        with Journal(path) as journal:
+            assert journal["a"] == before
+
+    def test_nan_is_refused_and_with_it_all_of_the_append(self, written: Path) -> None:
+        before = written.read_bytes()
+        with Journal(written) as journal:
+            with pytest.raises(ValueError, match="not JSON compliant"):
+                journal.append([{"key": "good"}, {"key": "bad", "score": float("nan")}])
+            assert "good" not in journal
+        assert written.read_bytes() == before
+
+
+class TestKills:
+    def test_a_kill_within_a_line_loses_that_line_only(
+        self, written: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        whole = written.read_bytes()
+        ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+        for cut in range(len(whole)):
+            caplog.clear()
+            written.write_bytes(whole[:cut])
+            with Journal(written) as journal:
+                assert len(journal) == sum(end <= cut for end in ends)
+                assert ("cut short" in caplog.text) == (cut not in {0, *ends})
+                journal.append(RECORDS)
+            assert written.read_bytes() == whole
+
+    @pytest.mark.parametrize(
+        "damage",
+        [b"{not json}\n", b"\n", b'{"id": 1}\n', b'"k1"\n', b"7\n", b"\xff\xfe\n", b"a\rb\n"],
+    )
+    @pytest.mark.parametrize("after", [b'{"key": "k9"}\n', b'{"key": "k9'])
+    def test_a_damaged_whole_line_is_an_error_and_nothing_is_touched(
+        self, written: Path, damage: bytes, after: bytes
+    ) -> None:
+        damaged = written.read_bytes() + damage + after
+        written.write_bytes(damaged)
+        with pytest.raises(EsrError, match=r"journal\.jsonl, line 4: .*by hand"):
+            Journal(written)
+        assert written.read_bytes() == damaged
