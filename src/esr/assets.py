@@ -158,12 +158,15 @@ def _check_sae(sae: SaeSource, d_model: int) -> list[str]:
         for name in SAE_FILES
         if not (sae.path / name).is_file()
     ]
-    if missing:
+    if not (sae.path / "cfg.json").is_file():
         return missing
     d_in = json.loads((sae.path / "cfg.json").read_text())["d_in"]
     if d_in != d_model:
-        return [f"sae.path: the SAE reads width {d_in}, but the model's residual is {d_model} wide"]
-    return []
+        return [
+            *missing,
+            f"sae.path: the SAE reads width {d_in}, but the model's residual is {d_model} wide",
+        ]
+    return missing
 
 
 def _check_latents(config: Config, model: Model) -> list[str]:
