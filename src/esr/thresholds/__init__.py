@@ -1,0 +1,49 @@
+"""Thresholds: the boost at which a latent's first attempts score the target on average.
+
+finder = open_finder(config.thresholds, config.models[name].boosts, n_latents)
+boosts = finder.propose(which)             # (m, samples)
+finder.observe(which, boosts, scores)      # (m, samples), 0-100 or NaN
+finder.estimate()                          # one row a latent
+finder.history.table()                     # one row a sample
+"""
+
+from esr.config import BoostPrior, Thresholds
+from esr.thresholds.base import ESTIMATE_COLUMNS, Status, ThresholdFinder
+from esr.thresholds.bisection import Bisection
+from esr.thresholds.history import History
+from esr.thresholds.logistic import Logistic
+
+__all__ = [
+    "ESTIMATE_COLUMNS",
+    "Bisection",
+    "History",
+    "Logistic",
+    "Status",
+    "ThresholdFinder",
+    "open_finder",
+]
+
+
+def open_finder(settings: Thresholds, prior: BoostPrior, n_latents: int) -> ThresholdFinder:
+    """Start the search that a configuration asks for.
+
+    Args:
+        settings: Section `thresholds`. `max_widenings` applies to the logistic method; bisection
+            keeps its bounds, as the paper did.
+        prior: Bounds, mean and standard deviation of the model's thresholds (boosts).
+        n_latents: Number of latents, addressed by position.
+    """
+    if settings.method == "bisection":
+        return Bisection(
+            target=settings.target,
+            prior=prior,
+            n_latents=n_latents,
+            samples=settings.samples_per_step,
+        )
+    return Logistic(
+        target=settings.target,
+        prior=prior,
+        n_latents=n_latents,
+        samples=settings.samples_per_step,
+        max_widenings=settings.max_widenings,
+    )

@@ -1,53 +1,41 @@
-"""What every threshold finder shares: the interface, the statuses and the record of data.
+"""What every threshold finder shares: the interface, the data, the bounds and the report.
 
 A *threshold* is the boost (raw decoder units) at which a latent's mean first-attempt score
 (0-100 points, expectation over prompts) equals the target. Scores fall as the boost grows.
 """
 
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+
+from esr.config import BoostPrior
+from esr.errors import EsrError
+from esr.thresholds.curves import CurveGrid, normalise, row_quantiles
+from esr.thresholds.history import History
 
 INTERVAL = 0.90
 """Probability content of every interval reported by a finder."""
+LEVELS = [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2]
+TOLERANCE = 15.0
+"""Converged = the whole interval of the predicted score lies this close to the target (points)."""
+CHUNK = 256
+"""Latents worked on at a time; bounds the memory, changes no result."""
+BOOST_FLOOR = 0.0
+"""Bounds are never widened below this boost: negative boosts steer the other way."""
 
 
 class Status(StrEnum):
     """How the search for one latent's threshold ended."""
 
     CONVERGED = "converged"
-    NOT_CONVERGED = "not_converged"  # predicted score known less well than the tolerance
-    OUT_OF_BOUNDS = "out_of_bounds"  # the curve does not cross the target, widenings used up
+    NOT_CONVERGED = "not_converged"  # predicted score not known, or not near, to the tolerance
+    OUT_OF_BOUNDS = "out_of_bounds"  # the curve more likely than not misses the target in bounds
     NO_DATA = "no_data"  # not one valid score
-
-
-class ThresholdFinder(Protocol):
-    """Finds the thresholds of many latents at once; each latent is independent of the others.
-
-    Any subset of latents may be asked and answered at any time; what a latent is asked depends
-    only on what was observed for that latent.
-    """
-
-    def propose(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-        """Return the next boost for each latent in ``which``; asking changes nothing."""
-        ...
-
-    def observe(
-        self,
-        which: Int[np.ndarray, " m"],
-        boosts: Float[np.ndarray, " m"],
-        scores: Float[np.ndarray, "m samples"],
-    ) -> None:
-        """Add scores (0-100; NaN = no valid score, counted but otherwise ignored)."""
-        ...
-
-    def estimate(self) -> pd.DataFrame:
-        """Return one row a latent, with the columns of :data:`ESTIMATE_COLUMNS`."""
-        ...
 
 
 ESTIMATE_COLUMNS = {
@@ -67,106 +55,223 @@ ESTIMATE_COLUMNS = {
 """Columns of :meth:`ThresholdFinder.estimate`; the index is ``latent``, 0 to n_latents - 1."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """The valid scores of one observation of one latent."""
+class ThresholdFinder(Protocol):
+    """Finds the thresholds of many latents at once, addressed by position 0 to n_latents - 1.
 
-    boost: float
-    total: float
-    """Sum of the scores, each scaled to 0-1."""
-    count: int
-
-
-@dataclass
-class Record:
-    """All that was observed for one latent, in order, and its bounds in force."""
-
-    lower: float
-    upper: float
-    steps: list[Step] = field(default_factory=list)
-    n_missing: int = 0
-    n_widened: int = 0
-
-    @property
-    def n_samples(self) -> int:
-        """Number of valid scores."""
-        return sum(step.count for step in self.steps)
-
-    def widen(self, beyond_upper: bool, floor: float) -> bool:
-        """Double the range on the side where the threshold lies; never go below ``floor``.
-
-        Returns False, and changes nothing, when the lower bound already is the floor.
-        """
-        span = self.upper - self.lower
-        if beyond_upper:
-            self.upper += span
-        elif self.lower > floor:
-            self.lower = max(floor, self.lower - span)
-        else:
-            return False
-        self.n_widened += 1
-        return True
-
-
-def check_settings(
-    target: float, lower: float, upper: float, prior_mean: float, prior_sd: float, n_latents: int
-) -> None:
-    """Raise ``ValueError`` if the settings common to all finders make no sense."""
-    if not 0 < target < 100:
-        raise ValueError(f"target is {target}; give score points strictly between 0 and 100")
-    if not lower < upper:
-        raise ValueError(f"bounds are [{lower}, {upper}]; lower must be below upper")
-    if not lower <= prior_mean <= upper:
-        raise ValueError(f"prior_mean is {prior_mean}; move it inside [{lower}, {upper}]")
-    if not prior_sd > 0:
-        raise ValueError(f"prior_sd is {prior_sd}; give a positive boost")
-    if n_latents < 1:
-        raise ValueError(f"n_latents is {n_latents}; give at least one latent")
-
-
-def check_latents(which: Int[np.ndarray, " m"], n_latents: int) -> Int[np.ndarray, " m"]:
-    """Return ``which`` as an integer array; raise ``ValueError`` on unknown or repeated ones."""
-    which = np.asarray(which)
-    if which.size == 0:
-        return np.zeros(0, dtype=np.int64)
-    if which.ndim != 1 or not np.issubdtype(which.dtype, np.integer):
-        raise ValueError(f"which is {which!r}; give a flat array of latent positions")
-    if which.min() < 0 or which.max() >= n_latents:
-        raise ValueError(f"which runs {which.min()}..{which.max()}; give 0..{n_latents - 1}")
-    if np.unique(which).size < which.size:
-        raise ValueError("which names a latent twice; give its samples as columns of one row")
-    return which
-
-
-def record_scores(
-    records: list[Record],
-    which: Int[np.ndarray, " m"],
-    boosts: Float[np.ndarray, " m"],
-    scores: Float[np.ndarray, "m samples"],
-) -> list[int]:
-    """Append the valid scores (0-100) to the records; return the positions in ``which`` that had.
-
-    Raises ``ValueError`` on shapes that do not fit, boosts that are not finite, and scores
-    outside 0-100.
+    Any subset of latents may be asked and answered at any time; what a latent is asked depends
+    only on what was observed for that latent.
     """
-    boosts, scores = np.asarray(boosts, dtype=float), np.asarray(scores, dtype=float)
-    if boosts.shape != which.shape or scores.ndim != 2 or len(scores) != len(which):
-        raise ValueError(
-            f"{len(which)} latents, boosts {boosts.shape}, scores {scores.shape}; "
-            "give boosts (m,) and scores (m, samples)"
-        )
-    if not np.isfinite(boosts).all():
-        raise ValueError("a boost is not finite; observe only boosts that were applied")
-    valid = ~np.isnan(scores)
-    if ((scores[valid] < 0) | (scores[valid] > 100)).any():
-        raise ValueError("a score lies outside 0-100; mark a sample without a score as NaN")
-    answered = []
-    for row, latent in enumerate(which):
-        fractions = scores[row, valid[row]] / 100
-        records[latent].n_missing += int((~valid[row]).sum())
-        if fractions.size:
-            records[latent].steps.append(
-                Step(float(boosts[row]), float(fractions.sum()), int(fractions.size))
+
+    history: History
+
+    def propose(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m samples"]:
+        """Return the boost of each sample of the next step of the latents in ``which``.
+
+        Asking changes nothing.
+        """
+        ...
+
+    def observe(
+        self,
+        which: Int[np.ndarray, " m"],
+        boosts: Float[np.ndarray, "m samples"],
+        scores: Float[np.ndarray, "m samples"],
+    ) -> None:
+        """Add scores (0-100; NaN = no valid score, counted but otherwise ignored)."""
+        ...
+
+    def estimate(self) -> pd.DataFrame:
+        """Return one row a latent, with the columns of :data:`ESTIMATE_COLUMNS`."""
+        ...
+
+
+class Finder(ABC):
+    """Data, bounds, widening and the report; a method adds what to ask and what to conclude.
+
+    Args:
+        target: Mean first-attempt score wanted at the threshold (points, 0-100 exclusive).
+        prior: Bounds, mean and standard deviation of thresholds known beforehand (boosts).
+        n_latents: Number of latents.
+        samples: Samples a step.
+        max_widenings: How often the bounds of a latent may be doubled.
+
+    Raises:
+        EsrError: a setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: float,
+        prior: BoostPrior,
+        n_latents: int,
+        samples: int = 1,
+        max_widenings: int = 0,
+    ) -> None:
+        if not 0 < target < 100:
+            raise EsrError(f"target is {target}; give points strictly between 0 and 100")
+        for name, value, least in (
+            ("n_latents", n_latents, 1),
+            ("samples", samples, 1),
+            ("max_widenings", max_widenings, 0),
+        ):
+            if value < least:
+                raise EsrError(f"{name} is {value}; give at least {least}")
+        self.target, self.prior, self.n_latents = target, prior, n_latents
+        self.samples, self.max_widenings = samples, max_widenings
+        self.history = History(n_latents)
+        self.lower = np.full(n_latents, float(prior.lower))
+        self.upper = np.full(n_latents, float(prior.upper))
+        self.n_widened = np.zeros(n_latents, dtype=int)
+        self._grids: dict[tuple[float, float], CurveGrid] = {}
+
+    @abstractmethod
+    def propose(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m samples"]:
+        """Return the boosts of the next step; see :class:`ThresholdFinder`."""
+
+    @abstractmethod
+    def _learn(
+        self,
+        which: Int[np.ndarray, " m"],
+        boosts: Float[np.ndarray, "m samples"],
+        scores: Float[np.ndarray, "m samples"],
+    ) -> None:
+        """Update the state of latents by one step whose scores may be NaN."""
+
+    @abstractmethod
+    def _forget(self, which: Int[np.ndarray, " m"]) -> None:
+        """Set the state of latents back to the prior on the bounds now in force."""
+
+    @abstractmethod
+    def _conclude(
+        self,
+        which: Int[np.ndarray, " m"],
+        grid: CurveGrid,
+        posterior: Float[np.ndarray, "m curves"],
+    ) -> Float[np.ndarray, "3 m"]:
+        """Return threshold, low and high (boosts) of latents that share a grid."""
+
+    def observe(
+        self,
+        which: Int[np.ndarray, " m"],
+        boosts: Float[np.ndarray, "m samples"],
+        scores: Float[np.ndarray, "m samples"],
+    ) -> None:
+        """Add scores; see :class:`ThresholdFinder`.
+
+        Raises:
+            EsrError: arguments whose shapes do not fit, unknown or repeated latents, boosts that
+                are not finite, scores outside 0-100. Nothing is recorded then.
+        """
+        which, boosts, scores = self.history.add(which, boosts, scores)
+        self._learn(which, boosts, scores)
+        if self.max_widenings:
+            self._widen(which)
+
+    def estimate(self) -> pd.DataFrame:
+        """Return one row a latent, with the columns of :data:`ESTIMATE_COLUMNS`."""
+        everyone = np.arange(self.n_latents)
+        evidence = [(*group, self._evidence(*group)) for group in self._groups(everyone)]
+        dispersion = self._dispersion(evidence)
+        numbers = np.full((6, self.n_latents), np.nan)
+        outside = np.zeros(self.n_latents, dtype=bool)
+        for which, grid, log_likelihood in evidence:
+            posterior = normalise(grid.log_prior + log_likelihood / dispersion)
+            outside[which] = posterior[:, grid.outside].sum(axis=1) > 0.5
+            concluded = self._conclude(which, grid, posterior)
+            numbers[:3, which] = concluded
+            numbers[3:, which] = 100 * _predict(grid, posterior, concluded[0])
+        return self._report(numbers, outside)
+
+    def _report(
+        self, numbers: Float[np.ndarray, "6 latents"], outside: Bool[np.ndarray, " latents"]
+    ) -> pd.DataFrame:
+        near = (np.abs(numbers[4:] - self.target) <= TOLERANCE).all(axis=0)
+        unknown = self.history.n_samples == 0
+        status = np.where(near, Status.CONVERGED, Status.NOT_CONVERGED).astype(object)
+        status[outside], status[unknown] = Status.OUT_OF_BOUNDS, Status.NO_DATA
+        # Without a crossing there is no threshold to predict at; the interval still says where.
+        numbers[0, outside] = numbers[3:, outside] = np.nan
+        numbers[:, unknown] = np.nan
+        values = [
+            *numbers,
+            self.history.n_samples,
+            self.history.n_missing,
+            self.lower,
+            self.upper,
+            self.n_widened,
+            [str(one) for one in status],
+        ]
+        index = pd.RangeIndex(self.n_latents, name="latent")
+        return pd.DataFrame(dict(zip(ESTIMATE_COLUMNS, values, strict=True)), index=index)
+
+    def _groups(self, which: Int[np.ndarray, " m"]) -> Iterator[tuple[np.ndarray, CurveGrid]]:
+        """Split latents into chunks that share bounds, each with the curves on those bounds."""
+        bounds = np.stack([self.lower[which], self.upper[which]], axis=1)
+        distinct, member = np.unique(bounds, axis=0, return_inverse=True)
+        for number, (lower, upper) in enumerate(distinct):
+            rows = which[member.reshape(-1) == number]
+            key = (float(lower), float(upper))
+            grid = self._grids.setdefault(key, CurveGrid(self.target / 100, *key, self.prior))
+            for start in range(0, rows.size, CHUNK):
+                yield rows[start : start + CHUNK], grid
+
+    def _evidence(
+        self, which: Int[np.ndarray, " m"], grid: CurveGrid
+    ) -> Float[np.ndarray, "m curves"]:
+        """Log quasi-likelihood of all data of latents that share a grid."""
+        boosts, counts, totals, _ = self.history.moments(which)
+        mean = grid.mean(boosts)
+        return totals @ np.log(mean) + (counts - totals) @ np.log1p(-mean)
+
+    def _dispersion(self, evidence: list[tuple[np.ndarray, CurveGrid, np.ndarray]]) -> float:
+        """Variance of a score given its mean m, as a multiple of m(1 - m), from all latents.
+
+        Pearson's estimate (McCullagh and Nelder 1989, 4.5.2), drawn towards 1 as if by
+        :data:`PRIOR_SAMPLES` samples: few data leave the intervals wide.
+        """
+        squares, degrees = PRIOR_SAMPLES, PRIOR_SAMPLES
+        for which, grid, log_likelihood in evidence:
+            posterior = normalise(grid.log_prior + log_likelihood)
+            boosts, counts, totals, second = self.history.moments(which)
+            mean = posterior @ grid.mean(boosts).T
+            squares += float(
+                ((second - 2 * mean * totals + mean**2 * counts) / (mean * (1 - mean))).sum()
             )
-            answered.append(row)
-    return answered
+            degrees += float(np.maximum(counts.sum(axis=1) - FITTED, 0).sum())
+        return max(LEAST_DISPERSION, squares / degrees)
+
+    def _widen(self, which: Int[np.ndarray, " m"]) -> None:
+        """Double the bounds of latents whose threshold lies beyond them more likely than not."""
+        which = which[self.n_widened[which] < self.max_widenings]
+        moved = []
+        for rows, grid in self._groups(which):
+            posterior = normalise(grid.log_prior + self._evidence(rows, grid))
+            span = grid.upper - grid.lower
+            above = posterior[:, grid.above].sum(axis=1) > 0.5
+            below = posterior[:, grid.below].sum(axis=1) > 0.5
+            below &= grid.lower > BOOST_FLOOR
+            self.upper[rows[above]] += span
+            self.lower[rows[below]] = max(BOOST_FLOOR, grid.lower - span)
+            moved.append(rows[above | below])
+        changed = np.sort(np.concatenate(moved)) if moved else np.zeros(0, dtype=int)
+        self.n_widened[changed] += 1
+        self._forget(changed)
+        for step in self.history.replay(changed):
+            self._learn(*step)
+
+
+PRIOR_SAMPLES = 20.0
+FITTED = 1.5
+"""Numbers that a curve takes from a latent's data: the threshold, and half a width."""
+LEAST_DISPERSION = 0.1
+"""Keeps noiseless scores from claiming certainty."""
+
+
+def _predict(
+    grid: CurveGrid, posterior: Float[np.ndarray, "m curves"], boosts: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, "3 m"]:
+    """Posterior mean and 90 % interval of each latent's mean score (0-1) at its boost."""
+    mean = grid.mean(boosts)
+    low, high = row_quantiles(mean, posterior, LEVELS)
+    return np.stack([(posterior * mean).sum(axis=1), low, high])

@@ -1,45 +1,103 @@
 """The paper's threshold search: probabilistic bisection with a Beta model of one score."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import beta, norm
+
+from esr.errors import EsrError
+from esr.thresholds.base import LEVELS, Finder
+from esr.thresholds.curves import CurveGrid
+from esr.thresholds.history import check_latents
+
+GRID = 10_000
+"""Boosts on which the density of the threshold is kept."""
+DECIMALS = 2
+"""The released code rounds thresholds to this many decimals."""
 
 
 def sign_and_confidence(
     score: Float[np.ndarray, " m"], target: float
-) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Say on which side of the target the true mean lies, and how surely.
+
+    The mean is given a Beta(1/2 + 5 s, 1/2 + 5 (1 - s)) distribution, s being the score.
+
+    Args:
+        score: Mean score of a step (0-1).
+        target: Score aimed at (0-1).
+
+    Returns:
+        +1 (mean above the target, so the threshold is at a larger boost) or -1, and the
+        probability of that side, 0.5 to 1. Source: the paper's released code.
+    """
     score = np.asarray(score, dtype=float)
     above = score >= target
     cdf = beta.cdf(target, 0.5 + 5 * score, 0.5 + 5 * (1 - score))
     p = np.where(above, 1 - cdf, cdf)
+    # Beta is skewed: near the target the likelier side may be the other one.
     flip = p < 0.5
     return np.where(above ^ flip, 1, -1), np.where(flip, 1 - p, p)
 
 
-class Bisection:
-    def __init__(self, *, target, lower, upper, prior_mean, prior_sd, n_latents):
-        self.target = target / 100
-        self.grid = np.linspace(lower, upper, 10_000)
-        d = norm.pdf(self.grid, prior_mean, prior_sd)
-        self.d = np.repeat((d / d.sum())[None], n_latents, axis=0)
+class Bisection(Finder):
+    """Probabilistic bisection as the paper's released code does it, for many latents at once.
 
-    def propose(self, which):
-        return np.array([self.grid[np.searchsorted(np.cumsum(self.d[i]), 0.5)] for i in which])
+    Every step asks the median of a density over a grid of boosts, and multiplies the side on
+    which the threshold seems to lie by the confidence in that, the other side by the rest.
+    Scores of a step are averaged. Source: released code; Waeber, Frazier and Henderson 2013.
+    Widening the bounds is this project's addition, and off unless ``max_widenings`` is given.
+    """
 
-    def observe(self, which, boosts, scores):
-        y, p = sign_and_confidence(scores.mean(1) / 100, self.target)
-        for k, i in enumerate(which):
-            at = np.searchsorted(self.grid, boosts[k])
-            hi, lo = (p[k], 1 - p[k]) if y[k] > 0 else (1 - p[k], p[k])
-            d = self.d[i]
-            d[:at] *= lo
-            d[at] *= np.sqrt(hi * lo)
-            d[at + 1 :] *= hi
-            d /= d.sum()
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self._density = np.empty((self.n_latents, GRID))
+        self._forget(np.arange(self.n_latents))
 
-    def estimate(self):
-        import pandas as pd
+    def propose(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m samples"]:
+        """Return the median of each latent's density, for every sample of the step."""
+        which = check_latents(which, self.n_latents)
+        return np.repeat(self._quantiles(which, [0.5])[0][:, None], self.samples, axis=1)
 
-        c = np.cumsum(self.d, axis=1)
-        q = lambda l: np.array([self.grid[min(np.searchsorted(x, l), 9999)] for x in c])
-        return pd.DataFrame(dict(median=np.round(q(0.5), 2), low=q(0.05), high=q(0.95)))
+    def _boosts(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m grid"]:
+        return np.linspace(self.lower[which], self.upper[which], GRID, axis=1)
+
+    def _quantiles(
+        self, which: Int[np.ndarray, " m"], levels: list[float]
+    ) -> Float[np.ndarray, "levels m"]:
+        cdf = np.cumsum(self._density[which], axis=1)
+        at = [np.minimum((cdf < level).sum(axis=1), GRID - 1) for level in levels]
+        step = (self.upper[which] - self.lower[which]) / (GRID - 1)
+        return np.stack([self.lower[which] + a * step for a in at])
+
+    def _forget(self, which: Int[np.ndarray, " m"]) -> None:
+        density = norm.pdf(self._boosts(which), self.prior.mean, self.prior.sd)
+        self._density[which] = density / density.sum(axis=1, keepdims=True)
+
+    def _learn(
+        self,
+        which: Int[np.ndarray, " m"],
+        boosts: Float[np.ndarray, "m samples"],
+        scores: Float[np.ndarray, "m samples"],
+    ) -> None:
+        if (boosts != boosts[:, :1]).any():
+            raise EsrError("bisection averages the samples of a step; give them all one boost")
+        answered = ~np.isnan(scores).all(axis=1)
+        which, boosts, scores = which[answered], boosts[answered, 0], scores[answered]
+        sign, p = sign_and_confidence(np.nanmean(scores, axis=1) / 100, self.target / 100)
+        right = np.where(sign > 0, p, 1 - p)[:, None]
+        grid = self._boosts(which)
+        at = np.minimum((grid < boosts[:, None]).sum(axis=1), GRID - 1)
+        column = np.arange(GRID) - at[:, None]
+        factor = np.where(column < 0, 1 - right, right)
+        factor = np.where(column == 0, np.sqrt(right * (1 - right)), factor)
+        density = self._density[which] * factor
+        self._density[which] = density / density.sum(axis=1, keepdims=True)
+
+    def _conclude(
+        self,
+        which: Int[np.ndarray, " m"],
+        grid: CurveGrid,
+        posterior: Float[np.ndarray, "m curves"],
+    ) -> Float[np.ndarray, "3 m"]:
+        median, low, high = self._quantiles(which, [0.5, *LEVELS])
+        return np.stack([np.round(median, DECIMALS), low, high])

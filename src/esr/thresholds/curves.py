@@ -1,42 +1,33 @@
 """A discretised Bayesian logistic dose-response: the posterior that both finders report from.
 
-The mean score (here on 0-1) at boost b, for threshold t, width w and ceiling c, is
+The mean score (here on 0-1) at boost b, for threshold t and width w, is
 
-    m(b) = f + (c - f) * expit(logit((target - f) / (c - f)) - (b - t) / w),    f = 0.01,
+    m(b) = f + (c - f) * expit(logit((target - f) / (c - f)) - (b - t) / w),  f = 0.01, c = 0.99,
 
-so m(t) = target by construction. Scores enter through the Bernoulli quasi-likelihood
-``s log m + (1 - s) log(1 - m)``. No score on 0-1 with mean m can have a larger variance than
-m(1 - m), so that likelihood errs on the side of too wide an interval.
+so m(t) = target by construction. Scores s enter through the Bernoulli quasi-likelihood
+``(s log m + (1 - s) log(1 - m)) / dispersion`` (Wedderburn 1974). No score on 0-1 with mean m can
+have a larger variance than m(1 - m): a dispersion of one errs on the side of wide intervals.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from esr.thresholds.base import Record
+from esr.config import BoostPrior
 
-FLOOR = 0.01
-"""Mean score far above the threshold; keeps one stray score from ruling a curve out."""
-
-
-class Prior(NamedTuple):
-    """The prior over curves; boosts in raw decoder units, the rest are fractions."""
-
-    mean: float
-    sd: float
-    broad: float = 0.2
-    """Weight of the uniform component, which forgives a wrong mean and sd."""
-    outside: float = 0.02
-    """Weight of "the threshold lies beyond this bound", for each of the two bounds."""
-    widths: tuple[float, float] = (0.02, 1.0)
-    """Narrowest and broadest curve, as a multiple of ``sd``; log-uniform between."""
-    ceilings: tuple[float, ...] = (0.99,)
-    """Mean scores without steering, equally likely."""
+FLOOR, CEILING = 0.01, 0.99
+"""Mean scores far above and far below the threshold; off 0 and 1, so that one stray score
+cannot rule a curve out."""
+BROAD = 0.2
+"""Prior weight of a uniform over the bounds, which forgives a wrong prior mean and sd."""
+OUTSIDE = 0.02
+"""Prior weight of "the threshold lies beyond this bound", for each of the two bounds."""
+NARROWEST, BROADEST = 0.02, 1.0
+"""Widths considered, log-uniform, as a multiple of the prior standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class CurveGrid:
     """On 0-1."""
     lower: float
     upper: float
-    prior: Prior
+    prior: BoostPrior
     n_thresholds: int = 256
     n_widths: int = 12
 
@@ -77,80 +68,61 @@ class CurveGrid:
         return np.concatenate([t[:1], (t[1:] + t[:-1]) / 2, t[-1:]])
 
     @cached_property
-    def below(self) -> Bool[np.ndarray, " thresholds"]:
-        """Which thresholds lie below the lower bound."""
-        return self.thresholds < self.lower
-
-    @cached_property
-    def above(self) -> Bool[np.ndarray, " thresholds"]:
-        """Which thresholds lie above the upper bound."""
-        return self.thresholds > self.upper
-
-    @cached_property
-    def shapes(self) -> Float[np.ndarray, "shapes 2"]:
-        """Width (boost) and ceiling (0-1) of every curve shape."""
-        low, high = self.prior.widths
-        widths = np.geomspace(low, high, self.n_widths) * self.prior.sd
-        return np.array([(w, c) for w in widths for c in self.prior.ceilings])
+    def widths(self) -> Float[np.ndarray, " widths"]:
+        """Widths considered (boost); wide bounds admit wide curves, whatever the prior's sd."""
+        broadest = BROADEST * max(self.prior.sd, (self.upper - self.lower) / 5)
+        return np.geomspace(NARROWEST * self.prior.sd, broadest, self.n_widths)
 
     @cached_property
     def threshold(self) -> Float[np.ndarray, " curves"]:
         """Threshold of every curve (boost)."""
-        return np.repeat(self.thresholds, len(self.shapes))
+        return np.repeat(self.thresholds, self.n_widths)
 
     @cached_property
     def width(self) -> Float[np.ndarray, " curves"]:
         """Width of every curve: the boost that changes its logit by one."""
-        return np.tile(self.shapes[:, 0], self.thresholds.size)
+        return np.tile(self.widths, self.thresholds.size)
 
     @cached_property
-    def ceiling(self) -> Float[np.ndarray, " curves"]:
-        """Ceiling of every curve (0-1)."""
-        return np.tile(self.shapes[:, 1], self.thresholds.size)
+    def below(self) -> Bool[np.ndarray, " curves"]:
+        """Which curves have their threshold below the lower bound."""
+        return self.threshold < self.lower
+
+    @cached_property
+    def above(self) -> Bool[np.ndarray, " curves"]:
+        """Which curves have their threshold above the upper bound."""
+        return self.threshold > self.upper
+
+    @property
+    def outside(self) -> Bool[np.ndarray, " curves"]:
+        """Which curves have their threshold beyond a bound."""
+        return self.below | self.above
 
     @cached_property
     def log_prior(self) -> Float[np.ndarray, " curves"]:
         """Log prior probability of every curve."""
-        inside = ~(self.below | self.above)
+        below, above = self.thresholds < self.lower, self.thresholds > self.upper
         cells = np.clip(self.edges, self.lower, self.upper)
-        broad = self.prior.broad
-        mass = (1 - broad) * np.diff(self._gaussian(cells))
-        mass += broad * np.diff(cells) / (self.upper - self.lower)
-        mass = np.where(inside, mass, 0) * (1 - 2 * self.prior.outside)
-        mass += self.prior.outside * (self.below / self.below.sum() + self.above / self.above.sum())
-        return np.repeat(np.log(mass / len(self.shapes)), len(self.shapes))
+        mass = (1 - BROAD) * np.diff(self._gaussian(cells))
+        mass += BROAD * np.diff(cells) / (self.upper - self.lower)
+        mass = np.where(below | above, 0, mass) * (1 - 2 * OUTSIDE)
+        mass += OUTSIDE * (below / below.sum() + above / above.sum())
+        return np.repeat(np.log(mass / self.n_widths), self.n_widths)
 
     def mean(self, boosts: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n curves"]:
         """Mean score (0-1) of every curve at the given boosts."""
-        scale = self.ceiling - FLOOR
+        scale = CEILING - FLOOR
         slope = (np.asarray(boosts)[:, None] - self.threshold) / self.width
         return FLOOR + scale * expit(logit((self.target - FLOOR) / scale) - slope)
 
-    def log_likelihood(
-        self,
-        boosts: Float[np.ndarray, " n"],
-        totals: Float[np.ndarray, " n"],
-        counts: Float[np.ndarray, " n"],
-    ) -> Float[np.ndarray, "n curves"]:
-        """Log quasi-likelihood of every curve, given the sum of ``counts`` scores (0-1) each."""
-        distinct, row = np.unique(boosts, return_inverse=True)
-        mean = self.mean(distinct)
-        hit, miss = np.log(mean), np.log1p(-mean)
-        return totals[:, None] * hit[row] + (counts - totals)[:, None] * miss[row]
-
-    def log_posterior(self, record: Record) -> Float[np.ndarray, " curves"]:
-        """Log posterior (unnormalised) of every curve given one latent's record."""
-        result = self.log_prior.copy()
-        for step in record.steps:
-            one = (np.array([step.boost]), np.array([step.total]), np.array([float(step.count)]))
-            result += self.log_likelihood(*one)[0]
-        return result
-
-    def marginal(
-        self, posterior: Float[np.ndarray, "m curves"]
-    ) -> Float[np.ndarray, "m thresholds"]:
-        """Posterior probability of every threshold."""
-        return posterior.reshape(len(posterior), self.thresholds.size, -1).sum(axis=2)
+    def threshold_quantiles(
+        self, posterior: Float[np.ndarray, "m curves"], levels: list[float]
+    ) -> Float[np.ndarray, "levels m"]:
+        """Quantiles of the threshold, its probability spread evenly over each cell."""
+        cells = posterior.reshape(len(posterior), self.thresholds.size, -1).sum(axis=2)
+        cdf = np.pad(np.cumsum(cells, axis=1), ((0, 0), (1, 0)))
+        rows = [np.interp(np.array(levels) * row[-1], row, self.edges) for row in cdf]
+        return np.array(rows).reshape(len(posterior), len(levels)).T
 
 
 def normalise(log_posterior: Float[np.ndarray, "m curves"]) -> Float[np.ndarray, "m curves"]:
@@ -159,11 +131,14 @@ def normalise(log_posterior: Float[np.ndarray, "m curves"]) -> Float[np.ndarray,
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def weighted_quantiles(
-    values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"], levels: list[float]
-) -> Float[np.ndarray, " levels"]:
-    """Quantiles of a discrete distribution: the smallest value whose cumulated weight reaches."""
-    order = np.argsort(values, kind="stable")
-    cdf = np.cumsum(weights[order])
-    at = np.searchsorted(cdf, np.asarray(levels) * cdf[-1])
-    return values[order][np.minimum(at, values.size - 1)]
+def row_quantiles(
+    values: Float[np.ndarray, "m n"], weights: Float[np.ndarray, "m n"], levels: list[float]
+) -> Float[np.ndarray, "levels m"]:
+    """Quantiles of one discrete distribution a row: the least value whose cumulated weight
+    reaches the level."""
+    order = np.argsort(values, axis=1, kind="stable")
+    values = np.take_along_axis(values, order, axis=1)
+    cdf = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
+    last = values.shape[1] - 1
+    at = [np.minimum((cdf < level * cdf[:, -1:]).sum(axis=1), last) for level in levels]
+    return np.stack([np.take_along_axis(values, a[:, None], axis=1)[:, 0] for a in at])

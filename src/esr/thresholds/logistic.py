@@ -1,108 +1,139 @@
 """Threshold finding by an adaptive Bayesian logistic dose-response (the default method)."""
 
-from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 
-from esr.thresholds.base import (
-    ESTIMATE_COLUMNS,
-    Record,
-    Status,
-    check_latents,
-    check_settings,
-    record_scores,
-)
-from esr.thresholds.curves import CurveGrid, Prior, normalise, weighted_quantiles
+from esr.thresholds.base import LEVELS, Finder
+from esr.thresholds.curves import CurveGrid, normalise
+from esr.thresholds.history import check_latents
 
-CHUNK = 256
-"""Latents worked on at a time; bounds the memory, changes no result."""
+SEARCH_DISPERSION = 0.5
+"""Dispersion assumed while searching, where there are too few data to estimate it; a wrong
+value costs some samples, and no interval depends on it."""
+N_BOOSTS = 96
+"""Boosts among which the next one is chosen."""
+DIGITS = 4
+"""Significant digits of a threshold: far finer than its interval, and the same on any machine."""
 
 
-class Logistic:
-    def __init__(
+class Logistic(Finder):
+    """Asks the boost that is expected to tell most, and reports from all data at once.
+
+    The posterior over curves lives on the grid of :mod:`esr.thresholds.curves`. The next boost
+    minimises the expected posterior variance of the threshold with each curve weighted by its
+    squared slope there, that is, the expected squared error in score points (after Watson 2017,
+    QUEST+, who minimises the entropy). The threshold is the boost whose expected squared distance
+    from the target, in score points, is least.
+    """
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        n_curves = next(self._groups(np.arange(1)))[1].threshold.size
+        self._log_likelihood = np.zeros((self.n_latents, n_curves))
+
+    def propose(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m samples"]:
+        """Return the most telling boost of each latent, for every sample of the step."""
+        which = check_latents(which, self.n_latents)
+        boosts = np.empty((self.n_latents, self.samples))
+        for rows, grid in self._groups(which):
+            log_weight = grid.log_prior + self._log_likelihood[rows] / SEARCH_DISPERSION
+            for sample in range(self.samples):
+                boosts[rows, sample], expected = _most_telling(grid, normalise(log_weight))
+                log_weight += expected / SEARCH_DISPERSION
+        return boosts[which]
+
+    def _forget(self, which: Int[np.ndarray, " m"]) -> None:
+        self._log_likelihood[which] = 0
+
+    def _learn(
         self,
-        *,
-        target,
-        lower,
-        upper,
-        prior_mean,
-        prior_sd,
-        n_latents,
-        broad=0.2,
-        widths=(0.02, 1.0),
-        ceilings=(0.99,),
-        n_widths=12,
-        n_thresholds=256,
-        n_boosts=96,
-        power=2.0,
-        weight=1.0,
-        estimator="wmedian",
-        scale="t",
-    ):
-        check_settings(target, lower, upper, prior_mean, prior_sd, n_latents)
-        self.prior = Prior(prior_mean, prior_sd, broad=broad, widths=widths, ceilings=ceilings)
-        self.grid = CurveGrid(target / 100, lower, upper, self.prior, n_thresholds, n_widths)
-        g = self.grid
-        self.lp = np.repeat(g.log_prior[None], n_latents, axis=0)
-        t = g.thresholds[~(g.below | g.above)]
-        self.boosts = t[np.linspace(0, t.size - 1, n_boosts).round().astype(int)]
-        m = g.mean(self.boosts).T
-        a = (1 / g.width) ** power
-        a = a / a.max()
-        tt = (g.threshold - g.thresholds[0]) / (g.thresholds[-1] - g.thresholds[0])
-        if scale == "rank":
-            tt = np.repeat(np.linspace(0, 1, g.thresholds.size), len(g.shapes))
-        if scale == "gauss":
-            from scipy.stats import norm
+        which: Int[np.ndarray, " m"],
+        boosts: Float[np.ndarray, "m samples"],
+        scores: Float[np.ndarray, "m samples"],
+    ) -> None:
+        position = np.full(self.n_latents, -1)
+        position[which] = np.arange(len(which))
+        for rows, grid in self._groups(which):
+            asked, answer = boosts[position[rows]], scores[position[rows]] / 100
+            distinct, column = np.unique(asked, return_inverse=True)
+            mean = grid.mean(distinct)
+            hit, miss = np.log(mean), np.log1p(-mean)
+            for k, at in enumerate(column.reshape(asked.shape).T):
+                valid = ~np.isnan(answer[:, k])
+                score = answer[valid, k][:, None]
+                self._log_likelihood[rows[valid]] += (
+                    score * hit[at[valid]] + (1 - score) * miss[at[valid]]
+                )
 
-            tt = norm.cdf(g.threshold, prior_mean, 2 * prior_sd)
-        f = np.stack([a, a * tt, a * tt * tt], axis=1)
-        self.F = np.round(f * 2**26) / 2**26
-        self.T = np.concatenate([np.round(m * f[:, [k]] * 2**26) / 2**26 for k in range(3)], axis=1)
-        self.weight, self.estimator, self.power = weight, estimator, power
+    def _conclude(
+        self,
+        which: Int[np.ndarray, " m"],
+        grid: CurveGrid,
+        posterior: Float[np.ndarray, "m curves"],
+    ) -> Float[np.ndarray, "3 m"]:
+        boosts, loss = _losses(grid)
+        best = boosts[(posterior @ loss).argmin(axis=1)]
+        return np.stack([_significant(best), *grid.threshold_quantiles(posterior, LEVELS)])
 
-    def propose(self, which):
-        out = []
-        for s in range(0, len(which), CHUNK):
-            p = normalise(self.lp[which[s : s + CHUNK]])
-            p = np.round(p * 2**26) / 2**26
-            yes = (p @ self.T).reshape(len(p), 3, -1)
-            no = (p @ self.F)[:, :, None] - yes
-            risk = sum(
-                c - b * b / np.maximum(a, 1e-30)
-                for a, b, c in (yes.transpose(1, 0, 2), no.transpose(1, 0, 2))
-            )
-            out.append(self.boosts[risk.argmin(axis=1)])
-        return np.concatenate(out)
 
-    def observe(self, which, boosts, scores):
-        s = scores / 100
-        n = np.full(len(which), float(s.shape[1]))
-        for i in range(0, len(which), CHUNK):
-            j = slice(i, i + CHUNK)
-            self.lp[which[j]] += self.weight * self.grid.log_likelihood(
-                boosts[j], s[j].sum(1), n[j]
-            )
+def _significant(boosts: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    return np.array([float(f"{boost:.{DIGITS}g}") for boost in boosts])
 
-    def estimate(self):
-        g = self.grid
-        rows = []
-        for i in range(len(self.lp)):
-            p = normalise(self.lp[i : i + 1])
 
-            def q(pw, lv):
-                mm = g.marginal(p * (1 / g.width) ** pw)[0]
-                c = np.concatenate([[0], np.cumsum(mm)]) / mm.sum()
-                return np.interp(lv, c, g.edges)
+def _most_telling(
+    grid: CurveGrid, posterior: Float[np.ndarray, "m curves"]
+) -> Float[np.ndarray, " m"]:
+    """Boost with the least expected loss once its score, taken to be 0 or 100, is known."""
+    boosts, moments, if_hit = _design(grid)
+    p = _dyadic(posterior)
+    hit = (p @ if_hit).reshape(len(p), 3, -1)
+    miss = (p @ moments)[:, :, None] - hit
+    loss = np.zeros(hit[:, 0].shape)
+    for weight, first, second in (np.moveaxis(hit, 1, 0), np.moveaxis(miss, 1, 0)):
+        loss += second - first**2 / np.maximum(weight, 1e-30)
+    best = loss.argmin(axis=1)
+    # moments[:, 0] is the slope, so P(hit) of every curve needs no more than the boost's own mean.
+    mean = _dyadic(grid.mean(boosts))[best]
+    hope = (p * mean).sum(axis=1, keepdims=True)
+    return boosts[best], hope * np.log(mean) + (1 - hope) * np.log1p(-mean)
 
-            p = p
-            lo, med, hi = q(0, [0.05, 0.5, 0.95])
-            wm = q(1, [0.5])[0]
-            A = p[0] / g.width**2
-            mean2 = (A * g.threshold).sum() / A.sum()
-            mean0 = (p[0] * g.threshold).sum()
-            rows.append(dict(low=lo, high=hi, median=med, wmedian=wm, mean2=mean2, mean0=mean0))
-        return pd.DataFrame(rows)
+
+@lru_cache(maxsize=16)
+def _design(
+    grid: CurveGrid,
+) -> tuple[
+    Float[np.ndarray, " boosts"],
+    Float[np.ndarray, "curves 3"],
+    Float[np.ndarray, "curves 3*boosts"],
+]:
+    """Candidate boosts; slope^2 times threshold^0, 1, 2 of every curve; the same times P(hit)."""
+    inside = grid.thresholds[(grid.thresholds >= grid.lower) & (grid.thresholds <= grid.upper)]
+    boosts = inside[np.linspace(0, inside.size - 1, N_BOOSTS).round().astype(int)]
+    slope = (grid.width.min() / grid.width) ** 2
+    low, high = grid.thresholds[[0, -1]]
+    place = (grid.threshold - low) / (high - low)
+    moments = np.stack([slope, slope * place, slope * place**2], axis=1)
+    mean = grid.mean(boosts).T
+    if_hit = np.concatenate([mean * moments[:, [k]] for k in range(3)], axis=1)
+    return boosts, _dyadic(moments), _dyadic(if_hit)
+
+
+@lru_cache(maxsize=16)
+def _losses(
+    grid: CurveGrid, n: int = 1000
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "curves n"]]:
+    """Possible answers, and every curve's squared distance from the target at them (0-1)."""
+    spread = grid.thresholds[(grid.thresholds >= grid.lower) & (grid.thresholds <= grid.upper)]
+    boosts = np.interp(np.linspace(0, spread.size - 1, n), np.arange(spread.size), spread)
+    return boosts, (grid.mean(boosts).T - grid.target) ** 2
+
+
+def _dyadic(values: np.ndarray) -> np.ndarray:
+    """Round to multiples of 2^-26.
+
+    Sums of products of two such numbers below one are exact, whatever their order: what a latent
+    is asked does not depend on which others are asked with it, nor on the matrix library.
+    """
+    return np.round(values * 2**26) / 2**26
