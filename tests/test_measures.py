@@ -1,6 +1,7 @@
 """esr.measures: definitions on hand-made trials, identities, intervals, comparisons, exclusions."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,13 @@ class TestDefinitions:
         assert set(measures.COLUMNS) <= set(TABLES["scores"].columns)
 
 
+def test_the_method_page_defines_every_measure_and_status() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "method.md").read_text()
+    statuses = ["ok", "undefined", "too_few", "no_variation", "sparse"]
+    for name in [*MEASURES, *statuses]:
+        assert f"\n| `{name}` |" in page or f"\n| `{name}`, " in page, name
+
+
 class TestDegraded:
     @pytest.mark.parametrize(
         ("response", "expected"),
@@ -216,7 +224,7 @@ class TestSummaries:
         assert status["t"] == "ok"
 
     def test_events_in_a_few_latents_are_sparse(self) -> None:
-        trials: list[Attempts] = [[50.0]] * 96 + [[10.0, 60.0]] * 4
+        trials = [[50.0]] * 96 + [[10.0, 60.0]] * 4
         table = summarise(scores_of(trials), ["esr_rate"], **FAST).set_index("method")
         assert table.loc["cluster_bootstrap", "status"] == "sparse"
 
