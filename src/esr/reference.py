@@ -200,7 +200,8 @@ def type_text(node: Node) -> str:
         return f"list of {type_text(node['items'])}"
     limits = [f"{sign} {node[name]:g}" for name, sign in LIMITS.items() if name in node]
     words = {"null": "`null`", "string": "text", "boolean": "`true` or `false`"}
-    plain: str = "path" if node.get("format") == "path" else words.get(node["type"], node["type"])
+    kind: str = node["type"]
+    plain = "path" if node.get("format") == "path" else words.get(kind, kind)
     return f"{plain} {' and '.join(limits)}".rstrip()
 
 
