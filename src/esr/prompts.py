@@ -17,7 +17,10 @@ def read_prompts(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise EsrError(f"prompts: {path} does not exist")
-    prompts = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        prompts = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError:
+        raise EsrError(f"prompts: {path} has no prompts") from None
     if list(prompts.columns) != COLUMNS:
         raise EsrError(f"prompts: {path} has columns {list(prompts.columns)}, needs {COLUMNS}")
     for name in ("prompt_id", "prompt"):
