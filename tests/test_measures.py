@@ -268,6 +268,17 @@ class TestSummaries:
         assert table["low"].notna().all()
         assert set(table["n_latents"]) == {0}
 
+    def test_prompts_are_drawn_independently_of_latents(self) -> None:
+        # One prompt a latent: were both drawn alike, a trial would weigh the square of its draws.
+        first = np.random.default_rng(0).uniform(0, 100, 40)
+        prompts = [f"p{i:02d}" for i in range(40)]
+        scores = scores_of([[x] for x in first], per_latent=1, prompt_id=prompts)
+        table = summarise(scores, ["first_score"], seed=3, **FAST).set_index("method")
+        alike = statistics.resample(scores["latent"], 200, [3, 0])
+        squared = statistics.bootstrap_mean(first, alike, alike)
+        found = table.loc["two_way_bootstrap", ["low", "high"]].to_list()
+        assert found != pytest.approx(list(statistics.percentile_interval(squared)))
+
     def test_a_higher_level_is_wider(self) -> None:
         scores = scores_of([[float(x), 50.0] for x in range(0, 100, 2)])
         narrow, wide = (summarise(scores, ["msi"], level=level, **FAST) for level in (0.8, 0.99))
