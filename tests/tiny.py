@@ -81,15 +81,13 @@ LLAMA_TEMPLATE = (
     "{{ message['content'] }} <|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|> assistant <|end_header_id|>\n\n{% endif %}"
 )
-LLAMA_WORDS = (
-    "<|begin_of_text|> <|eot_id|> <|start_header_id|> <|end_header_id|> user assistant "
-    "explain how to bake bread wait , that is wrong ."
-).split()
+LLAMA_SPECIAL = ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
+LLAMA_WORDS = "user assistant explain how to bake bread wait , that is wrong ."
 
 
 def llama_tokenizer(template: str | None = LLAMA_TEMPLATE) -> PreTrainedTokenizerFast:
     """Words as tokens, with the special tokens and the chat layout of Llama 3."""
-    words = [*LLAMA_WORDS, "\n\n", "<unk>"]
+    words = [*LLAMA_SPECIAL, *LLAMA_WORDS.split(), "\n\n", "<unk>"]
     ids = {word: i for i, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

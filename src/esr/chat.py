@@ -25,10 +25,11 @@ def prompt_tokens(
         raise EsrError("the tokenizer has no chat template; use an instruction-tuned checkpoint")
     tokens = _render(tokenizer, prompt)
     bos = tokenizer.bos_token_id
-    if bos is not None and (tokens[0] != bos or tokens.count(bos) != 1):
+    if bos is not None and (tokens[:1] != [bos] or tokens.count(bos) != 1):
         raise EsrError(
-            f"prompt {prompt!r} has {tokens.count(bos)} BOS tokens and begins with token "
-            f"{tokens[0]}; need exactly one BOS ({bos}), at the beginning"
+            f"prompt {prompt!r} has {tokens.count(bos)} BOS tokens and begins with tokens "
+            f"{tokens[:1]}; need exactly one BOS ({bos}), at the beginning: mend the chat template "
+            "or take the BOS out of the prompt"
         )
     if doubled_header:
         tokens = tokens + _llama_header(tokenizer)

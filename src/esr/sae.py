@@ -86,11 +86,15 @@ class Sae:
         return Sae(self.activation, k=self.k, **moved)
 
     def save(self, path: Path, **facts: str) -> None:
-        """Write weights and form to one safetensors file, with facts on their origin."""
-        header = {"activation": self.activation, "k": json.dumps(self.k), **facts}
+        """Write weights and form to one safetensors file, with facts on their origin.
+
+        Equal contents give equal bytes.
+        """
+        header = {"activation": self.activation, "k": self.k, **facts}
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.contiguous() for name, tensor in self._tensors().items()}
-        save_file(tensors, path, metadata=header)
+        # One entry only: safetensors writes several in an order that differs from run to run.
+        save_file(tensors, path, metadata={"sae": json.dumps(header, sort_keys=True)})
 
     def _tensors(self) -> dict[str, Tensor]:
         weights = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec}
@@ -101,15 +105,16 @@ class Sae:
 def load_sae(path: Path, device: torch.device | str = "cpu") -> Sae:
     """Read an SAE file."""
     with safe_open(path, framework="pt", device=str(device)) as file:
-        header = file.metadata()
+        header = json.loads(file.metadata()["sae"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return Sae(activation=header["activation"], k=json.loads(header["k"]), **tensors)
+    return Sae(activation=header["activation"], k=header["k"], **tensors)
 
 
 def sae_facts(path: Path) -> dict[str, str]:
     """Facts on the origin of an SAE file, as given to `Sae.save`."""
     with safe_open(path, framework="pt") as file:
-        return dict(file.metadata())
+        header = json.loads(file.metadata()["sae"])
+    return {name: fact for name, fact in header.items() if name not in ("activation", "k")}
 
 
 def from_saelens(sae: Any) -> Sae:

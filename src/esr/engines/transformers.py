@@ -283,10 +283,14 @@ def _pool(acts: Float[Tensor, "positions n"], pool: Pool | None) -> Float[Tensor
 
 def _stop_tokens(model: "PreTrainedModel") -> tuple[int, ...]:
     generation_config = model.generation_config
-    stops = generation_config.eos_token_id if generation_config else None
-    if stops is None:
-        raise EsrError("the model's generation_config names no eos_token_id: responses never end")
-    return tuple(stops) if isinstance(stops, list) else (stops,)
+    named = generation_config.eos_token_id if generation_config else None
+    stops = named if isinstance(named, list) else [named]
+    if not stops or None in stops:
+        raise EsrError(
+            "the model's generation_config names no eos_token_id, so responses would never end; "
+            "add it to the checkpoint's generation_config.json"
+        )
+    return tuple(stops)
 
 
 def _uniforms(seeds: Sequence[int], steps: int) -> Float[Tensor, "batch steps"]:
