@@ -15,13 +15,12 @@ COLUMNS = ["trial_id", "prompt_id", "latent", "boost", "seed", *CONDITION, "prom
 
 def trial_id(row: dict[str, Any]) -> str:
     """Name a trial by what determines it: prompt, latent, boost, seed, meta-prompt, prefill, ..."""
-    latent = None if pd.isna(row["latent"]) else int(row["latent"])
     content = {
         "prompt": row["prompt"],
-        "latent": latent,
+        "latent": None if pd.isna(row["latent"]) else int(row["latent"]),
         "boost": float(row["boost"]),
         "seed": int(row["seed"]),
-        "meta_prompt": row["meta_prompt"],
+        "meta_prompt": None if pd.isna(row["meta_prompt"]) else row["meta_prompt"],
         "prefill": row["prefill"],
         "ablated": [int(k) for k in row["ablated"]],
     }
