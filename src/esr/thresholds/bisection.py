@@ -1,5 +1,7 @@
 """The paper's threshold search: probabilistic bisection with a Beta model of one score."""
 
+from functools import lru_cache
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import beta, norm
@@ -39,6 +41,11 @@ def sign_and_confidence(
     return np.where(above ^ flip, 1, -1), np.where(flip, 1 - p, p)
 
 
+@lru_cache(maxsize=16)
+def _linspace(lower: float, upper: float) -> Float[np.ndarray, " grid"]:
+    return np.linspace(lower, upper, GRID)
+
+
 class Bisection(Finder):
     """Probabilistic bisection as the paper's released code does it, for many latents at once.
 
@@ -58,20 +65,34 @@ class Bisection(Finder):
         which = check_latents(which, self.n_latents)
         return np.repeat(self._quantiles(which, [0.5])[0][:, None], self.samples, axis=1)
 
-    def _boosts(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m grid"]:
-        return np.linspace(self.lower[which], self.upper[which], GRID, axis=1)
+    def observe(
+        self,
+        which: Int[np.ndarray, " m"],
+        boosts: Float[np.ndarray, "m samples"],
+        scores: Float[np.ndarray, "m samples"],
+    ) -> None:
+        """Add the scores of a step, all of whose samples have the same boost."""
+        boosts = np.asarray(boosts, dtype=float)
+        if boosts.ndim == 2 and (boosts != boosts[:, :1]).any():
+            raise EsrError("bisection averages the samples of a step; give them all one boost")
+        super().observe(which, boosts, scores)
+
+    def _boosts(self, latent: int) -> Float[np.ndarray, " grid"]:
+        return _linspace(self.lower[latent], self.upper[latent])
 
     def _quantiles(
         self, which: Int[np.ndarray, " m"], levels: list[float]
     ) -> Float[np.ndarray, "levels m"]:
-        cdf = np.cumsum(self._density[which], axis=1)
-        at = [np.minimum((cdf < level).sum(axis=1), GRID - 1) for level in levels]
-        step = (self.upper[which] - self.lower[which]) / (GRID - 1)
-        return np.stack([self.lower[which] + a * step for a in at])
+        result = np.empty((len(levels), len(which)))
+        for column, latent in enumerate(which):
+            at = np.searchsorted(np.cumsum(self._density[latent]), levels)
+            result[:, column] = self._boosts(latent)[np.minimum(at, GRID - 1)]
+        return result
 
     def _forget(self, which: Int[np.ndarray, " m"]) -> None:
-        density = norm.pdf(self._boosts(which), self.prior.mean, self.prior.sd)
-        self._density[which] = density / density.sum(axis=1, keepdims=True)
+        for latent in which:
+            density = norm.pdf(self._boosts(latent), self.prior.mean, self.prior.sd)
+            self._density[latent] = density / density.sum()
 
     def _learn(
         self,
@@ -79,19 +100,17 @@ class Bisection(Finder):
         boosts: Float[np.ndarray, "m samples"],
         scores: Float[np.ndarray, "m samples"],
     ) -> None:
-        if (boosts != boosts[:, :1]).any():
-            raise EsrError("bisection averages the samples of a step; give them all one boost")
         answered = ~np.isnan(scores).all(axis=1)
-        which, boosts, scores = which[answered], boosts[answered, 0], scores[answered]
+        which, boosts, scores = which[answered], boosts[answered], scores[answered]
         sign, p = sign_and_confidence(np.nanmean(scores, axis=1) / 100, self.target / 100)
-        right = np.where(sign > 0, p, 1 - p)[:, None]
-        grid = self._boosts(which)
-        at = np.minimum((grid < boosts[:, None]).sum(axis=1), GRID - 1)
-        column = np.arange(GRID) - at[:, None]
-        factor = np.where(column < 0, 1 - right, right)
-        factor = np.where(column == 0, np.sqrt(right * (1 - right)), factor)
-        density = self._density[which] * factor
-        self._density[which] = density / density.sum(axis=1, keepdims=True)
+        to_the_right = np.where(sign > 0, p, 1 - p)
+        for latent, boost, right in zip(which, boosts[:, 0], to_the_right, strict=True):
+            density = self._density[latent]
+            at = min(np.searchsorted(self._boosts(latent), boost), GRID - 1)
+            density[:at] *= 1 - right
+            density[at] *= np.sqrt(right * (1 - right))
+            density[at + 1 :] *= right
+            density /= density.sum()
 
     def _conclude(
         self,

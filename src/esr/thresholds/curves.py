@@ -61,6 +61,11 @@ class CurveGrid:
         low, high = norm.cdf([self.lower, self.upper], self.prior.mean, self.prior.sd)
         return (norm.cdf(boosts, self.prior.mean, self.prior.sd) - low) / (high - low)
 
+    @property
+    def inside(self) -> Float[np.ndarray, " inside"]:
+        """Thresholds within the bounds."""
+        return self.thresholds[(self.thresholds >= self.lower) & (self.thresholds <= self.upper)]
+
     @cached_property
     def edges(self) -> Float[np.ndarray, " thresholds_plus_1"]:
         """Ends of the interval of thresholds that each threshold stands for."""
@@ -134,8 +139,7 @@ def normalise(log_posterior: Float[np.ndarray, "m curves"]) -> Float[np.ndarray,
 def row_quantiles(
     values: Float[np.ndarray, "m n"], weights: Float[np.ndarray, "m n"], levels: list[float]
 ) -> Float[np.ndarray, "levels m"]:
-    """Quantiles of one discrete distribution a row: the least value whose cumulated weight
-    reaches the level."""
+    """Quantiles of a discrete distribution a row: least value whose cumulated weight suffices."""
     order = np.argsort(values, axis=1, kind="stable")
     values = np.take_along_axis(values, order, axis=1)
     cdf = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)

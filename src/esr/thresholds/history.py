@@ -98,7 +98,8 @@ class History:
         position[which] = np.arange(len(which))
         steps = list(self.replay(which))
         if not steps:
-            return np.zeros(0), *(np.zeros((len(which), 0)) for _ in range(3))
+            none = np.zeros((len(which), 0))
+            return np.zeros(0), none, none, none
         row = np.concatenate([np.repeat(position[w], b.shape[1]) for w, b, _ in steps])
         boost = np.concatenate([b.ravel() for _, b, _ in steps])
         score = np.concatenate([s.ravel() for _, _, s in steps]) / 100

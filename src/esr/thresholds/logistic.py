@@ -1,6 +1,7 @@
 """Threshold finding by an adaptive Bayesian logistic dose-response (the default method)."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -40,7 +41,7 @@ class Logistic(Finder):
         for rows, grid in self._groups(which):
             log_weight = grid.log_prior + self._log_likelihood[rows] / SEARCH_DISPERSION
             for sample in range(self.samples):
-                boosts[rows, sample], expected = _most_telling(grid, normalise(log_weight))
+                boosts[rows, sample], expected = _most_telling(_design(grid), normalise(log_weight))
                 log_weight += expected / SEARCH_DISPERSION
         return boosts[which]
 
@@ -82,42 +83,53 @@ def _significant(boosts: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     return np.array([float(f"{boost:.{DIGITS}g}") for boost in boosts])
 
 
+class Design(NamedTuple):
+    """What choosing the next boost needs of a grid of curves; all but the logs rounded."""
+
+    boosts: Float[np.ndarray, " boosts"]
+    """Candidates."""
+    moments: Float[np.ndarray, "curves 3"]
+    """Squared slope of every curve, times its threshold to the power of 0, 1 and 2."""
+    if_hit: Float[np.ndarray, "curves 3*boosts"]
+    """The same times the probability of a score of 100."""
+    mean: Float[np.ndarray, "boosts curves"]
+    log_hit: Float[np.ndarray, "boosts curves"]
+    log_miss: Float[np.ndarray, "boosts curves"]
+
+
 def _most_telling(
-    grid: CurveGrid, posterior: Float[np.ndarray, "m curves"]
-) -> Float[np.ndarray, " m"]:
-    """Boost with the least expected loss once its score, taken to be 0 or 100, is known."""
-    boosts, moments, if_hit = _design(grid)
+    design: Design, posterior: Float[np.ndarray, "m curves"]
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m curves"]]:
+    """Choose the boost with the least expected loss once its score, taken as 0 or 100, is known.
+
+    Returns:
+        The boosts, and the log quasi-likelihood of the score expected there: with it a further
+        sample of the same step is chosen as if the first had been answered.
+    """
     p = _dyadic(posterior)
-    hit = (p @ if_hit).reshape(len(p), 3, -1)
-    miss = (p @ moments)[:, :, None] - hit
+    hit = (p @ design.if_hit).reshape(len(p), 3, -1)
+    miss = (p @ design.moments)[:, :, None] - hit
     loss = np.zeros(hit[:, 0].shape)
     for weight, first, second in (np.moveaxis(hit, 1, 0), np.moveaxis(miss, 1, 0)):
         loss += second - first**2 / np.maximum(weight, 1e-30)
     best = loss.argmin(axis=1)
-    # moments[:, 0] is the slope, so P(hit) of every curve needs no more than the boost's own mean.
-    mean = _dyadic(grid.mean(boosts))[best]
-    hope = (p * mean).sum(axis=1, keepdims=True)
-    return boosts[best], hope * np.log(mean) + (1 - hope) * np.log1p(-mean)
+    expected = (p * design.mean[best]).sum(axis=1, keepdims=True)
+    likelihood = expected * design.log_hit[best] + (1 - expected) * design.log_miss[best]
+    return design.boosts[best], likelihood
 
 
 @lru_cache(maxsize=16)
-def _design(
-    grid: CurveGrid,
-) -> tuple[
-    Float[np.ndarray, " boosts"],
-    Float[np.ndarray, "curves 3"],
-    Float[np.ndarray, "curves 3*boosts"],
-]:
-    """Candidate boosts; slope^2 times threshold^0, 1, 2 of every curve; the same times P(hit)."""
-    inside = grid.thresholds[(grid.thresholds >= grid.lower) & (grid.thresholds <= grid.upper)]
-    boosts = inside[np.linspace(0, inside.size - 1, N_BOOSTS).round().astype(int)]
+def _design(grid: CurveGrid) -> Design:
+    spread = grid.inside
+    boosts = spread[np.linspace(0, spread.size - 1, N_BOOSTS).round().astype(int)]
     slope = (grid.width.min() / grid.width) ** 2
     low, high = grid.thresholds[[0, -1]]
     place = (grid.threshold - low) / (high - low)
     moments = np.stack([slope, slope * place, slope * place**2], axis=1)
-    mean = grid.mean(boosts).T
-    if_hit = np.concatenate([mean * moments[:, [k]] for k in range(3)], axis=1)
-    return boosts, _dyadic(moments), _dyadic(if_hit)
+    mean = grid.mean(boosts)
+    if_hit = np.concatenate([mean.T * moments[:, [k]] for k in range(3)], axis=1)
+    logs = np.log(mean), np.log1p(-mean)
+    return Design(boosts, _dyadic(moments), _dyadic(if_hit), _dyadic(mean), *logs)
 
 
 @lru_cache(maxsize=16)
@@ -125,7 +137,7 @@ def _losses(
     grid: CurveGrid, n: int = 1000
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "curves n"]]:
     """Possible answers, and every curve's squared distance from the target at them (0-1)."""
-    spread = grid.thresholds[(grid.thresholds >= grid.lower) & (grid.thresholds <= grid.upper)]
+    spread = grid.inside
     boosts = np.interp(np.linspace(0, spread.size - 1, n), np.arange(spread.size), spread)
     return boosts, (grid.mean(boosts).T - grid.target) ** 2
 

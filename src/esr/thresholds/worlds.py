@@ -29,28 +29,28 @@ class World:
     """Median of the log-normal thresholds (before prompt effects)."""
     spread: float = 0.5
     """Standard deviation of log threshold."""
-    width: float = 0.2
+    width: float = 0.1
     """Median of the log-normal widths (spread 0.5), as a fraction of the threshold."""
-    effects: float = 1.0
+    effects: float = 0.8
     """Standard deviation of prompt effects, in logits."""
     concentration: float = 2
     """k of the Beta noise; 0 means that every score is 0 or 100."""
     floor: float = 0.03
     ceiling: float = 0.92
     cliff: bool = False
-    """Whether curves are twenty times narrower and fall as the normal distribution function."""
+    """Whether curves fall as the normal distribution function, with its light tails."""
     n_prompts: int = 38
 
 
 class Latents:
-    """Latents of a world, which answer queries with scores; each has its own stream of chance."""
+    """Latents of a world, which answer queries with scores."""
 
     def __init__(self, world: World, n_latents: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.world, self.n_latents, self._rng = world, n_latents, rng
         self.centre = world.median * np.exp(world.spread * rng.standard_normal(n_latents))
         relative = world.width * np.exp(0.5 * rng.standard_normal(n_latents))
-        self.width = self.centre * relative / (20 if world.cliff else 1)
+        self.width = self.centre * relative
         self.effects = world.effects * rng.standard_normal((n_latents, world.n_prompts))
         order = np.tile(np.arange(world.n_prompts), (n_latents, 1))
         self._order = rng.permuted(order, axis=1)
