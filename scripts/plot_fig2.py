@@ -21,6 +21,7 @@ from esr.measures import MEASURES, summarise
 from esr.tables import read_table
 
 RATES = ["multi_attempt_rate", "esr_rate", "msi"]
+TITLES = {"multi_attempt_rate": "Multi-attempt", "esr_rate": "ESR rate", "msi": "MSI"}
 COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
 BINS = np.linspace(-100, 100, 31)
 """Bins of 6.67 points, one of them centred on 0 (paper, Figure 2)."""
@@ -91,7 +92,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         axes = figure.add_subplot(grid[row, 0])
         draw_histogram(axes, table[table["model"].eq(model)])
         if row == 0:
-            axes.set_title("Score change, multi-attempt")
+            axes.set_title("Multi-attempt trials")
         if row < len(models) - 1:
             axes.set_xticklabels([])
         else:
@@ -100,8 +101,8 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         axes = figure.add_subplot(grid[:, column])
         bars = table[table["panel"].eq(measure)].set_index("model").loc[models]
         style.bars(axes, bars["value"], bars["low"], bars["high"], COLOURS[measure])
-        unit = "%" if MEASURES[measure].is_rate else "points"
-        axes.set(title=MEASURES[measure].label, xlabel=unit, yticks=[])
+        unit = "% of trials" if MEASURES[measure].is_rate else "points per trial"
+        axes.set(title=TITLES[measure], xlabel=unit, yticks=[])
         axes.set_ylim(len(models) - 0.5, -0.5)
         if measure == "msi":
             axes.axvline(0, color=style.INK, lw=0.8)

@@ -11,6 +11,7 @@ LINKED = ["Snakefile", "rules", "scripts", "envs", "profiles", "resources", "stu
 
 def link_checkout(folder: Path) -> Path:
     """Lay out the workflow in a folder of its own; what a run writes stays in it."""
+    folder.mkdir(exist_ok=True)
     for name in LINKED:
         (folder / name).symlink_to(REPO / name)
     (folder / "config.yaml").write_text((REPO / "config.yaml").read_text())

@@ -657,7 +657,8 @@ class TestReading:
         self, engine: TransformersEngine
     ) -> None:
         each = engine.encode(self.READINGS, pool=None)
-        for pool, expected in (("max", np.max), ("mean", np.mean)):
+        pools: tuple[tuple[Pool, Any], ...] = (("max", np.max), ("mean", np.mean))
+        for pool, expected in pools:
             for acts, pooled in zip(each, engine.encode(self.READINGS, pool=pool), strict=True):
                 np.testing.assert_allclose(pooled, expected(acts, axis=0), rtol=1e-5, atol=1e-6)
 

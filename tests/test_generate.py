@@ -138,7 +138,11 @@ class TestJournaled:
     def test_whatever_determines_a_response_makes_it_another_one(
         self, path: Path, other: dict[str, Any]
     ) -> None:
-        arguments = {"engine": CountingEngine(), "requests": REQUESTS[:1], "sampling": SAMPLING}
+        arguments: dict[str, Any] = {
+            "engine": CountingEngine(),
+            "requests": REQUESTS[:1],
+            "sampling": SAMPLING,
+        }
         generate(path=path, **arguments)
         arguments = arguments | other
         before = len(arguments["engine"].computed)

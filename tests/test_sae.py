@@ -18,6 +18,7 @@ from sae_lens import (
     TopKSAE,
     TopKSAEConfig,
 )
+from safetensors.torch import save_file
 
 from esr.errors import EsrError
 from esr.sae import Activation, from_saelens, load_sae, sae_facts
@@ -179,6 +180,13 @@ class TestFile:
         for name in ("a", "b"):
             tiny_sae("jumprelu").save(tmp_path / name, source="here", esr="{}")
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    @pytest.mark.parametrize("metadata", [None, {"activation": "relu"}])
+    def test_another_safetensors_file_is_refused(self, metadata: Any, tmp_path: Path) -> None:
+        save_file({"W_dec": torch.zeros(2, 2)}, tmp_path / "other.safetensors", metadata=metadata)
+        for read in (load_sae, sae_facts):
+            with pytest.raises(EsrError, match=r"other\.safetensors is not an SAE file of esr"):
+                read(tmp_path / "other.safetensors")
 
     def test_views_of_larger_tensors_are_saved_alone(self, tmp_path: Path) -> None:
         wide = saelens("relu")

@@ -137,9 +137,8 @@ def test_too_few_scores_are_not_converged_and_many_are(method: str) -> None:
 
 @pytest.mark.parametrize("score", [95.0, 1.0])
 def test_a_curve_that_never_crosses_is_out_of_bounds(method: str, score: float) -> None:
-    max_widenings = 0
     kind = {"bisection": Bisection, "logistic": Logistic}[method]
-    finder = kind(target=30, prior=PRIOR, n_latents=1, samples=2, max_widenings=max_widenings)
+    finder = kind(target=30, prior=PRIOR, n_latents=1, samples=2)
     for _ in range(30):
         boosts = finder.propose(np.array([0]))
         finder.observe(np.array([0]), boosts, np.full((1, 2), score))
@@ -356,8 +355,8 @@ def test_a_wrong_prior_is_overcome() -> None:
 def test_logistic_beats_bisection_by_a_clear_margin_at_twenty_scores() -> None:
     errors = {}
     for method in ("bisection", "logistic"):
-        latents = Latents(WORLD, 200, seed=6)
-        found = search(finder_of(method, n=200, samples=1), latents, steps=20)
+        latents = Latents(WORLD, 120, seed=6)
+        found = search(finder_of(method, n=120, samples=1), latents, steps=20)
         scores = latents.mean_score(found["threshold"].fillna(50).to_numpy())
         errors[method] = np.abs(scores - WORLD.target).mean()
     assert errors["logistic"] < 0.9 * errors["bisection"]
@@ -365,8 +364,8 @@ def test_logistic_beats_bisection_by_a_clear_margin_at_twenty_scores() -> None:
 
 @pytest.mark.parametrize("concentration", [0, 2, 10])
 def test_ninety_percent_intervals_hold_about_ninety_percent(concentration: float) -> None:
-    latents = Latents(World(concentration=concentration), 300, seed=7)
-    found = search(finder_of("logistic", n=300, samples=2), latents, steps=15)
+    latents = Latents(World(concentration=concentration), 200, seed=7)
+    found = search(finder_of("logistic", n=200, samples=5), latents, steps=6)
     scores = latents.mean_score(found["threshold"].fillna(50).to_numpy())
     score_held = (found["predicted_low"] <= scores) & (scores <= found["predicted_high"])
     held = found["low"].le(latents.thresholds) & found["high"].ge(latents.thresholds)

@@ -9,7 +9,6 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     LlamaConfig,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
@@ -50,7 +49,7 @@ _CONFIGS: dict[str, Any] = {
 FAMILIES = tuple(_CONFIGS)
 
 
-def tiny_model(family: str = "llama", seed: int = 0, **changes: Any) -> PreTrainedModel:
+def tiny_model(family: str = "llama", seed: int = 0, **changes: Any) -> Any:
     """Random float32 model of 4 layers, width 16 and 40 tokens, of which token 1 ends a turn."""
     torch.manual_seed(seed)
     config, own = _CONFIGS[family]
@@ -85,7 +84,7 @@ LLAMA_SPECIAL = ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|en
 LLAMA_WORDS = "user assistant explain how to bake bread wait , that is wrong ."
 
 
-def llama_tokenizer(template: str | None = LLAMA_TEMPLATE) -> PreTrainedTokenizerFast:
+def llama_tokenizer(template: str | None = LLAMA_TEMPLATE) -> Any:
     """Words as tokens, with the special tokens and the chat layout of Llama 3."""
     words = [*LLAMA_SPECIAL, *LLAMA_WORDS.split(), "\n\n", "<unk>"]
     ids = {word: i for i, word in enumerate(words)}

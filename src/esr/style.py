@@ -65,6 +65,11 @@ def bars(axes: Axes, values: ArrayLike, low: ArrayLike, high: ArrayLike, colour:
     axes.errorbar(value[both], places[both], xerr=spans, fmt="none", ecolor=INK, capsize=2.5, lw=1)
     for place in places[~there]:
         axes.text(0, place, " n/a", va="center", color=GREY)
+    ends = np.where(both, upper, value)
+    for place in places[there]:
+        text = f"{value[place]:.1f}"
+        axes.annotate(text, (ends[place], place), (4, 0), textcoords="offset points", va="center")
+    axes.margins(x=0.25)
     axes.grid(axis="x")
 
 

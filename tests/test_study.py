@@ -1,0 +1,172 @@
+"""The whole organism study, run as a user runs it; what was planted must come back out of it."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from checkout import run_snakemake
+from esr.measures import check_scores, compare, summarise
+from esr.tables import TABLES, read_provenance, read_table
+
+pytestmark = pytest.mark.slow
+
+ARMS = ["answers", "steered", "unsteered", "meta-self-monitor"]
+MODELS = ["planted", "twin"]
+
+
+def scores(study: Path, model: str, arm: str) -> pd.DataFrame:
+    path = study / f"results/organism/{model}/arms/{arm}/scores/lexical.parquet"
+    return read_table(path, "scores")
+
+
+def measured(table: pd.DataFrame, measure: str) -> pd.Series:
+    """Estimate and interval clustered by latent."""
+    found = summarise(table, [measure], seed=45)
+    return found.set_index("method").loc["cluster_bootstrap"]
+
+
+class TestPlantedTruths:
+    def test_unsteered_organisms_never_make_a_second_attempt(self, organism_study: Path) -> None:
+        for model in MODELS:
+            table = scores(organism_study, model, "unsteered")
+            scored = table[table["status"].eq("ok")]
+            assert len(scored) >= 500
+            assert scored["multi_attempt"].sum() == 0
+            assert scored["first_score"].mean() >= 90
+
+    def test_thresholds_meet_their_target(self, organism_study: Path) -> None:
+        for model in MODELS:
+            table = scores(organism_study, model, "steered")
+            assert table["first_score"].mean() == pytest.approx(50, abs=8)
+
+    def test_every_selected_latent_has_a_threshold(self, organism_study: Path) -> None:
+        for model in MODELS:
+            path = organism_study / f"results/organism/{model}/thresholds.parquet"
+            table = read_table(path, "thresholds")
+            assert len(table) == 36
+            assert table["threshold"].notna().all()
+            assert table["achieved"].between(20, 80).mean() > 0.9
+
+    def test_the_planted_organism_resists(self, organism_study: Path) -> None:
+        table = scores(organism_study, "planted", "steered")
+        assert measured(table, "multi_attempt_rate")["low"] >= 5
+        assert measured(table, "msi")["low"] > 0
+
+    def test_the_twin_does_not(self, organism_study: Path) -> None:
+        table = scores(organism_study, "twin", "steered")
+        assert measured(table, "multi_attempt_rate")["estimate"] <= 0.5
+
+    def test_asking_it_to_watch_itself_helps(self, organism_study: Path) -> None:
+        plain = scores(organism_study, "planted", "steered")
+        meta = scores(organism_study, "planted", "meta-self-monitor")
+        rate = measured(meta, "multi_attempt_rate")["estimate"]
+        assert rate >= 2 * measured(plain, "multi_attempt_rate")["estimate"]
+        difference = compare(plain, meta, ["msi"], seed=45).iloc[0]
+        assert difference["low"] > 0
+
+    def test_judge_and_restart_detector_agree(self, organism_study: Path) -> None:
+        table = scores(organism_study, "planted", "steered")
+        scored = table[table["status"].eq("ok")]
+        assert scored["multi_attempt"].eq(scored["restart_detected"]).mean() > 0.95
+
+
+class TestFiles:
+    @pytest.mark.parametrize("model", MODELS)
+    @pytest.mark.parametrize("arm", ARMS)
+    def test_trials_planned_are_trials_scored(
+        self, organism_study: Path, model: str, arm: str
+    ) -> None:
+        folder = organism_study / f"results/organism/{model}/arms/{arm}"
+        plan = read_table(folder / "plan.parquet", "plan")
+        table = scores(organism_study, model, arm)
+        assert table["trial_id"].tolist() == plan["trial_id"].tolist()
+        check_scores(table)
+
+    def test_replayed_arms_keep_latent_prompt_seed_and_boost(self, organism_study: Path) -> None:
+        steered = scores(organism_study, "planted", "steered")
+        meta = scores(organism_study, "planted", "meta-self-monitor")
+        same = ["prompt_id", "latent", "seed", "boost"]
+        pd.testing.assert_frame_equal(steered[same], meta[same])
+
+    def test_every_table_of_the_study_is_documented_and_says_where_it_comes_from(
+        self, organism_study: Path
+    ) -> None:
+        known = {"shards": "responses", "judgments": "judgments", "scores": "scores"}
+        for path in (organism_study / "results").rglob("*.parquet"):
+            table = known.get(path.parent.name, path.stem)
+            read_table(path, table)
+            facts = read_provenance(path)
+            assert facts["study"] == "organism"
+            assert {"config", "git", "versions", "seeds"} <= set(facts)
+        assert set(known.values()) <= set(TABLES)
+
+    def test_a_latent_is_never_steered_on_a_prompt_of_its_own_topic(
+        self, organism_study: Path
+    ) -> None:
+        folder = organism_study / "results/organism/planted"
+        relevance = read_table(folder / "latents/relevance.parquet", "relevance")
+        relevant = relevance.loc[relevance["relevant"], ["prompt_id", "latent"]]
+        plan = read_table(folder / "arms/steered/plan.parquet", "plan")
+        assert plan.merge(relevant, on=["prompt_id", "latent"]).empty
+
+
+class TestFigure2:
+    def test_the_figure_shows_what_the_scores_say(self, organism_study: Path) -> None:
+        data = pd.read_csv(organism_study / "results/organism/figures/fig2.csv")
+        for model in MODELS:
+            table = scores(organism_study, model, "steered")
+            shown = data[data["model"].eq(model)].set_index("panel")["value"]
+            rate = 100 * table["multi_attempt"].sum() / table["status"].eq("ok").sum()
+            assert shown["multi_attempt_rate"] == pytest.approx(rate, abs=1e-3)
+            assert shown["msi"] == pytest.approx(table["score_change"].mean(), abs=1e-3)
+
+    def test_figures_are_written_in_three_forms(self, organism_study: Path) -> None:
+        folder = organism_study / "results/organism/figures"
+        assert (folder / "fig2.pdf").read_bytes().startswith(b"%PDF")
+        assert (folder / "fig2.png").read_bytes().startswith(b"\x89PNG")
+
+
+class TestRunning:
+    def test_a_second_run_does_nothing(self, organism_study: Path) -> None:
+        done = run_snakemake(organism_study)
+        assert done.returncode == 0
+        assert "Nothing to be done" in done.stdout
+
+    def test_touching_a_figure_script_rebuilds_that_figure_alone(
+        self, organism_study: Path
+    ) -> None:
+        # Snakemake compares the text of scripts; the linked folder is replaced by a copy.
+        scripts = organism_study / "scripts"
+        original = scripts.resolve()
+        scripts.unlink()
+        scripts.mkdir()
+        try:
+            for path in original.glob("*.py"):
+                (scripts / path.name).write_text(path.read_text())
+            edited = scripts / "plot_fig2.py"
+            edited.write_text(edited.read_text() + "\n# another thought\n")
+            done = run_snakemake(organism_study, "--dry-run")
+        finally:
+            for path in scripts.glob("*.py"):
+                path.unlink()
+            scripts.rmdir()
+            scripts.symlink_to(original)
+        planned = {
+            line.split()[1].rstrip(":")
+            for line in done.stdout.splitlines()
+            if line.startswith("rule ")
+        }
+        assert planned == {"plot_fig2", "all"}, done.stdout
+
+    def test_every_job_is_benchmarked_within_4_gb(self, organism_study: Path) -> None:
+        files = list((organism_study / "benchmarks/jobs").rglob("*.tsv"))
+        assert len(files) >= 40
+        for path in files:
+            assert pd.read_csv(path, sep="\t", na_values="-")["max_rss"].fillna(0).max() < 2000
+
+    def test_check_finds_the_study_in_order(self, organism_study: Path) -> None:
+        done = run_snakemake(organism_study, "check")
+        assert done.returncode == 0, done.stdout
+        assert "judge lexical" in done.stdout
+        assert "model planted" in done.stdout
