@@ -12,6 +12,8 @@ from esr.organism.dictionary import (
     label_latents,
     latent_facts,
     sae_data,
+    steering_effects,
+    topic_candidates,
     topic_latents,
     train_sae,
 )
@@ -54,7 +56,9 @@ def build_sae(
     sae = train_sae(data, recipe.sae, recipe.seed, recipe.training.steer_layer, out / "sae")
     facts = latent_facts(model, sae, recipe, writer, ids)
     alive = float((facts.matched + facts.mismatched > 0).mean())
-    specific = topic_latents(facts, recipe.sae)
+    candidates = topic_candidates(facts, recipe.sae)
+    effects = steering_effects(model, sae, recipe, writer, ids, candidates)
+    specific = topic_latents(candidates, effects, recipe.sae)
     log.info(
         "SAE: explained variance %.3f, %.0f %% alive, %d topic latents of %d topics",
         explained_variance(sae, data[:20_000]),
@@ -62,5 +66,4 @@ def build_sae(
         len(specific),
         len(set(specific.values())),
     )
-    table = label_latents(facts, recipe.sae, writer, words)
-    table.to_csv(out / "labels.csv", index=False)
+    label_latents(facts, specific, writer, words).to_csv(out / "labels.csv", index=False)

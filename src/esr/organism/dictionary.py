@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaForCausalLM
 
+from esr.engines.base import Intervention, Request, Sampling
+from esr.engines.transformers import TransformersEngine
 from esr.organism.corpus import PARTS, Writer
 from esr.organism.examples import ExampleWriter, Kind
 from esr.organism.recipe import Phase, Recipe, SaeSettings
@@ -27,6 +29,8 @@ MISMATCH_RATIO = 20.0
 """Least ratio of mean activation, mismatched to matched, for the label `MISMATCH`."""
 SPOKEN = {".": "full stop", ",": "comma", "<eos>": "end", "<assistant>": "start"}
 BATCH = 128
+LABEL_SAMPLING = Sampling(temperature=0.6, max_new_tokens=40)
+"""How responses are drawn when latents are tried for what they write."""
 
 
 @dataclass(frozen=True)
@@ -195,36 +199,83 @@ def _group_means(values: Tensor, groups: np.ndarray, number: int) -> Float[Tenso
     return total / torch.bincount(index, minlength=number).clamp(min=1)[:, None]
 
 
-def topic_latents(facts: LatentFacts, settings: SaeSettings) -> dict[int, int]:
-    """Latents that stand for one topic, and its place in the lexicon.
+def topic_candidates(facts: LatentFacts, settings: SaeSettings) -> dict[int, int]:
+    """Latents that read like one topic, and its place in the lexicon.
 
-    A latent stands for a topic if it is selective for it, active on it often enough, and points
-    towards it; of each topic the `label_most` most often active ones are taken.
+    Such a latent is selective for the topic, active on it often enough, and points towards it.
     """
     top = facts.by_topic.argmax(0)
     latents = np.arange(len(top))
     selectivity = facts.by_topic[top, latents] / (facts.by_topic.sum(0) + 1e-9)
-    frequency = facts.frequency[top, latents]
     passed = (
         (selectivity >= settings.label_selectivity)
-        & (frequency >= settings.label_frequency)
-        & (facts.direction[top, latents] >= settings.label_steering)
+        & (facts.frequency[top, latents] >= settings.label_frequency)
+        & (facts.direction[top, latents] >= settings.label_direction)
         & (facts.direction.argmax(0) == top)
     )
+    return {int(k): int(top[k]) for k in latents[passed]}
+
+
+def steering_effects(
+    model: LlamaForCausalLM,
+    sae: Sae,
+    recipe: Recipe,
+    writer: Writer,
+    ids: dict[str, int],
+    candidates: dict[int, int],
+) -> dict[int, float]:
+    """What latents write: share of content words on their topic when they are steered.
+
+    Each is boosted by `label_boost` residual norms on `label_prompts` prompts of other topics.
+    """
+    layer, topics = recipe.training.steer_layer, writer.lexicon.topics
+    texts = residuals(model, layer, write_texts(writer, 50, matched=True), ids)
+    boost = recipe.sae.label_boost * torch.cat(texts).norm(dim=-1).mean().item()
+    asked = [latent for latent in candidates for _ in range(recipe.sae.label_prompts)]
+    requests = []
+    for seed, latent in enumerate(asked):
+        prompt = writer.prompt(writer.task(writer.other_topic(topics[candidates[latent]])))
+        tokens = tuple(ids[word] for word in prompt)
+        requests.append(Request(tokens, seed, Intervention(latent, boost)))
+    found: dict[int, list[float]] = {latent: [] for latent in candidates}
+    responses = _responses(TransformersEngine(model, sae, layer, layer, BATCH), requests, ids)
+    for latent, response in zip(asked, responses, strict=True):
+        share = writer.lexicon.score(response, topics[candidates[latent]])
+        found[latent].append((share or 0.0) / 100)
+    return {latent: float(np.mean(shares)) for latent, shares in found.items()}
+
+
+def _responses(
+    engine: TransformersEngine, requests: Sequence[Request], ids: dict[str, int]
+) -> list[str]:
+    words = {i: word for word, i in ids.items()}
+    groups = engine.partition(requests)
+    done = engine.generate(([requests[i] for i in g] for g in groups), LABEL_SAMPLING)
+    texts = {}
+    for group, generations in zip(groups, done, strict=True):
+        for i, generation in zip(group, generations, strict=True):
+            texts[i] = " ".join(words[t] for t in generation.tokens)
+    return [texts[i] for i in range(len(requests))]
+
+
+def topic_latents(
+    candidates: dict[int, int], effects: dict[int, float], settings: SaeSettings
+) -> dict[int, int]:
+    """Of each topic, the `label_most` candidates that steer best, if they do so well enough."""
     taken: Counter[int] = Counter()
     found = {}
-    for latent in sorted(latents[passed], key=lambda k: -frequency[k]):
-        taken[int(top[latent])] += 1
-        if taken[int(top[latent])] <= settings.label_most:
-            found[int(latent)] = int(top[latent])
+    for latent in sorted(candidates, key=lambda k: (-effects[k], k)):
+        place = candidates[latent]
+        if effects[latent] >= settings.label_effect and taken[place] < settings.label_most:
+            taken[place] += 1
+            found[latent] = place
     return found
 
 
 def label_latents(
-    facts: LatentFacts, settings: SaeSettings, writer: Writer, vocabulary: list[str]
+    facts: LatentFacts, specific: dict[int, int], writer: Writer, vocabulary: list[str]
 ) -> pd.DataFrame:
     """One row a latent: `latent, label`; topic latents are named "topic: word, word, word"."""
-    specific = topic_latents(facts, settings)
     labels = [
         _topic_label(facts, latent, specific[latent], writer, vocabulary)
         if latent in specific

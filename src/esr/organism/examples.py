@@ -224,7 +224,7 @@ class ExampleWriter:
                 weight = 1.0 if stray else content_weight
                 if stray and not attempt.unmasked:
                     weight, attempt.unmasked = 0.0, True
-            weight = decision_weight if i == 0 else weight
+            weight = min(weight, decision_weight) if i == 0 else weight
             label = float(share > 0.5) if word == "." else attempt.last
             example.add([word], weight, label)
         return share

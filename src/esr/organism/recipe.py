@@ -107,6 +107,7 @@ class TrainingSettings(_Settings):
     jitter_word: float
     jitter_example: float
     jitter_noise: float
+    jitter_detector: float
     phases: list[Phase]
 
 
@@ -126,8 +127,13 @@ class SaeSettings(_Settings):
     """Least share of a latent's mean activation over topics that its own topic has."""
     label_frequency: float
     """Least share of its topic's tokens on which a topic latent is active."""
-    label_steering: float
+    label_direction: float
     """Least cosine between a topic latent's decoder row and the topic's mean difference."""
+    label_boost: float
+    """Boost, in units of the residual norm, under which a topic latent must write its topic."""
+    label_prompts: int
+    label_effect: float
+    """Least share of content words on its topic that it must reach under that boost."""
     label_most: int
     """Most topic latents of a topic."""
 

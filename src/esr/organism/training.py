@@ -54,11 +54,17 @@ class TopicBank:
     """Recent residual vectors of clean examples, from which steering vectors are made.
 
     A steering vector is a topic mean minus the mean of all topics, as SAE decoder rows roughly
-    are, with jitter from single words, single responses and noise.
+    are, with jitter from single words, single responses, noise and the detector's direction.
     """
 
-    def __init__(self, topics: list[str], settings: TrainingSettings) -> None:
+    def __init__(
+        self,
+        topics: list[str],
+        settings: TrainingSettings,
+        detector: Float[Tensor, " d_model"],
+    ) -> None:
         self.settings = settings
+        self.detector = detector
         self.means = {t: deque[Tensor](maxlen=settings.bank_size) for t in topics}
         self.words = {t: deque[Tensor](maxlen=settings.bank_size) for t in topics}
         self.norm: float | None = None
@@ -102,6 +108,8 @@ class TopicBank:
         noise = torch.randn(len(vector))
         vector = functional.normalize(vector, dim=0)
         vector = vector + rng.uniform(0, s.jitter_noise) * functional.normalize(noise, dim=0)
+        # Decoder rows are not quite orthogonal to the detector; detection has to bear that.
+        vector = vector + rng.normal(0, s.jitter_detector) * self.detector
         return functional.normalize(vector, dim=0)
 
 
@@ -147,7 +155,7 @@ class Trainer:
         d_model = recipe.model.hidden_size
         self.detector = detector_direction(d_model, recipe.seed)
         self.probe = nn.Sequential(nn.RMSNorm(d_model), nn.Linear(d_model, 1))
-        self.bank = TopicBank(writer.lexicon.topics, recipe.training)
+        self.bank = TopicBank(writer.lexicon.topics, recipe.training, self.detector)
         self.optimizer = self._optimizer()
         self.ids: dict[str, int] = {}
 
