@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from esr import style
 from esr.config import Statistics
@@ -68,21 +69,21 @@ def figure_table(
 def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
     """Draw one model's score changes."""
     bins = table[table["panel"].eq("score_change")]
-    n = int(bins["n"].iloc[0])
+    n, trials = int(bins["n"].iloc[0]), table["n"].max()
     if n:
         widths = bins["right"] - bins["left"]
         axes.bar(bins["left"], bins["value"], widths, align="edge", color=style.SKY)
         success = table.loc[table["panel"].eq("success_rate"), "value"].iloc[0]
-        note = f"{success:.0f} % improved\nn = {n}"
+        note = f"{success:.0f} % improved\n{n} of {trials} trials"
     else:
-        note = "no multi-attempt trials"
+        note = f"none of {trials} trials"
     axes.axvline(0, color=style.RED, lw=1)
     axes.text(0.02, 0.95, note, transform=axes.transAxes, va="top", fontsize=7.5)
     axes.set(xlim=(-100, 100), yticks=[], ylabel=table["label"].iloc[0])
     axes.spines["left"].set_visible(False)
 
 
-def draw(table: pd.DataFrame, title: str) -> Figure:
+def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     """Draw the figure: a row of histograms beside bars, one panel a measure."""
     models = list(dict.fromkeys(table["model"]))
     height = max(2.6, 0.95 * len(models) + 1.1)
@@ -103,12 +104,14 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         style.bars(axes, bars["value"], bars["low"], bars["high"], COLOURS[measure])
         unit = "% of trials" if MEASURES[measure].is_rate else "points per trial"
         axes.set(title=TITLES[measure], xlabel=unit, yticks=[])
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_ylim(len(models) - 0.5, -0.5)
         if measure == "msi":
             axes.axvline(0, color=style.INK, lw=0.8)
         else:
             axes.set_xlim(0, max(10, axes.get_xlim()[1]))
-    style.footnote(figure, title)
+    interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
+    style.footnote(figure, f"{title}. {interval}.")
     return figure
 
 
@@ -119,7 +122,8 @@ def main(job: Any) -> None:
     scores = {name: read_table(Path(path), "scores") for name, path in paths.items()}
     table = figure_table(scores, dict(job.params.models), config.statistics)
     table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    style.save(draw(table, config.title), output(job, "pdf"), output(job, "png"))
+    figure = draw(table, config.title, config.statistics.level)
+    style.save(figure, output(job, "pdf"), output(job, "png"))
 
 
 if __name__ == "__main__":

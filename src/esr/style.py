@@ -69,7 +69,7 @@ def bars(axes: Axes, values: ArrayLike, low: ArrayLike, high: ArrayLike, colour:
     for place in places[there]:
         text = f"{value[place]:.1f}"
         axes.annotate(text, (ends[place], place), (4, 0), textcoords="offset points", va="center")
-    axes.margins(x=0.25)
+    axes.margins(x=0.3)
     axes.grid(axis="x")
 
 
