@@ -103,18 +103,28 @@ class Sae:
 
 
 def load_sae(path: Path, device: torch.device | str = "cpu") -> Sae:
-    """Read an SAE file."""
+    """Read an SAE file.
+
+    Raises:
+        EsrError: not a file that `Sae.save` wrote.
+    """
+    header = _header(path)
     with safe_open(path, framework="pt", device=str(device)) as file:
-        header = json.loads(file.metadata()["sae"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return Sae(activation=header["activation"], k=header["k"], **tensors)
 
 
 def sae_facts(path: Path) -> dict[str, str]:
     """Facts on the origin of an SAE file, as given to `Sae.save`."""
+    return {name: fact for name, fact in _header(path).items() if name not in ("activation", "k")}
+
+
+def _header(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["sae"])
-    return {name: fact for name, fact in header.items() if name not in ("activation", "k")}
+        metadata = file.metadata() or {}
+    if "sae" not in metadata:
+        raise EsrError(f"{path} is not an SAE file of esr; remove it and have it made again")
+    return json.loads(metadata["sae"])
 
 
 def from_saelens(sae: Any) -> Sae:
