@@ -56,21 +56,21 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
     Raises:
         EsrError: the repository cannot be had (gated, mistyped, no network).
     """
-    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
+        # First the files: without a network this says so, where asking for facts just breaks.
+        folder = snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES)
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-        snapshot_download(repository, revision=info.sha, allow_patterns=MODEL_FILES)
-        path = hf_hub_download(repository, "config.json", revision=info.sha)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise EsrError(
             f"model {repository} at revision {revision}: {error}. For a gated model accept its "
-            "terms on the hub and set HF_TOKEN; on a node without network run the target "
-            "`assets` on one that has it first"
+            "terms on the hub and set HF_TOKEN; for a node without network run `snakemake "
+            "--until prepare_model prepare_sae` on one that has it first"
         ) from error
     files = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or []}
-    shape = model_shape(json.loads(Path(path).read_text()))
+    shape = model_shape(json.loads((Path(folder) / "config.json").read_text()))
     return {"source": repository, "revision": info.sha, "files": files, **shape}
 
 

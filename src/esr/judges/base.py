@@ -29,6 +29,10 @@ class Judgment:
     status: str
     attempts: tuple[Attempt, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.status == "ok" and not self.attempts:
+            raise ValueError("a judgment without attempts needs a status that says why")
+
     @property
     def first_score(self) -> float | None:
         """Score of the first attempt; None if the response could not be scored."""

@@ -1,0 +1,148 @@
+"""Model and SAE assets: what is recorded of them, and what is said when they cannot be had."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from esr.assets import (
+    checkpoint_files,
+    describe_local_model,
+    fetch_hub_model,
+    file_digest,
+    load_saelens,
+    model_shape,
+    sae_size,
+)
+from esr.config import SaeSource
+from esr.errors import EsrError
+
+TEXT = {"num_hidden_layers": 26, "hidden_size": 1152, "vocab_size": 262144}
+
+
+def test_a_digest_is_the_sha256_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    # The first example of FIPS 180-4.
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_digest(tmp_path / "f") == expected
+
+
+@pytest.mark.parametrize("config", [TEXT, {"text_config": TEXT}])
+def test_the_shape_is_that_of_the_language_model(config: dict[str, Any]) -> None:
+    assert model_shape(config | {"architectures": ["Gemma3ForCausalLM"]}) == {
+        "architecture": "Gemma3ForCausalLM",
+        "n_layers": 26,
+        "d_model": 1152,
+        "vocab_size": 262144,
+    }
+
+
+def test_a_shape_without_architecture_says_so() -> None:
+    assert model_shape(TEXT)["architecture"] == "unknown"
+    assert model_shape(TEXT | {"architectures": None})["architecture"] == "unknown"
+
+
+def test_a_checkpoint_in_shards_is_named_with_every_shard_once(tmp_path: Path) -> None:
+    weights = {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-2.safetensors"}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weights}))
+    names = [path.name for path in checkpoint_files(tmp_path)]
+    assert names == [
+        "config.json",
+        "model.safetensors.index.json",
+        "model-1.safetensors",
+        "model-2.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_a_local_model_is_described_with_the_checksum_of_every_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(TEXT))
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    (tmp_path / "folder").mkdir()
+    manifest = describe_local_model(tmp_path)
+    assert manifest["source"] == tmp_path.as_posix()
+    assert list(manifest["files"]) == ["config.json", "model.safetensors"]
+    assert manifest["files"]["model.safetensors"].startswith("ba7816bf")
+    assert (manifest["n_layers"], manifest["d_model"]) == (26, 1152)
+    (tmp_path / "model.safetensors").write_bytes(b"abd")
+    assert describe_local_model(tmp_path) != manifest
+
+
+def test_a_hub_model_is_described_with_the_checksums_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(TEXT))
+    siblings = [
+        SimpleNamespace(rfilename="config.json", lfs=None, blob_id="b10b"),
+        SimpleNamespace(
+            rfilename="model.safetensors", lfs=SimpleNamespace(sha256="5a5a"), blob_id="x"
+        ),
+    ]
+
+    def model_info(self: Any, repository: str, revision: str, files_metadata: bool) -> Any:
+        return SimpleNamespace(sha=revision, siblings=siblings)
+
+    def snapshot_download(repository: str, revision: str, allow_patterns: list[str]) -> str:
+        assert (repository, revision) == ("lab/tiny", "c0ffee")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    manifest = fetch_hub_model("lab/tiny", "c0ffee")
+    assert manifest["files"] == {"config.json": "b10b", "model.safetensors": "5a5a"}
+    assert (manifest["source"], manifest["revision"]) == ("lab/tiny", "c0ffee")
+    assert manifest["d_model"] == 1152
+
+
+def test_a_hub_model_that_cannot_be_had_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(EsrError) as caught:
+        fetch_hub_model("lab/no-such-model", "c0ffee")
+    for text in ("lab/no-such-model", "c0ffee", "HF_TOKEN", "snakemake --until prepare_model"):
+        assert text in str(caught.value)
+
+
+@pytest.fixture
+def saelens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for SAELens (whose import takes long) that has no SAE at all."""
+
+    class SAE:
+        @staticmethod
+        def load_from_disk(path: str) -> None:
+            raise FileNotFoundError(f"{path}/cfg.json")
+
+        @staticmethod
+        def from_pretrained(release: str, name: str) -> None:
+            raise ValueError(f"Release {release} not found")
+
+    module = ModuleType("sae_lens")
+    module.SAE = SAE  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sae_lens", module)
+
+
+@pytest.mark.usefixtures("saelens")
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (SaeSource(path=Path("no/sae")), "SAE no/sae: no/sae/cfg.json"),
+        (SaeSource(release="r", id="layer_1"), "SAE r / layer_1: Release r not found"),
+    ],
+)
+def test_an_sae_that_cannot_be_had_is_named(source: SaeSource, said: str) -> None:
+    with pytest.raises(EsrError, match=said):
+        load_saelens(source)
+
+
+def test_the_size_of_an_sae_is_read_from_its_header(tmp_path: Path) -> None:
+    save_file({"W_dec": np.zeros((16, 8), np.float32)}, tmp_path / "sae.safetensors")
+    assert sae_size(tmp_path / "sae.safetensors") == 16
