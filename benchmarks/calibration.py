@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from esr.config import BoostPrior, Thresholds
 from esr.thresholds import ThresholdFinder, open_finder
 from esr.thresholds.worlds import Latents, World
+
+log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 CSV = HERE / "calibration.csv"
@@ -117,12 +118,13 @@ def benchmark() -> pd.DataFrame:
         for run in (MAIN_RUNS if name == "main" else OTHER_RUNS)
     ]
     rows = []
-    for name, run, repeats in tqdm(jobs, unit="run", disable=None):
+    for name, run, repeats in jobs:
         cells: dict[int, list[pd.DataFrame]] = {}
         for repeat in range(repeats):
             for n, result in simulate(WORLDS[name], run, SEED + repeat):
                 cells.setdefault(n, []).append(result)
         head = {"world": name, "method": run[0], "step": run[1]}
+        log.info("%s", head)
         rows += [{**head, "n": n, **summarise(results)} for n, results in cells.items()]
     return pd.DataFrame(rows).round(2)
 

@@ -16,13 +16,19 @@ from jaxtyping import Bool, Float, Int
 from esr.config import BoostPrior
 from esr.errors import EsrError
 from esr.thresholds.curves import CurveGrid, normalise, row_quantiles
-from esr.thresholds.history import History
+from esr.thresholds.history import History, Moments
 
 INTERVAL = 0.90
 """Probability content of every interval reported by a finder."""
 LEVELS = [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2]
 TOLERANCE = 15.0
 """Converged = the whole interval of the predicted score lies this close to the target (points)."""
+PRIOR_SAMPLES = 20.0
+"""The dispersion is drawn towards one as if by so many scores: few data, wide intervals."""
+FITTED = 1.5
+"""Numbers that a curve takes from a latent's data: the threshold, and half a width."""
+LEAST_DISPERSION = 0.1
+"""Keeps noiseless scores from claiming certainty."""
 CHUNK = 256
 """Latents worked on at a time; bounds the memory, changes no result."""
 BOOST_FLOOR = 0.0
@@ -170,9 +176,16 @@ class Finder(ABC):
 
     def estimate(self) -> pd.DataFrame:
         """Return one row a latent, with the columns of :data:`ESTIMATE_COLUMNS`."""
-        everyone = np.arange(self.n_latents)
-        evidence = [(*group, self._evidence(*group)) for group in self._groups(everyone)]
-        dispersion = self._dispersion(evidence)
+        evidence, squares, degrees = [], PRIOR_SAMPLES, PRIOR_SAMPLES
+        for which, grid in self._groups(np.arange(self.n_latents)):
+            moments = self.history.moments(which)
+            mean = grid.mean(moments.boosts)
+            log_likelihood = _log_likelihood(mean, moments)
+            expected = normalise(grid.log_prior + log_likelihood) @ mean.T
+            squares += _pearson(expected, moments)
+            degrees += float(np.maximum(moments.counts.sum(axis=1) - FITTED, 0).sum())
+            evidence.append((which, grid, log_likelihood))
+        dispersion = max(LEAST_DISPERSION, squares / degrees)
         numbers = np.full((6, self.n_latents), np.nan)
         outside = np.zeros(self.n_latents, dtype=bool)
         for which, grid, log_likelihood in evidence:
@@ -220,26 +233,8 @@ class Finder(ABC):
         self, which: Int[np.ndarray, " m"], grid: CurveGrid
     ) -> Float[np.ndarray, "m curves"]:
         """Log quasi-likelihood of all data of latents that share a grid."""
-        boosts, counts, totals, _ = self.history.moments(which)
-        mean = grid.mean(boosts)
-        return totals @ np.log(mean) + (counts - totals) @ np.log1p(-mean)
-
-    def _dispersion(self, evidence: list[tuple[np.ndarray, CurveGrid, np.ndarray]]) -> float:
-        """Variance of a score given its mean m, as a multiple of m(1 - m), from all latents.
-
-        Pearson's estimate (McCullagh and Nelder 1989, 4.5.2), drawn towards 1 as if by
-        :data:`PRIOR_SAMPLES` samples: few data leave the intervals wide.
-        """
-        squares, degrees = PRIOR_SAMPLES, PRIOR_SAMPLES
-        for which, grid, log_likelihood in evidence:
-            posterior = normalise(grid.log_prior + log_likelihood)
-            boosts, counts, totals, second = self.history.moments(which)
-            mean = posterior @ grid.mean(boosts).T
-            squares += float(
-                ((second - 2 * mean * totals + mean**2 * counts) / (mean * (1 - mean))).sum()
-            )
-            degrees += float(np.maximum(counts.sum(axis=1) - FITTED, 0).sum())
-        return max(LEAST_DISPERSION, squares / degrees)
+        moments = self.history.moments(which)
+        return _log_likelihood(grid.mean(moments.boosts), moments)
 
     def _widen(self, which: Int[np.ndarray, " m"]) -> None:
         """Double the bounds of latents whose threshold lies beyond them more likely than not."""
@@ -261,11 +256,18 @@ class Finder(ABC):
             self._learn(*step)
 
 
-PRIOR_SAMPLES = 20.0
-FITTED = 1.5
-"""Numbers that a curve takes from a latent's data: the threshold, and half a width."""
-LEAST_DISPERSION = 0.1
-"""Keeps noiseless scores from claiming certainty."""
+def _log_likelihood(
+    mean: Float[np.ndarray, "distinct curves"], moments: Moments
+) -> Float[np.ndarray, "m curves"]:
+    """Log quasi-likelihood of every curve, at a dispersion of one."""
+    missed = moments.counts - moments.totals
+    return moments.totals @ np.log(mean) + missed @ np.log1p(-mean)
+
+
+def _pearson(mean: Float[np.ndarray, "m distinct"], moments: Moments) -> float:
+    """Pearson's statistic: squared residuals over m(1 - m) (McCullagh and Nelder 1989, 4.5.2)."""
+    residual = moments.squares - 2 * mean * moments.totals + mean**2 * moments.counts
+    return float((residual / (mean * (1 - mean))).sum())
 
 
 def _predict(

@@ -73,7 +73,7 @@ class Bisection(Finder):
     ) -> None:
         """Add the scores of a step, all of whose samples have the same boost."""
         boosts = np.asarray(boosts, dtype=float)
-        if boosts.ndim == 2 and (boosts != boosts[:, :1]).any():
+        if boosts.ndim == 2 and ((boosts != boosts[:, :1]) & ~np.isnan(boosts)).any():
             raise EsrError("bisection averages the samples of a step; give them all one boost")
         super().observe(which, boosts, scores)
 
@@ -91,7 +91,9 @@ class Bisection(Finder):
 
     def _forget(self, which: Int[np.ndarray, " m"]) -> None:
         for latent in which:
-            density = norm.pdf(self._boosts(latent), self.prior.mean, self.prior.sd)
+            # Bounds that had to be widened say that the prior was too sure of itself.
+            sd = self.prior.sd * 2.0 ** self.n_widened[latent]
+            density = norm.pdf(self._boosts(latent), self.prior.mean, sd)
             self._density[latent] = density / density.sum()
 
     def _learn(

@@ -1,6 +1,7 @@
 """Every query and every score of a threshold search, in the order they came."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,19 @@ from esr.errors import EsrError
 
 Step = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Latents (m,), their boosts (m, samples) and scores (m, samples; 0-100 or NaN)."""
+
+
+class Moments(NamedTuple):
+    """Sums over the valid scores, each scaled to 0-1, of some latents."""
+
+    boosts: Float[np.ndarray, " distinct"]
+    """Every boost that any of the latents had."""
+    counts: Float[np.ndarray, "m distinct"]
+    """Number of scores of each latent at each boost."""
+    totals: Float[np.ndarray, "m distinct"]
+    """Their sum."""
+    squares: Float[np.ndarray, "m distinct"]
+    """The sum of their squares."""
 
 
 class History:
@@ -80,26 +94,14 @@ class History:
             if rows.any():
                 yield latents[rows], boosts[rows], scores[rows]
 
-    def moments(
-        self, which: Int[np.ndarray, " m"]
-    ) -> tuple[
-        Float[np.ndarray, " distinct"],
-        Float[np.ndarray, "m distinct"],
-        Float[np.ndarray, "m distinct"],
-        Float[np.ndarray, "m distinct"],
-    ]:
-        """Sum up the valid scores, each scaled to 0-1, by latent and boost.
-
-        Returns:
-            The distinct boosts, and for each latent and each of these the number of scores,
-            their sum, and the sum of their squares.
-        """
+    def moments(self, which: Int[np.ndarray, " m"]) -> Moments:
+        """Sum up the valid scores of latents by boost."""
         position = np.full(self.n_latents, -1)
         position[which] = np.arange(len(which))
         steps = list(self.replay(which))
         if not steps:
             none = np.zeros((len(which), 0))
-            return np.zeros(0), none, none, none
+            return Moments(np.zeros(0), none, none, none)
         row = np.concatenate([np.repeat(position[w], b.shape[1]) for w, b, _ in steps])
         boost = np.concatenate([b.ravel() for _, b, _ in steps])
         score = np.concatenate([s.ravel() for _, _, s in steps]) / 100
@@ -107,11 +109,11 @@ class History:
         distinct, column = np.unique(boost[valid], return_inverse=True)
         shape = (len(which), distinct.size)
         cell = np.ravel_multi_index((row[valid], column), shape)
-        counts, totals, second = (
+        sums = (
             np.bincount(cell, score[valid] ** power, shape[0] * shape[1]).reshape(shape)
             for power in (0, 1, 2)
         )
-        return distinct, counts, totals, second
+        return Moments(distinct, *sums)
 
 
 def check_latents(which: Int[np.ndarray, " m"], n_latents: int) -> Int[np.ndarray, " m"]:

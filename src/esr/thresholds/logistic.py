@@ -68,6 +68,11 @@ class Logistic(Finder):
                     score * hit[at[valid]] + (1 - score) * miss[at[valid]]
                 )
 
+    def _evidence(
+        self, which: Int[np.ndarray, " m"], grid: CurveGrid
+    ) -> Float[np.ndarray, "m curves"]:
+        return self._log_likelihood[which]
+
     def _conclude(
         self,
         which: Int[np.ndarray, " m"],
