@@ -25,6 +25,7 @@ def open_engine(config: Config, model: str, manifest: dict[str, Any], sae_file: 
         "model": manifest["files"],
         "sae": file_digest(sae_file),
         "steer_layer": settings.steer_layer,
+        "ablate_layer": settings.ablate_layer,
         "dtype": settings.dtype,
     }
     return load_engine(
@@ -38,6 +39,7 @@ def open_engine(config: Config, model: str, manifest: dict[str, Any], sae_file: 
         batch_size=config.engine.batch_size,
         threads=config.engine.threads,
         identity=identity,
+        ablate_layer=settings.ablate_layer,
     )
 
 

@@ -1,7 +1,7 @@
 """What an engine is: something that generates and reads under per-request interventions.
 
 Semantics, the same for every engine, at the output h of decoder layer `steer_layer`, at every
-position of a request, prompt included:
+position of a request, prompt included (latents may be ablated at a layer of their own instead):
 
     h' = h - sum over k in ablated of a_k(h) * W_dec[k]  +  boost * W_dec[latent]
 
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from esr.errors import EsrError
 
 FinishReason = Literal["stop", "length", "error"]
-Pool = Literal["max", "mean"]
+Pool = Literal["max", "mean", "share"]
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,11 @@ class Engine(Protocol):
         Args:
             readings: What to read.
             latents: Which latents; None = all of them.
-            pool: Over positions from `start`: their maximum or mean; None keeps each position.
+            pool: Over positions from `start`: their maximum, their mean, or the share of them that is
+                active; None keeps each position.
 
         Raises:
-            EsrError: a latent, start or intervention is invalid; before anything is computed.
+            EsrError: a latent, start or intervention is invalid (before anything is computed), or
+                activations are not finite.
         """
         ...

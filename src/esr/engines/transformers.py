@@ -46,16 +46,18 @@ class TransformersEngine:
         read_layer: int,
         batch_size: int,
         identity: dict[str, Any] | None = None,
+        ablate_layer: int | None = None,
     ) -> None:
         """Wrap a loaded model.
 
         Args:
             model: A causal language model of transformers, on its device, in its dtype.
             sae: The SAE; moved to the model's device.
-            steer_layer: Decoder layer (0-based) at whose output one intervenes.
+            steer_layer: Decoder layer (0-based) at whose output the boost is added.
             read_layer: Decoder layer whose output is encoded when reading.
             batch_size: Rows computed together.
             identity: What names model, SAE and layers in journals.
+            ablate_layer: Decoder layer at whose output latents are ablated; None = `steer_layer`.
 
         Raises:
             EsrError: the model has no such layer, or the SAE is of another width.
@@ -64,7 +66,10 @@ class TransformersEngine:
         self.device = next(model.parameters()).device
         self.sae = sae.to(self.device)
         self.layers = decoder_layers(model)
-        for name, layer in (("steer_layer", steer_layer), ("read_layer", read_layer)):
+        self.ablate_layer = steer_layer if ablate_layer is None else ablate_layer
+        self.steer_layer, self.read_layer, self.batch_size = steer_layer, read_layer, batch_size
+        for name in ("steer_layer", "read_layer", "ablate_layer"):
+            layer = getattr(self, name)
             if not 0 <= layer < len(self.layers):
                 raise EsrError(f"{name} {layer}: the model has layers 0 to {len(self.layers) - 1}")
         width = model.config.get_text_config().hidden_size
@@ -72,7 +77,6 @@ class TransformersEngine:
             raise EsrError(
                 f"the SAE reads width {sae.d_model}, the residual stream is {width} wide"
             )
-        self.steer_layer, self.read_layer, self.batch_size = steer_layer, read_layer, batch_size
         self.identity = {"engine": "transformers"} | (identity or {})
         self.stop_tokens = _stop_tokens(model)
 
@@ -112,7 +116,13 @@ class TransformersEngine:
             for row, index in enumerate(rows):
                 length, start = len(batch[row].tokens), batch[row].start
                 h = residual[row, tokens.shape[1] - length + start :]
-                found[index] = _pool(self.sae.encode(h, wanted), pool).float().cpu().numpy()
+                acts = _pool(self.sae.encode(h, wanted), pool).float().cpu().numpy()
+                if not np.isfinite(acts).all():
+                    raise EsrError(
+                        f"reading {index}: the residual stream leaves the range of "
+                        f"{self.model.dtype}; choose a wider dtype or a smaller boost"
+                    )
+                found[index] = acts
         return [found[i] for i in range(len(readings))]
 
     @torch.inference_mode()
@@ -211,20 +221,31 @@ class TransformersEngine:
         touched = self._column([[what.boost != 0 or bool(what.ablated)] for what in interventions])
         directions = W_dec[ablated]
 
-        def change(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        def change(output: Any, ablating: bool, steering: bool) -> Any:
             h = _hidden(output)
-            delta = added
-            if union:
-                delta = added - (self.sae.encode(h, ablated) * member) @ directions
+            delta = added if steering else torch.zeros_like(added)
+            if union and ablating:
+                delta = delta - (self.sae.encode(h, ablated) * member) @ directions
             # The sum is taken in float32 and rounded once; untouched rows keep their very bits.
             changed = torch.where(touched, (h.float() + delta).to(h.dtype), h)
             return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
-        hook = self.layers[self.steer_layer].register_forward_hook(change)
+        hooks = []
+        for layer in {self.steer_layer, self.ablate_layer}:
+            what_here = {
+                "ablating": layer == self.ablate_layer,
+                "steering": layer == self.steer_layer,
+            }
+            hooks.append(
+                self.layers[layer].register_forward_hook(
+                    lambda _module, _inputs, output, how=what_here: change(output, **how)
+                )
+            )
         try:
             yield
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
 
 def load_engine(
@@ -239,10 +260,13 @@ def load_engine(
     batch_size: int,
     threads: int,
     identity: dict[str, Any],
+    ablate_layer: int | None = None,
 ) -> TransformersEngine:
     """Load a checkpoint (a folder, or a hub id from the local cache) and wrap it."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     torch.set_num_threads(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if device == "auto":
@@ -251,7 +275,9 @@ def load_engine(
         source, revision=revision, dtype=DTYPES[dtype], local_files_only=True
     )
     nn.Module.to(model, device)
-    return TransformersEngine(model, sae, steer_layer, read_layer, batch_size, identity)
+    return TransformersEngine(
+        model, sae, steer_layer, read_layer, batch_size, identity, ablate_layer
+    )
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -278,6 +304,8 @@ def _hidden(output: Any) -> Tensor:
 def _pool(acts: Float[Tensor, "positions n"], pool: Pool | None) -> Float[Tensor, "*positions n"]:
     if pool is None:
         return acts
+    if pool == "share":
+        return (acts > 0).to(acts.dtype).mean(dim=0)
     return acts.amax(dim=0) if pool == "max" else acts.mean(dim=0)
 
 
