@@ -28,6 +28,7 @@ include: "rules/assets.smk"
 include: "rules/latents.smk"
 include: "rules/thresholds.smk"
 include: "rules/arms.smk"
+include: "rules/detectors.smk"
 include: "rules/figures.smk"
 
 
@@ -35,13 +36,7 @@ rule all:
     """Everything the study has: scores of every arm by every judge, and all figures."""
     default_target: True
     input:
-        expand(
-            "results/{study}/{model}/arms/{arm}/scores/{judge}.parquet",
-            study=CONFIG.study,
-            model=CONFIG.models,
-            arm=CONFIG.arms,
-            judge=CONFIG.judging.judges,
-        ),
+        all_scores(),
         figure("fig2"),
 
 

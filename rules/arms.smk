@@ -5,7 +5,6 @@ rule plan_arm:
     """Write down every trial of an arm: prompt, latent, boost, seed, condition."""
     input:
         unpack(plan_inputs),
-        prompts=CONFIG.prompts,
     output:
         "results/{study}/{model}/arms/{arm}/plan.parquet",
     log:
@@ -47,6 +46,7 @@ rule generate_responses:
             "engine.shards",
             "models.{model}.dtype",
             "models.{model}.steer_layer",
+            "models.{model}.ablate_layer",
             "models.{model}.repetition_penalty",
         ),
     script:

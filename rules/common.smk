@@ -74,14 +74,33 @@ def plan_inputs(wildcards):
     """An arm is drawn from latents at their thresholds, from prompts, or from another arm's plan."""
     arm = CONFIG.arms[wildcards.arm]
     here = "results/{study}/{model}"
+    inputs = {"prompts": arm.prompts or CONFIG.prompts}
     if arm.replay is not None:
-        return {"replayed": f"{here}/arms/{arm.replay}/plan.parquet"}
-    if arm.over == "prompts":
-        return {}
-    return {
-        "latents": f"{here}/latents/latents.parquet",
-        "thresholds": f"{here}/thresholds.parquet",
-    }
+        inputs["replayed"] = f"{here}/arms/{arm.replay}/plan.parquet"
+    elif arm.over == "latents":
+        inputs["latents"] = f"{here}/latents/latents.parquet"
+        inputs["thresholds"] = f"{here}/thresholds.parquet"
+    if arm.ablate == "detectors":
+        inputs["detectors"] = f"{here}/detectors/detectors.parquet"
+    elif isinstance(arm.ablate, str):
+        inputs["controls"] = f"{here}/detectors/controls.parquet"
+    return inputs
+
+
+def detector_prompts():
+    """Prompts of the arm in which detectors are looked for."""
+    arm = CONFIG.arms.get(CONFIG.detectors.arm)
+    return (arm and arm.prompts) or CONFIG.prompts
+
+
+def all_scores():
+    """Scores of every arm of every model by every judge."""
+    return [
+        f"results/{CONFIG.study}/{model}/arms/{arm}/scores/{judge}.parquet"
+        for model in CONFIG.models
+        for arm in CONFIG.arms_of(model)
+        for judge in CONFIG.judging.judges
+    ]
 
 
 def figure_models():

@@ -32,6 +32,7 @@ rule find_thresholds:
             "models.{model}.boosts",
             "models.{model}.dtype",
             "models.{model}.steer_layer",
+            "models.{model}.ablate_layer",
             "models.{model}.repetition_penalty",
         ),
     script:

@@ -6,11 +6,18 @@ from typing import Any
 
 import pandas as pd
 
-from esr.config import Arm, Config
+from esr.config import Arm, Config, Levels
 from esr.job import config_of, origin, output, start
 from esr.prompts import read_prompts
 from esr.tables import read_table, write_table
-from esr.trials import apply_condition, latent_trials, new_trials, prompt_trials
+from esr.trials import (
+    apply_condition,
+    latent_trials,
+    new_trials,
+    prompt_trials,
+    sweep,
+    sweep_levels,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +31,40 @@ def draw_trials(config: Config, arm: Arm, inputs: Any) -> pd.DataFrame:
     if arm.over == "prompts":
         return new_trials(prompt_trials(prompts, trials), seed)
     latents = read_table(Path(inputs.latents), "latents")
+    if arm.latents is not None:
+        first = latents[latents["selected"]].nsmallest(arm.latents, "order")["latent"]
+        latents = latents[latents["latent"].isin(first)]
     thresholds = read_table(Path(inputs.thresholds), "thresholds")
     for status, number in thresholds["status"].value_counts().items():
         log.info("%d latents with threshold %s", number, status)
-    return new_trials(latent_trials(latents, thresholds, prompts, trials, seed), seed)
+    drawn = new_trials(latent_trials(latents, thresholds, prompts, trials, seed), seed)
+    if isinstance(arm.boost, Levels):
+        return sweep(drawn, sweep_levels(thresholds, arm.boost))
+    return drawn
+
+
+def ablated_latents(arm: Arm, inputs: Any) -> list[int]:
+    """Latents that the arm ablates without listing them: the detectors, or a set matched to them."""
+    if arm.ablate == "detectors":
+        table = read_table(Path(inputs.detectors), "detectors")
+        found = table.loc[table["detector"], "latent"].tolist()
+    elif isinstance(arm.ablate, str):
+        table = read_table(Path(inputs.controls), "controls")
+        number = int(arm.ablate.removeprefix("random-"))
+        found = table.loc[table["set"].eq(number), "latent"].tolist()
+    else:
+        return []
+    if not found:
+        log.warning("no detectors: the arm repeats %s without ablating anything", arm.replay)
+    return found
 
 
 def main(job: Any) -> None:
     """Write the plan."""
     config = config_of(job)
     arm = config.arms[job.wildcards.arm]
-    plan = apply_condition(draw_trials(config, arm, job.input), arm)
+    trials = draw_trials(config, arm, job.input)
+    plan = apply_condition(trials, arm, ablated_latents(arm, job.input))
     log.info("%d trials of %d latents", len(plan), plan["latent"].nunique())
     write_table(plan, output(job), "plan", origin(job))
 

@@ -115,7 +115,7 @@ def check_files(config: Config) -> list[str]:
             problems.append(f"judging.judges.{name}.lexicon: {judge.lexicon} does not exist")
     for name, model in config.models.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
-        problems += [f"{line} (model {name})" for line in _check_latents(config, model)]
+        problems += _check_latents(config, name, model)
     return problems
 
 
@@ -141,8 +141,8 @@ def _check_model(model: Model) -> list[str]:
         if not path.is_file()
     ]
     shape = model_shape(json.loads(config_file.read_text()))
-    for layer in ("steer_layer", "read_layer"):
-        if getattr(model, layer) >= shape["n_layers"]:
+    for layer in ("steer_layer", "read_layer", "ablate_layer"):
+        if (getattr(model, layer) or 0) >= shape["n_layers"]:
             problems.append(
                 f"{layer}: {getattr(model, layer)}, but the model has layers 0 to "
                 f"{shape['n_layers'] - 1}"
@@ -169,13 +169,17 @@ def _check_sae(sae: SaeSource, d_model: int) -> list[str]:
     return missing
 
 
-def _check_latents(config: Config, model: Model) -> list[str]:
+def _check_latents(config: Config, name: str, model: Model) -> list[str]:
     if model.sae.path is None or not (model.sae.path / "cfg.json").is_file():
         return []
     d_sae = json.loads((model.sae.path / "cfg.json").read_text())["d_sae"]
+    named = {f"models.{name}.detectors": model.detectors}
+    for arm, settings in config.arms.items():
+        if not isinstance(settings.ablate, str):
+            named[f"arms.{arm}.ablate"] = settings.ablate
     return [
-        f"arms.{arm}.ablate: latent {latent} is not in the SAE (0 to {d_sae - 1})"
-        for arm, settings in config.arms.items()
-        for latent in settings.ablate
+        f"{key}: latent {latent} is not in the SAE (0 to {d_sae - 1}) (model {name})"
+        for key, latents in named.items()
+        for latent in latents
         if not 0 <= latent < d_sae
     ]

@@ -79,7 +79,10 @@ def find_thresholds(
         queries = _queries(finder, chosen["latent"], decks, step, seed)
         judgments = answer(queries)
         scores = _observe(finder, queries, judgments, len(chosen))
-        log.info("step %d of %d: mean score %.1f", step + 1, settings.steps, np.nanmean(scores))
+        scored = scores[~np.isnan(scores)]
+        mean = f"mean {scored.mean():.1f}" if scored.size else "no mean"
+        of = (step + 1, settings.steps, scored.size, scores.size, mean)
+        log.info("step %d of %d: %d of %d responses scored, %s", *of)
         trials += [
             vars(query) | {"status": judgment.status, "first_score": judgment.first_score}
             for query, judgment in zip(queries, judgments, strict=True)

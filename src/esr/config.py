@@ -140,6 +140,25 @@ class Thresholds(Section):
     max_widenings: int = key(3, "How often bounds that prove too narrow are doubled.", ge=0)
 
 
+Ablated = Annotated[str, Field(pattern=r"^(detectors|random-\d+)$")]
+
+
+class Levels(Section):
+    """Boosts of a sweep, the same for every latent, in terms of the model's thresholds."""
+
+    count: int = key(8, "Number of levels, evenly spaced.", gt=1, source="January: 8")
+    lowest: float = key(
+        -1.5, "Lowest level.", unit="sd of thresholds from their mean", source="published -3"
+    )
+    highest: float = key(3.0, "Highest level.", unit="sd of thresholds from their mean")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.lowest < self.highest:
+            raise ValueError(f"need lowest < highest, got {self.lowest} and {self.highest}")
+        return self
+
+
 class Arm(Section):
     """A set of trials under one condition. A replayed arm keeps the trials of another one."""
 
@@ -152,15 +171,21 @@ class Arm(Section):
     trials: int | None = key(
         None, "New trials per latent, each another prompt (or per prompt).", gt=0
     )
-    boost: Literal["threshold", "none"] = key(
-        "threshold", "`threshold`: the latent's own; `none`: no steering."
+    prompts: Path | None = key(None, "Prompts of this arm in place of the study's.")
+    latents: int | None = key(None, "Only the first so many latents.", gt=0)
+    boost: Literal["threshold", "none"] | Levels = key(
+        "threshold",
+        "`threshold`: the latent's own; `none`: no steering; or levels of a sweep, at each of "
+        "which every latent has the same prompts.",
     )
     meta_prompt: str | None = key(
         None, "Prompt template with `{prompt}` and optionally `{label}`; the judge sees the prompt."
     )
     prefill: str = key("", "Text that the response is made to begin with.")
-    ablate: tuple[Annotated[int, Field(ge=0)], ...] = key(
-        (), "Latents whose contribution is removed while generating."
+    ablate: tuple[Annotated[int, Field(ge=0)], ...] | Ablated = key(
+        (),
+        "Latents whose contribution is removed while generating: a list, `detectors`, or "
+        "`random-<i>`, the i-th set of latents matched to the detectors.",
     )
 
     @model_validator(mode="after")
@@ -171,7 +196,14 @@ class Arm(Section):
             raise ValueError("`trials` belongs to arms with `over`, and only to those")
         if self.over == "prompts" and self.boost != "none":
             raise ValueError("`over: prompts` has no latent: set `boost: none`")
+        if isinstance(self.boost, Levels) and self.over != "latents":
+            raise ValueError("levels of a sweep belong to arms `over: latents`")
         return self
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the meta-prompt names the latent; such an arm skips models without labels."""
+        return self.meta_prompt is not None and "{label}" in self.meta_prompt
 
     @model_validator(mode="after")
     def _sound_meta_prompt(self) -> Self:
@@ -189,7 +221,7 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _ablated_once(self) -> Self:
-        if len(set(self.ablate)) < len(self.ablate):
+        if not isinstance(self.ablate, str) and len(set(self.ablate)) < len(self.ablate):
             raise ValueError("`ablate` names a latent twice")
         return self
 
@@ -216,6 +248,38 @@ class Judging(Section):
         if self.primary not in self.judges:
             raise ValueError(f"primary judge {self.primary!r} is not among {sorted(self.judges)}")
         return self
+
+
+class Detectors(Section):
+    """Which latents detect that a response is off topic, and the random sets matched to them."""
+
+    arm: Name = key("discovery", "Arm (`over: prompts`, unsteered) whose responses are read.")
+    criterion: Literal["separable", "zero_then_frequent", "graded"] = key(
+        "separable",
+        "`separable`: higher on every mismatched pair than on any matched one (AUROC 1); "
+        "`zero_then_frequent`: zero on matched pairs, active on at least `frequency` of the "
+        "mismatched; `graded`: AUROC of at least `auroc`, mean on matched pairs at most `leak` of "
+        "that on mismatched ones.",
+        source="January: AUC 1 on shuffled pairs; released code: zero_then_frequent",
+    )
+    pool: Literal["max", "mean"] = key("max", "Over tokens.", source="released code: max")
+    span: Literal["response", "all"] = key(
+        "all", "Tokens read: the response's, or the prompt's too.", source="released code: all"
+    )
+    frequency: float = key(0.8, "See `criterion`.", unit="share of pairs", ge=0, le=1)
+    auroc: float = key(0.95, "See `criterion`.", ge=0.5, le=1)
+    leak: float = key(0.05, "See `criterion`.", unit="share", ge=0, le=1)
+    held_out: float = key(
+        0.5, "Pairs kept out of the search, to check what was found.", unit="share", ge=0, lt=1
+    )
+    use: Literal["found", "given"] = key(
+        "found", "Ablate the latents found, or those listed under the model (`detectors`)."
+    )
+    random_sets: int = key(3, "Sets matched to the detectors.", ge=0, source="paper A.3.3: 3")
+    nearest: int = key(
+        4, "A matched latent is drawn from so many nearest in frequency and mean.", gt=0
+    )
+    seed: int = key(46, "Seed of the derangement, the split and the matched sets.")
 
 
 class Statistics(Section):
@@ -276,7 +340,16 @@ class Model(Section):
         ..., "Decoder layer (0-based) at whose output the boost is added and latents ablated.", ge=0
     )
     read_layer: int = key(..., "Decoder layer whose output the SAE's encoder reads.", ge=0)
+    ablate_layer: int | None = key(
+        None,
+        "Decoder layer at whose output latents are ablated; none = steer_layer.",
+        ge=0,
+        source="January: the SAE's layer; released code: the steering layer",
+    )
     boosts: BoostPrior = key(..., "Prior and bounds of the thresholds.")
+    detectors: tuple[Annotated[int, Field(ge=0)], ...] = key(
+        (), "Off-topic detectors known beforehand; beside, or (`use: given`) for, those found."
+    )
     repetition_penalty: float | None = key(
         None, "Overrides `generation.repetition_penalty` for this model.", gt=0
     )
@@ -306,6 +379,7 @@ class Config(Section):
     latents: Latents = key(Latents(), "Selection of latents.")
     thresholds: Thresholds = key(Thresholds(), "Threshold finding.")
     arms: dict[Name, Arm] = key(..., "Arms by name.")
+    detectors: Detectors = key(Detectors(), "Off-topic detectors and their controls.")
     judging: Judging = key(..., "Judges.")
     statistics: Statistics = key(Statistics(), "Intervals and tests.")
     models: dict[Name, Model] = key(..., "Models by name.", min_length=1)
@@ -340,6 +414,30 @@ class Config(Section):
         if concreteness.rater == "lexical" and concreteness.lexicon is None:
             raise ValueError("latents.concreteness.lexicon: missing; the lexical rater needs it")
         return self
+
+    @model_validator(mode="after")
+    def _ablations_have_detectors(self) -> Self:
+        for name, arm in self.arms.items():
+            if not isinstance(arm.ablate, str):
+                continue
+            source = self.arms.get(self.detectors.arm)
+            if source is None or source.over != "prompts":
+                raise ValueError(
+                    f"arms.{name}.ablate: {arm.ablate} needs detectors, and detectors.arm "
+                    f"({self.detectors.arm!r}) is not an arm over prompts"
+                )
+            number = arm.ablate.removeprefix("random-")
+            if number.isdigit() and int(number) >= self.detectors.random_sets:
+                raise ValueError(
+                    f"arms.{name}.ablate: {arm.ablate}, but detectors.random_sets is "
+                    f"{self.detectors.random_sets} (sets count from 0)"
+                )
+        return self
+
+    def arms_of(self, model: str) -> list[str]:
+        """Arms that a model can run: without labels, none whose meta-prompt names the latent."""
+        labelled = self.models[model].labels is not None
+        return [name for name, arm in self.arms.items() if labelled or not arm.needs_labels]
 
     @property
     def trials_per_latent(self) -> int:
@@ -437,8 +535,13 @@ def load(raw: Mapping[str, Any]) -> Config:
         ) from None
 
 
+FORMS = {"constrained-str", "Levels", "str"}
+
+
 def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "config"
+    # Where a key has several forms, pydantic adds the form it tried ("tuple[...]") to the place.
+    parts = [str(part) for part in problem["loc"]]
+    where = ".".join(p for p in parts if "[" not in p and p not in FORMS) or "config"
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key (value {problem['input']!r}); remove it or mend its spelling"
     if problem["type"] == "missing":

@@ -1,15 +1,16 @@
 """Trials and arms: what an arm runs, drawn from latents and prompts or replayed."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from esr.config import Arm
+from esr.config import Arm, Levels
 from esr.errors import EsrError
 from esr.journal import content_key
 
-CONDITION = ["label", "meta_prompt", "prefill", "ablated"]
+CONDITION = ["label", "level", "meta_prompt", "prefill", "ablated"]
 COLUMNS = ["trial_id", "prompt_id", "latent", "boost", "seed", *CONDITION, "prompt"]
 
 
@@ -37,6 +38,12 @@ def prompt_trials(prompts: pd.DataFrame, trials: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def usable_thresholds(thresholds: pd.DataFrame) -> pd.Series:
+    """Threshold by latent, of those that have one (converged or not)."""
+    usable = thresholds[thresholds["status"].isin(["converged", "not_converged"])]
+    return usable.set_index("latent")["threshold"].astype(float)
+
+
 def latent_trials(
     latents: pd.DataFrame, thresholds: pd.DataFrame, prompts: pd.DataFrame, trials: int, seed: int
 ) -> pd.DataFrame:
@@ -54,8 +61,7 @@ def latent_trials(
         EsrError: a latent has fewer admissible prompts than trials.
     """
     text = prompts.set_index("prompt_id")["prompt"]
-    usable = thresholds[thresholds["status"].isin(["converged", "not_converged"])]
-    boost = usable.set_index("latent")["threshold"]
+    boost = usable_thresholds(thresholds)
     rows = []
     for latent in latents[latents["selected"] & latents["latent"].isin(boost.index)].itertuples():
         if len(latent.prompts) < trials:
@@ -79,8 +85,35 @@ def latent_trials(
     return pd.DataFrame(rows)
 
 
-def apply_condition(trials: pd.DataFrame, arm: Arm) -> pd.DataFrame:
+def sweep_levels(thresholds: pd.DataFrame, levels: Levels) -> dict[float, float]:
+    """Boost of each level of a sweep: mean + level x sd (population) of the model's thresholds.
+
+    Levels whose boost would not be positive are left out: clamped to zero they would be the same
+    condition under several names.
+    """
+    boost = usable_thresholds(thresholds)
+    mean, sd = boost.mean(), boost.std(ddof=0)
+    step = (levels.highest - levels.lowest) / (levels.count - 1)
+    found = {
+        level: round(float(mean + level * sd), 6)
+        for level in (round(levels.lowest + i * step, 6) for i in range(levels.count))
+    }
+    return {level: boost for level, boost in found.items() if boost > 0}
+
+
+def sweep(trials: pd.DataFrame, levels: dict[float, float]) -> pd.DataFrame:
+    """Repeat trials, seeds included, at every level of a sweep."""
+    parts = [trials.assign(level=level, boost=boost) for level, boost in levels.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def apply_condition(trials: pd.DataFrame, arm: Arm, ablated: Sequence[int] = ()) -> pd.DataFrame:
     """Put trials under an arm's condition: no steering, meta-prompt, prefill, ablation.
+
+    Args:
+        trials: With the columns of a plan but `trial_id`.
+        arm: The condition.
+        ablated: Latents that the arm ablates, where it does not list them itself.
 
     Raises:
         EsrError: the meta-prompt wants a label that a latent does not have.
@@ -98,8 +131,9 @@ def apply_condition(trials: pd.DataFrame, arm: Arm) -> pd.DataFrame:
         plan["meta_prompt"] = arm.meta_prompt
     if arm.prefill:
         plan["prefill"] = arm.prefill
+    latents = ablated if isinstance(arm.ablate, str) else arm.ablate
     if arm.ablate:
-        plan["ablated"] = [list(arm.ablate)] * len(plan)
+        plan["ablated"] = [[int(latent) for latent in latents]] * len(plan)
     plan["trial_id"] = [trial_id(row) for row in plan.to_dict("records")]
     return plan[COLUMNS]
 
@@ -108,7 +142,7 @@ def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Add what new trials have before any condition: seeds (seed + i), no changes."""
     plain = trials.copy()
     plain["seed"] = [seed + i for i in range(len(plain))]
-    plain["meta_prompt"], plain["prefill"] = None, ""
+    plain["level"], plain["meta_prompt"], plain["prefill"] = None, None, ""
     plain["ablated"] = [[] for _ in range(len(plain))]
     return plain
 

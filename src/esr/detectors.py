@@ -1,0 +1,193 @@
+"""Off-topic detectors: latents that tell a mismatched prompt and response from a matched one.
+
+Responses to discovery prompts are read twice: after their own prompt, and after another one. What
+is high on the second and low on the first detects that a response is off topic (paper 2.3). Some
+of the pairs are kept out of the search, to check what it found.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from scipy.stats import rankdata
+
+from esr.config import Detectors
+from esr.errors import EsrError
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pooled activations of every latent on matched and on mismatched pairs, in one order."""
+
+    matched: Float[np.ndarray, "pairs d_sae"]
+    mismatched: Float[np.ndarray, "pairs d_sae"]
+    held_out: Bool[np.ndarray, " pairs"]
+
+
+def derange(categories: Sequence[str], seed: int) -> Int[np.ndarray, " n"]:
+    """Give every prompt the response of another one, of another category.
+
+    Prompts are ordered by category, shuffled within and among categories, and rotated by the size
+    of the largest category: nobody then meets its own.
+
+    Raises:
+        EsrError: a category holds more than half of the prompts.
+    """
+    rng = np.random.default_rng(seed)
+    names, codes = np.unique(np.asarray(categories, dtype=str), return_inverse=True)
+    shuffled = rng.permutation(len(codes))
+    order = shuffled[np.argsort(rng.permutation(len(names))[codes[shuffled]], kind="stable")]
+    largest = int(np.bincount(codes).max())
+    if 2 * largest > len(codes):
+        raise EsrError(
+            f"{largest} of {len(codes)} discovery prompts are of one category: mismatched pairs of "
+            "different categories do not exist; add prompts or give each its own category"
+        )
+    partner = np.empty(len(codes), dtype=int)
+    partner[order] = np.roll(order, largest)
+    return partner
+
+
+def hold_out(n: int, share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Keep a share of the pairs out of the search."""
+    kept = np.zeros(n, dtype=bool)
+    kept[np.random.default_rng([seed, 1]).permutation(n)[: round(share * n)]] = True
+    return kept
+
+
+def auroc(
+    matched: Float[np.ndarray, "n latents"], mismatched: Float[np.ndarray, "m latents"]
+) -> Float[np.ndarray, " latents"]:
+    """Probability that a mismatched pair is higher than a matched one, ties counting half.
+
+    The Mann-Whitney U of each latent over n x m (Hanley and McNeil 1982).
+    """
+    n, m = len(matched), len(mismatched)
+    ranks = rankdata(np.concatenate([matched, mismatched]), axis=0)
+    u = ranks[n:].sum(axis=0) - m * (m + 1) / 2
+    return u / (n * m)
+
+
+def detector_table(
+    pairs: Pairs, labels: pd.DataFrame, settings: Detectors, given: Sequence[int]
+) -> pd.DataFrame:
+    """Say which latents are detectors: the table `detectors`, most frequent ones first.
+
+    Args:
+        pairs: Activations, pooled as `settings` say.
+        labels: Table `labels`.
+        settings: Section `detectors`.
+        given: Latents that the configuration lists for the model.
+    """
+    a, b = pairs.matched[~pairs.held_out], pairs.mismatched[~pairs.held_out]
+    table = pd.DataFrame(
+        {
+            "latent": np.arange(a.shape[1]),
+            "mean_matched": a.mean(axis=0),
+            "mean_mismatched": b.mean(axis=0),
+            "frequency_matched": (a > 0).mean(axis=0),
+            "frequency_mismatched": (b > 0).mean(axis=0),
+            "auroc": auroc(a, b),
+            "margin": b.min(axis=0) - a.max(axis=0),
+        }
+    )
+    table = table.join(_held_out(pairs))
+    table["found"] = _meets(table, settings)
+    table["given"] = table["latent"].isin(given)
+    table["detector"] = table[settings.use]
+    active = table["frequency_matched"].gt(0) | table["frequency_mismatched"].gt(0)
+    table = table[active | table["given"]].merge(labels, on="latent", how="left")
+    by = ["detector", "frequency_mismatched", "mean_mismatched"]
+    return table.sort_values(by, ascending=False, ignore_index=True, kind="stable")
+
+
+def _held_out(pairs: Pairs) -> pd.DataFrame:
+    columns = ["held_out_matched", "held_out_mismatched", "held_out_auroc"]
+    if not pairs.held_out.any():
+        return pd.DataFrame(np.nan, index=range(pairs.matched.shape[1]), columns=columns)
+    a, b = pairs.matched[pairs.held_out], pairs.mismatched[pairs.held_out]
+    return pd.DataFrame(
+        dict(zip(columns, (a.mean(axis=0), b.mean(axis=0), auroc(a, b)), strict=True))
+    )
+
+
+def _meets(table: pd.DataFrame, settings: Detectors) -> pd.Series:
+    """Whether each latent meets the criterion."""
+    if settings.criterion == "separable":
+        return table["margin"].gt(0)
+    if settings.criterion == "zero_then_frequent":
+        silent = table["frequency_matched"].eq(0)
+        return silent & table["frequency_mismatched"].ge(max(settings.frequency, 1e-12))
+    quiet = table["mean_matched"].le(settings.leak * table["mean_mismatched"])
+    return quiet & table["mean_mismatched"].gt(0) & table["auroc"].ge(settings.auroc)
+
+
+def pair_table(pairs: Pairs, latents: Sequence[int]) -> pd.DataFrame:
+    """Activations of some latents on every pair: the table `detector_pairs`."""
+    n = len(pairs.held_out)
+    parts = [
+        pd.DataFrame(
+            {
+                "latent": latent,
+                "pair": np.arange(n),
+                "matched": matched,
+                "held_out": pairs.held_out,
+                "activation": acts[:, latent].astype(float),
+            }
+        )
+        for latent in latents
+        for matched, acts in ((True, pairs.matched), (False, pairs.mismatched))
+    ]
+    columns = ["latent", "pair", "matched", "held_out", "activation"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def match_controls(
+    detectors: Sequence[int],
+    frequency: Float[np.ndarray, " d_sae"],
+    mean: Float[np.ndarray, " d_sae"],
+    sets: int,
+    nearest: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Random sets that are as active on steered text as the detectors: the table `controls`.
+
+    Every detector gets a latent of its own, drawn from the `nearest` unused ones in standardised
+    log frequency and log mean; the most active detectors, which are hardest to match, come first.
+    Detectors and latents that are never active are not eligible.
+
+    Args:
+        detectors: Latents to match.
+        frequency: Share of tokens on which each latent is active.
+        mean: Mean activation of each latent.
+        sets: Number of sets; a latent may be in several.
+        nearest: Among how many to draw.
+        seed: Of the draws.
+
+    Raises:
+        EsrError: fewer eligible latents than detectors.
+    """
+    eligible = np.setdiff1d(np.flatnonzero(frequency > 0), np.asarray(detectors, dtype=int))
+    if len(eligible) < len(detectors):
+        raise EsrError(
+            f"{len(detectors)} detectors, but only {len(eligible)} other latents are active on "
+            "steered text: no random set can be matched; tighten detectors.criterion"
+        )
+    place = np.stack([np.log(frequency + 1e-6), np.log(mean + 1e-6)], axis=1)
+    place /= place[eligible].std(axis=0) + 1e-12
+    rows = []
+    for number in range(sets):
+        rng, free = np.random.default_rng([seed, 2, number]), set(eligible.tolist())
+        for detector in sorted(detectors, key=lambda k: -mean[k]):
+            left = np.array(sorted(free))
+            distance = np.linalg.norm(place[left] - place[detector], axis=1)
+            latent = int(rng.choice(left[np.argsort(distance, kind="stable")[:nearest]]))
+            free.remove(latent)
+            rows.append({"set": number, "latent": latent, "detector": int(detector)})
+    table = pd.DataFrame(rows, columns=["set", "latent", "detector"])
+    for name, values in (("frequency", frequency), ("mean", mean)):
+        table[name] = values[table["latent"].to_numpy(int)]
+        table[f"detector_{name}"] = values[table["detector"].to_numpy(int)]
+    return table
