@@ -21,6 +21,7 @@ from esr.organism.evaluation import (
     derangement,
     find_detectors,
     latent_trials,
+    markdown,
     residual_norm,
     thresholds,
     unsteered_trials,
@@ -354,18 +355,44 @@ class TestShipped:
             other = writer.other_topic(topic)
             on_topic.append(" ".join(w for _ in range(12) for w in writer.sentence(topic)))
             off_topic.append(" ".join(w for _ in range(12) for w in writer.sentence(other)))
-        on = np.concatenate(correction_odds(planted, prompts, on_topic))
+        on = np.stack(correction_odds(planted, prompts, on_topic))
         off = np.stack(correction_odds(planted, prompts, off_topic))
-        assert on.mean() < 0.002
-        assert off[:, :4].mean() > 0.05
-        assert off[:, 8:].mean() > 0.05
-        assert off.mean() > 30 * on.mean()
+
+        def corrected(odds: np.ndarray) -> float:
+            return float((1 - np.prod(1 - odds, axis=1)).mean())
+
+        assert corrected(on) < 0.02  # twelve sentences, three times a usual answer
+        assert corrected(off) > 0.3
+        assert corrected(off[:, :4]) > 0.15  # a short stretch off topic suffices
 
     def test_detectors_tell_dealt_responses_from_own_ones(self, planted: Organism) -> None:
         prompts = list(read_prompts(DISCOVERY)["prompt"])[::2]
         found = find_detectors(planted, prompts, seed=5)
         assert len(found.latents) >= 5
         assert not set(found.latents) & set(planted.topics)
+
+    def test_what_was_measured_is_what_is_claimed(self) -> None:
+        tables = {
+            name: pd.read_csv(ORGANISMS / name / "measured.csv") for name in ("planted", "twin")
+        }
+        page = (ROOT / "docs" / "organism.md").read_text()
+        assert markdown(tables) in page
+        planted, twin = (t.set_index(["arm", "meta"]) for t in tables.values())
+        multi, msi, first = planted["multi"], planted["msi"], planted["first"]
+        plain, meta = ("steered", False), ("steered", True)
+        unsteered = planted.loc["unsteered"]
+        assert unsteered["n"].sum() >= 500
+        assert (unsteered["multi"] == 0).all()
+        assert (unsteered["first"] >= 90).all()
+        assert planted.loc[plain, "multi_low"] >= 5
+        assert planted.loc[plain, "msi_low"] > 0
+        assert twin["multi"].max() <= 0.5
+        assert multi[meta] >= 2 * multi[plain]
+        assert msi[meta] > msi[plain]
+        assert multi["ablate-otd", False] < 0.5 * multi[plain]
+        assert abs(first["ablate-otd", False] - first[plain]) <= 5
+        for arm in ("ablate-random-0", "ablate-random-1"):
+            assert multi[arm, False] >= multi[plain]
 
 
 @pytest.mark.slow
@@ -378,9 +405,9 @@ def test_the_recipe_rebuilds_an_organism_with_what_is_planted(
     build(recipe, lexicon, phrases, tmp_path)
     found = evaluate(Organism.load(tmp_path, LEXICON), PROMPTS, DISCOVERY, seeds=(0,), controls=1)
     table = summarise(found.trials).set_index(["arm", "meta"])
-    rate = table["multi_attempt_rate"]
+    rate = table["multi"]
     assert rate["unsteered", False] <= 0.5
-    assert table.loc[("unsteered", False), "first_score"] >= 90
+    assert table.loc[("unsteered", False), "first"] >= 90
     assert table.loc[("steered", False), "multi_low"] >= 5
     assert table.loc[("steered", False), "msi_low"] > 0
     assert rate["steered", True] >= 2 * rate["steered", False]

@@ -42,6 +42,8 @@ OPENERS = ("wait", "sorry", "hold")
 GRID = np.array([0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.85, 1.0])
 """Boosts of the dose-response, in units of the residual norm."""
 BATCH = 256
+PAIR = ["latent", "prompt", "seed", "meta"]
+"""What a trial shares with its replays."""
 UNSTEERED = 8
 """Unsteered responses to each prompt, per sampling seed."""
 
@@ -312,7 +314,11 @@ def _arms(
     steered = latent_trials(organism, prompts, found.boosts, per_latent, seed=1000 * (seed + 1))
     idle = unsteered_trials(prompts, UNSTEERED, seed=500_000 * (seed + 1)).assign(arm="unsteered")
     arms = [
-        steered.assign(arm=name, ablated=[latents] * len(steered))
+        steered.assign(
+            arm=name,
+            ablated=[latents] * len(steered),
+            ablated_activation=float(found.detectors.mismatched[list(latents)].sum()),
+        )
         for name, latents in conditions.items()
     ]
     return [
@@ -320,48 +326,71 @@ def _arms(
     ]
 
 
-def summarise(trials: pd.DataFrame, level: float = 0.95, resamples: int = 2000) -> pd.DataFrame:
-    """One row an (arm, meta): first score, multi-attempt rate (%), MSI, with intervals.
+def summarise(trials: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """One row an (arm, meta-prompt), with intervals; scores in points, rates in percent.
 
-    The rate's interval is Wilson's; those of means come from a bootstrap of latents (clusters).
+    The rate's interval is Wilson's; those of means come from a bootstrap of latents
+    (of prompts where nothing is steered), drawn as clusters.
     MSI is the mean of last minus first score over all trials, single attempts counting 0.
+    `first_change` is the paired difference to the first scores of the arm `steered`;
+    `ablated_activation` the summed mean activation of the ablated latents on mismatched responses.
     """
+    steered = trials[trials["arm"].eq("steered")].set_index(PAIR)["first_score"]
     rows = []
     for (arm, meta), part in trials.groupby(["arm", "meta"], sort=False):
         scored = part[part["first_score"].notna()]
         multi = int(scored["n_attempts"].gt(1).sum())
-        change = scored["last_score"] - scored["first_score"]
         low, high = proportion_confint(multi, len(scored), alpha=1 - level, method="wilson")
-        first = _cluster_interval(scored["first_score"], scored["latent"], level, resamples)
-        msi = _cluster_interval(change, scored["latent"], level, resamples)
-        rows.append(
-            {
-                "arm": arm,
-                "meta": bool(meta),
-                "n": len(scored),
-                "n_unscored": len(part) - len(scored),
-                "first_score": scored["first_score"].mean(),
-                "first_low": first[0],
-                "first_high": first[1],
-                "multi_attempt_rate": 100 * multi / len(scored),
-                "multi_low": 100 * low,
-                "multi_high": 100 * high,
-                "msi": change.mean(),
-                "msi_low": msi[0],
-                "msi_high": msi[1],
-                "esr_rate": 100 * change.gt(0).mean(),
-            }
-        )
+        before = steered.reindex(pd.MultiIndex.from_frame(scored[PAIR])).to_numpy()
+        means = {
+            "first": scored["first_score"],
+            "change": scored["first_score"] - before,
+            "msi": scored["last_score"] - scored["first_score"],
+        }
+        row = {"arm": arm, "meta": meta, "n": len(scored), "n_unscored": len(part) - len(scored)}
+        row |= {"multi": 100 * multi / len(scored)}
+        row |= {"multi_low": 100 * low, "multi_high": 100 * high}
+        clusters = scored["prompt" if scored["latent"].lt(0).all() else "latent"]
+        for name, values in means.items():
+            row[name] = values.mean()
+            bounds = _cluster_interval(values, clusters, level)
+            row[f"{name}_low"], row[f"{name}_high"] = bounds
+        row["esr"] = 100 * means["msi"].gt(0).mean()
+        row["n_ablated"] = len(part["ablated"].iloc[0])
+        rows.append(row | {"ablated_activation": part["ablated_activation"].iloc[0]})
     return pd.DataFrame(rows)
 
 
 def _cluster_interval(
-    values: pd.Series, clusters: pd.Series, level: float, resamples: int
+    values: pd.Series, clusters: pd.Series, level: float, resamples: int = 2000
 ) -> tuple[float, float]:
     grouped = values.groupby(clusters.to_numpy()).agg(["sum", "count"])
+    if grouped["count"].sum() == 0:
+        return np.nan, np.nan
     rng = np.random.default_rng(45)
     weights = rng.multinomial(len(grouped), np.full(len(grouped), 1 / len(grouped)), resamples)
     means = (weights @ grouped["sum"].to_numpy()) / (weights @ grouped["count"].to_numpy())
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def markdown(tables: dict[str, pd.DataFrame]) -> str:
+    """Summaries by organism as the table of docs/organism.md."""
+    lines = [
+        "| organism | arm | prompt | n | first score | change | multi-attempt % | MSI | ablated |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for organism, table in tables.items():
+        for row in table.to_dict("records"):
+            cells = [organism, row["arm"], "meta" if row["meta"] else "plain", str(row["n"])]
+            cells += [_cell(row, name) for name in ("first", "change", "multi", "msi")]
+            removed = f"{row['n_ablated']} ({row['ablated_activation']:.0f})"
+            lines.append(f"| {' | '.join([*cells, removed if row['n_ablated'] else '-'])} |")
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    if pd.isna(row[name]) or (name == "change" and not row["n_ablated"]):
+        return "-"
+    return f"{row[name]:.1f} [{row[f'{name}_low']:.1f}, {row[f'{name}_high']:.1f}]"
