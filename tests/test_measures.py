@@ -26,7 +26,7 @@ from esr.measures import (
 )
 from esr.tables import TABLES
 
-FAST = {"n_boot": 200}
+FAST: dict[str, Any] = {"n_boot": 200}
 Attempts = list[float] | None
 
 

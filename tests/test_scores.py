@@ -14,6 +14,7 @@ from esr.judges.base import Attempt, Judgment, judgments_table
 from esr.measures import JUDGED, exclusions
 from esr.scores import score_trials
 from esr.tables import TABLES, read_table, write_table
+from esr.trials import CONDITION
 
 PHRASES = re.compile("wait, that", re.IGNORECASE)
 Arm = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
@@ -29,12 +30,12 @@ def arm_of(judgments: list[Judgment], responses: list[str | None] | None = None)
     """Plan, responses and judgments of an arm; a response of None failed."""
     texts = responses or ["Bread is baked."] * len(judgments)
     ids = [f"t{i}" for i in range(len(judgments))]
-    condition = {"label": None, "meta_prompt": None, "prefill": ""}
+    condition: dict[str, Any] = dict.fromkeys(CONDITION) | {"prefill": "", "ablated": []}
     plan = pd.DataFrame(
         [
             {"trial_id": name, "prompt_id": "p", "latent": 7, "boost": 1.5, "seed": i}
             | condition
-            | {"ablated": [], "prompt": "Explain how to bake."}
+            | {"prompt": "Explain how to bake."}
             for i, name in enumerate(ids)
         ]
     )

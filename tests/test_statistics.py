@@ -470,5 +470,5 @@ class TestPower:
         assert es.two_proportions_p(*esr, 3) == pytest.approx(0.11, rel=0.05)
 
     @pytest.mark.parametrize("counts", [(0, 100, 0, 100), (100, 100, 100, 100)])
-    def test_no_variation_has_no_test(self, counts: tuple[int, int]) -> None:
+    def test_no_variation_has_no_test(self, counts: tuple[int, int, int, int]) -> None:
         assert np.isnan(es.two_proportions_p(*counts))
