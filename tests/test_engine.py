@@ -583,6 +583,13 @@ class TestErrors:
         with pytest.raises(EsrError, match=f"{length} tokens cannot start at position {start}"):
             engine.encode([Reading(tokens(4)), Reading(tokens(4)[:length], start)])
 
+    def test_activations_that_are_no_numbers_are_not_handed_out(
+        self, engine: TransformersEngine
+    ) -> None:
+        overflowing = Reading(tokens(4), intervention=Intervention(3, 1e39))
+        with pytest.raises(EsrError, match=r"reading 1: .* leaves the range of torch\.float32"):
+            engine.encode([Reading(tokens(4)), overflowing])
+
     @pytest.mark.parametrize(("steer", "read"), [(LAYERS, 0), (-1, 0), (0, LAYERS), (0, -1)])
     def test_unknown_layers(self, steer: int, read: int) -> None:
         name, layer = ("steer_layer", steer) if steer in (-1, LAYERS) else ("read_layer", read)
