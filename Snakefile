@@ -20,6 +20,7 @@ wildcard_constraints:
     arm=one_of(CONFIG.arms),
     judge=one_of(CONFIG.judging.judges),
     shard=r"\d+",
+    target=r"\d+",
     organism=r"[a-z]+",
 
 

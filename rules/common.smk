@@ -79,7 +79,8 @@ def plan_inputs(wildcards):
         inputs["replayed"] = f"{here}/arms/{arm.replay}/plan.parquet"
     elif arm.over == "latents":
         inputs["latents"] = f"{here}/latents/latents.parquet"
-        inputs["thresholds"] = f"{here}/thresholds.parquet"
+        other = "" if arm.target is None else f"-{arm.target}"
+        inputs["thresholds"] = f"{here}/thresholds{other}.parquet"
     if arm.ablate == "detectors":
         inputs["detectors"] = f"{here}/detectors/detectors.parquet"
     elif isinstance(arm.ablate, str):

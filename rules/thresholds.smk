@@ -37,3 +37,24 @@ rule find_thresholds:
         ),
     script:
         "../scripts/find_thresholds.py"
+
+
+rule estimate_thresholds:
+    """Estimate thresholds for another target from the responses judged for the first one."""
+    input:
+        thresholds="results/{study}/{model}/thresholds.parquet",
+        trials="results/{study}/{model}/threshold_trials.parquet",
+    output:
+        "results/{study}/{model}/thresholds-{target}.parquet",
+    log:
+        "logs/{study}/{model}/estimate_thresholds_{target}.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/estimate_thresholds_{target}.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("thresholds", "models.{model}.boosts"),
+    script:
+        "../scripts/estimate_thresholds.py"

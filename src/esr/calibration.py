@@ -90,6 +90,36 @@ def find_thresholds(
     return _thresholds(finder, chosen, settings), pd.DataFrame(trials)
 
 
+def estimate_for_target(
+    thresholds: pd.DataFrame,
+    trials: pd.DataFrame,
+    settings: Thresholds,
+    prior: BoostPrior,
+    target: float,
+) -> pd.DataFrame:
+    """Thresholds for another target, from the responses already judged for the first one.
+
+    The boosts were chosen for the first target, so the intervals here are wider, and say so.
+
+    Args:
+        thresholds: Table `thresholds` for the target of `settings`.
+        trials: Table `threshold_trials`.
+        settings: As in the search.
+        prior: As in the search.
+        target: Mean first-attempt score aimed at (points).
+    """
+    other = settings.model_copy(update={"target": target})
+    finder = open_finder(other, prior, len(thresholds))
+    place = {latent: i for i, latent in enumerate(thresholds["latent"])}
+    ordered = trials.assign(place=trials["latent"].map(place))
+    for _, step in ordered.sort_values(["step", "place", "sample"]).groupby("step"):
+        shape = (len(thresholds), -1)
+        boosts = step["boost"].to_numpy(float).reshape(shape)
+        scores = step["first_score"].astype("Float64").to_numpy(float, na_value=np.nan)
+        finder.observe(np.arange(len(thresholds)), boosts, scores.reshape(shape))
+    return _thresholds(finder, thresholds, other)
+
+
 def _queries(
     finder: ThresholdFinder,
     latents: pd.Series,

@@ -178,6 +178,13 @@ class Arm(Section):
         "`threshold`: the latent's own; `none`: no steering; or levels of a sweep, at each of "
         "which every latent has the same prompts.",
     )
+    target: int | None = key(
+        None,
+        "Thresholds of another target, re-estimated from the same calibration responses.",
+        unit="points",
+        gt=0,
+        lt=100,
+    )
     meta_prompt: str | None = key(
         None, "Prompt template with `{prompt}` and optionally `{label}`; the judge sees the prompt."
     )
@@ -196,6 +203,8 @@ class Arm(Section):
             raise ValueError("`trials` belongs to arms with `over`, and only to those")
         if self.over == "prompts" and self.boost != "none":
             raise ValueError("`over: prompts` has no latent: set `boost: none`")
+        if self.target is not None and (self.over != "latents" or self.boost != "threshold"):
+            raise ValueError("`target` belongs to arms `over: latents` with `boost: threshold`")
         if isinstance(self.boost, Levels) and self.over != "latents":
             raise ValueError("levels of a sweep belong to arms `over: latents`")
         return self
