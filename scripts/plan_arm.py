@@ -44,7 +44,7 @@ def draw_trials(config: Config, arm: Arm, inputs: Any) -> pd.DataFrame:
 
 
 def ablated_latents(arm: Arm, inputs: Any) -> list[int]:
-    """Latents that the arm ablates without listing them: the detectors, or a set matched to them."""
+    """Latents that the arm ablates without listing them: detectors, or a set matched to them."""
     if arm.ablate == "detectors":
         table = read_table(Path(inputs.detectors), "detectors")
         found = table.loc[table["detector"], "latent"].tolist()

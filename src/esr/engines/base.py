@@ -135,8 +135,8 @@ class Engine(Protocol):
         Args:
             readings: What to read.
             latents: Which latents; None = all of them.
-            pool: Over positions from `start`: their maximum, their mean, or the share of them that is
-                active; None keeps each position.
+            pool: Over positions from `start`: their maximum, their mean, or the share of them at
+                which the latent is active; None keeps each position.
 
         Raises:
             EsrError: a latent, start or intervention is invalid (before anything is computed), or
