@@ -44,12 +44,18 @@ def test_every_key_of_the_configuration_is_on_its_page() -> None:
             assert f"| `{key}` |" in page or inner in page, f"{block.name}.{key}"
 
 
+def row(section: str, key: str) -> str:
+    """Row of a key on the page of the configuration."""
+    lines = config_page().split(f"\n## `{section}`\n")[1].split("\n## ")[0].splitlines()
+    return next(line for line in lines if line.startswith(f"| `{key}` |"))
+
+
 def test_keys_say_their_limits_units_and_sources() -> None:
-    rows = {line.split(" | ")[0].strip("| `"): line for line in config_page().splitlines()}
-    assert "| number > 0 and < 100 | `50` |" in rows["target"]
-    assert "| points | January 50; published 30 |" in rows["target"]
-    assert "| integer > 0 or `null` | `null` |" in rows["trials"]
-    assert "| path | required |" in rows["lexicon"]
+    target = row("thresholds", "target")
+    assert "| number > 0 and < 100 | `50` |" in target
+    assert "| points | January 50; published 30 |" in target
+    assert "| integer > 0 or `null` | `null` |" in row("arms.<arm>", "trials")
+    assert "| path | required |" in row("judging.judges.<judge>", "lexicon")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -81,10 +87,10 @@ def test_the_schema_lets_null_disable_arms_models_and_judges() -> None:
     jsonschema.Draft202012Validator(config_schema()).validate(merge(study("organism"), disabled))
 
 
-def test_the_example_of_a_new_model_is_valid() -> None:
-    example = re.search(r"```yaml\n(.*?)```", config_page(), re.DOTALL)
-    assert example is not None
-    config = load(merge(study("organism"), yaml.safe_load(example.group(1))))
+def test_the_examples_on_the_page_are_valid() -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", config_page(), re.DOTALL)
+    config = load(merge(study("organism"), *map(yaml.safe_load, examples)))
+    assert config.arms["ablated-and-told"].replay == "ablated"
     assert config.models["my-model"].steer_layer == 16
 
 

@@ -151,6 +151,7 @@ def select(
     count: int = 1,
     scope: str = "pool",
     trials: int = 1,
+    unread: int | None = None,
     **criteria: Any,
 ) -> pd.DataFrame:
     """Select among latents 10, 11, ... with these ratings, relevant to some of prompts p, q, r."""
@@ -162,6 +163,7 @@ def select(
     rated = rated[candidates["label"].notna()]
     pairs = pd.DataFrame([(p, k) for p in "pqr" for k in latents], columns=["prompt_id", "latent"])
     pairs["relevant"] = [p in (relevant or {}).get(k, []) for p, k in pairs.itertuples(index=False)]
+    pairs = pairs[~pairs["latent"].isin([unread])]
     return select_latents(
         # Order is in the column, not in the rows.
         candidates.iloc[::-1],
@@ -243,6 +245,11 @@ def test_too_few_survivors_is_an_error_that_says_how_many_why_and_what_to_do() -
     assert "1 relevant to a prompt" in message
     assert "latents.count" in message
     assert "latents.candidates" in message
+
+
+def test_a_candidate_whose_relevance_was_never_measured_is_an_error() -> None:
+    with pytest.raises(EsrError, match="1 candidates were never read, first 11"):
+        select([90, 90], unread=11)
 
 
 def test_the_selection_is_a_table(tmp_path: Path) -> None:

@@ -141,8 +141,15 @@ def select_latents(
     """Select the first `count` candidates that pass: the table `latents`.
 
     Raises:
-        EsrError: fewer than `count` survive; says how many did and what excluded the others.
+        EsrError: fewer than `count` survive (says how many did and what excluded the others), or
+            the relevance of a candidate was not measured.
     """
+    unread = sorted(set(candidates["latent"]) - set(relevance["latent"]))
+    if unread:
+        raise EsrError(
+            f"relevance: {len(unread)} candidates were never read, first {unread[0]}; measure it "
+            "on these candidates"
+        )
     table = candidates.merge(concreteness.drop(columns="status"), on="latent", how="left")
     table = table.sort_values("order", ignore_index=True)
     prompts = list(dict.fromkeys(relevance["prompt_id"]))

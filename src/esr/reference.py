@@ -47,6 +47,20 @@ Unknown keys and values that make no sense are errors, all named at once before 
 `null` in place of an arm, a model or a judge disables it: `arms: {meta-self-monitor: null}`, or
 `--config 'arms={meta-self-monitor: null}'`. What replays a disabled arm must go with it.
 
+## Arms
+
+An arm is a set of trials under one condition. `over: latents` draws new trials, each selected
+latent at its threshold on prompts drawn for it; `over: prompts` runs every prompt with no latent.
+`replay` takes the trials of another arm as they are, condition included, and adds its own, so that
+the two differ in that alone and can be compared trial by trial:
+
+```yaml
+arms:
+  steered: {over: latents, trials: 5}
+  ablated: {replay: steered, ablate: [12, 407]}
+  ablated-and-told: {replay: ablated, meta_prompt: "{prompt} Stay on topic."}
+```
+
 ## Adding a model
 
 A few lines in the study's file. A hub model needs the commit to use; a folder needs none.
@@ -121,6 +135,8 @@ OTHER_FILES = {
     "it is a JumpReLU; form (`activation`, `k`) and provenance in the metadata.",
     "{model}/arms/{arm}/shards/{shard}.parquet": "A part of an arm's responses, columns as in "
     "`responses`; `engine.shards` says how many there are.",
+    "{model}/thresholds-{target}.parquet": "Thresholds of another target (`arms.<arm>.target`), "
+    "re-estimated from the same responses; columns as in `thresholds`.",
     "{model}/journals/*.jsonl": "Every generation as it came, one JSON object a line, keyed by a "
     "hash of what determines it. Keep these: a rerun takes from them what is already there.",
     "figures/{figure}.pdf, .png, .csv": FIGURE,

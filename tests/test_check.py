@@ -1,0 +1,112 @@
+"""What `snakemake check` finds, with a tokenizer that splits at blanks."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esr import check
+from esr.check import check_study
+from esr.config import Config, load
+from esr.errors import EsrError
+
+KNOWN = ["<unk>", "<s>", "user", "model", "explain", "how", "to", "bake", "bread", "sail", "now"]
+
+
+class Tokenizer:
+    """Knows the words above; its template is BOS, user, the prompt, model."""
+
+    chat_template: str | None = "..."
+    bos_token_id, eos_token_id, unk_token_id = 1, None, 0
+    all_special_ids = (1,)
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        words = text.lower().replace(".", "").split()
+        return [KNOWN.index(word) if word in KNOWN else 0 for word in words]
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> dict[str, Any]:
+        return {"input_ids": [1, 2, *self.encode(messages[-1]["content"]), 3]}
+
+    def decode(self, tokens: list[int], **_: Any) -> str:
+        return " ".join(KNOWN[token] for token in tokens)
+
+
+@pytest.fixture
+def tokenizer(monkeypatch: pytest.MonkeyPatch) -> Tokenizer:
+    found = Tokenizer()
+    monkeypatch.setattr(check, "_tokenizer", lambda model: found)
+    # Token counts are this module's concern, rendering is esr.chat's.
+    monkeypatch.setattr(check, "prompt_tokens", lambda t, shown, *_: (1, 2, *t.encode(shown), 3))
+    monkeypatch.setattr(check, "response_text", lambda t, tokens: t.decode(tokens))
+    return found
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Config:
+    contents = {
+        "prompts.csv": "prompt_id,category,prompt\np,craft,Explain how to bake bread.\n",
+        "lexicon.csv": "topic,part,word\nbaking,verb,bake\nbaking,noun,bread\n",
+        "phrases.txt": "wait\n",
+        "labels.csv": "latent,label\n3,bread\n",
+        "cfg.json": '{"d_in": 8, "d_sae": 16}',
+    }
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+    lexicon = str(tmp_path / "lexicon.csv")
+    model = {
+        "label": "Tiny",
+        "source": "model",
+        "parameters": 1e6,
+        "sae": {"path": str(tmp_path)},
+        "labels": str(tmp_path / "labels.csv"),
+        "steer_layer": 1,
+        "read_layer": 1,
+        "boosts": {"upper": 40, "mean": 12, "sd": 8},
+    }
+    return load(
+        {
+            "study": "small",
+            "title": "A small study",
+            "prompts": str(tmp_path / "prompts.csv"),
+            "latents": {"concreteness": {"lexicon": lexicon}},
+            "arms": {
+                "answers": {"over": "prompts", "trials": 1, "boost": "none"},
+                "told": {"replay": "answers", "meta_prompt": "{prompt} now now now"},
+            },
+            "judging": {
+                "primary": "words",
+                "judges": {"words": {"lexicon": lexicon}},
+                "restart_phrases": str(tmp_path / "phrases.txt"),
+            },
+            "models": {"tiny": model},
+        }
+    )
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_a_study_in_order_is_described(study: Config) -> None:
+    lines = list(check_study(study))
+    assert lines[0].startswith("prompts: 1 in ")
+    assert lines[-1] == "model tiny: model, longest prompt 11 tokens, 1 labels"
+    assert "judge words: lexical/1 places all prompts" in lines
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_a_prompt_that_the_judge_cannot_place_is_named(study: Config) -> None:
+    study.prompts.write_text("prompt_id,category,prompt\np,craft,Explain how to sail.\n")
+    with pytest.raises(EsrError, match="judge words cannot place the prompt 'Explain how to sail"):
+        list(check_study(study))
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_a_word_that_the_tokenizer_does_not_know_is_named_with_the_model(study: Config) -> None:
+    study.prompts.write_text("prompt_id,category,prompt\np,craft,Explain baguette bread.\n")
+    with pytest.raises(EsrError, match=r"models\.tiny: the tokenizer does not know .*baguette"):
+        list(check_study(study))
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_labels_of_another_sae_are_named_with_the_model(study: Config, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("latent,label\n16,bread\n")
+    with pytest.raises(EsrError, match=r"models\.tiny: labels: .*latent 16, but the SAE has"):
+        list(check_study(study))
