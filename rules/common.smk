@@ -59,15 +59,14 @@ def figure(name):
     ]
 
 
-def primary_scores(arm):
-    """Scores of an arm by the primary judge, one file a model."""
-    return expand(
-        "results/{study}/{model}/arms/{arm}/scores/{judge}.parquet",
-        study=CONFIG.study,
-        model=CONFIG.models,
-        arm=arm,
-        judge=CONFIG.judging.primary,
-    )
+def primary_scores(*arms):
+    """Scores of arms by the primary judge, one file a model that can run the arm."""
+    return [
+        f"results/{CONFIG.study}/{model}/arms/{arm}/scores/{CONFIG.judging.primary}.parquet"
+        for arm in arms
+        for model in CONFIG.models
+        if arm in CONFIG.arms_of(model)
+    ]
 
 
 def plan_inputs(wildcards):

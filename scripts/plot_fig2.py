@@ -5,7 +5,6 @@ multi-attempt trials in a histogram bin; percent or points else), low, high (int
 status.
 """
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,9 +16,9 @@ from matplotlib.ticker import MaxNLocator
 
 from esr import style
 from esr.config import Statistics
+from esr.figures import estimates, large_to_small, read_scores
 from esr.job import config_of, output, start
-from esr.measures import MEASURES, summarise
-from esr.tables import read_table
+from esr.measures import MEASURES
 
 RATES = ["multi_attempt_rate", "esr_rate", "msi"]
 TITLES = {"multi_attempt_rate": "Multi-attempt", "esr_rate": "ESR rate", "msi": "MSI"}
@@ -37,30 +36,15 @@ def histogram(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).assign(n=len(multi), status="ok" if len(multi) else "undefined")
 
 
-def rates(scores: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
-    """The measures of the bars, with latent-clustered bootstrap intervals."""
-    table = summarise(
-        scores,
-        ["success_rate", *RATES],
-        n_boot=settings.bootstrap,
-        seed=settings.seed,
-        level=settings.level,
-    )
-    table = table[table["method"].eq("cluster_bootstrap")]
-    table = table.rename(columns={"measure": "panel", "estimate": "value"})
-    return table[["panel", "value", "low", "high", "n", "status"]]
-
-
 def figure_table(
     scores: dict[str, pd.DataFrame], models: dict[str, dict[str, Any]], settings: Statistics
 ) -> pd.DataFrame:
     """Everything that is plotted, models from large to small."""
-    order = sorted(models, key=lambda name: -models[name]["parameters"])
     parts = [
-        pd.concat([histogram(scores[name]), rates(scores[name], settings)]).assign(
-            model=name, label=models[name]["label"]
-        )
-        for name in order
+        pd.concat(
+            [histogram(scores[name]), estimates(scores[name], ["success_rate", *RATES], settings)]
+        ).assign(model=name, label=models[name]["label"])
+        for name in large_to_small(models)
     ]
     columns = ["model", "label", "panel", "left", "right", "value", "low", "high", "n", "status"]
     return pd.concat(parts, ignore_index=True)[columns]
@@ -118,9 +102,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
 def main(job: Any) -> None:
     """Write the figure and its data."""
     config = config_of(job)
-    paths = dict(zip(config.models, job.input.scores, strict=True))
-    scores = {name: read_table(Path(path), "scores") for name, path in paths.items()}
-    table = figure_table(scores, dict(job.params.models), config.statistics)
+    scores = read_scores(job.input.scores)
+    table = figure_table(scores["steered"], dict(job.params.models), config.statistics)
     table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
     figure = draw(table, config.title, config.statistics.level)
     style.save(figure, output(job, "pdf"), output(job, "png"))

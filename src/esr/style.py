@@ -4,7 +4,9 @@ Colours are Okabe and Ito's (2008), told apart by readers with any common colour
 model, arm or measure keeps its colour from figure to figure.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -15,11 +17,15 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.floating[Any]]
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY, INK = "#CC79A7", "#56B4E9", "#F0E442", "#8A8A8A", "#222222"
 CYCLE = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY]
+MARKERS = ["o", "s", "D", "^", "v", "P", "X"]
+STEERED, UNSTEERED = BLUE, GREY
 
 WIDTH = 7.0
 """Width of a full-width figure (inches)."""
@@ -53,24 +59,102 @@ def save(figure: Figure, pdf: Path, png: Path) -> None:
     plt.close(figure)
 
 
-def bars(axes: Axes, values: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str) -> None:
-    """Draw horizontal bars with intervals; a value that is missing is drawn as `n/a`, not as 0."""
+def bars(
+    axes: Axes,
+    values: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    colour: str,
+    *,
+    offset: float = 0.0,
+    height: float = 0.6,
+    texts: Sequence[str] | None = None,
+) -> None:
+    """Draw horizontal bars with intervals; a value that is missing is drawn as `n/a`, not as 0.
+
+    Args:
+        axes: To draw in; bar i lies at height i.
+        values: Ends of the bars; NaN where missing.
+        low: Lower ends of the intervals; NaN where there is none.
+        high: Upper ends.
+        colour: Of the bars.
+        offset: Distance from i, where bars of several arms lie side by side.
+        height: Of a bar.
+        texts: Written at the bars' ends; by default the values.
+    """
     value, lower, upper = (np.asarray(a, float) for a in (values, low, high))
-    places = np.arange(len(value))
+    places = np.arange(len(value)) + offset
     there = ~np.isnan(value)
-    axes.barh(places[there], value[there], height=0.6, color=colour)
+    axes.barh(places[there], value[there], height=height, color=colour)
     both = there & ~np.isnan(lower) & ~np.isnan(upper)
-    # An interval need not contain the value (rounding); an error bar must not be negative.
-    spans = np.maximum([value - lower, upper - value], 0)[:, both]
+    spans = _spans(value, lower, upper)[:, both]
     axes.errorbar(value[both], places[both], xerr=spans, fmt="none", ecolor=INK, capsize=2.5, lw=1)
     for place in places[~there]:
         axes.text(0, place, " n/a", va="center", color=GREY)
     ends = np.where(both, upper, value)
-    for place in places[there]:
-        text = f"{value[place]:.1f}"
-        axes.annotate(text, (ends[place], place), (4, 0), textcoords="offset points", va="center")
+    shown = texts if texts is not None else [f"{number:.1f}" for number in value]
+    for i in np.flatnonzero(there).tolist():
+        where = (max(ends[i], 0), places[i])
+        axes.annotate(shown[i], where, (4, 0), textcoords="offset points", va="center")
     axes.margins(x=0.3)
     axes.grid(axis="x")
+
+
+def points(
+    axes: Axes,
+    places: ArrayLike,
+    values: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    colour: str,
+    *,
+    lying: bool = False,
+    **line: Any,
+) -> None:
+    """Draw values as points with intervals; where a value is missing there is none.
+
+    Args:
+        axes: To draw in.
+        places: Abscissae of the points (ordinates if `lying`).
+        values: The points; NaN where missing.
+        low: Lower ends of the intervals; NaN where there is none.
+        high: Upper ends.
+        colour: Of points and intervals.
+        lying: Values along the horizontal axis, as in a forest plot.
+        line: Further looks, as in `Axes.errorbar` (marker, linestyle, label).
+    """
+    place, value, lower, upper = (np.asarray(a, float) for a in (places, values, low, high))
+    spans = _spans(value, lower, upper)  # NaN: no error bar
+    looks: dict[str, Any] = {"color": colour, "marker": "o", "ms": 4, "lw": 1, "capsize": 2}
+    looks |= {"linestyle": "none"} | line
+    if lying:
+        axes.errorbar(value, place, xerr=spans, **looks)
+    else:
+        axes.errorbar(place, value, yerr=spans, **looks)
+
+
+def model_looks(models: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every model, the same in all figures of a study."""
+    return {
+        name: (CYCLE[i % len(CYCLE)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(models)
+    }
+
+
+def dodge(count: int, width: float) -> FloatArray:
+    """Offsets, centred on 0, of `count` things side by side within `width`."""
+    return (np.arange(count) - (count - 1) / 2) * width / max(count, 1)
+
+
+def legend_above(figure: Figure, axes: Axes, columns: int = 3) -> None:
+    """Put the legend of an axes above the figure, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(columns, len(labels)))
+
+
+def _spans(value: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    # An interval need not contain the value (rounding); an error bar must not be negative.
+    return np.maximum([value - low, high - value], 0)
 
 
 def footnote(figure: Figure, text: str) -> None:

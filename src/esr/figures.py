@@ -1,0 +1,97 @@
+"""Tables behind the figures: what several of them plot, in one form.
+
+Every row has panel (a measure), value, low and high in its unit, n (trials of the denominator, or
+pairs) and status; a value that is missing is NaN and its status says why.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from esr.config import Statistics
+from esr.measures import compare, summarise
+from esr.tables import read_table
+
+Scores = dict[str, pd.DataFrame]
+"""Scores of an arm by model."""
+
+
+def read_scores(paths: Iterable[str]) -> dict[str, Scores]:
+    """Scores by arm and model, as their paths name them (`esr.tables`, table `scores`)."""
+    found: dict[str, Scores] = {}
+    for path in map(Path, paths):
+        arm, model = path.parents[1].name, path.parents[3].name
+        found.setdefault(arm, {})[model] = read_table(path, "scores")
+    return found
+
+
+def large_to_small(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the models in the order in which figures show them."""
+    return sorted(models, key=lambda name: -models[name]["parameters"])
+
+
+def estimates(
+    scores: pd.DataFrame,
+    measures: Sequence[str],
+    settings: Statistics,
+    *,
+    by: Sequence[str] = (),
+    cluster: str = "latent",
+) -> pd.DataFrame:
+    """Measures with clustered bootstrap intervals.
+
+    Columns: those of `by`, panel, value, low, high, n, status.
+
+    Args:
+        scores: Table `scores` of an arm.
+        measures: Names in `esr.measures.MEASURES`.
+        settings: Of the intervals.
+        by: Columns whose combinations are the groups.
+        cluster: Unit of resampling; `prompt_id` where the latent makes no difference.
+    """
+    table = summarise(
+        scores,
+        measures,
+        by=by,
+        n_boot=settings.bootstrap,
+        seed=settings.seed,
+        level=settings.level,
+        cluster=cluster,
+        crossed=None,
+    )
+    table = table[table["method"].eq("cluster_bootstrap")]
+    table = table.rename(columns={"measure": "panel", "estimate": "value"})
+    return table[[*by, "panel", "value", "low", "high", "n", "status"]].reset_index(drop=True)
+
+
+def differences(
+    baseline: pd.DataFrame,
+    treatment: pd.DataFrame,
+    measures: Sequence[str],
+    settings: Statistics,
+) -> pd.DataFrame:
+    """Treatment minus baseline over the trials of both, paired (`esr.measures.compare`).
+
+    Columns: panel, baseline, treatment, value (difference), low, high, p_value, n (pairs), dropped
+    (pairs of which one trial has no score), status.
+    """
+    table = compare(
+        baseline,
+        treatment,
+        measures,
+        level=settings.level,
+        n_boot=settings.bootstrap,
+        seed=settings.seed,
+    )
+    names = {"measure": "panel", "difference": "value", "n_pairs": "n", "n_dropped": "dropped"}
+    columns = ["panel", "baseline", "treatment", "value", "low", "high", "p_value", "n"]
+    return table.rename(columns=names)[[*columns, "dropped", "status"]]
+
+
+def missing(measures: Sequence[str], status: str) -> pd.DataFrame:
+    """Rows of measures that there are no trials of; `status` says why (`not_run`, `no_labels`)."""
+    empty = dict.fromkeys(("value", "low", "high"), np.nan)
+    return pd.DataFrame({"panel": list(measures)}).assign(**empty, n=0, status=status)
