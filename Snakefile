@@ -30,20 +30,51 @@ include: "rules/latents.smk"
 include: "rules/thresholds.smk"
 include: "rules/arms.smk"
 include: "rules/detectors.smk"
+include: "rules/tables.smk"
 include: "rules/figures.smk"
+
+
+rule fig2:
+    """Figure 2: score change, multi-attempt rate, ESR rate and MSI of every model."""
+    input:
+        figure("fig2"),
+
+
+rule tables:
+    """Every measure of every arm, and every replayed arm against the one it replays."""
+    input:
+        table("summary"),
+        table("comparisons"),
+
+
+rule exclusions:
+    """Trials by status, for every model and arm."""
+    input:
+        table("exclusions"),
+
+
+rule robustness:
+    """The main result under other choices: degraded out, other target, other clustering."""
+    input:
+        table("robustness"),
+
+
+rule numbers:
+    """Every number that a text can cite, as JSON and LaTeX macros."""
+    input:
+        f"results/{CONFIG.study}/numbers.json",
+        f"results/{CONFIG.study}/numbers.tex",
 
 
 rule all:
     """Everything the study has: scores of every arm by every judge, and all figures."""
     default_target: True
     input:
-        all_scores(),
-        figure("fig2"),
-
-
-rule fig2:
-    """Figure 2: score change, multi-attempt rate, ESR rate and MSI of every model."""
-    input:
+        scores_of(cells()),
+        rules.tables.input,
+        rules.numbers.input,
+        rules.exclusions.input,
+        rules.robustness.input,
         figure("fig2"),
 
 

@@ -93,14 +93,28 @@ def detector_prompts():
     return (arm and arm.prompts) or CONFIG.prompts
 
 
-def all_scores():
-    """Scores of every arm of every model by every judge."""
+def cells(prefix=""):
+    """Model and arm of every set of trials in the study, of arms whose name begins so."""
     return [
-        f"results/{CONFIG.study}/{model}/arms/{arm}/scores/{judge}.parquet"
+        [model, arm]
         for model in CONFIG.models
         for arm in CONFIG.arms_of(model)
-        for judge in CONFIG.judging.judges
+        if arm.startswith(prefix)
     ]
+
+
+def scores_of(cells):
+    """Scores by the primary judge, one file a cell."""
+    judge = CONFIG.judging.primary
+    return [
+        f"results/{CONFIG.study}/{model}/arms/{arm}/scores/{judge}.parquet"
+        for model, arm in cells
+    ]
+
+
+def table(name):
+    """The two files of a table."""
+    return [f"results/{CONFIG.study}/tables/{name}.{kind}" for kind in ("csv", "tex")]
 
 
 def figure_models():

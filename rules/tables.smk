@@ -1,0 +1,109 @@
+# Tables and numbers: from the scores of all arms to what a text cites.
+
+
+rule tabulate_summary:
+    """Tabulate every measure of every model and arm."""
+    input:
+        scores=scores_of(cells()),
+    output:
+        csv="results/{study}/tables/summary.csv",
+        tex="results/{study}/tables/summary.tex",
+    log:
+        "logs/{study}/tabulate_summary.log",
+    benchmark:
+        "benchmarks/jobs/{study}/tabulate_summary.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        cells=cells(),
+    script:
+        "../scripts/tabulate_summary.py"
+
+
+rule tabulate_comparisons:
+    """Compare every replayed arm with the arm that it replays, trial by trial."""
+    input:
+        scores=scores_of(cells()),
+    output:
+        csv="results/{study}/tables/comparisons.csv",
+        tex="results/{study}/tables/comparisons.tex",
+    log:
+        "logs/{study}/tabulate_comparisons.log",
+    benchmark:
+        "benchmarks/jobs/{study}/tabulate_comparisons.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        cells=cells(),
+    script:
+        "../scripts/tabulate_comparisons.py"
+
+
+rule tabulate_exclusions:
+    """Count trials by status, so that whatever was dropped is seen."""
+    input:
+        scores=scores_of(cells()),
+    output:
+        csv="results/{study}/tables/exclusions.csv",
+        tex="results/{study}/tables/exclusions.tex",
+    log:
+        "logs/{study}/tabulate_exclusions.log",
+    benchmark:
+        "benchmarks/jobs/{study}/tabulate_exclusions.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        cells=cells(),
+    script:
+        "../scripts/tabulate_exclusions.py"
+
+
+rule tabulate_robustness:
+    """Repeat the main result under other choices."""
+    input:
+        scores=scores_of(cells("steered")),
+    output:
+        csv="results/{study}/tables/robustness.csv",
+        tex="results/{study}/tables/robustness.tex",
+    log:
+        "logs/{study}/tabulate_robustness.log",
+    benchmark:
+        "benchmarks/jobs/{study}/tabulate_robustness.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        cells=cells("steered"),
+    script:
+        "../scripts/tabulate_robustness.py"
+
+
+rule collect_numbers:
+    """Name every number that a text can cite, as JSON and as LaTeX macros."""
+    input:
+        summary="results/{study}/tables/summary.csv",
+        comparisons="results/{study}/tables/comparisons.csv",
+    output:
+        json="results/{study}/numbers.json",
+        tex="results/{study}/numbers.tex",
+    log:
+        "logs/{study}/collect_numbers.log",
+    benchmark:
+        "benchmarks/jobs/{study}/collect_numbers.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/collect_numbers.py"

@@ -1,0 +1,188 @@
+"""From the scores of all arms to tables, and from tables to numbers that a text can cite."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esr.config import Config, Statistics
+from esr.errors import EsrError
+from esr.measures import compare, exclusions, summarise
+from esr.statistics import holm
+from esr.tables import read_table
+
+CELL = ["model", "arm"]
+METHOD = "cluster_bootstrap"
+CONFIRMATORY = ["multi_attempt_rate", "msi"]
+"""Measures whose tests are corrected together (Holm) over a model's replayed arms."""
+NAMES = ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"]
+DIGITS = {str(digit): name for digit, name in enumerate(NAMES)}
+
+
+def read_arms(paths: Iterable[str], cells: Iterable[Sequence[str]]) -> pd.DataFrame:
+    """Stack scores files of several arms, with columns `model` and `arm` in front."""
+    parts = [
+        read_table(Path(path), "scores").assign(model=model, arm=arm)
+        for path, (model, arm) in zip(paths, cells, strict=True)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def summary_table(scores: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
+    """Every measure of every model and arm: one row a measure, clustered by latent.
+
+    Arms over prompts have no latent; their intervals are clustered by prompt (column `cluster`).
+    """
+    parts = []
+    for (model, arm), cell in scores.groupby(CELL, sort=False):
+        cluster = "prompt_id" if cell["latent"].isna().all() else "latent"
+        table = summarise(
+            cell,
+            cluster=cluster,
+            crossed=None,
+            n_boot=settings.bootstrap,
+            seed=settings.seed,
+            level=settings.level,
+        )
+        table = table[table["method"].eq(METHOD)].drop(columns="method")
+        parts.append(table.assign(model=model, arm=arm, cluster=cluster))
+    table = pd.concat(parts, ignore_index=True)
+    return table[CELL + [name for name in table.columns if name not in CELL]]
+
+
+def comparison_table(
+    scores: pd.DataFrame, replays: Mapping[str, str], settings: Statistics
+) -> pd.DataFrame:
+    """Every replayed arm against the arm that it replays, paired trial by trial.
+
+    `p_holm` corrects the confirmatory measures over a model's arms; it is missing elsewhere.
+    """
+    parts = []
+    for model, of_model in scores.groupby("model", sort=False):
+        arms = dict(iter(of_model.groupby("arm", sort=False)))
+        for arm, baseline in replays.items():
+            if arm not in arms:
+                continue
+            table = compare(
+                arms[baseline],
+                arms[arm],
+                n_boot=settings.bootstrap,
+                seed=settings.seed,
+                level=settings.level,
+            )
+            parts.append(table.assign(model=model, arm=arm, against=baseline))
+    if not parts:
+        raise EsrError("no arm replays another one: nothing to compare")
+    table = pd.concat(parts, ignore_index=True)
+    family = table["measure"].isin(CONFIRMATORY)
+    for _, rows in table[family].groupby("model"):
+        table.loc[rows.index, "p_holm"] = holm(rows["p_value"].to_numpy(float))
+    first = [*CELL, "against"]
+    return table[first + [name for name in table.columns if name not in first]]
+
+
+def exclusion_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Trials by status for every model and arm; counts in = counts out, asserted."""
+    return exclusions(scores, by=CELL)
+
+
+def replays_of(config: Config) -> dict[str, str]:
+    """Arms that replay another one, and which."""
+    return {name: arm.replay for name, arm in config.arms.items() if arm.replay is not None}
+
+
+def spoken(name: str) -> str:
+    """A name as letters alone, as TeX wants it: `ablate-random-0` becomes `AblateRandomZero`."""
+    words = re.split(
+        r"[^A-Za-z0-9]+", "".join(f" {DIGITS[c]} " if c in DIGITS else c for c in name)
+    )
+    return "".join(word[:1].upper() + word[1:] for word in words)
+
+
+def macro_name(*parts: str) -> str:
+    r"""Name of a number in a text: `\esr<Model><Arm><Measure><Part>`."""
+    return "esr" + "".join(spoken(part) for part in parts)
+
+
+def numbers(summary: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Every number that a text can cite, by its macro name.
+
+    Each has `value` (None if undefined, never 0), `unit`, `digits`, and what it is of.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for row in summary.to_dict("records"):
+        where = {"model": row["model"], "arm": row["arm"], "measure": row["measure"]}
+        for part, name in (("estimate", ""), ("low", "low"), ("high", "high"), ("n", "n")):
+            _add(found, where, part, row[part], row["unit"], name)
+    for row in comparisons.to_dict("records"):
+        where = {"model": row["model"], "arm": row["arm"], "measure": row["measure"]}
+        where["against"] = row["against"]
+        for part in ("difference", "low", "high", "relative_change", "p_value"):
+            name = (
+                part
+                if part in ("difference", "relative_change", "p_value")
+                else f"difference_{part}"
+            )
+            unit = {"relative_change": "percent", "p_value": "probability"}.get(part, row["unit"])
+            _add(found, where, name, row[part], unit, name)
+    return found
+
+
+def _add(
+    found: dict[str, dict[str, Any]],
+    where: dict[str, Any],
+    part: str,
+    value: Any,
+    unit: str,
+    name: str,
+) -> None:
+    key = macro_name(where["model"], where["arm"], where["measure"], *([name] if name else []))
+    if key in found:
+        raise EsrError(f"two numbers would be called {key}; rename a model or an arm")
+    missing = value is None or pd.isna(value)
+    found[key] = where | {"part": part, "unit": unit, "value": None if missing else float(value)}
+
+
+def tex_number(number: Mapping[str, Any]) -> str:
+    """A number as printed: 1 decimal, p-values 3 significant digits, counts whole; or `n/a`."""
+    value = number["value"]
+    if value is None:
+        return "n/a"
+    if number["part"] == "n":
+        return f"{value:,.0f}".replace(",", "{,}")
+    if number["unit"] == "probability":
+        return f"{value:.3g}"
+    return f"{value:.1f}"
+
+
+def tex_macros(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Definitions of all numbers as LaTeX macros."""
+    lines = [f"\\newcommand{{\\{name}}}{{{tex_number(n)}}}" for name, n in found.items()]
+    return (
+        "% Made by scripts/collect_numbers.py; \\esr<Model><Arm><Measure><Part>.\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+
+
+def with_interval(row: Mapping[str, Any], value: str = "estimate") -> str:
+    """`24.5 [19.1, 30.0]`, or `n/a`."""
+    if pd.isna(row[value]):
+        return "n/a"
+    if pd.isna(row["low"]):
+        return f"{row[value]:.1f}"
+    return f"{row[value]:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+
+
+def write_tables(csv: Path, tex: Path, table: pd.DataFrame, shown: pd.DataFrame) -> None:
+    """Write a table as CSV, in full, and as LaTeX, as shown in print."""
+    table.to_csv(csv, index=False, float_format="%.6g")
+    columns = "l" * len(shown.columns)
+    escaped = shown.map(_escape).rename(columns=_escape)
+    tex.write_text(escaped.to_latex(index=False, column_format=columns))
+
+
+def _escape(value: Any) -> str:
+    return re.sub(r"([%_&#$])", r"\\\1", str(value))
