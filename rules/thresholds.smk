@@ -28,7 +28,7 @@ rule find_thresholds:
             "seeds.boosts",
             "engine.batch_size",
             "judging.primary",
-            "judging.judges",
+            f"judging.judges.{CONFIG.judging.primary}",
             "models.{model}.boosts",
             "models.{model}.dtype",
             "models.{model}.steer_layer",

@@ -27,7 +27,7 @@ arms:
 judging:
   primary: words
   judges:
-    words: {lexicon: lexicon.csv}
+    words: {kind: lexical, lexicon: lexicon.csv}
 models:
   tiny:
     label: Tiny
@@ -137,6 +137,16 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
         (nested("arms.steered.ablate", [3, -1]), ["arms.steered.ablate.1", "-1"]),
         (nested("judging.primary", "word"), ["judging", "'word'", "['words']"]),
         (nested("judging.judges.words", None), ["judging", "primary judge 'words'"]),
+        (nested("judging.judges.words.kind", "poll"), ["judging.judges.words.kind", "'lexical'"]),
+        (nested("judging.judges.words.kind", None), ["judging.judges.words.kind", "'sentences'"]),
+        (nested("judging.judges.spare", {}), ["judging.judges.spare.kind", "missing; add it"]),
+        (nested("judging.judges.words.model", "x"), ["judging.judges.words.model", "unknown key"]),
+        (
+            nested("judging.judges.lexical", {"kind": "lexical"}),
+            ["judging.judges.lexical.lexicon: missing"],
+        ),
+        (nested("agreement.arms", ["steerd"]), ["agreement.arms", "'steerd'"]),
+        (nested("agreement.arms", []), ["agreement.arms", "at least 1"]),
         (nested("latents.relevance.answers", "steered"), ["latents.relevance.answers", "`zero`"]),
         (nested("latents.concreteness.lexicon", None), ["latents.concreteness.lexicon", "missing"]),
     ],

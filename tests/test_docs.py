@@ -55,7 +55,7 @@ def test_keys_say_their_limits_units_and_sources() -> None:
     assert "| number > 0 and < 100 | `50` |" in target
     assert "| points | January 50; published 30 |" in target
     assert "| integer > 0 or `null` | `null` |" in row("arms.<arm>", "trials")
-    assert "| path | required |" in row("judging.judges.<judge>", "lexicon")
+    assert "| path | required |" in row("judging.judges.<judge> (lexical)", "lexicon")
 
 
 @pytest.mark.parametrize("name", STUDIES)

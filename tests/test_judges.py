@@ -153,7 +153,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_judge_is_opened_from_its_configuration(tmp_path: Path) -> None:
     path = written(tmp_path, "topic,part,word\nbaking,noun,bread\nsailing,noun,boat\n")
-    judge = open_judge(LexicalSettings(lexicon=path))
+    judge = open_judge(LexicalSettings(kind="lexical", lexicon=path))
     assert judge.served_as == "lexical/1"
     first, second = judge.judge([Exchange("bread", "boat"), Exchange("boat", "boat")])
     assert (first.first_score, second.first_score) == (0, 100)

@@ -238,15 +238,28 @@ class Arm(Section):
 class LexicalJudge(Section):
     """Judge of the organism study: word lists instead of a language model."""
 
-    kind: Literal["lexical"] = key("lexical", "Which judge this is.")
+    kind: Literal["lexical"] = key(..., "Which judge this is.")
     lexicon: Path = key(..., "CSV with columns topic, part, word.")
+
+
+class SentenceJudge(Section):
+    """Second judge of the organism study: sentences for words, restarts by another rule."""
+
+    kind: Literal["sentences"] = key(..., "Which judge this is.")
+    lexicon: Path = key(..., "CSV with columns topic, part, word.")
+
+
+AnyJudge = LexicalJudge | SentenceJudge
 
 
 class Judging(Section):
     """Who scores responses, and the judge-free restart detector beside them."""
 
     primary: Name = key(..., "The judge whose scores figures and tables show.")
-    judges: dict[Name, LexicalJudge] = key(..., "Judges by name.")
+    judges: dict[Name, Annotated[AnyJudge, Field(discriminator="kind")]] = key(
+        ...,
+        "Judges by name. The primary one grades every arm, all of them the sample of `agreement`.",
+    )
     restart_phrases: Path = key(
         Path("resources/restart_phrases.txt"),
         "Regular expressions, one a line, of the judge-free restart detector.",
@@ -257,6 +270,25 @@ class Judging(Section):
         if self.primary not in self.judges:
             raise ValueError(f"primary judge {self.primary!r} is not among {sorted(self.judges)}")
         return self
+
+
+class Agreement(Section):
+    """The sample that all judges grade, to see how far they agree.
+
+    Drawn by stratum: model, and what the primary judge found (several attempts, one, or no
+    score). Every trial keeps its sampling weight, so that rates of the whole arms can be estimated.
+    """
+
+    arms: tuple[Name, ...] = key(("steered",), "Arms that it is drawn from.", min_length=1)
+    size: int = key(1000, "Trials graded by every judge.", gt=0, source="paper A.2.2: 1,000")
+    per_stratum: int = key(
+        100,
+        "Least trials of a stratum (all, if there are fewer; an equal part of `size`, if that "
+        "is smaller). The rest is spread in proportion to the strata.",
+        ge=1,
+        source="released code: all multi-attempt trials, and 100 per model",
+    )
+    seed: int = key(42, "Seed of the draw.", source="released code: 42")
 
 
 class Detectors(Section):
@@ -289,6 +321,60 @@ class Detectors(Section):
         4, "A matched latent is drawn from so many nearest in frequency and mean.", gt=0
     )
     seed: int = key(46, "Seed of the derangement, the split and the matched sets.")
+
+
+class Episodes(Section):
+    """Self-corrections that are read token by token, and responses to compare them with."""
+
+    arm: Name = key("steered", "Arm that all of them are taken from.")
+    most: int = key(
+        200,
+        "Episodes read at most: exactly two attempts, the second better.",
+        gt=0,
+        source="released code: all, 146 of them",
+    )
+    baseline: int = key(
+        50, "Responses read with one attempt, on topic.", ge=0, source="released code: 50"
+    )
+    baseline_score: float = key(
+        50, "Least score of a baseline response.", unit="points", ge=0, le=100
+    )
+    unrestarted: int = key(
+        50,
+        "Responses read with one attempt, off topic, and no restart phrase: what detectors do where "
+        "nothing is corrected.",
+        ge=0,
+        source="a control that the paper lacks",
+    )
+    off_topic_score: float = key(
+        25, "An unrestarted response scores less.", unit="points", ge=0, le=100
+    )
+    steer: bool = key(
+        True,
+        "Read under the steering (and ablation) that a response was made with.",
+        source="paper 3.6: on; released code for A.4: off",
+    )
+    backtracking: int = key(
+        8,
+        "Backtracking latents to choose, on half of the episodes, for a model that lists none.",
+        ge=0,
+        source="paper A.4: 16, by hand",
+    )
+    window: int = key(
+        40,
+        "Tokens shown on either side of the start of a correction.",
+        gt=0,
+        source="released code: 150",
+    )
+    smooth: int = key(5, "Tokens of the trailing mean in which a rise is looked for.", gt=0)
+    false_alarms: float = key(
+        0.05,
+        "A rise is a trailing mean above the level that so many baseline responses ever exceed.",
+        unit="share",
+        gt=0,
+        lt=1,
+    )
+    seed: int = key(47, "Seed of the draws and of the split.")
 
 
 class Statistics(Section):
@@ -359,6 +445,9 @@ class Model(Section):
     detectors: tuple[Annotated[int, Field(ge=0)], ...] = key(
         (), "Off-topic detectors known beforehand; beside, or (`use: given`) for, those found."
     )
+    backtracking: tuple[Annotated[int, Field(ge=0)], ...] = key(
+        (), "Backtracking latents known beforehand; none = chosen (`episodes.backtracking`)."
+    )
     repetition_penalty: float | None = key(
         None, "Overrides `generation.repetition_penalty` for this model.", gt=0
     )
@@ -389,7 +478,9 @@ class Config(Section):
     thresholds: Thresholds = key(Thresholds(), "Threshold finding.")
     arms: dict[Name, Arm] = key(..., "Arms by name.")
     detectors: Detectors = key(Detectors(), "Off-topic detectors and their controls.")
+    episodes: Episodes = key(Episodes(), "Self-corrections read token by token.")
     judging: Judging = key(..., "Judges.")
+    agreement: Agreement = key(Agreement(), "Cross-judge sample.")
     statistics: Statistics = key(Statistics(), "Intervals and tests.")
     models: dict[Name, Model] = key(..., "Models by name.", min_length=1)
 
@@ -441,6 +532,21 @@ class Config(Section):
                     f"arms.{name}.ablate: {arm.ablate}, but detectors.random_sets is "
                     f"{self.detectors.random_sets} (sets count from 0)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _sampled_arms_exist(self) -> Self:
+        unknown = [name for name in self.agreement.arms if name not in self.arms]
+        if unknown:
+            raise ValueError(f"agreement.arms: there are no arms {unknown}")
+        return self
+
+    @model_validator(mode="after")
+    def _episodes_have_an_arm(self) -> Self:
+        if self.episodes.arm not in self.arms:
+            raise ValueError(
+                f"episodes.arm: {self.episodes.arm!r} is not among the arms {sorted(self.arms)}"
+            )
         return self
 
     def arms_of(self, model: str) -> list[str]:
@@ -550,10 +656,15 @@ FORMS = {"constrained-str", "Levels", "str"}
 def _explain(problem: Any) -> str:
     # Where a key has several forms, pydantic adds the form it tried ("tuple[...]") to the place.
     parts = [str(part) for part in problem["loc"]]
+    if parts[:2] == ["judging", "judges"]:
+        del parts[3:4]  # the kind of judge
+    if problem["type"].startswith("union_tag"):
+        parts.append("kind")
+        problem = problem | {"input": problem["input"].get("kind")}
     where = ".".join(p for p in parts if "[" not in p and p not in FORMS) or "config"
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key (value {problem['input']!r}); remove it or mend its spelling"
-    if problem["type"] == "missing":
+    if problem["type"] in ("missing", "union_tag_not_found"):
         return f"{where}: missing; add it"
     message = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]

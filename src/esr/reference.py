@@ -187,7 +187,8 @@ def config_blocks(schema: Node) -> Iterator[Block]:
             inside = f"{name}.{key}" if name else key
             for reference in _references(child):
                 where = f"{inside}.<{key.removesuffix('s')}>" if _is_named(child) else inside
-                yield from walk(where, definitions[reference])
+                kind = definitions[reference]["properties"].get("kind", {}).get("const")
+                yield from walk(f"{where} ({kind})" if kind else where, definitions[reference])
 
     yield from walk("", schema)
 

@@ -73,13 +73,19 @@ class LexicalJudge:
         topic = self.topic_of(exchange.prompt)
         if topic is None:
             return Judgment("no_topic")
-        attempts = []
-        for start, end in segments(exchange.response):
-            content = self.content_topics(exchange.response[start:end])
-            if content:
-                score = 100 * sum(found == topic for found in content) / len(content)
-                attempts.append(Attempt(start, end, score))
-        return Judgment("ok", tuple(attempts)) if attempts else Judgment("no_attempts")
+        spans = self.split(exchange.response)
+        found = [(*span, self.score(exchange.response[slice(*span)], topic)) for span in spans]
+        attempts = tuple(Attempt(a, b, score) for a, b, score in found if score is not None)
+        return Judgment("ok", attempts) if attempts else Judgment("no_attempts")
+
+    def split(self, text: str) -> list[tuple[int, int]]:
+        """Character spans of what may be attempts."""
+        return segments(text)
+
+    def score(self, text: str, topic: str) -> float | None:
+        """Share of content words on topic (0-100 points); None if there is no content word."""
+        content = self.content_topics(text)
+        return 100 * sum(found == topic for found in content) / len(content) if content else None
 
 
 def restarts(text: str) -> list[int]:
@@ -94,9 +100,13 @@ def restarts(text: str) -> list[int]:
 
 def segments(text: str) -> list[tuple[int, int]]:
     """Character spans from one restart to the next, blank ends trimmed."""
-    cuts = sorted({0, *restarts(text), len(text)})
+    return trimmed(text, [0, *restarts(text), len(text)])
+
+
+def trimmed(text: str, cuts: list[int]) -> list[tuple[int, int]]:
+    """Character spans between cuts, without their blank ends; blank ones are left out."""
     spans = []
-    for start, end in pairwise(cuts):
+    for start, end in pairwise(sorted(set(cuts))):
         piece = text[start:end]
         lead = len(piece) - len(piece.lstrip())
         if piece.strip():
