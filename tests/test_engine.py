@@ -55,9 +55,11 @@ def make_engine(
     steer: int = STEER,
     read: int = READ,
     batch: int = 8,
+    ablate: int | None = None,
     **changes: Any,
 ) -> TransformersEngine:
-    return TransformersEngine(tiny_model(family, **changes), tiny_sae(form), steer, read, batch)
+    model, sae = tiny_model(family, **changes), tiny_sae(form)
+    return TransformersEngine(model, sae, steer, read, batch, ablate_layer=ablate)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -84,14 +86,23 @@ def changed(h: Tensor, sae: Sae, what: Intervention) -> Tensor:
 
 @contextmanager
 def changed_layer(engine: TransformersEngine, what: Intervention) -> Iterator[None]:
-    """Replace a layer's forward, instead of hooking it."""
-    layer = engine.model.model.layers[engine.steer_layer]
-    original = layer.forward
-    layer.forward = lambda *args, **kwargs: changed(original(*args, **kwargs), engine.sae, what)
+    """Replace the forward of a layer, or of two, instead of hooking it."""
+    parts = {engine.steer_layer: what}
+    if engine.ablate_layer != engine.steer_layer:
+        parts[engine.steer_layer] = replace(what, ablated=())
+        parts[engine.ablate_layer] = Intervention(ablated=what.ablated)
+
+    def replaced(original: Callable[..., Tensor], part: Intervention) -> Callable[..., Tensor]:
+        return lambda *args, **kwargs: changed(original(*args, **kwargs), engine.sae, part)
+
+    layers = engine.model.model.layers
+    for number, part in parts.items():
+        layers[number].forward = replaced(layers[number].forward, part)
     try:
         yield
     finally:
-        del layer.forward
+        for number in parts:
+            del layers[number].forward
 
 
 @torch.no_grad()
@@ -218,6 +229,21 @@ class TestInterventions:
             torch.testing.assert_close(
                 logits[: len(expected), row], expected_logits, atol=2e-4, rtol=2e-4
             )
+
+    @pytest.mark.parametrize("ablate", [STEER - 1, STEER + 2], ids=["before", "after"])
+    def test_latents_may_be_ablated_at_a_layer_of_their_own(self, ablate: int) -> None:
+        engine = make_engine(ablate=ablate)
+        done, logits = run_watched(engine, REQUESTS)
+        _, at_steer_layer = run_watched(make_engine(), REQUESTS)
+        for row, request in enumerate(REQUESTS):
+            expected, expected_logits = by_hand(engine, request, SAMPLING)
+            assert list(done[row].tokens) == expected
+            torch.testing.assert_close(
+                logits[: len(expected), row], expected_logits, atol=2e-4, rtol=2e-4
+            )
+            ablated = bool(request.intervention.ablated)
+            assert torch.equal(logits[0, row], at_steer_layer[0, row]) != ablated
+        assert not any(layer._forward_hooks for layer in engine.layers)
 
     def test_the_boost_is_added_at_every_position_of_prompt_and_response(
         self, engine: TransformersEngine
@@ -587,14 +613,17 @@ class TestErrors:
         self, engine: TransformersEngine
     ) -> None:
         overflowing = Reading(tokens(4), intervention=Intervention(3, 1e39))
-        with pytest.raises(EsrError, match=r"reading 1: .* leaves the range of torch\.float32"):
-            engine.encode([Reading(tokens(4)), overflowing])
+        pools: tuple[Pool | None, ...] = ("max", "mean", "share", None)
+        for pool in pools:
+            with pytest.raises(EsrError, match=r"reading 1: .* leaves the range of torch\.float32"):
+                engine.encode([Reading(tokens(4)), overflowing], pool=pool)
 
-    @pytest.mark.parametrize(("steer", "read"), [(LAYERS, 0), (-1, 0), (0, LAYERS), (0, -1)])
-    def test_unknown_layers(self, steer: int, read: int) -> None:
-        name, layer = ("steer_layer", steer) if steer in (-1, LAYERS) else ("read_layer", read)
-        with pytest.raises(EsrError, match=f"{name} {layer}: the model has layers 0 to 3"):
-            make_engine(steer=steer, read=read)
+    @pytest.mark.parametrize("name", ["steer", "read", "ablate"])
+    @pytest.mark.parametrize("layer", [-1, LAYERS])
+    def test_unknown_layers(self, name: str, layer: int) -> None:
+        place: dict[str, Any] = {name: layer}
+        with pytest.raises(EsrError, match=f"{name}_layer {layer}: the model has layers 0 to 3"):
+            make_engine(**place)
 
     def test_an_sae_of_another_width(self) -> None:
         with pytest.raises(EsrError, match="SAE reads width 16, the residual stream is 32 wide"):
@@ -648,7 +677,7 @@ class TestReading:
         assert both.any()
         np.testing.assert_allclose((steered - plain)[both], gain, rtol=1e-4)
 
-    @pytest.mark.parametrize("pool", ["max", "mean", None])
+    @pytest.mark.parametrize("pool", ["max", "mean", "share", None])
     @pytest.mark.parametrize("form", ["relu", "jumprelu", "topk"])
     def test_some_latents_are_columns_of_all(self, form: Activation, pool: Pool | None) -> None:
         engine, some = make_engine(form=form), [20, 0, 7]
@@ -660,12 +689,14 @@ class TestReading:
             assert subset.dtype == np.float32
             np.testing.assert_allclose(subset, acts[..., some], atol=1e-5)
 
-    def test_maximum_and_mean_are_over_the_positions_from_start(
-        self, engine: TransformersEngine
-    ) -> None:
+    def test_pools_are_over_the_positions_from_start(self, engine: TransformersEngine) -> None:
         each = engine.encode(self.READINGS, pool=None)
-        pools: tuple[tuple[Pool, Any], ...] = (("max", np.max), ("mean", np.mean))
-        for pool, expected in pools:
+        pools: dict[Pool, Any] = {
+            "max": np.max,
+            "mean": np.mean,
+            "share": lambda acts, axis: (acts > 0).mean(axis),
+        }
+        for pool, expected in pools.items():
             for acts, pooled in zip(each, engine.encode(self.READINGS, pool=pool), strict=True):
                 np.testing.assert_allclose(pooled, expected(acts, axis=0), rtol=1e-5, atol=1e-6)
 
@@ -699,7 +730,7 @@ class TestPrecision:
         rounded = TransformersEngine(tiny_model().bfloat16(), tiny_sae(), STEER, READ, 8)
         _, logits = run_watched(rounded, prompts, one)
         error = (logits.float() - exact).norm(dim=-1) / exact.norm(dim=-1)
-        assert 0 < error.max() < 0.05
+        assert 0 < error.max() < 0.1  # two of these requests differ by 0.6 at least
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_cuda_says_what_the_cpu_says(self, family: str) -> None:

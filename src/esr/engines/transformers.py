@@ -6,7 +6,7 @@ which a fixed partition into batches makes reproducible to the byte on one machi
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Change = tuple[Bool[Tensor, "batch 1 1"], Callable[[Tensor], Tensor]]
+"""Rows that are changed, and what is added to them, as a function of the unchanged residual."""
 
 
 class TransformersEngine:
@@ -116,13 +118,13 @@ class TransformersEngine:
             for row, index in enumerate(rows):
                 length, start = len(batch[row].tokens), batch[row].start
                 h = residual[row, tokens.shape[1] - length + start :]
-                acts = _pool(self.sae.encode(h, wanted), pool).float().cpu().numpy()
-                if not np.isfinite(acts).all():
+                acts = self.sae.encode(h, wanted)
+                if not acts.isfinite().all():
                     raise EsrError(
                         f"reading {index}: the residual stream leaves the range of "
                         f"{self.model.dtype}; choose a wider dtype or a smaller boost"
                     )
-                found[index] = acts
+                found[index] = _pool(acts, pool).float().cpu().numpy()
         return [found[i] for i in range(len(readings))]
 
     @torch.inference_mode()
@@ -215,32 +217,22 @@ class TransformersEngine:
         for row, what in enumerate(interventions):
             if what.latent is not None:
                 added[row, 0] = what.boost * W_dec[what.latent]
+        steered = self._column([[what.boost != 0] for what in interventions])
+        changes: dict[int, list[Change]] = {self.steer_layer: [(steered, lambda _: added)]}
         union = sorted({latent for what in interventions for latent in what.ablated})
-        ablated = torch.tensor(union, dtype=torch.long, device=self.device)
-        member = self._column([[k in what.ablated for k in union] for what in interventions])
-        touched = self._column([[what.boost != 0 or bool(what.ablated)] for what in interventions])
-        directions = W_dec[ablated]
-
-        def change(output: Any, ablating: bool, steering: bool) -> Any:
-            h = _hidden(output)
-            delta = added if steering else torch.zeros_like(added)
-            if union and ablating:
-                delta = delta - (self.sae.encode(h, ablated) * member) @ directions
-            # The sum is taken in float32 and rounded once; untouched rows keep their very bits.
-            changed = torch.where(touched, (h.float() + delta).to(h.dtype), h)
-            return (changed, *output[1:]) if isinstance(output, tuple) else changed
-
-        hooks = []
-        for layer in {self.steer_layer, self.ablate_layer}:
-            what_here = {
-                "ablating": layer == self.ablate_layer,
-                "steering": layer == self.steer_layer,
-            }
-            hooks.append(
-                self.layers[layer].register_forward_hook(
-                    lambda _module, _inputs, output, how=what_here: change(output, **how)
-                )
+        if union:
+            ablated = torch.tensor(union, device=self.device)
+            member = self._column([[k in what.ablated for k in union] for what in interventions])
+            directions = W_dec[ablated]
+            ablation = (
+                member.any(dim=-1, keepdim=True),
+                lambda h: -(self.sae.encode(h, ablated) * member) @ directions,
             )
+            changes.setdefault(self.ablate_layer, []).append(ablation)
+        hooks = [
+            self.layers[layer].register_forward_hook(_adding(here))
+            for layer, here in changes.items()
+        ]
         try:
             yield
         finally:
@@ -295,6 +287,20 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
         f"{type(model).__name__}: no decoder layers at model.layers; "
         "supported are Llama, Gemma-2, Gemma-3, Qwen-2 and Qwen-3"
     )
+
+
+def _adding(changes: list[Change]) -> Callable[..., Any]:
+    """Forward hook that adds to a layer's output h what each change makes of that same h."""
+    touched = torch.stack([rows for rows, _ in changes]).any(dim=0)
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        h = _hidden(output)
+        delta = sum(change(h) for _, change in changes)
+        # The sum is taken in float32 and rounded once; untouched rows keep their very bits.
+        changed = torch.where(touched, (h.float() + delta).to(h.dtype), h)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    return hook
 
 
 def _hidden(output: Any) -> Tensor:
