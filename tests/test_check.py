@@ -75,7 +75,7 @@ def study(tmp_path: Path) -> Config:
             },
             "judging": {
                 "primary": "words",
-                "judges": {"words": {"lexicon": lexicon}},
+                "judges": {"words": {"kind": "lexical", "lexicon": lexicon}},
                 "restart_phrases": str(tmp_path / "phrases.txt"),
             },
             "models": {"tiny": model},

@@ -113,6 +113,11 @@ def check_files(config: Config) -> list[str]:
     for name, judge in config.judging.judges.items():
         if not judge.lexicon.is_file():
             problems.append(f"judging.judges.{name}.lexicon: {judge.lexicon} does not exist")
+    problems += [
+        f"arms.{name}.prompts: {arm.prompts} does not exist"
+        for name, arm in config.arms.items()
+        if arm.prompts is not None and not arm.prompts.is_file()
+    ]
     for name, model in config.models.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
         problems += _check_latents(config, name, model)
