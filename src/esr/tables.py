@@ -188,6 +188,8 @@ TABLES: dict[str, Table] = {
             "latent": Column(INT, "Index in the SAE."),
             "pair": Column(INT, "Number of the prompt among the discovery trials, from 0."),
             "matched": Column(FLAG, "Whether the response answers the prompt."),
+            "prompt_id": Column(TEXT, "Prompt that is read."),
+            "response_of": Column(TEXT, "Prompt that the response answers."),
             "held_out": Column(FLAG, "Whether the pair was kept out of the search."),
             "activation": Column(FLOAT, "Pooled over the tokens read."),
         },
@@ -204,6 +206,52 @@ TABLES: dict[str, Table] = {
             "mean": Column(FLOAT, "Mean activation over those texts."),
             "detector_frequency": Column(FLOAT, "The same of the detector."),
             "detector_mean": Column(FLOAT, "The same of the detector."),
+        },
+    ),
+    "episodes": Table(
+        "{model}/episodes/episodes.parquet",
+        "a self-correction, or a response to compare it with, that could be read",
+        ("trial_id",),
+        _TRIAL
+        | {
+            "group": Column(
+                TEXT,
+                "`episode` (two attempts, the second better), `baseline` (one, on topic) or "
+                "`unrestarted` (one, off topic, no restart phrase).",
+            ),
+            "first_score": Column(FLOAT, "Score of the first attempt (points)."),
+            "last_score": Column(FLOAT, "Score of the last attempt (points)."),
+            "off_topic_start": Column(INT, "First character of the off-topic stretch.", True),
+            "off_topic_end": Column(INT, "Character after its last one.", True),
+            "correction_start": Column(INT, "First character of the correction.", True),
+            "correction_end": Column(INT, "Character after its last one.", True),
+            "on_topic_start": Column(INT, "First character of the on-topic stretch.", True),
+            "on_topic_end": Column(INT, "Character after its last one.", True),
+            "held_out": Column(
+                FLAG, "Not used to choose backtracking latents; missing if not read.", True
+            ),
+            "status": Column(
+                TEXT,
+                "`ok` if read; `not_drawn`: enough others are; `no_spans`: the judge's attempts are "
+                "not located; `no_correction`: no restart phrase near where the second begins.",
+            ),
+        },
+    ),
+    "episode_activations": Table(
+        "{model}/episodes/episode_activations.parquet",
+        "a token of an episode with status `ok`, and a latent",
+        ("trial_id", "position", "latent", "kind"),
+        {
+            "trial_id": _TRIAL["trial_id"],
+            "position": Column(INT, "Token of the response, from 0 (after any prefill)."),
+            "start": Column(INT, "First character of the token in the response."),
+            "end": Column(INT, "Character after its last one; no text if equal to `start`."),
+            "region": Column(
+                TEXT, "`off_topic`, `correction` or `on_topic`; missing outside of them.", True
+            ),
+            "latent": Column(INT, "Index in the SAE."),
+            "kind": Column(TEXT, "Why it is read: `detector` or `backtracking`."),
+            "activation": Column(FLOAT, "Activation at the token (SAE units)."),
         },
     ),
     "plan": Table(

@@ -1,0 +1,32 @@
+"""Make episodes/episodes.parquet: self-corrections and the responses to compare them with."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from esr.episodes import extract_episodes
+from esr.job import config_of, origin, output, start
+from esr.restarts import read_phrases
+from esr.tables import read_table, write_table
+
+log = logging.getLogger(__name__)
+
+
+def main(job: Any) -> None:
+    """Write the table."""
+    config = config_of(job)
+    table = extract_episodes(
+        scores=read_table(Path(job.input.scores), "scores"),
+        judgments=read_table(Path(job.input.judgments), "judgments"),
+        responses=read_table(Path(job.input.responses), "responses"),
+        phrases=read_phrases(Path(job.input.phrases)),
+        settings=config.episodes,
+        choose=not config.models[job.wildcards.model].backtracking,
+    )
+    for (group, status), rows in table.groupby(["group", "status"]):
+        log.info("%s, %s: %d responses", group, status, len(rows))
+    write_table(table, output(job), "episodes", origin(job))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))
