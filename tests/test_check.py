@@ -71,6 +71,7 @@ def study(tmp_path: Path) -> Config:
             "latents": {"concreteness": {"lexicon": lexicon}},
             "arms": {
                 "answers": {"over": "prompts", "trials": 1, "boost": "none"},
+                "steered": {"over": "latents", "trials": 1},
                 "told": {"replay": "answers", "meta_prompt": "{prompt} now now now"},
             },
             "judging": {

@@ -317,6 +317,12 @@ def test_every_missing_file_is_named_at_once(files: Path) -> None:
 
 
 @pytest.mark.usefixtures("files")
+def test_missing_prompts_of_an_arm_are_named() -> None:
+    (problem,) = check_files(load(raw(nested("arms.answers.prompts", "others.csv"))))
+    assert problem == "arms.answers.prompts: others.csv does not exist"
+
+
+@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("layer", ["steer_layer", "read_layer"])
 def test_a_layer_that_the_model_does_not_have_is_named(layer: str) -> None:
     assert check_files(load(raw(nested(f"models.tiny.{layer}", 2)))) == []

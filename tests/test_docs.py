@@ -44,6 +44,13 @@ def test_every_key_of_the_configuration_is_on_its_page() -> None:
             assert f"| `{key}` |" in page or inner in page, f"{block.name}.{key}"
 
 
+def test_a_key_that_takes_a_value_or_a_block_has_a_row_and_a_section() -> None:
+    assert "| `threshold` or `none` or a block (below) | `threshold` |" in row(
+        "arms.<arm>", "boost"
+    )
+    assert "| integer > 1 |" in row("arms.<arm>.boost", "count")
+
+
 def row(section: str, key: str) -> str:
     """Row of a key on the page of the configuration."""
     lines = config_page().split(f"\n## `{section}`\n")[1].split("\n## ")[0].splitlines()

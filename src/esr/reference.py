@@ -202,12 +202,20 @@ def _references(node: Node) -> list[str]:
     return [found for child in inner for found in _references(child)]
 
 
+def _is_block(node: Node) -> bool:
+    """Whether a key takes blocks of keys and nothing else (but null)."""
+    others = [choice for choice in node.get("anyOf", ()) if not _references(choice)]
+    return bool(_references(node)) and all(choice == {"type": "null"} for choice in others)
+
+
 def _is_named(node: Node) -> bool:
     return "patternProperties" in node
 
 
 def type_text(node: Node) -> str:
     """Type of a key in words, with its limits."""
+    if "$ref" in node:
+        return "a block (below)"
     if "anyOf" in node:
         return " or ".join(dict.fromkeys(type_text(choice) for choice in node["anyOf"]))
     if "enum" in node or "const" in node:
@@ -251,7 +259,7 @@ def _config_section(block: Block) -> str:
             node.get("source", ""),
         ]
         for key, node in block.keys.items()
-        if not _references(node)
+        if not _is_block(node)
     ]
     head = ["key", "type", "default", "meaning", "unit", "source"]
     return f"\n## {title}\n\n{_one_line(block.meaning)}\n" + (_table(head, rows) if rows else "")
