@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from esr.detectors import Pairs, derange, detector_table, hold_out, pair_table
+from esr.config import Detectors
+from esr.detectors import Pairs, deal, detector_table, hold_out, pair_table
 from esr.engines import open_engine, open_tokenizer
 from esr.engines.base import Engine, Reading, Request
+from esr.errors import EsrError
 from esr.generate import requests_of
 from esr.job import config_of, origin, output, start
 from esr.prompts import read_prompts
@@ -24,15 +26,16 @@ from esr.tables import read_table, write_table
 log = logging.getLogger(__name__)
 
 
-def read_pairs(
+def read_all(
     engine: Engine,
     requests: Sequence[Request],
     responses: Sequence[Sequence[int]],
     partner: Sequence[int],
-    whole: bool,
-    pool: str,
+    settings: Detectors,
 ) -> np.ndarray:
-    """Pooled activations of each prompt followed by the response of its partner."""
+    """Pooled activations (pairs d_sae) of each prompt followed by the response of its partner."""
+    # A BOS is the same everywhere, and so loud in many models that it would drown what is not.
+    whole = settings.span == "all"
     readings = [
         Reading(
             (*request.tokens, *(int(token) for token in responses[other])),
@@ -40,7 +43,18 @@ def read_pairs(
         )
         for request, other in zip(requests, partner, strict=True)
     ]
-    return np.stack(engine.encode(readings, pool=pool))  # type: ignore[arg-type]
+    return np.stack(engine.encode(readings, pool=settings.pool))
+
+
+def spoken_trials(
+    plan: pd.DataFrame, responses: pd.DataFrame, arm: str
+) -> tuple[pd.DataFrame, list[Sequence[int]]]:
+    """Discovery trials that have a response, and its tokens."""
+    ok = responses["status"].eq("ok") & responses["tokens"].map(len, "ignore").gt(0)
+    log.info("%d of %d discovery responses are read", ok.sum(), len(ok))
+    if not ok.any():
+        raise EsrError(f"arm {arm} has no response to read: no detectors can be looked for")
+    return plan[ok.to_numpy()], responses.loc[ok, "tokens"].tolist()
 
 
 def main(job: Any) -> None:
@@ -48,23 +62,20 @@ def main(job: Any) -> None:
     config, name = config_of(job), job.wildcards.model
     settings, model = config.detectors, config.models[name]
     manifest = json.loads(Path(job.input.model).read_text())
-    plan = read_table(Path(job.input.plan), "plan")
-    responses = read_table(Path(job.input.responses), "responses")
-    spoken = (
-        responses["status"].eq("ok") & responses["tokens"].map(len, "ignore").gt(0)
-    ).to_numpy()
-    log.info("%d of %d discovery responses are read", spoken.sum(), len(spoken))
-    plan, tokens = plan[spoken], responses.loc[spoken, "tokens"].tolist()
-    prompts = read_prompts(Path(job.input.prompts)).set_index("prompt_id")
+    plan, tokens = spoken_trials(
+        read_table(Path(job.input.plan), "plan"),
+        read_table(Path(job.input.responses), "responses"),
+        settings.arm,
+    )
+    known = read_prompts(Path(job.input.prompts)).set_index("prompt_id")["category"]
+    prompts, categories = plan["prompt_id"].tolist(), known.loc[plan["prompt_id"]].tolist()
+    held_out = hold_out(prompts, categories, settings.held_out, settings.seed)
+    partner = deal(categories, held_out, settings.seed)
     requests = requests_of(plan, open_tokenizer(manifest), config.generation.doubled_header)
     engine = open_engine(config, name, manifest, Path(job.input.sae))
-    partner = derange(prompts.loc[plan["prompt_id"], "category"].tolist(), settings.seed)
-    how = {"whole": settings.span == "all", "pool": settings.pool}
-    pairs = Pairs(
-        read_pairs(engine, requests, tokens, range(len(plan)), **how),  # type: ignore[arg-type]
-        read_pairs(engine, requests, tokens, partner.tolist(), **how),  # type: ignore[arg-type]
-        hold_out(len(plan), settings.held_out, settings.seed),
-    )
+    matched = read_all(engine, requests, tokens, range(len(plan)), settings)
+    mismatched = read_all(engine, requests, tokens, partner.tolist(), settings)
+    pairs = Pairs(matched, mismatched, held_out, prompts, partner)
     labels = read_table(Path(job.input.labels), "labels")
     table = detector_table(pairs, labels, settings, model.detectors)
     kept: pd.Series = table["found"] | table["given"]

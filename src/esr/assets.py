@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from safetensors import safe_open
 
 from esr.config import Config, Model, SaeSource
 from esr.errors import EsrError
+from esr.prompts import read_prompts
 
 SAE_FILES = ["cfg.json", "sae_weights.safetensors"]
 MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
@@ -118,10 +120,35 @@ def check_files(config: Config) -> list[str]:
         for name, arm in config.arms.items()
         if arm.prompts is not None and not arm.prompts.is_file()
     ]
+    problems += _check_discovery(config)
     for name, model in config.models.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
         problems += _check_latents(config, name, model)
     return problems
+
+
+def _check_discovery(config: Config) -> list[str]:
+    """Detectors must be looked for on prompts that nothing else uses."""
+    files = {name: arm.prompts or config.prompts for name, arm in config.arms.items()}
+    source = config.detectors.arm
+    wanted = any(isinstance(arm.ablate, str) for arm in config.arms.values())
+    if not wanted or not all(path.is_file() for path in files.values()):
+        return []
+    own = set(read_prompts(files[source])["prompt"].map(_words))
+    for path in dict.fromkeys(path for name, path in files.items() if name != source):
+        texts = read_prompts(path)["prompt"]
+        shared = texts[texts.map(_words).isin(own)].tolist()
+        if shared:
+            return [
+                f"arms.{source}.prompts: detectors are looked for on prompts that are evaluated, "
+                f"too: {len(shared)} of {path}, e.g. {shared[0]!r}; give the arm prompts of its own"
+            ]
+    return []
+
+
+def _words(prompt: str) -> tuple[str, ...]:
+    """A prompt without case, spacing and punctuation."""
+    return tuple(re.findall(r"\w+", prompt.casefold()))
 
 
 def _check_model(model: Model) -> list[str]:

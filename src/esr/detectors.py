@@ -16,45 +16,92 @@ from scipy.stats import rankdata
 from esr.config import Detectors
 from esr.errors import EsrError
 
+EXCHANGES = 20  # tried per member of a derangement
+BLOCK = 4096  # latents ranked at once: ranks take eight bytes a pair and latent
+
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pooled activations of every latent on matched and on mismatched pairs, in one order."""
+    """Pooled activations of every latent on matched and on mismatched pairs, in one order.
+
+    Pair i is prompt i with its own response (matched) or with that of prompt `partner[i]`.
+    """
 
     matched: Float[np.ndarray, "pairs d_sae"]
     mismatched: Float[np.ndarray, "pairs d_sae"]
     held_out: Bool[np.ndarray, " pairs"]
+    prompts: Sequence[str]
+    partner: Int[np.ndarray, " pairs"]
 
 
-def derange(categories: Sequence[str], seed: int) -> Int[np.ndarray, " n"]:
-    """Give every prompt the response of another one, of another category.
+def hold_out(
+    prompts: Sequence[str], categories: Sequence[str], share: float, seed: int
+) -> Bool[np.ndarray, " pairs"]:
+    """Keep a share of the prompts, spread evenly over categories, out of the search.
 
-    Prompts are ordered by category, shuffled within and among categories, and rotated by the size
-    of the largest category: nobody then meets its own.
+    All responses to a prompt are on the same side, or the check would see what the search saw.
+
+    Args:
+        prompts: Prompt of each pair.
+        categories: Category of each pair's prompt.
+        share: Of the prompts to keep out.
+        seed: Of the draw.
+    """
+    _, first, codes = np.unique(
+        np.asarray(prompts, dtype=str), return_index=True, return_inverse=True
+    )
+    rng = np.random.default_rng([seed, 1])
+    order = _by_category(np.asarray(categories, dtype=str)[first], rng)
+    kept = np.zeros(len(order), dtype=bool)
+    kept[order] = np.diff(np.floor(share * np.arange(len(order) + 1) + 0.5)) > 0
+    return kept[codes]
+
+
+def deal(
+    categories: Sequence[str], held_out: Bool[np.ndarray, " n"], seed: int
+) -> Int[np.ndarray, " n"]:
+    """Give every prompt the response of another one, from the same side of the split.
 
     Raises:
-        EsrError: a category holds more than half of the prompts.
+        EsrError: see `derange`.
     """
-    rng = np.random.default_rng(seed)
-    names, codes = np.unique(np.asarray(categories, dtype=str), return_inverse=True)
-    shuffled = rng.permutation(len(codes))
-    order = shuffled[np.argsort(rng.permutation(len(names))[codes[shuffled]], kind="stable")]
-    largest = int(np.bincount(codes).max())
-    if 2 * largest > len(codes):
-        raise EsrError(
-            f"{largest} of {len(codes)} discovery prompts are of one category: mismatched pairs of "
-            "different categories do not exist; add prompts or give each its own category"
-        )
-    partner = np.empty(len(codes), dtype=int)
-    partner[order] = np.roll(order, largest)
+    names, partner = np.asarray(categories, dtype=str), np.empty(len(held_out), dtype=int)
+    for side in (False, True):
+        rows = np.flatnonzero(held_out == side)
+        if len(rows):
+            partner[rows] = rows[derange(names[rows].tolist(), [seed, 2 + side])]
     return partner
 
 
-def hold_out(n: int, share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Keep a share of the pairs out of the search."""
-    kept = np.zeros(n, dtype=bool)
-    kept[np.random.default_rng([seed, 1]).permutation(n)[: round(share * n)]] = True
-    return kept
+def derange(categories: Sequence[str], seed: int | list[int]) -> Int[np.ndarray, " n"]:
+    """Permute at random so that nobody meets its own category (nor, therefore, itself).
+
+    Members are ordered by category and rotated by the size of the largest, which is a solution;
+    random exchanges that leave it one then mix who meets whom.
+
+    Raises:
+        EsrError: a category holds more than half of the members, so that there is no solution.
+    """
+    names, rng = np.asarray(categories, dtype=str), np.random.default_rng(seed)
+    order, largest = _by_category(names, rng), int(np.unique(names, return_counts=True)[1].max())
+    if 2 * largest > len(names):
+        raise EsrError(
+            f"{largest} of {len(names)} discovery responses are of one category: mismatched pairs "
+            "of different categories do not exist; add prompts or give each its own category"
+        )
+    partner = np.empty(len(names), dtype=int)
+    partner[order] = np.roll(order, largest)
+    for i, j in rng.integers(len(names), size=(EXCHANGES * len(names), 2)):
+        if names[i] != names[partner[j]] and names[j] != names[partner[i]]:
+            partner[[i, j]] = partner[[j, i]]
+    return partner
+
+
+def _by_category(names: np.ndarray, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """Order members by category, shuffled within and among categories."""
+    found, codes = np.unique(names, return_inverse=True)
+    shuffled = rng.permutation(len(names))
+    return shuffled[np.argsort(rng.permutation(len(found))[codes[shuffled]], kind="stable")]
 
 
 def auroc(
@@ -65,9 +112,12 @@ def auroc(
     The Mann-Whitney U of each latent over n x m (Hanley and McNeil 1982).
     """
     n, m = len(matched), len(mismatched)
-    ranks = rankdata(np.concatenate([matched, mismatched]), axis=0)
-    u = ranks[n:].sum(axis=0) - m * (m + 1) / 2
-    return u / (n * m)
+    found = np.empty(matched.shape[1])
+    for begin in range(0, len(found), BLOCK):
+        block = np.s_[:, begin : begin + BLOCK]
+        ranks = rankdata(np.concatenate([matched[block], mismatched[block]]), axis=0)
+        found[begin : begin + BLOCK] = ranks[n:].sum(axis=0) - m * (m + 1) / 2
+    return found / (n * m)
 
 
 def detector_table(
@@ -126,22 +176,22 @@ def _meets(table: pd.DataFrame, settings: Detectors) -> pd.Series:
 
 def pair_table(pairs: Pairs, latents: Sequence[int]) -> pd.DataFrame:
     """Activations of some latents on every pair: the table `detector_pairs`."""
-    n = len(pairs.held_out)
+    prompts = np.asarray(pairs.prompts, dtype=object)
+    frame = {"pair": np.arange(len(prompts)), "prompt_id": prompts, "held_out": pairs.held_out}
     parts = [
         pd.DataFrame(
-            {
-                "latent": latent,
-                "pair": np.arange(n),
-                "matched": matched,
-                "held_out": pairs.held_out,
-                "activation": acts[:, latent].astype(float),
-            }
+            frame
+            | {"latent": latent, "matched": matched, "response_of": answered}
+            | {"activation": acts[:, latent].astype(float)}
         )
         for latent in latents
-        for matched, acts in ((True, pairs.matched), (False, pairs.mismatched))
+        for matched, answered, acts in (
+            (True, prompts, pairs.matched),
+            (False, prompts[pairs.partner], pairs.mismatched),
+        )
     ]
-    columns = ["latent", "pair", "matched", "held_out", "activation"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    columns = ["latent", "pair", "matched", "prompt_id", "response_of", "held_out", "activation"]
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def match_controls(
@@ -151,12 +201,13 @@ def match_controls(
     sets: int,
     nearest: int,
     seed: int,
+    excluded: Sequence[int] = (),
 ) -> pd.DataFrame:
-    """Random sets that are as active on steered text as the detectors: the table `controls`.
+    """Random sets, as active on steered text as the detectors where that can be: table `controls`.
 
     Every detector gets a latent of its own, drawn from the `nearest` unused ones in standardised
     log frequency and log mean; the most active detectors, which are hardest to match, come first.
-    Detectors and latents that are never active are not eligible.
+    Latents that are never active there (dead ones) are not eligible.
 
     Args:
         detectors: Latents to match.
@@ -165,15 +216,18 @@ def match_controls(
         sets: Number of sets; a latent may be in several.
         nearest: Among how many to draw.
         seed: Of the draws.
+        excluded: Other latents not to draw, such as detectors known but not in use.
 
     Raises:
         EsrError: fewer eligible latents than detectors.
     """
-    eligible = np.setdiff1d(np.flatnonzero(frequency > 0), np.asarray(detectors, dtype=int))
+    barred = np.asarray([*detectors, *excluded], dtype=int)
+    eligible = np.setdiff1d(np.flatnonzero(frequency > 0), barred)
     if len(eligible) < len(detectors):
         raise EsrError(
             f"{len(detectors)} detectors, but only {len(eligible)} other latents are active on "
-            "steered text: no random set can be matched; tighten detectors.criterion"
+            "steered text: no random set can be matched; tighten detectors.criterion, or disable "
+            "the arms that ablate random sets (`<arm>: null`)"
         )
     place = np.stack([np.log(frequency + 1e-6), np.log(mean + 1e-6)], axis=1)
     place /= place[eligible].std(axis=0) + 1e-12
