@@ -201,7 +201,7 @@ def test_merging_is_what_snakemake_does() -> None:
         "parts = json.load(sys.stdin); "
         "[update_config(parts[0], p) for p in parts[1:]]; print(json.dumps(parts[0]))"
     )
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"a": {"x": 1, "y": [2]}, "b": 1, "c": {"d": 1}},
         {"a": {"y": [3]}, "e": {"f": 1}, "c": None},
         {"a": {"x": {"z": 0}}, "b": None},
