@@ -16,12 +16,10 @@ from matplotlib.ticker import MaxNLocator
 
 from esr import style
 from esr.config import Statistics
-from esr.figures import estimates, large_to_small, read_scores
+from esr.figures import TITLES, UNITS, estimates, large_to_small, read_scores
 from esr.job import config_of, output, start
-from esr.measures import MEASURES
 
 RATES = ["multi_attempt_rate", "esr_rate", "msi"]
-TITLES = {"multi_attempt_rate": "Multi-attempt", "esr_rate": "ESR rate", "msi": "MSI"}
 COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
 BINS = np.linspace(-100, 100, 31)
 """Bins of 6.67 points, one of them centred on 0 (paper, Figure 2)."""
@@ -86,8 +84,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         axes = figure.add_subplot(grid[:, column])
         bars = table[table["panel"].eq(measure)].set_index("model").loc[models]
         style.bars(axes, bars["value"], bars["low"], bars["high"], COLOURS[measure])
-        unit = "% of trials" if MEASURES[measure].is_rate else "points per trial"
-        axes.set(title=TITLES[measure], xlabel=unit, yticks=[])
+        axes.set(title=TITLES[measure], xlabel=UNITS[measure], yticks=[])
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_ylim(len(models) - 0.5, -0.5)
         if measure == "msi":

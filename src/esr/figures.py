@@ -12,8 +12,23 @@ import numpy as np
 import pandas as pd
 
 from esr.config import Statistics
-from esr.measures import compare, summarise
+from esr.measures import compare, peak, summarise
 from esr.tables import read_table
+
+TITLES = {
+    "first_score": "First attempt",
+    "multi_attempt_rate": "Multi-attempt",
+    "success_rate": "Success rate",
+    "esr_rate": "ESR rate",
+    "msi": "MSI",
+}
+UNITS = {
+    "first_score": "points",
+    "multi_attempt_rate": "% of trials",
+    "success_rate": "% of multi-attempt",
+    "esr_rate": "% of trials",
+    "msi": "points per trial",
+}
 
 Scores = dict[str, pd.DataFrame]
 """Scores of an arm by model."""
@@ -89,6 +104,25 @@ def differences(
     names = {"measure": "panel", "difference": "value", "n_pairs": "n", "n_dropped": "dropped"}
     columns = ["panel", "baseline", "treatment", "value", "low", "high", "p_value", "n"]
     return table.rename(columns=names)[[*columns, "dropped", "status"]]
+
+
+def peaks(scores: pd.DataFrame, measures: Sequence[str], settings: Statistics) -> pd.DataFrame:
+    """Level of a boost sweep at which each measure is highest (`esr.measures.peak`).
+
+    Columns: panel, value, low, high (levels), n (scored trials), status.
+    """
+    rows = [
+        peak(
+            scores,
+            measure,
+            level=settings.level,
+            n_boot=settings.bootstrap,
+            seed=settings.seed,
+        )
+        for measure in measures
+    ]
+    table = pd.DataFrame(rows).rename(columns={"measure": "panel", "peak": "value"})
+    return table.assign(n=int(scores["status"].eq("ok").sum()))
 
 
 def missing(measures: Sequence[str], status: str) -> pd.DataFrame:

@@ -22,9 +22,12 @@ from esr.statistics import (
     Estimate,
     Factor,
     Interval,
+    bootstrap_weights,
     cluster_codes,
     cluster_sums,
+    is_sparse,
     paired_contrast,
+    percentile_interval,
     ratio,
     relative_change,
     resample,
@@ -40,6 +43,7 @@ COLUMNS = [
     *[*JUDGED, "restart_detected", "degraded"],
 ]
 PAIR_KEY = ["latent", "prompt_id", "seed"]  # what a replayed trial shares with the original
+TIE = 1e-9  # values of a measure this close count as equal
 DEGRADED_RUN = 5  # a word so many times in a row makes a response degraded
 
 Trials = Float[np.ndarray, " trials"]
@@ -275,9 +279,12 @@ def summarise(
         crossed: Column of the second factor.
 
     Raises:
-        EsrError: an invalid table, an unknown measure, a missing id in `cluster` or `crossed`.
+        EsrError: an invalid table, an unknown measure, a missing id in `cluster` or `crossed`, or
+            `level` in `by`.
     """
     found = find_measures(measures)
+    if "level" in by:
+        raise EsrError("`level` is that of the intervals; group a boost sweep by its `boost`")
     rows = []
     for group, trials in _groups(scores, by):
         check_scores(trials)
@@ -378,6 +385,55 @@ def compare_unpaired(
     return pd.DataFrame(rows)
 
 
+def peak(
+    scores: pd.DataFrame,
+    measure: str,
+    *,
+    over: str = "level",
+    cluster: str = "latent",
+    level: float = 0.95,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Where along the column `over` a measure is largest, by plain maximum over its values.
+
+    Whole clusters are drawn, with all their trials at all values of `over`; the interval is that of
+    the replicates' maxima. A tie within a replicate is broken by lot.
+
+    Returns:
+        measure, peak (NaN if undefined or tied), low, high (in the unit of `over`), status: `ok`;
+        `tied` (several values of `over` share the maximum); `no_variation` (all equal, so no peak);
+        `too_few` (clusters); `sparse` (no interval, or few clusters deviate); `undefined`.
+
+    Raises:
+        EsrError: an invalid table, an unknown measure, a missing cluster id.
+    """
+    check_scores(scores)
+    values = find_measures([measure])[0].values(scores)
+    codes, count = cluster_codes(scores[cluster])
+    column = _numbers(scores, over)
+    places = np.unique(column[~np.isnan(column)])
+    sums = [cluster_sums(np.where(column == at, values, np.nan), codes, count) for at in places]
+    found = {"measure": measure, "peak": np.nan, "low": np.nan, "high": np.nan}
+    curve = np.array([float(ratio(each.sum(axis=0))) for each in sums])
+    if np.isnan(curve).all():
+        return found | {"status": "undefined"}
+    highest = np.nanmax(curve)
+    if highest - np.nanmin(curve) < TIE:
+        return found | {"status": "no_variation"}
+    tied = np.sum(highest - curve < TIE) > 1
+    found["peak"] = np.nan if tied else float(places[np.nanargmax(curve)])
+    if count < 2:
+        return found | {"status": "too_few"}
+    rng = np.random.default_rng(seed)
+    weights = bootstrap_weights(count, n_boot, rng)
+    replicates = np.column_stack([ratio(weights @ each) for each in sums])
+    interval = percentile_interval(_place_of_maximum(replicates, places, rng), level)
+    sparse = np.isnan(interval.low) or is_sparse(np.sum(sums, axis=0))
+    status = "tied" if tied else "sparse" if sparse else "ok"
+    return found | interval._asdict() | {"status": status}
+
+
 def match_trials(baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """Every (latent, prompt_id, seed) of either arm, its row in each, and whether it is `used`.
 
@@ -459,6 +515,19 @@ def _counted(reasons: pd.Series, first: str, expected: int) -> pd.DataFrame:
         )
     total = pd.DataFrame({"reason": ["total"], "n": [expected]})
     return pd.concat([table, total], ignore_index=True)
+
+
+def _place_of_maximum(
+    curves: Float[np.ndarray, "boot places"],
+    places: Float[np.ndarray, " places"],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " boot"]:
+    """Where each curve is highest; NaN where it has one height only, and so no peak."""
+    lot = curves + rng.uniform(0, TIE, curves.shape)
+    found = places[np.argmax(np.where(np.isnan(lot), -np.inf, lot), axis=1)]
+    lowest = np.where(np.isnan(curves), np.inf, curves).min(axis=1)
+    highest = np.where(np.isnan(curves), -np.inf, curves).max(axis=1)
+    return np.where(highest - lowest > TIE, found, np.nan)
 
 
 def _point(measure: Measure, values: Trials, scores: pd.DataFrame) -> dict[str, Any]:

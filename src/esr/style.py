@@ -113,6 +113,8 @@ def points(
 ) -> None:
     """Draw values as points with intervals; where a value is missing there is none.
 
+    A point without an interval is hollow.
+
     Args:
         axes: To draw in.
         places: Abscissae of the points (ordinates if `lying`).
@@ -125,12 +127,14 @@ def points(
     """
     place, value, lower, upper = (np.asarray(a, float) for a in (places, values, low, high))
     spans = _spans(value, lower, upper)  # NaN: no error bar
-    looks: dict[str, Any] = {"color": colour, "marker": "o", "ms": 4, "lw": 1, "capsize": 2}
+    looks: dict[str, Any] = {"color": colour, "marker": "o", "ms": 4.5, "lw": 1, "capsize": 2}
     looks |= {"linestyle": "none"} | line
-    if lying:
-        axes.errorbar(value, place, xerr=spans, **looks)
-    else:
-        axes.errorbar(place, value, yerr=spans, **looks)
+    across, up = (value, place) if lying else (place, value)
+    looks["xerr" if lying else "yerr"] = spans
+    axes.errorbar(across, up, **looks)
+    hollow = np.isnan(spans).any(axis=0)
+    marker = {"marker": looks["marker"], "ms": looks["ms"], "mec": colour, "mfc": "white"}
+    axes.plot(across[hollow], up[hollow], linestyle="none", zorder=3, **marker)
 
 
 def model_looks(models: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -146,7 +150,7 @@ def dodge(count: int, width: float) -> FloatArray:
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """Put the legend of an axes above the figure, where it covers no data."""
+    """Put the legend of one of its axes above the figure, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside upper center", ncols=min(columns, len(labels)))
