@@ -83,3 +83,30 @@ def judgments_table(
         attempts = [vars(a) | {"attempt": i} for i, a in enumerate(judgment.attempts)]
         rows += [common | attempt for attempt in attempts or [empty]]
     return pd.DataFrame(rows)
+
+
+def judge_responses(plan: pd.DataFrame, responses: pd.DataFrame, judge: Judge) -> pd.DataFrame:
+    """Judge the responses there are; the others keep their own status.
+
+    Args:
+        plan: Trials, with prompt and label (table `plan`).
+        responses: Responses to them, in the same order (table `responses`).
+        judge: The judge.
+
+    Returns:
+        Table `judgments`.
+    """
+    spoken = responses["status"].eq("ok").to_numpy()
+    exchanges = [
+        Exchange(trial.prompt, response, None if pd.isna(trial.label) else trial.label)
+        for trial, response in zip(
+            plan[spoken].itertuples(), responses.loc[spoken, "response"], strict=True
+        )
+    ]
+    judged = iter(judge.judge(exchanges))
+    judgments = []
+    for response in responses.itertuples():
+        judgment = next(judged) if response.status == "ok" else Judgment(response.status)
+        check_spans(judgment, response.response if response.status == "ok" else "")
+        judgments.append(judgment)
+    return judgments_table(responses["trial_id"].tolist(), judgments, judge.served_as)
