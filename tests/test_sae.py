@@ -177,8 +177,8 @@ class TestFile:
         assert sae_facts(path) == {"source": "here", "esr": "{}"}
 
     def test_same_sae_same_bytes(self, tmp_path: Path) -> None:
-        for name in ("a", "b"):
-            tiny_sae("jumprelu").save(tmp_path / name, source="here", esr="{}")
+        tiny_sae("jumprelu").save(tmp_path / "a", source="here", esr="{}")
+        tiny_sae("jumprelu").save(tmp_path / "b", esr="{}", source="here")
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
     @pytest.mark.parametrize("metadata", [None, {"activation": "relu"}])
