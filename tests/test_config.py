@@ -316,6 +316,25 @@ def test_every_missing_file_is_named_at_once(files: Path) -> None:
     ]
 
 
+def test_checking_files_needs_no_pandas_which_every_job_would_wait_for() -> None:
+    code = "import sys, esr.config, esr.assets; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_detectors_are_not_looked_for_on_prompts_that_are_evaluated(files: Path) -> None:
+    head = "prompt_id,category,prompt\n"
+    (files / "prompts.csv").write_text(head + "a,x,Explain how to bake bread.\n")
+    discovery = {"over": "prompts", "trials": 1, "boost": "none", "prompts": "own.csv"}
+    ablated = {"replay": "steered", "ablate": "detectors"}
+    config = load(raw({"arms": {"discovery": discovery, "ablated": ablated}}))
+    (files / "own.csv").write_text(head + "b,x,Explain how to sail.\n")
+    assert check_files(config) == []
+    (files / "own.csv").write_text(head + "b,x,explain how  to bake bread\n")
+    (problem,) = check_files(config)
+    assert problem.startswith("arms.discovery.prompts: detectors are looked for on prompts that")
+    assert "Explain how to bake bread." in problem
+
+
 @pytest.mark.usefixtures("files")
 def test_missing_prompts_of_an_arm_are_named() -> None:
     (problem,) = check_files(load(raw(nested("arms.answers.prompts", "others.csv"))))

@@ -1,5 +1,6 @@
 """Model and SAE assets: where they come from, what they are, and whether they fit each other."""
 
+import csv
 import hashlib
 import json
 import re
@@ -10,7 +11,6 @@ from safetensors import safe_open
 
 from esr.config import Config, Model, SaeSource
 from esr.errors import EsrError
-from esr.prompts import read_prompts
 
 SAE_FILES = ["cfg.json", "sae_weights.safetensors"]
 MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
@@ -134,16 +134,21 @@ def _check_discovery(config: Config) -> list[str]:
     wanted = any(isinstance(arm.ablate, str) for arm in config.arms.values())
     if not wanted or not all(path.is_file() for path in files.values()):
         return []
-    own = set(read_prompts(files[source])["prompt"].map(_words))
+    own = {_words(text) for text in _prompt_texts(files[source])}
     for path in dict.fromkeys(path for name, path in files.items() if name != source):
-        texts = read_prompts(path)["prompt"]
-        shared = texts[texts.map(_words).isin(own)].tolist()
+        shared = [text for text in _prompt_texts(path) if _words(text) in own]
         if shared:
             return [
                 f"arms.{source}.prompts: detectors are looked for on prompts that are evaluated, "
                 f"too: {len(shared)} of {path}, e.g. {shared[0]!r}; give the arm prompts of its own"
             ]
     return []
+
+
+def _prompt_texts(path: Path) -> list[str]:
+    # Not `read_prompts`: every job parses the workflow, and pandas would slow each of them down.
+    with path.open(newline="") as file:
+        return [row.get("prompt") or "" for row in csv.DictReader(file)]
 
 
 def _words(prompt: str) -> tuple[str, ...]:
