@@ -26,6 +26,9 @@ PURPLE, SKY, YELLOW, GREY, INK = "#CC79A7", "#56B4E9", "#F0E442", "#8A8A8A", "#2
 CYCLE = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY]
 MARKERS = ["o", "s", "D", "^", "v", "P", "X"]
 STEERED, UNSTEERED = BLUE, GREY
+GROUPS = {"episode": RED, "baseline": GREEN, "unrestarted": PURPLE}
+LINES = {"episode": "-", "baseline": "--", "unrestarted": "-."}
+"""Colours and lines of the groups of `esr.episodes`."""
 
 WIDTH = 7.0
 """Width of a full-width figure (inches)."""
@@ -159,6 +162,12 @@ def legend_above(figure: Figure, axes: Axes, columns: int = 3) -> None:
 def _spans(value: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     # An interval need not contain the value (rounding); an error bar must not be negative.
     return np.maximum([value - low, high - value], 0)
+
+
+def nothing(axes: Axes, note: str) -> None:
+    """Leave a panel empty, with the reason why."""
+    axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=GREY)
+    axes.set(xticks=[], yticks=[])
 
 
 def footnote(figure: Figure, text: str) -> None:
