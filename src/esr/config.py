@@ -555,6 +555,15 @@ class Config(Section):
         return [name for name, arm in self.arms.items() if labelled or not arm.needs_labels]
 
     @property
+    def meta_arms(self) -> list[str]:
+        """Arms that repeat `steered` under a meta-prompt, in the order of the configuration."""
+        return [
+            name
+            for name, arm in self.arms.items()
+            if arm.meta_prompt is not None and arm.replay == "steered"
+        ]
+
+    @property
     def trials_per_latent(self) -> int:
         """Most trials that any arm wants of a latent, each on another prompt."""
         return max(
