@@ -30,6 +30,7 @@ include: "rules/latents.smk"
 include: "rules/thresholds.smk"
 include: "rules/arms.smk"
 include: "rules/detectors.smk"
+include: "rules/episodes.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 
@@ -38,6 +39,33 @@ rule fig2:
     """Figure 2: score change, multi-attempt rate, ESR rate and MSI of every model."""
     input:
         figure("fig2"),
+
+
+rule fig7:
+    """Figure 7: detectors and backtracking latents over the tokens of one self-correction."""
+    input:
+        figure("fig7"),
+
+
+rule figA5:
+    """Figure A5: activations around the start of the correction, beside responses without one."""
+    input:
+        figure("figA5"),
+
+
+rule figA6:
+    """Figure A6: activations by stretch of the response, and their contrasts."""
+    input:
+        figure("figA6"),
+
+
+rule tables_activation:
+    """Activations in episodes: stretches, contrasts, single latents, lead time."""
+    input:
+        table("activation_regions"),
+        table("activation_contrasts"),
+        table("activation_latents"),
+        table("activation_lead"),
 
 
 rule tables:
@@ -76,6 +104,10 @@ rule all:
         rules.exclusions.input,
         rules.robustness.input,
         figure("fig2"),
+        figure("fig7"),
+        figure("figA5"),
+        figure("figA6"),
+        rules.tables_activation.input,
 
 
 rule rebuild_organisms:

@@ -67,3 +67,127 @@ rule read_episodes:
         ),
     script:
         "../scripts/read_episodes.py"
+
+
+rule plot_fig7:
+    """Plot detectors and backtracking latents over the tokens of one self-correction (Figure 7)."""
+    input:
+        episodes=episode_tables("episodes"),
+        activations=episode_tables("episode_activations"),
+        responses=expand(
+            "results/{study}/{model}/arms/{arm}/responses.parquet",
+            study=CONFIG.study,
+            model=CONFIG.models,
+            arm=CONFIG.episodes.arm,
+        ),
+    output:
+        pdf="results/{study}/figures/fig7.pdf",
+        png=report(
+            "results/{study}/figures/fig7.png",
+            caption="../resources/captions/fig7.rst",
+            category="Figures",
+        ),
+        csv="results/{study}/figures/fig7.csv",
+    log:
+        "logs/{study}/plot_fig7.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_fig7.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "episodes"),
+        models=figure_models(),
+    script:
+        "../scripts/plot_fig7.py"
+
+
+rule plot_figA5:
+    """Plot activations by token around the start of the correction (Figure A5)."""
+    input:
+        episodes=episode_tables("episodes"),
+        activations=episode_tables("episode_activations"),
+    output:
+        pdf="results/{study}/figures/figA5.pdf",
+        png=report(
+            "results/{study}/figures/figA5.png",
+            caption="../resources/captions/figA5.rst",
+            category="Figures",
+        ),
+        csv="results/{study}/figures/figA5.csv",
+    log:
+        "logs/{study}/plot_figA5.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_figA5.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "episodes", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/plot_figA5.py"
+
+
+rule plot_figA6:
+    """Plot activations by stretch of the response, and their contrasts (Figure A6)."""
+    input:
+        episodes=episode_tables("episodes"),
+        activations=episode_tables("episode_activations"),
+    output:
+        pdf="results/{study}/figures/figA6.pdf",
+        png=report(
+            "results/{study}/figures/figA6.png",
+            caption="../resources/captions/figA6.rst",
+            category="Figures",
+        ),
+        csv="results/{study}/figures/figA6.csv",
+    log:
+        "logs/{study}/plot_figA6.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_figA6.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "episodes", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/plot_figA6.py"
+
+
+rule tabulate_activation:
+    """Tabulate activations in episodes: stretches, contrasts, single latents, lead time."""
+    input:
+        episodes=episode_tables("episodes"),
+        activations=episode_tables("episode_activations"),
+        labels=expand(
+            "results/{study}/{model}/labels.parquet",
+            study=CONFIG.study,
+            model=CONFIG.models,
+        ),
+    output:
+        regions_csv="results/{study}/tables/activation_regions.csv",
+        regions_tex="results/{study}/tables/activation_regions.tex",
+        contrasts_csv="results/{study}/tables/activation_contrasts.csv",
+        contrasts_tex="results/{study}/tables/activation_contrasts.tex",
+        latents_csv="results/{study}/tables/activation_latents.csv",
+        latents_tex="results/{study}/tables/activation_latents.tex",
+        lead_csv="results/{study}/tables/activation_lead.csv",
+        lead_tex="results/{study}/tables/activation_lead.tex",
+    log:
+        "logs/{study}/tabulate_activation.log",
+    benchmark:
+        "benchmarks/jobs/{study}/tabulate_activation.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("episodes", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/tabulate_activation.py"
