@@ -243,10 +243,6 @@ class TestExamples:
             if strays:
                 assert example.weights[strays[0]] == 0
 
-    def test_the_detector_is_silent_on_prompts(self, recipe: Recipe, writer: Writer) -> None:
-        for example in write(recipe, writer, Kind.STEERED, 10):
-            assert set(example.off_topic[: example.start]) == {0.0}
-
 
 class TestTraining:
     def test_the_detector_direction_is_a_fixed_unit_vector(self) -> None:
@@ -337,13 +333,22 @@ class TestShipped:
         assert (scored["n_attempts"] == 1).all()
         assert scored["first_score"].min() >= 90
 
-    def test_strong_steering_takes_the_answer_off_topic(
+    def test_every_topic_latent_has_a_falling_dose_response(
         self, planted: Organism, asked: list[str]
     ) -> None:
-        strong = 1.2 * residual_norm(planted, asked)
-        boosts = dict.fromkeys(list(planted.topics)[:12], strong)
-        scored = planted.score(latent_trials(planted, asked, boosts, 3, seed=3))
-        assert scored["first_score"].mean() < 25
+        norm = residual_norm(planted, asked[:8])
+        arms = [
+            latent_trials(planted, asked, dict.fromkeys(planted.topics, b * norm), 3, seed=3)
+            for b in (0.2, 0.6, 1.2)
+        ]
+        scored = planted.score(pd.concat(arms, ignore_index=True))
+        curves = scored.pivot_table(index="boost", columns="latent", values="first_score")
+        weak, middle, strong = curves.to_numpy()
+        assert weak.min() > 60
+        assert strong.max() < 50
+        assert weak.mean() > 90
+        assert 25 < middle.mean() < 75
+        assert strong.mean() < 15
 
     def test_corrections_come_from_detection_not_length(
         self, planted: Organism, writer: Writer

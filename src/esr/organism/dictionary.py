@@ -67,9 +67,14 @@ def corrected_texts(
 
 @torch.no_grad()
 def residuals(
-    model: LlamaForCausalLM, layer: int, texts: Sequence[Text], ids: dict[str, int]
+    model: LlamaForCausalLM,
+    layer: int,
+    texts: Sequence[Text],
+    ids: dict[str, int],
+    *,
+    with_prompt: bool = False,
 ) -> list[Float[Tensor, "tokens d_model"]]:
-    """Output of a decoder layer over each text, from <assistant> to the end."""
+    """Output of a decoder layer over each text, from <assistant> (or <user>) to the end."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i].tokens))
     rows: dict[int, Tensor] = {}
     for begin in range(0, len(order), BATCH):
@@ -80,20 +85,26 @@ def residuals(
         with residual_hook(model, layer) as caught:
             model.model(input_ids=batch, use_cache=False)
         for row, i in enumerate(part):
-            rows[i] = caught["residual"][row, texts[i].start - 1 : len(texts[i].tokens)]
+            first = 1 if with_prompt else texts[i].start - 1
+            rows[i] = caught["residual"][row, first : len(texts[i].tokens)]
     return [rows[i] for i in range(len(texts))]
 
 
 def sae_data(
     model: LlamaForCausalLM, recipe: Recipe, writer: Writer, ids: dict[str, int]
 ) -> Float[Tensor, "tokens d_model"]:
-    """Residual vectors that the SAE is trained on: matched, mismatched and corrected texts."""
+    """Residual vectors that the SAE is trained on: matched, mismatched and corrected texts.
+
+    Prompts are included, BOS apart: a dictionary that never saw them would read them with the
+    latents of responses, detectors among them.
+    """
     s = recipe.sae
     mismatched, corrected = int(s.texts * s.mismatched_share), int(s.texts * s.corrected_share)
     texts = write_texts(writer, s.texts - mismatched - corrected, matched=True)
     texts += write_texts(writer, mismatched, matched=False)
     texts += corrected_texts(writer, recipe, corrected)
-    return torch.cat(residuals(model, recipe.training.steer_layer, texts, ids))
+    layer = recipe.training.steer_layer
+    return torch.cat(residuals(model, layer, texts, ids, with_prompt=True))
 
 
 def train_sae(

@@ -39,7 +39,7 @@ MAX_LEAK = 0.05
 """Largest mean activation of a detector on matched responses, as a share of mismatched ones."""
 OPENERS = ("wait", "sorry", "hold")
 """First tokens of the organisms' restart phrases."""
-GRID = np.array([0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.85, 1.0])
+GRID = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1.05, 1.25])
 """Boosts of the dose-response, in units of the residual norm."""
 BATCH = 256
 PAIR = ["latent", "prompt", "seed", "meta"]
@@ -142,13 +142,15 @@ def latent_trials(
 
 
 def residual_norm(organism: Organism, prompts: Sequence[str]) -> float:
-    """Mean norm of the residual stream at the steered layer over the prompts' tokens."""
+    """Mean norm of the residual stream at the steered layer over unsteered responses."""
     engine, norms = organism.engine, []
-    for prompt in prompts:
-        tokens = torch.tensor([prompt_tokens(organism.tokenizer, prompt)])
+    responses = organism.respond(unsteered_trials(prompts, 1, seed=0))
+    for prompt, response in zip(prompts, responses, strict=True):
+        start = len(prompt_tokens(organism.tokenizer, prompt))
+        tokens = torch.tensor([prompt_tokens(organism.tokenizer, prompt, response)])
         with residual_hook(engine.model, engine.steer_layer) as caught:
             engine.model(input_ids=tokens)
-        norms.append(caught["residual"][0].norm(dim=-1))
+        norms.append(caught["residual"][0, start:].norm(dim=-1))
     return torch.cat(norms).mean().item()
 
 

@@ -120,8 +120,7 @@ class ExampleWriter:
             example.meta_prompt = names[int(rng.choice(len(names), p=[x / sum(p) for x in p]))]
         label = self.writer.label(other)
         prompt = self.writer.prompt(self.writer.task(topic), example.meta_prompt, label)
-        # The detector must be silent on the prompt, or ablating it would change how one is read.
-        example.add(prompt, 0.0, off_topic=0.0)
+        example.add(prompt, 0.0)
         return example
 
     def _lengths(self, kind: Kind, phase: Phase) -> tuple[int, int]:
