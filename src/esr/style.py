@@ -164,6 +164,19 @@ def _spans(value: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     return np.maximum([value - low, high - value], 0)
 
 
+def number(value: float, digits: int = 1) -> str:
+    """A number in a figure; `n/a` if it is missing."""
+    return "n/a" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def with_interval(value: float, low: float, high: float, unit: str = "", *, digits: int = 1) -> str:
+    """A number with its unit and, if there is one, its interval: `4.0 % [3.1, 5.2]`."""
+    text = f"{number(value, digits)} {unit}".rstrip() if not np.isnan(value) else "n/a"
+    if np.isnan([value, low, high]).any():
+        return text
+    return f"{text} [{number(low, digits)}, {number(high, digits)}]"
+
+
 def nothing(axes: Axes, note: str) -> None:
     """Leave a panel empty, with the reason why."""
     axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=GREY)
