@@ -22,6 +22,7 @@ from esr.statistics import (
     Estimate,
     Factor,
     Interval,
+    SetsContrast,
     bootstrap_weights,
     cluster_codes,
     cluster_sums,
@@ -32,6 +33,7 @@ from esr.statistics import (
     relative_change,
     resample,
     resampled_mean,
+    sets_contrast,
     trial_mean,
     trial_rate,
     unpaired_contrast,
@@ -353,6 +355,52 @@ def compare(
     return pd.DataFrame(rows)
 
 
+def compare_sets(
+    baseline: pd.DataFrame,
+    treatments: Sequence[pd.DataFrame],
+    measures: Sequence[str] = tuple(MEASURES),
+    *,
+    cluster: str = "latent",
+    level: float = 0.95,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean over several versions of a treatment (random sets, say) against what they all replay.
+
+    Paired as in `compare`; the intervals cover other clusters and other versions of the treatment
+    (`esr.statistics.sets_contrast`). Columns: measure, unit, baseline, treatment (mean over
+    versions), treatment_low, treatment_high, difference, low, high, level, relative_change,
+    relative_low, relative_high, between (sd of the versions' differences), status, n_sets, n_pairs
+    (of all versions), n_dropped.
+
+    Raises:
+        EsrError: an invalid table, a repeated pair key, an unknown measure, a missing cluster id.
+    """
+    for scores in (baseline, *treatments):
+        check_scores(scores)
+    codes, count = cluster_codes(baseline[cluster])
+    rows = []
+    for measure in find_measures(measures):
+        sums: list[tuple[np.ndarray, np.ndarray]] = []
+        n_used = n_all = 0
+        values = measure.values(baseline)
+        for treatment in treatments:
+            pairs = match_trials(baseline, treatment, measure)
+            used = pairs[pairs["reason"].eq("used")]
+            in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
+            arms = values[in_b], measure.values(treatment)[in_t]
+            first, second = (cluster_sums(arm, codes[in_b], count) for arm in arms)
+            sums.append((first, second))
+            n_used, n_all = n_used + len(used), n_all + len(pairs)
+        firsts, seconds = (
+            np.array([pair[i] for pair in sums]).reshape(-1, count, 2) for i in (0, 1)
+        )
+        contrast = sets_contrast(firsts, seconds, level=level, n_boot=n_boot, seed=seed)
+        counts = {"n_sets": len(treatments), "n_pairs": n_used, "n_dropped": n_all - n_used}
+        rows.append(_sets_row(measure, contrast, level) | counts)
+    return pd.DataFrame(rows)
+
+
 def compare_unpaired(
     baseline: pd.DataFrame,
     treatment: pd.DataFrame,
@@ -585,6 +633,32 @@ def _comparison(
         "n_baseline": int(first[:, 1].sum()),
         "n_treatment": int(second[:, 1].sum()),
         "n_clusters": contrast.n_clusters,
+    }
+
+
+def _sets_row(measure: Measure, contrast: SetsContrast, level: float) -> dict[str, Any]:
+    """What can be said of the mean over versions; a mean cannot leave the range of its trials."""
+    base, treated, relative = contrast.baseline, contrast.treatment, _percent(contrast.relative)
+    low, high = np.clip(
+        contrast.treatment_interval,
+        None if np.isnan(measure.lowest) else measure.lowest,
+        None if np.isnan(measure.highest) else measure.highest,
+    )
+    return {
+        "measure": measure.name,
+        "unit": measure.unit,
+        "baseline": base,
+        "treatment": treated,
+        "treatment_low": float(low),
+        "treatment_high": float(high),
+        "difference": treated - base,
+        **contrast.difference._asdict(),
+        "level": level,
+        "relative_change": 100 * float(relative_change(base, treated)),
+        "relative_low": relative.low,
+        "relative_high": relative.high,
+        "between": contrast.between,
+        "status": contrast.status,
     }
 
 

@@ -46,6 +46,7 @@ from esr.statistics.resampling import (
     unpaired_bootstrap,
     unpaired_permutation,
 )
+from esr.statistics.sets import SetsContrast, sets_contrast
 from esr.statistics.several import benjamini_hochberg, holm
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Factor",
     "Interval",
     "Permutation",
+    "SetsContrast",
     "benjamini_hochberg",
     "bootstrap_mean",
     "bootstrap_weights",
@@ -78,6 +80,7 @@ __all__ = [
     "resampled_mean",
     "rule_of_three",
     "sample_size",
+    "sets_contrast",
     "trial_mean",
     "trial_rate",
     "two_proportions_p",
