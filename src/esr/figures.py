@@ -30,6 +30,9 @@ UNITS = {
     "msi": "points per trial",
 }
 
+CLUSTERS = {"steered": "latent", "unsteered": "prompt_id"}
+"""Unit of resampling of steered trials and of those that no latent has touched."""
+
 Scores = dict[str, pd.DataFrame]
 """Scores of an arm by model."""
 
@@ -104,6 +107,39 @@ def differences(
     names = {"measure": "panel", "difference": "value", "n_pairs": "n", "n_dropped": "dropped"}
     columns = ["panel", "baseline", "treatment", "value", "low", "high", "p_value", "n"]
     return table.rename(columns=names)[[*columns, "dropped", "status"]]
+
+
+def no_steering(
+    scores: Mapping[str, Scores],
+    models: Mapping[str, Mapping[str, Any]],
+    measures: Sequence[str],
+    settings: Statistics,
+) -> pd.DataFrame:
+    """Steered and unsteered trials of every model, large to small, and their paired difference.
+
+    Columns: model, label, kind (`arm`, or `difference`: steered minus unsteered), arm, panel,
+    value, low, high, method, n, events (multi-attempt trials), status. Prompts are the unit of
+    resampling of unsteered trials, which no latent has touched.
+    """
+    rows = []
+    for model in large_to_small(models):
+        both = {arm: scores.get(arm, {}).get(model) for arm in CLUSTERS}
+        facts = {"model": model, "label": models[model]["label"]}
+        for arm, table in both.items():
+            cluster = CLUSTERS[arm]
+            if table is None:
+                found = missing(measures, "not_run")
+            else:
+                found = estimates(table, measures, settings, cluster=cluster)
+                found["events"] = int(table["multi_attempt"].fillna(False).sum())
+            rows.append(found.assign(kind="arm", arm=arm, method=f"bootstrap:{cluster}", **facts))
+        if both["steered"] is not None and both["unsteered"] is not None:
+            change = differences(both["unsteered"], both["steered"], measures, settings)
+        else:
+            change = missing(measures, "not_run")
+        rows.append(change.assign(kind="difference", method="paired bootstrap:latent", **facts))
+    columns = ["model", "label", "kind", "arm", "panel", "value", "low", "high", "method"]
+    return pd.concat(rows, ignore_index=True).reindex(columns=[*columns, "n", "events", "status"])
 
 
 def peaks(scores: pd.DataFrame, measures: Sequence[str], settings: Statistics) -> pd.DataFrame:

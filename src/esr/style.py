@@ -4,7 +4,7 @@ Colours are Okabe and Ito's (2008), told apart by readers with any common colour
 model, arm or measure keeps its colour from figure to figure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +27,8 @@ PURPLE, SKY, YELLOW, GREY, INK = "#CC79A7", "#56B4E9", "#F0E442", "#8A8A8A", "#2
 CYCLE = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY]
 MARKERS = ["o", "s", "D", "^", "v", "P", "X"]
 STEERED, UNSTEERED = BLUE, GREY
+ARM_BARS = {"steered": (STEERED, -0.18), "unsteered": (UNSTEERED, 0.13)}
+"""Colour and offset of the bars of steered and unsteered trials."""
 GROUPS = {"episode": RED, "baseline": GREEN, "unrestarted": PURPLE}
 LINES = {"episode": "-", "baseline": "--", "unrestarted": "-."}
 """Colours and lines of the groups of `esr.episodes`."""
@@ -95,12 +98,37 @@ def bars(
     for place in places[~there]:
         axes.text(0, place, " n/a", va="center", color=GREY)
     ends = np.where(both, upper, value)
-    shown = texts if texts is not None else [f"{number:.1f}" for number in value]
+    shown = texts if texts is not None else [number(end) for end in value]
     for i in np.flatnonzero(there).tolist():
         where = (max(ends[i], 0), places[i])
         axes.annotate(shown[i], where, (4, 0), textcoords="offset points", va="center")
     axes.margins(x=0.3)
     axes.grid(axis="x")
+
+
+def arm_bars(
+    axes: Axes, table: pd.DataFrame, text: Callable[[Any], str] = lambda row: number(row.value)
+) -> None:
+    """Draw a bar a model for steered and unsteered trials, and write the difference under them.
+
+    Args:
+        axes: To draw in; model i lies at height i.
+        table: Rows of one panel (`esr.figures.no_steering`).
+        text: What is written at the end of a row's bar.
+    """
+    models = list(table["model"].unique())
+    for arm, (colour, offset) in ARM_BARS.items():
+        rows = table[table["arm"].eq(arm)].set_index("model").loc[models]
+        ends = (rows["value"], rows["low"], rows["high"])
+        texts = [text(row) for row in rows.itertuples()]
+        bars(axes, *ends, colour, offset=offset, height=0.28, texts=texts)
+    changes = table[table["kind"].eq("difference")].set_index("model").loc[models]
+    for place, row in enumerate(changes.itertuples()):
+        if not np.isnan(row.value):
+            change = with_interval(row.value, row.low, row.high)
+            axes.text(0, place + 0.4, f" difference {change}", fontsize=7, va="center")
+    axes.set_yticks(range(len(models)), table.drop_duplicates("model")["label"])
+    axes.set_ylim(len(models) - 0.4, -0.5)
 
 
 def points(
