@@ -31,6 +31,7 @@ include: "rules/thresholds.smk"
 include: "rules/arms.smk"
 include: "rules/detectors.smk"
 include: "rules/episodes.smk"
+include: "rules/agreement.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 
@@ -57,6 +58,24 @@ rule figA6:
     """Figure A6: activations by stretch of the response, and their contrasts."""
     input:
         figure("figA6"),
+
+
+rule figA2:
+    """Figure A2: do judges find several attempts in the same responses?"""
+    input:
+        figure("figA2"),
+
+
+rule figA3:
+    """Figure A3: how each judge ranks the models."""
+    input:
+        figure("figA3"),
+
+
+rule figA4:
+    """Figure A4: attempts and first scores, judge against judge."""
+    input:
+        figure("figA4"),
 
 
 rule tables_activation:
@@ -94,6 +113,24 @@ rule numbers:
         f"results/{CONFIG.study}/numbers.tex",
 
 
+rule fig5:
+    """Figure 5: off-topic detectors, and ESR with and without them."""
+    input:
+        figure("fig5"),
+
+
+rule figA9:
+    """Figure A9: ablation of random latents, as active as the detectors, as a control."""
+    input:
+        figure("figA9"),
+
+
+rule tableA1:
+    """Table A1: statistics of the off-topic detectors."""
+    input:
+        table("tableA1"),
+
+
 rule all:
     """Everything the study has: scores of every arm by every judge, and all figures."""
     default_target: True
@@ -104,9 +141,15 @@ rule all:
         rules.exclusions.input,
         rules.robustness.input,
         figure("fig2"),
+        figure("fig5"),
         figure("fig7"),
+        figure("figA2"),
+        figure("figA3"),
+        figure("figA4"),
         figure("figA5"),
         figure("figA6"),
+        figure("figA9"),
+        rules.tableA1.input,
         rules.tables_activation.input,
 
 

@@ -1,4 +1,21 @@
-# Off-topic detectors, and random sets of latents to compare them with.
+# Off-topic detectors, random sets of latents to compare them with, and what ablating either does.
+
+
+def random_arms():
+    """Arms that ablate random sets on the trials of the steered arm."""
+    return [
+        name
+        for name, arm in CONFIG.arms.items()
+        if str(arm.ablate).startswith("random-") and arm.replay == "steered"
+    ]
+
+
+def detector_files(name):
+    """A table of the detectors, one file a model."""
+    return [
+        f"results/{CONFIG.study}/{model}/detectors/{name}.parquet"
+        for model in CONFIG.models
+    ]
 
 
 rule find_detectors:
@@ -67,3 +84,84 @@ rule match_controls:
         ),
     script:
         "../scripts/match_controls.py"
+
+
+rule plot_fig5:
+    """Plot off-topic detectors and what ablating them changes (Figure 5)."""
+    input:
+        scores=primary_scores("steered", "ablate-otd"),
+        detectors=detector_files("detectors"),
+        pairs=detector_files("detector_pairs"),
+    output:
+        pdf="results/{study}/figures/fig5.pdf",
+        png=report(
+            "results/{study}/figures/fig5.png",
+            caption="../resources/captions/fig5.rst",
+            category="Figures",
+        ),
+        csv="results/{study}/figures/fig5.csv",
+    log:
+        "logs/{study}/plot_fig5.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_fig5.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics", "detectors"),
+        models=figure_models(),
+    script:
+        "../scripts/plot_fig5.py"
+
+
+rule plot_figA9:
+    """Plot ablations of random sets beside that of the detectors (Figure A9)."""
+    input:
+        scores=primary_scores("steered", "ablate-otd", *random_arms()),
+        detectors=detector_files("detectors"),
+        controls=detector_files("controls"),
+    output:
+        pdf="results/{study}/figures/figA9.pdf",
+        png=report(
+            "results/{study}/figures/figA9.png",
+            caption="../resources/captions/figA9.rst",
+            category="Figures",
+        ),
+        csv="results/{study}/figures/figA9.csv",
+    log:
+        "logs/{study}/plot_figA9.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_figA9.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/plot_figA9.py"
+
+
+rule tabulate_tableA1:
+    """Tabulate the statistics of every off-topic detector (Table A1)."""
+    input:
+        detectors=detector_files("detectors"),
+        pairs=detector_files("detector_pairs"),
+    output:
+        csv="results/{study}/tables/tableA1.csv",
+        tex="results/{study}/tables/tableA1.tex",
+    log:
+        "logs/{study}/tabulate_tableA1.log",
+    benchmark:
+        "benchmarks/jobs/{study}/tabulate_tableA1.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/tabulate_tableA1.py"

@@ -13,8 +13,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
-from esr.config import Detectors
+from esr.config import Detectors, Statistics
 from esr.errors import EsrError
+from esr.statistics import bootstrap_weights, cluster_codes, percentile_interval
 
 EXCHANGES = 20  # tried per member of a derangement
 BLOCK = 4096  # latents ranked at once: ranks take eight bytes a pair and latent
@@ -131,20 +132,10 @@ def detector_table(
         settings: Section `detectors`.
         given: Latents that the configuration lists for the model.
     """
-    a, b = pairs.matched[~pairs.held_out], pairs.mismatched[~pairs.held_out]
-    table = pd.DataFrame(
-        {
-            "latent": np.arange(a.shape[1]),
-            "mean_matched": a.mean(axis=0),
-            "mean_mismatched": b.mean(axis=0),
-            "frequency_matched": (a > 0).mean(axis=0),
-            "frequency_mismatched": (b > 0).mean(axis=0),
-            "auroc": auroc(a, b),
-            "margin": b.min(axis=0) - a.max(axis=0),
-        }
-    )
+    searched = ~pairs.held_out
+    table = statistics(pairs.matched[searched], pairs.mismatched[searched])
     table = table.join(_held_out(pairs))
-    table["found"] = _meets(table, settings)
+    table["found"] = meets(table, settings)
     table["given"] = table["latent"].isin(given)
     table["detector"] = table[settings.use]
     active = table["frequency_matched"].gt(0) | table["frequency_mismatched"].gt(0)
@@ -157,14 +148,29 @@ def _held_out(pairs: Pairs) -> pd.DataFrame:
     columns = ["held_out_matched", "held_out_mismatched", "held_out_auroc"]
     if not pairs.held_out.any():
         return pd.DataFrame(np.nan, index=range(pairs.matched.shape[1]), columns=columns)
-    a, b = pairs.matched[pairs.held_out], pairs.mismatched[pairs.held_out]
+    found = statistics(pairs.matched[pairs.held_out], pairs.mismatched[pairs.held_out])
+    return found[["mean_matched", "mean_mismatched", "auroc"]].set_axis(columns, axis=1)
+
+
+def statistics(
+    matched: Float[np.ndarray, "n latents"], mismatched: Float[np.ndarray, "n latents"]
+) -> pd.DataFrame:
+    """Means, frequencies (share of pairs with any activation), AUROC and margin of each latent."""
     return pd.DataFrame(
-        dict(zip(columns, (a.mean(axis=0), b.mean(axis=0), auroc(a, b)), strict=True))
+        {
+            "latent": np.arange(matched.shape[1]),
+            "mean_matched": matched.mean(axis=0),
+            "mean_mismatched": mismatched.mean(axis=0),
+            "frequency_matched": (matched > 0).mean(axis=0),
+            "frequency_mismatched": (mismatched > 0).mean(axis=0),
+            "auroc": auroc(matched, mismatched),
+            "margin": mismatched.min(axis=0) - matched.max(axis=0),
+        }
     )
 
 
-def _meets(table: pd.DataFrame, settings: Detectors) -> pd.Series:
-    """Whether each latent meets the criterion."""
+def meets(table: pd.DataFrame, settings: Detectors) -> pd.Series:
+    """Whether the statistics of each latent meet the criterion."""
     if settings.criterion == "separable":
         return table["margin"].gt(0)
     if settings.criterion == "zero_then_frequent":
@@ -192,6 +198,82 @@ def pair_table(pairs: Pairs, latents: Sequence[int]) -> pd.DataFrame:
     ]
     columns = ["latent", "pair", "matched", "prompt_id", "response_of", "held_out", "activation"]
     return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def check_table(pairs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
+    """Statistics of detectors on pairs that were not searched, one row a latent.
+
+    If no pairs were held out these are the pairs of the search, on which a detector must look
+    good. Columns: those of `statistics`, d, low, high (`effect_sizes`), status, pairs (`held_out`
+    or `search`), n_pairs, n_prompts.
+
+    Args:
+        pairs: Table `detector_pairs`.
+        settings: Level, resamples and seed of the intervals.
+    """
+    side = "held_out" if pairs["held_out"].any() else "search"
+    shown = pairs[pairs["held_out"].eq(side == "held_out")]
+    by_pair = shown.astype({"activation": float}).pivot_table(
+        index="pair", columns=["matched", "latent"], values="activation", sort=False
+    )
+    if shown.empty:
+        names = ["latent", "d", "low", "high", "status", "pairs", "n_pairs", "n_prompts"]
+        return pd.DataFrame(columns=names)
+    latents = list(dict.fromkeys(shown["latent"]))
+    matched, mismatched = (by_pair[own][latents].to_numpy() for own in (True, False))
+    prompts = shown.drop_duplicates("pair").set_index("pair")["prompt_id"].loc[by_pair.index]
+    table = statistics(matched, mismatched).assign(latent=latents)
+    found = effect_sizes(matched, mismatched, prompts.tolist(), settings)
+    counts = {"pairs": side, "n_pairs": len(by_pair), "n_prompts": prompts.nunique()}
+    return table.join(found).assign(**counts)
+
+
+def effect_sizes(
+    matched: Float[np.ndarray, "pairs latents"],
+    mismatched: Float[np.ndarray, "pairs latents"],
+    prompts: Sequence[str],
+    settings: Statistics,
+) -> pd.DataFrame:
+    """Standardised mean difference of each latent: columns d, low, high, status.
+
+    d = (mean mismatched - mean matched) / sqrt((var matched + var mismatched) / 2), which, unlike
+    the mean over the sd of differences, does not grow with the correlation within pairs (Cumming
+    2012, chapter 11). Intervals: percentile bootstrap of whole prompts. Without spread on either
+    side d is undefined.
+    """
+    codes, count = cluster_codes(list(prompts))
+    sums = np.zeros((count, 4, matched.shape[1]))
+    for row, moment in enumerate((matched, matched**2, mismatched, mismatched**2)):
+        np.add.at(sums[:, row], codes, moment)
+    sizes = np.bincount(codes, minlength=count).astype(float)
+    rng = np.random.default_rng(settings.seed)
+    weights = bootstrap_weights(count, settings.bootstrap, rng)
+    drawn = np.tensordot(weights, sums, axes=1)
+    replicates = _standardised(drawn, (weights @ sizes)[:, None])
+    point = _standardised(sums.sum(axis=0)[None], np.array([[sizes.sum()]]))[0]
+    ends = [percentile_interval(column, settings.level) for column in replicates.T]
+    table = pd.DataFrame(ends, columns=["low", "high"]).assign(d=point, status="ok")
+    table.loc[table["low"].isna() | (count < 2), ["low", "high", "status"]] = (
+        np.nan,
+        np.nan,
+        "too_few",
+    )
+    table.loc[table["d"].isna(), ["low", "high", "status"]] = np.nan, np.nan, "undefined"
+    return table[["d", "low", "high", "status"]]
+
+
+def _standardised(
+    sums: Float[np.ndarray, "boot 4 latents"], n: Float[np.ndarray, "boot 1"]
+) -> Float[np.ndarray, "boot latents"]:
+    """Difference of means over the pooled sd, from sums of values and of squares."""
+    low, low_squares, high, high_squares = np.moveaxis(sums, 1, 0)
+    degrees = np.maximum(n - 1, 1)
+    variance = (low_squares - low**2 / n + high_squares - high**2 / n) / (2 * degrees)
+    # Rounding leaves a hair where there is no spread.
+    scale = (low_squares + high_squares) / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (high - low) / n / np.sqrt(np.maximum(variance, 0))
+    return np.where(variance > 1e-12 * scale, found, np.nan)
 
 
 def match_controls(

@@ -1,0 +1,115 @@
+"""Make figures/figA9.{pdf,png,csv}: ablating random sets of latents in place of the detectors.
+
+CSV, one row a mark: model, label, kind (`arm`, `difference` of paired arms, `matching` of a latent
+with a detector, `sum` over a set), arm (`ablate-random-<i>` is one set, `ablate-random` the mean of
+all), panel (a measure; `frequency` or `mean` activation on steered text), latent, detector, value
+(percent or points; share or activation), target (the same of the detectors), low, high (interval;
+over other latents and, for the mean, other sets), p_value, between (sd between sets), n (trials;
+latents), n_sets, dropped (pairs), status.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from esr import figures, style
+from esr.ablations import DETECTORS, RANDOM, STEERED, VERSUS, detector_arms, draw_measures
+from esr.ablations import random_arms as random_rows
+from esr.job import config_of, output, start
+from esr.tables import read_table
+
+COLUMNS = ["model", "label", "kind", "arm", "panel", "latent", "detector", "value", "target"]
+COLUMNS += ["low", "high", "p_value", "between", "n", "n_sets", "dropped", "status"]
+KINDS = {"frequency": "share of tokens active", "mean": "mean activation"}
+
+
+def matching_rows(controls: pd.DataFrame) -> pd.DataFrame:
+    """How active each drawn latent is beside its detector, and each set beside all detectors."""
+    parts = []
+    for kind in KINDS:
+        names = {kind: "value", f"detector_{kind}": "target"}
+        rows = controls[["set", "latent", "detector", *names]].rename(columns=names)
+        sums = rows.groupby("set", as_index=False).agg(
+            value=("value", "sum"), target=("target", "sum"), n=("latent", "size")
+        )
+        for table, name in ((rows.assign(n=1), "matching"), (sums, "sum")):
+            arm = f"{RANDOM}-" + table["set"].astype(str)
+            parts.append(table.assign(kind=name, panel=kind, arm=arm, status="ok"))
+    return pd.concat(parts, ignore_index=True).drop(columns="set")
+
+
+def draw_matching(axes: Axes, table: pd.DataFrame, kind: str) -> None:
+    """Draw the activity of drawn latents against that of the detectors they stand for."""
+    of_kind = table[table["panel"].eq(kind)]
+    rows, sums = (of_kind[of_kind["kind"].eq(name)] for name in ("matching", "sum"))
+    axes.set(title=f"{table['label'].iloc[0]}: {KINDS[kind]}")
+    if rows.empty:
+        axes.set(xticks=[], yticks=[])
+        style.nothing(axes, "no detectors,\nnothing to match")
+        return
+    for i, (arm, points) in enumerate(rows.groupby("arm")):
+        looks: dict[str, Any] = {"s": 11, "marker": style.MARKERS[i % len(style.MARKERS)]}
+        label = f"set {str(arm).removeprefix(RANDOM + '-')}"
+        axes.scatter(points["target"], points["value"], label=label, alpha=0.8, **looks)
+    both = pd.concat([rows["target"], rows["value"]]).astype(float)
+    ends = np.array([both[both > 0].min() / 1.5, both.max() * 1.5])
+    axes.plot(ends, ends, color=style.GREY, lw=0.8, zorder=0)
+    share = 100 * sums["value"] / sums["target"]
+    spread = f"{share.min():.0f}-{share.max():.0f}" if len(share) > 1 else f"{share.min():.0f}"
+    note = f"sum of a set:\n{spread} % of detectors'"
+    axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=7.5)
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=(ends[0], ends[1] * 3))
+    axes.set_xlabel("detector")
+
+
+def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
+    """Draw how well sets match (two panels a model), then all arms and their differences."""
+    models = list(dict.fromkeys(table["model"]))
+    rows_of_matching = -(-len(models) // 2)
+    heights = [1.9 * rows_of_matching, 0.5 + 0.6 * len(models), 0.6 + 0.75 * len(models)]
+    figure = plt.figure(figsize=(style.WIDTH, sum(heights) + 1.5))
+    rows = figure.add_gridspec(3, 1, height_ratios=heights)
+    top = rows[0].subgridspec(rows_of_matching, 4)
+    for i, model in enumerate(models):
+        for j, kind in enumerate(KINDS):
+            axes = figure.add_subplot(top[i // 2, 2 * (i % 2) + j])
+            draw_matching(axes, table[table["model"].eq(model)], kind)
+            if i == j == 0:
+                axes.set_ylabel("random latent")
+                axes.legend(loc="lower right", fontsize=7, handletextpad=0.1, borderaxespad=0.1)
+    arms = table[table["kind"].isin(["arm", "difference"])]
+    draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS, RANDOM], list(VERSUS))
+    interval = f"{100 * level:.0f} % intervals over latents; random: over latents and sets"
+    style.footnote(figure, f"{title}. {interval} (circles: single sets).")
+    return figure
+
+
+def main(job: Any) -> None:
+    """Write the figure and its data."""
+    config, models = config_of(job), dict(job.params.models)
+    scores = figures.read_scores(job.input.scores)
+    detectors = dict(zip(config.models, job.input.detectors, strict=True))
+    controls = dict(zip(config.models, job.input.controls, strict=True))
+    parts = []
+    for name in figures.large_to_small(models):
+        found = int(read_table(Path(detectors[name]), "detectors")["detector"].sum())
+        rows = [
+            matching_rows(read_table(Path(controls[name]), "controls")),
+            detector_arms(scores, name, found, config.statistics),
+            random_rows(scores, name, found, config.statistics),
+        ]
+        both = pd.concat(rows, ignore_index=True)
+        parts.append(both.assign(model=name, label=models[name]["label"]))
+    table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
+    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
+    figure = draw(table, config.title, config.statistics.level)
+    style.save(figure, output(job, "pdf"), output(job, "png"))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,191 @@
+"""What ablations change: tables of arms beside the arm they replay, and how they are drawn.
+
+Rows are those of `esr.figures`, with `kind` (`arm`, or `difference` of two) and `arm`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from esr import figures, style
+from esr.config import Statistics
+from esr.measures import compare_sets
+
+PANELS = ["first_score", "multi_attempt_rate", "esr_rate", "msi"]
+STEERED, DETECTORS, RANDOM = "steered", "ablate-otd", "ablate-random"
+LABELS = {STEERED: "steered", DETECTORS: "detectors ablated", RANDOM: "random sets ablated"}
+COLOURS = {STEERED: style.STEERED, DETECTORS: style.RED, RANDOM: style.ORANGE}
+VERSUS = {
+    f"{DETECTORS} - {STEERED}": ("detectors\n- steered", style.RED, "o"),
+    f"{RANDOM} - {STEERED}": ("random\n- steered", style.ORANGE, "s"),
+    f"{RANDOM} - {DETECTORS}": ("random\n- detectors", style.GREY, "D"),
+}
+
+
+def detector_arms(
+    scores: Mapping[str, figures.Scores], model: str, found: int, settings: Statistics
+) -> pd.DataFrame:
+    """The steered arm, that without detectors, and their paired difference, of one model.
+
+    Args:
+        scores: By arm and model.
+        model: Which one.
+        found: Number of its detectors; if there are none, nothing was ablated, and rows say so.
+        settings: Of the intervals.
+    """
+    arms = {arm: scores.get(arm, {}).get(model) for arm in (STEERED, DETECTORS)}
+    rows = [
+        arm_rows(table, arm, settings, found if arm == DETECTORS else 1)
+        for arm, table in arms.items()
+    ]
+    baseline, treatment = arms.values()
+    name = f"{DETECTORS} - {STEERED}"
+    if baseline is None or treatment is None or not found:
+        difference = figures.missing(PANELS, _why(found))
+    else:
+        difference = figures.differences(baseline, treatment, PANELS, settings)
+    return pd.concat([*rows, difference.assign(kind="difference", arm=name)], ignore_index=True)
+
+
+def random_arms(
+    scores: Mapping[str, figures.Scores], model: str, found: int, settings: Statistics
+) -> pd.DataFrame:
+    """Random sets of one model: each on its own (`ablate-random-0`), their mean, differences.
+
+    The intervals of mean and differences cover other latents and other sets (`compare_sets`).
+    """
+    sets = {
+        arm: of_arm[model]
+        for arm, of_arm in scores.items()
+        if arm.startswith(f"{RANDOM}-") and model in of_arm
+    }
+    rows = [arm_rows(table, arm, settings, found) for arm, table in sets.items()]
+    for other in (STEERED, DETECTORS):
+        against = scores.get(other, {}).get(model)
+        if against is None or not sets or not found:
+            why = _why(found)
+            mean, difference = figures.missing(PANELS, why), figures.missing(PANELS, why)
+        else:
+            mean, difference = _of_sets(against, list(sets.values()), settings)
+        if other == STEERED:
+            rows.append(mean.assign(kind="arm", arm=RANDOM))
+        rows.append(difference.assign(kind="difference", arm=f"{RANDOM} - {other}"))
+    return pd.concat(rows, ignore_index=True)
+
+
+def arm_rows(
+    scores: pd.DataFrame | None, arm: str, settings: Statistics, found: int
+) -> pd.DataFrame:
+    """The measures of one arm, or rows that say why there are none."""
+    if scores is None or scores.empty or not found:
+        table = figures.missing(PANELS, _why(found))
+    else:
+        table = figures.estimates(scores, PANELS, settings)
+    return table.assign(kind="arm", arm=arm)
+
+
+def _why(found: int) -> str:
+    return "not_run" if found else "no_detectors"
+
+
+def _of_sets(
+    against: pd.DataFrame, sets: Sequence[pd.DataFrame], settings: Statistics
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean of random sets, and its difference from an arm; n counts the trials of all sets."""
+    table = compare_sets(
+        against,
+        sets,
+        PANELS,
+        n_boot=settings.bootstrap,
+        seed=settings.seed,
+        level=settings.level,
+    ).rename(columns={"measure": "panel", "n_pairs": "n", "n_dropped": "dropped"})
+    shared = ["panel", "n", "dropped", "between", "n_sets", "status"]
+    mean = table[[*shared, "treatment", "treatment_low", "treatment_high"]].set_axis(
+        [*shared, "value", "low", "high"], axis=1
+    )
+    names = ["baseline", "treatment", "difference", "low", "high"]
+    difference = table[[*shared, *names]].rename(columns={"difference": "value"})
+    return mean, difference
+
+
+def draw_measures(
+    figure: Figure, rows: Any, table: pd.DataFrame, arms: Sequence[str], versus: Sequence[str]
+) -> None:
+    """Draw bars of arms and, beneath them, their paired differences; one column a measure.
+
+    Args:
+        figure: To draw in.
+        rows: Two gridspecs, each to be divided into columns.
+        table: Rows of `detector_arms` and `random_arms`, with columns model and label.
+        arms: Arms to draw, in order.
+        versus: Differences to draw, in order.
+    """
+    models = list(dict.fromkeys(table["model"]))
+    labels = table.drop_duplicates("model")["label"].tolist()
+    upper, lower = (row.subgridspec(1, len(PANELS)) for row in rows)
+    for column, panel in enumerate(PANELS):
+        of_panel = table[table["panel"].eq(panel)]
+        axes = figure.add_subplot(upper[column])
+        _draw_bars(axes, of_panel, models, arms)
+        axes.set(title=figures.TITLES[panel], xlabel=figures.UNITS[panel])
+        axes.set_yticks(range(len(models)), labels if column == 0 else [])
+        if panel == "msi":
+            axes.axvline(0, color=style.INK, lw=0.8)
+        else:
+            axes.set_xlim(0, max(5, axes.get_xlim()[1]))
+        if column == 0:
+            style.legend_above(figure, axes, len(arms))
+        beneath = figure.add_subplot(lower[column])
+        _draw_differences(beneath, of_panel, models, labels, versus, named=column == 0)
+        beneath.set_xlabel(f"difference ({'points' if panel in POINTS else '% points'})")
+
+
+POINTS = ("first_score", "msi")
+
+
+def _draw_bars(axes: Axes, table: pd.DataFrame, models: Sequence[str], arms: Sequence[str]) -> None:
+    height = 0.8 / len(arms)
+    for arm, offset in zip(arms, style.dodge(len(arms), 0.8), strict=True):
+        rows = table[table["kind"].eq("arm") & table["arm"].eq(arm)].set_index("model").loc[models]
+        ends = rows["value"], rows["low"], rows["high"]
+        style.bars(axes, *ends, COLOURS[arm], offset=offset, height=0.9 * height)
+        axes.barh([0], [0], color=COLOURS[arm], label=LABELS[arm])  # for the legend
+        singles = table[table["arm"].str.startswith(f"{arm}-") & table["kind"].eq("arm")]
+        places = [models.index(model) + offset for model in singles["model"]]
+        looks: dict[str, Any] = {"color": "none", "edgecolors": style.INK, "s": 14, "zorder": 4}
+        axes.scatter(singles["value"], places, **looks)
+    axes.set_ylim(len(models) - 0.45, -0.55)
+
+
+def _draw_differences(
+    axes: Axes,
+    table: pd.DataFrame,
+    models: Sequence[str],
+    labels: Sequence[str],
+    versus: Sequence[str],
+    named: bool,
+) -> None:
+    rows = table[table["kind"].eq("difference")].set_index(["arm", "model"])
+    names = []
+    for i, arm in enumerate(versus):
+        text, colour, marker = VERSUS[arm]
+        for offset, model, label in zip(style.dodge(len(models), 0.8), models, labels, strict=True):
+            row, place = rows.loc[(arm, model)], i * 1.2 + float(offset)
+            style.points(
+                axes, [place], [row["value"]], [row["low"]], [row["high"]], colour,
+                lying=True, marker=marker,
+            )  # fmt: skip
+            if np.isnan(row["value"]):
+                axes.text(0, place, " n/a", va="center", color=style.GREY)
+            names.append((place, f"{label}: {text}" if len(models) > 1 else text))
+    places, texts = zip(*names, strict=True)
+    axes.set_yticks(places, texts if named else [], fontsize=7.5)
+    axes.axvline(0, color=style.INK, lw=0.8)
+    axes.set_ylim((len(versus) - 1) * 1.2 + 0.6, -0.6)
+    axes.margins(x=0.15)
+    axes.grid(axis="x")
