@@ -102,13 +102,11 @@ def draw_sample(trials: pd.DataFrame, settings: Agreement) -> pd.DataFrame:
 
 def with_detector(scores: Scores) -> dict[str, pd.DataFrame]:
     """Scores by rater: the judges, and the restart detector as a judge of multi-attempt alone."""
-    any_judge = next(iter(scores.values()))
-    detector = any_judge.copy()
+    detector = next(iter(scores.values())).copy()
     detector["multi_attempt"] = detector["restart_detected"]
-    detector["status"] = detector["restart_detected"].map(
-        lambda flag: "no" if pd.isna(flag) else "ok"
-    )
-    detector[UNSPECIFIED] = pd.NA
+    heard = detector["restart_detected"].notna()
+    detector["status"] = np.where(heard, "ok", "no_response")
+    detector[SCORED_ALONE] = pd.NA
     return {**scores, DETECTOR: detector}
 
 
@@ -266,7 +264,7 @@ def _estimate(
         status = "undefined" if np.isnan(value) else "too_few"
         facts |= NO_INTERVAL._asdict() | {"status": status}
         return facts, np.full(len(factor.weights), np.nan)
-    replicates = statistic.compute(ratings, factor.weights[:, codes] * weights)
+    replicates = statistic.compute(ratings, np.take(factor.weights, codes, axis=1) * weights)
     if np.nanmax(replicates) - np.nanmin(replicates) < TIE:
         ends = no_variation_interval(
             value, len(clusters), statistic.lowest, statistic.highest, level

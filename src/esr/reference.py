@@ -139,6 +139,9 @@ OTHER_FILES = {
     "re-estimated from the same responses; columns as in `thresholds`.",
     "{model}/journals/*.jsonl": "Every generation as it came, one JSON object a line, keyed by a "
     "hash of what determines it. Keep these: a rerun takes from them what is already there.",
+    "agreement/judgments/{judge}.parquet": "Judgments of the cross-judge sample, columns as in "
+    "`judgments`.",
+    "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",
     "figures/{figure}.pdf, .png, .csv": FIGURE,
     "results/organisms/{organism}/": "An organism trained anew by `rebuild_organisms`: `model/` "
     "(a transformers checkpoint), `sae/` (SAELens' format), `labels.csv`.",

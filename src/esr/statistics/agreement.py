@@ -56,15 +56,16 @@ def krippendorff_alpha(ratings: Ratings, weights: Weights) -> Result:
     flags a squared difference is 1 or 0, so this is also the nominal alpha of flags.
     """
     there = ~np.isnan(ratings)
-    count = there.sum(axis=1)
-    paired = count > 1
-    values, count = np.where(there, ratings, 0.0)[paired], count[paired]
-    weights = _scaled(weights[..., paired])
+    paired = there.sum(axis=1) > 1
+    count = np.where(paired, there.sum(axis=1), 0)
+    values = np.where(there & paired[:, None], ratings, 0.0)
     total, squares = values.sum(axis=1), (values**2).sum(axis=1)
-    n = weights @ count
-    observed = _divide(weights @ ((count * squares - total**2) / (count - 1)), n)
-    expected = _divide(n * (weights @ squares) - (weights @ total) ** 2, n * (n - 1))
-    return 1 - _divide(observed, expected)
+    within = (count * squares - total**2) / np.maximum(count - 1, 1)
+    scale = _divide(paired.sum(), weights @ paired)
+    n = scale * (weights @ count)
+    observed = _divide(scale * (weights @ within), n)
+    spread = n * scale * (weights @ squares) - (scale * (weights @ total)) ** 2
+    return 1 - _divide(observed, _divide(spread, n * (n - 1)))
 
 
 def intraclass_correlation(ratings: Ratings, weights: Weights) -> Result:
@@ -74,12 +75,13 @@ def intraclass_correlation(ratings: Ratings, weights: Weights) -> Result:
     n units by k raters.
     """
     n, k = ratings.shape
-    weights = _scaled(weights)
-    mean = weighted_mean(ratings.mean(axis=1), weights)
+    means = ratings.mean(axis=1)
+    mean = weighted_mean(means, weights)
     columns = np.stack([weighted_mean(column, weights) for column in ratings.T])
-    between_units = k * (weights @ ratings.mean(axis=1) ** 2 - n * mean**2)
+    between_units = n * k * (weighted_mean(means**2, weights) - mean**2)
     between_raters = n * ((columns - mean) ** 2).sum(axis=0)
-    rest = weights @ (ratings**2).sum(axis=1) - n * k * mean**2 - between_units - between_raters
+    total = n * (weighted_mean((ratings**2).sum(axis=1), weights) - k * mean**2)
+    rest = total - between_units - between_raters
     if n < 2 or k < 2:
         return np.full_like(mean, np.nan)
     units, raters = between_units / (n - 1), between_raters / (k - 1)
@@ -110,10 +112,6 @@ def limits_of_agreement(ratings: Ratings, weights: Weights) -> tuple[Result, Res
     variance = np.maximum(weighted_mean(change**2, weights) - bias**2, 0)
     half = 1.96 * np.sqrt(variance * (n / (n - 1) if n > 1 else np.nan))
     return bias - half, bias + half
-
-
-def _scaled(weights: Weights) -> Weights:
-    return weights * _divide(weights.shape[-1], weights.sum(axis=-1))[..., None]
 
 
 def _divide(numerator: ArrayLike, denominator: ArrayLike) -> Result:
