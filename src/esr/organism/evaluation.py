@@ -44,7 +44,7 @@ GRID = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1
 BATCH = 256
 PAIR = ["latent", "prompt", "seed", "meta"]
 """What a trial shares with its replays."""
-UNSTEERED = 8
+UNSTEERED = 2
 """Unsteered responses to each prompt, per sampling seed."""
 
 
@@ -284,7 +284,7 @@ def evaluate(
     prompts: Path,
     discovery: Path,
     *,
-    per_latent: int = 6,
+    per_latent: int = 4,
     seeds: Sequence[int] = (0, 1, 2),
     controls: int = 2,
 ) -> Evaluation:
