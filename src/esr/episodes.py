@@ -59,7 +59,8 @@ def extract_episodes(
         _located(row.group, row.response, found.get(row.trial_id, []), phrases)
         for row in table.itertuples()
     ]
-    table = table.join(pd.DataFrame(rows, table.index, columns=[*_SPANS, "status"]))
+    located = pd.DataFrame(rows, table.index, columns=[*_SPANS, "status"])
+    table = table.drop(columns="status").join(located)
     table = table.astype(dict.fromkeys(_SPANS, "Int64"))
     for number, group in enumerate(GROUPS):
         sound = table.index[table["group"].eq(group) & table["status"].eq("ok")]
