@@ -42,6 +42,18 @@ rule fig2:
         figure("fig2"),
 
 
+rule fig3:
+    """Figure 3: multi-attempt, success rate, MSI and ESR rate against the boost, and their peaks."""
+    input:
+        figure("fig3"),
+
+
+rule fig4:
+    """Figure 4: what each meta-prompt changes on the steered trials."""
+    input:
+        figure("fig4"),
+
+
 rule fig7:
     """Figure 7: detectors and backtracking latents over the tokens of one self-correction."""
     input:
@@ -76,6 +88,18 @@ rule figA4:
     """Figure A4: attempts and first scores, judge against judge."""
     input:
         figure("figA4"),
+
+
+rule figA7:
+    """Figure A7: attempts and improvement with and without steering."""
+    input:
+        figure("figA7"),
+
+
+rule figA8:
+    """Figure A8: scores of first attempts with and without steering."""
+    input:
+        figure("figA8"),
 
 
 rule tables_activation:
@@ -141,6 +165,8 @@ rule all:
         rules.exclusions.input,
         rules.robustness.input,
         figure("fig2"),
+        figure("fig3"),
+        figure("fig4"),
         figure("fig5"),
         figure("fig7"),
         figure("figA2"),
@@ -148,6 +174,8 @@ rule all:
         figure("figA4"),
         figure("figA5"),
         figure("figA6"),
+        figure("figA7"),
+        figure("figA8"),
         figure("figA9"),
         rules.tableA1.input,
         rules.tables_activation.input,

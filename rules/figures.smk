@@ -26,3 +26,115 @@ rule plot_fig2:
         models=figure_models(),
     script:
         "../scripts/plot_fig2.py"
+
+
+rule plot_fig3:
+    """Plot the measures against the level of a boost sweep, and their peaks (Figure 3)."""
+    input:
+        scores=primary_scores("boost-sweep"),
+    output:
+        pdf="results/{study}/figures/fig3.pdf",
+        png=report(
+            "results/{study}/figures/fig3.png",
+            caption="../resources/captions/fig3.rst",
+            category="Figures",
+        ),
+        csv="results/{study}/figures/fig3.csv",
+    log:
+        "logs/{study}/plot_fig3.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_fig3.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/plot_fig3.py"
+
+
+rule plot_fig4:
+    """Plot what each meta-prompt changes on the same steered trials (Figure 4)."""
+    input:
+        scores=primary_scores("steered", *CONFIG.meta_arms),
+    output:
+        pdf="results/{study}/figures/fig4.pdf",
+        png=report(
+            "results/{study}/figures/fig4.png",
+            caption="../resources/captions/fig4.rst",
+            category="Figures",
+        ),
+        csv="results/{study}/figures/fig4.csv",
+    log:
+        "logs/{study}/plot_fig4.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_fig4.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings(
+            "title",
+            "statistics",
+            *[f"arms.{arm}.meta_prompt" for arm in CONFIG.meta_arms],
+        ),
+        models=figure_models(),
+    script:
+        "../scripts/plot_fig4.py"
+
+
+rule plot_figA7:
+    """Plot attempts and improvement with and without steering (Figure A7)."""
+    input:
+        scores=primary_scores("steered", "unsteered"),
+    output:
+        pdf="results/{study}/figures/figA7.pdf",
+        png=report(
+            "results/{study}/figures/figA7.png",
+            caption="../resources/captions/figA7.rst",
+            category="Figures",
+        ),
+        csv="results/{study}/figures/figA7.csv",
+    log:
+        "logs/{study}/plot_figA7.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_figA7.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/plot_figA7.py"
+
+
+rule plot_figA8:
+    """Plot the scores of first attempts with and without steering (Figure A8)."""
+    input:
+        scores=primary_scores("steered", "unsteered"),
+    output:
+        pdf="results/{study}/figures/figA8.pdf",
+        png=report(
+            "results/{study}/figures/figA8.png",
+            caption="../resources/captions/figA8.rst",
+            category="Figures",
+        ),
+        csv="results/{study}/figures/figA8.csv",
+    log:
+        "logs/{study}/plot_figA8.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_figA8.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/plot_figA8.py"

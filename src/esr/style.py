@@ -127,7 +127,10 @@ def arm_bars(
         if not np.isnan(row.value):
             change = with_interval(row.value, row.low, row.high)
             axes.text(0, place + 0.4, f" difference {change}", fontsize=7, va="center")
-    axes.set_yticks(range(len(models)), table.drop_duplicates("model")["label"])
+    named = zip(changes["label"], changes["n"], strict=True)
+    axes.set_yticks(
+        range(len(models)), [f"{label}\n{n} pairs" if n else label for label, n in named]
+    )
     axes.set_ylim(len(models) - 0.4, -0.5)
 
 
