@@ -1,9 +1,11 @@
 """The workflow in a folder of its own, and how to run it there."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 REPO = Path(__file__).parents[1]
 LINKED = ["Snakefile", "rules", "scripts", "envs", "profiles", "resources", "studies"]
@@ -36,3 +38,13 @@ def run_snakemake(
         env=os.environ | {"COLUMNS": "200"},
         check=False,
     )
+
+
+def load_script(name: str) -> ModuleType:
+    """A script of the workflow as a module, for its pure functions."""
+    spec = importlib.util.spec_from_file_location(name, REPO / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
