@@ -103,8 +103,8 @@ def draw_peaks(axes: Axes, table: pd.DataFrame) -> None:
         style.points(axes, places, *ends, colour, lying=True, marker=marker)
         for place, row in zip(places, rows.itertuples(), strict=True):
             text = NO_PEAK.get(str(row.status), "").format(row=row)
-            where = axes.get_yaxis_transform()
-            axes.text(1, place, text, transform=where, ha="right", va="center", fontsize=7.5)
+            note: dict[str, Any] = {"ha": "right", "va": "center", "color": colour, "fontsize": 7.5}
+            axes.text(1, place, text, transform=axes.get_yaxis_transform(), **note)
     axes.set_yticks(range(len(PEAKS)), [figures.TITLES[panel] for panel in PEAKS])
     axes.set(title="Level of the maximum", ylim=(len(PEAKS) - 0.5, -0.5))
 
@@ -124,7 +124,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel(LEVEL)
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}. {interval}; none (hollow) where all trials are alike.")
+    style.footnote(figure, f"{title}. {interval}; hollow: trials all alike, or too few.")
     return figure
 
 

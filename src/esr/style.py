@@ -6,6 +6,7 @@ model, arm or measure keeps its colour from figure to figure.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -215,5 +216,5 @@ def nothing(axes: Axes, note: str) -> None:
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """Put a line under a figure: what it is evidence about."""
-    figure.supxlabel(text, fontsize=7.5, color=GREY)
+    """Put a line or two under a figure: what it is evidence about."""
+    figure.supxlabel(fill(text, int(17 * figure.get_figwidth())), fontsize=7.5, color=GREY)
