@@ -26,6 +26,7 @@ PANELS = {
 }
 SHOWN = ["rate", "agreement", "kappa", "positive_agreement", "alpha"]
 SCALE, COLOURS = Normalize(0, 1), plt.get_cmap("Blues")
+NONE = (float("nan"), float("nan"))
 SIDE_BY_SIDE = 3
 """Most judges with which both panels fit beside each other."""
 
@@ -50,7 +51,7 @@ def cell_text(cell: pd.DataFrame) -> tuple[str, float]:
     values = cell.set_index("statistic")["estimate"].astype(float)
     kappa = float(values["kappa"])
     lines[1:1] = [f"$\\kappa$ {style.number(kappa, 2)}"]
-    lines[2:2] = [f"pos. {style.number(100 * values['positive_agreement'])} %"]
+    lines[2:2] = [f"pos. {style.with_interval(100 * values['positive_agreement'], *NONE, '%')}"]
     return "\n".join(lines), kappa
 
 
@@ -68,7 +69,8 @@ def draw_matrix(axes: Axes, table: pd.DataFrame, title: str) -> None:
         x, y = judges.index(first), judges.index(second)
         text, kappa = cell_text(cell)
         face = "#EEEEEE" if x == y else "white" if pd.isna(kappa) else COLOURS(SCALE(kappa))
-        axes.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor=face))
+        edge = "#DDDDDD" if pd.isna(kappa) else "none"
+        axes.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, fc=face, ec=edge))
         colour = "white" if kappa > 0.55 else style.INK
         axes.text(x, y, text, ha="center", va="center", color=colour, fontsize=6.5)
     together = table[table["judge_a"].isna()]
@@ -102,7 +104,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         ScalarMappable(SCALE, COLOURS), ax=panels, label="Cohen's $\\kappa$ of the pair", shrink=0.7
     )
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}.\nWeighted to all trials. {interval}.")
+    style.footnote(figure, f"{title}. Weighted to all trials. {interval}.")
     return figure
 
 

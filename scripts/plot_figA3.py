@@ -89,7 +89,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         draw_measure(axes, table[table["panel"].eq(measure)], measure)
     style.legend_above(figure, panels[0], columns=4)
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}.\nWeighted to all trials. {interval}.")
+    style.footnote(figure, f"{title}. Weighted to all trials. {interval}.")
     return figure
 
 

@@ -22,9 +22,10 @@ from esr.tables import read_table
 CAP = 5
 """Attempts counted as one class from here on."""
 BINS = np.linspace(0, 100, 21)
+MARKS = ["histogram", "attempts", "first_score", "statistic"]
 COLUMNS = ["part", "judge_a", "judge_b", "a", "b", "n"]
 COLUMNS += ["statistic", "estimate", "low", "high", "status"]
-SHOWN = {"n_attempts": ["agreement", "icc"], "first_score": ["icc", "bias"]}
+SHOWN = ["n_attempts:agreement", "first_score:mean", "first_score:icc", "first_score:bias"]
 
 
 def pair_marks(scores: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
@@ -52,20 +53,18 @@ def figure_table(scores: dict[str, pd.DataFrame], agreement: pd.DataFrame) -> pd
     shown = {judge: table.set_index("trial_id") for judge, table in scores.items()}
     parts = [histogram(table, judge) for judge, table in shown.items()]
     parts += [pair_marks(shown, *pair) for pair in combinations(shown, 2)]
-    told = [
-        agreement["quantity"].eq(quantity) & agreement["statistic"].isin(["mean", *statistics])
-        for quantity, statistics in SHOWN.items()
-    ]
-    rows = agreement[(told[0] | told[1]) & agreement["weighting"].eq("sample")]
-    rows = rows.assign(part="statistic", statistic=rows["quantity"] + ":" + rows["statistic"])
+    names = agreement["quantity"] + ":" + agreement["statistic"]
+    rows = agreement[names.isin(SHOWN) & agreement["weighting"].eq("sample")]
+    rows = rows.assign(part="statistic", statistic=names[rows.index])
     return pd.concat([*parts, rows], ignore_index=True)[COLUMNS]
 
 
-def note(rows: pd.DataFrame, statistic: str, words: str, digits: int, factor: float = 1) -> str:
-    """A statistic in words."""
+def note(rows: pd.DataFrame, statistic: str, digits: int, *, factor: float = 1) -> str:
+    """A statistic with its interval."""
     row = rows[rows["statistic"].eq(statistic)].iloc[0]
-    numbers = (factor * row[["estimate", "low", "high"]].astype(float)).tolist()
-    return words.format(style.with_interval(*numbers, digits=digits))
+    return style.with_interval(
+        *factor * row[["estimate", "low", "high"]].astype(float), digits=digits
+    )
 
 
 def draw_attempts(axes: Axes, marks: pd.DataFrame, rows: pd.DataFrame) -> None:
@@ -76,55 +75,66 @@ def draw_attempts(axes: Axes, marks: pd.DataFrame, rows: pd.DataFrame) -> None:
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for mark in marks.itertuples():
         colour = style.BLUE if mark.a == mark.b else style.RED
-        looks: dict[str, Any] = {"color": colour, "fontsize": 8, "bbox": box}
+        looks: dict[str, Any] = {"color": colour, "fontsize": 7.5, "bbox": box}
         axes.text(mark.a, mark.b, str(mark.n), ha="center", va="center", **looks)
     names = [f"{i}+" if i == CAP else str(i) for i in range(1, most + 1)]
     axes.set_xticks(range(1, most + 1), names)
     axes.set_yticks(range(1, most + 1), names)
-    text = note(rows, "n_attempts:agreement", "same number: {} %", 1, 100)
-    axes.set(xlim=ends, ylim=ends)
-    axes.set_title(text, fontsize=7, fontweight="normal")
+    axes.set(xlim=ends, ylim=ends, xlabel="attempts", ylabel="attempts")
+    axes.set_title(f"same, %: {note(rows, 'n_attempts:agreement', 1, factor=100)}")
 
 
 def draw_scores(axes: Axes, marks: pd.DataFrame, rows: pd.DataFrame) -> None:
     """Draw first scores against each other; the area of a circle is the number of trials."""
     axes.plot([0, 100], [0, 100], color=style.GREY, lw=0.8)
-    axes.scatter(
-        marks["b"], marks["a"], s=3 * marks["n"].astype(float), color=style.BLUE, alpha=0.35, lw=0
-    )
-    text = note(rows, "first_score:icc", "ICC {}", 2)
-    text += "\n" + note(rows, "first_score:bias", "difference {}", 1)
-    axes.set(xlim=(-4, 104), ylim=(-4, 104))
-    axes.set_title(text, fontsize=7, fontweight="normal")
+    size = 3 * marks["n"].astype(float)
+    axes.scatter(marks["b"], marks["a"], s=size, color=style.BLUE, alpha=0.35, lw=0)
+    axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel="points", ylabel="points")
+    icc, bias = note(rows, "first_score:icc", 2), note(rows, "first_score:bias", 1)
+    axes.set_title(f"ICC {icc}\ndiff. {bias}")
 
 
-def draw_judge(axes: Axes, judge: str, bins: pd.DataFrame, rows: pd.DataFrame) -> None:
+def draw_judge(axes: Axes, bins: pd.DataFrame, rows: pd.DataFrame) -> None:
     """Draw one judge's first scores."""
-    axes.bar(bins["a"], bins["n"], 5, align="edge", color=style.SKY)
+    axes.bar(bins["a"], bins["n"], np.diff(BINS), align="edge", color=style.SKY)
     n = int(bins["n"].sum())
-    text = note(rows, "first_score:mean", "mean {}", 1) if n else "no scores"
-    axes.set(xlim=(-4, 104), yticks=[], xlabel=f"first score, {judge}", ylabel="trials")
-    axes.set_title(f"{judge}\n{text}, n = {n}", fontsize=7)
+    axes.set(xlim=(-4, 104), yticks=[], xlabel="points", ylabel="trials")
+    axes.set_title(f"mean {note(rows, 'first_score:mean', 1)}\nn = {n}")
+
+
+def name_judges(grid: Any, judges: list[str]) -> None:
+    """Write the judges' names: of the abscissae above the columns, of the ordinates at the left."""
+    looks: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold", "fontsize": 8}
+    for i, judge in enumerate(judges):
+        above = {"xy": (0.5, 1), "xytext": (0, 28), "ha": "center"}
+        beside = {"xy": (0, 0.5), "xytext": (-36, 0), "va": "center", "rotation": 90, "ha": "right"}
+        for axes, place in ((grid[0, i], above), (grid[i, 0], beside)):
+            axes.annotate(judge, xycoords="axes fraction", **place, **looks)
 
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     """Draw the figure: judges on the diagonal, attempts below it, first scores above."""
     judges = table.loc[table["part"].eq("histogram"), "judge_a"].drop_duplicates().tolist()
     count = len(judges)
-    side = min(style.WIDTH, 2.6 * count + 1)
-    figure, grid = plt.subplots(count, count, figsize=(side, side), squeeze=False)
+    side = min(style.WIDTH, 2 * count + 2)
+    size = (side, max(side, 1.55 * count))
+    figure, grid = plt.subplots(count, count, figsize=size, squeeze=False)
     for (first, second), part in table.groupby(["judge_a", "judge_b"], sort=False):
         x, y = judges.index(first), judges.index(second)
-        marks = {name: part[part["part"].eq(name)] for name in part["part"].unique()}
+        marks = {name: part[part["part"].eq(name)] for name in MARKS}
         if x == y:
-            draw_judge(grid[x, x], first, marks["histogram"], marks["statistic"])
-            continue
-        draw_attempts(grid[y, x], marks.get("attempts", part[:0]), marks["statistic"])
-        grid[y, x].set(xlabel=f"attempts, {first}", ylabel=f"attempts, {second}")
-        draw_scores(grid[x, y], marks.get("first_score", part[:0]), marks["statistic"])
-        grid[x, y].set(xlabel=f"first score, {second}", ylabel=f"first score, {first}")
+            draw_judge(grid[x, x], marks["histogram"], marks["statistic"])
+        else:
+            draw_attempts(grid[y, x], marks["attempts"], marks["statistic"])
+            draw_scores(grid[x, y], marks["first_score"], marks["statistic"])
+    for axes in grid.flat:
+        axes.title.set(fontsize=6.5, fontweight="normal")
+        axes.tick_params(labelsize=7, pad=1)
+        axes.xaxis.label.set_size(7)
+        axes.yaxis.label.set_size(7)
+    name_judges(grid, judges)
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}.\nTrials as drawn. {interval}.")
+    style.footnote(figure, f"{title}. Trials as drawn. {interval}.")
     return figure
 
 
