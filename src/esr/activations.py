@@ -238,7 +238,7 @@ def aligned(tokens: pd.DataFrame, window: int, settings: Statistics, seed: int) 
     parts = []
     for number, group in enumerate(GROUPS):
         mine = tokens[tokens["group"].eq(group) & tokens["trial_id"].isin(starts.index)]
-        offset = mine["position"] - mine["trial_id"].map(starts)
+        offset = mine["position"] - mine["trial_id"].map(starts).astype(int)
         near = mine.assign(offset=offset)[offset.abs() <= window]
         wide = near.pivot_table("value", ["trial_id", "cluster"], "offset").reindex(columns=offsets)
         factor = resample(
