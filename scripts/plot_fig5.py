@@ -16,7 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from esr import figures, style
-from esr.ablations import DETECTORS, STEERED, detector_arms, draw_measures
+from esr.ablations import (
+    DETECTORS,
+    STEERED,
+    detector_arms,
+    draw_measures,
+    model_panels,
+    rows_of_panels,
+)
 from esr.config import Detectors, Statistics
 from esr.detectors import check_table, meets
 from esr.job import config_of, output, start
@@ -69,13 +76,16 @@ def draw_detectors(axes: Axes, table: pd.DataFrame) -> None:
     for side, (name, colour, marker) in SIDES.items():
         axes.scatter(places, means[side], s=12, color=colour, marker=marker, label=name, zorder=3)
     axes.set_yscale("symlog", linthresh=float(means["mismatched"].min()) / 10)
-    axes.set_ylim(bottom=0, top=6 * means["mismatched"].max())
+    axes.set_ylim(bottom=0, top=20 * means["mismatched"].max())
     confirmed = counts["confirmed"]
     check = "not checked" if np.isnan(confirmed) else f"{confirmed:.0f} hold on held-out pairs"
-    given = f"; {counts['given']:.0f} given, {counts['both']:.0f} in both"
-    axes.set_title(f"{label}: {len(means)} detectors")
-    note = f"{counts['found']:.0f} found, {check}{given if counts['given'] else ''}"
-    axes.text(0.98, 0.97, note, transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
+    given = (
+        f"\n{counts['given']:.0f} given, {counts['both']:.0f} in both" if counts["given"] else ""
+    )
+    note = f"{counts['found']:.0f} found, {check}{given}"
+    axes.text(0.98, 0.99, note, transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
+    axes.set(title=f"{label}: {len(means)} detectors", ylabel="mean activation")
+    axes.legend(loc="lower left", fontsize=7.5, handletextpad=0.2, borderaxespad=0.1)
     axes.set_xlabel("detector, by activation")
     axes.set_xticks([1, len(means)] if len(means) > 1 else [1])
 
@@ -83,16 +93,15 @@ def draw_detectors(axes: Axes, table: pd.DataFrame) -> None:
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     """Draw detectors (one panel a model), then arms and their differences (one a measure)."""
     models = list(dict.fromkeys(table["model"]))
-    heights = [1.7, 0.5 + 0.45 * len(models), 0.45 + 0.3 * len(models)]
+    heights = [
+        1.8 * rows_of_panels(len(models)),
+        0.5 + 0.45 * len(models),
+        0.5 + 0.25 * len(models),
+    ]
     figure = plt.figure(figsize=(style.WIDTH, sum(heights) + 1.5))
     rows = figure.add_gridspec(3, 1, height_ratios=heights)
-    top = rows[0].subgridspec(1, len(models))
-    for column, model in enumerate(models):
-        axes = figure.add_subplot(top[column])
+    for axes, model in zip(model_panels(figure, rows[0], len(models)), models, strict=True):
         draw_detectors(axes, table[table["model"].eq(model)])
-        if column == 0:
-            axes.set_ylabel("mean activation")
-            axes.legend(loc="lower left", fontsize=7.5, handletextpad=0.2, borderaxespad=0.1)
     arms = table[table["kind"].isin(["arm", "difference"])]
     versus = [f"{DETECTORS} - {STEERED}"]
     draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS], versus)

@@ -18,14 +18,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from esr import figures, style
-from esr.ablations import DETECTORS, RANDOM, STEERED, VERSUS, detector_arms, draw_measures
-from esr.ablations import random_arms as random_rows
+from esr.ablations import (
+    DETECTORS,
+    PER_ROW,
+    RANDOM,
+    STEERED,
+    VERSUS,
+    detector_arms,
+    draw_measures,
+    model_panels,
+    random_arms,
+    rows_of_panels,
+)
 from esr.job import config_of, output, start
 from esr.tables import read_table
 
 COLUMNS = ["model", "label", "kind", "arm", "panel", "latent", "detector", "value", "target"]
 COLUMNS += ["low", "high", "p_value", "between", "n", "n_sets", "dropped", "status"]
-KINDS = {"frequency": "share of tokens active", "mean": "mean activation"}
+KINDS = ["frequency", "mean"]
 
 
 def matching_rows(controls: pd.DataFrame) -> pd.DataFrame:
@@ -43,13 +53,18 @@ def matching_rows(controls: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).drop(columns="set")
 
 
-def draw_matching(axes: Axes, table: pd.DataFrame, kind: str) -> None:
-    """Draw the activity of drawn latents against that of the detectors they stand for."""
-    of_kind = table[table["panel"].eq(kind)]
-    rows, sums = (of_kind[of_kind["kind"].eq(name)] for name in ("matching", "sum"))
-    axes.set(title=f"{table['label'].iloc[0]}: {KINDS[kind]}")
+def carried(table: pd.DataFrame, kind: str) -> str:
+    """Activity of whole sets in percent of that of all detectors, as a range over sets."""
+    sums = table[table["kind"].eq("sum") & table["panel"].eq(kind)]
+    share = 100 * sums["value"] / sums["target"]
+    return " to ".join(dict.fromkeys(f"{end:.0f}" for end in (share.min(), share.max()))) + " %"
+
+
+def draw_matching(axes: Axes, table: pd.DataFrame) -> None:
+    """Draw the mean activation of drawn latents against that of the detectors they stand for."""
+    axes.set(title=f"{table['label'].iloc[0]}: matching")
+    rows = table[table["kind"].eq("matching") & table["panel"].eq("mean")]
     if rows.empty:
-        axes.set(xticks=[], yticks=[])
         style.nothing(axes, "no detectors,\nnothing to match")
         return
     for i, (arm, points) in enumerate(rows.groupby("arm")):
@@ -59,29 +74,24 @@ def draw_matching(axes: Axes, table: pd.DataFrame, kind: str) -> None:
     both = pd.concat([rows["target"], rows["value"]]).astype(float)
     ends = np.array([both[both > 0].min() / 1.5, both.max() * 1.5])
     axes.plot(ends, ends, color=style.GREY, lw=0.8, zorder=0)
-    share = 100 * sums["value"] / sums["target"]
-    spread = f"{share.min():.0f}-{share.max():.0f}" if len(share) > 1 else f"{share.min():.0f}"
-    note = f"sum of a set:\n{spread} % of detectors'"
-    axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=7.5)
-    axes.set(xscale="log", yscale="log", xlim=ends, ylim=(ends[0], ends[1] * 3))
-    axes.set_xlabel("detector")
+    note = f"sets carry {carried(table, 'mean')} of\nthe detectors' activation,"
+    note += f"\nare on at {carried(table, 'frequency')} of tokens"
+    axes.text(0.03, 0.99, note, transform=axes.transAxes, va="top", fontsize=7)
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=(ends[0], ends[1] ** 1.6 / ends[0] ** 0.6))
+    axes.minorticks_off()
+    axes.set(xlabel="mean activation, detector", ylabel="random latent")
+    axes.legend(loc="lower right", fontsize=7, handletextpad=0.1, borderaxespad=0.1)
 
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
-    """Draw how well sets match (two panels a model), then all arms and their differences."""
+    """Draw how well sets match (a panel a model), then all arms and their differences."""
     models = list(dict.fromkeys(table["model"]))
-    rows_of_matching = -(-len(models) // 2)
-    heights = [1.9 * rows_of_matching, 0.5 + 0.6 * len(models), 0.6 + 0.75 * len(models)]
-    figure = plt.figure(figsize=(style.WIDTH, sum(heights) + 1.5))
+    heights = [2 * rows_of_panels(len(models)), 0.5 + 0.6 * len(models), 0.5 + 0.5 * len(models)]
+    figure = plt.figure(figsize=(style.WIDTH, sum(heights) + 1.6))
     rows = figure.add_gridspec(3, 1, height_ratios=heights)
-    top = rows[0].subgridspec(rows_of_matching, 4)
-    for i, model in enumerate(models):
-        for j, kind in enumerate(KINDS):
-            axes = figure.add_subplot(top[i // 2, 2 * (i % 2) + j])
-            draw_matching(axes, table[table["model"].eq(model)], kind)
-            if i == j == 0:
-                axes.set_ylabel("random latent")
-                axes.legend(loc="lower right", fontsize=7, handletextpad=0.1, borderaxespad=0.1)
+    top = model_panels(figure, rows[0], len(models), columns=PER_ROW)
+    for axes, model in zip(top, models, strict=True):
+        draw_matching(axes, table[table["model"].eq(model)])
     arms = table[table["kind"].isin(["arm", "difference"])]
     draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS, RANDOM], list(VERSUS))
     interval = f"{100 * level:.0f} % intervals over latents; random: over latents and sets"
@@ -101,7 +111,7 @@ def main(job: Any) -> None:
         rows = [
             matching_rows(read_table(Path(controls[name]), "controls")),
             detector_arms(scores, name, found, config.statistics),
-            random_rows(scores, name, found, config.statistics),
+            random_arms(scores, name, found, config.statistics),
         ]
         both = pd.concat(rows, ignore_index=True)
         parts.append(both.assign(model=name, label=models[name]["label"]))

@@ -10,20 +10,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 
 from esr import figures, style
 from esr.config import Statistics
-from esr.measures import compare_sets
+from esr.measures import MEASURES, compare_sets
 
 PANELS = ["first_score", "multi_attempt_rate", "esr_rate", "msi"]
 STEERED, DETECTORS, RANDOM = "steered", "ablate-otd", "ablate-random"
 LABELS = {STEERED: "steered", DETECTORS: "detectors ablated", RANDOM: "random sets ablated"}
 COLOURS = {STEERED: style.STEERED, DETECTORS: style.RED, RANDOM: style.ORANGE}
 VERSUS = {
-    f"{DETECTORS} - {STEERED}": ("detectors\n- steered", style.RED, "o"),
-    f"{RANDOM} - {STEERED}": ("random\n- steered", style.ORANGE, "s"),
-    f"{RANDOM} - {DETECTORS}": ("random\n- detectors", style.GREY, "D"),
+    f"{DETECTORS} - {STEERED}": ("detectors - steered", style.RED, "o"),
+    f"{RANDOM} - {STEERED}": ("random - steered", style.ORANGE, "s"),
+    f"{RANDOM} - {DETECTORS}": ("random - detectors", style.GREY, "D"),
 }
+PER_ROW = 3
+"""Panels of single models beside each other."""
 
 
 def detector_arms(
@@ -113,42 +116,67 @@ def _of_sets(
     return mean, difference
 
 
+def model_panels(
+    figure: Figure, row: SubplotSpec, count: int, columns: int | None = None
+) -> list[Axes]:
+    """Panels of single models, three in a row (or as many as there are)."""
+    grid = row.subgridspec(rows_of_panels(count), columns or min(count, PER_ROW))
+    return [figure.add_subplot(grid[i // PER_ROW, i % PER_ROW]) for i in range(count)]
+
+
+def rows_of_panels(count: int) -> int:
+    """Rows that the panels of so many models take."""
+    return -(-count // PER_ROW)
+
+
 def draw_measures(
-    figure: Figure, rows: Any, table: pd.DataFrame, arms: Sequence[str], versus: Sequence[str]
+    figure: Figure,
+    rows: tuple[SubplotSpec, SubplotSpec],
+    table: pd.DataFrame,
+    arms: Sequence[str],
+    versus: Sequence[str],
 ) -> None:
     """Draw bars of arms and, beneath them, their paired differences; one column a measure.
 
     Args:
         figure: To draw in.
-        rows: Two gridspecs, each to be divided into columns.
+        rows: Where bars and where differences go.
         table: Rows of `detector_arms` and `random_arms`, with columns model and label.
         arms: Arms to draw, in order.
         versus: Differences to draw, in order.
     """
     models = list(dict.fromkeys(table["model"]))
-    labels = table.drop_duplicates("model")["label"].tolist()
     upper, lower = (row.subgridspec(1, len(PANELS)) for row in rows)
+    handles: list[Any] = []
     for column, panel in enumerate(PANELS):
         of_panel = table[table["panel"].eq(panel)]
-        axes = figure.add_subplot(upper[column])
-        _draw_bars(axes, of_panel, models, arms)
-        axes.set(title=figures.TITLES[panel], xlabel=figures.UNITS[panel])
-        axes.set_yticks(range(len(models)), labels if column == 0 else [])
+        above, beneath = (figure.add_subplot(row[column]) for row in (upper, lower))
+        _draw_bars(above, of_panel, models, arms)
+        _draw_differences(beneath, of_panel, models, versus)
+        above.set(title=figures.TITLES[panel], xlabel=figures.UNITS[panel])
+        unit = "% points" if MEASURES[panel].is_rate else "points"
+        beneath.set_xlabel(f"difference ({unit})")
+        for axes, kind, unit in ((above, "arm", "trials"), (beneath, "difference", "pairs")):
+            names = [_label(table, model, kind, unit) for model in models]
+            axes.set_yticks(range(len(models)), [] if column else names, fontsize=8)
+            axes.tick_params(axis="y", left=column == 0)
         if panel == "msi":
-            axes.axvline(0, color=style.INK, lw=0.8)
+            above.axvline(0, color=style.INK, lw=0.8)
         else:
-            axes.set_xlim(0, max(5, axes.get_xlim()[1]))
-        if column == 0:
-            style.legend_above(figure, axes, len(arms))
-        beneath = figure.add_subplot(lower[column])
-        _draw_differences(beneath, of_panel, models, labels, versus, named=column == 0)
-        beneath.set_xlabel(f"difference ({'points' if panel in POINTS else '% points'})")
+            above.set_xlim(0, max(5, above.get_xlim()[1]))
+        handles = [*above.containers, *beneath.containers]
+    named = [each for each in handles if not str(each.get_label()).startswith("_")]
+    figure.legend(handles=named, loc="outside upper center", ncols=min(len(named), 3))
 
 
-POINTS = ("first_score", "msi")
+def _label(table: pd.DataFrame, model: str, kind: str, unit: str) -> str:
+    """Name of a model, and of how many trials or pairs its first arm or difference is."""
+    row = table[table["model"].eq(model) & table["kind"].eq(kind)].iloc[0]
+    return f"{row['label']}\n{row['n']:.0f} {unit}"
 
 
 def _draw_bars(axes: Axes, table: pd.DataFrame, models: Sequence[str], arms: Sequence[str]) -> None:
+    """Bars of every model, arms side by side; single sets as circles on the bar of their mean."""
     height = 0.8 / len(arms)
     for arm, offset in zip(arms, style.dodge(len(arms), 0.8), strict=True):
         rows = table[table["kind"].eq("arm") & table["arm"].eq(arm)].set_index("model").loc[models]
@@ -163,29 +191,19 @@ def _draw_bars(axes: Axes, table: pd.DataFrame, models: Sequence[str], arms: Seq
 
 
 def _draw_differences(
-    axes: Axes,
-    table: pd.DataFrame,
-    models: Sequence[str],
-    labels: Sequence[str],
-    versus: Sequence[str],
-    named: bool,
+    axes: Axes, table: pd.DataFrame, models: Sequence[str], versus: Sequence[str]
 ) -> None:
-    rows = table[table["kind"].eq("difference")].set_index(["arm", "model"])
-    names = []
-    for i, arm in enumerate(versus):
-        text, colour, marker = VERSUS[arm]
-        for offset, model, label in zip(style.dodge(len(models), 0.8), models, labels, strict=True):
-            row, place = rows.loc[(arm, model)], i * 1.2 + float(offset)
-            style.points(
-                axes, [place], [row["value"]], [row["low"]], [row["high"]], colour,
-                lying=True, marker=marker,
-            )  # fmt: skip
-            if np.isnan(row["value"]):
-                axes.text(0, place, " n/a", va="center", color=style.GREY)
-            names.append((place, f"{label}: {text}" if len(models) > 1 else text))
-    places, texts = zip(*names, strict=True)
-    axes.set_yticks(places, texts if named else [], fontsize=7.5)
+    """Differences of every model as points, contrasts one below the other."""
     axes.axvline(0, color=style.INK, lw=0.8)
-    axes.set_ylim((len(versus) - 1) * 1.2 + 0.6, -0.6)
+    for arm, offset in zip(versus, style.dodge(len(versus), 0.8), strict=True):
+        name, colour, marker = VERSUS[arm]
+        of_arm = table["kind"].eq("difference") & table["arm"].eq(arm)
+        rows = table[of_arm].set_index("model").loc[models]
+        places = np.arange(len(models)) + offset
+        ends = rows["value"], rows["low"], rows["high"]
+        style.points(axes, places, *ends, colour, lying=True, marker=marker, label=name)
+        for place in places[rows["value"].isna()]:
+            axes.text(0, place, " n/a", va="center", color=style.GREY)
+    axes.set_ylim(len(models) - 0.45, -0.55)
     axes.margins(x=0.15)
     axes.grid(axis="x")
