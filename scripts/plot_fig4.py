@@ -23,7 +23,7 @@ from esr.statistics import holm
 
 POINTS = ["msi", "first_score"]
 PANELS = ["multi_attempt_rate", "esr_rate", *POINTS]
-ABSENT = {"no_labels": "no labels", "not_run": ""}
+ABSENT = {"no_labels": "no labels", "not_run": "not run"}
 WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "bbox": WHITE}
 COLUMNS = ["model", "label", "arm", "meta_prompt", "panel", "baseline", "treatment", "value"]
@@ -96,7 +96,7 @@ def draw_panel(axes: Axes, table: pd.DataFrame, panel: str) -> None:
         for place, row in enumerate(rows.itertuples()):
             text = f"{row.baseline:.1f}" if row.Index == "steered" else "n/a"
             text = ABSENT.get(str(row.status), text)
-            if np.isnan(row.value):
+            if np.isnan(row.value) and mine["n"].any():  # else the legend says it once
                 axes.text(0.5, place + offset, text, transform=middle, color=colour, **NOTE)
     axes.set(title=figures.TITLES[panel], ylim=(len(arms) - 0.5, -0.5))
     axes.set_xlabel("change (points)" if panel in POINTS else "change (% points)")
