@@ -76,17 +76,16 @@ def draw_detectors(axes: Axes, table: pd.DataFrame) -> None:
     for side, (name, colour, marker) in SIDES.items():
         axes.scatter(places, means[side], s=12, color=colour, marker=marker, label=name, zorder=3)
     axes.set_yscale("symlog", linthresh=float(means["mismatched"].min()) / 10)
-    axes.set_ylim(bottom=0, top=20 * means["mismatched"].max())
+    axes.set_ylim(bottom=0, top=12 * means["mismatched"].max())
     confirmed = counts["confirmed"]
-    check = "not checked" if np.isnan(confirmed) else f"{confirmed:.0f} hold on held-out pairs"
+    check = "not checked" if np.isnan(confirmed) else f"{confirmed:.0f} hold up"
     given = (
-        f"\n{counts['given']:.0f} given, {counts['both']:.0f} in both" if counts["given"] else ""
+        f"; {counts['given']:.0f} given, {counts['both']:.0f} in both" if counts["given"] else ""
     )
-    note = f"{counts['found']:.0f} found, {check}{given}"
-    axes.text(0.98, 0.99, note, transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
+    note = f"detector, by activation\n({counts['found']:.0f} found, {check}{given})"
+    axes.set_xlabel(note, fontsize=8)
     axes.set(title=f"{label}: {len(means)} detectors", ylabel="mean activation")
-    axes.legend(loc="lower left", fontsize=7.5, handletextpad=0.2, borderaxespad=0.1)
-    axes.set_xlabel("detector, by activation")
+    axes.legend(loc="upper right", fontsize=7.5, ncols=2, handletextpad=0.1, borderaxespad=0.1)
     axes.set_xticks([1, len(means)] if len(means) > 1 else [1])
 
 
@@ -105,7 +104,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     arms = table[table["kind"].isin(["arm", "difference"])]
     versus = [f"{DETECTORS} - {STEERED}"]
     draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS], versus)
-    interval = f"{100 * level:.0f} % intervals: bootstrap over latents, paired"
+    interval = f"{100 * level:.0f} % intervals over latents"
     style.footnote(figure, f"{title}. {interval}.")
     return figure
 

@@ -74,8 +74,8 @@ def draw_matching(axes: Axes, table: pd.DataFrame) -> None:
     both = pd.concat([rows["target"], rows["value"]]).astype(float)
     ends = np.array([both[both > 0].min() / 1.5, both.max() * 1.5])
     axes.plot(ends, ends, color=style.GREY, lw=0.8, zorder=0)
-    note = f"sets carry {carried(table, 'mean')} of\nthe detectors' activation,"
-    note += f"\nare on at {carried(table, 'frequency')} of tokens"
+    note = f"sets in sum, of the detectors:\nactivation {carried(table, 'mean')}\n"
+    note += f"frequency {carried(table, 'frequency')}"
     axes.text(0.03, 0.99, note, transform=axes.transAxes, va="top", fontsize=7)
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=(ends[0], ends[1] ** 1.6 / ends[0] ** 0.6))
     axes.minorticks_off()
@@ -94,7 +94,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         draw_matching(axes, table[table["model"].eq(model)])
     arms = table[table["kind"].isin(["arm", "difference"])]
     draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS, RANDOM], list(VERSUS))
-    interval = f"{100 * level:.0f} % intervals over latents; random: over latents and sets"
+    interval = f"{100 * level:.0f} % intervals over latents, and sets if random"
     style.footnote(figure, f"{title}. {interval} (circles: single sets).")
     return figure
 
