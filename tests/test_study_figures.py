@@ -43,7 +43,7 @@ class TestFigure3:
             lambda part: frozenset(map(tuple, part.to_numpy().tolist()))
         )
         assert len(trials) == 8
-        assert trials.nunique() == 1
+        assert len(set(trials)) == 1
 
     def test_the_twin_never_does(self, organism_study: Path) -> None:
         table = plotted(organism_study, "fig3")
