@@ -85,7 +85,15 @@ def draw_detectors(axes: Axes, table: pd.DataFrame) -> None:
     note = f"detector, by activation\n({counts['found']:.0f} found, {check}{given})"
     axes.set_xlabel(note, fontsize=8)
     axes.set(title=f"{label}: {len(means)} detectors", ylabel="mean activation")
-    axes.legend(loc="upper right", fontsize=7.5, ncols=2, handletextpad=0.1, borderaxespad=0.1)
+    axes.legend(
+        loc="upper right",
+        fontsize=7.5,
+        ncols=2,
+        handlelength=1,
+        columnspacing=0.8,
+        handletextpad=0.1,
+        borderaxespad=0.1,
+    )
     axes.set_xticks([1, len(means)] if len(means) > 1 else [1])
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from esr import figures, style
 from esr.ablations import (
@@ -79,6 +80,9 @@ def draw_matching(axes: Axes, table: pd.DataFrame) -> None:
     axes.text(0.03, 0.99, note, transform=axes.transAxes, va="top", fontsize=7)
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=(ends[0], ends[1] ** 1.6 / ends[0] ** 0.6))
     axes.minorticks_off()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set(xlabel="mean activation, detector", ylabel="random latent")
     axes.legend(loc="lower right", fontsize=7, handletextpad=0.1, borderaxespad=0.1)
 
@@ -94,8 +98,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         draw_matching(axes, table[table["model"].eq(model)])
     arms = table[table["kind"].isin(["arm", "difference"])]
     draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS, RANDOM], list(VERSUS))
-    interval = f"{100 * level:.0f} % intervals over latents, and sets if random"
-    style.footnote(figure, f"{title}. {interval} (circles: single sets).")
+    interval = f"{100 * level:.0f} % intervals over latents (random: and sets"
+    style.footnote(figure, f"{title}. {interval}; circles: single sets).")
     return figure
 
 

@@ -1,15 +1,17 @@
 """Trials and arms: who draws what, what a replay keeps, and what names a trial."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from esr.config import Arm
+from checkout import load_script
+from esr.config import Arm, Levels
 from esr.errors import EsrError
-from esr.tables import read_table, write_table
+from esr.tables import TABLES, read_table, write_table
 from esr.trials import (
     apply_condition,
     latent_trials,
@@ -17,6 +19,8 @@ from esr.trials import (
     prompt_trials,
     shard,
     shown_prompt,
+    sweep,
+    sweep_levels,
     trial_id,
 )
 
@@ -39,6 +43,7 @@ THRESHOLDS = pd.DataFrame(
     }
 )
 STEERED = Arm(over="latents", trials=2)
+SWEEP: dict[str, Any] = {"over": "latents", "trials": 2, "boost": Levels()}
 SAME = ["prompt_id", "prompt", "latent", "boost", "seed"]
 
 
@@ -149,6 +154,103 @@ def test_without_meta_prompt_the_prompt_itself_is_shown_braces_and_all(tmp_path:
     plan = steered().assign(prompt="Explain {x}.")
     again = replay(plan, tmp_path)
     assert [shown_prompt(row) for row in again.itertuples()] == ["Explain {x}."] * 4
+
+
+# Sweeps
+
+DRAWN = pd.DataFrame(
+    {
+        "latent": [1, 2, 3, 4],
+        "threshold": [10.0, 14.0, None, 99.0],
+        "status": ["converged", "not_converged", "no_data", "out_of_bounds"],
+    }
+)
+
+
+def test_levels_are_means_and_sds_of_the_usable_thresholds() -> None:
+    levels = sweep_levels(DRAWN, Levels(count=4, lowest=-1.5, highest=3))
+    assert levels == {-1.5: 9.0, 0.0: 12.0, 1.5: 15.0, 3.0: 18.0}  # mean 12, sd 2
+
+
+def test_levels_below_zero_are_left_out_not_clamped() -> None:
+    levels = sweep_levels(DRAWN, Levels(count=5, lowest=-8, highest=8))
+    assert levels == {-4.0: 4.0, 0.0: 12.0, 4.0: 20.0, 8.0: 28.0}
+
+
+@pytest.mark.parametrize("thresholds", [DRAWN[:1], DRAWN[2:], DRAWN.assign(threshold=7.0)])
+def test_thresholds_without_spread_have_no_levels(thresholds: pd.DataFrame) -> None:
+    with pytest.raises(EsrError, match=r"\d usable thresholds without spread"):
+        sweep_levels(thresholds, Levels())
+
+
+def test_every_level_has_the_same_latents_prompts_and_seeds() -> None:
+    drawn = new_trials(latent_trials(LATENTS, THRESHOLDS, PROMPTS, 2, 44), 44)
+    plan = apply_condition(sweep(drawn, {-1.0: 2.5, 0.0: 5.0, 2.0: 9.0}), Arm(**SWEEP))
+    assert plan.groupby("level")["boost"].agg(set).tolist() == [{2.5}, {5.0}, {9.0}]
+    same = [part[["latent", "prompt_id", "seed"]] for _, part in plan.groupby("level")]
+    for other in same[1:]:
+        assert other.to_numpy().tolist() == same[0].to_numpy().tolist()
+    assert plan["trial_id"].is_unique
+
+
+def test_levels_keep_their_names_on_the_way_through_the_file(tmp_path: Path) -> None:
+    drawn = new_trials(latent_trials(LATENTS, THRESHOLDS, PROMPTS, 2, 44), 44)
+    plan = apply_condition(sweep(drawn, {-1.5: 2.5, 0.0: 5.0}), Arm(**SWEEP))
+    write_table(plan, tmp_path / "plan.parquet", "plan", {})
+    assert read_table(tmp_path / "plan.parquet", "plan")["level"].tolist() == [-1.5] * 4 + [0.0] * 4
+    assert steered()["level"].isna().all()
+
+
+# Ablations
+
+
+def detector_tables(folder: Path) -> SimpleNamespace:
+    """Detectors 4 and 2 (3 is known, but not in use), and two random sets."""
+    numbers = [name for name, c in TABLES["detectors"].columns.items() if str(c.type) == "double"]
+    detectors = pd.DataFrame({"latent": [4, 2, 3], "label": None} | dict.fromkeys(numbers, 0.0))
+    flags = {"found": True, "given": False, "detector": [True, True, False]}
+    write_table(detectors.assign(**flags), folder / "detectors.parquet", "detectors", {})
+    controls = pd.DataFrame({"set": [0, 0, 1, 1], "latent": [8, 9, 9, 6], "detector": [4, 2, 4, 2]})
+    activity = dict.fromkeys(("frequency", "mean", "detector_frequency", "detector_mean"), 0.5)
+    write_table(controls.assign(**activity), folder / "controls.parquet", "controls", {})
+    return SimpleNamespace(
+        detectors=folder / "detectors.parquet", controls=folder / "controls.parquet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ablate", "latents"),
+    [("detectors", [4, 2]), ("random-0", [8, 9]), ("random-1", [9, 6]), ((5, 1), []), ((), [])],
+)
+def test_an_arm_ablates_the_detectors_in_use_or_a_set_matched_to_them(
+    tmp_path: Path, ablate: Any, latents: list[int]
+) -> None:
+    arm = Arm(replay="steered", ablate=ablate)
+    found = load_script("plan_arm").ablated_latents(arm, detector_tables(tmp_path))
+    assert found == latents
+    plan = apply_condition(steered(), arm, found)
+    assert plan["ablated"].tolist() == [latents or list(ablate)] * 4
+
+
+def test_an_ablated_arm_replays_its_trials_under_other_names(tmp_path: Path) -> None:
+    plan = steered()
+    arm = Arm(replay="steered", ablate="detectors")
+    write_table(plan, tmp_path / "plan.parquet", "plan", {})
+    again = apply_condition(read_table(tmp_path / "plan.parquet", "plan"), arm, [4, 2])
+    pd.testing.assert_frame_equal(again[SAME], plan[SAME], check_dtype=False)
+    assert set(again["trial_id"]).isdisjoint(plan["trial_id"])
+
+
+def test_without_detectors_an_ablation_repeats_the_arm_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inputs = detector_tables(tmp_path)
+    none = read_table(inputs.detectors, "detectors").assign(detector=False)
+    write_table(none, inputs.detectors, "detectors", {})
+    arm, plan = Arm(replay="steered", ablate="detectors"), steered()
+    assert load_script("plan_arm").ablated_latents(arm, inputs) == []
+    assert "no detectors: the arm repeats steered" in caplog.text
+    assert apply_condition(plan, arm, [])["trial_id"].tolist() == plan["trial_id"].tolist()
 
 
 # Names

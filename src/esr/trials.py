@@ -90,9 +90,17 @@ def sweep_levels(thresholds: pd.DataFrame, levels: Levels) -> dict[float, float]
 
     Levels whose boost would not be positive are left out: clamped to zero they would be the same
     condition under several names.
+
+    Raises:
+        EsrError: thresholds do not differ, so that levels do not, either.
     """
     boost = usable_thresholds(thresholds)
     mean, sd = boost.mean(), boost.std(ddof=0)
+    if not sd > 0:
+        raise EsrError(
+            f"{len(boost)} usable thresholds without spread: levels of a boost sweep are in sd of "
+            "thresholds; steer more latents or disable the sweep (`<arm>: null`)"
+        )
     step = (levels.highest - levels.lowest) / (levels.count - 1)
     found = {
         level: round(float(mean + level * sd), 6)
