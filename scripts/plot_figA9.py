@@ -93,7 +93,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     heights = [2 * rows_of_panels(len(models)), 0.5 + 0.6 * len(models), 0.5 + 0.5 * len(models)]
     figure = plt.figure(figsize=(style.WIDTH, sum(heights) + 1.6))
     rows = figure.add_gridspec(3, 1, height_ratios=heights)
-    top = model_panels(figure, rows[0], len(models), columns=PER_ROW)
+    columns = min(max(len(models), 2), PER_ROW)  # one panel alone would be too wide
+    top = model_panels(figure, rows[0], len(models), columns)
     for axes, model in zip(top, models, strict=True):
         draw_matching(axes, table[table["model"].eq(model)])
     arms = table[table["kind"].isin(["arm", "difference"])]
