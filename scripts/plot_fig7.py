@@ -98,12 +98,12 @@ def draw(table: pd.DataFrame, labels: dict[str, str], title: str) -> Figure:
     top = 1.25 * max(1e-6, float(np.nanmax([0.0, *table[list(KINDS)].to_numpy().ravel()])))
     for axes, line in zip(panels[:, 0], lines, strict=True):
         draw_line(axes, line, top)
-        axes.set_ylabel("activation")
+        axes.set_ylabel("activation (sum)")
     style.legend_above(figure, panels[0, 0])
     absent = [name.lower() for kind, name in KINDS.items() if table[kind].isna().all()]
     note = f" No {' and no '.join(absent)}." if absent else ""
     which = f"{labels[table['model'].iloc[0]]}, trial {table['trial_id'].iloc[0]}"
-    style.footnote(figure, f"{title}. {which}; sums over latents.{note}")
+    style.footnote(figure, f"{title}.\n{which}; sums over latents.{note}")
     return figure
 
 

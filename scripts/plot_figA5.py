@@ -35,8 +35,7 @@ def figure_table(traces: dict[str, Traces], config: Config) -> pd.DataFrame:
                 part = pd.DataFrame([{"n": 0, "status": note.replace(" ", "_")}])
             else:
                 tokens = found.tokens(kind)
-                settings = config.episodes
-                part = aligned(tokens, settings.window, config.statistics, settings.seed)
+                part = aligned(tokens, config.episodes.window, config.statistics)
             parts.append(part.assign(model=model, label=config.models[model].label, kind=kind))
     columns = ["model", "label", "kind", "group", "position", "value", "low", "high", "n", "status"]
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
@@ -53,7 +52,6 @@ def draw_curves(axes: Axes, table: pd.DataFrame) -> None:
         )
     axes.axvline(0, color=style.INK, lw=0.8)
     axes.grid(axis="y")
-    axes.margins(x=0)
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
 
 
@@ -64,7 +62,6 @@ def draw_counts(axes: Axes, table: pd.DataFrame) -> None:
         looks: dict[str, Any] = {"color": style.GROUPS[group], "ls": style.LINES[group]}
         axes.plot(mine["position"], mine["n"], lw=1, drawstyle="steps-mid", **looks)
     axes.axvline(0, color=style.INK, lw=0.8)
-    axes.margins(x=0)
     axes.set_ylim(bottom=0)
 
 
@@ -89,7 +86,9 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
                 continue
             draw_curves(top, mine)
             draw_counts(bottom, mine)
-            top.set_xticklabels([])
+            bottom.set_xlim(mine["position"].min(), mine["position"].max())
+            top.sharex(bottom)
+            top.tick_params(labelbottom=False)
             if column == 0:
                 top.set_ylabel("summed activation")
                 bottom.set_ylabel("responses")
@@ -97,7 +96,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     drawn = [axes for axes in panels[::2].flat if axes.get_legend_handles_labels()[0]]
     if drawn:
         style.legend_above(figure, drawn[0])
-    style.footnote(figure, f"{title}. Bands: {100 * level:.0f} %, bootstrap over steered latents.")
+    bands = f"Bands: {100 * level:.0f} %, bootstrap over steered latents"
+    style.footnote(figure, f"{title}.\n{bands}.")
     return figure
 
 

@@ -29,9 +29,9 @@ from esr.job import config_of, output, start
 LABELS = {
     "off_topic": "off topic",
     "correction": "correction",
-    "on_topic": "after it",
-    "baseline": "on topic",
-    "unrestarted": "off, no restart",
+    "on_topic": "recovered",
+    "baseline": "never off",
+    "unrestarted": "no restart",
 }
 
 
@@ -63,12 +63,13 @@ def draw_means(axes: Axes, table: pd.DataFrame) -> None:
     table = table.set_index("mark").loc[list(CELLS)]
     colours = [style.GROUPS[CELLS[cell][0]] for cell in CELLS]
     for place, (colour, (_, row)) in enumerate(zip(colours, table.iterrows(), strict=True)):
-        text = [f"{row['value']:.2f} (n={row['n']:.0f})"]
+        text = [f"{row['value']:.3g} (n={row['n']:.0f})"]
         ends = ([row["value"]], [row["low"]], [row["high"]])
         style.bars(axes, *ends, colour, offset=place, texts=text)
+        axes.texts[-1].set_fontsize(7.5)
     axes.set_yticks(range(len(CELLS)), [LABELS[cell] for cell in CELLS])
     axes.set_ylim(len(CELLS) - 0.5, -0.5)
-    axes.set_xlim(0, max(1e-3, float(np.nanmax([1e-3, *table["high"], *table["value"]]))) * 1.75)
+    axes.set_xlim(0, max(1e-3, float(np.nanmax([1e-3, *table["high"], *table["value"]]))) * 1.9)
     axes.set_xlabel("summed activation")
 
 
@@ -82,6 +83,7 @@ def draw_effects(axes: Axes, table: pd.DataFrame) -> None:
         style.points(axes, places[mine], *ends, colour, lying=True)
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
         p = "n/a" if pd.isna(row["p_holm"]) else f"p={row['p_holm']:.2g}"
+        p = "p<0.001" if row["p_holm"] < 0.001 else p
         where = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7.5}
         axes.annotate(p, (1.02, place), annotation_clip=False, **where)  # type: ignore[arg-type]
     axes.axvline(0, color=style.INK, lw=0.8)
@@ -98,7 +100,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         len(models),
         3,
         figsize=(style.WIDTH, 2.2 * len(models) + 0.4),
-        width_ratios=[1, 1, 0.9],
+        width_ratios=[1, 1, 0.8],
         squeeze=False,
     )
     for row, model in zip(panels, models, strict=True):
@@ -111,7 +113,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         draw_effects(row[2], mine[mine["panel"].eq("effect")])
         row[2].set_title("Contrasts")
     interval = f"{100 * level:.0f} % intervals: bootstrap over steered latents"
-    style.footnote(figure, f"{title}. {interval}.")
+    style.footnote(figure, f"{title}.\n{interval}.")
     return figure
 
 

@@ -40,7 +40,11 @@ def made(
     episodes, rows = [], []
     for i, (group, letters, activations) in enumerate(trials):
         trial = f"t{i}"
-        episodes.append({"trial_id": trial, "group": group, "latent": i, "held_out": held_out})
+        # Controls are aligned at their third token.
+        anchor = 2 * (letters.index("c") if "c" in letters else 2)
+        episodes.append(
+            {"trial_id": trial, "group": group, "latent": i, "anchor": anchor, "held_out": held_out}
+        )
         for position, (letter, value) in enumerate(zip(letters, activations, strict=True)):
             span = {"start": 2 * position, "end": 2 * position + 2, "region": REGION[letter]}
             for kind, count in (kinds or {"detector": 1}).items():
@@ -50,7 +54,7 @@ def made(
                     for latent in range(count)
                 ]
     table = pd.DataFrame(rows, columns=list(TABLES["episode_activations"].columns))
-    columns = ["trial_id", "group", "latent", "held_out"]
+    columns = ["trial_id", "group", "latent", "anchor", "held_out"]
     return Traces(pd.DataFrame(episodes, columns=columns).astype({"held_out": bool}), table)
 
 
@@ -204,7 +208,7 @@ class TestContrasts:
 class TestAlignment:
     def test_positions_count_from_the_first_token_of_the_correction(self) -> None:
         episode = ("episode", "ooocn", [1.0, 2, 3, 4, 5])
-        table = aligned(made(*[episode] * 6).tokens("detector"), 2, QUICK, seed=0)
+        table = aligned(made(*[episode] * 6).tokens("detector"), 2, QUICK)
         own = table[table["group"].eq("episode")].set_index("position")
         assert own["value"].to_dict() == {
             -2: 2,
@@ -216,32 +220,29 @@ class TestAlignment:
 
     def test_responses_that_are_too_short_are_no_zeros(self) -> None:
         long, short = ("episode", "oocn", [8.0] * 4), ("episode", "ocn", [2.0] * 3)
-        table = aligned(made(*[long] * 6, *[short] * 6).tokens("detector"), 2, QUICK, seed=0)
+        table = aligned(made(*[long] * 6, *[short] * 6).tokens("detector"), 2, QUICK)
         own = table[table["group"].eq("episode")].set_index("position")
         assert own.loc[-2, ["value", "n"]].tolist() == [8, 6]
         assert own.loc[-1, ["value", "n"]].tolist() == [5, 12]
 
     def test_a_position_with_few_responses_has_no_mean(self) -> None:
-        table = aligned(made(*[("episode", "ocn", [1.0] * 3)] * 4).tokens("detector"), 1, QUICK, 0)
+        table = aligned(made(*[("episode", "ocn", [1.0] * 3)] * 4).tokens("detector"), 1, QUICK)
         own = table[table["group"].eq("episode")]
         assert own["value"].isna().all()
         assert own["status"].eq("too_few").all()
         assert own["n"].eq(4).all()
 
-    def test_controls_are_aligned_where_an_episode_that_fits_has_its_correction(self) -> None:
+    def test_a_response_is_aligned_at_the_token_that_holds_its_anchor(self) -> None:
         traces = made(
-            ("episode", "oocn", [0.0] * 4),
-            ("episode", "o" * 9 + "cn", [0.0] * 11),
-            *[("unrestarted", "o" * 5, [0.0] * 5)] * 8,
-            ("baseline", "n", [0.0]),
+            ("episode", "ooocn", [0.0] * 5),
+            ("unrestarted", "o" * 5, [0.0] * 5),
+            ("baseline", "n", [0]),
         )
-        found = anchors(traces.tokens("detector"), seed=0)
-        assert found.loc[["t0", "t1"]].tolist() == [2, 9]
-        assert found.loc[[f"t{i}" for i in range(2, 10)]].eq(2).all()
-        assert "t10" not in found  # no episode is as short
+        traces.episodes.loc[1, "anchor"] = 7  # the second character of its fourth token
+        assert anchors(traces.tokens("detector")).to_dict() == {"t0": 3, "t1": 3}
 
     def test_without_episodes_nothing_is_aligned(self) -> None:
-        table = aligned(made(("baseline", "nn", [0.0, 0.0])).tokens("detector"), 1, QUICK, seed=0)
+        table = aligned(made(("baseline", "nn", [0.0, 0.0])).tokens("detector"), 1, QUICK)
         assert table["n"].eq(0).all()
 
 

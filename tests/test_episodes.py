@@ -285,6 +285,14 @@ class TestExtraction:
         pd.testing.assert_frame_equal(table, extracted(*rows, **sizes))
         assert not table["status"].equals(extracted(*rows, seed=1, **sizes)["status"])
 
+    def test_controls_are_aligned_at_the_sentence_nearest_to_where_an_episode_is(self) -> None:
+        # The correction of the episode starts at character 14.
+        near = ("ok", [10.0], "boil it. a new sea. more of the sea. boil it again.")
+        single = ("ok", [10.0], "boil the sea and boil it")
+        short = ("ok", [10.0], "boil. it.")
+        table = extracted(EPISODE, near, single, short)
+        assert table["anchor"].fillna(-1).tolist() == [14, len("boil it. "), -1, -1]
+
     def test_backtracking_latents_are_chosen_on_half_whole_steered_latents_at_a_time(self) -> None:
         table = extracted(*[EPISODE] * 20, BASELINE, choose=True)
         episodes = table[table["group"].eq("episode")]

@@ -68,7 +68,8 @@ class Traces:
     def tokens(self, kind: str, latent: int | None = None) -> pd.DataFrame:
         """Summed activation of a kind of latents (or of one of them) at every token with text.
 
-        Columns: trial_id, group, cluster (steered latent), position, start, end, region, value.
+        Columns: trial_id, group, cluster (steered latent), anchor (character), position, start,
+        end, region, value.
         """
         rows = self.activations[self.activations["kind"].eq(kind)]
         rows = rows[rows["end"].gt(rows["start"])]
@@ -79,8 +80,9 @@ class Traces:
         trials = self.episodes.rename(columns={"latent": "cluster"})
         if kind == "backtracking":
             trials = trials[trials["held_out"]]
-        table = trials[["trial_id", "group", "cluster"]].merge(sums, on="trial_id")
-        numbers = {"position": int, "start": int, "end": int, "activation": float, "cluster": int}
+        table = trials[["trial_id", "group", "cluster", "anchor"]].merge(sums, on="trial_id")
+        numbers = dict.fromkeys(["position", "start", "end", "cluster"], int)
+        numbers |= dict.fromkeys(["anchor", "activation"], float)
         return table.astype(numbers).rename(columns={"activation": "value"})
 
     def latents(self, kind: str) -> list[int]:
@@ -226,14 +228,14 @@ def effect_size(
     return float(value), percentile_interval(replicates, level)
 
 
-def aligned(tokens: pd.DataFrame, window: int, settings: Statistics, seed: int) -> pd.DataFrame:
+def aligned(tokens: pd.DataFrame, window: int, settings: Statistics) -> pd.DataFrame:
     """Mean by position from the start of the correction: group, position, value, low, high, n, ...
 
     Only responses that have a token at a position are averaged there, never padding; positions with
     fewer than `FEW` of them have the status `too_few` and no value. Controls have no correction and
-    are aligned where an episode of at most their length, drawn at random, has its own.
+    are aligned at the start of a sentence (column `anchor` of the table `episodes`).
     """
-    starts = anchors(tokens, seed)
+    starts = anchors(tokens)
     offsets = np.arange(-window, window + 1)
     parts = []
     for number, group in enumerate(GROUPS):
@@ -242,7 +244,7 @@ def aligned(tokens: pd.DataFrame, window: int, settings: Statistics, seed: int) 
         near = mine.assign(offset=offset)[offset.abs() <= window]
         wide = near.pivot_table("value", ["trial_id", "cluster"], "offset").reindex(columns=offsets)
         factor = resample(
-            wide.index.get_level_values("cluster"), settings.bootstrap, [seed, number]
+            wide.index.get_level_values("cluster"), settings.bootstrap, [settings.seed, number]
         )
         for position, column in zip(offsets, wide.to_numpy(float).T, strict=True):
             row = {"group": group, "position": position}
@@ -250,18 +252,10 @@ def aligned(tokens: pd.DataFrame, window: int, settings: Statistics, seed: int) 
     return pd.DataFrame(parts)
 
 
-def anchors(tokens: pd.DataFrame, seed: int) -> pd.Series:
-    """Token at which each response is aligned, by trial."""
-    corrections = tokens[tokens["group"].eq("episode") & tokens["region"].eq("correction")]
-    own = corrections.groupby("trial_id", sort=True)["position"].min()
-    lengths = tokens[tokens["group"].ne("episode")].groupby("trial_id", sort=True)["position"].max()
-    rng = np.random.default_rng(seed)
-    drawn = {}
-    for trial, last in lengths.items():
-        fitting = own.to_numpy()[own.to_numpy() <= last]
-        if len(fitting):
-            drawn[trial] = int(rng.choice(fitting))
-    return pd.concat([own, pd.Series(drawn, dtype=own.dtype)])
+def anchors(tokens: pd.DataFrame) -> pd.Series:
+    """Token at which each response is aligned, by trial: the one that holds its anchor."""
+    after = tokens[tokens["end"] > tokens["anchor"]]
+    return after.groupby("trial_id", sort=True)["position"].min()
 
 
 def lead_times(tokens: pd.DataFrame, settings: Episodes) -> pd.DataFrame:

@@ -341,8 +341,8 @@ class Episodes(Section):
     )
     unrestarted: int = key(
         50,
-        "Responses read with one attempt, off topic, and no restart phrase: what detectors do where "
-        "nothing is corrected.",
+        "Responses read with one attempt, off topic, and no restart phrase: what detectors do "
+        "where nothing is corrected.",
         ge=0,
         source="a control that the paper lacks",
     )
@@ -368,7 +368,7 @@ class Episodes(Section):
     )
     smooth: int = key(5, "Tokens of the trailing mean in which a rise is looked for.", gt=0)
     false_alarms: float = key(
-        0.05,
+        0.1,
         "A rise is a trailing mean above the level that so many baseline responses ever exceed.",
         unit="share",
         gt=0,

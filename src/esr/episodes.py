@@ -66,6 +66,7 @@ def extract_episodes(
         sound = table.index[table["group"].eq(group) & table["status"].eq("ok")]
         shuffled = np.random.default_rng([settings.seed, number]).permutation(sound)
         table.loc[shuffled[_most(group, settings) :], "status"] = "not_drawn"
+    table["anchor"] = _anchors(table, settings.seed)
     table["held_out"] = _held_out(table, choose, settings.seed)
     return table[COLUMNS]
 
@@ -73,7 +74,7 @@ def extract_episodes(
 _SPANS = [f"{region}_{end}" for region in REGIONS for end in ("start", "end")]
 COLUMNS = [
     *["trial_id", "prompt_id", "latent", "boost", "seed", "group", "first_score", "last_score"],
-    *[*_SPANS, "held_out", "status"],
+    *[*_SPANS, "anchor", "held_out", "status"],
 ]
 
 
@@ -106,6 +107,13 @@ def find_correction(
     start, end = runs[int(np.argmin(distances))]
     before, after = response[first[0] : start], response[end : second[1]]
     return (start, end) if before.strip() and after.strip() else None
+
+
+def sentence_starts(text: str) -> list[int]:
+    """Characters at which sentences begin, the first one aside."""
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    starts = [end + len(text[end:]) - len(text[end:].lstrip()) for end in ends]
+    return sorted({start for start in starts if start < len(text)})
 
 
 def token_spans(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> list[Span]:
@@ -232,6 +240,21 @@ def _most(group: str, settings: Episodes) -> int:
         "baseline": settings.baseline,
         "unrestarted": settings.unrestarted,
     }[group]
+
+
+def _anchors(table: pd.DataFrame, seed: int) -> pd.Series:
+    """Where responses are aligned; corrections start sentences, so controls are at one's start."""
+    sound = table["status"].eq("ok")
+    anchors = table["correction_start"].where(sound)
+    own = anchors.dropna().to_numpy(int)
+    rng = np.random.default_rng([seed, len(GROUPS) + 1])
+    for index in table.index[sound & table["group"].ne("episode")]:
+        starts = np.array(sentence_starts(table.loc[index, "response"]), dtype=int)
+        fitting = own[own <= len(table.loc[index, "response"])]
+        if len(starts) and len(fitting):
+            target = rng.choice(fitting)
+            anchors[index] = starts[np.argmin(np.abs(starts - target))]
+    return anchors
 
 
 def _held_out(table: pd.DataFrame, choose: bool, seed: int) -> pd.Series:

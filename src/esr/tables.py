@@ -227,13 +227,20 @@ TABLES: dict[str, Table] = {
             "correction_end": Column(INT, "Character after its last one.", True),
             "on_topic_start": Column(INT, "First character of the on-topic stretch.", True),
             "on_topic_end": Column(INT, "Character after its last one.", True),
+            "anchor": Column(
+                INT,
+                "Character at which the response is aligned with others: where the correction "
+                "starts; in a control the sentence that starts nearest to where an episode, drawn "
+                "at random, has its correction.",
+                True,
+            ),
             "held_out": Column(
                 FLAG, "Not used to choose backtracking latents; missing if not read.", True
             ),
             "status": Column(
                 TEXT,
-                "`ok` if read; `not_drawn`: enough others are; `no_spans`: the judge's attempts are "
-                "not located; `no_correction`: no restart phrase near where the second begins.",
+                "`ok` if read; `not_drawn`: enough others are; `no_spans`: the judge's attempts "
+                "are not located; `no_correction`: no restart phrase near where the second begins.",
             ),
         },
     ),
