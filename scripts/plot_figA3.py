@@ -29,7 +29,7 @@ def figure_table(
     models: dict[str, dict[str, Any]],
     settings: Statistics,
 ) -> pd.DataFrame:
-    """Everything that is plotted, models from large to small; a model without trials is missing."""
+    """Everything that is plotted, models from large to small."""
     table = rank_models(sample, scores, list(PANELS), settings)
     order = large_to_small(models)
     table["label"] = table["model"].map({name: models[name]["label"] for name in order})
@@ -61,23 +61,15 @@ def draw_measure(axes: Axes, table: pd.DataFrame, measure: str) -> None:
         ends = (part["value"], part["low"], part["high"])
         style.points(axes, places, *ends, colour, lying=True, marker=marker, label=judge)
         for place, row in zip(places, part.itertuples(), strict=True):
-            axes.text(
-                1.01,
-                place,
-                rank_text(row),
-                transform=axes.get_yaxis_transform(),
-                va="center",
-                fontsize=6.5,
-            )
+            side: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": 6.5}
+            axes.text(1.01, place, rank_text(row), va="center", **side)
     axes.text(1.01, 1.0, "rank", transform=axes.transAxes, va="bottom", fontsize=6.5)
     unit = "% of trials" if MEASURES[measure].is_rate else "points per trial"
     axes.set(title=PANELS[measure], xlabel=unit, ylim=(len(models) - 0.5, -0.5))
     axes.set_yticks(range(len(models)), table.drop_duplicates("model")["label"])
     axes.grid(axis="x")
-    if MEASURES[measure].lowest == 0:
-        axes.set_xlim(left=min(0, axes.get_xlim()[0]))
-    else:
-        axes.axvline(0, color=style.INK, lw=0.8)
+    axes.axvline(0, color=style.INK, lw=0.8)
+    axes.spines["left"].set_visible(False)
 
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:

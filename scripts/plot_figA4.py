@@ -49,8 +49,8 @@ def histogram(scores: pd.DataFrame, judge: str) -> pd.DataFrame:
 
 def figure_table(scores: dict[str, pd.DataFrame], agreement: pd.DataFrame) -> pd.DataFrame:
     """Everything that is plotted; statistics as drawn, since so are the marks."""
-    scores = {judge: table[table["status"].eq("ok")] for judge, table in scores.items()}
-    shown = {judge: table.set_index("trial_id") for judge, table in scores.items()}
+    scored = {judge: table[table["status"].eq("ok")] for judge, table in scores.items()}
+    shown = {judge: table.set_index("trial_id") for judge, table in scored.items()}
     parts = [histogram(table, judge) for judge, table in shown.items()]
     parts += [pair_marks(shown, *pair) for pair in combinations(shown, 2)]
     names = agreement["quantity"] + ":" + agreement["statistic"]
@@ -62,9 +62,8 @@ def figure_table(scores: dict[str, pd.DataFrame], agreement: pd.DataFrame) -> pd
 def note(rows: pd.DataFrame, statistic: str, digits: int, *, factor: float = 1) -> str:
     """A statistic with its interval."""
     row = rows[rows["statistic"].eq(statistic)].iloc[0]
-    return style.with_interval(
-        *factor * row[["estimate", "low", "high"]].astype(float), digits=digits
-    )
+    numbers = factor * row[["estimate", "low", "high"]].astype(float)
+    return style.with_interval(*numbers, digits=digits)
 
 
 def draw_attempts(axes: Axes, marks: pd.DataFrame, rows: pd.DataFrame) -> None:
@@ -81,13 +80,13 @@ def draw_attempts(axes: Axes, marks: pd.DataFrame, rows: pd.DataFrame) -> None:
     axes.set_xticks(range(1, most + 1), names)
     axes.set_yticks(range(1, most + 1), names)
     axes.set(xlim=ends, ylim=ends, xlabel="attempts", ylabel="attempts")
-    axes.set_title(f"same, %: {note(rows, 'n_attempts:agreement', 1, factor=100)}")
+    axes.set_title(f"same (%): {note(rows, 'n_attempts:agreement', 1, factor=100)}")
 
 
 def draw_scores(axes: Axes, marks: pd.DataFrame, rows: pd.DataFrame) -> None:
-    """Draw first scores against each other; the area of a circle is the number of trials."""
+    """Draw first scores against each other; larger circles stand for more trials."""
     axes.plot([0, 100], [0, 100], color=style.GREY, lw=0.8)
-    size = 3 * marks["n"].astype(float)
+    size = 4 * np.sqrt(marks["n"].astype(float))
     axes.scatter(marks["b"], marks["a"], s=size, color=style.BLUE, alpha=0.35, lw=0)
     axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel="points", ylabel="points")
     icc, bias = note(rows, "first_score:icc", 2), note(rows, "first_score:bias", 1)
@@ -97,9 +96,8 @@ def draw_scores(axes: Axes, marks: pd.DataFrame, rows: pd.DataFrame) -> None:
 def draw_judge(axes: Axes, bins: pd.DataFrame, rows: pd.DataFrame) -> None:
     """Draw one judge's first scores."""
     axes.bar(bins["a"], bins["n"], np.diff(BINS), align="edge", color=style.SKY)
-    n = int(bins["n"].sum())
     axes.set(xlim=(-4, 104), yticks=[], xlabel="points", ylabel="trials")
-    axes.set_title(f"mean {note(rows, 'first_score:mean', 1)}\nn = {n}")
+    axes.set_title(f"mean {note(rows, 'first_score:mean', 1)}\nn = {bins['n'].sum():.0f}")
 
 
 def name_judges(grid: Any, judges: list[str]) -> None:
@@ -116,8 +114,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     """Draw the figure: judges on the diagonal, attempts below it, first scores above."""
     judges = table.loc[table["part"].eq("histogram"), "judge_a"].drop_duplicates().tolist()
     count = len(judges)
-    side = min(style.WIDTH, 2 * count + 2)
-    size = (side, max(side, 1.55 * count))
+    size = (min(style.WIDTH, 2 * count + 2), max(min(style.WIDTH, 2 * count + 2), 1.55 * count))
     figure, grid = plt.subplots(count, count, figsize=size, squeeze=False)
     for (first, second), part in table.groupby(["judge_a", "judge_b"], sort=False):
         x, y = judges.index(first), judges.index(second)
