@@ -21,7 +21,7 @@ from esr.job import config_of, output, start
 LABELS = {
     "episode": "self-corrected",
     "unrestarted": "off topic, never restarted",
-    "baseline": "on topic",
+    "baseline": "on topic, never off",
 }
 
 
@@ -45,14 +45,14 @@ def draw_curves(axes: Axes, table: pd.DataFrame) -> None:
     """Draw the means of the groups with their intervals."""
     for group in GROUPS:
         mine = table[table["group"].eq(group)].dropna(subset="value")
-        looks = {"color": style.GROUPS[group], "label": LABELS[group]}
+        looks: dict[str, Any] = {"color": style.GROUPS[group], "label": LABELS[group]}
         axes.plot(mine["position"], mine["value"], lw=1.4, ls=style.LINES[group], **looks)
         axes.fill_between(
             mine["position"], mine["low"], mine["high"], color=looks["color"], alpha=0.2, lw=0
         )
     axes.axvline(0, color=style.INK, lw=0.8)
     axes.grid(axis="y")
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    axes.set_ylim(bottom=0)
 
 
 def draw_counts(axes: Axes, table: pd.DataFrame) -> None:
@@ -68,12 +68,11 @@ def draw_counts(axes: Axes, table: pd.DataFrame) -> None:
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     """Draw the figure: a row a model, a column a kind of latents, counts under the curves."""
     models = list(dict.fromkeys(table["model"]))
+    known = table.dropna(subset="position")["model"]
+    heights = [inches for m in models for inches in ((2, 0.7) if m in set(known) else (0.5, 0.1))]
+    size = (style.WIDTH, sum(heights) + 0.5 * len(models) + 0.4)
     figure, panels = plt.subplots(
-        2 * len(models),
-        2,
-        figsize=(style.WIDTH, 2.9 * len(models) + 0.6),
-        height_ratios=[3, 1] * len(models),
-        squeeze=False,
+        len(heights), 2, figsize=size, height_ratios=heights, squeeze=False
     )
     for row, model in enumerate(models):
         for column, (kind, name) in enumerate(KINDS.items()):

@@ -71,6 +71,9 @@ def draw_means(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_ylim(len(CELLS) - 0.5, -0.5)
     axes.set_xlim(0, max(1e-3, float(np.nanmax([1e-3, *table["high"], *table["value"]]))) * 1.9)
     axes.set_xlabel("summed activation")
+    if table["value"].isna().all():
+        none = table["status"].eq("no_latents").all()
+        axes.set(xticks=[], xlabel="no latents found" if none else "nothing to average")
 
 
 def draw_effects(axes: Axes, table: pd.DataFrame) -> None:
@@ -79,8 +82,9 @@ def draw_effects(axes: Axes, table: pd.DataFrame) -> None:
     places = np.arange(len(table))
     for kind, colour in (("detector", style.BLUE), ("backtracking", style.ORANGE)):
         mine = table["kind"].eq(kind).to_numpy()
-        ends = (table.loc[mine, name] for name in ("value", "low", "high"))
-        style.points(axes, places[mine], *ends, colour, lying=True)
+        value, low, high = (table.loc[mine, name] for name in ("value", "low", "high"))
+        looks: dict[str, Any] = {"lying": True, "label": KINDS[kind]}
+        style.points(axes, places[mine], value, low, high, colour, **looks)
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
         p = "n/a" if pd.isna(row["p_holm"]) else f"p={row['p_holm']:.2g}"
         p = "p<0.001" if row["p_holm"] < 0.001 else p
@@ -90,6 +94,8 @@ def draw_effects(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_yticks(places, names, fontsize=8)
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlabel("Cohen's d (p: Holm)")
+    if table["value"].isna().all():
+        axes.set(xticks=[], xlabel="nothing to compare")
     axes.grid(axis="x")
 
 
@@ -112,6 +118,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         row[0].set_ylabel(mine["label"].iloc[0])
         draw_effects(row[2], mine[mine["panel"].eq("effect")])
         row[2].set_title("Contrasts")
+    style.legend_above(figure, panels[0, 2])
     interval = f"{100 * level:.0f} % intervals: bootstrap over steered latents"
     style.footnote(figure, f"{title}.\n{interval}.")
     return figure

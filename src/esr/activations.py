@@ -81,7 +81,7 @@ class Traces:
         if kind == "backtracking":
             trials = trials[trials["held_out"]]
         table = trials[["trial_id", "group", "cluster", "anchor"]].merge(sums, on="trial_id")
-        numbers = dict.fromkeys(["position", "start", "end", "cluster"], int)
+        numbers: dict[str, type] = dict.fromkeys(["position", "start", "end", "cluster"], int)
         numbers |= dict.fromkeys(["anchor", "activation"], float)
         return table.astype(numbers).rename(columns={"activation": "value"})
 
