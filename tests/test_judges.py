@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esr.config import LexicalJudge as LexicalSettings
+from esr.config import SentenceJudge as SentenceSettings
 from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import Attempt, Exchange, Judgment, check_spans, judgments_table
 from esr.judges.lexical import LexicalJudge, read_lexicon, segments
+from esr.judges.sentences import SentenceJudge
 from esr.tables import write_table
 
 TOPICS = {
@@ -142,6 +144,56 @@ def test_segments_are_in_order_and_hold_every_character_but_blanks(
     assert {(a.start, a.end) for a in judgment.attempts} <= set(spans)
 
 
+# The second judge
+
+SENTENCES = SentenceJudge(TOPICS)
+
+
+def by_sentence(response: str) -> list[tuple[str, float]]:
+    """Text and score of each attempt by the second judge."""
+    (judgment,) = SENTENCES.judge([Exchange(PROMPT, response)])
+    check_spans(judgment, response)
+    return [(response[a.start : a.end], a.score) for a in judgment.attempts]
+
+
+@pytest.mark.parametrize(
+    ("response", "score"),
+    [
+        ("Bake the dough. Sail.", 50),
+        ("Bake dough boat. Sail boat bread.", 50),
+        ("Bake the boat.", 50),
+        ("The end. Bake.", 100),
+    ],
+)
+def test_the_second_judge_counts_sentences_and_not_words(response: str, score: float) -> None:
+    assert by_sentence(response)[0][1] == pytest.approx(score)
+
+
+def test_the_judges_differ_in_score_on_the_same_text() -> None:
+    text = "Bake bread dough oven. Sail."
+    assert attempts(text)[0][1] == pytest.approx(80)
+    assert by_sentence(text)[0][1] == pytest.approx(50)
+
+
+def test_the_second_judge_needs_no_opener_and_joins_sentences_of_one_restart() -> None:
+    text = "Tie the boat. I made a mistake. Let me try again. Knead the dough."
+    assert by_sentence(text) == [
+        ("Tie the boat.", 0),
+        ("I made a mistake. Let me try again. Knead the dough.", 100),
+    ]
+    assert len(attempts(text)) == 1
+
+
+@pytest.mark.parametrize("sentence", ["Wait.", "Start the oven, bake bread again.", "Hold it."])
+def test_sentences_about_a_topic_or_with_one_word_are_no_restart(sentence: str) -> None:
+    assert len(by_sentence(f"Sail the boat. {sentence} Bake the bread.")) == 1
+
+
+@given(st.lists(st.tuples(words, st.sampled_from([" ", ". ", "\n", "! "]))))
+def test_the_second_judges_attempts_fit_any_response(pieces: list[tuple[str, str]]) -> None:
+    by_sentence("".join(word + blank for word, blank in pieces))
+
+
 # The lexicon
 
 
@@ -157,6 +209,12 @@ def test_a_judge_is_opened_from_its_configuration(tmp_path: Path) -> None:
     assert judge.served_as == "lexical/1"
     first, second = judge.judge([Exchange("bread", "boat"), Exchange("boat", "boat")])
     assert (first.first_score, second.first_score) == (0, 100)
+
+
+def test_the_kind_says_which_judge(tmp_path: Path) -> None:
+    path = written(tmp_path, "topic,part,word\nbaking,noun,bread\n")
+    judge = open_judge(SentenceSettings(kind="sentences", lexicon=path))
+    assert judge.served_as == "sentences/1"
 
 
 @pytest.mark.parametrize(
