@@ -137,7 +137,11 @@ class Thresholds(Section):
     samples_per_step: int = key(
         2, "Judged responses per boost tried.", gt=0, source="released code: 1, and 5 for 70B"
     )
-    max_widenings: int = key(3, "How often bounds that prove too narrow are doubled.", ge=0)
+    max_widenings: int = key(
+        3,
+        "How often bounds that prove too narrow are doubled (`logistic`; `bisection` keeps them).",
+        ge=0,
+    )
 
 
 Ablated = Annotated[str, Field(pattern=r"^(detectors|random-\d+)$")]
