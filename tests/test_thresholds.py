@@ -11,7 +11,9 @@ from esr.config import BoostPrior, Thresholds
 from esr.errors import EsrError
 from esr.thresholds import ESTIMATE_COLUMNS, Bisection, Logistic, ThresholdFinder, open_finder
 from esr.thresholds.bisection import sign_and_confidence
-from esr.thresholds.curves import CurveGrid, normalise
+from esr.thresholds.curves import Curves, WidthPrior, learn_width_prior
+from esr.thresholds.history import History
+from esr.thresholds.windows import Windows
 from esr.thresholds.worlds import Latents, World
 
 ROOT = Path(__file__).parent.parent
@@ -83,14 +85,24 @@ def test_asking_changes_nothing(method: str) -> None:
     np.testing.assert_array_equal(finder.propose(which), first)
 
 
-def test_what_a_latent_is_asked_does_not_depend_on_the_others(method: str) -> None:
-    together, alone = finder_of(method, n=3), finder_of(method, n=1)
+def test_what_bisection_asks_a_latent_does_not_depend_on_the_others() -> None:
+    together, alone = finder_of("bisection", n=3), finder_of("bisection", n=1)
     thresholds = np.array([[4.0], [15.0], [33.0]])
     for _ in range(8):
         asked, asked_alone = together.propose(np.arange(3)), alone.propose(np.array([0]))
         np.testing.assert_array_equal(asked[1:2], asked_alone)
         together.observe(np.arange(3), asked, np.where(asked < thresholds, 90.0, 5.0))
         alone.observe(np.array([0]), asked_alone, step_scores(asked_alone, 15.0))
+
+
+def test_a_search_that_is_repeated_takes_the_same_course(method: str) -> None:
+    first, again = finder_of(method, n=8), finder_of(method, n=8)
+    found = search(first, Latents(WORLD, 8, seed=9), steps=6)
+    for which, boosts, scores in first.history.steps:
+        np.testing.assert_array_equal(again.propose(which), boosts)
+        again.observe(which, boosts, scores)
+    np.testing.assert_array_equal(first.propose(np.arange(8)), again.propose(np.arange(8)))
+    pd.testing.assert_frame_equal(again.estimate(), found)
 
 
 def test_latents_may_be_answered_in_any_order_and_number(method: str) -> None:
@@ -146,6 +158,7 @@ def test_a_curve_that_never_crosses_is_out_of_bounds(method: str, score: float) 
     assert found["status"] == "out_of_bounds"
     assert np.isnan(found["threshold"])
     assert np.isnan(found["predicted_score"])
+    assert 0 <= boosts.min() <= boosts.max() <= 50
     middle = (found["low"] + found["high"]) / 2
     assert middle > 45 if score > 30 else middle < 5
 
@@ -222,8 +235,8 @@ def test_higher_scores_never_lower_the_threshold(method: str) -> None:
 def test_a_higher_target_means_a_smaller_boost(method: str) -> None:
     thresholds = []
     for target in (30, 50, 70):
-        latents = Latents(World(target=30), 20, seed=5)
-        found = search(finder_of(method, n=20, samples=5, target=target), latents, steps=10)
+        latents = Latents(World(target=30), 8, seed=5)
+        found = search(finder_of(method, n=8, samples=5, target=target), latents, steps=8)
         thresholds.append(found["threshold"].mean())
     assert thresholds[0] > thresholds[1] > thresholds[2]
 
@@ -317,21 +330,80 @@ def test_bisection_refuses_several_boosts_in_a_step() -> None:
 
 
 def test_every_curve_meets_the_target_at_its_threshold_and_falls() -> None:
-    grid = CurveGrid(0.3, 0, 50, PRIOR, n_thresholds=64, n_widths=3)
-    for curve in range(0, grid.threshold.size, 17):
-        at = grid.threshold[curve]
-        means = grid.mean(np.array([at - 1, at, at + 1]))[:, curve]
-        assert means[1] == pytest.approx(0.3)
-        assert means[0] > means[1] > means[2]
+    at = np.array([0.5, 10.0, 49.0])
+    curves = Curves(0.3, PRIOR)
+    before, there, after = (curves.mean(at + by, at[:, None]) for by in (-1, 0, 1))
+    assert there == pytest.approx(0.3)
+    assert (before > 0.3).all()
+    assert (after < 0.3).all()
 
 
-def test_the_prior_is_a_distribution_with_its_stated_mass_outside() -> None:
-    grid = CurveGrid(0.3, 0, 50, PRIOR)
-    mass = np.exp(grid.log_prior)
-    assert mass.sum() == pytest.approx(1)
-    assert mass[grid.below].sum() == pytest.approx(0.02)
-    assert mass[grid.above].sum() == pytest.approx(0.02)
-    assert normalise(grid.log_prior[None]).ravel() == pytest.approx(mass)
+def windows_of(n: int) -> tuple[Windows, History]:
+    history = History(n)
+    return Windows(Curves(0.3, PRIOR), history), history
+
+
+def test_the_prior_holds_its_stated_mass_beyond_each_bound() -> None:
+    windows, _ = windows_of(1)
+    posterior = windows.posterior(np.array([0]))
+    assert posterior.sum() == pytest.approx(1)
+    below, above = (windows.beyond(np.array([0])) * posterior.sum(axis=2)).sum(axis=(1, 2))
+    assert (below, above) == pytest.approx((0.02, 0.02), abs=0.005)  # a cell may straddle a bound
+
+
+def test_windows_close_in_on_a_cliff_and_keep_its_place() -> None:
+    windows, history = windows_of(1)
+    coarse = windows.cell(windows.level)[0]
+    one = np.array([0])
+    for boost in 17.3 + np.array([-3, 3, -1, 1, -0.3, 0.3, -0.1, 0.1, -0.03, 0.03]).repeat(4):
+        step = history.add(one, np.array([[boost]]), step_scores(np.array([[boost]]), 17.3))
+        windows.learn(*step)
+    assert windows.cell(windows.level)[0] < coarse / 60
+    assert windows.edges(one)[0, 0] < 17.3 < windows.edges(one)[0, -1]
+
+
+def test_a_window_that_has_lost_the_threshold_follows_it() -> None:
+    windows, history = windows_of(1)
+    one = np.array([0])
+    for boost, score, times in ((9.0, 90.0, 6), (9.2, 5.0, 6), (20.0, 90.0, 30), (24.0, 5.0, 30)):
+        for _ in range(times):
+            windows.learn(*history.add(one, np.array([[boost]]), np.array([[score]])))
+    edges = windows.edges(one)[0]
+    assert edges[0] < 20 < 24 < edges[-1]
+
+
+def test_latents_that_are_alike_teach_their_relative_width() -> None:
+    middles = np.linspace(-8, 2, 41)
+    alike = np.exp(-(((middles + 3) / 0.5) ** 2) / 2) * np.ones((200, 1))
+    learnt = learn_width_prior(alike, middles)
+    assert learnt.centre == pytest.approx(-3, abs=0.1)
+    assert learnt.spread < 0.5 * WidthPrior().spread
+    assert learn_width_prior(alike[:0], middles) == WidthPrior()
+
+
+def test_the_score_interval_is_honest_on_cliffs_and_bisection_no_better() -> None:
+    world = World(width=0.005, cliff=True)
+    errors = {}
+    for method in ("bisection", "logistic"):
+        latents = Latents(world, 60, seed=8)
+        found = search(finder_of(method, n=60, samples=1), latents, steps=24)
+        scores = latents.mean_score(found["threshold"].fillna(50).to_numpy())
+        errors[method] = np.abs(scores - world.target).mean()
+    held = found["predicted_low"].le(scores) & found["predicted_high"].ge(scores)
+    assert held[found["status"] == "converged"].mean() > 0.8
+    assert held.mean() > 0.75
+    assert errors["logistic"] < errors["bisection"]
+
+
+def test_a_cliff_steeper_than_every_curve_is_not_said_to_have_converged() -> None:
+    finder = finder_of("logistic", n=4)
+    thresholds = np.array([[5.0], [9.0], [12.3456], [17.0]])
+    for _ in range(40):
+        boosts = finder.propose(np.arange(4))
+        finder.observe(np.arange(4), boosts, np.where(boosts < thresholds, 95.0, 2.0))
+    found = finder.estimate()
+    assert (found["status"] == "not_converged").all()
+    assert found["threshold"].to_numpy() == pytest.approx(thresholds[:, 0], abs=0.05)
 
 
 def test_planted_thresholds_are_recovered(method: str) -> None:
@@ -364,8 +436,8 @@ def test_logistic_beats_bisection_by_a_clear_margin_at_twenty_scores() -> None:
 
 @pytest.mark.parametrize("concentration", [0, 2, 10])
 def test_ninety_percent_intervals_hold_about_ninety_percent(concentration: float) -> None:
-    latents = Latents(World(concentration=concentration), 200, seed=7)
-    found = search(finder_of("logistic", n=200, samples=5), latents, steps=6)
+    latents = Latents(World(concentration=concentration), 150, seed=7)
+    found = search(finder_of("logistic", n=150, samples=5), latents, steps=6)
     scores = latents.mean_score(found["threshold"].fillna(50).to_numpy())
     score_held = (found["predicted_low"] <= scores) & (scores <= found["predicted_high"])
     held = found["low"].le(latents.thresholds) & found["high"].ge(latents.thresholds)

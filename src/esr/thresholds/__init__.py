@@ -27,6 +27,8 @@ __all__ = [
 def open_finder(settings: Thresholds, prior: BoostPrior, n_latents: int) -> ThresholdFinder:
     """Start the search that a configuration asks for.
 
+    The logistic method learns the latents' widths from all of them: those of one model, together.
+
     Args:
         settings: Section `thresholds`. `max_widenings` applies to the logistic method; bisection
             keeps its bounds, as the paper did.

@@ -5,7 +5,6 @@ A *threshold* is the boost (raw decoder units) at which a latent's mean first-at
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Protocol
 
@@ -15,8 +14,9 @@ from jaxtyping import Bool, Float, Int
 
 from esr.config import BoostPrior
 from esr.errors import EsrError
-from esr.thresholds.curves import CurveGrid, normalise, row_quantiles
-from esr.thresholds.history import History, Moments
+from esr.thresholds.curves import Curves
+from esr.thresholds.history import History
+from esr.thresholds.windows import Windows
 
 INTERVAL = 0.90
 """Probability content of every interval reported by a finder."""
@@ -29,6 +29,8 @@ FITTED = 1.5
 """Numbers that a curve takes from a latent's data: the threshold, and half a width."""
 LEAST_DISPERSION = 0.1
 """Keeps noiseless scores from claiming certainty."""
+STEEPEST = 0.25
+"""Probability of the narrowest width above which the grid may be too coarse for the curve."""
 CHUNK = 256
 """Latents worked on at a time; bounds the memory, changes no result."""
 BOOST_FLOOR = 0.0
@@ -64,8 +66,8 @@ ESTIMATE_COLUMNS = {
 class ThresholdFinder(Protocol):
     """Finds the thresholds of many latents at once, addressed by position 0 to n_latents - 1.
 
-    Any subset of latents may be asked and answered at any time; what a latent is asked depends
-    only on what was observed for that latent.
+    Any subset of latents may be asked and answered at any time. What a latent is asked depends on
+    nothing but the scores observed so far, so a search that is repeated takes the same course.
     """
 
     history: History
@@ -126,36 +128,33 @@ class Finder(ABC):
         self.target, self.prior, self.n_latents = target, prior, n_latents
         self.samples, self.max_widenings = samples, max_widenings
         self.history = History(n_latents)
-        self.lower = np.full(n_latents, float(prior.lower))
-        self.upper = np.full(n_latents, float(prior.upper))
         self.n_widened = np.zeros(n_latents, dtype=int)
-        self._grids: dict[tuple[float, float], CurveGrid] = {}
+        self.windows = Windows(Curves(target / 100, prior), self.history)
+        # The bounds in force, which the windows share.
+        self.lower, self.upper = self.windows.lower, self.windows.upper
 
     @abstractmethod
     def propose(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m samples"]:
         """Return the boosts of the next step; see :class:`ThresholdFinder`."""
 
-    @abstractmethod
-    def _learn(
+    def _learn(  # noqa: B027
         self,
         which: Int[np.ndarray, " m"],
         boosts: Float[np.ndarray, "m samples"],
         scores: Float[np.ndarray, "m samples"],
     ) -> None:
-        """Update the state of latents by one step whose scores may be NaN."""
+        """Update what a method keeps beside the windows by a step whose scores may be NaN."""
 
-    @abstractmethod
-    def _forget(self, which: Int[np.ndarray, " m"]) -> None:
-        """Set the state of latents back to the prior on the bounds now in force."""
+    def _forget(self, which: Int[np.ndarray, " m"]) -> None:  # noqa: B027
+        """Set what a method keeps of latents back to the prior on the bounds now in force."""
 
     @abstractmethod
     def _conclude(
         self,
         which: Int[np.ndarray, " m"],
-        grid: CurveGrid,
-        posterior: Float[np.ndarray, "m curves"],
+        posterior: Float[np.ndarray, "m cells widths"],
     ) -> Float[np.ndarray, "3 m"]:
-        """Return threshold, low and high (boosts) of latents that share a grid."""
+        """Return threshold, low and high (boosts) of latents, given their posterior."""
 
     def observe(
         self,
@@ -170,36 +169,32 @@ class Finder(ABC):
                 are not finite, scores outside 0-100. Nothing is recorded then.
         """
         which, boosts, scores = self.history.add(which, boosts, scores)
+        self.windows.learn(which, boosts, scores)
         self._learn(which, boosts, scores)
         if self.max_widenings:
             self._widen(which)
 
     def estimate(self) -> pd.DataFrame:
         """Return one row a latent, with the columns of :data:`ESTIMATE_COLUMNS`."""
-        evidence, squares, degrees = [], PRIOR_SAMPLES, PRIOR_SAMPLES
-        for which, grid in self._groups(np.arange(self.n_latents)):
-            moments = self.history.moments(which)
-            mean = grid.mean(moments.boosts)
-            log_likelihood = _log_likelihood(mean, moments)
-            expected = normalise(grid.log_prior + log_likelihood) @ mean.T
-            squares += _pearson(expected, moments)
-            degrees += float(np.maximum(moments.counts.sum(axis=1) - FITTED, 0).sum())
-            evidence.append((which, grid, log_likelihood))
-        dispersion = max(LEAST_DISPERSION, squares / degrees)
+        dispersion = self._dispersion()
+        widths = self.windows.width_prior(dispersion)
         numbers = np.full((6, self.n_latents), np.nan)
-        outside = np.zeros(self.n_latents, dtype=bool)
-        for which, grid, log_likelihood in evidence:
-            posterior = normalise(grid.log_prior + log_likelihood / dispersion)
-            outside[which] = posterior[:, grid.outside].sum(axis=1) > 0.5
-            concluded = self._conclude(which, grid, posterior)
-            numbers[:3, which] = concluded
-            numbers[3:, which] = 100 * _predict(grid, posterior, concluded[0])
-        return self._report(numbers, outside)
+        outside, unresolved = np.zeros((2, self.n_latents), dtype=bool)
+        for which in self._chunks(np.arange(self.n_latents)):
+            posterior = self.windows.posterior(which, widths, dispersion)
+            outside[which] = self._outside(which, posterior).sum(axis=0) > 0.5
+            unresolved[which] = self._unresolved(which, posterior)
+            numbers[:3, which] = self._conclude(which, posterior)
+            numbers[3:, which] = 100 * self._predict(which, posterior, numbers[0, which])
+        return self._report(numbers, outside, unresolved)
 
     def _report(
-        self, numbers: Float[np.ndarray, "6 latents"], outside: Bool[np.ndarray, " latents"]
+        self,
+        numbers: Float[np.ndarray, "6 latents"],
+        outside: Bool[np.ndarray, " latents"],
+        unresolved: Bool[np.ndarray, " latents"],
     ) -> pd.DataFrame:
-        near = (np.abs(numbers[4:] - self.target) <= TOLERANCE).all(axis=0)
+        near = (np.abs(numbers[4:] - self.target) <= TOLERANCE).all(axis=0) & ~unresolved
         unknown = self.history.n_samples == 0
         status = np.where(near, Status.CONVERGED, Status.NOT_CONVERGED).astype(object)
         status[outside], status[unknown] = Status.OUT_OF_BOUNDS, Status.NO_DATA
@@ -218,62 +213,92 @@ class Finder(ABC):
         index = pd.RangeIndex(self.n_latents, name="latent")
         return pd.DataFrame(dict(zip(ESTIMATE_COLUMNS, values, strict=True)), index=index)
 
-    def _groups(self, which: Int[np.ndarray, " m"]) -> Iterator[tuple[np.ndarray, CurveGrid]]:
-        """Split latents into chunks that share bounds, each with the curves on those bounds."""
-        bounds = np.stack([self.lower[which], self.upper[which]], axis=1)
-        distinct, member = np.unique(bounds, axis=0, return_inverse=True)
-        for number, (lower, upper) in enumerate(distinct):
-            rows = which[member.reshape(-1) == number]
-            key = (float(lower), float(upper))
-            grid = self._grids.setdefault(key, CurveGrid(self.target / 100, *key, self.prior))
-            for start in range(0, rows.size, CHUNK):
-                yield rows[start : start + CHUNK], grid
+    def _chunks(self, which: Int[np.ndarray, " m"]) -> list[Int[np.ndarray, " chunk"]]:
+        return [which[start : start + CHUNK] for start in range(0, which.size, CHUNK)]
 
-    def _evidence(
-        self, which: Int[np.ndarray, " m"], grid: CurveGrid
-    ) -> Float[np.ndarray, "m curves"]:
-        """Log quasi-likelihood of all data of latents that share a grid."""
-        moments = self.history.moments(which)
-        return _log_likelihood(grid.mean(moments.boosts), moments)
+    def _dispersion(self) -> float:
+        """Pearson's statistic over its degrees of freedom, from all latents together.
+
+        Squared residuals over m(1 - m) (McCullagh and Nelder 1989, 4.5.2).
+        """
+        squares = degrees = PRIOR_SAMPLES
+        for which in self._chunks(np.flatnonzero(self.history.n_samples)):
+            posterior, thresholds = self.windows.posterior(which), self.windows.thresholds(which)
+            boosts, scores = self.history.samples(which)
+            for boost, score in zip(boosts.T, scores.T / 100, strict=True):
+                valid = ~np.isnan(score)
+                mean = self.windows.curves.mean(boost[valid], thresholds[valid])
+                expected = (posterior[valid] * mean).sum(axis=(1, 2))
+                residual = score[valid] - expected
+                squares += float((residual**2 / (expected * (1 - expected))).sum())
+            degrees += float(np.maximum(self.history.n_samples[which] - FITTED, 0).sum())
+        return max(LEAST_DISPERSION, squares / degrees)
+
+    def _outside(
+        self, which: Int[np.ndarray, " m"], posterior: Float[np.ndarray, "m cells widths"]
+    ) -> Float[np.ndarray, "2 m"]:
+        """Probability that the threshold lies below the lower, and above the upper bound."""
+        return (self.windows.beyond(which) * posterior.sum(axis=2)).sum(axis=2)
+
+    def _unresolved(
+        self, which: Int[np.ndarray, " m"], posterior: Float[np.ndarray, "m cells widths"]
+    ) -> Bool[np.ndarray, " m"]:
+        """Whether the curve may be steeper than the grid can show.
+
+        Then the narrowest width is likely, or the threshold is known to less than a cell.
+        """
+        cells, t = posterior.sum(axis=2), self.windows.thresholds(which)
+        centre = (cells * t).sum(axis=1, keepdims=True)
+        sd = np.sqrt((cells * (t - centre) ** 2).sum(axis=1))
+        fine = sd < self.windows.cell(self.windows.level[which]) / 2
+        return fine | (posterior[:, :, 0].sum(axis=1) > STEEPEST)
+
+    def _predict(
+        self,
+        which: Int[np.ndarray, " m"],
+        posterior: Float[np.ndarray, "m cells widths"],
+        boosts: Float[np.ndarray, " m"],
+    ) -> Float[np.ndarray, "3 m"]:
+        """Posterior mean and 90 % interval of each latent's mean score (0-1) at its boost."""
+        mean = self.windows.curves.mean(boosts, self.windows.thresholds(which))
+        mean, weight = mean.reshape(len(which), -1), posterior.reshape(len(which), -1)
+        low, high = _row_quantiles(mean, weight, LEVELS)
+        return np.stack([(weight * mean).sum(axis=1), low, high])
+
+    def _threshold_interval(
+        self, which: Int[np.ndarray, " m"], posterior: Float[np.ndarray, "m cells widths"]
+    ) -> Float[np.ndarray, "2 m"]:
+        """90 % interval of the threshold, its probability spread evenly over each cell."""
+        cdf = np.pad(np.cumsum(posterior.sum(axis=2), axis=1), ((0, 0), (1, 0)))
+        pairs = zip(cdf, self.windows.edges(which), strict=True)
+        rows = [np.interp(np.array(LEVELS) * row[-1], row, edges) for row, edges in pairs]
+        return np.array(rows).reshape(len(which), 2).T
 
     def _widen(self, which: Int[np.ndarray, " m"]) -> None:
         """Double the bounds of latents whose threshold lies beyond them more likely than not."""
         which = which[self.n_widened[which] < self.max_widenings]
-        moved = []
-        for rows, grid in self._groups(which):
-            posterior = normalise(grid.log_prior + self._evidence(rows, grid))
-            span = grid.upper - grid.lower
-            above = posterior[:, grid.above].sum(axis=1) > 0.5
-            below = posterior[:, grid.below].sum(axis=1) > 0.5
-            below &= grid.lower > BOOST_FLOOR
-            self.upper[rows[above]] += span
-            self.lower[rows[below]] = max(BOOST_FLOOR, grid.lower - span)
-            moved.append(rows[above | below])
-        changed = np.sort(np.concatenate(moved)) if moved else np.zeros(0, dtype=int)
+        below, above = self._outside(which, self.windows.posterior(which)) > 0.5
+        lower, upper = self.lower[which], self.upper[which]
+        below &= lower > BOOST_FLOOR
+        self.upper[which] = np.where(above, 2 * upper - lower, upper)
+        self.lower[which] = np.where(below, np.maximum(BOOST_FLOOR, 2 * lower - upper), lower)
+        changed = np.sort(which[above | below])
+        if not changed.size:
+            return
         self.n_widened[changed] += 1
+        self.windows.reset(changed)
         self._forget(changed)
         for step in self.history.replay(changed):
             self._learn(*step)
 
 
-def _log_likelihood(
-    mean: Float[np.ndarray, "distinct curves"], moments: Moments
-) -> Float[np.ndarray, "m curves"]:
-    """Log quasi-likelihood of every curve, at a dispersion of one."""
-    missed = moments.counts - moments.totals
-    return moments.totals @ np.log(mean) + missed @ np.log1p(-mean)
-
-
-def _pearson(mean: Float[np.ndarray, "m distinct"], moments: Moments) -> float:
-    """Pearson's statistic: squared residuals over m(1 - m) (McCullagh and Nelder 1989, 4.5.2)."""
-    residual = moments.squares - 2 * mean * moments.totals + mean**2 * moments.counts
-    return float((residual / (mean * (1 - mean))).sum())
-
-
-def _predict(
-    grid: CurveGrid, posterior: Float[np.ndarray, "m curves"], boosts: Float[np.ndarray, " m"]
-) -> Float[np.ndarray, "3 m"]:
-    """Posterior mean and 90 % interval of each latent's mean score (0-1) at its boost."""
-    mean = grid.mean(boosts)
-    low, high = row_quantiles(mean, posterior, LEVELS)
-    return np.stack([(posterior * mean).sum(axis=1), low, high])
+def _row_quantiles(
+    values: Float[np.ndarray, "m n"], weights: Float[np.ndarray, "m n"], levels: list[float]
+) -> Float[np.ndarray, "levels m"]:
+    """Quantiles of a discrete distribution a row: least value whose cumulated weight suffices."""
+    order = np.argsort(values, axis=1, kind="stable")
+    values = np.take_along_axis(values, order, axis=1)
+    cdf = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
+    last = values.shape[1] - 1
+    at = [np.minimum((cdf < level * cdf[:, -1:]).sum(axis=1), last) for level in levels]
+    return np.stack([np.take_along_axis(values, a[:, None], axis=1)[:, 0] for a in at])

@@ -8,7 +8,6 @@ from scipy.stats import beta, norm
 
 from esr.errors import EsrError
 from esr.thresholds.base import LEVELS, Finder
-from esr.thresholds.curves import CurveGrid
 from esr.thresholds.history import check_latents
 
 GRID = 10_000
@@ -115,10 +114,7 @@ class Bisection(Finder):
             density /= density.sum()
 
     def _conclude(
-        self,
-        which: Int[np.ndarray, " m"],
-        grid: CurveGrid,
-        posterior: Float[np.ndarray, "m curves"],
+        self, which: Int[np.ndarray, " m"], posterior: Float[np.ndarray, "m cells widths"]
     ) -> Float[np.ndarray, "3 m"]:
         median, low, high = self._quantiles(which, [0.5, *LEVELS])
         return np.stack([np.round(median, DECIMALS), low, high])

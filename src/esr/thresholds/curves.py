@@ -1,4 +1,4 @@
-"""A discretised Bayesian logistic dose-response: the posterior that both finders report from.
+"""The dose-response curves considered, and how likely each is beforehand.
 
 The mean score (here on 0-1) at boost b, for threshold t and width w, is
 
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float
-from scipy.special import expit, logit
-from scipy.stats import norm
+from jaxtyping import Float
+from scipy.special import expit, logit, ndtr
 
 from esr.config import BoostPrior
 
@@ -26,123 +25,118 @@ BROAD = 0.2
 """Prior weight of a uniform over the bounds, which forgives a wrong prior mean and sd."""
 OUTSIDE = 0.02
 """Prior weight of "the threshold lies beyond this bound", for each of the two bounds."""
-NARROWEST, BROADEST = 0.02, 1.0
+BEYOND = 0.1
+"""How far beyond a bound such a threshold may lie, as a fraction of the range."""
+N_WIDTHS = 18
+NARROWEST, BROADEST = 0.001, 1.0
 """Widths considered, log-uniform, as a multiple of the prior standard deviation."""
 
 
 @dataclass(frozen=True)
-class CurveGrid:
-    """Every curve considered for one pair of bounds. Curves are indexed threshold-major."""
+class Curves:
+    """The curves considered for one target and one prior."""
 
     target: float
     """On 0-1."""
-    lower: float
-    upper: float
     prior: BoostPrior
-    n_thresholds: int = 256
-    n_widths: int = 12
-
-    @cached_property
-    def thresholds(self) -> Float[np.ndarray, " thresholds"]:
-        """Thresholds, inside the bounds and a tenth of the range beyond each of them.
-
-        Inside they are quantiles of an even mixture of the Gaussian prior and a uniform: fine
-        where the threshold is expected, and nowhere coarse.
-        """
-        beyond = np.linspace(0.01, 0.1, self.n_thresholds // 32) * (self.upper - self.lower)
-        fine = np.linspace(self.lower, self.upper, 20_001)
-        cdf = 0.5 * self._gaussian(fine) + 0.5 * np.linspace(0, 1, fine.size)
-        levels = np.linspace(0, 1, self.n_thresholds - 2 * beyond.size)
-        inside = np.interp(levels, cdf, fine)
-        return np.concatenate([self.lower - beyond[::-1], inside, self.upper + beyond])
-
-    def _gaussian(self, boosts: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Distribution function of the Gaussian prior cut to the bounds."""
-        low, high = norm.cdf([self.lower, self.upper], self.prior.mean, self.prior.sd)
-        return (norm.cdf(boosts, self.prior.mean, self.prior.sd) - low) / (high - low)
-
-    @property
-    def inside(self) -> Float[np.ndarray, " inside"]:
-        """Thresholds within the bounds."""
-        return self.thresholds[(self.thresholds >= self.lower) & (self.thresholds <= self.upper)]
-
-    @cached_property
-    def edges(self) -> Float[np.ndarray, " thresholds_plus_1"]:
-        """Ends of the interval of thresholds that each threshold stands for."""
-        t = self.thresholds
-        return np.concatenate([t[:1], (t[1:] + t[:-1]) / 2, t[-1:]])
 
     @cached_property
     def widths(self) -> Float[np.ndarray, " widths"]:
-        """Widths considered (boost); wide bounds admit wide curves, whatever the prior's sd."""
-        broadest = BROADEST * max(self.prior.sd, (self.upper - self.lower) / 5)
-        return np.geomspace(NARROWEST * self.prior.sd, broadest, self.n_widths)
+        """Widths (boost that changes the logit by one); wide bounds admit wide curves."""
+        broadest = BROADEST * max(self.prior.sd, (self.prior.upper - self.prior.lower) / 5)
+        return np.geomspace(NARROWEST * self.prior.sd, broadest, N_WIDTHS)
 
-    @cached_property
-    def threshold(self) -> Float[np.ndarray, " curves"]:
-        """Threshold of every curve (boost)."""
-        return np.repeat(self.thresholds, self.n_widths)
-
-    @cached_property
-    def width(self) -> Float[np.ndarray, " curves"]:
-        """Width of every curve: the boost that changes its logit by one."""
-        return np.tile(self.widths, self.thresholds.size)
-
-    @cached_property
-    def below(self) -> Bool[np.ndarray, " curves"]:
-        """Which curves have their threshold below the lower bound."""
-        return self.threshold < self.lower
-
-    @cached_property
-    def above(self) -> Bool[np.ndarray, " curves"]:
-        """Which curves have their threshold above the upper bound."""
-        return self.threshold > self.upper
-
-    @property
-    def outside(self) -> Bool[np.ndarray, " curves"]:
-        """Which curves have their threshold beyond a bound."""
-        return self.below | self.above
-
-    @cached_property
-    def log_prior(self) -> Float[np.ndarray, " curves"]:
-        """Log prior probability of every curve."""
-        below, above = self.thresholds < self.lower, self.thresholds > self.upper
-        cells = np.clip(self.edges, self.lower, self.upper)
-        mass = (1 - BROAD) * np.diff(self._gaussian(cells))
-        mass += BROAD * np.diff(cells) / (self.upper - self.lower)
-        mass = np.where(below | above, 0, mass) * (1 - 2 * OUTSIDE)
-        mass += OUTSIDE * (below / below.sum() + above / above.sum())
-        return np.repeat(np.log(mass / self.n_widths), self.n_widths)
-
-    def mean(self, boosts: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n curves"]:
-        """Mean score (0-1) of every curve at the given boosts."""
+    def mean(
+        self, boosts: Float[np.ndarray, " m"], thresholds: Float[np.ndarray, "#m cells"]
+    ) -> Float[np.ndarray, "m cells widths"]:
+        """Mean scores (0-1) at one boost a row, of curves with that row's thresholds."""
         scale = CEILING - FLOOR
-        slope = (np.asarray(boosts)[:, None] - self.threshold) / self.width
+        slope = (boosts[:, None] - thresholds)[:, :, None] / self.widths
         return FLOOR + scale * expit(logit((self.target - FLOOR) / scale) - slope)
 
-    def threshold_quantiles(
-        self, posterior: Float[np.ndarray, "m curves"], levels: list[float]
-    ) -> Float[np.ndarray, "levels m"]:
-        """Quantiles of the threshold, its probability spread evenly over each cell."""
-        cells = posterior.reshape(len(posterior), self.thresholds.size, -1).sum(axis=2)
-        cdf = np.pad(np.cumsum(cells, axis=1), ((0, 0), (1, 0)))
-        rows = [np.interp(np.array(levels) * row[-1], row, self.edges) for row in cdf]
-        return np.array(rows).reshape(len(posterior), len(levels)).T
+    def log_ratio(
+        self, thresholds: Float[np.ndarray, "m cells"]
+    ) -> Float[np.ndarray, "m cells widths"]:
+        """Log of width over threshold; thresholds near zero count as a tenth of the prior mean."""
+        scale = np.maximum(thresholds, self.prior.mean / 10)
+        return np.log(self.widths) - np.log(scale)[:, :, None]
+
+    def threshold_cdf(
+        self,
+        boosts: Float[np.ndarray, "m n"],
+        lower: Float[np.ndarray, "m 1"],
+        upper: Float[np.ndarray, "m 1"],
+    ) -> Float[np.ndarray, "m n"]:
+        """Prior distribution function of the threshold, up to a constant, given the bounds."""
+        inside = np.clip(boosts, lower, upper)
+        low, at, high = (
+            ndtr((b - self.prior.mean) / self.prior.sd) for b in (lower, inside, upper)
+        )
+        cdf = (1 - BROAD) * (at - low) / (high - low)
+        cdf = (1 - 2 * OUTSIDE) * (cdf + BROAD * (inside - lower) / (upper - lower))
+        margin = BEYOND * (upper - lower)
+        below = np.clip((boosts - lower) / margin, -1, 0)
+        above = np.clip((boosts - upper) / margin, 0, 1)
+        return cdf + OUTSIDE * (below + above)
 
 
-def normalise(log_posterior: Float[np.ndarray, "m curves"]) -> Float[np.ndarray, "m curves"]:
-    """Turn log posteriors into probabilities, each row by itself."""
-    weights = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+@dataclass(frozen=True)
+class WidthPrior:
+    """Prior of the width relative to the threshold: log-normal, with a uniform that forgives.
+
+    The latents of a model are alike in this, so its mean and spread are learnt from all of them.
+    Before any data they are vague: two thirds of the widths are 4 to 90 % of the threshold.
+    """
+
+    centre: float = float(np.log(0.2))
+    """Mean of log(width / threshold)."""
+    spread: float = 1.5
+    """Its standard deviation."""
+
+    def log_prior(
+        self, log_ratio: Float[np.ndarray, "m cells widths"]
+    ) -> Float[np.ndarray, "m cells widths"]:
+        """Log probability of each width, given the threshold."""
+        density = np.exp(-(((log_ratio - self.centre) / self.spread) ** 2) / 2)
+        density /= density.sum(axis=-1, keepdims=True) + TINY
+        return np.log((1 - UNIFORM) * density + UNIFORM / log_ratio.shape[-1])
 
 
-def row_quantiles(
-    values: Float[np.ndarray, "m n"], weights: Float[np.ndarray, "m n"], levels: list[float]
-) -> Float[np.ndarray, "levels m"]:
-    """Quantiles of a discrete distribution a row: least value whose cumulated weight suffices."""
-    order = np.argsort(values, axis=1, kind="stable")
-    values = np.take_along_axis(values, order, axis=1)
-    cdf = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
-    last = values.shape[1] - 1
-    at = [np.minimum((cdf < level * cdf[:, -1:]).sum(axis=1), last) for level in levels]
-    return np.stack([np.take_along_axis(values, a[:, None], axis=1)[:, 0] for a in at])
+TINY = 1e-300
+UNIFORM = 0.1
+"""Prior weight of a log-uniform over all widths."""
+IMAGINED = 4.0
+"""Latents that stand for what is known of widths before any data."""
+LEAST_SPREAD = 0.3
+"""Keeps few latents that happen to agree from ruling the others' widths out."""
+ROUNDS = 30
+"""Rounds of expectation and maximisation."""
+DECIMALS = 6
+"""Of what is learnt: hides the last bits, in which matrix libraries differ."""
+
+
+def learn_width_prior(
+    evidence: Float[np.ndarray, "latents bins"], centres: Float[np.ndarray, " bins"]
+) -> WidthPrior:
+    """Learn mean and spread of log(width / threshold) from all latents (empirical Bayes, by EM).
+
+    Args:
+        evidence: Likelihood of each latent's data in bins of log(width / threshold).
+        centres: Middles of the bins.
+    """
+    start = now = WidthPrior()
+    if not len(evidence):
+        return start
+    possible = evidence > 0
+    uniform = UNIFORM * possible / np.maximum(possible.sum(axis=1, keepdims=True), 1)
+    for _ in range(ROUNDS):
+        normal = possible * np.exp(-(((centres - now.centre) / now.spread) ** 2) / 2)
+        normal *= (1 - UNIFORM) / (normal.sum(axis=1, keepdims=True) + TINY)
+        total = (evidence * (normal + uniform)).sum(axis=1, keepdims=True)
+        share = (evidence * normal / (total + TINY)).sum(axis=0)
+        n = IMAGINED + share.sum()
+        centre = (IMAGINED * start.centre + share @ centres) / n
+        squares = IMAGINED * (start.spread**2 + (start.centre - centre) ** 2)
+        spread = np.sqrt((squares + share @ (centres - centre) ** 2) / n)
+        now = WidthPrior(centre, max(LEAST_SPREAD, spread))
+    return WidthPrior(round(float(now.centre), DECIMALS), round(float(now.spread), DECIMALS))

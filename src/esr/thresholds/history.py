@@ -1,7 +1,6 @@
 """Every query and every score of a threshold search, in the order they came."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,25 +12,13 @@ Step = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Latents (m,), their boosts (m, samples) and scores (m, samples; 0-100 or NaN)."""
 
 
-class Moments(NamedTuple):
-    """Sums over the valid scores, each scaled to 0-1, of some latents."""
-
-    boosts: Float[np.ndarray, " distinct"]
-    """Every boost that any of the latents had."""
-    counts: Float[np.ndarray, "m distinct"]
-    """Number of scores of each latent at each boost."""
-    totals: Float[np.ndarray, "m distinct"]
-    """Their sum."""
-    squares: Float[np.ndarray, "m distinct"]
-    """The sum of their squares."""
-
-
 class History:
     """What was asked of many latents, and what was answered."""
 
     def __init__(self, n_latents: int) -> None:
         self.n_latents = n_latents
         self.steps: list[Step] = []
+        self._samples: list[list[tuple[float, float]]] = [[] for _ in range(n_latents)]
         self.n_samples = np.zeros(n_latents, dtype=int)
         """Valid scores of each latent."""
         self.n_missing = np.zeros(n_latents, dtype=int)
@@ -64,6 +51,8 @@ class History:
         self.steps.append((which, boosts, scores))
         self.n_samples[which] += valid.sum(axis=1)
         self.n_missing[which] += (~valid).sum(axis=1)
+        for latent, b, s, ok in zip(which, boosts, scores, valid, strict=True):
+            self._samples[latent] += zip(b[ok], s[ok], strict=True)
         return which, boosts, scores
 
     def table(self) -> pd.DataFrame:
@@ -94,26 +83,17 @@ class History:
             if rows.any():
                 yield latents[rows], boosts[rows], scores[rows]
 
-    def moments(self, which: Int[np.ndarray, " m"]) -> Moments:
-        """Sum up the valid scores of latents by boost."""
-        position = np.full(self.n_latents, -1)
-        position[which] = np.arange(len(which))
-        steps = list(self.replay(which))
-        if not steps:
-            none = np.zeros((len(which), 0))
-            return Moments(np.zeros(0), none, none, none)
-        row = np.concatenate([np.repeat(position[w], b.shape[1]) for w, b, _ in steps])
-        boost = np.concatenate([b.ravel() for _, b, _ in steps])
-        score = np.concatenate([s.ravel() for _, _, s in steps]) / 100
-        valid = ~np.isnan(score)
-        distinct, column = np.unique(boost[valid], return_inverse=True)
-        shape = (len(which), distinct.size)
-        cell = np.ravel_multi_index((row[valid], column), shape)
-        sums = (
-            np.bincount(cell, score[valid] ** power, shape[0] * shape[1]).reshape(shape)
-            for power in (0, 1, 2)
-        )
-        return Moments(distinct, *sums)
+    def samples(
+        self, which: Int[np.ndarray, " m"]
+    ) -> tuple[Float[np.ndarray, "m most"], Float[np.ndarray, "m most"]]:
+        """Boosts and valid scores (0-100) of latents, in order; short rows end in NaN."""
+        most = int(self.n_samples[which].max(initial=0))
+        boosts, scores = np.full((2, len(which), most), np.nan)
+        for row, latent in enumerate(which):
+            one = self._samples[latent]
+            if one:
+                boosts[row, : len(one)], scores[row, : len(one)] = np.array(one).T
+        return boosts, scores
 
 
 def check_latents(which: Int[np.ndarray, " m"], n_latents: int) -> Int[np.ndarray, " m"]:
