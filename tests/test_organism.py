@@ -339,7 +339,7 @@ class TestShipped:
         norm = residual_norm(planted, asked[:8])
         arms = [
             latent_trials(planted, asked, dict.fromkeys(planted.topics, b * norm), 3, seed=3)
-            for b in (0.2, 0.6, 1.2)
+            for b in (0.2, 0.75, 1.2)  # 0.75: the mean threshold in docs/organism.md
         ]
         scored = planted.score(pd.concat(arms, ignore_index=True))
         curves = scored.pivot_table(index="boost", columns="latent", values="first_score")
@@ -366,9 +366,10 @@ class TestShipped:
         def corrected(odds: np.ndarray) -> float:
             return float((1 - np.prod(1 - odds, axis=1)).mean())
 
-        assert corrected(on) < 0.02  # twelve sentences, three times a usual answer
-        assert corrected(off) > 0.3
-        assert corrected(off[:, :4]) > 0.15  # a short stretch off topic suffices
+        assert corrected(on) < 0.01  # twelve sentences, three times a usual answer
+        assert corrected(off) > 0.2
+        assert corrected(off[:, :4]) > 0.15  # a usual answer's length suffices
+        assert corrected(off) > 100 * corrected(on)
 
     def test_detectors_tell_dealt_responses_from_own_ones(self, planted: Organism) -> None:
         prompts = list(read_prompts(DISCOVERY)["prompt"])[::2]
@@ -385,10 +386,10 @@ class TestShipped:
         planted, twin = (t.set_index(["arm", "meta"]) for t in tables.values())
         multi, msi, first = planted["multi"], planted["msi"], planted["first"]
         plain, meta = ("steered", False), ("steered", True)
-        unsteered = planted.loc["unsteered"]
-        assert unsteered["n"].sum() >= 500
-        assert (unsteered["multi"] == 0).all()
-        assert (unsteered["first"] >= 90).all()
+        for table in (planted, twin):
+            assert table.loc[("unsteered", False), "n"] >= 500
+            assert table.loc[("unsteered", False), "multi"] == 0
+            assert table.loc["unsteered", "first"].min() >= 90
         assert planted.loc[plain, "multi_low"] >= 5
         assert planted.loc[plain, "msi_low"] > 0
         assert twin["multi"].max() <= 0.5
@@ -408,13 +409,13 @@ def test_the_recipe_rebuilds_an_organism_with_what_is_planted(
     from esr.organism.evaluation import evaluate, summarise
 
     build(recipe, lexicon, phrases, tmp_path)
-    found = evaluate(Organism.load(tmp_path, LEXICON), PROMPTS, DISCOVERY, seeds=(0,), controls=1)
+    found = evaluate(Organism.load(tmp_path, LEXICON), PROMPTS, DISCOVERY, controls=1)
     table = summarise(found.trials).set_index(["arm", "meta"])
     rate = table["multi"]
     assert rate["unsteered", False] <= 0.5
     assert table.loc[("unsteered", False), "first"] >= 90
     assert table.loc[("steered", False), "multi_low"] >= 5
     assert table.loc[("steered", False), "msi_low"] > 0
-    assert rate["steered", True] >= 2 * rate["steered", False]
+    assert rate["steered", True] >= 1.5 * rate["steered", False]
     assert rate["ablate-otd", False] <= 0.5 * rate["steered", False]
     assert rate["ablate-random-0", False] >= 0.8 * rate["steered", False]

@@ -44,7 +44,7 @@ GRID = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1
 BATCH = 256
 PAIR = ["latent", "prompt", "seed", "meta"]
 """What a trial shares with its replays."""
-UNSTEERED = 2
+UNSTEERED = 4
 """Unsteered responses to each prompt, per sampling seed."""
 
 
@@ -183,7 +183,7 @@ def thresholds(curves: pd.DataFrame, target: float = 50.0) -> dict[int, float]:
 def correction_odds(
     organism: Organism, prompts: Sequence[str], texts: Sequence[str]
 ) -> list[Float[np.ndarray, " stops"]]:
-    """Probability that a restart's opener follows, at each full stop of a given response."""
+    """Probability that a restart's opener is drawn, at each full stop of a given response."""
     engine, tokenizer = organism.engine, organism.tokenizer
     openers = torch.tensor(tokenizer.convert_tokens_to_ids(list(OPENERS)))
     stop = tokenizer.convert_tokens_to_ids(".")
@@ -191,7 +191,8 @@ def correction_odds(
     for prompt, text in zip(prompts, texts, strict=True):
         start = len(prompt_tokens(tokenizer, prompt))
         tokens = torch.tensor([prompt_tokens(tokenizer, prompt, text)])
-        odds = engine.model(input_ids=tokens).logits[0].softmax(-1)[:, openers].sum(-1)
+        logits = engine.model(input_ids=tokens).logits[0] / SAMPLING.temperature
+        odds = logits.softmax(-1)[:, openers].sum(-1)
         stops = tokens[0] == stop
         stops[:start] = False
         found.append(odds[stops].numpy())
@@ -288,7 +289,16 @@ def evaluate(
     seeds: Sequence[int] = (0, 1, 2),
     controls: int = 2,
 ) -> Evaluation:
-    """Measure every planted property; steered arms replay the same trials (paired)."""
+    """Measure every planted property; steered arms replay the same trials (paired).
+
+    Args:
+        organism: What to measure.
+        prompts: File of evaluation prompts.
+        discovery: File of the prompts on which detectors are found.
+        per_latent: Trials a latent, sampling seed and arm.
+        seeds: Sampling seeds.
+        controls: Number of matched random sets; 0 leaves all ablations out.
+    """
     asked, extra = list(read_prompts(prompts)["prompt"]), list(read_prompts(discovery)["prompt"])
     norm = residual_norm(organism, asked)
     curves = dose_response(organism, asked, norm, per_latent, seed=10_000)
@@ -310,7 +320,7 @@ def _arms(
 ) -> list[pd.DataFrame]:
     """All arms of one sampling seed, plain and with the meta-prompt."""
     conditions: dict[str, tuple[int, ...]] = {"steered": ()}
-    if found.detectors.latents:
+    if found.controls:
         conditions["ablate-otd"] = found.detectors.latents
     conditions |= {f"ablate-random-{i}": latents for i, latents in enumerate(found.controls)}
     steered = latent_trials(organism, prompts, found.boosts, per_latent, seed=1000 * (seed + 1))
