@@ -70,6 +70,7 @@ def draw_measure(axes: Axes, table: pd.DataFrame, measure: str) -> None:
     axes.grid(axis="x")
     axes.axvline(0, color=style.INK, lw=0.8)
     axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:

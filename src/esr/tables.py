@@ -320,8 +320,8 @@ TABLES: dict[str, Table] = {
         "a trial that all judges grade",
         ("trial_id",),
         {
-            "model": Column(TEXT, "Model."),
-            "arm": Column(TEXT, "Arm."),
+            "model": Column(TEXT, "Model that responded."),
+            "arm": Column(TEXT, "Arm that the trial belongs to."),
         }
         | _TRIAL
         | {"trial_id": Column(TEXT, "`model/arm/trial_id` of the trial; unique in the study.")}
