@@ -113,8 +113,9 @@ def main(job: Any) -> None:
     if not backtracking:
         choosing = [t for t, held in zip(traces, trials["held_out"], strict=True) if not held]
         choosing = [trace for trace in choosing if complete(trace)]
-        means = [region_means(engine, choosing, region) for region in REGIONS]
-        backtracking = choose_backtracking(*means, config.episodes.backtracking, detecting)
+        off, correction, on = (region_means(engine, choosing, region) for region in REGIONS)
+        count = config.episodes.backtracking
+        backtracking = choose_backtracking(off, correction, on, count, detecting)
         log.info("chosen on %d episodes: backtracking latents %s", len(choosing), backtracking)
     kinds = {"detector": detecting, "backtracking": backtracking}
     parts = [read_tokens(engine, traces, latents, kind) for kind, latents in kinds.items()]
