@@ -112,7 +112,8 @@ def test_latents_may_be_answered_in_any_order_and_number(method: str) -> None:
     shuffled.observe(np.array([2]), boosts[[2]], scores[[2]])
     shuffled.observe(np.array([1, 0]), boosts[[1, 0]], scores[[1, 0]])
     np.testing.assert_array_equal(straight.propose(np.arange(3)), shuffled.propose(np.arange(3)))
-    pd.testing.assert_frame_equal(straight.estimate(), shuffled.estimate())
+    # The grids are laid by what was known at the time, so the last digits may differ.
+    pd.testing.assert_frame_equal(straight.estimate(), shuffled.estimate(), rtol=1e-3)
 
 
 def test_missing_scores_are_counted_and_otherwise_ignored(method: str) -> None:
@@ -427,8 +428,8 @@ def test_a_wrong_prior_is_overcome() -> None:
 def test_logistic_beats_bisection_by_a_clear_margin_at_twenty_scores() -> None:
     errors = {}
     for method in ("bisection", "logistic"):
-        latents = Latents(WORLD, 120, seed=6)
-        found = search(finder_of(method, n=120, samples=1), latents, steps=20)
+        latents = Latents(WORLD, 100, seed=6)
+        found = search(finder_of(method, n=100, samples=1), latents, steps=20)
         scores = latents.mean_score(found["threshold"].fillna(50).to_numpy())
         errors[method] = np.abs(scores - WORLD.target).mean()
     assert errors["logistic"] < 0.9 * errors["bisection"]
@@ -436,8 +437,8 @@ def test_logistic_beats_bisection_by_a_clear_margin_at_twenty_scores() -> None:
 
 @pytest.mark.parametrize("concentration", [0, 2, 10])
 def test_ninety_percent_intervals_hold_about_ninety_percent(concentration: float) -> None:
-    latents = Latents(World(concentration=concentration), 150, seed=7)
-    found = search(finder_of("logistic", n=150, samples=5), latents, steps=6)
+    latents = Latents(World(concentration=concentration), 120, seed=7)
+    found = search(finder_of("logistic", n=120, samples=5), latents, steps=6)
     scores = latents.mean_score(found["threshold"].fillna(50).to_numpy())
     score_held = (found["predicted_low"] <= scores) & (scores <= found["predicted_high"])
     held = found["low"].le(latents.thresholds) & found["high"].ge(latents.thresholds)

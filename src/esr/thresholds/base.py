@@ -25,8 +25,7 @@ TOLERANCE = 15.0
 """Converged = the whole interval of the predicted score lies this close to the target (points)."""
 PRIOR_SAMPLES = 20.0
 """The dispersion is drawn towards one as if by so many scores: few data, wide intervals."""
-FITTED = 1.5
-"""Numbers that a curve takes from a latent's data: the threshold, and half a width."""
+DISPERSION_DECIMALS = 6
 LEAST_DISPERSION = 0.1
 """Keeps noiseless scores from claiming certainty."""
 STEEPEST = 0.25
@@ -130,6 +129,8 @@ class Finder(ABC):
         self.history = History(n_latents)
         self.n_widened = np.zeros(n_latents, dtype=int)
         self.windows = Windows(Curves(target / 100, prior), self.history)
+        # Of the estimate of the dispersion: sums of squared errors, and of m(1 - m).
+        self._squares = self._expected = PRIOR_SAMPLES * self.target / 100 * (1 - self.target / 100)
         # The bounds in force, which the windows share.
         self.lower, self.upper = self.windows.lower, self.windows.upper
 
@@ -169,6 +170,7 @@ class Finder(ABC):
                 are not finite, scores outside 0-100. Nothing is recorded then.
         """
         which, boosts, scores = self.history.add(which, boosts, scores)
+        self._compare(which, boosts, scores)
         self.windows.learn(which, boosts, scores)
         self._learn(which, boosts, scores)
         if self.max_widenings:
@@ -176,7 +178,7 @@ class Finder(ABC):
 
     def estimate(self) -> pd.DataFrame:
         """Return one row a latent, with the columns of :data:`ESTIMATE_COLUMNS`."""
-        dispersion = self._dispersion()
+        dispersion = self.windows.dispersion
         widths = self.windows.width_prior(dispersion)
         numbers = np.full((6, self.n_latents), np.nan)
         outside, unresolved = np.zeros((2, self.n_latents), dtype=bool)
@@ -216,23 +218,34 @@ class Finder(ABC):
     def _chunks(self, which: Int[np.ndarray, " m"]) -> list[Int[np.ndarray, " chunk"]]:
         return [which[start : start + CHUNK] for start in range(0, which.size, CHUNK)]
 
-    def _dispersion(self) -> float:
-        """Pearson's statistic over its degrees of freedom, from all latents together.
+    def _compare(
+        self,
+        which: Int[np.ndarray, " m"],
+        boosts: Float[np.ndarray, "m samples"],
+        scores: Float[np.ndarray, "m samples"],
+    ) -> None:
+        """Estimate the dispersion anew: how far scores lie from what was predicted before them.
 
-        Squared residuals over m(1 - m) (McCullagh and Nelder 1989, 4.5.2).
+        A score predicted by several curves varies by dispersion * E m(1 - m) about its own, and
+        those vary by Var m, so the dispersion is the squared error less Var m, over E m(1 - m),
+        of all latents together. Curves fitted to the scores themselves would not do: a steep one
+        fits few scores perfectly. Where the curves disagree, a score tells little of the noise.
         """
-        squares = degrees = PRIOR_SAMPLES
-        for which in self._chunks(np.flatnonzero(self.history.n_samples)):
-            posterior, thresholds = self.windows.posterior(which), self.windows.thresholds(which)
-            boosts, scores = self.history.samples(which)
-            for boost, score in zip(boosts.T, scores.T / 100, strict=True):
+        for rows in self._chunks(np.arange(which.size)):
+            posterior = self.windows.posterior(which[rows], dispersion=self.windows.dispersion)
+            thresholds = self.windows.thresholds(which[rows])
+            for boost, score in zip(boosts[rows].T, scores[rows].T / 100, strict=True):
                 valid = ~np.isnan(score)
                 mean = self.windows.curves.mean(boost[valid], thresholds[valid])
-                expected = (posterior[valid] * mean).sum(axis=(1, 2))
-                residual = score[valid] - expected
-                squares += float((residual**2 / (expected * (1 - expected))).sum())
-            degrees += float(np.maximum(self.history.n_samples[which] - FITTED, 0).sum())
-        return max(LEAST_DISPERSION, squares / degrees)
+                predicted = (posterior[valid] * mean).sum(axis=(1, 2))
+                within = (posterior[valid] * mean * (1 - mean)).sum(axis=(1, 2))
+                between = predicted * (1 - predicted) - within
+                weight = within / (within + between)
+                noise = (score[valid] - predicted) ** 2 - between
+                self._squares += float((weight * noise).sum())
+                self._expected += float((weight * within).sum())
+        estimate = round(self._squares / self._expected, DISPERSION_DECIMALS)
+        self.windows.dispersion = max(LEAST_DISPERSION, estimate)
 
     def _outside(
         self, which: Int[np.ndarray, " m"], posterior: Float[np.ndarray, "m cells widths"]

@@ -27,7 +27,7 @@ OUTSIDE = 0.02
 """Prior weight of "the threshold lies beyond this bound", for each of the two bounds."""
 BEYOND = 0.1
 """How far beyond a bound such a threshold may lie, as a fraction of the range."""
-N_WIDTHS = 18
+N_WIDTHS = 16
 NARROWEST, BROADEST = 0.001, 1.0
 """Widths considered, log-uniform, as a multiple of the prior standard deviation."""
 

@@ -11,9 +11,6 @@ from esr.thresholds.curves import Curves, WidthPrior
 from esr.thresholds.history import check_latents
 from esr.thresholds.windows import N_CELLS
 
-SEARCH_DISPERSION = 0.5
-"""Dispersion assumed while searching, where there are too few data to estimate it; a wrong
-value costs some samples, and no interval depends on it."""
 PER_CELL = 8
 """Possible answers in a cell of the grid."""
 DIGITS = 4
@@ -37,7 +34,7 @@ class Logistic(Finder):
         """Return the most telling boost of each latent, for every sample of the step."""
         which = check_latents(which, self.n_latents)
         boosts = np.empty((self.n_latents, self.samples))
-        widths = self.windows.width_prior(SEARCH_DISPERSION)
+        widths = self.windows.width_prior(self.windows.dispersion)
         for rows, level in self._levels(which):
             boosts[rows] = self._ask(rows, level, widths)
         return boosts[which]
@@ -47,7 +44,9 @@ class Logistic(Finder):
     ) -> Float[np.ndarray, "m samples"]:
         """Choose the boosts of a step for latents whose windows are equally long."""
         table = _table(self.windows.curves, float(self.windows.cell(level)))
-        posterior = self.windows.posterior(rows, widths, SEARCH_DISPERSION).reshape(len(rows), -1)
+        posterior = self.windows.posterior(rows, widths, self.windows.dispersion).reshape(
+            len(rows), -1
+        )
         candidates = self.windows.edges(rows)
         allowed = self._within(rows, candidates)
         chosen = []
@@ -57,7 +56,7 @@ class Logistic(Finder):
             # A further sample is chosen as if this one had been answered as expected.
             hit = (posterior * table.mean[best]).sum(axis=1, keepdims=True)
             log = hit * np.log(table.mean[best]) + (1 - hit) * np.log1p(-table.mean[best])
-            posterior = posterior * np.exp(log / SEARCH_DISPERSION)
+            posterior = posterior * np.exp(log / self.windows.dispersion)
             posterior /= posterior.sum(axis=1, keepdims=True)
         return np.take_along_axis(candidates, np.stack(chosen, axis=1), axis=1)
 

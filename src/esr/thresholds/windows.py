@@ -19,13 +19,11 @@ from esr.thresholds.curves import (
 )
 from esr.thresholds.history import History
 
-N_CELLS = 96
+N_CELLS = 80
 FINEST = 6
-"""Finest level: its cells are a sixth of the narrowest width."""
+"""Finest level: its cells are a fifth of the narrowest width."""
 TAIL = 0.005
 """Posterior probability that a window may leave out on either side."""
-ZOOM_DISPERSION = 0.4
-"""Dispersion assumed for that."""
 ROOM = 4
 """Cells by which the posterior must fall short of half the window before it is halved."""
 RATIO_BINS = np.linspace(-10, 4, 57)
@@ -40,6 +38,8 @@ class Windows:
         n = history.n_latents
         self.lower = np.full(n, float(curves.prior.lower))
         self.upper = np.full(n, float(curves.prior.upper))
+        self.dispersion = 1.0
+        """Assumed when windows are moved."""
         self.level, self.start = np.zeros((2, n), dtype=int)
         self._log_likelihood = np.zeros((n, N_CELLS, N_WIDTHS))
         self.reset(np.arange(n))
@@ -84,10 +84,10 @@ class Windows:
         widths: WidthPrior | None = None,
         dispersion: float = 1.0,
     ) -> Float[np.ndarray, "m cells widths"]:
-        """Probability of every curve in the windows, under the prior of widths given."""
-        widths = widths or WidthPrior()
+        """Probability of every curve in the windows; all widths alike where no prior is given."""
         log = self._log_mass(which) + self._log_likelihood[which] / dispersion
-        log += widths.log_prior(self.curves.log_ratio(self.thresholds(which)))
+        if widths:
+            log += widths.log_prior(self.curves.log_ratio(self.thresholds(which)))
         weights = np.exp(log - log.max(axis=(1, 2), keepdims=True))
         return weights / weights.sum(axis=(1, 2), keepdims=True)
 
@@ -147,7 +147,7 @@ class Windows:
         """Halve windows that are too wide, double those whose end the posterior has reached."""
         doubled = np.zeros(self.history.n_latents, dtype=bool)
         while which.size:
-            marginal = self.posterior(which, dispersion=ZOOM_DISPERSION).sum(axis=2)
+            marginal = self.posterior(which, dispersion=self.dispersion).sum(axis=2)
             cdf = np.cumsum(marginal, axis=1)
             first = (cdf < TAIL).sum(axis=1)
             last = np.minimum((cdf < 1 - TAIL).sum(axis=1), N_CELLS - 1)
