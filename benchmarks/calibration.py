@@ -42,7 +42,7 @@ WORLDS = {
     "shallow slopes": replace(MAIN, width=0.4),
     "heterogeneous prompts": replace(MAIN, effects=2),
     "cliffs": replace(MAIN, width=0.02, cliff=True),
-    "cliffs finer than the grid": replace(MAIN, width=0.005, cliff=True),
+    "steeper cliffs": replace(MAIN, width=0.005, cliff=True),
 }
 Run = tuple[str, int, list[int]]
 """Method, samples a step, and the numbers of samples at which it is assessed."""

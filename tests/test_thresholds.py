@@ -437,8 +437,8 @@ def test_logistic_beats_bisection_by_a_clear_margin_at_twenty_scores() -> None:
 
 @pytest.mark.parametrize("concentration", [0, 2, 10])
 def test_ninety_percent_intervals_hold_about_ninety_percent(concentration: float) -> None:
-    latents = Latents(World(concentration=concentration), 120, seed=7)
-    found = search(finder_of("logistic", n=120, samples=5), latents, steps=6)
+    latents = Latents(World(concentration=concentration), 100, seed=7)
+    found = search(finder_of("logistic", n=100, samples=5), latents, steps=6)
     scores = latents.mean_score(found["threshold"].fillna(50).to_numpy())
     score_held = (found["predicted_low"] <= scores) & (scores <= found["predicted_high"])
     held = found["low"].le(latents.thresholds) & found["high"].ge(latents.thresholds)
