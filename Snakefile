@@ -156,7 +156,7 @@ rule tableA1:
 
 
 rule all:
-    """Everything the study has: scores of every arm by every judge, and all figures."""
+    """Everything the study has: scores of every arm by the primary judge, figures, tables."""
     default_target: True
     input:
         scores_of(cells()),

@@ -135,3 +135,30 @@ def sae_files(wildcards):
     """Files of a local SAE in SAELens' format; a release is named by its id instead."""
     folder = CONFIG.models[wildcards.model].sae.path
     return [folder / "cfg.json", folder / "sae_weights.safetensors"] if folder else []
+
+
+def random_arms():
+    """Arms that ablate random sets on the trials of the steered arm."""
+    return [
+        name
+        for name, arm in CONFIG.arms.items()
+        if str(arm.ablate).startswith("random-") and arm.replay == "steered"
+    ]
+
+
+def detector_files(name):
+    """A table of the detectors, one file a model."""
+    return [
+        f"results/{CONFIG.study}/{model}/detectors/{name}.parquet"
+        for model in CONFIG.models
+    ]
+
+
+def episode_tables(table):
+    """A table of the episodes, one file a model."""
+    return expand(
+        "results/{study}/{model}/episodes/{table}.parquet",
+        study=CONFIG.study,
+        model=CONFIG.models,
+        table=table,
+    )

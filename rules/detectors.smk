@@ -1,23 +1,6 @@
 # Off-topic detectors, random sets of latents to compare them with, and what ablating either does.
 
 
-def random_arms():
-    """Arms that ablate random sets on the trials of the steered arm."""
-    return [
-        name
-        for name, arm in CONFIG.arms.items()
-        if str(arm.ablate).startswith("random-") and arm.replay == "steered"
-    ]
-
-
-def detector_files(name):
-    """A table of the detectors, one file a model."""
-    return [
-        f"results/{CONFIG.study}/{model}/detectors/{name}.parquet"
-        for model in CONFIG.models
-    ]
-
-
 rule find_detectors:
     """Find the latents that tell mismatched pairs of prompt and response from matched ones."""
     input:

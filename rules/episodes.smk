@@ -1,16 +1,6 @@
 # Episodes of self-correction, read token by token.
 
 
-def episode_tables(table):
-    """A table of the episodes, one file a model."""
-    return expand(
-        "results/{study}/{model}/episodes/{table}.parquet",
-        study=CONFIG.study,
-        model=CONFIG.models,
-        table=table,
-    )
-
-
 rule extract_episodes:
     """Find the self-corrections of an arm, their stretches, and responses to compare them with."""
     input:

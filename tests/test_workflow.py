@@ -8,8 +8,10 @@ import pytest
 
 from checkout import REPO, run_snakemake
 
-TARGETS = ["all", "fig2", "check", "rebuild_organisms"]
-SLOTS = ["input", "output", "params", "log", "benchmark", "conda", "threads", "resources", "script"]
+FIGURES = ["fig2", "fig3", "fig4", "fig5", "fig7"] + [f"figA{i}" for i in range(2, 10)]
+TABLES = ["tableA1", "tables", "tables_activation", "numbers", "exclusions", "robustness"]
+TARGETS = ["all", "check", "rebuild_organisms", *FIGURES, *TABLES]
+SLOTS = "input output log benchmark conda threads resources params script".split()  # noqa: SIM905
 
 
 @pytest.mark.parametrize("target", TARGETS)
