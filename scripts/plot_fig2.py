@@ -21,7 +21,7 @@ from esr.job import config_of, output, start
 
 RATES = ["multi_attempt_rate", "esr_rate", "msi"]
 COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
-BINS = np.linspace(-100, 100, 31)
+BINS = (np.arange(32) - 15.5) * 20 / 3
 """Bins of 6.67 points, one of them centred on 0 (paper, Figure 2)."""
 
 
@@ -61,7 +61,7 @@ def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
         note = f"none of {trials} trials"
     axes.axvline(0, color=style.RED, lw=1)
     axes.text(0.02, 0.95, note, transform=axes.transAxes, va="top", fontsize=7.5)
-    axes.set(xlim=(-100, 100), yticks=[], ylabel=table["label"].iloc[0])
+    axes.set(xlim=(BINS[0], BINS[-1]), yticks=[], ylabel=table["label"].iloc[0])
     axes.spines["left"].set_visible(False)
 
 
