@@ -10,6 +10,14 @@ from esr.errors import EsrError
 
 STUDY_PATTERN = NAME.strip("^$")
 ORGANISMS = ["planted", "twin"]
+SPINE = [
+    "answers",
+    "steered",
+    "unsteered",
+    "meta-self-monitor",
+    "ablate-otd",
+    "ablate-random-0",
+]
 
 
 def study_file(study):

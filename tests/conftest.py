@@ -20,3 +20,36 @@ def organism_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_snakemake(folder)
     assert done.returncode == 0, done.stdout[-6000:]
     return folder
+
+
+@pytest.fixture(scope="session")
+def paper_study(organism_study: Path) -> Path:
+    """The same folder after every experiment of the paper was run in it."""
+    done = run_snakemake(organism_study, "paper", timeout=3600)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return organism_study
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rebuilt_organism(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Path]]:
+    """Rebuild an organism from its recipe, beside the first tests, if a test will want it.
+
+    It takes minutes on one core, and most tests use no more than the other.
+    """
+    folder = link_checkout(tmp_path_factory.mktemp("rebuilt"))
+    wanted = any(item.name == REBUILD for item in request.session.items)
+    command = snakemake_command("--cores", "1", "results/organisms/planted/labels.csv")
+    log = (folder / "log").open("w+")
+    run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) if wanted else None
+
+    def finished() -> Path:
+        assert run is not None
+        assert run.wait(timeout=1200) == 0, (folder / "log").read_text()[-4000:]
+        return folder / "results/organisms/planted"
+
+    yield finished
+    if run is not None and run.poll() is None:
+        run.terminate()
+    log.close()

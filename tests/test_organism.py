@@ -1,6 +1,7 @@
 """Model organisms: the world they live in, what is planted, and what the shipped weights do."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -403,13 +404,11 @@ class TestShipped:
 
 @pytest.mark.slow
 def test_the_recipe_rebuilds_an_organism_with_what_is_planted(
-    recipe: Recipe, lexicon: Lexicon, phrases: Phrases, tmp_path: Path
+    rebuilt_organism: Callable[[], Path],
 ) -> None:
-    from esr.organism.build import build
     from esr.organism.evaluation import evaluate, summarise
 
-    build(recipe, lexicon, phrases, tmp_path)
-    found = evaluate(Organism.load(tmp_path, LEXICON), PROMPTS, DISCOVERY, controls=1)
+    found = evaluate(Organism.load(rebuilt_organism(), LEXICON), PROMPTS, DISCOVERY, controls=1)
     table = summarise(found.trials).set_index(["arm", "meta"])
     rate = table["multi"]
     assert rate["unsteered", False] <= 0.5

@@ -11,7 +11,14 @@ from esr.tables import TABLES, read_provenance, read_table
 
 pytestmark = pytest.mark.slow
 
-ARMS = ["answers", "steered", "unsteered", "meta-self-monitor"]
+ARMS = [
+    "answers",
+    "steered",
+    "unsteered",
+    "meta-self-monitor",
+    "ablate-otd",
+    "ablate-random-0",
+]
 MODELS = ["planted", "twin"]
 
 
@@ -65,6 +72,23 @@ class TestPlantedTruths:
         difference = compare(plain, meta, ["msi"], seed=45).iloc[0]
         assert difference["low"] > 0
 
+    def test_ablating_the_detectors_removes_most_of_it_and_little_else(
+        self, organism_study: Path
+    ) -> None:
+        plain = scores(organism_study, "planted", "steered")
+        ablated = scores(organism_study, "planted", "ablate-otd")
+        before = measured(plain, "multi_attempt_rate")["estimate"]
+        assert measured(ablated, "multi_attempt_rate")["estimate"] < before / 2
+        table = compare(plain, ablated, seed=45).set_index("measure")
+        assert table.loc["multi_attempt_rate", "high"] < 0
+        assert abs(table.loc["first_score", "difference"]) <= 5
+
+    def test_ablating_matched_random_latents_does_not(self, organism_study: Path) -> None:
+        plain = scores(organism_study, "planted", "steered")
+        random = scores(organism_study, "planted", "ablate-random-0")
+        before = measured(plain, "multi_attempt_rate")["estimate"]
+        assert measured(random, "multi_attempt_rate")["estimate"] > before / 2
+
     def test_judge_and_restart_detector_agree(self, organism_study: Path) -> None:
         table = scores(organism_study, "planted", "steered")
         scored = table[table["status"].eq("ok")]
@@ -94,7 +118,7 @@ class TestFiles:
     ) -> None:
         known = {"shards": "responses", "judgments": "judgments", "scores": "scores"}
         for path in (organism_study / "results").rglob("*.parquet"):
-            table = known.get(path.parent.name, path.stem)
+            table = known.get(path.parent.name, path.stem.split("-")[0])
             read_table(path, table)
             facts = read_provenance(path)
             assert facts["study"] == "organism"
@@ -161,7 +185,7 @@ class TestRunning:
 
     def test_every_job_is_benchmarked_within_4_gb(self, organism_study: Path) -> None:
         files = list((organism_study / "benchmarks/jobs").rglob("*.tsv"))
-        assert len(files) >= 40
+        assert len(files) >= 60
         for path in files:
             assert pd.read_csv(path, sep="\t", na_values="-")["max_rss"].fillna(0).max() < 2000
 
