@@ -57,8 +57,8 @@ def cell_text(cell: pd.DataFrame) -> tuple[str, float]:
 
 def percent(row: pd.Series) -> str:
     """A share and, on a line of its own, its interval."""
-    numbers = 100 * row[["estimate", "low", "high"]].astype(float)
-    return style.with_interval(*numbers, "%").replace(" [", "\n[")
+    value, low, high = 100 * row[["estimate", "low", "high"]].astype(float)
+    return style.with_interval(value, low, high, "%").replace(" [", "\n[")
 
 
 def draw_matrix(axes: Axes, table: pd.DataFrame, title: str) -> None:

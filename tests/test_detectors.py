@@ -302,7 +302,8 @@ class TestCheckTable:
         a, b = rng.normal(0, 1, (30, 1)), rng.normal(1, 1, (30, 1))
         names = [f"p{i}" for i in range(30)]
         once = effect_sizes(a, b, names, FAST).iloc[0]
-        thrice = effect_sizes(*(np.repeat(x, 3, axis=0) for x in (a, b)), names * 3, FAST).iloc[0]
+        wide_a, wide_b = np.repeat(a, 3, axis=0), np.repeat(b, 3, axis=0)
+        thrice = effect_sizes(wide_a, wide_b, names * 3, FAST).iloc[0]
         assert once["high"] - once["low"] > 0
         again = effect_sizes(np.tile(a, (3, 1)), np.tile(b, (3, 1)), names * 3, FAST).iloc[0]
         width = once["high"] - once["low"]
