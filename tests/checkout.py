@@ -2,21 +2,23 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 REPO = Path(__file__).parents[1]
-LINKED = ["Snakefile", "rules", "scripts", "envs", "profiles", "resources", "studies"]
+COPIED = ["Snakefile", "config.yaml", "rules", "scripts", "envs", "profiles", "studies"]
 
 
 def link_checkout(folder: Path) -> Path:
     """Lay out the workflow in a folder of its own; what a run writes stays in it."""
     folder.mkdir(exist_ok=True)
-    for name in LINKED:
-        (folder / name).symlink_to(REPO / name)
-    (folder / "config.yaml").write_text((REPO / "config.yaml").read_text())
+    for name in COPIED:
+        copy = shutil.copytree if (REPO / name).is_dir() else shutil.copy
+        copy(REPO / name, folder / name)
+    (folder / "resources").symlink_to(REPO / "resources")
     return folder
 
 
