@@ -30,7 +30,7 @@ def test_a_figure_can_be_asked_for_by_its_file(checkout: Path) -> None:
 
 
 def test_the_graph_is_known_before_the_first_job(checkout: Path) -> None:
-    done = run_snakemake(checkout, "--rulegraph", "all")
+    done = run_snakemake(checkout, "--rulegraph", "dot", "--", "all")
     assert done.returncode == 0, done.stdout
     for rule in ("prepare_model", "find_thresholds", "generate_responses", "score_trials"):
         assert rule in done.stdout
