@@ -1,5 +1,7 @@
 """Fixtures: a checkout of the workflow in an empty folder, and the organism study run in one."""
 
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
