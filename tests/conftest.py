@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from checkout import link_checkout, run_snakemake
+from checkout import link_checkout, run_snakemake, snakemake_command
+
+REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
 
 
 @pytest.fixture
