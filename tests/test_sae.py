@@ -176,6 +176,15 @@ class TestFile:
         assert torch.equal(read.decode(read.encode(H)), sae.decode(sae.encode(H)))
         assert sae_facts(path) == {"source": "here", "esr": "{}"}
 
+    def test_the_digest_is_of_the_weights_not_of_their_origin(self, tmp_path: Path) -> None:
+        """A remade file with another origin must not orphan what the journals hold."""
+        sae = tiny_sae("jumprelu")
+        sae.save(tmp_path / "a", esr="of one commit")
+        sae.save(tmp_path / "b", esr="of another commit")
+        assert load_sae(tmp_path / "a").digest == load_sae(tmp_path / "b").digest == sae.digest
+        assert tiny_sae("jumprelu", seed=1).digest != sae.digest
+        assert tiny_sae("relu").digest != sae.digest
+
     def test_same_sae_same_bytes(self, tmp_path: Path) -> None:
         tiny_sae("jumprelu").save(tmp_path / "a", source="here", esr="{}")
         tiny_sae("jumprelu").save(tmp_path / "b", esr="{}", source="here")

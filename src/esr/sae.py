@@ -10,6 +10,7 @@ brings what it loaded to one of three plain forms, on raw residual streams:
     h_hat = a @ W_dec + b_dec
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,15 @@ class Sae:
     def decode(self, acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_model"]:
         """Reconstruct the residual stream from activations."""
         return acts @ self.W_dec + self.b_dec
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of form and weights, whatever the file says of their origin (first 32 digits)."""
+        digest = hashlib.sha256(f"{self.activation} {self.k}".encode())
+        for name, tensor in self._tensors().items():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()[:32]
 
     def to(self, device: torch.device | str) -> "Sae":
         """Move every weight to a device."""

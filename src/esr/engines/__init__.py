@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from esr.assets import file_digest
 from esr.config import Config
 from esr.engines.base import Engine, Sampling
 
@@ -20,17 +19,17 @@ def open_engine(config: Config, model: str, manifest: dict[str, Any], sae_file: 
     from esr.engines.transformers import load_engine
     from esr.sae import load_sae
 
-    settings = config.models[model]
+    settings, sae = config.models[model], load_sae(sae_file)
     identity = {
         "model": manifest["files"],
-        "sae": file_digest(sae_file),
+        "sae": sae.digest,
         "steer_layer": settings.steer_layer,
         "ablate_layer": settings.ablate_layer,
         "dtype": settings.dtype,
     }
     return load_engine(
         settings.source,
-        load_sae(sae_file),
+        sae,
         revision=manifest["revision"],
         dtype=settings.dtype,
         device=config.engine.device,
