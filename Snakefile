@@ -54,22 +54,16 @@ rule fig4:
         figure("fig4"),
 
 
+rule fig5:
+    """Figure 5: off-topic detectors, and ESR with and without them."""
+    input:
+        figure("fig5"),
+
+
 rule fig7:
     """Figure 7: detectors and backtracking latents over the tokens of one self-correction."""
     input:
         figure("fig7"),
-
-
-rule figA5:
-    """Figure A5: activations around the start of the correction, beside responses without one."""
-    input:
-        figure("figA5"),
-
-
-rule figA6:
-    """Figure A6: activations by stretch of the response, and their contrasts."""
-    input:
-        figure("figA6"),
 
 
 rule figA2:
@@ -90,6 +84,18 @@ rule figA4:
         figure("figA4"),
 
 
+rule figA5:
+    """Figure A5: activations around the start of the correction, beside responses without one."""
+    input:
+        figure("figA5"),
+
+
+rule figA6:
+    """Figure A6: activations by stretch of the response, and their contrasts."""
+    input:
+        figure("figA6"),
+
+
 rule figA7:
     """Figure A7: attempts and improvement with and without steering."""
     input:
@@ -102,13 +108,16 @@ rule figA8:
         figure("figA8"),
 
 
-rule tables_activation:
-    """Activations in episodes: stretches, contrasts, single latents, lead time."""
+rule figA9:
+    """Figure A9: ablation of random latents, as active as the detectors, as a control."""
     input:
-        table("activation_regions"),
-        table("activation_contrasts"),
-        table("activation_latents"),
-        table("activation_lead"),
+        figure("figA9"),
+
+
+rule tableA1:
+    """Table A1: statistics of the off-topic detectors."""
+    input:
+        table("tableA1"),
 
 
 rule tables:
@@ -116,6 +125,15 @@ rule tables:
     input:
         table("summary"),
         table("comparisons"),
+
+
+rule tables_activation:
+    """Activations in episodes: stretches, contrasts, single latents, lead time."""
+    input:
+        table("activation_regions"),
+        table("activation_contrasts"),
+        table("activation_latents"),
+        table("activation_lead"),
 
 
 rule exclusions:
@@ -137,32 +155,11 @@ rule numbers:
         f"results/{CONFIG.study}/numbers.tex",
 
 
-rule fig5:
-    """Figure 5: off-topic detectors, and ESR with and without them."""
-    input:
-        figure("fig5"),
-
-
-rule figA9:
-    """Figure A9: ablation of random latents, as active as the detectors, as a control."""
-    input:
-        figure("figA9"),
-
-
-rule tableA1:
-    """Table A1: statistics of the off-topic detectors."""
-    input:
-        table("tableA1"),
-
-
-rule paper:
-    """Every experiment, figure and table of the paper that there is: scores of all arms, and more."""
+rule all:
+    """The whole study: scores of every arm, every figure, table and number."""
+    default_target: True
     input:
         scores_of(cells()),
-        rules.tables.input,
-        rules.numbers.input,
-        rules.exclusions.input,
-        rules.robustness.input,
         figure("fig2"),
         figure("fig3"),
         figure("fig4"),
@@ -177,15 +174,11 @@ rule paper:
         figure("figA8"),
         figure("figA9"),
         rules.tableA1.input,
+        rules.tables.input,
         rules.tables_activation.input,
-
-
-rule all:
-    """The spine: steered, unsteered, self-monitoring and ablated arms, and Figure 2."""
-    default_target: True
-    input:
-        scores_of([cell for cell in cells() if cell[1] in SPINE]),
-        figure("fig2"),
+        rules.exclusions.input,
+        rules.robustness.input,
+        rules.numbers.input,
 
 
 rule rebuild_organisms:

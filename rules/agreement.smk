@@ -1,6 +1,6 @@
 # How far judges agree: a stratified sample of trials that all of them grade.
 
-SAMPLED = [cell for cell in cells() if cell[1] in CONFIG.agreement.arms]
+SAMPLED = cells(*CONFIG.agreement.arms)
 JUDGES = list(CONFIG.judging.judges)
 
 

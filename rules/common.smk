@@ -10,14 +10,6 @@ from esr.errors import EsrError
 
 STUDY_PATTERN = NAME.strip("^$")
 ORGANISMS = ["planted", "twin"]
-SPINE = [
-    "answers",
-    "steered",
-    "unsteered",
-    "meta-self-monitor",
-    "ablate-otd",
-    "ablate-random-0",
-]
 
 
 def study_file(study):
@@ -67,16 +59,6 @@ def figure(name):
     ]
 
 
-def primary_scores(*arms):
-    """Scores of arms by the primary judge, one file a model that can run the arm."""
-    return [
-        f"results/{CONFIG.study}/{model}/arms/{arm}/scores/{CONFIG.judging.primary}.parquet"
-        for arm in arms
-        for model in CONFIG.models
-        if arm in CONFIG.arms_of(model)
-    ]
-
-
 def plan_inputs(wildcards):
     """An arm is drawn from latents at their thresholds, from prompts, or from another arm's plan."""
     arm = CONFIG.arms[wildcards.arm]
@@ -101,13 +83,13 @@ def detector_prompts():
     return (arm and arm.prompts) or CONFIG.prompts
 
 
-def cells(prefix=""):
-    """Model and arm of every set of trials in the study, of arms whose name begins so."""
+def cells(*arms):
+    """Model and arm of every set of trials in the study: of these arms, or of all."""
     return [
         [model, arm]
         for model in CONFIG.models
         for arm in CONFIG.arms_of(model)
-        if arm.startswith(prefix)
+        if not arms or arm in arms
     ]
 
 

@@ -4,7 +4,7 @@
 rule plot_fig2:
     """Plot ESR across models: score change, multi-attempt rate, ESR rate, MSI (Figure 2)."""
     input:
-        scores=primary_scores("steered"),
+        scores=scores_of(cells("steered")),
     output:
         pdf="results/{study}/figures/fig2.pdf",
         png=report(
@@ -31,7 +31,7 @@ rule plot_fig2:
 rule plot_fig3:
     """Plot the measures against the level of a boost sweep, and their peaks (Figure 3)."""
     input:
-        scores=primary_scores("boost-sweep"),
+        scores=scores_of(cells("boost-sweep")),
     output:
         pdf="results/{study}/figures/fig3.pdf",
         png=report(
@@ -58,7 +58,7 @@ rule plot_fig3:
 rule plot_fig4:
     """Plot what each meta-prompt changes on the same steered trials (Figure 4)."""
     input:
-        scores=primary_scores("steered", *CONFIG.meta_arms),
+        scores=scores_of(cells("steered", *CONFIG.meta_arms)),
     output:
         pdf="results/{study}/figures/fig4.pdf",
         png=report(
@@ -89,7 +89,7 @@ rule plot_fig4:
 rule plot_figA7:
     """Plot attempts and improvement with and without steering (Figure A7)."""
     input:
-        scores=primary_scores("steered", "unsteered"),
+        scores=scores_of(cells("steered", "unsteered")),
     output:
         pdf="results/{study}/figures/figA7.pdf",
         png=report(
@@ -116,7 +116,7 @@ rule plot_figA7:
 rule plot_figA8:
     """Plot the scores of first attempts with and without steering (Figure A8)."""
     input:
-        scores=primary_scores("steered", "unsteered"),
+        scores=scores_of(cells("steered", "unsteered")),
     output:
         pdf="results/{study}/figures/figA8.pdf",
         png=report(

@@ -1,5 +1,7 @@
 # Tables and numbers: from the scores of all arms to what a text cites.
 
+STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])
+
 
 rule tabulate_summary:
     """Tabulate every measure of every model and arm."""
@@ -70,7 +72,7 @@ rule tabulate_exclusions:
 rule tabulate_robustness:
     """Repeat the main result under other choices."""
     input:
-        scores=scores_of(cells("steered")),
+        scores=scores_of(STEERED),
     output:
         csv="results/{study}/tables/robustness.csv",
         tex="results/{study}/tables/robustness.tex",
@@ -84,7 +86,7 @@ rule tabulate_robustness:
         mem_mb=2000,
     params:
         settings=settings("statistics"),
-        cells=cells("steered"),
+        cells=STEERED,
     script:
         "../scripts/tabulate_robustness.py"
 

@@ -21,17 +21,9 @@ def checkout(tmp_path: Path) -> Path:
 def organism_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder in which the whole organism study was run, as a newcomer would run it."""
     folder = link_checkout(tmp_path_factory.mktemp("organism"))
-    done = run_snakemake(folder)
+    done = run_snakemake(folder, timeout=2400)
     assert done.returncode == 0, done.stdout[-6000:]
     return folder
-
-
-@pytest.fixture(scope="session")
-def paper_study(organism_study: Path) -> Path:
-    """The same folder after every experiment of the paper was run in it."""
-    done = run_snakemake(organism_study, "paper", timeout=3600)
-    assert done.returncode == 0, done.stdout[-6000:]
-    return organism_study
 
 
 @pytest.fixture(scope="session", autouse=True)

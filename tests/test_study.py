@@ -4,21 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from checkout import run_snakemake
+from checkout import REPO, run_snakemake
 from esr.measures import check_scores, compare, summarise
 from esr.tables import TABLES, read_provenance, read_table
 
 pytestmark = pytest.mark.slow
 
-ARMS = [
-    "answers",
-    "steered",
-    "unsteered",
-    "meta-self-monitor",
-    "ablate-otd",
-    "ablate-random-0",
-]
+ARMS = list(yaml.safe_load((REPO / "config.yaml").read_text())["arms"])
 MODELS = ["planted", "twin"]
 
 
@@ -175,7 +169,7 @@ class TestRunning:
 
     def test_every_job_is_benchmarked_within_4_gb(self, organism_study: Path) -> None:
         files = list((organism_study / "benchmarks/jobs").rglob("*.tsv"))
-        assert len(files) >= 60
+        assert len(files) >= 200
         for path in files:
             assert pd.read_csv(path, sep="\t", na_values="-")["max_rss"].fillna(0).max() < 2000
 

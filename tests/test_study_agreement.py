@@ -9,30 +9,30 @@ from esr.agreement import DETECTOR
 from esr.measures import check_scores
 from esr.tables import read_table
 
-pytestmark = [pytest.mark.slow, pytest.mark.paper]
+pytestmark = pytest.mark.slow
 
 FOLDER = "results/organism/agreement"
 JUDGES = ["lexical", "sentences"]
 
 
 @pytest.fixture(scope="module")
-def sample(paper_study: Path) -> pd.DataFrame:
-    return read_table(paper_study / FOLDER / "sample.parquet", "sample")
+def sample(organism_study: Path) -> pd.DataFrame:
+    return read_table(organism_study / FOLDER / "sample.parquet", "sample")
 
 
 @pytest.fixture(scope="module")
-def population(paper_study: Path) -> pd.DataFrame:
+def population(organism_study: Path) -> pd.DataFrame:
     """The table `agreement`, as estimated for all trials."""
-    table = read_table(paper_study / FOLDER / "agreement.parquet", "agreement")
+    table = read_table(organism_study / FOLDER / "agreement.parquet", "agreement")
     return table[table["weighting"].eq("population")]
 
 
 def test_the_sample_stands_for_the_arms_it_is_drawn_from(
-    paper_study: Path, sample: pd.DataFrame
+    organism_study: Path, sample: pd.DataFrame
 ) -> None:
     assert len(sample) == 600
     for model, trials in sample.groupby("model"):
-        path = paper_study / f"results/organism/{model}/arms/steered/scores/lexical.parquet"
+        path = organism_study / f"results/organism/{model}/arms/steered/scores/lexical.parquet"
         scores = read_table(path, "scores")
         several = trials["stratum"].eq("several")
         rate = trials.loc[several, "weight"].sum() / trials["weight"].sum()
@@ -41,19 +41,19 @@ def test_the_sample_stands_for_the_arms_it_is_drawn_from(
 
 
 def test_every_judge_grades_every_trial_of_the_sample(
-    paper_study: Path, sample: pd.DataFrame
+    organism_study: Path, sample: pd.DataFrame
 ) -> None:
     for judge in JUDGES:
-        scores = read_table(paper_study / FOLDER / f"scores/{judge}.parquet", "scores")
+        scores = read_table(organism_study / FOLDER / f"scores/{judge}.parquet", "scores")
         assert scores["trial_id"].tolist() == sample["trial_id"].tolist()
         assert scores["status"].eq("ok").mean() > 0.99
         check_scores(scores)
 
 
 def test_the_primary_judge_says_of_the_sample_what_it_said_of_the_arms(
-    paper_study: Path, sample: pd.DataFrame
+    organism_study: Path, sample: pd.DataFrame
 ) -> None:
-    scores = read_table(paper_study / FOLDER / "scores/lexical.parquet", "scores")
+    scores = read_table(organism_study / FOLDER / "scores/lexical.parquet", "scores")
     assert scores["multi_attempt"].fillna(False).eq(sample["stratum"].eq("several")).all()
 
 
@@ -70,10 +70,10 @@ def test_judges_agree_on_more_than_95_percent_of_multi_attempt_calls(
 
 
 def test_judges_that_score_differently_agree_on_scores(
-    paper_study: Path, population: pd.DataFrame
+    organism_study: Path, population: pd.DataFrame
 ) -> None:
     first = [
-        read_table(paper_study / FOLDER / f"scores/{judge}.parquet", "scores")["first_score"]
+        read_table(organism_study / FOLDER / f"scores/{judge}.parquet", "scores")["first_score"]
         for judge in JUDGES
     ]
     assert (first[0] != first[1]).mean() > 0.05
@@ -81,8 +81,8 @@ def test_judges_that_score_differently_agree_on_scores(
     assert rows.loc["icc", "low"] > 0.9
 
 
-def test_every_judge_ranks_the_planted_organism_above_its_twin(paper_study: Path) -> None:
-    table = pd.read_csv(paper_study / "results/organism/figures/figA3.csv")
+def test_every_judge_ranks_the_planted_organism_above_its_twin(organism_study: Path) -> None:
+    table = pd.read_csv(organism_study / "results/organism/figures/figA3.csv")
     rated = table[table["status"].ne("not_rated")].set_index("model")
     assert set(rated["judge"]) == {*JUDGES, DETECTOR}
     assert (rated.loc["planted", "rank"] == 1).all()
@@ -90,8 +90,8 @@ def test_every_judge_ranks_the_planted_organism_above_its_twin(paper_study: Path
     assert (rated.loc["twin", "rank"] == 2).all()
 
 
-def test_the_figures_plot_what_the_table_says(paper_study: Path, population: pd.DataFrame) -> None:
-    shown = pd.read_csv(paper_study / "results/organism/figures/figA2.csv")
+def test_the_figures_plot_what_the_table_says(organism_study: Path, population: pd.DataFrame) -> None:
+    shown = pd.read_csv(organism_study / "results/organism/figures/figA2.csv")
     key = ["quantity", "judge_a", "judge_b", "statistic"]
     both = shown.merge(population, on=key, validate="one_to_one")
     assert len(both) == len(shown)

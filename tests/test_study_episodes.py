@@ -7,7 +7,7 @@ import pytest
 
 from esr.tables import read_table
 
-pytestmark = [pytest.mark.slow, pytest.mark.paper]
+pytestmark = pytest.mark.slow
 
 OPENERS = ("wait", "sorry", "hold on")
 
@@ -32,20 +32,20 @@ def table(study: Path, name: str, model: str = "Planted ESR") -> pd.DataFrame:
 
 
 def test_every_improved_pair_of_attempts_is_an_episode_or_says_why_not(
-    paper_study: Path,
+    organism_study: Path,
 ) -> None:
-    path = paper_study / "results/organism/planted/arms/steered/scores/lexical.parquet"
+    path = organism_study / "results/organism/planted/arms/steered/scores/lexical.parquet"
     scores = read_table(path, "scores")
     two = scores[scores["n_attempts"].eq(2) & scores["improved"]]
-    found = episodes(paper_study, "planted")
+    found = episodes(organism_study, "planted")
     found = found[found["group"].eq("episode")]
     assert set(found["trial_id"]) == set(two["trial_id"])
     assert found["status"].eq("ok").mean() >= 0.9
 
 
-def test_corrections_are_cut_out_as_they_were_planted(paper_study: Path) -> None:
-    text = responses(paper_study, "planted")
-    found = episodes(paper_study, "planted")
+def test_corrections_are_cut_out_as_they_were_planted(organism_study: Path) -> None:
+    text = responses(organism_study, "planted")
+    found = episodes(organism_study, "planted")
     found = found[found["group"].eq("episode") & found["status"].eq("ok")]
     cut = [
         text[row.trial_id][int(row.correction_start) : int(row.correction_end)]
@@ -55,17 +55,17 @@ def test_corrections_are_cut_out_as_they_were_planted(paper_study: Path) -> None
     assert sum(piece.endswith(".") for piece in cut) >= 0.9 * len(cut)
 
 
-def test_tokens_read_are_the_text_of_the_response(paper_study: Path) -> None:
-    text = responses(paper_study, "planted")
-    rows = activations(paper_study, "planted")
+def test_tokens_read_are_the_text_of_the_response(organism_study: Path) -> None:
+    text = responses(organism_study, "planted")
+    rows = activations(organism_study, "planted")
     rows = rows.drop_duplicates(["trial_id", "position"])
     for trial, tokens in list(rows.groupby("trial_id"))[:20]:
         spans = tokens.sort_values("position")[["start", "end"]].itertuples(index=False)
         assert "".join(text[trial][a:b] for a, b in spans) == text[trial]
 
 
-def test_detectors_are_higher_off_topic_than_on_topic(paper_study: Path) -> None:
-    found = table(paper_study, "contrasts")
+def test_detectors_are_higher_off_topic_than_on_topic(organism_study: Path) -> None:
+    found = table(organism_study, "contrasts")
     found = found[found["kind"].eq("detector")].set_index(["first", "second"])
     for other in ("baseline", "on_topic"):
         row = found.loc[("off_topic", other)]
@@ -73,37 +73,37 @@ def test_detectors_are_higher_off_topic_than_on_topic(paper_study: Path) -> None
         assert row["p_holm"] < 0.05
 
 
-def test_detectors_rise_before_the_correction(paper_study: Path) -> None:
-    found = table(paper_study, "lead").set_index("quantity")
+def test_detectors_rise_before_the_correction(organism_study: Path) -> None:
+    found = table(organism_study, "lead").set_index("quantity")
     assert found.loc["rise before the correction", "value"] >= 70
     assert found.loc["mean lead", "low"] > 0
     assert found.loc["rise in baseline responses", "value"] <= 10
 
 
 def test_backtracking_latents_hold_on_episodes_they_were_not_chosen_on(
-    paper_study: Path,
+    organism_study: Path,
 ) -> None:
-    found = table(paper_study, "contrasts").set_index(["kind", "first", "second"])
+    found = table(organism_study, "contrasts").set_index(["kind", "first", "second"])
     assert found.loc[("backtracking", "correction", "off_topic"), "low"] > 0
     assert found.loc[("backtracking", "correction", "on_topic"), "low"] > 0
 
 
-def test_where_nothing_is_corrected_the_figures_say_so(paper_study: Path) -> None:
-    assert not episodes(paper_study, "twin")["group"].eq("episode").any()
-    data = pd.read_csv(paper_study / "results/organism/figures/figA5.csv")
+def test_where_nothing_is_corrected_the_figures_say_so(organism_study: Path) -> None:
+    assert not episodes(organism_study, "twin")["group"].eq("episode").any()
+    data = pd.read_csv(organism_study / "results/organism/figures/figA5.csv")
     twin = data[data["model"].eq("twin")]
     assert twin["value"].isna().all()
     assert twin["status"].isin(["no_detectors_found", "no_backtracking_latents"]).any() or (
         twin["status"].eq("no_self-corrections").any()
     )
-    bars = pd.read_csv(paper_study / "results/organism/figures/figA6.csv")
+    bars = pd.read_csv(organism_study / "results/organism/figures/figA6.csv")
     bars = bars[bars["model"].eq("twin") & bars["mark"].isin(["off_topic", "correction"])]
     assert bars["value"].isna().all()
 
 
 @pytest.mark.parametrize("figure", ["fig7", "figA5", "figA6"])
-def test_figures_come_in_three_forms(paper_study: Path, figure: str) -> None:
-    folder = paper_study / "results/organism/figures"
+def test_figures_come_in_three_forms(organism_study: Path, figure: str) -> None:
+    folder = organism_study / "results/organism/figures"
     assert (folder / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
     assert (folder / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     assert len(pd.read_csv(folder / f"{figure}.csv"))

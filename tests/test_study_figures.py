@@ -7,7 +7,7 @@ import pytest
 
 from esr.tables import read_table
 
-pytestmark = [pytest.mark.slow, pytest.mark.paper]
+pytestmark = pytest.mark.slow
 
 MODELS = ["planted", "twin"]
 
@@ -26,9 +26,9 @@ def row(table: pd.DataFrame, **where: str) -> pd.Series:
 
 class TestFigure3:
     def test_the_planted_organism_corrects_itself_most_near_the_threshold(
-        self, paper_study: Path
+        self, organism_study: Path
     ) -> None:
-        table = plotted(paper_study, "fig3")
+        table = plotted(organism_study, "fig3")
         found = row(table, model="planted", kind="peak", panel="esr_rate")
         assert -1.5 < found["value"] < 3
         assert found["high"] < 3
@@ -36,34 +36,34 @@ class TestFigure3:
         levels = levels[levels["kind"].eq("level")].set_index("level")["value"]
         assert levels.max() > 2 * levels[levels.index.max()]
 
-    def test_every_level_has_the_same_latents_and_prompts(self, paper_study: Path) -> None:
+    def test_every_level_has_the_same_latents_and_prompts(self, organism_study: Path) -> None:
         path = "results/organism/planted/arms/boost-sweep/plan.parquet"
-        plan = read_table(paper_study / path, "plan")
+        plan = read_table(organism_study / path, "plan")
         trials = plan.groupby("level")[["latent", "prompt_id", "seed"]].apply(
             lambda part: frozenset(map(tuple, part.to_numpy().tolist()))
         )
         assert len(trials) == 8
         assert len(set(trials)) == 1
 
-    def test_the_twin_never_does(self, paper_study: Path) -> None:
-        table = plotted(paper_study, "fig3")
+    def test_the_twin_never_does(self, organism_study: Path) -> None:
+        table = plotted(organism_study, "fig3")
         twin = table[table["model"].eq("twin") & table["kind"].eq("level")]
         assert twin.loc[twin["panel"].eq("esr_rate"), "value"].max() <= 2.5
 
 
 class TestFigure4:
     def test_asking_it_to_watch_itself_raises_the_multi_attempt_rate(
-        self, paper_study: Path
+        self, organism_study: Path
     ) -> None:
-        table = plotted(paper_study, "fig4")
+        table = plotted(organism_study, "fig4")
         where = {"model": "planted", "arm": "meta-self-monitor", "panel": "multi_attempt_rate"}
         found = row(table, **where)
         assert found["low"] > 0
         assert found["p_value"] <= found["p_holm"] < 0.05
         assert found["n"] >= 500
 
-    def test_all_seven_meta_prompts_are_there_and_paired(self, paper_study: Path) -> None:
-        table = plotted(paper_study, "fig4")
+    def test_all_seven_meta_prompts_are_there_and_paired(self, organism_study: Path) -> None:
+        table = plotted(organism_study, "fig4")
         changes = table[table["arm"].ne("steered")]
         assert changes.groupby("model")["arm"].nunique().eq(7).all()
         assert changes["status"].isin(["ok", "sparse", "no_variation"]).all()
@@ -73,20 +73,20 @@ class TestFigure4:
 
 class TestNoSteering:
     @pytest.mark.parametrize("model", MODELS)
-    def test_no_second_attempt_without_steering(self, paper_study: Path, model: str) -> None:
-        table = plotted(paper_study, "figA7")
+    def test_no_second_attempt_without_steering(self, organism_study: Path, model: str) -> None:
+        table = plotted(organism_study, "figA7")
         bare = row(table, model=model, arm="unsteered", panel="multi_attempt_rate")
         assert (bare["value"], bare["events"], bare["method"]) == (0, 0, "rule_of_three")
         assert bare["high"] == pytest.approx(300 / bare["n"], rel=0.01)
 
-    def test_what_steering_adds_is_not_chance(self, paper_study: Path) -> None:
-        table = plotted(paper_study, "figA7")
+    def test_what_steering_adds_is_not_chance(self, organism_study: Path) -> None:
+        table = plotted(organism_study, "figA7")
         for panel in ("multi_attempt_rate", "esr_rate"):
             assert row(table, model="planted", kind="difference", panel=panel)["low"] > 0
 
     @pytest.mark.parametrize("model", MODELS)
-    def test_steering_is_what_lowers_the_first_attempt(self, paper_study: Path, model: str) -> None:
-        table = plotted(paper_study, "figA8")
+    def test_steering_is_what_lowers_the_first_attempt(self, organism_study: Path, model: str) -> None:
+        table = plotted(organism_study, "figA8")
         assert row(table, model=model, arm="unsteered", panel="first_score")["value"] > 85
         assert row(table, model=model, kind="difference", panel="first_score")["high"] < -20
         bins = table[table["model"].eq(model) & table["panel"].eq("histogram")]
@@ -94,8 +94,8 @@ class TestNoSteering:
 
 
 @pytest.mark.parametrize("name", ["fig3", "fig4", "figA7", "figA8"])
-def test_figures_are_written_in_three_forms(paper_study: Path, name: str) -> None:
-    folder = paper_study / "results/organism/figures"
+def test_figures_are_written_in_three_forms(organism_study: Path, name: str) -> None:
+    folder = organism_study / "results/organism/figures"
     assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert {"value", "low", "high", "n", "status"} <= set(plotted(paper_study, name))
+    assert {"value", "low", "high", "n", "status"} <= set(plotted(organism_study, name))

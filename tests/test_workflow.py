@@ -14,7 +14,7 @@ SLOTS = "input output log benchmark conda threads resources params script".split
 
 
 @pytest.mark.parametrize(
-    "targets", [["all"], ["paper"], ["check"], ["rebuild_organisms"], FIGURES, TABLES]
+    "targets", [["all"], ["check"], ["rebuild_organisms"], FIGURES, TABLES]
 )
 def test_every_public_target_can_be_planned(checkout: Path, targets: list[str]) -> None:
     done = run_snakemake(checkout, "--dry-run", *targets)
