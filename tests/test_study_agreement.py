@@ -90,7 +90,9 @@ def test_every_judge_ranks_the_planted_organism_above_its_twin(organism_study: P
     assert (rated.loc["twin", "rank"] == 2).all()
 
 
-def test_the_figures_plot_what_the_table_says(organism_study: Path, population: pd.DataFrame) -> None:
+def test_the_figures_plot_what_the_table_says(
+    organism_study: Path, population: pd.DataFrame
+) -> None:
     shown = pd.read_csv(organism_study / "results/organism/figures/figA2.csv")
     key = ["quantity", "judge_a", "judge_b", "statistic"]
     both = shown.merge(population, on=key, validate="one_to_one")

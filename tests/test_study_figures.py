@@ -85,7 +85,9 @@ class TestNoSteering:
             assert row(table, model="planted", kind="difference", panel=panel)["low"] > 0
 
     @pytest.mark.parametrize("model", MODELS)
-    def test_steering_is_what_lowers_the_first_attempt(self, organism_study: Path, model: str) -> None:
+    def test_steering_is_what_lowers_the_first_attempt(
+        self, organism_study: Path, model: str
+    ) -> None:
         table = plotted(organism_study, "figA8")
         assert row(table, model=model, arm="unsteered", panel="first_score")["value"] > 85
         assert row(table, model=model, kind="difference", panel="first_score")["high"] < -20

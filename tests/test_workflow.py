@@ -13,9 +13,7 @@ TABLES = ["tableA1", "tables", "tables_activation", "numbers", "exclusions", "ro
 SLOTS = "input output log benchmark conda threads resources params script".split()  # noqa: SIM905
 
 
-@pytest.mark.parametrize(
-    "targets", [["all"], ["check"], ["rebuild_organisms"], FIGURES, TABLES]
-)
+@pytest.mark.parametrize("targets", [["all"], ["check"], ["rebuild_organisms"], FIGURES, TABLES])
 def test_every_public_target_can_be_planned(checkout: Path, targets: list[str]) -> None:
     done = run_snakemake(checkout, "--dry-run", *targets)
     assert done.returncode == 0, done.stdout
