@@ -293,8 +293,24 @@ TABLES: dict[str, Table] = {
             "start": Column(INT, "First character of the attempt in the response.", True),
             "end": Column(INT, "Character after its last one.", True),
             "score": Column(FLOAT, "0-100 points; missing is not 0.", True),
-            "located": Column(TEXT, "How the span was found in the response: `exact`, ...", True),
-            "judge": Column(TEXT, "Judge as served."),
+            "located": Column(
+                TEXT,
+                "How the judge's quote was found in the response: `exact`, `normalised` (but for "
+                "case, blanks, quotes, markup), `elided`, `fuzzy`, or `not_found`, without a span.",
+                True,
+            ),
+            "restart_phrase": Column(
+                FLAG,
+                "Whether the restart detector finds a phrase within 100 characters of where the "
+                "attempt begins; missing for the first attempt and without a span.",
+                True,
+            ),
+            "judge": Column(TEXT, "Judge as served: the model that says it answered."),
+            "request_id": Column(
+                TEXT, "Id of the request at the API, for judges that have one.", True
+            ),
+            "reply": Column(TEXT, "Key of the raw reply in the journal of replies.", True),
+            "temperature": Column(FLOAT, "Temperature sent to the judge; missing: none.", True),
         },
     ),
     "scores": Table(
