@@ -116,6 +116,9 @@ def check_files(config: Config) -> list[str]:
         for file, path in judge.files.items():
             if not path.is_file():
                 problems.append(f"judging.judges.{name}.{file}: {path} does not exist")
+    prices = config.judging.prices
+    if config.judging.llms and not prices.is_file():
+        problems.append(f"judging.prices: {prices} does not exist")
     problems += [
         f"arms.{name}.prompts: {arm.prompts} does not exist"
         for name, arm in config.arms.items()

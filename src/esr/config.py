@@ -75,9 +75,16 @@ class Engine(Section):
 class Concreteness(Section):
     """Which labels name something concrete enough to be told from the prompt."""
 
-    rater: Literal["lexical"] = key(
-        "lexical", "Who rates labels 0-100: `lexical` = share of the label's words in `lexicon`."
+    rater: Name = key(
+        "lexical",
+        "Who rates labels 0-100: `lexical` = share of the label's words in `lexicon`, or a judge "
+        "that is a language model.",
+        source="paper: Claude",
     )
+    rubric: Path = key(
+        Path("resources/rubrics/concreteness.yaml"), "What a language model is told about rating."
+    )
+    batch: int = key(50, "Labels shown to a language model at a time.", gt=0, source="code")
     lexicon: Path | None = key(None, "CSV with columns topic, part, word, for `lexical`.")
     criterion: Literal["median", "minimum"] = key(
         "median",
@@ -467,6 +474,15 @@ class Episodes(Section):
         ge=0,
         source="paper A.4: 16, by hand",
     )
+    boundaries: Name = key(
+        "detector",
+        "Who says where a correction is: `detector`, by the restart phrases near where the judge's "
+        "second attempt begins, or a judge that is a language model, by quotes.",
+        source="released code: Claude, by counting characters",
+    )
+    boundaries_rubric: Path = key(
+        Path("resources/rubrics/boundaries.yaml"), "What a language model is told about them."
+    )
     window: int = key(
         40,
         "Tokens shown on either side of the start of a correction.",
@@ -620,6 +636,12 @@ class Config(Section):
         concreteness = self.latents.concreteness
         if concreteness.rater == "lexical" and concreteness.lexicon is None:
             raise ValueError("latents.concreteness.lexicon: missing; the lexical rater needs it")
+        _check_rater(self.judging, "latents.concreteness.rater", concreteness.rater, "lexical")
+        return self
+
+    @model_validator(mode="after")
+    def _annotator_exists(self) -> Self:
+        _check_rater(self.judging, "episodes.boundaries", self.episodes.boundaries, "detector")
         return self
 
     @model_validator(mode="after")
@@ -691,6 +713,14 @@ class Config(Section):
             "max_new_tokens": self.generation.max_new_tokens,
             "repetition_penalty": penalty,
         }
+
+
+def _check_rater(judging: Judging, where: str, name: str, builtin: str) -> None:
+    if name != builtin and name not in judging.llms:
+        known = ", ".join([builtin, *judging.llms])
+        raise ValueError(
+            f"{where}: {name!r} is no judge that is a language model; there are: {known}"
+        )
 
 
 def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, Any]:
