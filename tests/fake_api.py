@@ -187,10 +187,10 @@ class FakeApi:
 
     def _count(self, body: Any, usage: dict[str, int]) -> None:
         self.delivered[body["messages"][-1]["content"]] += 1
-        numbers = [usage.get(name) for name in ("input_tokens", "output_tokens")]
-        if numbers[0] is None:
-            numbers = [usage["prompt_tokens"], usage["completion_tokens"]]
-        self.usage.update(calls=1, input_tokens=numbers[0], output_tokens=numbers[1])
+        anthropic = "input_tokens" in usage
+        read = usage["input_tokens" if anthropic else "prompt_tokens"]
+        written = usage["output_tokens" if anthropic else "completion_tokens"]
+        self.usage.update(calls=1, input_tokens=read, output_tokens=written)
 
     # What the APIs do
 
@@ -293,8 +293,9 @@ class FakeApi:
         """Results, always the same, in an order of their own."""
         batch = self.batches[name]
         if batch["lines"] is None:
-            batch["lines"] = [self._result(one) for one in batch["requests"]]
-            self._rng.shuffle(batch["lines"])
+            lines = [self._result(one) for one in batch["requests"]]
+            self._rng.shuffle(lines)
+            batch["lines"] = lines
         return b"".join(batch["lines"])
 
     def _result(self, one: Any) -> bytes:

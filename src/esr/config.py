@@ -343,7 +343,8 @@ class OpenAiJudge(LlmJudge):
     )
 
 
-AnyJudge = LexicalJudge | SentenceJudge | HumanJudge | AnthropicJudge | OpenAiJudge
+Llm = AnthropicJudge | OpenAiJudge
+AnyJudge = LexicalJudge | SentenceJudge | HumanJudge | Llm
 
 
 class Judging(Section):
@@ -377,13 +378,9 @@ class Judging(Section):
         return self
 
     @property
-    def llms(self) -> dict[str, AnthropicJudge | OpenAiJudge]:
+    def llms(self) -> dict[str, Llm]:
         """Judges that are language models."""
-        return {
-            name: judge
-            for name, judge in self.judges.items()
-            if isinstance(judge, AnthropicJudge | OpenAiJudge)
-        }
+        return {name: judge for name, judge in self.judges.items() if isinstance(judge, Llm)}
 
 
 class Agreement(Section):

@@ -208,6 +208,22 @@ TABLES: dict[str, Table] = {
             "detector_mean": Column(FLOAT, "The same of the detector."),
         },
     ),
+    "boundaries": Table(
+        "{model}/episodes/boundaries.parquet",
+        "a self-correction that an annotator was shown (`episodes.boundaries`)",
+        ("trial_id",),
+        {
+            "trial_id": _TRIAL["trial_id"],
+            "status": Column(
+                TEXT,
+                "`ok`; `no_correction`: the annotator sees none; `not_found`: a quote is not in "
+                "the response; `refused`, `truncated`, `unparsable`, `api_error`.",
+            ),
+            "off_topic_start": Column(INT, "First character of the off-topic stretch.", True),
+            "correction_start": Column(INT, "First character of the correction.", True),
+            "on_topic_start": Column(INT, "First character of the on-topic stretch.", True),
+        },
+    ),
     "episodes": Table(
         "{model}/episodes/episodes.parquet",
         "a self-correction, or a response to compare it with, that could be read",
@@ -240,7 +256,8 @@ TABLES: dict[str, Table] = {
             "status": Column(
                 TEXT,
                 "`ok` if read; `not_drawn`: enough others are; `no_spans`: the judge's attempts "
-                "are not located; `no_correction`: no restart phrase near where the second begins.",
+                "are not located; `no_correction`: no restart phrase near where the second begins; "
+                "or the annotator's, as in `boundaries`.",
             ),
         },
     ),

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from esr.config import AnthropicJudge, AnyJudge, Config, HumanJudge, OpenAiJudge
+from esr.config import AnyJudge, Config, HumanJudge, Llm
 from esr.errors import EsrError
 from esr.judges.base import Judge
 from esr.judges.human import SheetJudge
 from esr.judges.lexical import LexicalJudge, read_lexicon
 from esr.judges.sentences import SentenceJudge
+from esr.latents import LexicalRater, Rater
 
 WITH_WORDS = {"lexical": LexicalJudge, "sentences": SentenceJudge}
 
@@ -33,8 +34,8 @@ def open_judge(
     Raises:
         EsrError: what the judge works with is missing or not sound.
     """
-    if isinstance(settings, AnthropicJudge | OpenAiJudge):
-        # Imported here: most studies are judged without these SDKs, which are slow to import.
+    if isinstance(settings, Llm):
+        # Imported here: most studies are judged without the SDKs, which are slow to import.
         from esr.judges.llm import Correspondent, LlmJudge
         from esr.judges.money import study_budget
         from esr.judges.rubric import read_rubric
@@ -47,3 +48,24 @@ def open_judge(
     if isinstance(settings, HumanJudge):
         return SheetJudge(settings.sheet)
     return WITH_WORDS[settings.kind](read_lexicon(settings.lexicon))
+
+
+def open_rater(config: Config, replies: Path) -> Rater:
+    """Make the rater of labels that a study names (`latents.concreteness.rater`).
+
+    Args:
+        config: The study.
+        replies: Journal of replies, for a rater that is a language model.
+    """
+    settings = config.latents.concreteness
+    if settings.rater == "lexical":
+        assert settings.lexicon is not None  # the configuration makes sure of it
+        return LexicalRater(frozenset(read_lexicon(settings.lexicon)))
+    from esr.judges.llm import Correspondent
+    from esr.judges.money import study_budget
+    from esr.judges.raters import LlmRater
+    from esr.judges.rubric import read_rubric
+
+    llm = config.judging.llms[settings.rater]
+    correspondent = Correspondent(llm, replies, budget=study_budget(config))
+    return LlmRater(read_rubric(settings.rubric), correspondent, settings.batch)

@@ -17,7 +17,7 @@ import anthropic
 import httpx2
 import openai
 
-from esr.config import AnthropicJudge, OpenAiJudge
+from esr.config import AnthropicJudge, Llm, OpenAiJudge
 from esr.errors import EsrError
 from esr.judges.replies import Call, read_reply
 
@@ -62,7 +62,7 @@ def read_key(variable: str | None) -> str:
 IDENTITY = ("kind", "model", "api_version", "provider", "temperature", "max_tokens", "extra")
 
 
-def identity_of(settings: AnthropicJudge | OpenAiJudge) -> dict[str, Any]:
+def identity_of(settings: Llm) -> dict[str, Any]:
     """What, beside the prompt, determines a reply: model, version of the API, parameters.
 
     Where the server stands is none of it, so that one may move, nor how often it is asked.
@@ -74,7 +74,7 @@ def identity_of(settings: AnthropicJudge | OpenAiJudge) -> dict[str, Any]:
 class Client:
     """What both APIs have in common."""
 
-    settings: AnthropicJudge | OpenAiJudge
+    settings: Llm
 
     def __init__(self, key: str) -> None:
         """Remember the key, only so that it can be struck out of messages."""
@@ -298,7 +298,7 @@ class OpenAiClient(Client):
         await self._sdk.close()
 
 
-def open_client(settings: AnthropicJudge | OpenAiJudge) -> AnthropicClient | OpenAiClient:
+def open_client(settings: Llm) -> AnthropicClient | OpenAiClient:
     """Make the client of a judge.
 
     Raises:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from esr.config import Arm, Config, Levels
-from esr.judges.llm import LlmSettings
 from esr.judges.money import read_prices, tokens
 from esr.judges.rubric import Rubric, read_rubric
 from esr.prompts import read_prompts
@@ -92,7 +91,7 @@ def _ratings(config: Config, rater: str) -> Planned:
 
 
 def _judging(config: Config, rule: str, judge: str, calls: int) -> Planned:
-    settings: LlmSettings = config.judging.llms[judge]
+    settings = config.judging.llms[judge]
     return _asking(config, rule, judge, calls, read_rubric(settings.rubric))
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from esr.config import AnthropicJudge, OpenAiJudge
+from esr.config import AnthropicJudge, Llm
 from esr.journal import Journal
 from esr.judges.base import Exchange, Judgment
 from esr.judges.batches import ask_in_batches
@@ -15,15 +15,13 @@ from esr.judges.parse import read_judgment
 from esr.judges.replies import Call, Replies, Reply
 from esr.judges.rubric import Rubric, read_rubric
 
-LlmSettings = AnthropicJudge | OpenAiJudge
-
 
 class Correspondent:
     """A language model whose replies are kept: asks only for those that are not there."""
 
     def __init__(
         self,
-        settings: LlmSettings,
+        settings: Llm,
         path: Path,
         *,
         others: Sequence[Path] = (),
@@ -99,7 +97,7 @@ class LlmJudge:
         return self._rubric.call(exchange.label, prompt=prompt, response=exchange.response)
 
 
-def check_llm(settings: LlmSettings) -> None:
+def check_llm(settings: Llm) -> None:
     """Make sure, at no cost, that a judge has its rubric and key and is there to be asked.
 
     Raises:
