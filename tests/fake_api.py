@@ -114,6 +114,11 @@ class FakeApi:
         self._ready.set()
         self._loop.run_forever()
         server.close()
+        open_still = asyncio.all_tasks(self._loop)
+        for task in open_still:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*open_still, return_exceptions=True))
+        self._loop.close()
 
     def count(self, path: str, method: str = "POST") -> int:
         """Requests that came in."""
@@ -132,7 +137,7 @@ class FakeApi:
                 request = Seen(method, target.split("?")[0], headers, json.loads(raw or b"null"))
                 if not await self._answer(request, writer):
                     break
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
