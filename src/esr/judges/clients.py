@@ -175,8 +175,8 @@ class Client:
         """Say what a failure of the SDK means, without the key."""
         where = f"model {self.settings.model} at {self.settings.base_url}"
         status = getattr(error, "status_code", None)
-        cause = error.__cause__
-        detail = self.cleaned(str(error) if cause is None else f"{error} ({cause})")
+        cause = "" if error.__cause__ is None else str(error.__cause__)
+        detail = self.cleaned(str(error) if cause in str(error) else f"{error} ({cause})")
         if status in HOPELESS:
             return HopelessError(f"{where}: {HOPELESS[status]} (HTTP {status}: {detail})")
         if status is not None:
