@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from esr.config import AnthropicJudge, Llm, OpenAiJudge
+from esr.calibration import Query, find_thresholds
+from esr.config import AnthropicJudge, BoostPrior, Llm, OpenAiJudge, Thresholds
 from esr.errors import EsrError
 from esr.journal import Journal
 from esr.judges import llm, open_judge
@@ -400,6 +402,37 @@ def test_a_changed_parser_reads_again_without_a_call(
     monkeypatch.delenv("JUDGE_KEY")
     assert {one.status for one in judged(claude(api), tmp_path, exchanges(2))} == {"read_anew"}
     assert len(api.seen) == 2
+
+
+# Thresholds, with the judge in the loop
+
+
+def test_thresholds_are_found_with_the_judge_in_the_loop_and_found_again_for_nothing(
+    tmp_path: Path,
+) -> None:
+    def falls_with_the_boost(user: str, structured: bool) -> Said:
+        boost = float(user.split("boost ")[1].split("\n")[0])
+        score = max(0, 100 - boost)
+        attempts = [{"text": "boost", "score": score}]
+        return Said(f"<json>{json.dumps({'attempts': attempts})}</json>")
+
+    latents = pd.DataFrame({"latent": [4, 8], "label": ["a", None], "order": [0, 1]})
+    latents = latents.assign(selected=True, prompts=[["p", "q"]] * 2)
+    settings = Thresholds(target=40, steps=6, samples_per_step=2)
+    prior = BoostPrior(upper=100, mean=30, sd=30)
+    with FakeApi(falls_with_the_boost, key=KEY) as api:
+        judge = open_judge(claude(api, mode="batch"), tmp_path / "replies.jsonl", live=True)
+
+        def answer(queries: Sequence[Query]) -> list[Judgment]:
+            return judge.judge([Exchange(q.prompt_id, f"boost {q.boost}") for q in queries])
+
+        first, trials = find_thresholds(latents, settings, prior, 43, answer)
+        assert trials["status"].eq("ok").all()
+        assert first["threshold"].tolist() == pytest.approx([60, 60], abs=6)
+        asked = len(api.seen)
+        again, _ = find_thresholds(latents, settings, prior, 43, answer)
+        pd.testing.assert_frame_equal(first, again)
+        assert len(api.seen) == asked
 
 
 # Kills

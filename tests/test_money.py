@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from checkout import REPO, load_script
+from esr.check import check_judges
 from esr.config import Config, load, merge
 from esr.errors import EsrError
 from esr.judges import open_judge
@@ -141,6 +142,34 @@ def test_a_missing_price_is_missing_and_not_nothing(here: Path) -> None:
     table = estimate(study(primary="mine", judges={"mine": judge}))
     assert table["dollars_live"].isna().all()
     assert math.isnan(as_configured(table))
+
+
+# Before a run
+
+
+def test_a_judge_in_order_is_described_with_its_retirement_and_price(here: Path) -> None:
+    sonnet = "claude-sonnet-4-5-20250929"
+    with FakeApi(key=KEY, models=(sonnet, QWEN)) as api:
+        config = study(api.url, primary="qwen")
+        settings = config.judging.judges["claude"].model_copy(update={"model": sonnet})
+        judges = {**config.judging.judges, "claude": settings}
+        judging = config.judging.model_copy(update={"judges": judges})
+        config = config.model_copy(update={"judging": judging})
+        first, second = check_judges(config, ["claude", "qwen", "lexical"])
+        assert "which retires on 2026-11-30" in first
+        assert "price of 2026-11-22" in first
+        assert second.startswith(f"judge qwen: {QWEN} at {api.url}")
+        assert all(sent.method == "GET" for sent in api.seen)
+
+
+def test_a_budget_without_a_price_is_found_before_the_run(here: Path) -> None:
+    with FakeApi(key=KEY, models=("my-own",)) as api:
+        url = f"{api.url}/v1"
+        judge = {"kind": "openai", "model": "my-own", "base_url": url, "key_variable": "JUDGE_KEY"}
+        (line,) = check_judges(study(primary="mine", judges={"mine": judge}), ["mine"])
+        assert "no price in resources/prices.csv" in line
+        with pytest.raises(EsrError, match=r"judging\.judges\.mine: .* no price of model my-own"):
+            list(check_judges(study(primary="mine", judges={"mine": judge}, budget=5), ["mine"]))
 
 
 # The ledger
