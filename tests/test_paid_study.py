@@ -30,7 +30,7 @@ def paid(checkout: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with a study of one arm, whose responses are there and not judged."""
     monkeypatch.setenv("JUDGE_KEY", KEY)
     study = yaml.safe_load((REPO / "studies/organism.yaml").read_text())
-    claude = {"kind": "anthropic", "model": CLAUDE, "key_variable": "JUDGE_KEY"}
+    claude: dict[str, object] = {"kind": "anthropic", "model": CLAUDE, "key_variable": "JUDGE_KEY"}
     claude |= {"base_url": api.url, "retries": 0, "concurrency": 2}
     study["judging"] = {"primary": "claude", "judges": {"claude": claude}}
     study["models"]["twin"] = None
