@@ -86,6 +86,7 @@ class FakeApi:
         self.injected: Counter[int | str] = Counter()
         self.delivered: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()
+        self.retry_after = 0.02
         self.batches: dict[str, dict[str, Any]] = {}
         self.outcomes: dict[str, deque[str]] = {}
         self.cuts: deque[int] = deque()
@@ -170,7 +171,12 @@ class FakeApi:
         fault = self._fault(request)
         self.injected[fault or "none"] += 1
         if isinstance(fault, int):
-            return _write(writer, fault, _error(fault, "injected"), {"retry-after-ms": "20"})
+            return _write(
+                writer,
+                fault,
+                _error(fault, "injected"),
+                {"retry-after-ms": f"{1000 * self.retry_after:.0f}"},
+            )
         if fault == "drop":
             return False
         if fault == "malformed":

@@ -18,6 +18,7 @@ from esr.errors import EsrError
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9.+-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 def key(default: Any, description: str, *, unit: str = "", source: str = "", **limits: Any) -> Any:
@@ -312,7 +313,7 @@ class AnthropicJudge(LlmJudge):
     """Claude, by Anthropic's Messages API, live or in batches."""
 
     kind: Literal["anthropic"] = key(..., "Which judge this is.")
-    key_variable: str = key("ANTHROPIC_API_KEY", "Environment variable that holds the key.")
+    key_variable: Variable = key("ANTHROPIC_API_KEY", "Environment variable that holds the key.")
     base_url: str = key("https://api.anthropic.com", "Where the API is.")
     api_version: str = key(
         "2023-06-01",
@@ -330,7 +331,7 @@ class OpenAiJudge(LlmJudge):
     """Any OpenAI-compatible chat completions API: OpenAI, OpenRouter, a local vLLM server, ..."""
 
     kind: Literal["openai"] = key(..., "Which judge this is.")
-    key_variable: str | None = key(
+    key_variable: Variable | None = key(
         "OPENAI_API_KEY", "Environment variable that holds the key; `null`: the server wants none."
     )
     base_url: str = key("https://api.openai.com/v1", "Where the API is, `/v1` included.")
@@ -811,5 +812,7 @@ def _explain(problem: Any) -> str:
         return f"{where}: missing; add it"
     message = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]
-    shown = "" if isinstance(value, Mapping) else f" (got {value!r})"
+    # Who takes `key_variable` for the place of the key itself should not find it in a log.
+    hidden = isinstance(value, Mapping) or "key_variable" in parts
+    shown = "" if hidden else f" (got {value!r})"
     return f"{where}: {message}{shown}"

@@ -146,9 +146,9 @@ OTHER_FILES = {
     "agreement/label_sheet.csv": "Responses for people to judge: `row` (its name), `prompt`, "
     "`response`, and columns to fill in (docs/judges.md).",
     "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (id asked for), "
-    "`served_as` (by its own account), `mode` (`live`, `batch`, `free`), `calls` (replies received), "
-    "`input_tokens`, `output_tokens`, `dollars` (missing without a price), `price_date`, "
-    "`price_source`.",
+    "`served_as` (by its own account), `mode` (`live`, `batch`, `free`), `calls` (replies "
+    "received), `input_tokens`, `output_tokens`, `dollars` (missing without a price), "
+    "`price_date`, `price_source`.",
     "agreement/judgments/{judge}.parquet": "Judgments of the cross-judge sample, columns as in "
     "`judgments`.",
     "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",

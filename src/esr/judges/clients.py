@@ -113,10 +113,11 @@ class Client:
             except (anthropic.AnthropicError, openai.OpenAIError) as error:
                 raise self.explain(error) from None
             try:
-                record = self.record(call, json.loads(raw.text), temperature)
-                record["request_id"] = raw.headers.get(self.REQUEST_ID)
+                body = json.loads(raw.text)
+                record = self.record(call, body, temperature)
+                record["request_id"] = raw.headers.get(self.REQUEST_ID) or body.get("id")
                 read_reply(record)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 why = self.cleaned(f"{type(error).__name__}: {error}")
                 log.warning("a reply that is none (%s); asking again", why)
                 continue
@@ -125,16 +126,13 @@ class Client:
 
     REQUEST_ID = "request-id"
 
-    def record(
-        self, call: Call, body: Any, temperature: float | None, batch: str | None = None
-    ) -> dict[str, Any]:
+    def record(self, call: Call, body: Any, temperature: float | None) -> dict[str, Any]:
         """A raw reply as it is written down."""
         return {
             "key": call.key(self.identity),
             "identity": self.identity,
             "temperature": temperature,
-            "batch": batch,
-            "request_id": None,
+            "batch": None,
             "body": body,
         }
 
