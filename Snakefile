@@ -24,7 +24,7 @@ wildcard_constraints:
     organism=r"[a-z]+",
 
 
-# Before the first job of a run: can the judges be asked that jobs of this run are going to ask?
+# Before the first job of a run: can the judges be asked that jobs of this run are sure to ask?
 onstart:
     from esr.check import (
         check_judges,

@@ -134,9 +134,12 @@ def judge_files(wildcards):
 
 
 def judges_asked(jobs):
-    """Judges that jobs are going to ask: those whose replies they keep."""
-    kept = [job.params.get("replies") for job in jobs if job.params.get("replies")]
-    return sorted({Path(path).stem for path in kept})
+    """Judges that jobs are sure to ask: those of which they have no replies yet.
+
+    A job that has some may have them all, and need neither the key nor the model any more.
+    """
+    kept = [Path(job.params.replies) for job in jobs if job.params.get("replies")]
+    return sorted({p.stem for p in kept if not (p.is_file() and p.stat().st_size)})
 
 
 def random_arms():

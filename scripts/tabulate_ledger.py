@@ -16,7 +16,8 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
     """Columns for a page, with a last row of sums."""
     sums = table[["calls", "input_tokens", "output_tokens"]].sum().to_dict()
     total = {"rule": "total", **sums, "dollars": table["dollars"].sum(skipna=False)}
-    return pd.concat([table, pd.DataFrame([total])], ignore_index=True)[PRINTED].fillna("")
+    table = pd.concat([table, pd.DataFrame([total])], ignore_index=True)
+    return table.assign(dollars=table["dollars"].map("{:.4f}".format))[PRINTED].fillna("")
 
 
 def main(job: Any) -> None:

@@ -74,7 +74,9 @@ def scores(folder: Path) -> pd.Series:
 
 
 @pytest.mark.slow
-def test_judged_filled_and_booked(paid: Path, api: FakeApi) -> None:
+def test_judged_filled_booked_and_read_again(
+    paid: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api.faults.extend([None, 500, None, 500])
     code, said = snakemake(paid, *JUDGE, f"{ARM}/scores/claude.parquet")
     assert code == 0, said
@@ -102,6 +104,18 @@ def test_judged_filled_and_booked(paid: Path, api: FakeApi) -> None:
     assert "find_thresholds" in said
     assert "as configured: $" in said
     assert "spent already: $0.00" in said
+    # The model retires, and the key is gone: what it said can still be read again.
+    api.models = ()
+    monkeypatch.delenv("JUDGE_KEY")
+    before = len(api.seen)
+    code, said = snakemake(
+        paid, "--forcerun", "judge_responses", *JUDGE, f"{ARM}/scores/claude.parquet"
+    )
+    assert code == 0, said
+    assert "rule judge_responses" in said
+    assert scores(paid).to_dict() == {"ok": 7, "engine_error": 1}
+    assert len(api.seen) == before
+
     written = [path for path in paid.rglob("*") if path.is_file()]
     assert not [path for path in written if KEY.encode() in path.read_bytes()]
 

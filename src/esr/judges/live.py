@@ -41,7 +41,7 @@ async def _ask(
     client: Client, calls: Mapping[str, Call], replies: Replies, budget: Budget | None
 ) -> None:
     flight = _Flight(client, budget)
-    waiting = list(calls.items())[::-1]
+    waiting, done = list(calls.items())[::-1], 0
     with (
         logging_redirect_tqdm(),
         tqdm(total=len(calls), unit="reply", disable=None, leave=False) as bar,
@@ -55,6 +55,9 @@ async def _ask(
                 records = await flight.landed()
                 replies.add(records, calls)
                 bar.update(len(records))
+                before, done = done, done + len(records)
+                if bar.disable and 10 * done // len(calls) > 10 * before // len(calls):
+                    log.info("%d of %d replies", done, len(calls))
         finally:
             await client.close()
     if flight.ended is not None:

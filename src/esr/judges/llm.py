@@ -39,6 +39,7 @@ class Correspondent:
         """
         self.settings, self.path = settings, path
         self._others, self._budget = others, budget
+        self._replies: Replies | None = None
         self._batch = isinstance(settings, AnthropicJudge) and settings.mode == "batch" and not live
 
     def ask(self, calls: Sequence[Call]) -> list[Reply | None]:
@@ -48,16 +49,14 @@ class Correspondent:
             EsrError: no key, no such model, nothing there, or the budget is spent. Whatever came
                 in before stands in the journal.
         """
-        identity = identity_of(self.settings)
+        if self._replies is None:
+            self._replies = Replies(self.path, self._others)
+        replies, identity = self._replies, identity_of(self.settings)
         keys = [call.key(identity) for call in calls]
-        replies = Replies(self.path, self._others)
-        try:
-            missing = {k: c for k, c in zip(keys, calls, strict=True) if k not in replies}
-            if missing:
-                self._fetch(missing, replies)
-            return [replies.get(key) for key in keys]
-        finally:
-            replies.close()
+        missing = {k: c for k, c in zip(keys, calls, strict=True) if k not in replies}
+        if missing:
+            self._fetch(missing, replies)
+        return [replies.get(key) for key in keys]
 
     def _fetch(self, calls: Mapping[str, Call], replies: Replies) -> None:
         client = open_client(self.settings)

@@ -197,31 +197,9 @@ def ledger(config: Config) -> pd.DataFrame:
     (`live`, `batch` or `free`), calls (replies received), input_tokens, output_tokens, dollars
     (missing where there is no price), price_date, price_source.
     """
-    prices = read_prices(config.judging.prices)
-    rows = []
-    for rule, judge, path in reply_journals(config):
-        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-        for reply, model in _replies(lines):
-            price = prices.get(model)
-            usage = reply.input_tokens, reply.output_tokens
-            rows.append(
-                {
-                    "rule": rule,
-                    "judge": judge,
-                    "model": model,
-                    "served_as": reply.model,
-                    "mode": "batch" if reply.batch else "live",
-                    "calls": 1,
-                    "input_tokens": usage[0],
-                    "output_tokens": usage[1],
-                    "dollars": price.cost(*usage, reply.batch) if price else float("nan"),
-                    "price_date": price.date if price else "",
-                    "price_source": price.source if price else "",
-                }
-            )
-    table = pd.DataFrame(rows, columns=LEDGER)
     keys = ["rule", "judge", "model", "mode", "price_date", "price_source"]
-    sums = table.groupby(keys, sort=True).agg(
+    booked = pd.DataFrame(_booked(config), columns=LEDGER)
+    sums = booked.groupby(keys, sort=True).agg(
         served_as=("served_as", lambda names: "; ".join(sorted(set(names)))),
         calls=("calls", "sum"),
         input_tokens=("input_tokens", "sum"),
@@ -235,3 +213,25 @@ def ledger(config: Config) -> pd.DataFrame:
         if name not in config.judging.llms
     ]
     return pd.DataFrame([*sums.reset_index().to_dict("records"), *free], columns=LEDGER)
+
+
+def _booked(config: Config) -> Iterator[dict[str, Any]]:
+    """Every reply of a study as a row of the ledger."""
+    prices = read_prices(config.judging.prices)
+    for rule, judge, path in reply_journals(config):
+        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+        for reply, model in _replies(lines):
+            price = prices.get(model)
+            usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens}
+            yield {
+                "rule": rule,
+                "judge": judge,
+                "model": model,
+                "served_as": reply.model,
+                "mode": "batch" if reply.batch else "live",
+                "calls": 1,
+                **usage,
+                "dollars": price.cost(**usage, batch=reply.batch) if price else float("nan"),
+                "price_date": price.date if price else "",
+                "price_source": price.source if price else "",
+            }

@@ -148,10 +148,6 @@ class Replies:
             lines.append({**record, "system": system, "user": call.user, "schema": call.schema})
         self.journal.append(lines)
 
-    def close(self) -> None:
-        """Close the journal."""
-        self.journal.close()
-
 
 def records_of(path: Path) -> Iterator[dict[str, Any]]:
     """Raw replies in a journal that another job may be writing; a cut last line is left out."""
