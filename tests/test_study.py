@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from checkout import REPO, run_snakemake
-from esr.measures import check_scores, compare, summarise
+from esr.measures import compare, summarise
+from esr.scores import check_scores
 from esr.tables import TABLES, read_provenance, read_table
 
 pytestmark = pytest.mark.slow
