@@ -127,6 +127,21 @@ def sae_files(wildcards):
     return [folder / "cfg.json", folder / "sae_weights.safetensors"] if folder else []
 
 
+def judge_files(wildcards):
+    """Files that a judge works with: the judge of the wildcard, or the primary one."""
+    name = getattr(wildcards, "judge", CONFIG.judging.primary)
+    return [path.as_posix() for path in CONFIG.judging.judges[name].files.values()]
+
+
+def judges_asked(jobs):
+    """Judges that jobs are sure to ask: those of which they have no replies yet.
+
+    A job that has some may have them all, and need neither the key nor the model any more.
+    """
+    kept = [Path(job.params.replies) for job in jobs if job.params.get("replies")]
+    return sorted({p.stem for p in kept if not (p.is_file() and p.stat().st_size)})
+
+
 def random_arms():
     """Arms that ablate random sets on the trials of the steered arm."""
     return [

@@ -135,6 +135,15 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
         (nested("arms.steered.meta_prompt", "{prompt} {topic}"), ["arms.steered", "'topic'"]),
         (nested("arms.steered.ablate", [3, 3]), ["arms.steered", "`ablate` names a latent twice"]),
         (nested("arms.steered.ablate", [3, -1]), ["arms.steered.ablate.1", "-1"]),
+        (nested("judging.judges.c", {"kind": "anthropic"}), ["judging.judges.c.model: missing"]),
+        (
+            nested("latents.concreteness.rater", "haiku"),
+            ["latents.concreteness.rater: 'haiku' is no judge that is a language model"],
+        ),
+        (
+            nested("episodes.boundaries", "words"),
+            ["episodes.boundaries: 'words' is no judge that is a language model; there are: det"],
+        ),
         (nested("judging.primary", "word"), ["judging", "'word'", "['words']"]),
         (nested("judging.judges.words", None), ["judging", "primary judge 'words'"]),
         (nested("judging.judges.words.kind", "poll"), ["judging.judges.words.kind", "'lexical'"]),
@@ -377,3 +386,10 @@ def test_a_hub_model_needs_a_revision() -> None:
 def test_a_folder_that_is_not_there_is_not_taken_for_a_hub_model() -> None:
     (problem,) = check_files(load(raw(nested("models.tiny.source", "./elsewhere"))))
     assert problem == "models.tiny.source: folder ./elsewhere does not exist"
+
+
+def test_a_key_in_the_place_of_its_variable_is_not_repeated() -> None:
+    judge = {"kind": "anthropic", "model": "m", "key_variable": "sk-secret"}
+    with pytest.raises(EsrError, match=r"judging\.judges\.c\.key_variable") as told:
+        load(raw(nested("judging.judges.c", judge)))
+    assert "sk-secret" not in str(told.value)

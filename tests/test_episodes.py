@@ -274,6 +274,29 @@ class TestExtraction:
         assert table["off_topic_start"].isna().all()
         assert table["held_out"].isna().all()
 
+    def test_an_annotators_places_go_before_those_of_the_restart_detector(self) -> None:
+        boundaries = pd.DataFrame(
+            {
+                "trial_id": ["t0", "t1"],
+                "status": ["ok", "not_found"],
+                "off_topic_start": pd.array([2, None], dtype="Int64"),
+                "correction_start": pd.array([9, None], dtype="Int64"),
+                "on_topic_start": pd.array([20, None], dtype="Int64"),
+            }
+        )
+        table = extract_episodes(
+            **trials(EPISODE, EPISODE, BASELINE),
+            phrases=PHRASES,
+            settings=Episodes(),
+            choose=False,
+            boundaries=boundaries,
+        )
+        row = table.iloc[0]
+        spans = [row[f"{r}_{e}"] for r in ("off_topic", "correction", "on_topic") for e in _SPAN]
+        assert spans == [2, 9, 9, 20, 20, len(CORRECTED)]
+        assert table["status"].tolist() == ["ok", "not_found", "ok"]
+        assert table["off_topic_start"].isna().tolist() == [False, True, True]
+
     def test_only_so_many_of_a_group_are_read_the_same_ones_every_time(self) -> None:
         rows = [EPISODE] * 10 + [BASELINE] * 10 + [UNRESTARTED] * 10
         sizes: dict[str, Any] = {"most": 4, "baseline": 3, "unrestarted": 0}

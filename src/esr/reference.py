@@ -139,6 +139,16 @@ OTHER_FILES = {
     "re-estimated from the same responses; columns as in `thresholds`.",
     "{model}/journals/*.jsonl": "Every generation as it came, one JSON object a line, keyed by a "
     "hash of what determines it. Keep these: a rerun takes from them what is already there.",
+    "replies/{rule}/**/{judge}.jsonl": "Raw replies of judges, raters and annotators as they came, "
+    "keyed by a hash of model, version of the API, parameters and prompt (docs/judges.md); beside "
+    "them, in batch mode, `{judge}.batches.jsonl`: which batches were planned, created, collected. "
+    "Keep these: they were paid for.",
+    "agreement/label_sheet.csv": "Responses for people to judge: `row` (its name), `prompt`, "
+    "`response`, and columns to fill in (docs/judges.md).",
+    "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (id asked for), "
+    "`served_as` (by its own account), `mode` (`live`, `batch`, `free`), `calls` (replies "
+    "received), `input_tokens`, `output_tokens`, `dollars` (missing without a price), "
+    "`price_date`, `price_source`.",
     "agreement/judgments/{judge}.parquet": "Judgments of the cross-judge sample, columns as in "
     "`judgments`.",
     "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",
