@@ -26,12 +26,11 @@ def job_records():
         "judge": CONFIG.judging.judges,
         "shard": range(CONFIG.engine.shards),
         "target": {arm.target for arm in CONFIG.arms.values() if arm.target},
-        "organism": ORGANISMS,
     }
     return {
         each.name: sorted(expand(str(each.benchmark), **values))
         for each in workflow.rules
-        if each.benchmark
+        if "{study}" in (each.benchmark or "")
     }
 
 

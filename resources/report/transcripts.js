@@ -186,8 +186,8 @@ function scoreText(row) {
 }
 
 function signed(number) {
-  const text = Math.abs(number).toPrecision(2).replace(/\.?0+$/, "");
-  return (number < 0 ? "−" : "+") + (text || "0");
+  const text = String(Math.round(100 * Math.abs(number)) / 100);
+  return number === 0 ? "0" : (number < 0 ? "−" : "+") + text;
 }
 
 function choose(at) {
@@ -277,7 +277,7 @@ function drawPrompt(row, text) {
   const title = element("h2", "", text.prompt);
   const latent = named("label", row);
   const about = value("latent", row) === null ? "no latent" : `${latentText(row)}${latent ? `: ${latent}` : ""}`;
-  head.append(title, element("p", "about", `${modelLabel(row)} · ${about} · seed ${value("seed", row)}`));
+  head.append(title, element("p", "hint", `${modelLabel(row)} · ${about} · seed ${value("seed", row)}`));
   return head;
 }
 
@@ -305,7 +305,7 @@ function drawFacts(row, text) {
   const facts = [
     ["status", named("status", row)],
     ["attempts", value("attempts", row)],
-    ["score change", difference === null ? null : signed(Math.round(10 * difference) / 10)],
+    ["score change", difference === null ? null : signed(difference)],
     ["boost", value("boost", row)],
     ["ablated", text.ablated.length ? `${text.ablated.length} latents` : null],
     ["meta-prompt", text.meta],
@@ -313,9 +313,12 @@ function drawFacts(row, text) {
     ["ended by", text.finish],
     ["degraded", flagged(row, "degraded") ? "yes" : null],
   ];
-  const box = element("dl", "facts");
+  const box = element("dl", "about");
   for (const [name, said] of facts) {
-    if (said !== null && said !== "") box.append(element("dt", "", name), element("dd", "", String(said)));
+    if (said === null || said === "") continue;
+    const fact = element("div", "");
+    fact.append(element("dt", "", name), element("dd", "", String(said)));
+    box.append(fact);
   }
   return box;
 }
@@ -465,9 +468,9 @@ filters.addEventListener("input", () => {
   applyFilters();
   remember({});
 });
-filters.addEventListener("submit", (event) => {
-  event.preventDefault();
-  list.focus();
+filters.addEventListener("submit", (event) => event.preventDefault());
+filters.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.target.tagName === "INPUT") list.focus();
 });
 filters.addEventListener("reset", () => setTimeout(() => filters.dispatchEvent(new Event("input"))));
 

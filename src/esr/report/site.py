@@ -112,10 +112,11 @@ def build(study: Study, templates: Path, folder: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["most"] = MOST_ROWS
     environment.filters.update(number=number, measured=measured, cells=cells, anchor=anchor)
     for name, title in PAGES.items():
         page = environment.get_template(f"{name}.html")
-        text = page.render(study=study, page=name, title=title, pages=PAGES, most=MOST_ROWS)
+        text = page.render(study=study, page=name, title=title, pages=PAGES)
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     (folder / "assets").mkdir(exist_ok=True)
     for asset in ASSETS:
@@ -133,8 +134,13 @@ def copy_files(paths: Iterable[str | Path], folder: Path) -> None:
 
 
 def markdown(text: str) -> Markup:
-    """Markdown as HTML; HTML in it stays text."""
-    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+    """Markdown as HTML, its headings one level down (a page has its own); HTML in it stays text."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(text)
+    for token in tokens:
+        if token.type.startswith("heading_"):
+            token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
+    return Markup(parser.renderer.render(tokens, parser.options, {}))
 
 
 def number(value: Any) -> str:
