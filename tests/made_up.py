@@ -145,6 +145,7 @@ def write_site(folder: Path, count: int) -> int:
     (folder / "graph").mkdir()
     dot = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
     (folder / "graph/all.svg").write_text(dot)
+    (folder / "graph/dependencies.csv").write_text("figure,script\n")
     (folder / "figures/fig2.png").write_bytes((REPO / "docs/images/fig2.png").read_bytes())
     (folder / "figures/fig2.csv").write_text("model,value,n\n")
     scales = {"large": {"detector": 100.0}, "small": {"detector": 100.0}}

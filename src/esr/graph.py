@@ -86,7 +86,7 @@ class Jobs:
         names = {job: self._box(job) for job in kept}
         found = {(names[need], names[job]) for job in kept for need in self.needs[job] & set(kept)}
         found = {(first, second) for first, second in found if first != second}
-        return _reduced(_joined(found))
+        return _joined(_reduced(found))
 
     def _box(self, job: int) -> str:
         if self.rules[job] not in SPINE:
