@@ -30,7 +30,9 @@ RESPONSE = "Violins. Wait, that is not right. Knead it."
 
 def data(path: Path) -> Any:
     """What a data script hands to the page."""
-    return json.loads(re.fullmatch(r"\w+\((?:\d+, )?(.*)\);\n", path.read_text()).group(1))
+    found = re.fullmatch(r"\w+\((?:\d+, )?(.*)\);\n", path.read_text())
+    assert found is not None
+    return json.loads(found.group(1))
 
 
 def table(name: str, **values: Any) -> pd.DataFrame:

@@ -210,7 +210,9 @@ class TestTranscript:
         )
         response = HOSTILE + FIRST + RESTART + SECOND
         tokens = heat(response)
-        assert "".join(text for text, _ in shown) == "".join(response[a:b] for a, b, _ in tokens)
+        assert "".join(text for text, _ in shown) == "".join(
+            response[int(a) : int(b)] for a, b, _ in tokens
+        )
         assert float(shown[0][1]) == pytest.approx(min(1, tokens[0][2] / 100), abs=0.001)
         assert float(shown[0][1]) > float(shown[-1][1])
         page.locator("[name=heat]").select_option("")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import igraph
 import matplotlib.pyplot as plt
@@ -109,7 +110,7 @@ def _joined(edges: set[Edge]) -> set[Edge]:
         before = frozenset(first for first, second in edges if second == name)
         after = frozenset(second for first, second in edges if first == name)
         alike.setdefault((before, after), []).append(name)
-    new = {}
+    new: dict[str, str] = {}
     for arms in alike.values():
         rest = f" and {len(arms) - 1} more" if len(arms) > 1 else ""
         new |= dict.fromkeys(arms, arms[0] + rest)
@@ -244,7 +245,13 @@ def _draw_edge(axes: Axes, points: Places, down: bool) -> None:
         x, y = (start + end) / 2
         corners += [(start[0], y), (end[0], y), end] if down else [(x, start[1]), (x, end[1]), end]
         codes += [Curve.CURVE4] * 3
-    look = {"color": style.GREY, "lw": 0.9, "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0}
+    look: dict[str, Any] = {
+        "color": style.GREY,
+        "lw": 0.9,
+        "mutation_scale": 8,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
     axes.add_patch(
         FancyArrowPatch(path=Curve(corners, codes), arrowstyle="-|>", fill=False, **look)
     )
@@ -252,6 +259,11 @@ def _draw_edge(axes: Axes, points: Places, down: bool) -> None:
 
 def _draw_box(axes: Axes, x: float, y: float, name: str, colour: str) -> None:
     corner = (x - BOX[0] / 2, y - BOX[1] / 2)
-    look = {"boxstyle": "round,pad=0,rounding_size=0.07", "fc": colour, "ec": style.GREY, "lw": 0.8}
+    look: dict[str, Any] = {
+        "boxstyle": "round,pad=0,rounding_size=0.07",
+        "fc": colour,
+        "ec": style.GREY,
+        "lw": 0.8,
+    }
     axes.add_patch(FancyBboxPatch(corner, *BOX, zorder=2, **look))
     axes.text(x, y, name, ha="center", va="center", fontsize=9 if len(name) < 27 else 7, zorder=3)
