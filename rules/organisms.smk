@@ -21,3 +21,26 @@ rule build_organism:
         mem_mb=3000,
     script:
         "../scripts/build_organism.py"
+
+
+rule measure_organism:
+    """Measure what was planted, on three sampling seeds, without the rest of the workflow."""
+    input:
+        model="results/organisms/{organism}/model",
+        sae="results/organisms/{organism}/sae",
+        labels="results/organisms/{organism}/labels.csv",
+        lexicon="resources/organisms/lexicon.csv",
+        prompts="resources/prompts/organism.csv",
+        discovery="resources/prompts/organism_discovery.csv",
+    output:
+        "results/organisms/{organism}/measured.csv",
+    log:
+        "logs/organisms/{organism}/measure_organism.log",
+    benchmark:
+        "benchmarks/jobs/organisms/{organism}/measure_organism.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=3000,
+    script:
+        "../scripts/measure_organism.py"

@@ -118,6 +118,11 @@ rule collect_numbers:
     input:
         summary="results/{study}/tables/summary.csv",
         comparisons="results/{study}/tables/comparisons.csv",
+        fig3="results/{study}/figures/fig3.csv",
+        fig5="results/{study}/figures/fig5.csv",
+        contrasts="results/{study}/tables/activation_contrasts.csv",
+        lead="results/{study}/tables/activation_lead.csv",
+        agreement="results/{study}/agreement/agreement.parquet",
     output:
         json="results/{study}/numbers.json",
         tex="results/{study}/numbers.tex",

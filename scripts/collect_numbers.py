@@ -1,22 +1,40 @@
-r"""Make numbers.json and numbers.tex: every number of the summary and the comparisons, by name.
+r"""Make numbers.json and numbers.tex: every number that a text can cite, by name.
 
-JSON: name -> value (null if undefined), unit, model, arm, measure, part. TeX: a macro a number,
-named \esr<Model><Arm><Measure><Part> (digits spelled out), for example
-\esrPlantedSteeredMultiAttemptRate and \esrPlantedSteeredMultiAttemptRateLow.
+JSON: name -> value (null if undefined), unit, part, and what it is of (model, arm, measure, ...).
+TeX: a macro a number, for example \esrPlantedSteeredMultiAttemptRate, with its bounds
+\esrPlantedSteeredMultiAttemptRateLow and ...High; digits in names are spelled out.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from esr.job import output, start
-from esr.summaries import numbers, tex_macros
+from esr.numbers import (
+    cite_activations,
+    cite_agreement,
+    cite_arms,
+    cite_detectors,
+    cite_sweep,
+    numbers,
+    tex_macros,
+)
+from esr.tables import read_table
 
 
 def main(job: Any) -> None:
     """Write both forms."""
-    found = numbers(pd.read_csv(job.input.summary), pd.read_csv(job.input.comparisons))
+    agreement = read_table(Path(job.input.agreement), "agreement")
+    tables = {name: pd.read_csv(path) for name, path in job.input.items() if path.endswith(".csv")}
+    found = numbers(
+        cite_arms(tables["summary"], tables["comparisons"]),
+        cite_sweep(tables["fig3"]),
+        cite_detectors(tables["fig5"]),
+        cite_activations(tables["contrasts"], tables["lead"]),
+        cite_agreement(agreement),
+    )
     output(job, "json").write_text(json.dumps(found, indent=1) + "\n")
     output(job, "tex").write_text(tex_macros(found))
 

@@ -98,6 +98,7 @@ def main(job: Any) -> None:
     config = config_of(job)
     traces = read_traces(config.models, job.input.episodes, job.input.activations)
     paths = dict(zip(config.models, job.input.labels, strict=True))
+    names = {name: model.label for name, model in config.models.items()}
     for name, make in PARTS.items():
         parts = []
         for model, found in traces.items():
@@ -105,10 +106,10 @@ def main(job: Any) -> None:
             if "latent" in part:
                 labels = labels_of(read_table(Path(paths[model]), "labels"))
                 part.insert(2, "label", [labels.get(latent, "") for latent in part["latent"]])
-            part.insert(0, "model", config.models[model].label)
+            part.insert(0, "model", model)
             parts.append(part)
         table = pd.concat(parts, ignore_index=True)
-        shown = printed(name, table)
+        shown = printed(name, table.assign(model=table["model"].map(names)))
         write_tables(output(job, f"{name}_csv"), output(job, f"{name}_tex"), table, shown)
 
 

@@ -30,13 +30,13 @@ def organism_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rebuilt_organism(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], Path]]:
-    """Rebuild an organism from its recipe, beside the first tests, if a test will want it.
+    """Rebuild and measure an organism, beside the first tests, if a test will want it.
 
     It takes minutes on one core, and most tests use no more than the other.
     """
     folder = link_checkout(tmp_path_factory.mktemp("rebuilt"))
     wanted = any(item.name == REBUILD for item in request.session.items)
-    command = snakemake_command("--cores", "1", "results/organisms/planted/labels.csv")
+    command = snakemake_command("--cores", "1", "results/organisms/planted/measured.csv")
     log = (folder / "log").open("w+")
     run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) if wanted else None
 

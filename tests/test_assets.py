@@ -63,13 +63,23 @@ def test_a_checkpoint_in_shards_is_named_with_every_shard_once(tmp_path: Path) -
     ]
 
 
-def test_a_local_model_is_described_with_the_checksum_of_every_file(tmp_path: Path) -> None:
+def test_a_local_model_is_described_with_the_checksums_of_what_decides_its_words(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "config.json").write_text(json.dumps(TEXT))
     (tmp_path / "model.safetensors").write_bytes(b"abc")
-    (tmp_path / "folder").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "optimizer.pt").write_bytes(b"of no consequence")
     manifest = describe_local_model(tmp_path)
     assert manifest["source"] == tmp_path.as_posix()
-    assert list(manifest["files"]) == ["config.json", "model.safetensors"]
+    assert list(manifest["files"]) == [
+        "chat_template.jinja",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert manifest["files"]["model.safetensors"].startswith("ba7816bf")
     assert (manifest["n_layers"], manifest["d_model"]) == (26, 1152)
     (tmp_path / "model.safetensors").write_bytes(b"abd")

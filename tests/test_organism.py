@@ -406,15 +406,12 @@ class TestShipped:
 def test_the_recipe_rebuilds_an_organism_with_what_is_planted(
     rebuilt_organism: Callable[[], Path],
 ) -> None:
-    from esr.organism.evaluation import evaluate, summarise
-
-    found = evaluate(Organism.load(rebuilt_organism(), LEXICON), PROMPTS, DISCOVERY, controls=1)
-    table = summarise(found.trials).set_index(["arm", "meta"])
+    table = pd.read_csv(rebuilt_organism() / "measured.csv").set_index(["arm", "meta"])
     rate = table["multi"]
     assert rate["unsteered", False] <= 0.5
     assert table.loc[("unsteered", False), "first"] >= 90
-    assert table.loc[("steered", False), "multi_low"] >= 5
+    assert rate["steered", False] >= 5
     assert table.loc[("steered", False), "msi_low"] > 0
-    assert rate["steered", True] >= 1.5 * rate["steered", False]
+    assert rate["steered", True] >= 2 * rate["steered", False]
     assert rate["ablate-otd", False] <= 0.5 * rate["steered", False]
     assert rate["ablate-random-0", False] >= 0.8 * rate["steered", False]

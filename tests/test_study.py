@@ -1,5 +1,7 @@
 """The whole organism study, run as a user runs it; what was planted must come back out of it."""
 
+import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -144,6 +146,24 @@ class TestFigure2:
         folder = organism_study / "results/organism/figures"
         assert (folder / "fig2.pdf").read_bytes().startswith(b"%PDF")
         assert (folder / "fig2.png").read_bytes().startswith(b"\x89PNG")
+
+
+class TestNumbers:
+    def test_every_macro_that_a_text_uses_is_defined(self, organism_study: Path) -> None:
+        text = (REPO / "resources/texts/organism.tex").read_text()
+        used = set(re.findall(r"\\(esr[A-Za-z]+)", text))
+        macros = (organism_study / "results/organism/numbers.tex").read_text()
+        defined = dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\}", macros))
+        assert len(used) >= 20
+        assert used <= defined.keys()
+        assert "n/a" not in {defined[name] for name in used}
+
+    def test_numbers_are_those_of_the_tables(self, organism_study: Path) -> None:
+        numbers = json.loads((organism_study / "results/organism/numbers.json").read_text())
+        rate = measured(scores(organism_study, "planted", "steered"), "multi_attempt_rate")
+        for part in ("estimate", "low", "high"):
+            name = "esrPlantedSteeredMultiAttemptRate" + part.title().replace("Estimate", "")
+            assert numbers[name]["value"] == pytest.approx(rate[part], rel=1e-4)
 
 
 class TestRunning:

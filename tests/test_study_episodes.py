@@ -26,7 +26,7 @@ def responses(study: Path, model: str) -> pd.Series:
     return read_table(path, "responses").set_index("trial_id")["response"]
 
 
-def table(study: Path, name: str, model: str = "Planted ESR") -> pd.DataFrame:
+def table(study: Path, name: str, model: str = "planted") -> pd.DataFrame:
     found = pd.read_csv(study / f"results/organism/tables/activation_{name}.csv")
     return found[found["model"].eq(model)]
 

@@ -11,16 +11,17 @@ import pytest
 from esr.config import Statistics
 from esr.errors import EsrError
 from esr.measures import summarise
-from esr.summaries import (
-    comparison_table,
-    exclusion_table,
+from esr.numbers import (
+    cite_agreement,
+    cite_arms,
+    cite_detectors,
+    cite_sweep,
     macro_name,
     numbers,
-    summary_table,
     tex_macros,
     tex_number,
-    write_tables,
 )
+from esr.summaries import comparison_table, exclusion_table, summary_table, write_tables
 from test_measures import scores_of
 
 SETTINGS = Statistics(bootstrap=200)
@@ -89,7 +90,7 @@ def test_numbers_carry_the_tables_and_say_when_they_are_undefined() -> None:
     scores = two_arms()
     summary = summary_table(scores, SETTINGS)
     comparisons = comparison_table(scores, {"ablate": "steered"}, SETTINGS)
-    found = numbers(summary, comparisons)
+    found = numbers(cite_arms(summary, comparisons))
     assert found["esrMOneSteeredMultiAttemptRate"]["value"] == 50
     assert found["esrMOneAblateMultiAttemptRateDifference"]["value"] == -50
     assert found["esrMOneAblateSuccessRate"]["value"] is None
@@ -100,17 +101,53 @@ def test_numbers_carry_the_tables_and_say_when_they_are_undefined() -> None:
 
 def test_every_macro_is_defined_once_and_can_be_read_back() -> None:
     summary = summary_table(two_arms(), SETTINGS)
-    found = numbers(summary, comparison_table(two_arms(), {"ablate": "steered"}, SETTINGS))
+    found = numbers(
+        cite_arms(summary, comparison_table(two_arms(), {"ablate": "steered"}, SETTINGS))
+    )
     defined = re.findall(r"\\newcommand\{\\([A-Za-z]+)\}\{([^\n]*)\}", tex_macros(found))
     assert [name for name, _ in defined] == list(found)
     assert dict(defined)["esrMOneSteeredMultiAttemptRate"] == "50.0"
+
+
+def test_numbers_of_figures_and_agreement_are_named_alike() -> None:
+    fig3 = pd.DataFrame(
+        {
+            "model": "m-1",
+            "kind": ["level", "peak"],
+            "panel": "msi",
+            "value": [4.0, -0.3],
+            "low": [3.0, -1.0],
+            "high": [5.0, np.nan],
+        }
+    )
+    fig5 = pd.DataFrame({"model": "m-1", "kind": "count", "panel": "confirmed", "value": [12.0]})
+    agreement = pd.DataFrame(
+        {
+            "quantity": "multi_attempt",
+            "judge_a": ["a", None],
+            "judge_b": ["b", None],
+            "statistic": ["kappa", "alpha"],
+            "weighting": "population",
+            "estimate": [0.97, 0.9],
+            "low": 0.8,
+            "high": 1.0,
+            "n": 600,
+        }
+    )
+    found = numbers(cite_sweep(fig3), cite_detectors(fig5), cite_agreement(agreement))
+    printed = {name: tex_number(number) for name, number in found.items()}
+    assert printed["esrMOneBoostSweepMsiPeak"] == "-0.30"
+    assert printed["esrMOneBoostSweepMsiPeakHigh"] == "n/a"
+    assert printed["esrMOneDetectorsConfirmed"] == "12"
+    assert printed["esrAgreementMultiAttemptABKappa"] == "0.97"
+    assert printed["esrAgreementMultiAttemptAlphaN"] == "600"
 
 
 def test_names_that_would_collide_are_an_error() -> None:
     table = summary_table(two_arms(), SETTINGS)
     twice = pd.concat([table, table.assign(model="m_1")])
     with pytest.raises(EsrError, match="two numbers would be called"):
-        numbers(twice, comparison_table(two_arms(), {"ablate": "steered"}, SETTINGS))
+        numbers(cite_arms(twice, comparison_table(two_arms(), {"ablate": "steered"}, SETTINGS)))
 
 
 def test_tables_are_written_for_people_and_for_machines(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from esr.errors import EsrError
 
 SAE_FILES = ["cfg.json", "sae_weights.safetensors"]
 MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
+OPTIONAL_FILES = ["chat_template.jinja", "generation_config.json", "special_tokens_map.json"]
+"""Files of a checkpoint that change what it says, where there are any."""
 
 
 def file_digest(path: Path) -> str:
@@ -42,13 +44,14 @@ def checkpoint_files(folder: Path) -> list[Path]:
     else:
         weights = [folder / "model.safetensors"]
     tokenizer = [folder / "tokenizer.json", folder / "tokenizer_config.json"]
-    return [folder / "config.json", *weights, *tokenizer]
+    optional = [folder / name for name in OPTIONAL_FILES if (folder / name).is_file()]
+    return [folder / "config.json", *weights, *tokenizer, *optional]
 
 
 def describe_local_model(folder: Path) -> dict[str, Any]:
-    """Manifest of a checkpoint in a folder: shape and checksum of every file."""
+    """Manifest of a checkpoint in a folder: shape, and checksums of `checkpoint_files`."""
     config = json.loads((folder / "config.json").read_text())
-    files = {p.name: file_digest(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    files = {p.name: file_digest(p) for p in sorted(checkpoint_files(folder))}
     return {"source": folder.as_posix(), "revision": None, "files": files, **model_shape(config)}
 
 

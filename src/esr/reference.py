@@ -144,7 +144,8 @@ OTHER_FILES = {
     "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",
     "figures/{figure}.pdf, .png, .csv": FIGURE,
     "results/organisms/{organism}/": "An organism trained anew by `rebuild_organisms`: `model/` "
-    "(a transformers checkpoint), `sae/` (SAELens' format), `labels.csv`.",
+    "(a transformers checkpoint), `sae/` (SAELens' format), `labels.csv`, and `measured.csv`: does "
+    "it have what was planted?",
     "logs/{study}/{model}/**/{rule}.log": "Log of each job: what it did, or why it stopped.",
     "benchmarks/jobs/{study}/{model}/**/{rule}.tsv": "Snakemake's record of each job: seconds, "
     "memory, disk, CPU load.",

@@ -1,4 +1,4 @@
-"""From the scores of all arms to tables, and from tables to numbers that a text can cite."""
+"""From the scores of all arms to tables."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +17,6 @@ CELL = ["model", "arm"]
 METHOD = "cluster_bootstrap"
 CONFIRMATORY = ["multi_attempt_rate", "msi"]
 """Measures whose tests are corrected together (Holm) over a model's replayed arms."""
-NAMES = ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"]
-DIGITS = {str(digit): name for digit, name in enumerate(NAMES)}
 
 
 def read_arms(paths: Iterable[str], cells: Iterable[Sequence[str]]) -> pd.DataFrame:
@@ -91,80 +89,6 @@ def exclusion_table(scores: pd.DataFrame) -> pd.DataFrame:
 def replays_of(config: Config) -> dict[str, str]:
     """Arms that replay another one, and which."""
     return {name: arm.replay for name, arm in config.arms.items() if arm.replay is not None}
-
-
-def spoken(name: str) -> str:
-    """A name as letters alone, as TeX wants it: `ablate-random-0` becomes `AblateRandomZero`."""
-    words = re.split(
-        r"[^A-Za-z0-9]+", "".join(f" {DIGITS[c]} " if c in DIGITS else c for c in name)
-    )
-    return "".join(word[:1].upper() + word[1:] for word in words)
-
-
-def macro_name(*parts: str) -> str:
-    r"""Name of a number in a text: `\esr<Model><Arm><Measure><Part>`."""
-    return "esr" + "".join(spoken(part) for part in parts)
-
-
-def numbers(summary: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Every number that a text can cite, by its macro name.
-
-    Each has `value` (None if undefined, never 0), `unit`, `digits`, and what it is of.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for row in summary.to_dict("records"):
-        where = {"model": row["model"], "arm": row["arm"], "measure": row["measure"]}
-        for part, name in (("estimate", ""), ("low", "low"), ("high", "high"), ("n", "n")):
-            _add(found, where, part, row[part], row["unit"], name)
-    for row in comparisons.to_dict("records"):
-        where = {"model": row["model"], "arm": row["arm"], "measure": row["measure"]}
-        where["against"] = row["against"]
-        for part in ("difference", "low", "high", "relative_change", "p_value"):
-            name = (
-                part
-                if part in ("difference", "relative_change", "p_value")
-                else f"difference_{part}"
-            )
-            unit = {"relative_change": "percent", "p_value": "probability"}.get(part, row["unit"])
-            _add(found, where, name, row[part], unit, name)
-    return found
-
-
-def _add(
-    found: dict[str, dict[str, Any]],
-    where: dict[str, Any],
-    part: str,
-    value: Any,
-    unit: str,
-    name: str,
-) -> None:
-    key = macro_name(where["model"], where["arm"], where["measure"], *([name] if name else []))
-    if key in found:
-        raise EsrError(f"two numbers would be called {key}; rename a model or an arm")
-    missing = value is None or pd.isna(value)
-    found[key] = where | {"part": part, "unit": unit, "value": None if missing else float(value)}
-
-
-def tex_number(number: Mapping[str, Any]) -> str:
-    """A number as printed: 1 decimal, p-values 3 significant digits, counts whole; or `n/a`."""
-    value = number["value"]
-    if value is None:
-        return "n/a"
-    if number["part"] == "n":
-        return f"{value:,.0f}".replace(",", "{,}")
-    if number["unit"] == "probability":
-        return f"{value:.3g}"
-    return f"{value:.1f}"
-
-
-def tex_macros(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Definitions of all numbers as LaTeX macros."""
-    lines = [f"\\newcommand{{\\{name}}}{{{tex_number(n)}}}" for name, n in found.items()]
-    return (
-        "% Made by scripts/collect_numbers.py; \\esr<Model><Arm><Measure><Part>.\n"
-        + "\n".join(lines)
-        + "\n"
-    )
 
 
 def with_interval(row: Mapping[str, Any], value: str = "estimate") -> str:
