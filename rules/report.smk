@@ -57,7 +57,6 @@ rule score_claims:
         mem_mb=1000,
     params:
         settings=settings("statistics.level"),
-        models=figure_models(),
     script:
         "../scripts/score_claims.py"
 

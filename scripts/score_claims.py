@@ -6,7 +6,7 @@ One row a claim: the columns of the claims files (`esr.scorecard.CLAIM`), then m
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,14 @@ from esr.scorecard import read_claims, score
 log = getLogger(__name__)
 
 
-def read_tables(paths: Iterable[str], labels: Mapping[str, str]) -> dict[str, pd.DataFrame]:
-    """Tables by folder and name; models by their names, also where a table shows their labels."""
-    found = {}
-    for path in map(Path, paths):
-        table = pd.read_csv(path)
-        if "model" in table:
-            table["model"] = table["model"].replace(dict(labels))
-        found[f"{path.parent.name}/{path.name}"] = table
-    return found
+def read_tables(paths: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Tables by folder and name, as claims name them."""
+    return {f"{path.parent.name}/{path.name}": pd.read_csv(path) for path in map(Path, paths)}
 
 
 def main(job: Any) -> None:
     """Write the scorecard."""
-    labels = {model["label"]: name for name, model in job.params.models.items()}
-    tables = read_tables([*job.input.tables, *job.input.figures], labels)
+    tables = read_tables([*job.input.tables, *job.input.figures])
     table = score(read_claims(job.input.claims), tables, config_of(job).statistics.level)
     for verdict, count in Counter(table["verdict"]).items():
         log.info("%d claims are %s", count, verdict)
