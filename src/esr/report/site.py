@@ -1,7 +1,7 @@
 """Pages of the report: from a study's files to HTML, by the templates in resources/report/.
 
 Everything that a page shows is copied beside it; a page names no other host. Jinja escapes every
-value; what is marked as safe is made by markdown-it with HTML switched off.
+value but two, captions and deviations, which markdown-it makes with HTML switched off.
 """
 
 import shutil
@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
-from markupsafe import Markup
 
 from esr.scorecard import VERDICTS
 
@@ -33,11 +32,11 @@ MOST_ROWS = 400
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the report: its files, caption and how it is made again."""
+    """A figure of the report: its files, caption (HTML) and how it is made again."""
 
     name: str
     title: str
-    caption: Markup
+    caption: str
     numbers: pd.DataFrame
     script: str
     files: Mapping[str, str]
@@ -62,7 +61,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that the pages show of a study."""
+    """Everything that the pages show of a study; `deviations` is HTML, all else is text."""
 
     name: str
     title: str
@@ -76,7 +75,7 @@ class Study:
     dependencies: pd.DataFrame
     origin: Mapping[str, Any]
     settings: str
-    deviations: Markup
+    deviations: str
     trials: int
     ledger: pd.DataFrame | None = None
     graphs: Mapping[str, str] = field(default_factory=dict)
@@ -133,14 +132,14 @@ def copy_files(paths: Iterable[str | Path], folder: Path) -> None:
         shutil.copy(path, folder / path.name)
 
 
-def markdown(text: str) -> Markup:
+def markdown(text: str) -> str:
     """Markdown as HTML, its headings one level down (a page has its own); HTML in it stays text."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(text)
     for token in tokens:
         if token.type.startswith("heading_"):
             token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
-    return Markup(parser.renderer.render(tokens, parser.options, {}))
+    return str(parser.renderer.render(tokens, parser.options, {}))
 
 
 def number(value: Any) -> str:
