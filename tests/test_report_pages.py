@@ -1,7 +1,6 @@
 """The report in a real browser, opened from disk: what a reader sees, clicks and types."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,25 +9,10 @@ from typing import Any
 import pytest
 
 from made_up import ARMS, FIRST, HOSTILE, RESTART, SECOND, heat, trials, write_site
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+from reader import DESK, PHONE, Reader, expect
 
 MANY, SOME = 25_000, 600
 PAGES = ["index", "figures", "tables", "transcripts", "graph", "provenance"]
-DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 780}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        # Without a sandbox Chromium also starts as root, as in a container.
-        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,31 +27,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("large") / "report"
     assert write_site(folder, MANY) >= MANY
     return folder
-
-
-class Reader:
-    """A page with a record of what went wrong on it."""
-
-    def __init__(self, browser: Any, folder: Path, size: dict[str, int] = DESK, **context: Any):
-        self.folder = folder
-        self.context = browser.new_context(viewport=size, **context)
-        self.context.set_default_timeout(5_000)
-        self.page = self.context.new_page()
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        self.page.on(
-            "console", lambda said: self.errors.append(said.text) if said.type == "error" else None
-        )
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-
-    def open(self, name: str = "transcripts", state: str = "") -> Any:
-        self.page.goto((self.folder / f"{name}.html").as_uri() + state)
-        return self.page
-
-    def count(self) -> int:
-        """Number of trials that the browser says it shows."""
-        return int(self.page.locator("#count").inner_text().split()[0].replace(",", ""))
 
 
 @pytest.fixture
@@ -131,7 +90,7 @@ class TestFilters:
         page.locator("[name=label]").fill("VIOLINS: 13")
         assert reader.count() == expected(arm="steered", latent=13) > 0
         page.get_by_role("button", name="Clear filters").click()
-        sync_api.expect(page.locator("#count")).to_have_text(re.compile(f"^{SOME} of"))
+        expect(page.locator("#count")).to_have_text(re.compile(f"^{SOME} of"))
 
     def test_the_search_finds_words_of_label_and_prompt_numbers_and_markup(
         self, reader: Reader
@@ -155,7 +114,7 @@ class TestFilters:
         assert 0 < page.locator(".trial").count() < 40
         page.locator("#list").evaluate("list => { list.scrollTop = list.scrollHeight }")
         last = page.locator(".trial").last
-        sync_api.expect(last).to_have_attribute("aria-posinset", str(reader.count()))
+        expect(last).to_have_attribute("aria-posinset", str(reader.count()))
         assert page.locator(".trial").count() < 40
         page.locator("[name=label]").fill("violins: 19")
         assert 0 < reader.count() < MANY
@@ -216,7 +175,7 @@ class TestTranscript:
         assert float(shown[0][1]) == pytest.approx(min(1, tokens[0][2] / 100), abs=0.001)
         assert float(shown[0][1]) > float(shown[-1][1])
         page.locator("[name=heat]").select_option("")
-        sync_api.expect(page.locator(".token")).to_have_count(0)
+        expect(page.locator(".token")).to_have_count(0)
 
     def test_the_same_trial_under_another_condition_is_shown_beside_it(
         self, reader: Reader
@@ -225,7 +184,7 @@ class TestTranscript:
         beside = page.locator("[name=beside]")
         assert beside.locator("option").all_inner_texts() == ["nothing", *ARMS[1:]]
         beside.select_option(label="ablate-otd")
-        sync_api.expect(page.locator(".transcript")).to_have_count(2)
+        expect(page.locator(".transcript")).to_have_count(2)
         first, second = page.locator(".transcript").all()
         assert first.locator("h3").inner_text() == "steered"
         assert second.locator("h3").inner_text() == "ablate-otd"
@@ -245,12 +204,12 @@ class TestTranscript:
         page = self.open_first(reader)
         page.locator("[name=beside]").select_option(label="unsteered")
         page.locator("[name=attempts]").select_option(label="two or more")
-        sync_api.expect(page.locator(".transcript")).to_have_count(2)
+        expect(page.locator(".transcript")).to_have_count(2)
         address = page.url
         assert "open=large%2Fsteered%2Fsteered-0" in address
         again = reader.context.new_page()
         again.goto(address)
-        sync_api.expect(again.locator(".transcript")).to_have_count(2)
+        expect(again.locator(".transcript")).to_have_count(2)
         assert again.locator("[name=attempts]").input_value() == "2+"
         assert again.locator(".trial[aria-selected=true]").count() == 1
 
@@ -267,9 +226,9 @@ class TestKeyboardAndPhone:
         chosen = page.locator("#list").get_attribute("aria-activedescendant")
         assert page.locator(f"#{chosen}").get_attribute("aria-selected") == "true"
         page.keyboard.press("Enter")
-        sync_api.expect(page.locator("#reader")).to_be_focused()
+        expect(page.locator("#reader")).to_be_focused()
         page.keyboard.press("Escape")
-        sync_api.expect(page.locator("#list")).to_be_focused()
+        expect(page.locator("#list")).to_be_focused()
         page.keyboard.press("End")
         last = page.locator(".trial[aria-selected=true]")
         assert last.get_attribute("aria-posinset") == str(reader.count())

@@ -10,10 +10,13 @@ from checkout import REPO, run_snakemake
 
 FIGURES = ["fig2", "fig3", "fig4", "fig5", "fig7"] + [f"figA{i}" for i in range(2, 10)]
 TABLES = ["tableA1", "tables", "tables_activation", "numbers", "exclusions", "robustness"]
+REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output log benchmark conda threads resources params script".split()  # noqa: SIM905
 
 
-@pytest.mark.parametrize("targets", [["all"], ["check"], ["rebuild_organisms"], FIGURES, TABLES])
+@pytest.mark.parametrize(
+    "targets", [["all"], ["check"], ["rebuild_organisms"], FIGURES, TABLES, REPORT]
+)
 def test_every_public_target_can_be_planned(checkout: Path, targets: list[str]) -> None:
     done = run_snakemake(checkout, "--dry-run", *targets)
     assert done.returncode == 0, done.stdout
