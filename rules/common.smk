@@ -193,3 +193,20 @@ def episode_tables(table):
         model=CONFIG.models,
         table=table,
     )
+
+
+def job_records():
+    """Benchmark files of all jobs, by rule; what is not there is not counted."""
+    values = {
+        "study": CONFIG.study,
+        "model": CONFIG.models,
+        "arm": CONFIG.arms,
+        "judge": CONFIG.judging.judges,
+        "shard": range(CONFIG.engine.shards),
+        "target": {arm.target for arm in CONFIG.arms.values() if arm.target},
+    }
+    return {
+        each.name: sorted(expand(str(each.benchmark), **values))
+        for each in workflow.rules
+        if "{study}" in (each.benchmark or "")
+    }

@@ -17,23 +17,6 @@ STAGES = [
 LEDGER = []  # the table of what was paid for, in a workflow that has one
 
 
-def job_records():
-    """Benchmark files of all jobs, by rule; what is not there is not counted."""
-    values = {
-        "study": CONFIG.study,
-        "model": CONFIG.models,
-        "arm": CONFIG.arms,
-        "judge": CONFIG.judging.judges,
-        "shard": range(CONFIG.engine.shards),
-        "target": {arm.target for arm in CONFIG.arms.values() if arm.target},
-    }
-    return {
-        each.name: sorted(expand(str(each.benchmark), **values))
-        for each in workflow.rules
-        if "{study}" in (each.benchmark or "")
-    }
-
-
 rule score_claims:
     """Judge every claim by what was measured: confirmed, refuted, undecided, or not run."""
     input:
