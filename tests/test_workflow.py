@@ -45,6 +45,7 @@ def test_the_graph_is_known_before_the_first_job(checkout: Path) -> None:
         ("models={twin: {labels: missing.csv}}", ["models.twin.labels", "missing.csv"]),
         ("arms={steered: {ablate: [512]}}", ["arms.steered.ablate", "512", "0 to 511"]),
         ("arms={unsteered: {replay: steerd}}", ["arms.unsteered", "steerd"]),
+        ("claims=[claims/mine.csv]", ["claims: claims/mine.csv does not exist"]),
         ("study=organsim", ["organsim", "choose one of", "organism"]),
     ],
 )
@@ -104,3 +105,12 @@ def test_rule_script_log_and_benchmark_share_a_stem(name: str, body: str) -> Non
 def test_every_script_belongs_to_a_rule() -> None:
     scripts = {path.stem for path in (REPO / "scripts").glob("*.py")}
     assert scripts == {name for name, _ in rules()} | {"check"}
+
+
+def test_every_figure_has_its_place_in_the_report_of_snakemake() -> None:
+    for figure in FIGURES:
+        body = next(body for name, body in rules() if name == f"plot_{figure}")
+        assert f'caption="../resources/captions/{figure}.rst"' in body
+        assert 'category="Figures"' in body
+        assert f'labels={{"figure": TITLES["{figure}"]}}' in body
+        assert (REPO / f"resources/captions/{figure}.rst").read_text().startswith("**Figure ")
