@@ -107,6 +107,17 @@ class TestFilters:
             else:
                 assert reader.count() == expected(**wanted)
 
+    def test_words_of_responses_are_found_too(self, reader: Reader) -> None:
+        page = reader.open()
+        page.locator("[name=texts]").check()
+        page.locator("[name=q]").fill("That is not right")
+        wanted = expected(n_attempts=2)
+        expect(page.locator("#count")).to_have_text(f"{wanted} of {SOME} trials")
+        page.locator("[name=model]").select_option(label="Small model")
+        wanted = expected(n_attempts=2, model="small")
+        expect(page.locator("#count")).to_have_text(f"{wanted} of {SOME} trials")
+        assert "texts=1" in page.url
+
     def test_only_what_is_seen_of_25_000_trials_is_drawn(self, browser: Any, large: Path) -> None:
         reader = Reader(browser, large)
         page = reader.open()

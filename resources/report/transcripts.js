@@ -22,6 +22,7 @@ const chunks = new Map(); // number -> promise of its rows
 let index; // what esrIndex was given
 let matches = []; // rows that pass the filters
 let chosen = -1; // position in `matches`
+let search = 0; // number of the latest search through texts, so that an older one stops
 let heat = "detector"; // whose activations are drawn under the text
 let siblings; // trials by what a replayed trial shares with the original
 let names; // rows by model/arm/trial
@@ -91,7 +92,7 @@ function tests(set) {
     if (set[name]) found.push((row) => value(name, row) === Number(set[name]));
   }
   if (set.label) found.push(inTexts("label", set.label.toLowerCase()));
-  for (const word of set.q.toLowerCase().split(/\s+/).filter(Boolean)) {
+  for (const word of set.texts ? [] : set.q.toLowerCase().split(/\s+/).filter(Boolean)) {
     const [label, prompt] = [inTexts("label", word), inTexts("prompt", word)];
     const number = (row) => String(value("latent", row)) === word || String(value("seed", row)) === word;
     found.push((row) => label(row) || prompt(row) || number(row) || value("id", row) === word);
@@ -120,15 +121,39 @@ function changeTest(wanted) {
 }
 
 function settings() {
-  return Object.fromEntries([...new FormData(filters)].map(([name, set]) => [name, set.trim()]));
+  const set = [...new FormData(filters)].map(([name, text]) => [name, text.trim()]);
+  return { texts: "", ...Object.fromEntries(set) };
 }
 
 function applyFilters() {
-  const all = tests(settings());
-  matches = [];
+  const set = settings();
+  const all = tests(set);
+  const passed = [];
   for (let row = 0; row < index.count; row += 1) {
-    if (all.every((test) => test(row))) matches.push(row);
+    if (all.every((test) => test(row))) passed.push(row);
   }
+  search += 1;
+  if (set.texts && set.q) searchTexts(passed, set.q.toLowerCase(), search);
+  else show(passed);
+}
+
+// Chunk after chunk, so that the page answers meanwhile and another search can take over.
+async function searchTexts(rows, words, mine) {
+  const found = [];
+  show([]);
+  for (const [at, row] of rows.entries()) {
+    const text = await textOf(row);
+    if (mine !== search) return;
+    if (text.response?.toLowerCase().includes(words)) found.push(row);
+    if (at % index.chunk === 0) {
+      find("count").textContent = `Searching … ${Math.floor((100 * at) / rows.length)} %`;
+    }
+  }
+  show(found);
+}
+
+function show(rows) {
+  matches = rows;
   const shown = matches.length.toLocaleString("en");
   find("count").textContent = `${shown} of ${index.count.toLocaleString("en")} trials`;
   find("rows").style.height = `${matches.length * ROW}px`;
@@ -415,6 +440,10 @@ function restore() {
   for (const control of filters.elements) {
     if (!control.name) continue;
     const set = state.get(control.name) ?? "";
+    if (control.type === "checkbox") {
+      control.checked = set !== "";
+      continue;
+    }
     const known = index.texts[control.name];
     const code = known && control.name !== "label" ? known.indexOf(set) : -1;
     control.value = code >= 0 ? String(code) : known && control.name !== "label" ? "" : set;
