@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from esr import style
 from esr.config import Statistics
-from esr.figures import TITLES, UNITS, estimates, large_to_small, read_scores
-from esr.job import config_of, output, start
+from esr.figures import TITLES, UNITS, estimates, large_to_small, publish, read_scores
+from esr.job import config_of, start
 
 RATES = ["multi_attempt_rate", "esr_rate", "msi"]
 COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
@@ -101,9 +101,7 @@ def main(job: Any) -> None:
     config = config_of(job)
     scores = read_scores(job.input.scores)
     table = figure_table(scores["steered"], dict(job.params.models), config.statistics)
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    publish(job, table, draw)
 
 
 if __name__ == "__main__":

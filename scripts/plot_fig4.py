@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from esr import figures, style
 from esr.config import Statistics
-from esr.job import config_of, output, start
+from esr.job import config_of, start
 from esr.statistics import holm
 
 POINTS = ["msi", "first_score"]
@@ -127,9 +127,7 @@ def main(job: Any) -> None:
     variants = {name: str(config.arms[name].meta_prompt) for name in config.meta_arms}
     scores = figures.read_scores(job.input.scores)
     table = figure_table(scores, dict(job.params.models), variants, config.statistics)
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    figures.publish(job, table, draw)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from esr.ablations import (
 )
 from esr.config import Detectors, Statistics
 from esr.detectors import check_table, meets
-from esr.job import config_of, output, start
+from esr.job import config_of, start
 from esr.tables import read_table
 
 COLUMNS = ["model", "label", "kind", "arm", "panel", "latent", "value", "low", "high", "p_value"]
@@ -133,9 +133,7 @@ def main(job: Any) -> None:
         both = pd.concat([rows, arms], ignore_index=True)
         parts.append(both.assign(model=name, label=models[name]["label"]))
     table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    figures.publish(job, table, draw)
 
 
 if __name__ == "__main__":

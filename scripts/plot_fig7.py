@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from esr import style
 from esr.activations import KINDS, Traces, read_traces
-from esr.job import config_of, output, start
+from esr.figures import publish
+from esr.job import config_of, start
 from esr.tables import read_table
 
 COLUMNS = ["model", "trial_id", "position", "text", "region", *KINDS, "n", "status"]
@@ -114,10 +115,8 @@ def main(job: Any) -> None:
     paths = dict(zip(config.models, job.input.responses, strict=True))
     responses = {name: read_table(Path(path), "responses") for name, path in paths.items()}
     table = figure_table(traces, responses, config.episodes.window)
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
     labels = {name: model.label for name, model in config.models.items()}
-    figure = draw(table, labels, config.title)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    publish(job, table, lambda table, title, _: draw(table, labels, title))
 
 
 if __name__ == "__main__":

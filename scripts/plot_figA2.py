@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from esr import style
-from esr.job import config_of, output, start
+from esr.figures import publish
+from esr.job import start
 from esr.tables import read_table
 
 PANELS = {
@@ -110,11 +111,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
 
 def main(job: Any) -> None:
     """Write the figure and its data."""
-    config = config_of(job)
     table = figure_table(read_table(Path(job.input[0]), "agreement"))
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    publish(job, table, draw)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from esr import style
 from esr.agreement import rank_models
 from esr.config import Statistics
-from esr.figures import large_to_small
-from esr.job import config_of, output, start
+from esr.figures import large_to_small, publish
+from esr.job import config_of, start
 from esr.measures import MEASURES
 from esr.tables import read_table
 
@@ -93,9 +93,7 @@ def main(job: Any) -> None:
     scores = {judge: read_table(Path(path), "scores") for judge, path in paths}
     sample = read_table(Path(job.input.sample), "sample")
     table = figure_table(sample, scores, dict(job.params.models), config.statistics)
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    publish(job, table, draw)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from esr import style
-from esr.job import config_of, output, start
+from esr.figures import publish
+from esr.job import config_of, start
 from esr.tables import read_table
 
 CAP = 5
@@ -141,9 +142,7 @@ def main(job: Any) -> None:
     paths = zip(config.judging.judges, job.input.scores, strict=True)
     scores = {judge: read_table(Path(path), "scores") for judge, path in paths}
     table = figure_table(scores, read_table(Path(job.input.agreement), "agreement"))
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    publish(job, table, draw)
 
 
 if __name__ == "__main__":

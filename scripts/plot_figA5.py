@@ -16,7 +16,8 @@ from esr import style
 from esr.activations import KINDS, Traces, aligned, read_traces
 from esr.config import Config
 from esr.episodes import GROUPS
-from esr.job import config_of, output, start
+from esr.figures import publish
+from esr.job import config_of, start
 
 LABELS = {
     "episode": "self-corrected",
@@ -105,9 +106,7 @@ def main(job: Any) -> None:
     config = config_of(job)
     traces = read_traces(config.models, job.input.episodes, job.input.activations)
     table = figure_table(traces, config)
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    publish(job, table, draw)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from esr.activations import (
     region_values,
 )
 from esr.config import Config
-from esr.job import config_of, output, start
+from esr.figures import publish
+from esr.job import config_of, start
 
 LABELS = {
     "off_topic": "off topic",
@@ -129,9 +130,7 @@ def main(job: Any) -> None:
     config = config_of(job)
     traces = read_traces(config.models, job.input.episodes, job.input.activations)
     table = figure_table(traces, config)
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    publish(job, table, draw)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from esr import figures, style
 from esr.config import Statistics
-from esr.job import config_of, output, start
+from esr.job import config_of, start
 from esr.measures import MEASURES
 from esr.statistics import rule_of_three
 
@@ -83,9 +83,7 @@ def main(job: Any) -> None:
     config = config_of(job)
     scores = figures.read_scores(job.input.scores)
     table = figure_table(scores, dict(job.params.models), config.statistics)
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    figures.publish(job, table, draw)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from esr.ablations import (
     random_arms,
     rows_of_panels,
 )
-from esr.job import config_of, output, start
+from esr.job import config_of, start
 from esr.tables import read_table
 
 COLUMNS = ["model", "label", "kind", "arm", "panel", "latent", "detector", "value", "target"]
@@ -121,9 +121,7 @@ def main(job: Any) -> None:
         both = pd.concat(rows, ignore_index=True)
         parts.append(both.assign(model=name, label=models[name]["label"]))
     table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
-    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
-    figure = draw(table, config.title, config.statistics.level)
-    style.save(figure, output(job, "pdf"), output(job, "png"))
+    figures.publish(job, table, draw)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,18 @@ Every row has panel (a measure), value, low and high in its unit, n (trials of t
 pairs) and status; a value that is missing is NaN and its status says why.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from esr.config import Statistics
+from esr.job import config_of, output
 from esr.measures import compare, peak, summarise
+from esr.style import save
 from esr.tables import read_table
 
 TITLES = {
@@ -35,6 +38,22 @@ CLUSTERS = {"steered": "latent", "unsteered": "prompt_id"}
 
 Scores = dict[str, pd.DataFrame]
 """Scores of an arm by model."""
+
+
+def publish(
+    job: Any, table: pd.DataFrame, draw: Callable[[pd.DataFrame, str, float], Figure]
+) -> None:
+    """Write a figure's three files: what it plots (CSV), and the drawing of it (PDF, PNG).
+
+    Args:
+        job: Snakemake's job, with outputs `csv`, `pdf`, `png`.
+        table: Everything that is plotted.
+        draw: Draws it, given the study's title and the level of the intervals.
+    """
+    config = config_of(job)
+    table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
+    figure = draw(table, config.title, config.statistics.level)
+    save(figure, output(job, "pdf"), output(job, "png"))
 
 
 def read_scores(paths: Iterable[str]) -> dict[str, Scores]:

@@ -87,7 +87,7 @@ class Sae:
         digest = hashlib.sha256(f"{self.activation} {self.k}".encode())
         for name, tensor in self._tensors().items():
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:32]
 
     def to(self, device: torch.device | str) -> "Sae":
