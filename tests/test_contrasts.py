@@ -67,7 +67,8 @@ def test_an_effect_that_grows_with_size_has_a_positive_slope() -> None:
     assert row["low"] > 0
     assert row["difference"] == pytest.approx(20, abs=4)  # points per tenfold parameters
     flat = one(size_trends(before, before, SIZES, FEW), measure="multi_attempt_rate")
-    assert flat["difference"] == 0
+    assert (flat["difference"], flat["status"]) == (0, "no_variation")
+    assert np.isnan(flat["low"])
 
 
 def test_models_of_one_size_have_no_trend() -> None:

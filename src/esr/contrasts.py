@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from esr.config import Statistics
-from esr.measures import MEASURES, Measure, compare_unpaired, find_measures, paired_sums
+from esr.measures import MEASURES, TIE, Measure, compare_unpaired, find_measures, paired_sums
 from esr.statistics import (
     bootstrap_weights,
     cluster_codes,
@@ -129,15 +129,21 @@ def _slope(
     sparse: bool,
     level: float,
 ) -> dict[str, Any]:
-    """Least-squares slope of a curve, with the percentile interval of its replicates."""
+    """Least-squares slope of a curve, with the percentile interval of its replicates.
+
+    Without a defined point anywhere it is undefined; if no replicate differs it has no interval.
+    """
     undefined = {"difference": np.nan, "low": np.nan, "high": np.nan, "status": "undefined"}
     if len(places) < 2 or np.ptp(places) == 0 or np.isnan(curve).any():
         return undefined
     centred = places - places.mean()
     coefficients = centred / (centred**2).sum()
-    low, high = percentile_interval(replicates @ coefficients, level)
+    slope, slopes = float(curve @ coefficients), replicates @ coefficients
+    if np.nanmax(slopes) - np.nanmin(slopes) < TIE:
+        return undefined | {"difference": slope, "status": "no_variation"}
+    low, high = percentile_interval(slopes, level)
     status = "sparse" if sparse or np.isnan(low) else "ok"
-    return {"difference": float(curve @ coefficients), "low": low, "high": high, "status": status}
+    return {"difference": slope, "low": low, "high": high, "status": status}
 
 
 def _named(measure: Measure) -> dict[str, Any]:
