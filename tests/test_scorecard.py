@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2
 
 from checkout import REPO
 from esr.errors import EsrError
-from esr.scorecard import CLAIM, Finding, Region, decide, find_rows, read_claims, score
+from esr.scorecard import CLAIM, WIDER, Finding, Region, decide, find_rows, read_claims, score
 
 CLAIMS = sorted((REPO / "resources/claims").glob("*.csv"))
 NAN, INF = np.nan, np.inf
@@ -74,18 +75,43 @@ class TestRule:
     @pytest.mark.parametrize(
         ("p_value", "region", "verdict"),
         [
-            (0.001, Region(0, INF), "confirmed"),
-            (0.2, Region(0, INF), "undecided"),
-            (NAN, Region(0, INF), "undecided"),
+            (NAN, Region(1, 7), "confirmed"),  # 4 -+ 2.5
+            (NAN, Region(2, 6), "undecided"),
             (0.001, Region(2, 6), "undecided"),
-            (0.001, Region(-INF, 0), "refuted"),
+            (NAN, Region(7, INF), "refuted"),
+            (NAN, Region(6, INF), "undecided"),
+            (NAN, Region(0, INF), "confirmed"),
         ],
     )
-    def test_a_sparse_interval_decides_on_a_sign_and_with_a_test_only(
+    def test_a_sparse_interval_decides_if_it_would_with_ends_farther_out(
         self, p_value: float, region: Region, verdict: str
     ) -> None:
         finding = Finding(4, 3, 5, status="sparse", p_value=p_value)
         assert decide(finding, region)[0] == verdict
+
+    @pytest.mark.parametrize(
+        ("p_value", "verdict"), [(0.001, "confirmed"), (0.2, "undecided"), (NAN, "undecided")]
+    )
+    def test_or_on_a_sign_that_a_permutation_test_bears_out(
+        self, p_value: float, verdict: str
+    ) -> None:
+        finding = Finding(4, 1, 9, status="sparse", p_value=p_value)
+        assert decide(finding, Region(0, INF))[0] == verdict
+
+    @pytest.mark.parametrize("events", range(1, 8))
+    def test_that_far_out_lies_the_exact_interval_of_a_few_events(self, events: int) -> None:
+        latents = 500
+        rng = np.random.default_rng(events)
+        draws = rng.binomial(latents, events / latents, 20_000)  # a bootstrap of their number
+        low, high = np.quantile(draws, [0.025, 0.975])
+        exact = chi2.ppf([0.025, 0.975], [2 * events, 2 * events + 2]) / 2
+        assert events - WIDER * (events - low) <= exact[0]
+        assert exact[1] <= events + WIDER * (high - events)
+
+    def test_a_tied_peak_has_an_interval_but_no_value(self) -> None:
+        finding = Finding(NAN, -0.2, 2.4, status="tied")
+        assert decide(finding, Region(-INF, 2.9))[0] == "confirmed"
+        assert decide(finding, Region(-INF, 2))[0] == "undecided"
 
     def test_a_count_is_exact(self, tmp_path: Path) -> None:
         table = {"tables/summary.csv": summary()["tables/summary.csv"].drop(columns=["low"])}

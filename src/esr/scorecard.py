@@ -53,8 +53,14 @@ SIZES = ["n", "n_pairs", "n_first", "n_treatment"]
 """Columns that say how many trials or pairs a row is of; the first that a table has is shown."""
 ABSENT = {"not_run", "no_labels"}
 """Statuses of rows that stand for an experiment the study does not have."""
-SOUND = {"ok", "no_variation", "held_out"}
-"""Statuses with which an interval can be trusted as it is."""
+SOUND = {"ok", "no_variation", "held_out", "tied"}
+"""Statuses with which an interval can be trusted as it is (of a tied peak there is no value)."""
+WIDER = 2.5
+"""How much farther out the ends of a sparse interval may lie.
+
+If k latents out of many hold all events, their number has about the exact Poisson interval (Garwood
+1936); its upper end is at most 2.3 times as far out as that of the bootstrap (k = 1).
+"""
 
 
 class Finding(NamedTuple):
@@ -74,6 +80,11 @@ class Region:
 
     lower: float
     upper: float
+
+    @property
+    def is_sign(self) -> bool:
+        """Whether the claim is that something is at least, or at most, 0."""
+        return [end for end in (self.lower, self.upper) if np.isfinite(end)] == [0]
 
     def __str__(self) -> str:
         if np.isinf(self.upper):
@@ -200,28 +211,35 @@ def _number(value: Any) -> float:
 def decide(finding: Finding, region: Region, alpha: float = 0.05) -> tuple[Verdict, str]:
     """Verdict on one measurement, and the reason for it in words.
 
-    A sparse interval (a handful of latents holds all events) is likely too narrow. It decides only
-    on the sign of a difference, and only if the permutation test rejects no difference, too.
+    A sparse interval (a handful of latents holds all events) is likely too narrow. It decides if it
+    still would with its ends `WIDER` times as far from the value; or, on the sign of a difference,
+    if the permutation test rejects no difference, too.
     """
-    value, low, high = finding.value, finding.low, finding.high
-    if finding.status in ABSENT:
-        return "not run", f"status {finding.status}"
-    if np.isnan([value, low, high]).any():
-        why = "value" if np.isnan(value) else "interval"
-        return "undecided", f"no {why} (status {finding.status})"
+    value, low, high, _, status, _ = finding
+    if status in ABSENT:
+        return "not run", f"status {status}"
+    if np.isnan([low, high]).any():
+        return "undecided", f"no {'value' if np.isnan(value) else 'interval'} (status {status})"
     shown = f"{low:.4g}" if low == high else f"[{low:.4g}, {high:.4g}]"
-    if low < region.lower <= high or low <= region.upper < high:
-        return "undecided", f"{shown} reaches across the edge of {region}"
-    if finding.status not in SOUND and not _sign_is_tested(finding, region, alpha):
-        return "undecided", f"the interval cannot be trusted (status {finding.status})"
+    verdict = _compare(low, high, region)
+    if verdict == "undecided":
+        return verdict, f"{shown} reaches across the edge of {region}"
+    where = f"{shown} lies {'within' if verdict == 'confirmed' else 'outside of'} {region}"
+    if status in SOUND:
+        return verdict, where
+    if status == "sparse":
+        wide = value - WIDER * (value - low), value + WIDER * (high - value)
+        if _compare(*wide, region) == verdict:
+            return verdict, f"{where}, also if it is sparse and {WIDER:g} times as wide"
+        if region.is_sign and finding.p_value <= alpha:
+            return verdict, f"{where}; it is sparse, but p = {finding.p_value:.2g}"
+    return "undecided", f"{where}, but cannot be trusted (status {status})"
+
+
+def _compare(low: float, high: float, region: Region) -> Verdict:
     if region.lower <= low and high <= region.upper:
-        return "confirmed", f"{shown} lies within {region}"
-    return "refuted", f"{shown} lies outside of {region}"
-
-
-def _sign_is_tested(finding: Finding, region: Region, alpha: float) -> bool:
-    bounds = [end for end in (region.lower, region.upper) if np.isfinite(end)]
-    return finding.status == "sparse" and bounds == [0] and finding.p_value <= alpha
+        return "confirmed"
+    return "refuted" if high < region.lower or low > region.upper else "undecided"
 
 
 def judge_claim(

@@ -157,7 +157,7 @@ def measured(row: Mapping[str, Any], value: str = "measured") -> str:
     """`4.0 [3.1, 5.2]`, to three significant digits; a dash if there is no value."""
     value, low, high = (row[column] for column in (value, "low", "high"))
     if pd.isna(value):
-        return "–"
+        return "–" if pd.isna(low) else f"[{low:.3g}, {high:.3g}]"
     if pd.isna(low) or low == high:
         return f"{value:.3g}"
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
