@@ -205,8 +205,13 @@ def job_records():
         "shard": range(CONFIG.engine.shards),
         "target": {arm.target for arm in CONFIG.arms.values() if arm.target},
     }
-    return {
-        each.name: sorted(expand(str(each.benchmark), **values))
+    # Snakemake writes the constraints of a wildcard into the pattern: {shard,\d+}.
+    patterns = {
+        each.name: re.sub(r"{(\w+),[^{}]*}", r"{\1}", each.benchmark or "")
         for each in workflow.rules
-        if "{study}" in (each.benchmark or "")
+    }
+    return {
+        name: sorted(expand(pattern, **values))
+        for name, pattern in patterns.items()
+        if "{study}" in pattern
     }

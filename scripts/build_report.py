@@ -17,7 +17,7 @@ from esr.config import Config
 from esr.job import config_of, origin, output, start
 from esr.report.jobs import compute_table
 from esr.report.site import Picture, Study, build, copy_files, markdown
-from esr.report.transcripts import Arm, Row, highest, read_traces, read_trials, write_transcripts
+from esr.report.transcripts import Arm, Row, full_bars, read_traces, read_trials, write_transcripts
 from esr.restarts import read_phrases
 from esr.tables import read_provenance
 
@@ -55,29 +55,37 @@ def trials(job: Any, traces: dict[str, Any]) -> Iterator[Row]:
     """Every trial of the study; those of the arm of the episodes with what was read on them."""
     config = config_of(job)
     phrases = read_phrases(Path(job.input.phrases))
-    for arm in arms(job):
+    shown_last = [arm for arm in config.arms if config.arms[arm].over == "prompts"]
+    for arm in sorted(arms(job), key=lambda each: each.name in shown_last):
         read = traces[arm.model] if arm.name == config.episodes.arm else {}
         yield from read_trials(arm, phrases, read)
 
 
 def facts(job: Any, config: Config) -> dict[str, str]:
     """Where the results come from: code, versions, seeds, engine and judge as served."""
-    scores, responses = (
-        read_provenance(Path(files[0])) for files in (job.input.scores, job.input.responses)
-    )
-    judges = {str(read_provenance(Path(p)).get("judge", "")) for p in job.input.judgments}
+    scores = read_provenance(Path(job.input.scores[0]))
+    judges = {str(read_provenance(Path(path)).get("judge", "")) for path in job.input.judgments}
     here = origin(job)
-    return {
+    found = {
         "Study": config.study,
         "Configuration": here["config"],
-        "Trials made at": str(responses.get("git")),
-        "Scored at": str(scores.get("git")),
+        "Scored at": scores.get("git", ""),
         "Report made at": here["git"],
-        "Versions": ", ".join(f"{k} {v}" for k, v in scores.get("versions", {}).items()),
-        "Seeds": ", ".join(f"{k} {v}" for k, v in here["seeds"].items()),
-        "Engine": str(responses.get("engine", config.engine.name)),
+        "Versions": ", ".join(f"{name} {v}" for name, v in scores.get("versions", {}).items()),
+        "Seeds": ", ".join(f"{name} {seed}" for name, seed in here["seeds"].items()),
         "Judge as served": ", ".join(sorted(judges)),
     }
+    for (model, _), path in zip(job.params.cells, job.input.responses, strict=True):
+        found.setdefault(f"Engine of {model}", _as_text(read_provenance(Path(path)).get("engine")))
+    return found
+
+
+def _as_text(value: Any) -> str:
+    """Nested facts on one line; of a checksum as much as tells it apart."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_as_text(each)}" for name, each in value.items())
+    text = str(value)
+    return f"{text[:12]}…" if len(text) >= 32 and text.isalnum() else text
 
 
 def main(job: Any) -> None:
@@ -89,7 +97,7 @@ def main(job: Any) -> None:
     read = zip(config.models, job.input.episodes, job.input.activations, strict=True)
     traces = {model: read_traces(Path(first), Path(second)) for model, first, second in read}
     labels = {name: model.label for name, model in config.models.items()}
-    scales = {model: highest(found) for model, found in traces.items()}
+    scales = {model: full_bars(found) for model, found in traces.items()}
     count = write_transcripts(folder / "data", trials(job, traces), labels, scales)
     tables = {Path(path).stem: pd.read_csv(path) for path in job.input.tables}
     ledger = pd.read_csv(job.input.ledger[0]) if job.input.ledger else None

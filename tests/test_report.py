@@ -16,7 +16,7 @@ from esr.report.transcripts import (
     CHUNK,
     FLAGS,
     Arm,
-    highest,
+    full_bars,
     read_traces,
     read_trials,
     write_transcripts,
@@ -121,7 +121,7 @@ class TestTrials:
         write_table(read, tmp_path / "a.parquet", "episode_activations", {})
         found = read_traces(tmp_path / "e.parquet", tmp_path / "a.parquet")
         assert found == {"t": {"detector": [[0, 7, 5.0], [8, 12, 0.5]]}}
-        assert highest(found) == {"detector": 5.0}
+        assert full_bars(found) == {"detector": 4.91}  # the 98th percentile of 0.5 and 5
 
 
 class TestCompute:

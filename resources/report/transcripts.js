@@ -320,7 +320,7 @@ function drawTrial(row, text) {
   if (strip) {
     const most = index.scales[named("model", row)]?.[heat];
     const kind = heat === "detector" ? "off-topic detectors" : "backtracking latents";
-    article.append(element("p", "note", `Bars: summed activation of the ${kind} at each token; a full bar is ${most} (SAE units), the highest in any response read.`));
+    article.append(element("p", "note", `Bars: summed activation of the ${kind} at each token; a full bar is ${most} SAE units or more, as at one token in 50.`));
   }
   return article;
 }

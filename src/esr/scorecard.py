@@ -88,9 +88,9 @@ class Region:
 
     def __str__(self) -> str:
         if np.isinf(self.upper):
-            return f"at least {self.lower:g}"
+            return f"{self.lower:g} or more"
         if np.isinf(self.lower):
-            return f"at most {self.upper:g}"
+            return f"{self.upper:g} or less"
         return f"{self.lower:g} to {self.upper:g}"
 
 
@@ -230,7 +230,7 @@ def decide(finding: Finding, region: Region, alpha: float = 0.05) -> tuple[Verdi
     if status == "sparse":
         wide = value - WIDER * (value - low), value + WIDER * (high - value)
         if _compare(*wide, region) == verdict:
-            return verdict, f"{where}, also if it is sparse and {WIDER:g} times as wide"
+            return verdict, f"{where}; it is sparse, but would so {WIDER:g} times as wide"
         if region.is_sign and finding.p_value <= alpha:
             return verdict, f"{where}; it is sparse, but p = {finding.p_value:.2g}"
     return "undecided", f"{where}, but cannot be trusted (status {status})"

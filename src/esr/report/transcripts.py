@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from esr.restarts import find_restarts
@@ -63,32 +64,40 @@ def read_trials(
         phrases: Restart phrases to mark.
         traces: Summed activations by token of the trials that were read (`read_traces`), by id.
     """
-    prompts = read_table(arm.plan, "plan").set_index("trial_id")["prompt"]
-    responses = read_table(arm.responses, "responses").set_index("trial_id")
-    judgments = read_table(arm.judgments, "judgments").dropna(subset="attempt")
-    attempts = {
-        str(trial): rows[["start", "end", "score"]].to_numpy(object).tolist()
-        for trial, rows in judgments.sort_values("attempt").groupby("trial_id")
-    }
+    prompts = dict(_columns(arm.plan, "plan", "trial_id", "prompt"))
+    columns = ("trial_id", "response", "finish_reason")
+    responses = {trial: said for trial, *said in _columns(arm.responses, "responses", *columns)}
+    attempts: dict[str, list[list[Any]]] = {}
+    columns = ("trial_id", "start", "end", "score", "attempt")
+    for trial, *span, attempt in sorted(
+        _columns(arm.judgments, "judgments", *columns), key=lambda row: (row[0], row[-1] or 0)
+    ):
+        if attempt is not None:
+            attempts.setdefault(trial, []).append(span)
     for score in read_table(arm.scores, "scores").to_dict("records"):
         trial = score["trial_id"]
-        said = responses.loc[trial]
-        response = None if pd.isna(said["response"]) else said["response"]
+        response, finish = responses[trial]
         yield {
             "index": {**score, "model": arm.model, "arm": arm.name, "traced": trial in traces},
             "text": {
                 "id": trial,
                 "prompt": prompts[trial],
                 "response": response,
-                "attempts": [[_plain(x) for x in each] for each in attempts.get(trial, [])],
+                "attempts": attempts.get(trial, []),
                 "restarts": [list(s) for s in find_restarts(phrases, response or "")],
                 "meta": _plain(score["meta_prompt"]),
                 "prefill": score["prefill"],
                 "ablated": [int(latent) for latent in score["ablated"]],
-                "finish": _plain(said["finish_reason"]),
+                "finish": finish,
                 "heat": traces.get(trial, {}),
             },
         }
+
+
+def _columns(path: Path, table: str, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Rows of some columns as plain values, None where one is missing."""
+    frame = read_table(path, table)[list(names)].astype(object)
+    return zip(*(frame[name].where(frame[name].notna(), None) for name in names), strict=True)
 
 
 def read_traces(episodes: Path, activations: Path) -> dict[str, dict[str, list[list[float]]]]:
@@ -111,13 +120,13 @@ def read_traces(episodes: Path, activations: Path) -> dict[str, dict[str, list[l
     return found
 
 
-def highest(traces: Mapping[str, Mapping[str, list[list[float]]]]) -> dict[str, float]:
-    """Largest activation of each kind of latents in any response: what a full bar stands for."""
-    found: dict[str, float] = {}
+def full_bars(traces: Mapping[str, Mapping[str, list[list[float]]]]) -> dict[str, float]:
+    """Activation of each kind of latents that a full bar stands for; one token in 50 has more."""
+    values: dict[str, list[float]] = {}
     for kinds in traces.values():
         for kind, tokens in kinds.items():
-            found[kind] = max([found.get(kind, 0.0), *(value for _, _, value in tokens)])
-    return found
+            values.setdefault(kind, []).extend(value for _, _, value in tokens)
+    return {kind: float(f"{np.quantile(found, 0.98):.3g}") for kind, found in values.items()}
 
 
 def write_transcripts(
@@ -129,7 +138,7 @@ def write_transcripts(
         folder: Where to; made if it is not there.
         trials: As from `read_trials`; trials of an arm together, so that they share chunks.
         labels: Name of each model as shown.
-        scales: Largest activation by model and kind, which a full bar of the heat strip stands for.
+        scales: Activation by model and kind that a full bar of the heat strip stands for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {name: Coded() for name in ("model", "arm", "prompt", "label", "status")}
