@@ -82,7 +82,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
             axes.set_xlabel("last - first score (points)")
     for column, measure in enumerate(RATES, start=1):
         axes = figure.add_subplot(grid[:, column])
-        bars = table[table["panel"].eq(measure)].set_index("model").loc[models]
+        bars = style.as_drawn(table[table["panel"].eq(measure)]).set_index("model").loc[models]
         style.bars(axes, bars["value"], bars["low"], bars["high"], COLOURS[measure])
         axes.set(title=TITLES[measure], xlabel=UNITS[measure], yticks=[])
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -92,7 +92,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         else:
             axes.set_xlim(0, max(10, axes.get_xlim()[1]))
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}. {interval}.")
+    style.footnote(figure, f"{title}. {interval}. {style.ALIKE}")
     return figure
 
 

@@ -70,12 +70,11 @@ def draw_curves(axes: Axes, table: pd.DataFrame, panel: str) -> None:
     for model, offset in zip(models, offsets, strict=True):
         mine = table[table["model"].eq(model)]
         rows = mine[mine["panel"].eq(panel) & mine["kind"].eq("level")]
-        # The bound of a level without events would dwarf every curve; it is in the CSV.
-        ends = rows[["low", "high"]].mask(rows["status"].eq("no_variation"))
+        rows = style.as_drawn(rows)
         style.points(
             axes,
             rows["level"] + offset,
-            *(rows["value"], ends["low"], ends["high"]),
+            *(rows["value"], rows["low"], rows["high"]),
             looks[model][0],
             marker=looks[model][1],
             linestyle="-",

@@ -89,7 +89,7 @@ def draw_panel(axes: Axes, table: pd.DataFrame, panel: str) -> None:
     axes.plot([0, 0], [0.5, len(arms) - 0.5], color=style.INK, lw=0.8)
     for model, offset in zip(models, offsets, strict=True):
         mine = table[table["model"].eq(model) & table["panel"].eq(panel)]
-        rows, (colour, marker) = mine.set_index("arm").loc[arms], looks[model]
+        rows, (colour, marker) = style.as_drawn(mine).set_index("arm").loc[arms], looks[model]
         ends = (rows["value"], rows["low"], rows["high"])
         look = {"marker": marker, "label": legend_label(mine)}
         style.points(axes, np.arange(len(arms)) + offset, *ends, colour, lying=True, **look)
@@ -117,7 +117,9 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     grid[0].set_yticks(range(rows), ["plain prompt\n(value)", *texts], fontsize=7.5)
     style.legend_above(figure, grid[0])
     interval = f"{100 * level:.0f} % intervals: latents drawn together in both arms"
-    style.footnote(figure, f"{title}. Change from the plain prompt, same trials; {interval}.")
+    style.footnote(
+        figure, f"{title}. Change from the plain prompt, same trials; {interval}. {style.ALIKE}"
+    )
     return figure
 
 

@@ -75,8 +75,10 @@ def draw_detectors(axes: Axes, table: pd.DataFrame) -> None:
     axes.vlines(places, means["matched"], means["mismatched"], color="#D0D0D0", lw=1)
     for side, (name, colour, marker) in SIDES.items():
         axes.scatter(places, means[side], s=12, color=colour, marker=marker, label=name, zorder=3)
-    axes.set_yscale("symlog", linthresh=float(means["mismatched"].min()) / 10)
+    near_zero = float(means["mismatched"].min()) / 10
+    axes.set_yscale("symlog", linthresh=near_zero)
     axes.set_ylim(bottom=0, top=12 * means["mismatched"].max())
+    axes.set_yticks([y for y in axes.get_yticks() if y == 0 or y > 1.5 * near_zero])
     confirmed = counts["confirmed"]
     check = "not checked" if np.isnan(confirmed) else f"{confirmed:.0f} hold up"
     given = (
@@ -113,7 +115,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     versus = [f"{DETECTORS} - {STEERED}"]
     draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS], versus)
     interval = f"{100 * level:.0f} % intervals over latents"
-    style.footnote(figure, f"{title}. {interval}.")
+    style.footnote(figure, f"{title}. {interval}. {style.ALIKE}")
     return figure
 
 

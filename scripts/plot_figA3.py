@@ -52,7 +52,7 @@ def draw_measure(axes: Axes, table: pd.DataFrame, measure: str) -> None:
     """Draw a measure: a row for each model, in it a point for each judge, and the ranks."""
     judges = list(table["judge"].cat.categories)
     looks = style.model_looks(judges)
-    rated = table[table["status"].ne("not_rated")]
+    rated = style.as_drawn(table[table["status"].ne("not_rated")])
     models = list(dict.fromkeys(table["model"]))
     for offset, judge in zip(style.dodge(len(judges), 0.7), judges, strict=True):
         part = rated[rated["judge"].eq(judge)]
@@ -82,7 +82,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         draw_measure(axes, table[table["panel"].eq(measure)], measure)
     style.legend_above(figure, panels[0], columns=4)
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}. Weighted to all trials. {interval}.")
+    style.footnote(figure, f"{title}. Weighted to all trials. {interval}. {style.ALIKE}")
     return figure
 
 

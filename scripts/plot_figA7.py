@@ -74,7 +74,9 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         grid[0].bar(0, 0, color=colour, label=arm)
     style.legend_above(figure, grid[0])
     interval = f"{100 * level:.0f} % intervals: bootstrap"
-    style.footnote(figure, f"{title}. {interval}; without any event the rule of three.")
+    style.footnote(
+        figure, f"{title}. {interval}; unsteered without any event: rule of three. {style.ALIKE}"
+    )
     return figure
 
 

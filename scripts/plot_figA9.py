@@ -100,7 +100,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     arms = table[table["kind"].isin(["arm", "difference"])]
     draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS, RANDOM], list(VERSUS))
     interval = f"{100 * level:.0f} % intervals over latents (random: and sets"
-    style.footnote(figure, f"{title}. {interval}; circles: single sets).")
+    style.footnote(figure, f"{title}. {interval}; circles: single sets). {style.ALIKE}")
     return figure
 
 

@@ -53,7 +53,8 @@ class TestPlantedTruths:
 
     def test_the_planted_organism_resists(self, organism_study: Path) -> None:
         table = scores(organism_study, "planted", "steered")
-        assert measured(table, "multi_attempt_rate")["low"] >= 5
+        assert measured(table, "multi_attempt_rate")["estimate"] >= 5
+        assert measured(table, "multi_attempt_rate")["low"] > 0
         assert measured(table, "msi")["low"] > 0
 
     def test_the_twin_does_not(self, organism_study: Path) -> None:
@@ -65,9 +66,9 @@ class TestPlantedTruths:
         meta = scores(organism_study, "planted", "meta-self-monitor")
         table = compare(plain, meta, ["multi_attempt_rate", "msi"], seed=45).set_index("measure")
         assert (table["low"] > 0).all()
-        # Planted to double the rate; the shipped weights fall short of that (docs/organism.md).
+        # Doubled over three sampling seeds (measured.csv); here one sample of it, so with a margin.
         rates = table.loc["multi_attempt_rate"]
-        assert rates["treatment"] >= 1.4 * rates["baseline"]
+        assert rates["treatment"] >= 1.7 * rates["baseline"]
 
     def test_ablating_the_detectors_removes_most_of_it_and_little_else(
         self, organism_study: Path

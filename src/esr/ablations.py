@@ -178,6 +178,7 @@ def _label(table: pd.DataFrame, model: str, kind: str, unit: str) -> str:
 def _draw_bars(axes: Axes, table: pd.DataFrame, models: Sequence[str], arms: Sequence[str]) -> None:
     """Bars of every model, arms side by side; single sets as circles on the bar of their mean."""
     height = 0.8 / len(arms)
+    table = style.as_drawn(table)
     for arm, offset in zip(arms, style.dodge(len(arms), 0.8), strict=True):
         rows = table[table["kind"].eq("arm") & table["arm"].eq(arm)].set_index("model").loc[models]
         ends = rows["value"], rows["low"], rows["high"]
@@ -195,6 +196,7 @@ def _draw_differences(
 ) -> None:
     """Differences of every model as points, contrasts one below the other."""
     axes.axvline(0, color=style.INK, lw=0.8)
+    table = style.as_drawn(table)
     for arm, offset in zip(versus, style.dodge(len(versus), 0.8), strict=True):
         name, colour, marker = VERSUS[arm]
         of_arm = table["kind"].eq("difference") & table["arm"].eq(arm)

@@ -67,6 +67,22 @@ def save(figure: Figure, pdf: Path, png: Path) -> None:
     plt.close(figure)
 
 
+ALIKE = "No interval where trials are all alike (bound in the CSV)."
+"""Footnote of figures that draw with `as_drawn`."""
+
+
+def as_drawn(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows for drawing: without the interval where no trial differs from another.
+
+    Such a bound (status `no_variation`) allows for latents quite unlike those drawn and would dwarf
+    what is beside it. It is in the CSV; a rule-of-three bound stays.
+    """
+    bound = table["status"].eq("no_variation")
+    if "method" in table:
+        bound &= table["method"].ne("rule_of_three")
+    return table.assign(low=table["low"].mask(bound), high=table["high"].mask(bound))
+
+
 def bars(
     axes: Axes,
     values: ArrayLike,
@@ -118,7 +134,7 @@ def arm_bars(
         table: Rows of one panel (`esr.figures.no_steering`).
         text: What is written at the end of a row's bar.
     """
-    models = list(table["model"].unique())
+    models, table = list(table["model"].unique()), as_drawn(table)
     for arm, (colour, offset) in ARM_BARS.items():
         rows = table[table["arm"].eq(arm)].set_index("model").loc[models]
         ends = (rows["value"], rows["low"], rows["high"])
