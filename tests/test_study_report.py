@@ -29,14 +29,15 @@ def test_every_planted_truth_is_confirmed(organism_study: Path) -> None:
     assert len(table) >= 20
 
 
-class TestBrokenInputs:
-    @pytest.fixture(scope="class")
-    def scores(self, organism_study: Path) -> Scores:
-        folder = organism_study / "results/organism"
-        models = ("planted", "twin")
-        paths = [folder / m / "arms" / a / "scores/lexical.parquet" for m in models for a in ARMS]
-        return read_scores(map(str, paths))
+@pytest.fixture(scope="module")
+def scores(organism_study: Path) -> Scores:
+    folder = organism_study / "results/organism"
+    models = ("planted", "twin")
+    paths = [folder / m / "arms" / a / "scores/lexical.parquet" for m in models for a in ARMS]
+    return read_scores(map(str, paths))
 
+
+class TestBrokenInputs:
     def verdicts(self, scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, str]:
         """Verdicts on the claims that these arms decide, all else not run."""
         models = {name: {"label": name, "parameters": 1e6} for name in scores["steered"]}
@@ -68,9 +69,14 @@ class TestBrokenInputs:
         found = self.verdicts(scores | {"steered": same})
         assert found["correction"] == "undecided"
 
-    def test_an_ablation_that_did_nothing_is_found_out(self, scores: Scores) -> None:
+    def test_an_ablation_that_did_nothing_shows_nothing(self, scores: Scores) -> None:
         found = self.verdicts(scores | {"ablate-otd": scores["steered"]})
-        assert found["dependence"] in ("refuted", "undecided")
+        assert found["dependence"] == found["dependence-esr"] == "undecided"
+
+    def test_an_ablation_that_did_the_opposite_is_found_out(self, scores: Scores) -> None:
+        swapped = {"steered": scores["ablate-otd"], "ablate-otd": scores["steered"]}
+        found = self.verdicts(scores | swapped)
+        assert found["dependence"] == found["dependence-esr"] == "refuted"
         assert found["dependence-first"] == "confirmed"
 
     def test_steering_that_was_never_applied_is_found_out(self, scores: Scores) -> None:
