@@ -29,6 +29,19 @@ def test_every_planted_truth_is_confirmed(organism_study: Path) -> None:
     assert len(table) >= 20
 
 
+@pytest.mark.parametrize("name", ["january", "published"])
+def test_claims_about_models_that_the_study_lacks_are_not_run(
+    organism_study: Path, name: str
+) -> None:
+    folder = organism_study / "results/organism"
+    claims = read_claims([REPO / f"resources/claims/{name}.csv"])
+    named = {table for table in claims["table"] if (folder / table).is_file()}
+    found = score(claims, {table: pd.read_csv(folder / table) for table in named})
+    elsewhere = claims["where"].str.contains("llama|gemma")
+    assert found.loc[elsewhere, "verdict"].eq("not run").all()
+    assert elsewhere.sum() >= 25
+
+
 @pytest.fixture(scope="module")
 def scores(organism_study: Path) -> Scores:
     folder = organism_study / "results/organism"
