@@ -65,13 +65,11 @@ def read_trials(
         traces: Summed activations by token of the trials that were read (`read_traces`), by id.
     """
     prompts = dict(_columns(arm.plan, "plan", "trial_id", "prompt"))
-    columns = ("trial_id", "response", "finish_reason")
-    responses = {trial: said for trial, *said in _columns(arm.responses, "responses", *columns)}
+    said = _columns(arm.responses, "responses", "trial_id", "response", "finish_reason")
+    responses = {trial: (response, finish) for trial, response, finish in said}
     attempts: dict[str, list[list[Any]]] = {}
-    columns = ("trial_id", "start", "end", "score", "attempt")
-    for trial, *span, attempt in sorted(
-        _columns(arm.judgments, "judgments", *columns), key=lambda row: (row[0], row[-1] or 0)
-    ):
+    judged = _columns(arm.judgments, "judgments", "trial_id", "attempt", "start", "end", "score")
+    for trial, attempt, *span in sorted(judged, key=lambda row: (row[0], row[1] or 0)):
         if attempt is not None:
             attempts.setdefault(trial, []).append(span)
     for score in read_table(arm.scores, "scores").to_dict("records"):
