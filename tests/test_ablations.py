@@ -14,7 +14,8 @@ from esr.ablations import PANELS, detector_arms, random_arms
 from esr.config import Detectors, Statistics
 from esr.detectors import match_controls, pair_table
 from esr.errors import EsrError
-from esr.measures import check_scores, compare, compare_sets
+from esr.measures import compare, compare_sets
+from esr.scores import check_scores
 from esr.statistics import sets_contrast
 from esr.tables import write_table
 from test_detectors import GRADED, PLANTED, SEPARABLE, found_in, planted

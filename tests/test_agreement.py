@@ -25,7 +25,7 @@ from esr.agreement import (
 )
 from esr.config import Agreement, Statistics
 from esr.errors import EsrError
-from esr.measures import check_scores
+from esr.scores import check_scores
 from esr.statistics import agreement as formulas
 from esr.tables import TABLES, write_table
 

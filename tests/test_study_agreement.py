@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from esr.agreement import DETECTOR
-from esr.measures import check_scores
+from esr.scores import check_scores
 from esr.tables import read_table
 
 pytestmark = pytest.mark.slow

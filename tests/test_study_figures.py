@@ -29,7 +29,7 @@ class TestFigure3:
         self, organism_study: Path
     ) -> None:
         table = plotted(organism_study, "fig3")
-        found = row(table, model="planted", kind="peak", panel="esr_rate")
+        found = row(table, model="planted", kind="peak", panel="msi")
         assert -1.5 < found["value"] < 3
         assert found["high"] < 3
         levels = table[table["model"].eq("planted") & table["panel"].eq("esr_rate")]

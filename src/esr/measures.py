@@ -9,7 +9,6 @@ changes in points (0-100), attempts in attempts. Definitions and formulas: docs/
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from esr.errors import EsrError
+from esr.scores import JUDGED, check_columns, check_scores, is_scored, numbers_of
 from esr.statistics import (
     Contrast,
     Estimate,
@@ -39,14 +39,8 @@ from esr.statistics import (
     unpaired_contrast,
 )
 
-JUDGED = ["n_attempts", "first_score", "last_score", "score_change", "multi_attempt", "improved"]
-COLUMNS = [
-    *["trial_id", "prompt_id", "latent", "boost", "seed", "status"],
-    *[*JUDGED, "restart_detected", "degraded"],
-]
 PAIR_KEY = ["latent", "prompt_id", "seed"]  # what a replayed trial shares with the original
 TIE = 1e-9  # values of a measure this close count as equal
-DEGRADED_RUN = 5  # a word so many times in a row makes a response degraded
 
 Trials = Float[np.ndarray, " trials"]
 Group = tuple[dict[str, Any], pd.DataFrame]
@@ -82,16 +76,16 @@ class Measure:
 
     def values(self, scores: pd.DataFrame) -> Trials:
         """One number a trial in `unit` (a rate: 0 or 100), NaN outside the denominator."""
-        values = _numbers(scores, self.column) * (100 if self.is_rate else 1)
+        values = numbers_of(scores, self.column) * (100 if self.is_rate else 1)
         inside = self.in_domain(scores)
         if self.among == "multi":
-            inside = inside & (_numbers(scores, "multi_attempt") == 1)
+            inside = inside & (numbers_of(scores, "multi_attempt") == 1)
         return np.where(inside, values, np.nan)
 
     def in_domain(self, scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
         """Trials that could enter the denominator: scored, or with a response."""
-        responded = ~np.isnan(_numbers(scores, self.column))
-        return responded if self.among == "responded" else _scored(scores)
+        responded = ~np.isnan(numbers_of(scores, self.column))
+        return responded if self.among == "responded" else is_scored(scores)
 
 
 _REGISTERED = [
@@ -178,12 +172,6 @@ def find_measures(names: Sequence[str]) -> list[Measure]:
     return [MEASURES[name] for name in names]
 
 
-def degraded(response: str) -> bool:
-    """Whether a whitespace-separated word of two characters or more occurs 5 times in a row."""
-    runs = ((word, sum(1 for _ in run)) for word, run in groupby(response.split()))
-    return any(len(word) > 1 and length >= DEGRADED_RUN for word, length in runs)
-
-
 def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
     """The scores with degraded trials taken out: status `degraded`, nothing measured.
 
@@ -193,46 +181,10 @@ def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
     flags = ["multi_attempt", "improved", "restart_detected"]
     numbers = [column for column in JUDGED if column not in flags]
     out = scores.astype(dict.fromkeys(numbers, "Float64") | dict.fromkeys(flags, "boolean"))
-    drop = _numbers(scores, "degraded") == 1
-    out.loc[drop & _scored(scores), "status"] = "degraded"
+    drop = numbers_of(scores, "degraded") == 1
+    out.loc[drop & is_scored(scores), "status"] = "degraded"
     out.loc[drop, numbers + flags] = pd.NA
     return out
-
-
-def check_scores(scores: pd.DataFrame) -> None:
-    """Check columns and identities of the scores of one arm.
-
-    Raises:
-        EsrError: a column is missing; a trial is repeated; a scored trial lacks a value or
-            contradicts itself (for example score_change != last - first); a trial with another
-            status has scores.
-    """
-    _check_columns(scores, COLUMNS)
-    ok = _scored(scores)
-    judged = {column: _numbers(scores, column) for column in JUDGED}
-    attempts, first, last, change, multi, improved = judged.values()
-    problems = {
-        "trial_id is repeated": scores["trial_id"].duplicated().to_numpy(),
-        "status is missing": scores["status"].isna().to_numpy(),
-    }
-    for column, values in judged.items():
-        problems[f"status is ok but {column} is missing"] = ok & np.isnan(values)
-        problems[f"status is not ok but {column} has a value"] = ~ok & ~np.isnan(values)
-    problems |= {
-        "a score is outside 0-100": ok
-        & ((np.minimum(first, last) < 0) | (np.maximum(first, last) > 100)),
-        "n_attempts is below 1": ok & (attempts < 1),
-        "score_change is not last_score - first_score": ok & (np.abs(last - first - change) > 1e-6),
-        "multi_attempt is not n_attempts > 1": ok & (multi != (attempts > 1)),
-        "one attempt but first_score differs from last_score": ok & (multi == 0) & (change != 0),
-        "improved is not multi_attempt and last > first": ok & (improved != (multi * change > 0)),
-    }
-    for problem, where in problems.items():
-        if where.any():
-            trials = scores.loc[where, "trial_id"].tolist()
-            raise EsrError(
-                f"{problem} in {len(trials)} trials, e.g. {trials[:3]}; score them again"
-            )
 
 
 def exclusions(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -472,7 +424,7 @@ def peak(
     check_scores(scores)
     values = find_measures([measure])[0].values(scores)
     codes, count = cluster_codes(scores[cluster])
-    column = _numbers(scores, over)
+    column = numbers_of(scores, over)
     places = np.unique(column[~np.isnan(column)])
     sums = [cluster_sums(np.where(column == at, values, np.nan), codes, count) for at in places]
     found = {"measure": measure, "peak": np.nan, "low": np.nan, "high": np.nan}
@@ -539,25 +491,9 @@ def pair_counts(
     return _counted(pairs["reason"], "used", len(baseline) + len(treatment) - both)
 
 
-def _scored(scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
-    return scores["status"].eq("ok").fillna(False).to_numpy(bool)
-
-
-def _numbers(scores: pd.DataFrame, column: str) -> Trials:
-    """A column as floats (flags as 0 and 1), NaN where missing."""
-    numbers = pd.to_numeric(scores[column]).astype("Float64")
-    return np.asarray(numbers.to_numpy(float, na_value=np.nan))
-
-
-def _check_columns(scores: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in scores.columns]
-    if missing:
-        raise EsrError(f"scores table lacks the columns {missing}; it has {list(scores.columns)}")
-
-
 def _groups(scores: pd.DataFrame, by: Sequence[str]) -> Iterator[Group]:
     """The rows of each combination of the columns `by`, missing values included."""
-    _check_columns(scores, by)
+    check_columns(scores, by)
     if not by:
         yield {}, scores
         return

@@ -1,15 +1,23 @@
 """Scores: one row a trial, from its plan, its response and its judgment."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
 from esr.errors import EsrError
-from esr.measures import check_scores, degraded
 from esr.restarts import find_restarts
 from esr.trials import CONDITION
 
+JUDGED = ["n_attempts", "first_score", "last_score", "score_change", "multi_attempt", "improved"]
+COLUMNS = [
+    *["trial_id", "prompt_id", "latent", "boost", "seed", "status"],
+    *[*JUDGED, "restart_detected", "degraded"],
+]
+DEGRADED_RUN = 5  # a word so many times in a row makes a response degraded
 TRIAL = ["trial_id", "prompt_id", "latent", "boost", "seed"]
 
 
@@ -93,3 +101,63 @@ def _same_trials(plan: pd.DataFrame, responses: pd.DataFrame, judgments: pd.Data
                 f"{name}: {len(planned - found)} planned trials missing, {len(found - planned)} "
                 "unknown; rebuild them from this plan"
             )
+
+
+def degraded(response: str) -> bool:
+    """Whether a whitespace-separated word of two characters or more occurs 5 times in a row."""
+    runs = ((word, sum(1 for _ in run)) for word, run in groupby(response.split()))
+    return any(len(word) > 1 and length >= DEGRADED_RUN for word, length in runs)
+
+
+def check_scores(scores: pd.DataFrame) -> None:
+    """Check columns and identities of the scores of one arm.
+
+    Raises:
+        EsrError: a column is missing; a trial is repeated; a scored trial lacks a value or
+            contradicts itself (for example score_change != last - first); a trial with another
+            status has scores.
+    """
+    check_columns(scores, COLUMNS)
+    ok = is_scored(scores)
+    judged = {column: numbers_of(scores, column) for column in JUDGED}
+    attempts, first, last, change, multi, improved = judged.values()
+    problems = {
+        "trial_id is repeated": scores["trial_id"].duplicated().to_numpy(),
+        "status is missing": scores["status"].isna().to_numpy(),
+    }
+    for column, values in judged.items():
+        problems[f"status is ok but {column} is missing"] = ok & np.isnan(values)
+        problems[f"status is not ok but {column} has a value"] = ~ok & ~np.isnan(values)
+    problems |= {
+        "a score is outside 0-100": ok
+        & ((np.minimum(first, last) < 0) | (np.maximum(first, last) > 100)),
+        "n_attempts is below 1": ok & (attempts < 1),
+        "score_change is not last_score - first_score": ok & (np.abs(last - first - change) > 1e-6),
+        "multi_attempt is not n_attempts > 1": ok & (multi != (attempts > 1)),
+        "one attempt but first_score differs from last_score": ok & (multi == 0) & (change != 0),
+        "improved is not multi_attempt and last > first": ok & (improved != (multi * change > 0)),
+    }
+    for problem, where in problems.items():
+        if where.any():
+            trials = scores.loc[where, "trial_id"].tolist()
+            raise EsrError(
+                f"{problem} in {len(trials)} trials, e.g. {trials[:3]}; score them again"
+            )
+
+
+def check_columns(scores: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raise `EsrError` if a column is missing."""
+    missing = [column for column in columns if column not in scores.columns]
+    if missing:
+        raise EsrError(f"scores table lacks the columns {missing}; it has {list(scores.columns)}")
+
+
+def is_scored(scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
+    """Which trials have status `ok`."""
+    return scores["status"].eq("ok").fillna(False).to_numpy(bool)
+
+
+def numbers_of(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " trials"]:
+    """A column as floats (flags as 0 and 1), NaN where missing."""
+    numbers = pd.to_numeric(scores[column]).astype("Float64")
+    return np.asarray(numbers.to_numpy(float, na_value=np.nan))
