@@ -200,7 +200,9 @@ def draw(edges: set[Edge], stage: Mapping[str, str]) -> Figure:
     axes.set_axis_off()
     for path in paths:
         _draw_edge(axes, path, down)
-    kinds = {name: stage["plan_arm" if name.startswith(ARM) else name] for name in names}
+    kinds = {
+        name: stage.get("plan_arm" if name.startswith(ARM) else name, "other") for name in names
+    }
     shown = sorted(set(kinds.values()))
     colours = dict(zip(shown, COLOURS * len(shown), strict=False))
     for name, (x, y) in zip(names, places, strict=True):
