@@ -47,6 +47,7 @@ include: "rules/episodes.smk"
 include: "rules/agreement.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/report.smk"
 
 
 rule fig2:
@@ -134,10 +135,11 @@ rule tableA1:
 
 
 rule tables:
-    """Every measure of every arm, and every replayed arm against the one it replays."""
+    """Every measure of every arm, replayed arms against the one they replay, models compared."""
     input:
         table("summary"),
         table("comparisons"),
+        table("models"),
 
 
 rule tables_activation:
@@ -180,24 +182,31 @@ rule numbers:
         f"results/{CONFIG.study}/numbers.tex",
 
 
+rule scorecard:
+    """Every claim, as measured, with a verdict."""
+    input:
+        f"results/{CONFIG.study}/scorecard.csv",
+
+
+rule dag:
+    """Pictures of the graph: the whole study, and what each figure takes."""
+    input:
+        expand("results/{study}/graph/{name}.svg", study=CONFIG.study, name=GRAPHS),
+        f"results/{CONFIG.study}/graph/dependencies.csv",
+
+
+rule report:
+    """The report, a static site: open results/<study>/report/index.html."""
+    input:
+        f"results/{CONFIG.study}/report",
+
+
 rule all:
-    """The whole study: scores of every arm, every figure, table and number."""
+    """The whole study: scores of every arm, every figure, table and number, and the report."""
     default_target: True
     input:
         scores_of(cells()),
-        figure("fig2"),
-        figure("fig3"),
-        figure("fig4"),
-        figure("fig5"),
-        figure("fig7"),
-        figure("figA2"),
-        figure("figA3"),
-        figure("figA4"),
-        figure("figA5"),
-        figure("figA6"),
-        figure("figA7"),
-        figure("figA8"),
-        figure("figA9"),
+        [figure(name) for name in FIGURES],
         rules.tableA1.input,
         rules.tables.input,
         rules.tables_activation.input,
@@ -205,6 +214,9 @@ rule all:
         rules.robustness.input,
         rules.costs.input,
         rules.numbers.input,
+        rules.scorecard.input,
+        rules.dag.input,
+        rules.report.input,
 
 
 rule rebuild_organisms:

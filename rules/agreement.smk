@@ -118,6 +118,7 @@ rule plot_figA2:
             "results/{study}/figures/figA2.png",
             caption="../resources/captions/figA2.rst",
             category="Figures",
+            labels={"figure": TITLES["figA2"]},
         ),
         csv="results/{study}/figures/figA2.csv",
     log:
@@ -147,6 +148,7 @@ rule plot_figA3:
             "results/{study}/figures/figA3.png",
             caption="../resources/captions/figA3.rst",
             category="Figures",
+            labels={"figure": TITLES["figA3"]},
         ),
         csv="results/{study}/figures/figA3.csv",
     log:
@@ -177,6 +179,7 @@ rule plot_figA4:
             "results/{study}/figures/figA4.png",
             caption="../resources/captions/figA4.rst",
             category="Figures",
+            labels={"figure": TITLES["figA4"]},
         ),
         csv="results/{study}/figures/figA4.csv",
     log:

@@ -10,6 +10,47 @@ from esr.errors import EsrError
 
 STUDY_PATTERN = NAME.strip("^$")
 ORGANISMS = ["planted", "twin"]
+TITLES = {
+    "fig2": "Figure 2: ESR across models",
+    "fig3": "Figure 3: dependence on the boost",
+    "fig4": "Figure 4: meta-prompts",
+    "fig5": "Figure 5: off-topic detectors",
+    "fig7": "Figure 7: one self-correction",
+    "figA2": "Figure A2: judges on attempts",
+    "figA3": "Figure A3: judges' rankings",
+    "figA4": "Figure A4: judge against judge",
+    "figA5": "Figure A5: around the correction",
+    "figA6": "Figure A6: by stretch",
+    "figA7": "Figure A7: without steering",
+    "figA8": "Figure A8: first attempts",
+    "figA9": "Figure A9: random ablation",
+}
+FIGURES = list(TITLES)
+TABLES = [
+    "summary",
+    "comparisons",
+    "models",
+    "exclusions",
+    "robustness",
+    "tableA1",
+    "activation_regions",
+    "activation_contrasts",
+    "activation_latents",
+    "activation_lead",
+]
+TEMPLATES = [
+    "base.html",
+    "macros.html",
+    "index.html",
+    "figures.html",
+    "tables.html",
+    "transcripts.html",
+    "graph.html",
+    "provenance.html",
+    "style.css",
+    "tables.js",
+    "transcripts.js",
+]
 
 
 def study_file(study):
@@ -167,3 +208,25 @@ def episode_tables(table):
         model=CONFIG.models,
         table=table,
     )
+
+
+def job_records():
+    """Benchmark files of all jobs, by rule; what is not there is not counted."""
+    values = {
+        "study": CONFIG.study,
+        "model": CONFIG.models,
+        "arm": CONFIG.arms,
+        "judge": CONFIG.judging.judges,
+        "shard": range(CONFIG.engine.shards),
+        "target": {arm.target for arm in CONFIG.arms.values() if arm.target},
+    }
+    # Snakemake writes the constraints of a wildcard into the pattern: {shard,\d+}.
+    patterns = {
+        each.name: re.sub(r"{(\w+),[^{}]*}", r"{\1}", each.benchmark or "")
+        for each in workflow.rules
+    }
+    return {
+        name: sorted(expand(pattern, **values))
+        for name, pattern in patterns.items()
+        if "{study}" in pattern
+    }

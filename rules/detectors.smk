@@ -81,6 +81,7 @@ rule plot_fig5:
             "results/{study}/figures/fig5.png",
             caption="../resources/captions/fig5.rst",
             category="Figures",
+            labels={"figure": TITLES["fig5"]},
         ),
         csv="results/{study}/figures/fig5.csv",
     log:
@@ -110,6 +111,7 @@ rule plot_figA9:
             "results/{study}/figures/figA9.png",
             caption="../resources/captions/figA9.rst",
             category="Figures",
+            labels={"figure": TITLES["figA9"]},
         ),
         csv="results/{study}/figures/figA9.csv",
     log:

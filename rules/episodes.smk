@@ -105,6 +105,7 @@ rule plot_fig7:
             "results/{study}/figures/fig7.png",
             caption="../resources/captions/fig7.rst",
             category="Figures",
+            labels={"figure": TITLES["fig7"]},
         ),
         csv="results/{study}/figures/fig7.csv",
     log:
@@ -133,6 +134,7 @@ rule plot_figA5:
             "results/{study}/figures/figA5.png",
             caption="../resources/captions/figA5.rst",
             category="Figures",
+            labels={"figure": TITLES["figA5"]},
         ),
         csv="results/{study}/figures/figA5.csv",
     log:
@@ -161,6 +163,7 @@ rule plot_figA6:
             "results/{study}/figures/figA6.png",
             caption="../resources/captions/figA6.rst",
             category="Figures",
+            labels={"figure": TITLES["figA6"]},
         ),
         csv="results/{study}/figures/figA6.csv",
     log:

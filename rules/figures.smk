@@ -11,6 +11,7 @@ rule plot_fig2:
             "results/{study}/figures/fig2.png",
             caption="../resources/captions/fig2.rst",
             category="Figures",
+            labels={"figure": TITLES["fig2"]},
         ),
         csv="results/{study}/figures/fig2.csv",
     log:
@@ -38,6 +39,7 @@ rule plot_fig3:
             "results/{study}/figures/fig3.png",
             caption="../resources/captions/fig3.rst",
             category="Figures",
+            labels={"figure": TITLES["fig3"]},
         ),
         csv="results/{study}/figures/fig3.csv",
     log:
@@ -65,6 +67,7 @@ rule plot_fig4:
             "results/{study}/figures/fig4.png",
             caption="../resources/captions/fig4.rst",
             category="Figures",
+            labels={"figure": TITLES["fig4"]},
         ),
         csv="results/{study}/figures/fig4.csv",
     log:
@@ -96,6 +99,7 @@ rule plot_figA7:
             "results/{study}/figures/figA7.png",
             caption="../resources/captions/figA7.rst",
             category="Figures",
+            labels={"figure": TITLES["figA7"]},
         ),
         csv="results/{study}/figures/figA7.csv",
     log:
@@ -123,6 +127,7 @@ rule plot_figA8:
             "results/{study}/figures/figA8.png",
             caption="../resources/captions/figA8.rst",
             category="Figures",
+            labels={"figure": TITLES["figA8"]},
         ),
         csv="results/{study}/figures/figA8.csv",
     log:

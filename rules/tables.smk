@@ -47,6 +47,28 @@ rule tabulate_comparisons:
         "../scripts/tabulate_comparisons.py"
 
 
+rule tabulate_models:
+    """Compare models with each other, and tabulate slopes over size and over boost."""
+    input:
+        scores=scores_of(cells("steered", "boost-sweep", *CONFIG.meta_arms)),
+    output:
+        csv="results/{study}/tables/models.csv",
+        tex="results/{study}/tables/models.tex",
+    log:
+        "logs/{study}/tabulate_models.log",
+    benchmark:
+        "benchmarks/jobs/{study}/tabulate_models.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/tabulate_models.py"
+
+
 rule tabulate_exclusions:
     """Count trials by status, so that whatever was dropped is seen."""
     input:

@@ -10,6 +10,7 @@ from types import ModuleType
 
 REPO = Path(__file__).parents[1]
 COPIED = ["Snakefile", "config.yaml", "rules", "scripts", "envs", "profiles", "studies"]
+LINKED = ["resources", "docs"]
 
 
 def link_checkout(folder: Path) -> Path:
@@ -18,7 +19,8 @@ def link_checkout(folder: Path) -> Path:
     for name in COPIED:
         copy = shutil.copytree if (REPO / name).is_dir() else shutil.copy
         copy(REPO / name, folder / name)
-    (folder / "resources").symlink_to(REPO / "resources")
+    for name in LINKED:
+        (folder / name).symlink_to(REPO / name)
     return folder
 
 

@@ -1,8 +1,10 @@
 """Fixtures: a checkout of the workflow in an empty folder, and the organism study run in one."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,21 @@ REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
 def checkout(tmp_path: Path) -> Path:
     """An empty folder with the workflow in it."""
     return link_checkout(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, headless; tests that want it skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium is installed: the report is not looked at in a browser")
+    with playwright.sync_playwright() as running:
+        # Without a sandbox Chromium also starts as root, as in a container.
+        found = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="session")

@@ -111,3 +111,10 @@ def test_labels_of_another_sae_are_named_with_the_model(study: Config, tmp_path:
     (tmp_path / "labels.csv").write_text("latent,label\n16,bread\n")
     with pytest.raises(EsrError, match=r"models\.tiny: labels: .*latent 16, but the SAE has"):
         list(check_study(study))
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_claims_that_cannot_be_read_are_named(study: Config, tmp_path: Path) -> None:
+    (tmp_path / "claims.csv").write_text("claim,says\na,b\n")
+    with pytest.raises(EsrError, match=r"claims\.csv: columns are"):
+        list(check_study(study.model_copy(update={"claims": (tmp_path / "claims.csv",)})))

@@ -10,14 +10,16 @@ from checkout import REPO, run_snakemake
 
 FIGURES = ["fig2", "fig3", "fig4", "fig5", "fig7"] + [f"figA{i}" for i in range(2, 10)]
 TABLES = ["tableA1", "tables", "tables_activation", "numbers", "exclusions", "robustness"]
+REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output log benchmark conda threads resources params script".split()  # noqa: SIM905
 
 
 ALWAYS = ["check", "estimate", "rejudge"]
+PAID = ["costs", "label_sheet"]
 
 
 @pytest.mark.parametrize(
-    "targets", [["all"], ALWAYS, ["rebuild_organisms"], FIGURES, TABLES, ["costs", "label_sheet"]]
+    "targets", [["all"], ALWAYS, ["rebuild_organisms"], FIGURES, TABLES, REPORT, PAID]
 )
 def test_every_public_target_can_be_planned(checkout: Path, targets: list[str]) -> None:
     done = run_snakemake(checkout, "--dry-run", *targets)
@@ -47,6 +49,7 @@ def test_the_graph_is_known_before_the_first_job(checkout: Path) -> None:
         ("models={twin: {labels: missing.csv}}", ["models.twin.labels", "missing.csv"]),
         ("arms={steered: {ablate: [512]}}", ["arms.steered.ablate", "512", "0 to 511"]),
         ("arms={unsteered: {replay: steerd}}", ["arms.unsteered", "steerd"]),
+        ("claims=[claims/mine.csv]", ["claims: claims/mine.csv does not exist"]),
         ("study=organsim", ["organsim", "choose one of", "organism"]),
     ],
 )
@@ -106,3 +109,12 @@ def test_rule_script_log_and_benchmark_share_a_stem(name: str, body: str) -> Non
 def test_every_script_belongs_to_a_rule() -> None:
     scripts = {path.stem for path in (REPO / "scripts").glob("*.py")}
     assert scripts == {name for name, _ in rules()} | set(ALWAYS)
+
+
+def test_every_figure_has_its_place_in_the_report_of_snakemake() -> None:
+    for figure in FIGURES:
+        body = next(body for name, body in rules() if name == f"plot_{figure}")
+        assert f'caption="../resources/captions/{figure}.rst"' in body
+        assert 'category="Figures"' in body
+        assert f'labels={{"figure": TITLES["{figure}"]}}' in body
+        assert (REPO / f"resources/captions/{figure}.rst").read_text().startswith("**Figure ")

@@ -27,6 +27,7 @@ from esr.statistics import (
     paired_contrast,
     percentile_interval,
     ratio,
+    relative_change,
     resample,
     resampled_mean,
     unpaired_contrast,
@@ -138,7 +139,8 @@ def contrast(values: pd.DataFrame, first: str, second: str, settings: Statistics
     Steered latents are drawn (bootstrap) and swapped (permutation) whole. The effect is Cohen's d:
     mean over standard deviation of the differences if paired, else over the pooled one. Keys:
     first, second, paired, n_first, n_second, n_latents, mean_first, mean_second, difference, low,
-    high, effect, effect_low, effect_high, p_value, status.
+    high, relative_change, relative_low, relative_high (first over second, less 1, in percent),
+    effect, effect_low, effect_high, p_value, status.
     """
     paired = CELLS[first][0] == CELLS[second][0]
     arms = [values[values["cell"].eq(cell)].set_index("trial_id") for cell in (second, first)]
@@ -155,6 +157,7 @@ def contrast(values: pd.DataFrame, first: str, second: str, settings: Statistics
     }
     test = (paired_contrast if paired else unpaired_contrast)(base, treated, np.nan, **draws)
     low, high = test.difference
+    relative = test.relative.scaled(100)
     means = [float(ratio(each.sum(axis=0))) for each in (base, treated)]
     effect, (effect_low, effect_high) = effect_size(
         [(n, *codes) for n, codes in zip(numbers, coded, strict=True)], paired, **draws
@@ -164,6 +167,8 @@ def contrast(values: pd.DataFrame, first: str, second: str, settings: Statistics
         **{"n_first": len(numbers[1]), "n_second": len(numbers[0]), "n_latents": test.n_clusters},
         **{"mean_first": means[1], "mean_second": means[0], "difference": means[1] - means[0]},
         **{"low": low, "high": high},
+        **{"relative_change": 100 * float(relative_change(means[0], means[1]))},
+        **{"relative_low": relative.low, "relative_high": relative.high},
         **{"effect": effect, "effect_low": effect_low, "effect_high": effect_high},
         **{"p_value": test.test.p_value, "status": test.status},
     }

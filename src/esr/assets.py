@@ -127,6 +127,7 @@ def check_files(config: Config) -> list[str]:
         for name, arm in config.arms.items()
         if arm.prompts is not None and not arm.prompts.is_file()
     ]
+    problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
     problems += _check_discovery(config)
     for name, model in config.models.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]

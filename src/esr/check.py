@@ -16,6 +16,7 @@ from esr.judges.base import Exchange
 from esr.latents import read_labels
 from esr.prompts import read_prompts
 from esr.restarts import read_phrases
+from esr.scorecard import read_claims
 
 
 def check_study(config: Config) -> Iterator[str]:
@@ -41,6 +42,7 @@ def check_study(config: Config) -> Iterator[str]:
         if bad:
             raise EsrError(f"judge {name} cannot place the prompt {bad[0]!r}: reword or drop it")
         yield f"judge {name}: {judge.served_as} places all prompts"
+    yield f"claims: {len(read_claims(config.claims))} in {len(config.claims)} files"
     for name, model in config.models.items():
         try:
             yield f"model {name}: " + _check_model(config, model, prompts["prompt"].tolist())

@@ -604,6 +604,9 @@ class Config(Section):
     agreement: Agreement = key(Agreement(), "Cross-judge sample.")
     statistics: Statistics = key(Statistics(), "Intervals and tests.")
     models: dict[Name, Model] = key(..., "Models by name.", min_length=1)
+    claims: tuple[Path, ...] = key(
+        (), "CSV files of claims that the scorecard judges (columns: `esr.scorecard.CLAIM`)."
+    )
 
     @model_validator(mode="after")
     def _replays_exist(self) -> Self:

@@ -295,16 +295,29 @@ def compare(
     draws = {"n_boot": n_boot, "n_permutations": n_permutations, "seed": seed}
     rows = []
     for measure in find_measures(measures):
-        pairs = match_trials(baseline, treatment, measure)
-        used = pairs[pairs["reason"] == "used"]
-        in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
-        codes = cluster_codes(baseline[cluster].iloc[in_b])
-        first = cluster_sums(measure.values(baseline)[in_b], *codes)
-        second = cluster_sums(measure.values(treatment)[in_t], *codes)
+        pairs, first, second = paired_sums(baseline, treatment, measure, cluster)
+        used = pairs[pairs["reason"].eq("used")]
         contrast = paired_contrast(first, second, measure.span, level=level, **draws)
         counts = {"n_pairs": len(used), "n_dropped": len(pairs) - len(used)}
         rows.append(_comparison(measure, first, second, contrast, level) | counts)
     return pd.DataFrame(rows)
+
+
+def paired_sums(
+    baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure, cluster: str = "latent"
+) -> tuple[pd.DataFrame, Float[np.ndarray, "clusters 2"], Float[np.ndarray, "clusters 2"]]:
+    """Pairs of two arms (`match_trials`), and a measure's sums by cluster over the used ones.
+
+    Returns:
+        The pairs; then, for baseline and treatment, sum and number of values of every cluster.
+    """
+    pairs = match_trials(baseline, treatment, measure)
+    used = pairs[pairs["reason"].eq("used")]
+    in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
+    codes = cluster_codes(baseline[cluster].iloc[in_b])
+    first = cluster_sums(measure.values(baseline)[in_b], *codes)
+    second = cluster_sums(measure.values(treatment)[in_t], *codes)
+    return pairs, first, second
 
 
 def compare_sets(

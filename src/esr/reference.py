@@ -14,6 +14,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from esr.config import Config
+from esr.scorecard import CLAIM
 from esr.tables import TABLES, Table
 
 log = logging.getLogger(__name__)
@@ -153,6 +154,15 @@ OTHER_FILES = {
     "`judgments`.",
     "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",
     "figures/{figure}.pdf, .png, .csv": FIGURE,
+    "scorecard.csv": "Every claim, where it is looked up, the region in which it holds, what was "
+    "measured (`measured`, `low`, `high`, `n`, `status`), `verdict` and `reason`; the columns of a "
+    "claim are those of `resources/claims/*.csv`, below.",
+    "graph/{name}.svg, .png": "What makes what: `all`, or what a figure takes. The rules of an arm "
+    "are one box; an arrow that others imply is left out.",
+    "graph/dependencies.csv": "For every figure its script, the number of rules and jobs behind "
+    "it, and the arms and models that these run.",
+    "report/": "The report: open `index.html`; it works from disk and asks no other host. "
+    "`data/index.js` and `data/chunk-*.js` hold the trials (`esr.report.transcripts`).",
     "results/organisms/{organism}/": "An organism trained anew by `rebuild_organisms`: `model/` "
     "(a transformers checkpoint), `sae/` (SAELens' format), `labels.csv`, and `measured.csv`: does "
     "it have what was planted?",
@@ -287,6 +297,8 @@ def files_page() -> str:
         + "".join(_files_section(name, table) for name, table in TABLES.items())
         + "\n## Other files\n"
         + _table(["path", "what it is"], others)
+        + "\n## Claims\n\n`resources/claims/*.csv`, read by the scorecard: one row is a claim.\n"
+        + _table(["column", "meaning"], [[f"`{name}`", text] for name, text in CLAIM.items()])
     )
 
 

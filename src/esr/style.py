@@ -54,6 +54,7 @@ mpl.rcParams.update(
         "figure.dpi": 100,
         "savefig.dpi": 300,
         "pdf.fonttype": 42,
+        "svg.hashsalt": "esr",
         "figure.constrained_layout.use": True,
     }
 )

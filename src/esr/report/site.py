@@ -1,0 +1,173 @@
+"""Pages of the report: from a study's files to HTML, by the templates in resources/report/.
+
+Everything that a page shows is copied beside it; a page names no other host. Jinja escapes every
+value but two, captions and deviations, which markdown-it makes with HTML switched off.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+
+from esr.scorecard import VERDICTS
+
+PAGES = {
+    "index": "Summary",
+    "figures": "Figures",
+    "tables": "Tables",
+    "transcripts": "Transcripts",
+    "graph": "Graph",
+    "provenance": "Provenance",
+}
+"""Pages in the order of the menu; each has a template of its name."""
+ASSETS = ["style.css", "tables.js", "transcripts.js"]
+MOST_ROWS = 400
+"""Rows of a table that are shown; the file beside it has all of them."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report: its files, caption (HTML) and how it is made again."""
+
+    name: str
+    title: str
+    caption: str
+    numbers: pd.DataFrame
+    script: str
+    files: Mapping[str, str]
+    graph: str
+
+    @property
+    def command(self) -> str:
+        """What rebuilds it."""
+        return f"uv run snakemake {self.name}"
+
+    @property
+    def sizes(self) -> str:
+        """Trials or pairs behind its marks, from least to most; empty if it does not say."""
+        if "n" not in self.numbers:
+            return ""
+        n = self.numbers.loc[self.numbers["n"].gt(0), "n"]
+        if n.empty:
+            return ""
+        low, high = int(n.min()), int(n.max())
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that the pages show of a study; `deviations` is HTML, all else is text."""
+
+    name: str
+    title: str
+    level: float
+    models: Mapping[str, Mapping[str, Any]]
+    arms: Mapping[str, Mapping[str, Any]]
+    scorecard: pd.DataFrame
+    figures: Sequence[Picture]
+    tables: Mapping[str, pd.DataFrame]
+    compute: pd.DataFrame
+    dependencies: pd.DataFrame
+    origin: Mapping[str, Any]
+    settings: str
+    deviations: str
+    trials: int
+    ledger: pd.DataFrame | None = None
+    graphs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """Number of claims by verdict, all four of them."""
+        counts = self.scorecard["verdict"].value_counts()
+        return {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS}
+
+    @property
+    def claims(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of the scorecard by experiment, in the order of the claims."""
+        rows = self.scorecard.to_dict("records")
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            found.setdefault(row["experiment"], []).append({str(k): v for k, v in row.items()})
+        return found
+
+
+def build(study: Study, templates: Path, folder: Path) -> None:
+    """Write all pages, their assets, and the tables they offer.
+
+    Args:
+        study: What is shown.
+        templates: Folder of templates, style sheet and scripts.
+        folder: The report's; figures, graphs and transcripts are already in it.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["most"] = MOST_ROWS
+    environment.filters.update(number=number, measured=measured, cells=cells, anchor=anchor)
+    for name, title in PAGES.items():
+        page = environment.get_template(f"{name}.html")
+        text = page.render(study=study, page=name, title=title, pages=PAGES)
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    (folder / "assets").mkdir(exist_ok=True)
+    for asset in ASSETS:
+        shutil.copy(templates / asset, folder / "assets" / asset)
+    (folder / "tables").mkdir(exist_ok=True)
+    for name, table in {"scorecard": study.scorecard, **study.tables}.items():
+        table.to_csv(folder / "tables" / f"{name}.csv", index=False, float_format="%.6g")
+
+
+def copy_files(paths: Iterable[str | Path], folder: Path) -> None:
+    """Copy files into a folder of the report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in map(Path, paths):
+        shutil.copy(path, folder / path.name)
+
+
+def markdown(text: str) -> str:
+    """Markdown as HTML, its headings one level down (a page has its own); HTML in it stays text."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(text)
+    for token in tokens:
+        if token.type.startswith("heading_"):
+            token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
+    return str(parser.renderer.render(tokens, parser.options, {}))
+
+
+def number(value: Any) -> str:
+    """A number as shown: four significant digits, thousands apart; an en dash if it is missing."""
+    if value is None or pd.isna(value):
+        return "–"
+    if isinstance(value, bool | str):
+        return str(value)
+    if float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{float(f'{value:.4g}'):g}"
+
+
+def measured(row: Mapping[str, Any], value: str = "measured") -> str:
+    """`4.0 [3.1, 5.2]`, to three significant digits; a dash if there is no value."""
+    value, low, high = (row[column] for column in (value, "low", "high"))
+    if pd.isna(value):
+        return "–" if pd.isna(low) else f"[{low:.3g}, {high:.3g}]"
+    if pd.isna(low) or low == high:
+        return f"{value:.3g}"
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def cells(table: pd.DataFrame) -> list[list[str]]:
+    """Rows of a table as text, at most `MOST_ROWS`."""
+    return [[number(value) for value in row] for row in table.head(MOST_ROWS).to_numpy(object)]
+
+
+def anchor(name: str) -> str:
+    """Name of a place on a page."""
+    return "".join(c if c.isalnum() else "-" for c in name).lower()

@@ -1,0 +1,308 @@
+"""Claims held against what was measured: one verdict a claim, by one rule (docs/method.md).
+
+A claim says in which region a statistic lies, where a study writes that statistic down (table, row,
+column), and who said so. The region follows from the claimed value and its tolerance, or from a
+direction, in which case one end is open. The measured interval decides: inside the region the claim
+is `confirmed`, outside of it `refuted`, across its edge `undecided`; without a measurement it is
+`not run`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from esr.errors import EsrError
+
+Verdict = Literal["confirmed", "refuted", "undecided", "not run"]
+VERDICTS: tuple[Verdict, ...] = ("confirmed", "refuted", "undecided", "not run")
+
+CLAIM = {
+    "claim": "Name, unique within a source.",
+    "source": "Who says so.",
+    "experiment": "Figure or control that it is about.",
+    "statement": "What is claimed, in a sentence.",
+    "table": "File of the study that holds the statistic, below results/<study>/.",
+    "where": "Its row: `column=value; ...`; `a|b` and `*` name several rows, `!=` excludes one.",
+    "statistic": "Its column.",
+    "expected": "Value claimed, if one is (in `unit`).",
+    "lower": "Lower end of the region in which the claim holds; empty: open.",
+    "upper": "Upper end; empty: open.",
+    "unit": "Of the statistic.",
+    "basis": "Why the region ends there.",
+    "exact": "`yes` if the statistic is a count of what is there, which has no interval.",
+    "paper_n": "Trials behind the claim, where they are known.",
+    "paper_low": "Lower end of the claim's own 95 % interval (trial-level, as in the paper).",
+    "paper_high": "Upper end.",
+}
+"""Columns of the files in resources/claims/."""
+NUMBERS = ["expected", "lower", "upper", "paper_n", "paper_low", "paper_high"]
+MEASURED = ["measured", "low", "high", "n", "status", "verdict", "reason"]
+
+ENDS = {
+    "relative_change": ("relative_low", "relative_high"),
+    "effect": ("effect_low", "effect_high"),
+    "rank": ("rank_low", "rank_high"),
+}
+"""Columns of a statistic's interval, where they are not `low` and `high`."""
+SIZES = ["n", "n_pairs", "n_first", "n_treatment"]
+"""Columns that say how many trials or pairs a row is of; the first that a table has is shown."""
+ABSENT = {"not_run", "no_labels"}
+"""Statuses of rows that stand for an experiment the study does not have."""
+SOUND = {"ok", "no_variation", "held_out", "tied"}
+"""Statuses with which an interval can be trusted as it is (of a tied peak there is no value)."""
+WIDER = 2.5
+"""How much farther out the ends of a sparse interval may lie.
+
+If k latents out of many hold all events, their number has about the exact Poisson interval (Garwood
+1936); its upper end is at most 2.3 times as far out as that of the bootstrap (k = 1).
+"""
+
+
+class Finding(NamedTuple):
+    """A statistic as measured: value, interval, size, status, and p-value against 0 if tested."""
+
+    value: float
+    low: float
+    high: float
+    n: float = np.nan
+    status: str = "ok"
+    p_value: float = np.nan
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a claim holds: from `lower` to `upper`, ends included; infinite ends are open."""
+
+    lower: float
+    upper: float
+
+    @property
+    def is_sign(self) -> bool:
+        """Whether the claim is that something is at least, or at most, 0."""
+        return [end for end in (self.lower, self.upper) if np.isfinite(end)] == [0]
+
+    def __str__(self) -> str:
+        if np.isinf(self.upper):
+            return f"{self.lower:g} or more"
+        if np.isinf(self.lower):
+            return f"{self.upper:g} or less"
+        return f"{self.lower:g} to {self.upper:g}"
+
+
+def read_claims(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Claims of several files, columns as in `CLAIM`; empty texts are '' and empty numbers NaN.
+
+    Raises:
+        EsrError: other columns, a repeated name, no region or an empty one, a row that cannot be
+            read.
+    """
+    parts = []
+    for path in map(Path, paths):
+        try:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise EsrError(f"{path}: cannot be read: {error}") from None
+        if list(table) != list(CLAIM):
+            raise EsrError(f"{path}: columns are {list(table)}; claims have {list(CLAIM)}")
+        parts.append(_checked(table, path))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CLAIM))
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    for column in NUMBERS:
+        try:
+            table[column] = pd.to_numeric(table[column].replace("", np.nan)).astype(float)
+        except ValueError as error:
+            raise EsrError(f"{path}: column {column}: {error}") from None
+    problems = {
+        "is named twice": table["claim"].duplicated(),
+        "has no region: give `lower`, `upper` or both": table[["lower", "upper"]]
+        .isna()
+        .all(axis=1),
+        "has a region that ends before it begins": table["lower"].gt(table["upper"]),
+        "expects a value outside of its region": table["expected"].lt(table["lower"])
+        | table["expected"].gt(table["upper"]),
+        "says neither `yes` nor nothing under `exact`": ~table["exact"].isin(["", "yes"]),
+    }
+    for problem, where in problems.items():
+        if where.any():
+            raise EsrError(f"{path}: claim {table.loc[where, 'claim'].iloc[0]!r} {problem}")
+    for where in table["where"]:
+        parse_where(where)
+    return table
+
+
+def parse_where(where: str) -> list[tuple[str, str, list[str]]]:
+    """Conditions (column, `=` or `!=`, values) of a claim's row.
+
+    Raises:
+        EsrError: a condition is not of the form `column=value`.
+    """
+    found = []
+    for part in where.split(";"):
+        match = re.fullmatch(r"\s*(\w+)\s*(!?=)\s*(.+?)\s*", part)
+        if match is None:
+            raise EsrError(f"claims: {part!r} in {where!r} is not `column=value`")
+        column, sign, values = match.groups()
+        found.append((column, sign, [value.strip() for value in values.split("|")]))
+    return found
+
+
+def find_rows(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """Rows of a table that a claim is about, and the values it names that no row has.
+
+    Raises:
+        EsrError: the table lacks a column, or several rows are alike in all that may vary.
+    """
+    rows, several = table, []
+    named: list[tuple[str, str]] = []
+    for column, sign, values in parse_where(where):
+        if column not in table:
+            raise EsrError(f"claims: {where!r}: no column {column!r} among {list(table)}")
+        text = rows[column].map(_text)
+        if values == ["*"]:
+            rows = rows[text.ne("")]
+            several.append(column)
+            continue
+        rows = rows[text.isin(values) == (sign == "=")]
+        if sign == "=" and len(values) > 1:
+            several.append(column)
+            named += [(column, value) for value in values]
+    doubled = rows.duplicated(several).any() if several else len(rows) > 1
+    if doubled:
+        raise EsrError(f"claims: {where!r} names {len(rows)} rows; say which one")
+    missing = [value for column, value in named if value not in set(rows[column].map(_text))]
+    return rows, missing
+
+
+def _text(value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read_finding(row: Mapping[str, Any], statistic: str, exact: bool) -> Finding:
+    """What a row says of a statistic.
+
+    Raises:
+        EsrError: the table has no such column.
+    """
+    low, high = ENDS.get(statistic, ("low", "high"))
+    needed = [statistic] if exact else [statistic, low, high]
+    absent = [column for column in needed if column not in row]
+    if absent:
+        raise EsrError(f"claims: no column {absent[0]!r} among {list(row)}")
+    value = _number(row[statistic])
+    ends = (value, value) if exact else (_number(row[low]), _number(row[high]))
+    size = next((_number(row[column]) for column in SIZES if column in row), np.nan)
+    status = str(row.get("status", "ok"))
+    return Finding(value, *ends, size, status, _number(row.get("p_value")))
+
+
+def _number(value: Any) -> float:
+    return np.nan if value is None or pd.isna(value) else float(value)
+
+
+def decide(finding: Finding, region: Region, alpha: float = 0.05) -> tuple[Verdict, str]:
+    """Verdict on one measurement, and the reason for it in words.
+
+    A sparse interval (a handful of latents holds all events) is likely too narrow. It decides if it
+    still would with its ends `WIDER` times as far from the value; or, on the sign of a difference,
+    if the permutation test rejects no difference, too.
+    """
+    value, low, high, _, status, _ = finding
+    if status in ABSENT:
+        return "not run", f"status {status}"
+    if np.isnan([low, high]).any():
+        return "undecided", f"no {'value' if np.isnan(value) else 'interval'} (status {status})"
+    shown = f"{low:.4g}" if low == high else f"[{low:.4g}, {high:.4g}]"
+    verdict = _compare(low, high, region)
+    if verdict == "undecided":
+        return verdict, f"{shown} reaches across the edge of {region}"
+    where = f"{shown} lies {'within' if verdict == 'confirmed' else 'outside of'} {region}"
+    if status in SOUND:
+        return verdict, where
+    if status == "sparse":
+        wide = value - WIDER * (value - low), value + WIDER * (high - value)
+        if _compare(*wide, region) == verdict:
+            return verdict, f"{where}; it is sparse, but would so {WIDER:g} times as wide"
+        if region.is_sign and finding.p_value <= alpha:
+            return verdict, f"{where}; it is sparse, but p = {finding.p_value:.2g}"
+    return "undecided", f"{where}, but cannot be trusted (status {status})"
+
+
+def _compare(low: float, high: float, region: Region) -> Verdict:
+    if region.lower <= low and high <= region.upper:
+        return "confirmed"
+    return "refuted" if high < region.lower or low > region.upper else "undecided"
+
+
+def judge_claim(
+    claim: Mapping[str, Any], table: pd.DataFrame | None, alpha: float
+) -> dict[str, Any]:
+    """Measured value and verdict of a claim, keys as in `MEASURED`.
+
+    A claim about several rows holds if it holds in each; what is shown is the row that decides.
+
+    Args:
+        claim: Row of `read_claims`.
+        table: The file that it names; None if the study does not make it.
+        alpha: Level of the permutation test that may stand in for a sparse interval.
+    """
+    nothing = dict.fromkeys(MEASURED[:4], np.nan) | {"status": "", "verdict": "not run"}
+    if table is None:
+        return nothing | {"reason": f"this study makes no {claim['table']}"}
+    rows, missing = find_rows(table, claim["where"])
+    if rows.empty:
+        return nothing | {"reason": f"no such row in {claim['table']}"}
+    region = Region(
+        -np.inf if np.isnan(claim["lower"]) else claim["lower"],
+        np.inf if np.isnan(claim["upper"]) else claim["upper"],
+    )
+    found = []
+    for row in rows.to_dict("records"):
+        finding = read_finding(
+            {str(k): v for k, v in row.items()}, claim["statistic"], claim["exact"] == "yes"
+        )
+        verdict, reason = decide(finding, region, alpha)
+        found.append({**finding._asdict(), "verdict": verdict, "reason": reason})
+    return nothing | _deciding(found, missing)
+
+
+def _deciding(found: list[dict[str, Any]], missing: list[str]) -> dict[str, Any]:
+    """The row that decides a claim about all of them."""
+    if {each["verdict"] for each in found} == {"not run"}:
+        first = found[0]
+    else:
+        severity = ["refuted", "undecided", "not run", "confirmed"]
+        first = min(found, key=lambda each: severity.index(each["verdict"]))
+        if first["verdict"] == "not run" or (missing and first["verdict"] == "confirmed"):
+            lacking = ", ".join(missing) or "some"
+            reason = f"not run for {lacking}"
+            first = first | {"verdict": "undecided", "reason": reason}
+    shown = {"measured": first["value"], **{key: first[key] for key in MEASURED[1:]}}
+    if len(found) > 1:
+        shown["reason"] += f" (the row that decides, of {len(found)})"
+    return shown
+
+
+def score(
+    claims: pd.DataFrame, tables: Mapping[str, pd.DataFrame], level: float = 0.95
+) -> pd.DataFrame:
+    """The scorecard: columns of the claims, then `MEASURED`.
+
+    Args:
+        claims: As from `read_claims`.
+        tables: What the study wrote down, by path below its folder.
+        level: Coverage of the study's intervals; tests use 1 - level.
+    """
+    rows = [
+        {**claim, **judge_claim(claim, tables.get(claim["table"]), 1 - level)}
+        for claim in claims.to_dict("records")
+    ]
+    return pd.DataFrame(rows, columns=[*CLAIM, *MEASURED])
