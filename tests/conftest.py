@@ -13,6 +13,11 @@ from checkout import link_checkout, run_snakemake, snakemake_command
 REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the test that waits for the rebuilt organism last: it is built beside the others."""
+    items.sort(key=lambda item: item.name == REBUILD)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """An empty folder with the workflow in it."""
