@@ -24,6 +24,19 @@ wildcard_constraints:
     organism=r"[a-z]+",
 
 
+# Before the first job of a run: can the judges be asked that jobs of this run are going to ask?
+onstart:
+    from esr.check import (
+        check_judges,
+    )  # not where every job of a run would wait for it
+
+    try:
+        for line in check_judges(CONFIG, judges_asked(workflow.dag.needrun_jobs())):
+            logger.info(line)
+    except EsrError as error:
+        raise WorkflowError(str(error)) from None
+
+
 include: "rules/organisms.smk"
 include: "rules/assets.smk"
 include: "rules/latents.smk"
@@ -148,6 +161,18 @@ rule robustness:
         table("robustness"),
 
 
+rule costs:
+    """What judges and raters cost: the ledger."""
+    input:
+        table("ledger"),
+
+
+rule label_sheet:
+    """A blinded sheet of responses for people to judge."""
+    input:
+        f"results/{CONFIG.study}/agreement/label_sheet.csv",
+
+
 rule numbers:
     """Every number that a text can cite, as JSON and LaTeX macros."""
     input:
@@ -178,6 +203,7 @@ rule all:
         rules.tables_activation.input,
         rules.exclusions.input,
         rules.robustness.input,
+        rules.costs.input,
         rules.numbers.input,
 
 
@@ -195,3 +221,25 @@ rule check:
         "envs/main.yaml"
     script:
         "scripts/check.py"
+
+
+rule estimate:
+    """Print calls, tokens and dollars of every rule that asks a language model; sends nothing."""
+    log:
+        f"logs/{CONFIG.study}/estimate.log",
+    conda:
+        "envs/main.yaml"
+    script:
+        "scripts/estimate.py"
+
+
+rule rejudge:
+    """Ask again for the replies that are missing, and for no other."""
+    log:
+        f"logs/{CONFIG.study}/rejudge.log",
+    conda:
+        "envs/main.yaml"
+    params:
+        cells=cells(),
+    script:
+        "scripts/rejudge.py"

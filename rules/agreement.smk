@@ -33,7 +33,7 @@ rule judge_sample:
     """Let a judge grade the sample; one row a trial, like the scores of an arm."""
     input:
         sample="results/{study}/agreement/sample.parquet",
-        lexicon=lambda wildcards: CONFIG.judging.judges[wildcards.judge].lexicon,
+        judge=judge_files,
         phrases=CONFIG.judging.restart_phrases,
     output:
         judgments="results/{study}/agreement/judgments/{judge}.parquet",
@@ -47,9 +47,42 @@ rule judge_sample:
     resources:
         mem_mb=1000,
     params:
+        replies="results/{study}/replies/judge_sample/{judge}.jsonl",
+        others=[
+            f"results/{{study}}/replies/judge_responses/{m}/{a}/{{judge}}.jsonl"
+            for m, a in SAMPLED
+        ],
         settings=settings("judging.judges.{judge}"),
     script:
         "../scripts/judge_sample.py"
+
+
+rule write_label_sheet:
+    """Write responses down for people to judge: all that anyone flags, and as many others."""
+    input:
+        sample="results/{study}/agreement/sample.parquet",
+        scores=expand(
+            "results/{{study}}/agreement/scores/{judge}.parquet",
+            judge=[
+                name
+                for name, judge in CONFIG.judging.judges.items()
+                if judge.kind != "human"
+            ],
+        ),
+    output:
+        "results/{study}/agreement/label_sheet.csv",
+    log:
+        "logs/{study}/agreement/write_label_sheet.log",
+    benchmark:
+        "benchmarks/jobs/{study}/agreement/write_label_sheet.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("agreement.seed"),
+    script:
+        "../scripts/write_label_sheet.py"
 
 
 rule measure_agreement:

@@ -80,7 +80,8 @@ rule judge_responses:
     input:
         plan="results/{study}/{model}/arms/{arm}/plan.parquet",
         responses="results/{study}/{model}/arms/{arm}/responses.parquet",
-        lexicon=lambda wildcards: CONFIG.judging.judges[wildcards.judge].lexicon,
+        judge=judge_files,
+        phrases=CONFIG.judging.restart_phrases,
     output:
         "results/{study}/{model}/arms/{arm}/judgments/{judge}.parquet",
     log:
@@ -92,6 +93,7 @@ rule judge_responses:
     resources:
         mem_mb=1000,
     params:
+        replies="results/{study}/replies/judge_responses/{model}/{arm}/{judge}.jsonl",
         settings=settings("judging.judges.{judge}"),
     script:
         "../scripts/judge_responses.py"

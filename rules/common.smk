@@ -127,6 +127,18 @@ def sae_files(wildcards):
     return [folder / "cfg.json", folder / "sae_weights.safetensors"] if folder else []
 
 
+def judge_files(wildcards):
+    """Files that a judge works with: the judge of the wildcard, or the primary one."""
+    name = getattr(wildcards, "judge", CONFIG.judging.primary)
+    return [path.as_posix() for path in CONFIG.judging.judges[name].files.values()]
+
+
+def judges_asked(jobs):
+    """Judges that jobs are going to ask: those whose replies they keep."""
+    kept = [job.params.get("replies") for job in jobs if job.params.get("replies")]
+    return sorted({Path(path).stem for path in kept})
+
+
 def random_arms():
     """Arms that ablate random sets on the trials of the steered arm."""
     return [

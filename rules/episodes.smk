@@ -1,9 +1,38 @@
 # Episodes of self-correction, read token by token.
 
 
+rule annotate_boundaries:
+    """Let a language model say where in each self-correction it begins and ends, by quotes."""
+    input:
+        scores=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/scores/{CONFIG.judging.primary}.parquet",
+        responses=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/responses.parquet",
+        plan=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/plan.parquet",
+        rubric=CONFIG.episodes.boundaries_rubric,
+    output:
+        "results/{study}/{model}/episodes/boundaries.parquet",
+    log:
+        "logs/{study}/{model}/annotate_boundaries.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/annotate_boundaries.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        replies=f"results/{{study}}/replies/annotate_boundaries/{{model}}/{CONFIG.episodes.boundaries}.jsonl",
+        settings=settings("episodes"),
+    script:
+        "../scripts/annotate_boundaries.py"
+
+
 rule extract_episodes:
     """Find the self-corrections of an arm, their stretches, and responses to compare them with."""
     input:
+        boundaries=(
+            []
+            if CONFIG.episodes.boundaries == "detector"
+            else "results/{study}/{model}/episodes/boundaries.parquet"
+        ),
         scores=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/scores/{CONFIG.judging.primary}.parquet",
         judgments=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/judgments/{CONFIG.judging.primary}.parquet",
         responses=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/responses.parquet",

@@ -1,5 +1,7 @@
 # From all latents of an SAE to those that are steered.
 
+RATER = CONFIG.latents.concreteness.rater
+
 
 rule draw_candidates:
     """Draw the latents that selection starts from."""
@@ -26,6 +28,7 @@ rule rate_concreteness:
     input:
         candidates="results/{study}/{model}/latents/candidates.parquet",
         lexicon=CONFIG.latents.concreteness.lexicon or [],
+        rubric=[] if RATER == "lexical" else CONFIG.latents.concreteness.rubric,
     output:
         "results/{study}/{model}/latents/concreteness.parquet",
     log:
@@ -37,7 +40,8 @@ rule rate_concreteness:
     resources:
         mem_mb=1000,
     params:
-        settings=settings("latents.concreteness.rater"),
+        replies=f"results/{{study}}/replies/rate_concreteness/{{model}}/{RATER}.jsonl",
+        settings=settings("latents.concreteness.rater", "latents.concreteness.batch"),
     script:
         "../scripts/rate_concreteness.py"
 

@@ -69,6 +69,33 @@ rule tabulate_exclusions:
         "../scripts/tabulate_exclusions.py"
 
 
+rule tabulate_ledger:
+    """Tabulate what judges and raters cost, from the replies themselves."""
+    input:
+        scores=scores_of(cells()),
+        agreement="results/{study}/agreement/agreement.parquet",
+        prices=CONFIG.judging.prices,
+    output:
+        csv=report(
+            "results/{study}/tables/ledger.csv",
+            caption="../resources/captions/ledger.rst",
+            category="Tables",
+        ),
+        tex="results/{study}/tables/ledger.tex",
+    log:
+        "logs/{study}/tabulate_ledger.log",
+    benchmark:
+        "benchmarks/jobs/{study}/tabulate_ledger.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("judging"),
+    script:
+        "../scripts/tabulate_ledger.py"
+
+
 rule tabulate_robustness:
     """Repeat the main result under other choices."""
     input:

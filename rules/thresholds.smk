@@ -8,6 +8,7 @@ rule find_thresholds:
         latents="results/{study}/{model}/latents/latents.parquet",
         model="results/{study}/{model}/assets/model.json",
         sae="results/{study}/{model}/assets/sae.safetensors",
+        judge=judge_files,
     output:
         thresholds="results/{study}/{model}/thresholds.parquet",
         trials="results/{study}/{model}/threshold_trials.parquet",
@@ -22,6 +23,7 @@ rule find_thresholds:
         mem_mb=2000,
     params:
         journal="results/{study}/{model}/journals/thresholds.jsonl",
+        replies=f"results/{{study}}/replies/find_thresholds/{{model}}/{CONFIG.judging.primary}.jsonl",
         settings=settings(
             "thresholds",
             "generation",

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 def main(job: Any) -> None:
     """Write the table."""
-    config = config_of(job)
+    config, annotated = config_of(job), job.input.boundaries
     table = extract_episodes(
         scores=read_table(Path(job.input.scores), "scores"),
         judgments=read_table(Path(job.input.judgments), "judgments"),
@@ -22,6 +22,7 @@ def main(job: Any) -> None:
         phrases=read_phrases(Path(job.input.phrases)),
         settings=config.episodes,
         choose=not config.models[job.wildcards.model].backtracking,
+        boundaries=read_table(Path(annotated), "boundaries") if annotated else None,
     )
     for (group, status), rows in table.groupby(["group", "status"]):
         log.info("%s, %s: %d responses", group, status, len(rows))

@@ -4,9 +4,11 @@ Boosts are in raw decoder units, scores 0-100 points.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from esr.calibration import Answer, Query, find_thresholds
 from esr.chat import prompt_tokens, response_text
@@ -29,6 +31,7 @@ def answering(
     judge: Judge,
     sampling: Sampling,
     journal: Journal,
+    labels: Mapping[int, str | None],
 ) -> Answer:
     """Answer queries by generating, with the journal, and judging."""
     prompts = read_prompts(config.prompts).set_index("prompt_id")["prompt"]
@@ -42,7 +45,11 @@ def answering(
         requests = [request(query) for query in queries]
         done = generate_journaled(engine, requests, sampling, journal)
         exchanges = [
-            Exchange(prompts[query.prompt_id], response_text(tokenizer, generation.tokens))
+            Exchange(
+                prompts[query.prompt_id],
+                response_text(tokenizer, generation.tokens),
+                labels[query.latent],
+            )
             for query, generation in zip(queries, done, strict=True)
         ]
         return [
@@ -57,12 +64,17 @@ def main(job: Any) -> None:
     """Write both tables."""
     config, name = config_of(job), job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
+    settings = config.judging.judges[config.judging.primary]
+    judge = open_judge(settings, Path(job.params.replies), config=config, live=True)
     engine = open_engine(config, name, manifest, Path(job.input.sae))
-    judge = open_judge(config.judging.judges[config.judging.primary])
     latents = read_table(Path(job.input.latents), "latents")
+    labels = {
+        row.latent: row.label if pd.notna(row.label) else None for row in latents.itertuples()
+    }
     sampling = sampling_of(config, name)
     with Journal(Path(job.params.journal)) as journal:
-        answer = answering(config, engine, open_tokenizer(manifest), judge, sampling, journal)
+        tokenizer = open_tokenizer(manifest)
+        answer = answering(config, engine, tokenizer, judge, sampling, journal, labels)
         thresholds, trials = find_thresholds(
             latents, config.thresholds, config.models[name].boosts, config.seeds.boosts, answer
         )

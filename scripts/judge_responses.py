@@ -6,15 +6,18 @@ from typing import Any
 from esr.job import config_of, origin, output, start
 from esr.judges import open_judge
 from esr.judges.base import judge_responses
+from esr.restarts import read_phrases
 from esr.tables import read_table, write_table
 
 
 def main(job: Any) -> None:
     """Write the table."""
-    judge = open_judge(config_of(job).judging.judges[job.wildcards.judge])
+    config = config_of(job)
+    settings = config.judging.judges[job.wildcards.judge]
+    judge = open_judge(settings, Path(job.params.replies), config=config)
     plan = read_table(Path(job.input.plan), "plan")
     responses = read_table(Path(job.input.responses), "responses")
-    table = judge_responses(plan, responses, judge)
+    table = judge_responses(plan, responses, judge, read_phrases(Path(job.input.phrases)))
     write_table(table, output(job), "judgments", origin(job, judge=judge.served_as))
 
 

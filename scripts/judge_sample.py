@@ -13,11 +13,17 @@ from esr.tables import read_table, write_table
 
 def main(job: Any) -> None:
     """Write judgments and scores."""
-    judge = open_judge(config_of(job).judging.judges[job.wildcards.judge])
+    config, phrases = config_of(job), read_phrases(Path(job.input.phrases))
+    judge = open_judge(
+        config.judging.judges[job.wildcards.judge],
+        Path(job.params.replies),
+        config=config,
+        others=[Path(path) for path in job.params.others],
+    )
     sample = read_table(Path(job.input.sample), "sample")
     responses = sample[["trial_id", "response"]].assign(status="ok")
-    judgments = judge_responses(sample, responses, judge)
-    scores = score_trials(sample, responses, judgments, read_phrases(Path(job.input.phrases)))
+    judgments = judge_responses(sample, responses, judge, phrases)
+    scores = score_trials(sample, responses, judgments, phrases)
     facts = origin(job, judge=judge.served_as)
     write_table(judgments, output(job, "judgments"), "judgments", facts)
     write_table(scores, output(job, "scores"), "scores", facts)

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from esr.job import origin, output, start
-from esr.judges.lexical import read_lexicon
-from esr.latents import LexicalRater, rate_labels
+from esr.job import config_of, origin, output, start
+from esr.judges import open_rater
+from esr.latents import rate_labels
 from esr.tables import read_table, write_table
 
 
 def main(job: Any) -> None:
     """Write the table."""
     candidates = read_table(Path(job.input.candidates), "candidates")
-    rater = LexicalRater(frozenset(read_lexicon(Path(job.input.lexicon))))
+    rater = open_rater(config_of(job), Path(job.params.replies))
     write_table(rate_labels(candidates, rater), output(job), "concreteness", origin(job))
 
 

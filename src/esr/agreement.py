@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from esr.config import Agreement, Statistics
 from esr.errors import EsrError
+from esr.judges.human import NOT_LABELLED, flagged
 from esr.measures import MEASURES
 from esr.statistics import (
     NO_INTERVAL,
@@ -122,6 +123,28 @@ def draw_clusters(sample: pd.DataFrame, n_boot: int, seed: int) -> Factor:
     return Factor(codes, weights)
 
 
+def sheet_weights(
+    sample: pd.DataFrame, scores: Scores, judges: Sequence[str]
+) -> Float[np.ndarray, " units"]:
+    """Sampling weights of the trials that all these judges were shown.
+
+    People are shown a sheet: all trials that any judge or the restart detector flags, and as many
+    others. So a trial on the sheet also stands for those of its model that are flagged alike and
+    not on it. Trials that a person was not shown weigh nothing.
+    """
+    weights = sample["weight"].astype(float)
+    shown = pd.Series(True, sample.index)
+    for judge in judges:
+        if judge in scores:
+            shown &= scores[judge]["status"].ne(NOT_LABELLED).to_numpy(bool)
+    if shown.all():
+        return weights.to_numpy()
+    stratum = [sample["model"], flagged(scores).to_numpy()]
+    whole = weights.groupby(stratum).transform("sum")
+    part = weights.where(shown, 0).groupby(stratum).transform("sum")
+    return (weights * (whole / part)).where(shown, 0).to_numpy()
+
+
 # Pairs of judges
 
 
@@ -200,7 +223,8 @@ def compare_judges(sample: pd.DataFrame, scores: Scores, settings: Statistics) -
         for judge_a, judge_b, group, statistics in _groups(list(ratings), quantity):
             columns = np.column_stack([ratings[rater] for rater in group])
             common = {"quantity": name, "judge_a": judge_a, "judge_b": judge_b}
-            found = _estimates(columns, statistics, sample, factor, settings.level)
+            weights = sheet_weights(sample, scores, group if judge_a is not None else ())
+            found = _estimates(columns, statistics, weights, factor, settings.level)
             rows += [common | row for row in found]
     return pd.DataFrame(rows)
 
@@ -229,7 +253,7 @@ def _ratings(scores: pd.DataFrame, quantity: Quantity) -> Float[np.ndarray, " un
 def _estimates(
     ratings: formulas.Ratings,
     statistics: Sequence[str],
-    sample: pd.DataFrame,
+    sampled: Float[np.ndarray, " units"],
     factor: Factor,
     level: float,
 ) -> list[dict[str, Any]]:
@@ -240,7 +264,7 @@ def _estimates(
         used = rated
         if name == "positive_agreement":  # units that neither rater flags have no part in it
             used = rated & ratings.any(axis=1)
-        weights = sample["weight"].to_numpy(float) ** (weighting == "population")
+        weights = sampled ** (weighting == "population")
         facts, _ = _estimate(
             STATISTICS[name], ratings[used], weights[used], factor, factor.codes[used], level
         )
@@ -299,7 +323,7 @@ def rank_models(
         found = {}
         for model in dict.fromkeys(sample["model"]):
             mine = sample["model"].eq(model).to_numpy() & ~np.isnan(ratings) & known
-            weights = sample["weight"].to_numpy(float)[mine]
+            weights = sheet_weights(sample, scores, (judge,))[mine]
             found[model] = _estimate(
                 statistic,
                 ratings[mine][:, None],

@@ -116,8 +116,12 @@ def check_files(config: Config) -> list[str]:
     if lexicon is not None and not lexicon.is_file():
         problems.append(f"latents.concreteness.lexicon: {lexicon} does not exist")
     for name, judge in config.judging.judges.items():
-        if not judge.lexicon.is_file():
-            problems.append(f"judging.judges.{name}.lexicon: {judge.lexicon} does not exist")
+        for file, path in judge.files.items():
+            if not path.is_file():
+                problems.append(f"judging.judges.{name}.{file}: {path} does not exist")
+    prices = config.judging.prices
+    if config.judging.llms and not prices.is_file():
+        problems.append(f"judging.prices: {prices} does not exist")
     problems += [
         f"arms.{name}.prompts: {arm.prompts} does not exist"
         for name, arm in config.arms.items()

@@ -5,11 +5,11 @@ every table that a person wrote, and reach for the hub where a model lives there
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from esr.chat import prompt_tokens, response_text
-from esr.config import Config, Model
+from esr.config import Config, HumanJudge, Model
 from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import Exchange
@@ -28,8 +28,14 @@ def check_study(config: Config) -> Iterator[str]:
     yield f"prompts: {len(prompts)} in {config.prompts}"
     read_phrases(config.judging.restart_phrases)
     yield f"restart phrases: {config.judging.restart_phrases}"
+    yield from check_judges(config, config.judging.llms)
     for name, settings in config.judging.judges.items():
+        if name in config.judging.llms:
+            continue
         judge = open_judge(settings)
+        if isinstance(settings, HumanJudge):
+            yield f"judge {name}: {settings.sheet} is a sheet, filled in"
+            continue
         answers = judge.judge([Exchange(prompt, prompt) for prompt in prompts["prompt"]])
         bad = [p for p, a in zip(prompts["prompt"], answers, strict=True) if a.status != "ok"]
         if bad:
@@ -40,6 +46,37 @@ def check_study(config: Config) -> Iterator[str]:
             yield f"model {name}: " + _check_model(config, model, prompts["prompt"].tolist())
         except EsrError as error:
             raise EsrError(f"models.{name}: {error}") from None
+
+
+def check_judges(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """Check that judges can be asked: rubric, key, address, model, price; yield a line for each.
+
+    Costs nothing. Judges that are no language models need no check.
+
+    Raises:
+        EsrError: the first thing that is not in order, with its key.
+    """
+    wanted = {name: config.judging.llms[name] for name in names if name in config.judging.llms}
+    if not wanted:
+        return
+    # Imported here: most studies are judged without these SDKs, which are slow to import.
+    from esr.judges.llm import check_llm
+    from esr.judges.money import price_of, read_prices
+
+    prices = read_prices(config.judging.prices)
+    for name, settings in wanted.items():
+        where = f"judging.judges.{name}"
+        try:
+            if config.judging.budget is not None:
+                price_of(settings.model, prices, config.judging.prices)
+            check_llm(settings)
+        except EsrError as error:
+            raise EsrError(f"{where}: {error}") from None
+        price = prices.get(settings.model)
+        retires = f", which retires on {price.retires}" if price and price.retires else ""
+        note = f" ({price.note})" if price and price.note else ""
+        cost = f"price of {price.date}" if price else f"no price in {config.judging.prices}"
+        yield f"judge {name}: {settings.model} at {settings.base_url}{retires}{note}, {cost}"
 
 
 def _check_model(config: Config, model: Model, prompts: list[str]) -> str:

@@ -75,9 +75,16 @@ class Engine(Section):
 class Concreteness(Section):
     """Which labels name something concrete enough to be told from the prompt."""
 
-    rater: Literal["lexical"] = key(
-        "lexical", "Who rates labels 0-100: `lexical` = share of the label's words in `lexicon`."
+    rater: Name = key(
+        "lexical",
+        "Who rates labels 0-100: `lexical` = share of the label's words in `lexicon`, or a judge "
+        "that is a language model.",
+        source="paper: Claude",
     )
+    rubric: Path = key(
+        Path("resources/rubrics/concreteness.yaml"), "What a language model is told about rating."
+    )
+    batch: int = key(50, "Labels shown to a language model at a time.", gt=0, source="code")
     lexicon: Path | None = key(None, "CSV with columns topic, part, word, for `lexical`.")
     criterion: Literal["median", "minimum"] = key(
         "median",
@@ -239,21 +246,105 @@ class Arm(Section):
         return self
 
 
-class LexicalJudge(Section):
+class JudgeSection(Section):
+    """What is true of every judge."""
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Files that the judge works with, by the key that names them."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in values.items() if isinstance(value, Path)}
+
+
+class LexicalJudge(JudgeSection):
     """Judge of the organism study: word lists instead of a language model."""
 
     kind: Literal["lexical"] = key(..., "Which judge this is.")
     lexicon: Path = key(..., "CSV with columns topic, part, word.")
 
 
-class SentenceJudge(Section):
+class SentenceJudge(JudgeSection):
     """Second judge of the organism study: sentences for words, restarts by another rule."""
 
     kind: Literal["sentences"] = key(..., "Which judge this is.")
     lexicon: Path = key(..., "CSV with columns topic, part, word.")
 
 
-AnyJudge = LexicalJudge | SentenceJudge
+class HumanJudge(JudgeSection):
+    """An annotator: the sheet of `snakemake label_sheet`, filled in."""
+
+    kind: Literal["human"] = key(..., "Which judge this is.")
+    sheet: Path = key(..., "The filled-in sheet (CSV); docs/judges.md says how.")
+
+
+class LlmJudge(JudgeSection):
+    """What judges that are language models have in common."""
+
+    model: str = key(..., "Model id, as the API calls it; prices are looked up by it.")
+    rubric: Path = key(
+        Path("resources/rubrics/blind.yaml"),
+        "What the judge is told: `paper`, `blind`, `structured`, `compact`, or your own file.",
+    )
+    shown: Literal["prompt", "asked"] = key(
+        "prompt",
+        "What the judge sees as the prompt: the base prompt, or (`asked`) what the model was "
+        "asked, meta-prompt included.",
+        source="paper: base prompt; released code: asked",
+    )
+    temperature: float | None = key(
+        0,
+        "Sampling temperature of the judge; `null` sends none. A model that refuses it is asked "
+        "without, which its rows say.",
+        ge=0,
+        source="January: 0; released code: none sent, so 1",
+    )
+    max_tokens: int = key(
+        4096, "Longest reply; a longer one is `truncated`.", unit="tokens", gt=0, source="code"
+    )
+    concurrency: int = key(16, "Calls in flight at a time.", gt=0)
+    retries: int = key(
+        8, "How often a call is repeated (HTTP 408, 409, 429, 5xx, lost connections).", ge=0
+    )
+    timeout: float = key(120, "Longest wait for a reply.", unit="s", gt=0, source="released code")
+
+
+class AnthropicJudge(LlmJudge):
+    """Claude, by Anthropic's Messages API, live or in batches."""
+
+    kind: Literal["anthropic"] = key(..., "Which judge this is.")
+    key_variable: str = key("ANTHROPIC_API_KEY", "Environment variable that holds the key.")
+    base_url: str = key("https://api.anthropic.com", "Where the API is.")
+    api_version: str = key(
+        "2023-06-01",
+        "Header `anthropic-version`. Later versions (2026-10-21) refuse any temperature.",
+    )
+    mode: Literal["live", "batch"] = key(
+        "live",
+        "`batch`: Message Batches, at half the price, within a day. Thresholds are found live.",
+    )
+    batch_size: int = key(5000, "Most calls of a batch.", gt=0, le=100_000)
+    poll: float = key(60, "Time between looks at a batch.", unit="s", gt=0)
+
+
+class OpenAiJudge(LlmJudge):
+    """Any OpenAI-compatible chat completions API: OpenAI, OpenRouter, a local vLLM server, ..."""
+
+    kind: Literal["openai"] = key(..., "Which judge this is.")
+    key_variable: str | None = key(
+        "OPENAI_API_KEY", "Environment variable that holds the key; `null`: the server wants none."
+    )
+    base_url: str = key("https://api.openai.com/v1", "Where the API is, `/v1` included.")
+    provider: str | None = key(None, "Provider that OpenRouter is to use, and no other.")
+    limit: Literal["max_tokens", "max_completion_tokens"] = key(
+        "max_tokens", "What the API calls `max_tokens`; OpenAI's reasoning models: the longer name."
+    )
+    extra: dict[str, Any] = key(
+        {}, "More of the request, as it is (`{reasoning_effort: minimal}`); part of what is cached."
+    )
+
+
+Llm = AnthropicJudge | OpenAiJudge
+AnyJudge = LexicalJudge | SentenceJudge | HumanJudge | Llm
 
 
 class Judging(Section):
@@ -268,12 +359,28 @@ class Judging(Section):
         Path("resources/restart_phrases.txt"),
         "Regular expressions, one a line, of the judge-free restart detector.",
     )
+    prices: Path = key(
+        Path("resources/prices.csv"), "Prices of models, with their dates and sources."
+    )
+    budget: float | None = key(
+        None,
+        "Most that the replies of a study may cost, all rules together; then jobs stop cleanly.",
+        unit="US dollars",
+        ge=0,
+    )
 
     @model_validator(mode="after")
     def _primary_exists(self) -> Self:
         if self.primary not in self.judges:
             raise ValueError(f"primary judge {self.primary!r} is not among {sorted(self.judges)}")
+        if self.judges[self.primary].kind == "human":
+            raise ValueError(f"primary judge {self.primary!r} is a person, who grades a sheet only")
         return self
+
+    @property
+    def llms(self) -> dict[str, Llm]:
+        """Judges that are language models."""
+        return {name: judge for name, judge in self.judges.items() if isinstance(judge, Llm)}
 
 
 class Agreement(Section):
@@ -363,6 +470,15 @@ class Episodes(Section):
         "Backtracking latents to choose, on half of the episodes, for a model that lists none.",
         ge=0,
         source="paper A.4: 16, by hand",
+    )
+    boundaries: Name = key(
+        "detector",
+        "Who says where a correction is: `detector`, by the restart phrases near where the judge's "
+        "second attempt begins, or a judge that is a language model, by quotes.",
+        source="released code: Claude, by counting characters",
+    )
+    boundaries_rubric: Path = key(
+        Path("resources/rubrics/boundaries.yaml"), "What a language model is told about them."
     )
     window: int = key(
         40,
@@ -517,6 +633,12 @@ class Config(Section):
         concreteness = self.latents.concreteness
         if concreteness.rater == "lexical" and concreteness.lexicon is None:
             raise ValueError("latents.concreteness.lexicon: missing; the lexical rater needs it")
+        _check_rater(self.judging, "latents.concreteness.rater", concreteness.rater, "lexical")
+        return self
+
+    @model_validator(mode="after")
+    def _annotator_exists(self) -> Self:
+        _check_rater(self.judging, "episodes.boundaries", self.episodes.boundaries, "detector")
         return self
 
     @model_validator(mode="after")
@@ -588,6 +710,14 @@ class Config(Section):
             "max_new_tokens": self.generation.max_new_tokens,
             "repetition_penalty": penalty,
         }
+
+
+def _check_rater(judging: Judging, where: str, name: str, builtin: str) -> None:
+    if name != builtin and name not in judging.llms:
+        known = ", ".join([builtin, *judging.llms])
+        raise ValueError(
+            f"{where}: {name!r} is no judge that is a language model; there are: {known}"
+        )
 
 
 def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, Any]:

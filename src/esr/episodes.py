@@ -36,6 +36,7 @@ def extract_episodes(
     phrases: re.Pattern[str],
     settings: Episodes,
     choose: bool,
+    boundaries: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """All steered trials that qualify for a group: the table `episodes`.
 
@@ -46,17 +47,21 @@ def extract_episodes(
         phrases: Restart phrases (`esr.restarts.read_phrases`).
         settings: Section `episodes`; says how many of each group are read.
         choose: Whether half of the episodes is set apart for choosing backtracking latents.
+        boundaries: Table `boundaries`, whose places go before the restart detector's.
     """
     table = scores.merge(responses[["trial_id", "response"]], on="trial_id", validate="one_to_one")
-    table["group"] = _groups(table, settings)
+    table["group"] = episode_groups(table, settings)
     table = table[table["group"].notna()].reset_index(drop=True)
     attempts = judgments.dropna(subset=["start", "end"]).sort_values("attempt")
     found: Mapping[str, list[Span]] = {
         str(trial): list(zip(rows["start"].astype(int), rows["end"].astype(int), strict=True))
         for trial, rows in attempts.groupby("trial_id")
     }
+    annotated = {} if boundaries is None else boundaries.set_index("trial_id").to_dict("index")
     rows = [
-        _located(row.group, row.response, found.get(row.trial_id, []), phrases)
+        _annotated(annotated[row.trial_id], row.response)
+        if row.group == "episode" and boundaries is not None
+        else _located(row.group, row.response, found.get(row.trial_id, []), phrases)
         for row in table.itertuples()
     ]
     located = pd.DataFrame(rows, table.index, columns=[*_SPANS, "status"])
@@ -186,7 +191,7 @@ def choose_backtracking(
     return [int(latent) for latent in order if fit[latent]][:count]
 
 
-def _groups(table: pd.DataFrame, settings: Episodes) -> pd.Series:
+def episode_groups(table: pd.DataFrame, settings: Episodes) -> pd.Series:
     """Group of each trial, missing for those that qualify for none."""
     steered = table["status"].eq("ok") & table["latent"].notna() & table["boost"].ne(0)
     score, attempts = table["first_score"], table["n_attempts"]
@@ -226,6 +231,15 @@ def _located(
         return (*nothing, *nothing, *nothing, "no_correction")
     start, end = correction
     return (first[0], start, start, end, end, second[1], "ok")
+
+
+def _annotated(places: Mapping[str, Any], response: str) -> tuple[int | str | None, ...]:
+    """Six boundaries and a status, from an annotator's three beginnings."""
+    if places["status"] != "ok":
+        return (*[None] * len(_SPANS), places["status"])
+    off_topic, correction, on_topic = (int(places[f"{region}_start"]) for region in REGIONS)
+    end = len(response.rstrip())
+    return (off_topic, correction, correction, on_topic, on_topic, end, "ok")
 
 
 def _sentence_end(text: str, at: int) -> int:

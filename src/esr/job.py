@@ -26,7 +26,16 @@ def start(job: Any) -> Any:
     if job.log:
         handlers.append(logging.FileHandler(job.log[0], mode="w"))
     logging.basicConfig(level=logging.INFO, format=LAYOUT, handlers=handlers, force=True)
-    for name in ("httpx", "httpcore", "transformers", "urllib3", "matplotlib", "fontTools"):
+    for name in (
+        "httpx",
+        "httpx2",
+        "anthropic",
+        "openai",
+        "transformers",
+        "urllib3",
+        "matplotlib",
+        "fontTools",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.excepthook = _log_uncaught
     return job

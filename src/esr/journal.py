@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,6 +43,10 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def __iter__(self) -> Iterator[str]:
+        """Keys, in the order in which they were written."""
+        return iter(list(self._records))
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         return self._records[key]

@@ -208,6 +208,22 @@ TABLES: dict[str, Table] = {
             "detector_mean": Column(FLOAT, "The same of the detector."),
         },
     ),
+    "boundaries": Table(
+        "{model}/episodes/boundaries.parquet",
+        "a self-correction that an annotator was shown (`episodes.boundaries`)",
+        ("trial_id",),
+        {
+            "trial_id": _TRIAL["trial_id"],
+            "status": Column(
+                TEXT,
+                "`ok`; `no_correction`: the annotator sees none; `not_found`: a quote is not in "
+                "the response; `refused`, `truncated`, `unparsable`, `api_error`.",
+            ),
+            "off_topic_start": Column(INT, "First character of the off-topic stretch.", True),
+            "correction_start": Column(INT, "First character of the correction.", True),
+            "on_topic_start": Column(INT, "First character of the on-topic stretch.", True),
+        },
+    ),
     "episodes": Table(
         "{model}/episodes/episodes.parquet",
         "a self-correction, or a response to compare it with, that could be read",
@@ -240,7 +256,8 @@ TABLES: dict[str, Table] = {
             "status": Column(
                 TEXT,
                 "`ok` if read; `not_drawn`: enough others are; `no_spans`: the judge's attempts "
-                "are not located; `no_correction`: no restart phrase near where the second begins.",
+                "are not located; `no_correction`: no restart phrase near where the second begins; "
+                "or the annotator's, as in `boundaries`.",
             ),
         },
     ),
@@ -293,8 +310,24 @@ TABLES: dict[str, Table] = {
             "start": Column(INT, "First character of the attempt in the response.", True),
             "end": Column(INT, "Character after its last one.", True),
             "score": Column(FLOAT, "0-100 points; missing is not 0.", True),
-            "located": Column(TEXT, "How the span was found in the response: `exact`, ...", True),
-            "judge": Column(TEXT, "Judge as served."),
+            "located": Column(
+                TEXT,
+                "How the judge's quote was found in the response: `exact`, `normalised` (but for "
+                "case, blanks, quotes, markup), `elided`, `fuzzy`, or `not_found`, without a span.",
+                True,
+            ),
+            "restart_phrase": Column(
+                FLAG,
+                "Whether the restart detector finds a phrase within 100 characters of where the "
+                "attempt begins; missing for the first attempt and without a span.",
+                True,
+            ),
+            "judge": Column(TEXT, "Judge as served: the model that says it answered."),
+            "request_id": Column(
+                TEXT, "Id of the request at the API, for judges that have one.", True
+            ),
+            "reply": Column(TEXT, "Key of the raw reply in the journal of replies.", True),
+            "temperature": Column(FLOAT, "Temperature sent to the judge; missing: none.", True),
         },
     ),
     "scores": Table(

@@ -1,13 +1,71 @@
 """Judges, by the `kind` of their configuration."""
 
-from esr.config import AnyJudge
+from collections.abc import Sequence
+from pathlib import Path
+
+from esr.config import AnyJudge, Config, HumanJudge, Llm
+from esr.errors import EsrError
 from esr.judges.base import Judge
+from esr.judges.human import SheetJudge
 from esr.judges.lexical import LexicalJudge, read_lexicon
 from esr.judges.sentences import SentenceJudge
+from esr.latents import LexicalRater, Rater
 
-KINDS = {"lexical": LexicalJudge, "sentences": SentenceJudge}
+WITH_WORDS = {"lexical": LexicalJudge, "sentences": SentenceJudge}
 
 
-def open_judge(settings: AnyJudge) -> Judge:
-    """Make the judge that a configuration describes."""
-    return KINDS[settings.kind](read_lexicon(settings.lexicon))
+def open_judge(
+    settings: AnyJudge,
+    replies: Path | None = None,
+    *,
+    config: Config | None = None,
+    others: Sequence[Path] = (),
+    live: bool = False,
+) -> Judge:
+    """Make the judge that a configuration describes.
+
+    Args:
+        settings: The judge's.
+        replies: Journal of replies, for judges that are asked for them.
+        config: The study, whose budget such a judge keeps to.
+        others: Journals of other jobs, whose replies are used as well.
+        live: Ask live, whatever the settings say.
+
+    Raises:
+        EsrError: what the judge works with is missing or not sound.
+    """
+    if isinstance(settings, Llm):
+        # Imported here: most studies are judged without the SDKs, which are slow to import.
+        from esr.judges.llm import Correspondent, LlmJudge
+        from esr.judges.money import study_budget
+        from esr.judges.rubric import read_rubric
+
+        if replies is None:
+            raise EsrError(f"judge {settings.model}: nowhere to keep its replies")
+        budget = study_budget(config) if config else None
+        correspondent = Correspondent(settings, replies, others=others, budget=budget, live=live)
+        return LlmJudge(read_rubric(settings.rubric), correspondent)
+    if isinstance(settings, HumanJudge):
+        return SheetJudge(settings.sheet)
+    return WITH_WORDS[settings.kind](read_lexicon(settings.lexicon))
+
+
+def open_rater(config: Config, replies: Path) -> Rater:
+    """Make the rater of labels that a study names (`latents.concreteness.rater`).
+
+    Args:
+        config: The study.
+        replies: Journal of replies, for a rater that is a language model.
+    """
+    settings = config.latents.concreteness
+    if settings.rater == "lexical":
+        assert settings.lexicon is not None  # the configuration makes sure of it
+        return LexicalRater(frozenset(read_lexicon(settings.lexicon)))
+    from esr.judges.llm import Correspondent
+    from esr.judges.money import study_budget
+    from esr.judges.raters import LlmRater
+    from esr.judges.rubric import read_rubric
+
+    llm = config.judging.llms[settings.rater]
+    correspondent = Correspondent(llm, replies, budget=study_budget(config))
+    return LlmRater(read_rubric(settings.rubric), correspondent, settings.batch)

@@ -1,0 +1,175 @@
+"""People as judges: a blinded sheet to fill in, and the filled-in sheet read back as a judge.
+
+The sheet shows prompt and response and nothing else: no model, arm, latent, label or judge. A row
+is known by a hash of what it shows, so a sheet may be sorted, cut in parts, or filled in twice.
+"""
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from esr.errors import EsrError
+from esr.judges.base import Attempt, Exchange, Judgment
+from esr.judges.locate import locate
+
+MOST = 4
+"""Attempts that a sheet has room for."""
+SHOWN = ["row", "prompt", "response"]
+FILLED = ["score_1"] + [f"{name}_{i}" for i in range(2, MOST + 1) for name in ("begins", "score")]
+SHEET = [*SHOWN, *FILLED, "remark"]
+NOTHING = "none"
+"""What an annotator writes for the first score where nothing is attempted."""
+NOT_LABELLED = "not_labelled"
+
+
+def row_id(prompt: str, response: str) -> str:
+    """Name of a row: 12 hex digits of the SHA-256 of what it shows."""
+    return hashlib.sha256(f"{prompt}\0{response}".encode()).hexdigest()[:12]
+
+
+def flagged(scores: Mapping[str, pd.DataFrame]) -> pd.Series:
+    """Trials of the sample in which any judge, or the restart detector, finds several attempts.
+
+    Args:
+        scores: Scores of the sample by judge, rows in the order of the sample. What people found
+            does not count: the sheet is drawn before they look.
+    """
+    tables = list(scores.values())
+    found = tables[0]["restart_detected"].fillna(False).astype(bool)
+    for table in tables:
+        if not table["status"].eq(NOT_LABELLED).any():
+            found |= table["multi_attempt"].fillna(False).astype(bool)
+    return found
+
+
+def draw_sheet(sample: pd.DataFrame, scores: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
+    """Draw the sheet: all flagged trials and, of each model, as many that nobody flags.
+
+    Args:
+        sample: Table `sample` of the cross-judge agreement.
+        scores: Scores of it by judge.
+        seed: Of the draw and of the order.
+
+    Returns:
+        Rows in random order, with the columns of `SHEET`, to be filled in.
+    """
+    positive = flagged(scores).to_numpy()
+    trials = sample.assign(positive=positive).drop_duplicates(["prompt", "response"])
+    chosen = trials.index[trials["positive"]].tolist()
+    for model, group in trials.groupby("model"):
+        calm = group.loc[~group["positive"]].sort_values("trial_id").index.tolist()
+        draw = random.Random(f"{seed}/{model}")
+        chosen += draw.sample(calm, min(len(calm), int(group["positive"].sum())))
+    random.Random(seed).shuffle(chosen)
+    sheet = trials.loc[chosen, ["prompt", "response"]]
+    rows = [row_id(one.prompt, one.response) for one in sheet.itertuples()]
+    sheet.insert(0, "row", rows)
+    return sheet.reindex(columns=SHEET)
+
+
+class SheetJudge:
+    """An annotator, by the sheet that was filled in."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the sheet.
+
+        Raises:
+            EsrError: not a sheet, or a row of which the filled-in part makes no sense.
+        """
+        self.served_as = f"human/{path.stem}"
+        self._rows = read_sheet(path)
+
+    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgment]:
+        """What the annotator wrote; `not_labelled` where nothing, or not on the sheet."""
+        return [self._judge(exchange) for exchange in exchanges]
+
+    def _judge(self, exchange: Exchange) -> Judgment:
+        attempts = self._rows.get(row_id(exchange.prompt, exchange.response))
+        if attempts is None:
+            return Judgment(NOT_LABELLED)
+        if not attempts:
+            return Judgment("no_attempts")
+        # The first attempt begins where the response does, which nobody copies out.
+        response = exchange.response
+        openings = [response.strip()[:1], *(begins for begins, _ in attempts[1:])]
+        spans = locate(openings, response, opening=True)
+        return Judgment(
+            "ok",
+            tuple(
+                Attempt(span.start, span.end, score, span.how)
+                if span
+                else Attempt(None, None, score, "not_found")
+                for span, (_, score) in zip(spans, attempts, strict=True)
+            ),
+        )
+
+
+Labels = list[tuple[str, float]]
+"""How each attempt begins (the first one: empty), and its score (points)."""
+
+
+def read_sheet(path: Path) -> dict[str, Labels]:
+    """Rows that were filled in, by their name; no attempts where nothing is attempted.
+
+    Raises:
+        EsrError: other columns, or a row that makes no sense, by its line.
+    """
+    try:
+        sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except OSError as error:
+        raise EsrError(f"sheet: cannot read {path}: {error.strerror}") from None
+    lacking = [name for name in SHEET if name not in sheet]
+    if lacking:
+        raise EsrError(f"sheet: {path} lacks columns {lacking}; keep those that it came with")
+    rows: dict[str, Labels] = {}
+    for line, row in enumerate(sheet.to_dict("records"), start=2):
+        given = {str(name): str(value).strip() for name, value in row.items()}
+        if not any(given[name] for name in FILLED):
+            continue
+        if row_id(row["prompt"], row["response"]) != given["row"]:
+            raise EsrError(
+                f"sheet: {path}, row {given['row']} (line {line} of the table): prompt or response "
+                "was changed; restore them from the sheet that was made"
+            )
+        if given["row"] in rows:
+            raise EsrError(
+                f"sheet: {path} has row {given['row']} twice; give each annotator a file"
+            )
+        try:
+            rows[given["row"]] = _labels(given)
+        except ValueError as error:
+            raise EsrError(f"sheet: {path}, row {given['row']} (line {line}): {error}") from None
+    return rows
+
+
+def _labels(given: Mapping[str, str]) -> Labels:
+    if given["score_1"].lower() == NOTHING:
+        if any(given[name] for name in FILLED[1:]):
+            raise ValueError(f"`{NOTHING}` in score_1, but there are further attempts")
+        return []
+    labels = [("", _score(given["score_1"], "score_1"))]
+    for i in range(2, MOST + 1):
+        begins, score = given[f"begins_{i}"], given[f"score_{i}"]
+        if not begins and not score:
+            if any(
+                given[f"{name}_{j}"] for j in range(i, MOST + 1) for name in ("begins", "score")
+            ):
+                raise ValueError(f"attempt {i} is left out, but a later one is there")
+            break
+        if not begins:
+            raise ValueError(f"begins_{i} is empty; copy the first words of that attempt")
+        labels.append((begins, _score(score, f"score_{i}")))
+    return labels
+
+
+def _score(text: str, column: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = -1
+    if not 0 <= score <= 100:
+        raise ValueError(f"{column} is {text!r}; give points from 0 to 100")
+    return score

@@ -1,0 +1,115 @@
+"""A judge that is a language model: rubric, client, replies, parser, put together."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from esr.config import AnthropicJudge, Llm
+from esr.journal import Journal
+from esr.judges.base import Exchange, Judgment
+from esr.judges.batches import ask_in_batches
+from esr.judges.clients import AnthropicClient, identity_of, open_client
+from esr.judges.live import ask_live
+from esr.judges.money import Budget
+from esr.judges.parse import read_judgment
+from esr.judges.replies import Call, Replies, Reply
+from esr.judges.rubric import Rubric, read_rubric
+
+
+class Correspondent:
+    """A language model whose replies are kept: asks only for those that are not there."""
+
+    def __init__(
+        self,
+        settings: Llm,
+        path: Path,
+        *,
+        others: Sequence[Path] = (),
+        budget: Budget | None = None,
+        live: bool = False,
+    ) -> None:
+        """Describe it; nothing is opened before the first call.
+
+        Args:
+            settings: Which model, where, how.
+            path: Journal of its replies; the manifest of batches lies beside it.
+            others: Journals of other jobs, whose replies are used as well.
+            budget: Cap on what may be spent.
+            live: Ask live whatever the settings say, for those who wait for the reply.
+        """
+        self.settings, self.path = settings, path
+        self._others, self._budget = others, budget
+        self._batch = isinstance(settings, AnthropicJudge) and settings.mode == "batch" and not live
+
+    def ask(self, calls: Sequence[Call]) -> list[Reply | None]:
+        """Replies to calls, in order; None for one that got none. Equal calls are made once.
+
+        Raises:
+            EsrError: no key, no such model, nothing there, or the budget is spent. Whatever came
+                in before stands in the journal.
+        """
+        identity = identity_of(self.settings)
+        keys = [call.key(identity) for call in calls]
+        replies = Replies(self.path, self._others)
+        try:
+            missing = {k: c for k, c in zip(keys, calls, strict=True) if k not in replies}
+            if missing:
+                self._fetch(missing, replies)
+            return [replies.get(key) for key in keys]
+        finally:
+            replies.close()
+
+    def _fetch(self, calls: Mapping[str, Call], replies: Replies) -> None:
+        client = open_client(self.settings)
+        if self._batch:
+            assert isinstance(client, AnthropicClient)
+            with Journal(self.path.with_suffix(".batches.jsonl")) as manifest:
+                ask_in_batches(client, calls, replies, manifest, self._budget)
+        else:
+            ask_live(client, calls, replies, self._budget)
+
+
+class LlmJudge:
+    """A language model that finds and scores attempts by a rubric."""
+
+    def __init__(self, rubric: Rubric, correspondent: Correspondent) -> None:
+        """Judge by a rubric through a correspondent."""
+        self._rubric, self._correspondent = rubric, correspondent
+
+    @property
+    def served_as(self) -> str:
+        """Kind and model asked for, and the rubric; each row names the model that answered."""
+        settings = self._correspondent.settings
+        return f"{settings.kind}/{settings.model} {self._rubric.identity}"
+
+    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgment]:
+        """Judge exchanges: ask for the replies that are missing, and read them all."""
+        replies = self._correspondent.ask([self.call(exchange) for exchange in exchanges])
+        return [
+            read_judgment(reply, self._rubric, exchange.response)
+            for reply, exchange in zip(replies, exchanges, strict=True)
+        ]
+
+    def call(self, exchange: Exchange) -> Call:
+        """What the judge is shown of an exchange."""
+        asked = self._correspondent.settings.shown == "asked" and exchange.asked is not None
+        prompt = exchange.asked if asked and exchange.asked else exchange.prompt
+        return self._rubric.call(exchange.label, prompt=prompt, response=exchange.response)
+
+
+def check_llm(settings: Llm) -> None:
+    """Make sure, at no cost, that a judge has its rubric and key and is there to be asked.
+
+    Raises:
+        EsrError: which of these it lacks.
+    """
+    read_rubric(settings.rubric).call(prompt="", response="")
+
+    async def check() -> None:
+        client = open_client(settings)
+        try:
+            await client.check()
+        finally:
+            await client.close()
+
+    asyncio.run(check())

@@ -1,0 +1,96 @@
+"""Rubrics: what a language model is told, as files with a version.
+
+A rubric never changes without its version changing; what it says is part of the key under which
+replies are kept, so that another wording is another reply. Texts hold `$prompt`, `$response`,
+`$label` and the like (`$$` is a dollar).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from esr.errors import EsrError
+from esr.judges.replies import Call
+
+
+class Expected(BaseModel):
+    """Length of a reply, for estimates: `fixed` tokens and a multiple of the response's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fixed: float = Field(ge=0)
+    of_response: float = Field(0, ge=0)
+
+
+class Rubric(BaseModel):
+    """A rubric, as it stands in its file.
+
+    `system` and `user` are the two texts of a call. `label` is added to the user's where the
+    label of the steered latent is known; a rubric without it is blind. `reply` is a JSON Schema
+    that the reply is constrained to; without it the reply is text with JSON in it. `quotes` says
+    whether the judge quotes attempts from beginning to end (`whole`) or how they begin (`opening`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: int = Field(ge=1)
+    system: str
+    user: str
+    label: str | None = None
+    reply: dict[str, Any] | None = None
+    quotes: Literal["whole", "opening"] = "opening"
+    expected: Expected
+
+    @model_validator(mode="after")
+    def _sound_templates(self) -> Self:
+        for text in (self.user, self.label or ""):
+            if not Template(text).is_valid():
+                raise ValueError("a $ that begins no name; write $$ for a dollar")
+        return self
+
+    @property
+    def identity(self) -> str:
+        """Name and version."""
+        return f"{self.name}/{self.version}"
+
+    def call(self, label: str | None = None, **texts: str) -> Call:
+        """The call that shows these texts to a judge.
+
+        Raises:
+            EsrError: the rubric wants a text that is not given.
+        """
+        user = self.user
+        if self.label is not None and label is not None:
+            user += "\n" + Template(self.label).substitute(label=label.replace("$", "$$"))
+        try:
+            return Call(self.system, Template(user).substitute(texts), self.reply)
+        except KeyError as error:
+            raise EsrError(
+                f"rubric {self.identity} wants ${error.args[0]}, but there are only "
+                f"{', '.join(f'${name}' for name in texts)}"
+            ) from None
+
+
+def read_rubric(path: Path) -> Rubric:
+    """Read a rubric from its file; its name is the file's.
+
+    Raises:
+        EsrError: no such file, or one that is not a rubric.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+        if not isinstance(content, Mapping):
+            raise EsrError(f"rubric: {path} does not hold keys and values")
+        return Rubric.model_validate({"name": path.stem, **content})
+    except OSError as error:
+        raise EsrError(f"rubric: cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise EsrError(f"rubric: {path} is not YAML: {error}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise EsrError(f"rubric: {path}: {wrong}") from None
