@@ -22,6 +22,9 @@ wildcard_constraints:
     shard=r"\d+",
     target=r"\d+",
     organism=r"[a-z]+",
+    export=r"[^/]+",
+    sae=r"[^/]+",
+    list=one_of(ORIGINAL_PROMPTS),
 
 
 # Before the first job of a run: can the judges be asked that jobs of this run are going to ask?
@@ -38,6 +41,7 @@ onstart:
 
 
 include: "rules/organisms.smk"
+include: "rules/downloads.smk"
 include: "rules/assets.smk"
 include: "rules/latents.smk"
 include: "rules/thresholds.smk"
@@ -211,6 +215,12 @@ rule rebuild_organisms:
     """Train and measure the planted organisms anew, in results/organisms/ (the shipped ones stay)."""
     input:
         expand("results/organisms/{organism}/measured.csv", organism=ORGANISMS),
+
+
+rule downloads:
+    """All that needs a network before the first GPU job: models, SAEs, labels, prompts."""
+    input:
+        downloads(),
 
 
 rule check:

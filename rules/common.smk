@@ -5,7 +5,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from esr.assets import check_files, checkpoint_files
-from esr.config import NAME, Config, load, plain_settings
+from esr.config import DOWNLOADS, NAME, Config, load, plain_settings
+from esr.downloads import ORIGINAL_PROMPTS
 from esr.errors import EsrError
 
 STUDY_PATTERN = NAME.strip("^$")
@@ -77,6 +78,15 @@ def plan_inputs(wildcards):
     return inputs
 
 
+def shards(wildcards):
+    """The parts that an arm's responses are generated in."""
+    return expand(
+        "results/{study}/{model}/arms/{arm}/shards/{shard}.parquet",
+        shard=range(CONFIG.shards(wildcards.arm)),
+        **wildcards,
+    )
+
+
 def detector_prompts():
     """Prompts of the arm in which detectors are looked for."""
     arm = CONFIG.arms.get(CONFIG.detectors.arm)
@@ -119,6 +129,44 @@ def model_files(wildcards):
     """Files of a local checkpoint; a hub model is named by its revision instead."""
     model = CONFIG.models[wildcards.model]
     return checkpoint_files(model.folder) if model.is_local else []
+
+
+def downloads():
+    """Assets of every model, and labels and prompts of the study that are downloaded."""
+    assets = [
+        f"results/{CONFIG.study}/{model}/assets/{name}"
+        for model in CONFIG.models
+        for name in ("model.json", "sae.safetensors")
+    ]
+    files = [model.labels_file for model in CONFIG.models.values()]
+    files += [CONFIG.prompts, *(arm.prompts for arm in CONFIG.arms.values())]
+    fetched = [path for path in files if path and path.is_relative_to(DOWNLOADS)]
+    return [*assets, *map(str, dict.fromkeys(fetched))]
+
+
+def engine_job(hours):
+    """Resources of an engine job for the model of the wildcards, from `jobs`; more at each retry.
+
+    Args:
+        hours: Which of a size's times it takes: "generate", "calibrate" or "read".
+    """
+
+    def of_size(value, otherwise):
+        def resource(wildcards, attempt):
+            size = CONFIG.job_size(wildcards.model)
+            return otherwise if size is None else value(size, attempt)
+
+        return resource
+
+    return {
+        "gpu": of_size(lambda size, attempt: size.gpus, 0),
+        "mem_mb": of_size(
+            lambda size, attempt: round(1000 * size.memory * attempt), 4000
+        ),
+        "runtime": of_size(
+            lambda size, attempt: round(60 * getattr(size, hours) * attempt), 60
+        ),
+    }
 
 
 def sae_files(wildcards):
