@@ -212,3 +212,51 @@ def episode_tables(table):
         model=CONFIG.models,
         table=table,
     )
+
+
+def paid_files():
+    """Every table that took a GPU, a judge or a download to make, and what leads up to them."""
+    here = f"results/{CONFIG.study}"
+    judge = CONFIG.judging.primary
+    tables = ["assets/model.json", "labels.parquet", "thresholds.parquet"]
+    tables += ["threshold_trials.parquet"]
+    tables += [
+        f"thresholds-{arm.target}.parquet" for arm in CONFIG.arms.values() if arm.target
+    ]
+    latents = ["candidates", "concreteness", "relevance", "latents"]
+    tables += [f"latents/{name}.parquet" for name in latents]
+    detectors = ["detectors", "detector_pairs", "controls"]
+    tables += [f"detectors/{name}.parquet" for name in detectors]
+    episodes = ["episodes", "episode_activations"]
+    if CONFIG.episodes.boundaries != "detector":
+        episodes.append("boundaries")
+    tables += [f"episodes/{name}.parquet" for name in episodes]
+    # Scores, which cost nothing, come along: episodes and the cross-judge sample are drawn from
+    # them, and would be made anew with them.
+    of_arms = ["plan.parquet", "responses.parquet"]
+    of_arms += [f"{kind}/{judge}.parquet" for kind in ("judgments", "scores")]
+    agreement = [
+        f"{kind}/{name}.parquet"
+        for kind in ("judgments", "scores")
+        for name in CONFIG.judging.judges
+    ]
+    return [
+        *(f"{here}/{model}/{name}" for model in CONFIG.models for name in tables),
+        *(f"{here}/{m}/arms/{a}/{name}" for m, a in cells() for name in of_arms),
+        *(f"{here}/agreement/{name}" for name in ["sample.parquet", *agreement]),
+    ]
+
+
+def journals(wildcards):
+    """Journals of generations and of replies that jobs of this study may have written."""
+    from esr.judges.replies import (
+        reply_journals,
+    )  # not where every job would wait for it
+
+    here = f"results/{CONFIG.study}"
+    names = [
+        (m, f"{a}-{shard}") for m, a in cells() for shard in range(CONFIG.shards(a))
+    ]
+    names += [(model, "thresholds") for model in CONFIG.models]
+    replies = [path.as_posix() for _, _, path in reply_journals(CONFIG)]
+    return [f"{here}/{model}/journals/{name}.jsonl" for model, name in names] + replies

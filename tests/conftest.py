@@ -11,6 +11,15 @@ from checkout import link_checkout, run_snakemake, snakemake_command
 REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests that start a Slurm out, unless they are asked for by their marker."""
+    if "slurm" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("slurm")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """An empty folder with the workflow in it."""
