@@ -37,7 +37,7 @@ rule generate_responses:
         "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
-        **engine_job("generate"),
+        **engine_job("generate_responses"),
     params:
         journal="results/{study}/{model}/journals/{arm}-{shard}.jsonl",
         settings=settings(

@@ -5,7 +5,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from esr.assets import check_files, checkpoint_files
-from esr.config import DOWNLOADS, NAME, Config, load, plain_settings
+from esr.config import (
+    DOWNLOADS,
+    ENGINE_HOURS,
+    NAME,
+    Config,
+    load,
+    plain_settings,
+)
 from esr.downloads import ORIGINAL_PROMPTS
 from esr.errors import EsrError
 
@@ -144,12 +151,12 @@ def downloads():
     return [*assets, *map(str, dict.fromkeys(fetched))]
 
 
-def engine_job(hours):
-    """Resources of an engine job for the model of the wildcards, from `jobs`; more at each retry.
+def engine_job(rule):
+    """Resources of a rule's jobs for the model of the wildcards, from `jobs`.
 
-    Args:
-        hours: Which of a size's times it takes: "generate", "calibrate" or "read".
+    A retry gets half as much memory again. It needs no more time: it goes on where it was cut off.
     """
+    hours = ENGINE_HOURS[rule]
 
     def of_size(value, otherwise):
         def resource(wildcards, attempt):
@@ -161,11 +168,9 @@ def engine_job(hours):
     return {
         "gpu": of_size(lambda size, attempt: size.gpus, 0),
         "mem_mb": of_size(
-            lambda size, attempt: round(1000 * size.memory * attempt), 4000
+            lambda size, attempt: round(500 * size.memory * (attempt + 1)), 4000
         ),
-        "runtime": of_size(
-            lambda size, attempt: round(60 * getattr(size, hours) * attempt), 60
-        ),
+        "runtime": of_size(lambda size, attempt: round(60 * getattr(size, hours)), 60),
     }
 
 
@@ -185,6 +190,12 @@ def judges_asked(jobs):
     """Judges that jobs are going to ask: those whose replies they keep."""
     kept = [job.params.get("replies") for job in jobs if job.params.get("replies")]
     return sorted({Path(path).stem for path in kept})
+
+
+def models_loaded(jobs):
+    """Models that jobs are going to load: those of the rules that run an engine."""
+    engine = [job for job in jobs if job.rule.name in ENGINE_HOURS]
+    return sorted({job.wildcards.model for job in engine})
 
 
 def random_arms():

@@ -72,7 +72,7 @@ rule read_episodes:
         "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
-        **engine_job("read"),
+        **engine_job("read_episodes"),
     params:
         settings=settings(
             "episodes",

@@ -72,7 +72,7 @@ rule measure_relevance:
         "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
-        **engine_job("read"),
+        **engine_job("measure_relevance"),
     params:
         settings=settings(
             "latents.relevance",

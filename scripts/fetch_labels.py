@@ -1,4 +1,4 @@
-"""Make <sae>.csv (latent, label) and <sae>.json (addresses, checksums) from Neuronpedia's exports."""
+"""Make <sae>.csv (latent, label) and <sae>.json (addresses, checksums) from Neuronpedia."""
 
 from typing import Any
 

@@ -73,7 +73,9 @@ def test_a_file_that_differs_is_not_overwritten_unless_asked_for(
     assert mine.read_text() == "a plan"
 
 
-def repack(path: Path, change: dict[str, bytes | None], rename: dict[str, str] | None = None) -> None:
+def repack(
+    path: Path, change: dict[str, bytes | None], rename: dict[str, str] | None = None
+) -> None:
     """Replace, remove (None) or rename members of a bundle, behind the manifest's back."""
     with tarfile.open(path, "r:gz") as tar:
         members = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]

@@ -85,7 +85,7 @@ class Engine(Section):
 class JobSize(Section):
     """What an engine job asks of a scheduler, for models up to a size. Inert where there is none.
 
-    Memory and hours are those of the first try; each retry asks for as much again.
+    A retry asks for half as much memory again, and the same time: it goes on where it was cut off.
     """
 
     parameters: float = key(..., "Largest model that this is for.", unit="parameters", gt=0)
@@ -94,6 +94,17 @@ class JobSize(Section):
     generate: float = key(..., "Time for a shard of an arm.", unit="hours", gt=0)
     calibrate: float = key(..., "Time for all thresholds of a model.", unit="hours", gt=0)
     read: float = key(..., "Time for reading activations of stored texts.", unit="hours", gt=0)
+
+
+ENGINE_HOURS = {
+    "find_thresholds": "calibrate",
+    "generate_responses": "generate",
+    "measure_relevance": "read",
+    "find_detectors": "read",
+    "match_controls": "read",
+    "read_episodes": "read",
+}
+"""Rules whose jobs run an engine, and which of the hours of a size they ask for."""
 
 
 class Concreteness(Section):
