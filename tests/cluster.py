@@ -114,7 +114,7 @@ class Cluster:
         self.ask("scontrol", "update", f"NodeName={self.host}", f"State={state}", "Reason=a test")
 
     def job_of(self, rule: str, timeout: float = 600) -> str:
-        """Wait until a job of a rule runs; its id."""
+        """Wait until a job of a rule (of any, if empty) runs; its id."""
         found: list[str] = []
 
         def runs() -> bool:
@@ -125,9 +125,17 @@ class Cluster:
         self.wait_until(runs, timeout)
         return found[0]
 
+    def state(self) -> str:
+        """State of the node: idle, mix, drained, ..."""
+        return self.ask("sinfo", "-h", "-N", "-o", "%T").split("\n")[0].rstrip("*")
+
+    def queue(self) -> list[str]:
+        """Jobs waiting or running."""
+        return self.ask("squeue", "-h", "-o", "%i").split()
+
     def gone(self, job: str) -> bool:
         """Whether a job is no more in the queue."""
-        return job not in self.ask("squeue", "-h", "-o", "%i").split()
+        return job not in self.queue()
 
     def wait_until(self, condition, timeout: float = 120) -> None:  # type: ignore[no-untyped-def]
         end = time.monotonic() + timeout

@@ -17,7 +17,17 @@ ALWAYS = ["check", "estimate", "rejudge"]
 
 
 @pytest.mark.parametrize(
-    "targets", [["all"], ALWAYS, ["rebuild_organisms"], FIGURES, TABLES, ["costs", "label_sheet"]]
+    "targets",
+    [
+        ["all"],
+        ALWAYS,
+        ["rebuild_organisms"],
+        ["bundle"],
+        ["downloads"],
+        FIGURES,
+        TABLES,
+        ["costs", "label_sheet"],
+    ],
 )
 def test_every_public_target_can_be_planned(checkout: Path, targets: list[str]) -> None:
     done = run_snakemake(checkout, "--dry-run", *targets)

@@ -73,7 +73,7 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
         raise EsrError(
             f"model {repository} at revision {revision}: {error}. For a gated model accept its "
             "terms on the hub and set HF_TOKEN; for a node without network run `snakemake "
-            "--until prepare_model prepare_sae` on one that has it first"
+            "downloads` on one that has it first"
         ) from error
     files = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or []}
     shape = model_shape(json.loads((Path(folder) / "config.json").read_text()))
