@@ -38,11 +38,11 @@ def check_study(config: Config) -> Iterator[str]:
     Raises:
         EsrError: the first thing that is not in order, with its key.
     """
-    yield from check_machines(config)
     prompts = read_prompts(config.prompts)
     yield f"prompts: {len(prompts)} in {config.prompts}"
     read_phrases(config.judging.restart_phrases)
     yield f"restart phrases: {config.judging.restart_phrases}"
+    yield from check_machines(config)
     yield from check_judges(config, config.judging.llms)
     for name, settings in config.judging.judges.items():
         if name in config.judging.llms:
@@ -209,9 +209,9 @@ def _check_model(config: Config, model: Model, prompts: list[str]) -> str:
     labels = "no labels"
     if model.labels_file is not None:
         size = _sae_size(model)
-        there = size and model.labels_file.is_file()
-        found = read_labels(model.labels_file, size)["label"].notna().sum() if there else None
-        labels = "labels unchecked" if found is None else f"{found} labels"
+        labels = "labels unchecked"
+        if size is not None and model.labels_file.is_file():
+            labels = f"{read_labels(model.labels_file, size)['label'].notna().sum()} labels"
     return f"{model.source}, longest prompt {longest} tokens, {labels}"
 
 

@@ -565,7 +565,7 @@ class Neuronpedia(Section):
     neuronpedia: str = key(
         ...,
         "Id `<model>/<sae>`, e.g. gemma-2-2b/16-gemmascope-res-16k; SAELens lists it by release.",
-        pattern=r"^[A-Za-z0-9.-]+/[A-Za-z0-9._-]+$",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
 
 

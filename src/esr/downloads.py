@@ -10,7 +10,7 @@ import json
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,7 +146,9 @@ def fetch_prompts(name: str, folder: Path, fetch: Fetch = fetch) -> tuple[Path, 
     return _write(folder / f"{name}.csv", rows, {"address": address, "sha256": digest})
 
 
-def _write(path: Path, rows: list[list[object]], origin: dict[str, object]) -> tuple[Path, Path]:
+def _write(
+    path: Path, rows: Sequence[Sequence[object]], origin: Mapping[str, object]
+) -> tuple[Path, Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
