@@ -70,7 +70,8 @@ def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (folder / "gpu").write_text(cluster.ask("scontrol", "show", "job", "-d", job))
     cluster.wait_until(lambda: written() > 0, PATIENCE)
     cluster.ask("scancel", "--signal=KILL", "--full", job)
-    cluster.wait_until(lambda: cluster.gone(job), PATIENCE)
+    said = folder / "said"
+    cluster.wait_until(lambda: "Trying to restart job" in said.read_text(), PATIENCE)
 
     cluster.node("DRAIN")
     cluster.wait_until(lambda: cluster.state() == "drained", PATIENCE)
@@ -86,7 +87,7 @@ def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pa
     done = run_snakemake(folder, "--unlock", *STUDY, "--", SCORES)
     assert done.returncode == 0, done.stdout
     second = start(folder)
-    assert second.wait(timeout=3 * PATIENCE) == 0, (folder / "said").read_text()[-6000:]
+    assert second.wait(timeout=3 * PATIENCE) == 0, said.read_text()[-6000:]
     return folder
 
 
