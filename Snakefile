@@ -22,22 +22,32 @@ wildcard_constraints:
     shard=r"\d+",
     target=r"\d+",
     organism=r"[a-z]+",
+    export=r"[^/]+",
+    sae=r"[^/]+",
+    list=one_of(ORIGINAL_PROMPTS),
 
 
-# Before the first job of a run: can the judges be asked that jobs of this run are sure to ask?
+# Before the first job of a run: do the models fit that it is going to load, and can the judges be
+# asked that jobs of this run are sure to ask?
 onstart:
     from esr.check import (
         check_judges,
     )  # not where every job of a run would wait for it
+    from esr.compute import misfits
 
+    jobs = list(workflow.dag.needrun_jobs())
     try:
-        for line in check_judges(CONFIG, judges_asked(workflow.dag.needrun_jobs())):
+        problems = list(misfits(CONFIG, models_loaded(jobs)))
+        for line in check_judges(CONFIG, judges_asked(jobs)):
             logger.info(line)
     except EsrError as error:
         raise WorkflowError(str(error)) from None
+    if problems:
+        raise WorkflowError("\n".join(problems))
 
 
 include: "rules/organisms.smk"
+include: "rules/downloads.smk"
 include: "rules/assets.smk"
 include: "rules/latents.smk"
 include: "rules/thresholds.smk"
@@ -48,6 +58,7 @@ include: "rules/agreement.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/bundle.smk"
 
 
 rule fig2:
@@ -225,6 +236,26 @@ rule rebuild_organisms:
         expand("results/organisms/{organism}/measured.csv", organism=ORGANISMS),
 
 
+rule bundle:
+    """What was paid for, in one file: any checkout that imports it rebuilds the figures."""
+    input:
+        f"results/{CONFIG.study}/bundle.tar.gz",
+
+
+rule downloads:
+    """All that needs a network before the first GPU job: models, SAEs, labels, prompts."""
+    input:
+        downloads(),
+
+
+# What talks to the terminal, and asks the hub and the judges: never as a job of a cluster.
+localrules:
+    check,
+    estimate,
+    rejudge,
+    write_bundle,
+
+
 rule check:
     """Validate configuration and assets as far as that goes without a GPU; runs every time."""
     log:
@@ -236,7 +267,7 @@ rule check:
 
 
 rule estimate:
-    """Print calls, tokens and dollars of every rule that asks a language model; sends nothing."""
+    """Print GPU hours, disk, and calls and dollars of every rule; starts and sends nothing."""
     log:
         f"logs/{CONFIG.study}/estimate.log",
     conda:

@@ -37,13 +37,14 @@ rule generate_responses:
         "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
-        mem_mb=2000,
+        **engine_job("generate_responses"),
     params:
         journal="results/{study}/{model}/journals/{arm}-{shard}.jsonl",
         settings=settings(
             "generation",
             "engine.batch_size",
             "engine.shards",
+            "arms.{arm}.shards",
             "models.{model}.dtype",
             "models.{model}.steer_layer",
             "models.{model}.ablate_layer",
@@ -57,10 +58,7 @@ rule merge_responses:
     """Put the shards of an arm's responses together, in the order of the plan."""
     input:
         plan="results/{study}/{model}/arms/{arm}/plan.parquet",
-        shards=expand(
-            "results/{{study}}/{{model}}/arms/{{arm}}/shards/{shard}.parquet",
-            shard=range(CONFIG.engine.shards),
-        ),
+        shards=shards,
     output:
         "results/{study}/{model}/arms/{arm}/responses.parquet",
     log:

@@ -46,7 +46,7 @@ rule prepare_labels:
     """Lay the labels of an SAE's latents out, one row a latent."""
     input:
         sae="results/{study}/{model}/assets/sae.safetensors",
-        labels=lambda wildcards: CONFIG.models[wildcards.model].labels or [],
+        labels=lambda wildcards: CONFIG.models[wildcards.model].labels_file or [],
     output:
         "results/{study}/{model}/labels.parquet",
     log:

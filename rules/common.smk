@@ -5,7 +5,15 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from esr.assets import check_files, checkpoint_files
-from esr.config import NAME, Config, load, plain_settings
+from esr.config import (
+    DOWNLOADS,
+    ENGINE_HOURS,
+    NAME,
+    Config,
+    load,
+    plain_settings,
+)
+from esr.downloads import ORIGINAL_PROMPTS
 from esr.errors import EsrError
 
 STUDY_PATTERN = NAME.strip("^$")
@@ -118,6 +126,15 @@ def plan_inputs(wildcards):
     return inputs
 
 
+def shards(wildcards):
+    """The parts that an arm's responses are generated in."""
+    return expand(
+        "results/{study}/{model}/arms/{arm}/shards/{shard}.parquet",
+        shard=range(CONFIG.shards(wildcards.arm)),
+        **wildcards,
+    )
+
+
 def detector_prompts():
     """Prompts of the arm in which detectors are looked for."""
     arm = CONFIG.arms.get(CONFIG.detectors.arm)
@@ -162,6 +179,42 @@ def model_files(wildcards):
     return checkpoint_files(model.folder) if model.is_local else []
 
 
+def downloads():
+    """Assets of every model, and labels and prompts of the study that are downloaded."""
+    assets = [
+        f"results/{CONFIG.study}/{model}/assets/{name}"
+        for model in CONFIG.models
+        for name in ("model.json", "sae.safetensors")
+    ]
+    files = [model.labels_file for model in CONFIG.models.values()]
+    files += [CONFIG.prompts, *(arm.prompts for arm in CONFIG.arms.values())]
+    fetched = [path for path in files if path and path.is_relative_to(DOWNLOADS)]
+    return [*assets, *map(str, dict.fromkeys(fetched))]
+
+
+def engine_job(rule):
+    """Resources of a rule's jobs for the model of the wildcards, from `jobs`.
+
+    A retry gets half as much memory again. It needs no more time: it goes on where it was cut off.
+    """
+    hours = ENGINE_HOURS[rule]
+
+    def of_size(value, otherwise):
+        def resource(wildcards, attempt):
+            size = CONFIG.job_size(wildcards.model)
+            return otherwise if size is None else value(size, attempt)
+
+        return resource
+
+    return {
+        "gpu": of_size(lambda size, attempt: size.gpus, 0),
+        "mem_mb": of_size(
+            lambda size, attempt: round(500 * size.memory * (attempt + 1)), 4000
+        ),
+        "runtime": of_size(lambda size, attempt: round(60 * getattr(size, hours)), 60),
+    }
+
+
 def sae_files(wildcards):
     """Files of a local SAE in SAELens' format; a release is named by its id instead."""
     folder = CONFIG.models[wildcards.model].sae.path
@@ -181,6 +234,12 @@ def judges_asked(jobs):
     """
     kept = [Path(job.params.replies) for job in jobs if job.params.get("replies")]
     return sorted({p.stem for p in kept if not (p.is_file() and p.stat().st_size)})
+
+
+def models_loaded(jobs):
+    """Models that jobs are going to load: those of the rules that run an engine."""
+    engine = [job for job in jobs if job.rule.name in ENGINE_HOURS]
+    return sorted({job.wildcards.model for job in engine})
 
 
 def random_arms():
@@ -217,7 +276,7 @@ def job_records():
         "model": CONFIG.models,
         "arm": CONFIG.arms,
         "judge": CONFIG.judging.judges,
-        "shard": range(CONFIG.engine.shards),
+        "shard": range(max(CONFIG.shards(arm) for arm in CONFIG.arms)),
         "target": {arm.target for arm in CONFIG.arms.values() if arm.target},
     }
     # Snakemake writes the constraints of a wildcard into the pattern: {shard,\d+}.
@@ -230,3 +289,51 @@ def job_records():
         for name, pattern in patterns.items()
         if "{study}" in pattern
     }
+
+
+def paid_files():
+    """Every table that took a GPU, a judge or a download to make, and what leads up to them."""
+    here = f"results/{CONFIG.study}"
+    judge = CONFIG.judging.primary
+    tables = ["assets/model.json", "labels.parquet", "thresholds.parquet"]
+    tables += ["threshold_trials.parquet"]
+    tables += [
+        f"thresholds-{arm.target}.parquet" for arm in CONFIG.arms.values() if arm.target
+    ]
+    latents = ["candidates", "concreteness", "relevance", "latents"]
+    tables += [f"latents/{name}.parquet" for name in latents]
+    detectors = ["detectors", "detector_pairs", "controls"]
+    tables += [f"detectors/{name}.parquet" for name in detectors]
+    episodes = ["episodes", "episode_activations"]
+    if CONFIG.episodes.boundaries != "detector":
+        episodes.append("boundaries")
+    tables += [f"episodes/{name}.parquet" for name in episodes]
+    # Scores, which cost nothing, come along: episodes and the cross-judge sample are drawn from
+    # them, and would be made anew with them.
+    of_arms = ["plan.parquet", "responses.parquet"]
+    of_arms += [f"{kind}/{judge}.parquet" for kind in ("judgments", "scores")]
+    agreement = [
+        f"{kind}/{name}.parquet"
+        for kind in ("judgments", "scores")
+        for name in CONFIG.judging.judges
+    ]
+    return [
+        *(f"{here}/{model}/{name}" for model in CONFIG.models for name in tables),
+        *(f"{here}/{m}/arms/{a}/{name}" for m, a in cells() for name in of_arms),
+        *(f"{here}/agreement/{name}" for name in ["sample.parquet", *agreement]),
+    ]
+
+
+def journals(wildcards):
+    """Journals of generations and of replies that jobs of this study may have written."""
+    from esr.judges.replies import (
+        reply_journals,
+    )  # not where every job would wait for it
+
+    here = f"results/{CONFIG.study}"
+    names = [
+        (m, f"{a}-{shard}") for m, a in cells() for shard in range(CONFIG.shards(a))
+    ]
+    names += [(model, "thresholds") for model in CONFIG.models]
+    replies = [path.as_posix() for _, _, path in reply_journals(CONFIG)]
+    return [f"{here}/{model}/journals/{name}.jsonl" for model, name in names] + replies

@@ -21,7 +21,7 @@ rule find_detectors:
         "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
-        mem_mb=2000,
+        **engine_job("find_detectors"),
     params:
         settings=settings(
             "detectors",
@@ -53,7 +53,7 @@ rule match_controls:
         "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
-        mem_mb=2000,
+        **engine_job("match_controls"),
     params:
         settings=settings(
             "detectors.random_sets",

@@ -72,7 +72,7 @@ rule read_episodes:
         "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
-        mem_mb=2000,
+        **engine_job("read_episodes"),
     params:
         settings=settings(
             "episodes",

@@ -72,7 +72,7 @@ rule measure_relevance:
         "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
-        mem_mb=2000,
+        **engine_job("measure_relevance"),
     params:
         settings=settings(
             "latents.relevance",

@@ -4,6 +4,7 @@ GRAPHS = ["all", *FIGURES]
 STAGES = [
     "organisms",
     "assets",
+    "downloads",
     "latents",
     "thresholds",
     "arms",
@@ -13,6 +14,7 @@ STAGES = [
     "tables",
     "figures",
     "report",
+    "bundle",
 ]
 LEDGER = ["results/{study}/tables/ledger.csv"]
 

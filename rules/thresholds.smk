@@ -20,7 +20,7 @@ rule find_thresholds:
         "../envs/main.yaml"
     threads: CONFIG.engine.threads
     resources:
-        mem_mb=2000,
+        **engine_job("find_thresholds"),
     params:
         journal="results/{study}/{model}/journals/thresholds.jsonl",
         replies=f"results/{{study}}/replies/find_thresholds/{{model}}/{CONFIG.judging.primary}.jsonl",

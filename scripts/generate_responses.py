@@ -20,7 +20,7 @@ def main(job: Any) -> None:
     config, name = config_of(job), job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
     plan = read_table(Path(job.input.plan), "plan")
-    plan = shard(plan, int(job.wildcards.shard), config.engine.shards)
+    plan = shard(plan, int(job.wildcards.shard), config.shards(job.wildcards.arm))
     tokenizer = open_tokenizer(manifest)
     requests = requests_of(plan, tokenizer, config.generation.doubled_header)
     engine = open_engine(config, name, manifest, Path(job.input.sae))

@@ -11,7 +11,7 @@ from esr.tables import write_table
 
 def main(job: Any) -> None:
     """Write the table."""
-    labels = config_of(job).models[job.wildcards.model].labels
+    labels = config_of(job).models[job.wildcards.model].labels_file
     table = read_labels(labels, sae_size(Path(job.input.sae)))
     write_table(table, output(job), "labels", origin(job))
 

@@ -1,5 +1,6 @@
 """Make latents/concreteness.parquet: a rating (0-100 points) of every candidate's label."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,14 @@ from esr.judges import open_rater
 from esr.latents import rate_labels
 from esr.tables import read_table, write_table
 
+log = logging.getLogger(__name__)
+
 
 def main(job: Any) -> None:
     """Write the table."""
     candidates = read_table(Path(job.input.candidates), "candidates")
+    if candidates["label"].isna().all():
+        log.warning("%s has no labels: concreteness is skipped", job.wildcards.model)
     rater = open_rater(config_of(job), Path(job.params.replies))
     write_table(rate_labels(candidates, rater), output(job), "concreteness", origin(job))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 REPO = Path(__file__).parents[1]
-COPIED = ["Snakefile", "config.yaml", "rules", "scripts", "envs", "profiles", "studies"]
+COPIED = ["Snakefile", "config.yaml", "rules", "scripts", "envs", "profiles", "slurm", "studies"]
 LINKED = ["resources", "docs"]
 
 

@@ -13,8 +13,13 @@ from checkout import link_checkout, run_snakemake, snakemake_command
 REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the test that waits for the rebuilt organism last: it is built beside the others."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests that start a Slurm out, unless their marker is asked for; order the others."""
+    if "slurm" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("slurm")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+    # The test that waits for the rebuilt organism comes last: it is built beside the others.
     items.sort(key=lambda item: item.name == REBUILD)
 
 

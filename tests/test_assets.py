@@ -118,7 +118,7 @@ def test_a_hub_model_that_cannot_be_had_is_named_with_what_to_do(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(EsrError) as caught:
         fetch_hub_model("lab/no-such-model", "c0ffee")
-    for text in ("lab/no-such-model", "c0ffee", "HF_TOKEN", "snakemake --until prepare_model"):
+    for text in ("lab/no-such-model", "c0ffee", "HF_TOKEN", "snakemake downloads"):
         assert text in str(caught.value)
 
 

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
+import huggingface_hub
 import pytest
+from huggingface_hub import errors
 
 from esr import check
 from esr.check import check_study
-from esr.config import Config, load
+from esr.config import Config, Model, load
 from esr.errors import EsrError
 
 KNOWN = ["<unk>", "<s>", "user", "model", "explain", "how", "to", "bake", "bread", "sail", "now"]
@@ -35,6 +38,7 @@ class Tokenizer:
 def tokenizer(monkeypatch: pytest.MonkeyPatch) -> Tokenizer:
     found = Tokenizer()
     monkeypatch.setattr(check, "_tokenizer", lambda model: found)
+    monkeypatch.setattr(check, "_is_at_hand", lambda model: True)
     # Token counts are this module's concern, rendering is esr.chat's.
     monkeypatch.setattr(check, "prompt_tokens", lambda t, shown, *_: (1, 2, *t.encode(shown), 3))
     monkeypatch.setattr(check, "response_text", lambda t, tokens: t.decode(tokens))
@@ -118,3 +122,62 @@ def test_claims_that_cannot_be_read_are_named(study: Config, tmp_path: Path) -> 
     (tmp_path / "claims.csv").write_text("claim,says\na,b\n")
     with pytest.raises(EsrError, match=r"claims\.csv: columns are"):
         list(check_study(study.model_copy(update={"claims": (tmp_path / "claims.csv",)})))
+
+
+class TestHub:
+    """What the hub may say of a repository, without asking it."""
+
+    @pytest.fixture
+    def model(self, study: Config, monkeypatch: pytest.MonkeyPatch) -> Model:
+        monkeypatch.setattr(check, "_is_at_hand", lambda model: False)
+        changes = {"source": "lab/model", "revision": "c0ffee"}
+        return study.models["tiny"].model_copy(update=changes)
+
+    def says(self, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise error
+
+        for name in ("auth_check", "model_info"):
+            answer = fail if name == method else lambda *_, **__: None
+            monkeypatch.setattr(huggingface_hub.HfApi, name, answer)
+
+    @pytest.mark.parametrize(
+        ("method", "kind", "said"),
+        [
+            (
+                "auth_check",
+                errors.GatedRepoError,
+                "lab/model is gated: accept its terms at .*HF_TO",
+            ),
+            ("auth_check", errors.RepositoryNotFoundError, "the hub has no such repository"),
+            ("model_info", errors.RevisionNotFoundError, "lab/model has no commit c0ffee"),
+        ],
+    )
+    def test_what_cannot_be_had_is_named_with_its_remedy(
+        self,
+        model: Model,
+        monkeypatch: pytest.MonkeyPatch,
+        method: str,
+        kind: type[Exception],
+        said: str,
+    ) -> None:
+        response = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
+        self.says(monkeypatch, method, kind("no", response=response))  # type: ignore[call-arg]
+        with pytest.raises(EsrError, match=said):
+            check._check_hub(model)
+
+    def test_without_a_network_the_target_to_run_elsewhere_is_named(
+        self, model: Model, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.says(monkeypatch, "auth_check", OSError("no route"))
+        with pytest.raises(
+            EsrError, match="on a node that has a network run `snakemake downloads`"
+        ):
+            check._check_hub(model)
+
+    def test_what_is_there_already_is_not_asked_for(
+        self, model: Model, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.says(monkeypatch, "auth_check", OSError("no route"))
+        monkeypatch.setattr(check, "_is_at_hand", lambda model: True)
+        check._check_hub(model)

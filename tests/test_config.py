@@ -261,7 +261,7 @@ def test_settings_of_a_rule_are_plain_data() -> None:
 
 
 def test_settings_that_do_not_exist_are_an_error() -> None:
-    with pytest.raises(EsrError, match=r"'models.huge.dtype' \(at 'huge'\)"):
+    with pytest.raises(EsrError, match=r"'models.huge.dtype' \(at 'huge.dtype'\)"):
         plain_settings(load(raw()), ["models.huge.dtype"])
 
 
@@ -393,3 +393,56 @@ def test_a_key_in_the_place_of_its_variable_is_not_repeated() -> None:
     with pytest.raises(EsrError, match=r"judging\.judges\.c\.key_variable") as told:
         load(raw(nested("judging.judges.c", judge)))
     assert "sk-secret" not in str(told.value)
+
+
+def test_a_setting_is_found_below_a_name_with_dots() -> None:
+    model = raw()["models"][next(iter(raw()["models"]))]
+    config = load(raw({"models": {"llama-3": model, "llama-3.1-8b": model}}))
+    keys = ["models.llama-3.1-8b.dtype", "models.llama-3.dtype"]
+    assert plain_settings(config, keys) == dict.fromkeys(keys, config.models["llama-3"].dtype)
+    with pytest.raises(EsrError, match=r"models\.llama-3\.2\.dtype"):
+        plain_settings(config, ["models.llama-3.2.dtype"])
+
+
+SIZES = [
+    {"parameters": up_to, "gpus": g, "memory": 4, "generate": 1, "calibrate": 1, "read": 1}
+    for up_to, g in ((1e8, 0), (1e10, 1))
+]
+
+
+def test_a_job_size_is_the_smallest_that_holds_the_model() -> None:
+    config = load(raw({"jobs": SIZES}))
+    name = next(iter(config.models))
+    assert config.job_size(name) == config.jobs[config.models[name].parameters > 1e8]
+    assert load(raw()).job_size(name) is None
+
+
+@pytest.mark.parametrize(
+    ("jobs", "said"),
+    [
+        ([SIZES[1], SIZES[0]], "list sizes by `parameters`, smallest first"),
+        ([{**SIZES[0], "parameters": 10}], "larger than any size in `jobs`"),
+    ],
+)
+def test_job_sizes_that_leave_a_model_out_are_refused(jobs: list[Any], said: str) -> None:
+    assert said in problem({"jobs": jobs})
+
+
+def test_what_a_job_asks_of_a_scheduler_is_no_part_of_the_digest() -> None:
+    assert load(raw({"jobs": SIZES})).digest == load(raw()).digest
+
+
+def test_labels_are_a_file_or_an_export_of_neuronpedia() -> None:
+    name = next(iter(raw()["models"]))
+    export = {"neuronpedia": "gemma-2-2b/16-gemmascope-res-16k"}
+    model = load(raw({"models": {name: {"labels": export}}})).models[name]
+    expected = Path("results/downloads/neuronpedia/gemma-2-2b/16-gemmascope-res-16k.csv")
+    assert model.labels_file == expected
+    assert "labels" in problem({"models": {name: {"labels": {"neuronpedia": "../evil"}}}})
+
+
+def test_an_arm_may_have_shards_of_its_own() -> None:
+    name = next(iter(raw()["arms"]))
+    config = load(raw({"engine": {"shards": 4}, "arms": {name: {"shards": 1}}}))
+    assert config.shards(name) == 1
+    assert {config.shards(arm) for arm in config.arms if arm != name} == {4}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,18 @@ PAID = ["costs", "label_sheet"]
 
 
 @pytest.mark.parametrize(
-    "targets", [["all"], ALWAYS, ["rebuild_organisms"], FIGURES, TABLES, REPORT, PAID]
+    "targets",
+    [
+        ["all"],
+        ALWAYS,
+        ["rebuild_organisms"],
+        ["bundle"],
+        ["downloads"],
+        FIGURES,
+        TABLES,
+        REPORT,
+        PAID,
+    ],
 )
 def test_every_public_target_can_be_planned(checkout: Path, targets: list[str]) -> None:
     done = run_snakemake(checkout, "--dry-run", *targets)
@@ -84,6 +96,63 @@ def test_configuration_on_the_command_line_wins_over_the_study(checkout: Path) -
 def test_snakemake_finds_nothing_to_lint(checkout: Path) -> None:
     done = run_snakemake(checkout, "--lint")
     assert done.returncode == 0, done.stdout
+
+
+def total(said: str) -> int:
+    """Number of jobs that a dry run says it would run."""
+    return next(int(line.split()[1]) for line in said.splitlines() if line.startswith("total"))
+
+
+def test_the_paper_study_is_planned_in_seconds_without_gpu_or_hub(checkout: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = run_snakemake(checkout, "--dry-run", "--quiet", "rules", "--profile", "slurm", "all")
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    assert done.returncode == 0, done.stdout
+    assert total(done.stdout) > 600
+    assert seconds < 10
+
+
+@pytest.mark.slow
+def test_jobs_grow_with_models_times_arms_alone(checkout: Path) -> None:
+    models = ["llama-3.3-70b", "llama-3.1-8b", "gemma-2-27b", "gemma-2-9b", "gemma-2-2b"]
+    labelled = [models[i] for i in (0, 1, 3)]
+    totals = []
+    for number in (1, 2, 3):
+        off = ", ".join(f"{name}: null" for name in models if name not in labelled[:number])
+        options = ["--config", "study=paper", f"models={{{off}}}", "--", "all"]
+        done = run_snakemake(checkout, "--dry-run", "--quiet", "rules", *options)
+        totals.append(total(done.stdout))
+    assert totals[2] - totals[1] == totals[1] - totals[0] > 100
+
+
+def test_gpus_memory_and_hours_follow_the_size_of_the_model(checkout: Path) -> None:
+    target = "results/paper/{}/arms/steered/shards/0.parquet"
+    targets = [target.format(model) for model in ("llama-3.3-70b", "gemma-2-2b")]
+    done = run_snakemake(checkout, "--dry-run", "--profile", "slurm", *targets)
+    assert done.returncode == 0, done.stdout
+    jobs = [job for job in done.stdout.split("\nrule ") if job.startswith("generate_responses")]
+    asked = {
+        line.split("model=")[1].split(",")[0]: job
+        for job in jobs
+        for line in job.splitlines()
+        if "wildcards:" in line
+    }
+    assert re.search(r"gpu=2\b.*runtime=720", asked["llama-3.3-70b"])
+    assert re.search(r"gpu=1\b.*runtime=120", asked["gemma-2-2b"])
+    assert "mem_mb=240000" in asked["llama-3.3-70b"]
+    assert all("slurm_partition=gpu" in job for job in asked.values())
+
+
+def test_the_original_prompts_are_downloaded_on_request_alone(checkout: Path) -> None:
+    plain = run_snakemake(checkout, "--dry-run", "--config", "study=laptop", "--", "downloads")
+    assert plain.returncode == 0, plain.stdout
+    assert "fetch_labels" in plain.stdout
+    assert "fetch_prompts" not in plain.stdout
+    theirs = "prompts=results/downloads/prompts/original.csv"
+    done = run_snakemake(
+        checkout, "--dry-run", "--config", "study=laptop", theirs, "--", "downloads"
+    )
+    assert "fetch_prompts" in done.stdout, done.stdout
 
 
 def rules() -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import safe_open
 
 from esr.config import Config, Model, SaeSource
+from esr.downloads import PROMPT_FILES
 from esr.errors import EsrError
 
 SAE_FILES = ["cfg.json", "sae_weights.safetensors"]
@@ -72,7 +73,7 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
         raise EsrError(
             f"model {repository} at revision {revision}: {error}. For a gated model accept its "
             "terms on the hub and set HF_TOKEN; for a node without network run `snakemake "
-            "--until prepare_model prepare_sae` on one that has it first"
+            "downloads` on one that has it first"
         ) from error
     files = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or []}
     shape = model_shape(json.loads((Path(folder) / "config.json").read_text()))
@@ -108,7 +109,7 @@ def check_files(config: Config) -> list[str]:
     Returns:
         One line a problem, each naming the key to change; empty if all is well.
     """
-    problems = [f"prompts: {config.prompts} does not exist"] if not config.prompts.is_file() else []
+    problems = [] if _exists(config.prompts) else [f"prompts: {config.prompts} does not exist"]
     phrases = config.judging.restart_phrases
     if not phrases.is_file():
         problems.append(f"judging.restart_phrases: {phrases} does not exist")
@@ -125,7 +126,7 @@ def check_files(config: Config) -> list[str]:
     problems += [
         f"arms.{name}.prompts: {arm.prompts} does not exist"
         for name, arm in config.arms.items()
-        if arm.prompts is not None and not arm.prompts.is_file()
+        if arm.prompts is not None and not _exists(arm.prompts)
     ]
     problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
     problems += _check_discovery(config)
@@ -133,6 +134,11 @@ def check_files(config: Config) -> list[str]:
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
         problems += _check_latents(config, name, model)
     return problems
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file is there, or made by a rule that downloads it."""
+    return path.is_file() or path in PROMPT_FILES
 
 
 def _check_discovery(config: Config) -> list[str]:
@@ -166,7 +172,7 @@ def _words(prompt: str) -> tuple[str, ...]:
 
 def _check_model(model: Model) -> list[str]:
     problems = []
-    if model.labels is not None and not model.labels.is_file():
+    if isinstance(model.labels, Path) and not model.labels.is_file():
         problems.append(f"labels: {model.labels} does not exist")
     if model.source.startswith((".", "/", "resources/", "results/")) and not model.is_local:
         return [*problems, f"source: folder {model.source} does not exist"]

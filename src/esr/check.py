@@ -6,10 +6,24 @@ every table that a person wrote, and reach for the hub where a model lives there
 
 import json
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from esr.chat import prompt_tokens, response_text
-from esr.config import Config, HumanJudge, Model
+from esr.compute import (
+    estimate_compute,
+    far_priors,
+    full_disks,
+    misfits,
+    partition_problems,
+    short_hours,
+)
+from esr.config import Config, HumanJudge, Model, Neuronpedia
 from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import Exchange
@@ -29,6 +43,7 @@ def check_study(config: Config) -> Iterator[str]:
     yield f"prompts: {len(prompts)} in {config.prompts}"
     read_phrases(config.judging.restart_phrases)
     yield f"restart phrases: {config.judging.restart_phrases}"
+    yield from check_machines(config)
     yield from check_judges(config, config.judging.llms)
     for name, settings in config.judging.judges.items():
         if name in config.judging.llms:
@@ -48,6 +63,101 @@ def check_study(config: Config) -> Iterator[str]:
             yield f"model {name}: " + _check_model(config, model, prompts["prompt"].tolist())
         except EsrError as error:
             raise EsrError(f"models.{name}: {error}") from None
+
+
+def check_machines(config: Config) -> Iterator[str]:
+    """Check that models fit their GPUs, disks what is written to them, partitions the jobs.
+
+    Raises:
+        EsrError: all that does not, a line each.
+    """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    problems = [*far_priors(config), *misfits(config, config.models), *partition_problems(config)]
+    missing = [name for name, model in config.models.items() if not _is_at_hand(model)]
+    problems += full_disks(config, Path(HF_HUB_CACHE), missing)
+    if problems:
+        raise EsrError("\n".join(problems))
+    table = estimate_compute(config)
+    yield f"machines: {len(config.models)} models fit"
+    yield from short_hours(table)
+
+
+def _is_at_hand(model: Model) -> bool:
+    """Whether a checkpoint is in its folder or in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if model.is_local:
+        return True
+    found = try_to_load_from_cache(model.source, "config.json", revision=model.revision)
+    return isinstance(found, str)
+
+
+def _check_hub(model: Model) -> None:
+    """Check that a checkpoint can be downloaded, unless it is at hand.
+
+    Raises:
+        EsrError: gated and no access, no such repository or revision, no network.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if _is_at_hand(model):
+        return
+    where = f"source: {model.source}"
+    try:
+        HfApi().auth_check(model.source)
+        HfApi().model_info(model.source, revision=model.revision)
+    except GatedRepoError:
+        raise EsrError(
+            f"{where} is gated: accept its terms at https://huggingface.co/{model.source} and set "
+            "HF_TOKEN to a token of that account"
+        ) from None
+    except RepositoryNotFoundError:
+        raise EsrError(f"{where}: the hub has no such repository; check its spelling") from None
+    except RevisionNotFoundError:
+        raise EsrError(f"revision: {model.source} has no commit {model.revision}") from None
+    except Exception as error:  # also those of its HTTP library, which has changed before
+        raise EsrError(
+            f"{where} is not in the hub's cache, and the hub cannot be asked ({error}); on a node "
+            "that has a network run `snakemake downloads`"
+        ) from None
+
+
+def _check_release(model: Model) -> None:
+    """Check an SAE's release, id and labels against what SAELens lists; needs no network.
+
+    Raises:
+        EsrError: no such release or id, or labels of another SAE.
+    """
+    if model.sae.release is None:
+        return
+    listed = sae_releases()
+    if model.sae.release not in listed:
+        near = get_close_matches(model.sae.release, listed)
+        raise EsrError(f"sae.release: SAELens has no {model.sae.release!r}; near it: {near}")
+    saes = {sae["id"]: sae.get("neuronpedia") for sae in listed[model.sae.release]["saes"]}
+    if model.sae.id not in saes:
+        near = get_close_matches(str(model.sae.id), saes)
+        raise EsrError(f"sae.id: {model.sae.release} has no {model.sae.id!r}; near it: {near}")
+    labels, known = model.labels, saes[str(model.sae.id)]
+    if isinstance(labels, Neuronpedia) and known not in (None, labels.neuronpedia):
+        raise EsrError(f"labels: {labels.neuronpedia} belongs to another SAE; this one is {known}")
+
+
+@cache
+def sae_releases() -> dict[str, Any]:
+    """Releases that SAELens lists, from its file; importing the library takes many seconds."""
+    package = find_spec("sae_lens")
+    assert package is not None
+    assert package.origin is not None
+    text = (Path(package.origin).parent / "pretrained_saes.yaml").read_text()
+    found: dict[str, Any] = yaml.load(text, yaml.CSafeLoader)
+    return found
 
 
 def check_judges(config: Config, names: Iterable[str]) -> Iterator[str]:
@@ -82,6 +192,8 @@ def check_judges(config: Config, names: Iterable[str]) -> Iterator[str]:
 
 
 def _check_model(config: Config, model: Model, prompts: list[str]) -> str:
+    _check_release(model)
+    _check_hub(model)
     tokenizer = _tokenizer(model)
     templates = [arm.meta_prompt for arm in config.arms.values() if arm.meta_prompt]
     longest = 0
@@ -97,10 +209,11 @@ def _check_model(config: Config, model: Model, prompts: list[str]) -> str:
             raise EsrError(f"the tokenizer does not know a word of the prompt {prompt!r}")
     response_text(tokenizer, tokenizer.encode(prompts[0], add_special_tokens=False))
     labels = "no labels"
-    if model.labels is not None:
+    if model.labels_file is not None:
         size = _sae_size(model)
-        found = read_labels(model.labels, size)["label"].notna().sum() if size else "unchecked"
-        labels = f"{found} labels"
+        labels = "labels unchecked"
+        if size is not None and model.labels_file.is_file():
+            labels = f"{read_labels(model.labels_file, size)['label'].notna().sum()} labels"
     return f"{model.source}, longest prompt {longest} tokens, {labels}"
 
 

@@ -20,6 +20,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9.+-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
+DOWNLOADS = Path("results/downloads")
+"""Where rules put what they download for all studies; a path below it need not exist yet."""
+
 
 def key(default: Any, description: str, *, unit: str = "", source: str = "", **limits: Any) -> Any:
     """Declare a configuration key with its description, unit and source (for docs and schema)."""
@@ -70,7 +73,39 @@ class Engine(Section):
         64, "Rows generated together. Part of what fixes the bytes.", unit="trials", gt=0
     )
     threads: int = key(1, "CPU threads an engine job uses.", gt=0)
-    shards: int = key(1, "Jobs that the responses of an arm are divided over.", gt=0)
+    shards: int = key(
+        1, "Jobs that the responses of an arm are divided over (`arms.<arm>.shards` wins).", gt=0
+    )
+    gpu: str | None = key(
+        None,
+        "The GPUs at hand, by name in resources/gpus.csv: `check` says what does not fit on them, "
+        "`estimate` how long they take.",
+    )
+
+
+class JobSize(Section):
+    """What an engine job asks of a scheduler, for models up to a size. Inert where there is none.
+
+    A retry asks for half as much memory again, and the same time: it goes on where it was cut off.
+    """
+
+    parameters: float = key(..., "Largest model that this is for.", unit="parameters", gt=0)
+    gpus: int = key(..., "GPUs of a job.", ge=0)
+    memory: float = key(..., "Main memory: the weights pass through it.", unit="GB", gt=0)
+    generate: float = key(..., "Time for a shard of an arm.", unit="hours", gt=0)
+    calibrate: float = key(..., "Time for all thresholds of a model.", unit="hours", gt=0)
+    read: float = key(..., "Time for reading activations of stored texts.", unit="hours", gt=0)
+
+
+ENGINE_HOURS = {
+    "find_thresholds": "calibrate",
+    "generate_responses": "generate",
+    "measure_relevance": "read",
+    "find_detectors": "read",
+    "match_controls": "read",
+    "read_episodes": "read",
+}
+"""Rules whose jobs run an engine, and which of the hours of a size they ask for."""
 
 
 class Concreteness(Section):
@@ -201,6 +236,9 @@ class Arm(Section):
         None, "Prompt template with `{prompt}` and optionally `{label}`; the judge sees the prompt."
     )
     prefill: str = key("", "Text that the response is made to begin with.")
+    shards: int | None = key(
+        None, "Jobs that this arm's responses are divided over; none = `engine.shards`.", gt=0
+    )
     ablate: tuple[Annotated[int, Field(ge=0)], ...] | Ablated = key(
         (),
         "Latents whose contribution is removed while generating: a list, `detectors`, or "
@@ -522,6 +560,16 @@ class SaeSource(Section):
         return self
 
 
+class Neuronpedia(Section):
+    """Labels as Neuronpedia exports them, downloaded once into `results/downloads/`."""
+
+    neuronpedia: str = key(
+        ...,
+        "Id `<model>/<sae>`, e.g. gemma-2-2b/16-gemmascope-res-16k; SAELens lists it by release.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
+    )
+
+
 class BoostPrior(Section):
     """What is known of a model's thresholds beforehand."""
 
@@ -548,9 +596,11 @@ class Model(Section):
     parameters: float = key(..., "Number of parameters; figures sort models by it.", gt=0)
     dtype: Literal["float32", "bfloat16", "float16"] = key("bfloat16", "Weights and activations.")
     sae: SaeSource = key(..., "The sparse autoencoder whose decoder directions steer.")
-    labels: Path | None = key(
+    labels: Path | Neuronpedia | None = key(
         None,
-        "CSV with columns latent (or index_in_sae, as Goodfire has it), label; none = no labels.",
+        "CSV with columns latent (or index_in_sae, as Goodfire has it), label; or "
+        "`{neuronpedia: <id>}`; none = no labels: concreteness is skipped, and so are arms whose "
+        "meta-prompt names the latent.",
     )
     steer_layer: int = key(
         ..., "Decoder layer (0-based) at whose output the boost is added and latents ablated.", ge=0
@@ -572,6 +622,13 @@ class Model(Section):
     repetition_penalty: float | None = key(
         None, "Overrides `generation.repetition_penalty` for this model.", gt=0
     )
+
+    @property
+    def labels_file(self) -> Path | None:
+        """The CSV with the labels, a downloaded one included."""
+        if isinstance(self.labels, Neuronpedia):
+            return DOWNLOADS / f"neuronpedia/{self.labels.neuronpedia}.csv"
+        return self.labels
 
     @property
     def is_local(self) -> bool:
@@ -607,6 +664,9 @@ class Config(Section):
     claims: tuple[Path, ...] = key(
         (), "CSV files of claims that the scorecard judges (columns: `esr.scorecard.CLAIM`)."
     )
+    jobs: tuple[JobSize, ...] = key(
+        (), "What engine jobs ask of a scheduler, by model size, smallest first."
+    )
 
     @model_validator(mode="after")
     def _replays_exist(self) -> Self:
@@ -619,6 +679,18 @@ class Config(Section):
                     raise ValueError(f"arms.{name}: replays itself through {' -> '.join(seen)}")
                 seen.append(arm.replay)
                 arm = self.arms[arm.replay]
+        return self
+
+    @model_validator(mode="after")
+    def _every_model_has_a_job_size(self) -> Self:
+        bounds = [size.parameters for size in self.jobs]
+        if bounds != sorted(set(bounds)):
+            raise ValueError("jobs: list sizes by `parameters`, smallest first")
+        for name in self.models:
+            if self.jobs and self.job_size(name) is None:
+                raise ValueError(
+                    f"models.{name}.parameters: larger than any size in `jobs`; add one there"
+                )
         return self
 
     @model_validator(mode="after")
@@ -700,10 +772,20 @@ class Config(Section):
             (arm.trials or 0 for arm in self.arms.values() if arm.over == "latents"), default=0
         )
 
+    def shards(self, arm: str) -> int:
+        """Jobs that the responses of an arm are divided over."""
+        return self.arms[arm].shards or self.engine.shards
+
+    def job_size(self, model: str) -> JobSize | None:
+        """What engine jobs of a model ask of a scheduler; None if no size is large enough."""
+        fitting = (size for size in self.jobs if self.models[model].parameters <= size.parameters)
+        return next(fitting, None)
+
     @property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the configuration as canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        # Not what a job asks of a scheduler, which decides when it runs and not what it computes.
+        text = json.dumps(self.model_dump(mode="json", exclude={"jobs"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def sampling(self, model: str) -> dict[str, float | int]:
@@ -746,11 +828,18 @@ def plain_settings(config: Config, keys: Iterable[str]) -> dict[str, Any]:
 
 def _look_up(config: Config, dotted: str) -> Any:
     value: Any = config
-    for part in dotted.split("."):
+    rest = dotted
+    while rest:
+        if isinstance(value, Mapping):  # names may contain dots: the longest that is there
+            names = [name for name in value if f"{rest}.".startswith(f"{name}.")]
+            part = max(names, key=len, default="")
+        else:
+            part = rest.split(".")[0]
         try:
             value = value[part] if isinstance(value, Mapping) else getattr(value, part)
         except (KeyError, AttributeError):
-            raise EsrError(f"there is no configuration key {dotted!r} (at {part!r})") from None
+            raise EsrError(f"there is no configuration key {dotted!r} (at {rest!r})") from None
+        rest = rest[len(part) + 1 :]
     return value
 
 

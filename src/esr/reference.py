@@ -163,6 +163,12 @@ OTHER_FILES = {
     "it, and the arms and models that these run.",
     "report/": "The report: open `index.html`; it works from disk and asks no other host. "
     "`data/index.js` and `data/chunk-*.js` hold the trials (`esr.report.transcripts`).",
+    "bundle.tar.gz": "What the study paid for, by `snakemake bundle`: `manifest.json` (origin, "
+    "settings, checksum of every file) and the files; `python -m esr.bundle import` takes it.",
+    "results/downloads/neuronpedia/{model}/{sae}.csv, .json": "Labels from Neuronpedia (latent, "
+    "label); addresses and checksums of the export. Shared by all studies, write-protected.",
+    "results/downloads/prompts/{list}.csv, .json": "The paper's own prompts (prompt_id, category, "
+    "prompt); address and checksum. Likewise.",
     "results/organisms/{organism}/": "An organism trained anew by `rebuild_organisms`: `model/` "
     "(a transformers checkpoint), `sae/` (SAELens' format), `labels.csv`, and `measured.csv`: does "
     "it have what was planted?",

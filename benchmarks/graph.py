@@ -1,0 +1,64 @@
+"""How long Snakemake takes to plan a study, by number of models: benchmarks/graph.csv.
+
+    uv run python benchmarks/graph.py 1 5 10 25 50
+
+Models are copies of one of the paper's; nothing is run. Columns: models, jobs, seconds (CPU time of
+`snakemake --dry-run --profile slurm all`), seconds_per_job.
+"""
+
+import csv
+import logging
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+log = logging.getLogger(__name__)
+PARTS = ["Snakefile", "config.yaml", "rules", "scripts", "envs", "profiles", "slurm", "studies"]
+
+
+def plan(models: int) -> tuple[int, float]:
+    """Jobs of the paper study with so many models, and CPU seconds to plan them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in PARTS:
+            copy = shutil.copytree if Path(part).is_dir() else shutil.copy
+            copy(part, folder / part)
+        (folder / "resources").symlink_to(Path("resources").resolve())
+        study = folder / "studies/paper.yaml"
+        settings = yaml.safe_load(study.read_text())
+        one = settings["models"]["llama-3.1-8b"]
+        settings["models"] = {f"m{i}": {**one, "label": f"M{i}"} for i in range(models)}
+        study.write_text(yaml.safe_dump(settings))
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"]
+        said = subprocess.run(
+            [*command, "--profile", "slurm", "all"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    jobs = next(int(line.split()[1]) for line in said.splitlines() if line.startswith("total"))
+    return jobs, seconds
+
+
+def main(numbers: list[int]) -> None:
+    """Plan studies of these sizes; write the table."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with Path("benchmarks/graph.csv").open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["models", "jobs", "seconds", "seconds_per_job"])
+        for models in numbers:
+            jobs, seconds = plan(models)
+            table.writerow([models, jobs, round(seconds, 2), round(seconds / jobs, 5)])
+            log.info("%d models: %d jobs in %.1f s", models, jobs, seconds)
+
+
+if __name__ == "__main__":
+    main([int(number) for number in sys.argv[1:]] or [1, 5, 10, 25, 50])

@@ -1,0 +1,155 @@
+"""A real Slurm of one node on this machine, with two GPUs that are none, for the tests."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAMS = ["munged", "slurmctld", "slurmd", "squeue", "sbatch", "scontrol"]
+CONF = """\
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+MpiDefault=none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+GresTypes=gpu
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:2 State=UNKNOWN
+PartitionName=cpu Nodes={host} Default=YES MaxTime=1-0 State=UP
+PartitionName=gpu Nodes={host} MaxTime=1-0 State=UP
+"""
+GRES = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
+ETC = Path("/etc/slurm")
+
+
+def why_not() -> str | None:
+    """Why no Slurm can be started here; None if one can."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        return f"needs Debian's slurm-wlm and munge ({', '.join(missing)} not found)"
+    if os.geteuid() != 0:
+        return "needs root, to write /etc/slurm and start the daemons"
+    if (ETC / "slurm.conf").exists():
+        return f"{ETC}/slurm.conf is there already: this machine has a Slurm, which is left alone"
+    return None
+
+
+class Cluster:
+    """The running daemons."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host = socket.gethostname().split(".")[0]
+        self.munged: subprocess.Popen[bytes] | None = None
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        facts = {"host": self.host, "folder": self.folder, "cpus": os.cpu_count()}
+        ETC.mkdir(exist_ok=True)
+        conf = CONF.format(**facts, memory=int(pages / 2**20 * 0.8))
+        (ETC / "slurm.conf").write_text(conf)
+        (ETC / "gres.conf").write_text(GRES)
+        for name in ("state", "spool"):
+            (self.folder / name).mkdir()
+        # munge refuses to talk through a folder that is not its own
+        Path("/run/munge").mkdir(exist_ok=True)
+        shutil.chown("/run/munge", "munge", "munge")
+        if not Path("/run/munge/munge.socket.2").exists():
+            command = ["runuser", "-u", "munge", "--", "munged", "--foreground"]
+            self.munged = subprocess.Popen(command)
+            time.sleep(1)
+        self.daemon("slurmctld")
+        self.daemon("slurmd")
+        self.wait_until(lambda: self.ask("sinfo", "-h", "-o", "%t") in {"idle", "mix", "alloc"})
+
+    def daemon(self, name: str) -> None:
+        """Start slurmctld or slurmd in the foreground of a process of its own."""
+        self.running[name] = subprocess.Popen([name, "-D"], stderr=subprocess.DEVNULL)
+
+    def restart(self, name: str) -> None:
+        """Kill a daemon without warning, and start it again."""
+        self.running[name].kill()
+        self.running[name].wait()
+        time.sleep(1)
+        self.daemon(name)
+
+    def stop(self) -> None:
+        self.ask("scancel", "--user=root")
+        time.sleep(1)
+        for process in reversed(self.running.values()):
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+        if self.munged is not None:
+            self.munged.terminate()
+            self.munged.wait(timeout=30)
+        for name in ("slurm.conf", "gres.conf"):
+            (ETC / name).unlink(missing_ok=True)
+
+    def ask(self, *command: str) -> str:
+        """What a Slurm command says, or why it failed."""
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() or done.stderr.strip()
+
+    def node(self, state: str) -> None:
+        """Set the state of the node: drain, resume, ..."""
+        self.ask("scontrol", "update", f"NodeName={self.host}", f"State={state}", "Reason=a test")
+
+    def job_of(self, rule: str, timeout: float = 600) -> str:
+        """Wait until a job of a rule (of any, if empty) runs; its id."""
+        found: list[str] = []
+
+        def runs() -> bool:
+            lines = self.ask("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines()
+            found[:] = [line.split()[0] for line in lines if f"rule_{rule}" in line]
+            return bool(found)
+
+        self.wait_until(runs, timeout)
+        return found[0]
+
+    def state(self) -> str:
+        """State of the node: idle, mix, drained, ..."""
+        return self.ask("sinfo", "-h", "-N", "-o", "%T").split("\n")[0].rstrip("*")
+
+    def queue(self) -> list[str]:
+        """Jobs waiting or running."""
+        return self.ask("squeue", "-h", "-o", "%i").split()
+
+    def gone(self, job: str) -> bool:
+        """Whether a job is no more in the queue."""
+        return job not in self.queue()
+
+    def wait_until(self, condition, timeout: float = 120) -> None:  # type: ignore[no-untyped-def]
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, self.ask("sinfo") + self.ask("squeue")
+            time.sleep(0.2)
+
+
+@contextmanager
+def slurm(folder: Path) -> Iterator[Cluster]:
+    """A Slurm that is stopped, and its configuration removed, when it is no longer needed."""
+    cluster = Cluster(folder)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()

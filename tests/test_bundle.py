@@ -1,0 +1,156 @@
+"""What was paid for goes into one file and comes back out of it."""
+
+import gzip
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from checkout import link_checkout, run_snakemake
+from esr import bundle
+from esr.bundle import import_bundle, read_manifest, write_bundle
+from esr.errors import EsrError
+
+ORIGIN = {"study": "tiny", "git": "abc"}
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle of two files, made in a folder of its own."""
+    here = tmp_path / "made"
+    for name, text in {"plan.parquet": "a plan", "journals/x.jsonl": "{}\n"}.items():
+        path = here / "results/tiny" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.chdir(here)
+    files = sorted(path for path in Path("results").rglob("*") if path.is_file())
+    write_bundle(Path("bundle.tar.gz"), files, ORIGIN)
+    return here / "bundle.tar.gz"
+
+
+def fresh(tmp_path: Path) -> Path:
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    return folder
+
+
+def test_what_goes_in_comes_out(packed: Path, tmp_path: Path) -> None:
+    folder = fresh(tmp_path)
+    files = import_bundle(packed, folder)
+    assert [file.as_posix() for file in files] == [
+        "results/tiny/journals/x.jsonl",
+        "results/tiny/plan.parquet",
+    ]
+    assert (folder / "results/tiny/plan.parquet").read_text() == "a plan"
+    assert len({(folder / file).stat().st_mtime for file in files}) == 1
+    assert read_manifest(packed)["esr"] == ORIGIN
+
+
+def test_equal_contents_give_equal_bytes(packed: Path) -> None:
+    before = packed.read_bytes()
+    files = [path for path in Path("results").rglob("*") if path.is_file()]
+    for path in files:
+        path.touch()
+    write_bundle(packed, reversed(files), ORIGIN)
+    assert packed.read_bytes() == before
+
+
+def test_a_file_that_differs_is_not_overwritten_unless_asked_for(
+    packed: Path, tmp_path: Path
+) -> None:
+    folder = fresh(tmp_path)
+    import_bundle(packed, folder)
+    import_bundle(packed, folder)  # the same once more does no harm
+    mine = folder / "results/tiny/plan.parquet"
+    mine.write_text("another plan")
+    with pytest.raises(EsrError, match=r"plan.parquet is there already and differs"):
+        import_bundle(packed, folder)
+    assert mine.read_text() == "another plan"
+    import_bundle(packed, folder, replace=True)
+    assert mine.read_text() == "a plan"
+
+
+def repack(
+    path: Path, change: dict[str, bytes | None], rename: dict[str, str] | None = None
+) -> None:
+    """Replace, remove (None) or rename members of a bundle, behind the manifest's back."""
+    with tarfile.open(path, "r:gz") as tar:
+        members = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
+    members = {(rename or {}).get(name, name): text for name, text in members.items()}
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, text in (members | change).items():
+            if text is not None:
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text))
+    path.write_bytes(gzip.compress(out.getvalue()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"results/tiny/plan.parquet": b"a flan"}, "plan.parquet is damaged"),
+        ({"results/tiny/plan.parquet": None}, "plan.parquet is missing"),
+        ({"results/tiny/more.parquet": b"?"}, "more.parquet' is not in its manifest"),
+        ({"manifest.json": b"{}"}, "format None"),
+    ],
+)
+def test_a_bundle_that_is_not_sound_leaves_nothing_behind(
+    packed: Path, tmp_path: Path, change: dict[str, bytes | None], said: str
+) -> None:
+    repack(packed, change)
+    folder = fresh(tmp_path)
+    with pytest.raises(EsrError, match=said):
+        import_bundle(packed, folder)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_bundle_cut_short_is_refused(packed: Path, tmp_path: Path) -> None:
+    packed.write_bytes(packed.read_bytes()[:-40])
+    folder = fresh(tmp_path)
+    with pytest.raises(EsrError, match=r"bundle\.tar\.gz: "):
+        import_bundle(packed, folder)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["/etc/evil", "results/../../evil", "config.yaml"])
+def test_nothing_is_written_outside_results(packed: Path, tmp_path: Path, name: str) -> None:
+    manifest = read_manifest(packed)
+    manifest["files"][name] = {"sha256": "0", "bytes": 1}
+    repack(packed, {"manifest.json": json.dumps(manifest).encode(), name: b"!"})
+    with pytest.raises(EsrError, match="is not below results/"):
+        import_bundle(packed, fresh(tmp_path))
+
+
+def test_a_file_that_is_no_bundle_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes.txt").write_text("no bundle")
+    (tmp_path / "Snakefile").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"notes\.txt: not a bundle"):
+        bundle.main(["import", "notes.txt"])
+
+
+@pytest.mark.slow
+def test_a_fresh_checkout_rebuilds_every_figure_from_a_bundle(
+    organism_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run_snakemake(organism_study, "bundle")
+    assert done.returncode == 0, done.stdout[-4000:]
+    folder = link_checkout(tmp_path / "fresh")
+    monkeypatch.chdir(folder)
+    bundle.main(["import", (organism_study / "results/organism/bundle.tar.gz").as_posix()])
+    engines = ["find_thresholds", "generate_responses", "judge_responses", "measure_relevance"]
+    engines += ["find_detectors", "match_controls", "read_episodes", "judge_sample"]
+    planned = run_snakemake(folder, "--dry-run", "all").stdout
+    assert [rule for rule in engines if f"rule {rule}:" in planned] == []
+    done = run_snakemake(folder)
+    assert done.returncode == 0, done.stdout[-4000:]
+    made = sorted((folder / "results/organism/figures").glob("*.csv"))
+    assert len(made) == 13
+    for path in [*made, folder / "results/organism/numbers.json"]:
+        assert path.read_bytes() == (organism_study / path.relative_to(folder)).read_bytes()
+    shutil.rmtree(folder)

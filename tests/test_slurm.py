@@ -1,0 +1,158 @@
+"""A reduced organism study through a real Slurm, with everything that goes wrong on clusters.
+
+Left out unless asked for: `uv run pytest -m slurm` (as root, with Debian's slurm-wlm and munge).
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from checkout import link_checkout, run_snakemake, snakemake_command
+from cluster import Cluster, slurm, why_not
+
+pytestmark = pytest.mark.slurm
+
+STUDY = [
+    "--config",
+    "study=organism",
+    "models={twin: null}",
+    "latents={count: 5, candidates: 40}",
+    "thresholds={steps: 4, samples_per_step: 2}",
+    "arms={answers: {trials: 4}, steered: {trials: 8}}",
+    "engine={shards: 2, batch_size: 8}",
+    # Organisms need no GPU; ask for one, so that a job is given one.
+    "jobs=[{parameters: 1e9, gpus: 1, memory: 3, generate: 0.5, calibrate: 0.5, read: 0.5}]",
+]
+PROFILE = ["--profile", "slurm", "--slurm-status-command", "squeue"]
+PROFILE += ["--slurm-init-seconds-before-status-checks", "2"]
+PROFILE += ["--seconds-between-status-checks", "2", "--latency-wait", "20"]
+ARM = "results/organism/planted/arms/answers"
+SCORES = f"{ARM}/scores/lexical.parquet"
+PATIENCE = 1200
+"""Longest wait for a job to begin or end, in seconds: machines may be busy."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    with slurm(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An arm of the same study without a cluster."""
+    folder = link_checkout(tmp_path_factory.mktemp("local"))
+    done = run_snakemake(folder, "--cores", "2", *STUDY, "--", SCORES)
+    assert done.returncode == 0, done.stdout[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The arm on the cluster: job killed, node drained, controller and Snakemake killed."""
+    folder = link_checkout(tmp_path_factory.mktemp("faulty"))
+    journals = [folder / f"results/organism/planted/journals/answers-{i}.jsonl" for i in (0, 1)]
+
+    def written() -> int:
+        return sum(path.read_bytes().count(b"\n") for path in journals if path.is_file())
+
+    first = start(folder)
+    job = cluster.job_of("generate_responses", PATIENCE)
+    (folder / "gpu").write_text(cluster.ask("scontrol", "show", "job", "-d", job))
+    cluster.wait_until(lambda: written() > 0, PATIENCE)
+    cluster.ask("scancel", "--signal=KILL", "--full", job)
+    said = folder / "said"
+    cluster.wait_until(lambda: "Trying to restart job" in said.read_text(), PATIENCE)
+
+    cluster.node("DRAIN")
+    cluster.wait_until(lambda: cluster.state() == "drained", PATIENCE)
+    cluster.restart("slurmctld")
+    cluster.node("RESUME")
+
+    cluster.job_of("", PATIENCE)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    cluster.ask("scancel", "--user=root")
+    cluster.wait_until(lambda: cluster.queue() == [], PATIENCE)
+    (folder / "kept").write_text(str(written()))
+    done = run_snakemake(folder, "--unlock", *STUDY, "--", SCORES)
+    assert done.returncode == 0, done.stdout
+    second = start(folder)
+    assert second.wait(timeout=3 * PATIENCE) == 0, said.read_text()[-6000:]
+    return folder
+
+
+def start(folder: Path) -> "subprocess.Popen[bytes]":
+    with (folder / "said").open("ab") as said:
+        return subprocess.Popen(
+            snakemake_command(*PROFILE, *STUDY, "--", SCORES),
+            cwd=folder,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """Every table of the study, and what the figure plots."""
+    files = [*folder.glob("results/**/*.parquet"), *folder.glob("results/**/*.csv")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_the_outcome_is_that_of_a_local_run_to_the_byte(local_run: Path, faulty_run: Path) -> None:
+    local, cluster = tables(local_run), tables(faulty_run)
+    assert local.keys() == cluster.keys()
+    assert len(local) == 6  # plan, two shards, responses, judgments, scores
+    assert [name for name in local if local[name] != cluster[name]] == []
+
+
+def test_nothing_that_was_generated_was_generated_again(faulty_run: Path, local_run: Path) -> None:
+    assert int((faulty_run / "kept").read_text()) > 0
+    for shard in (0, 1):
+        path = f"results/organism/planted/journals/answers-{shard}.jsonl"
+        keys, others = (
+            [json.loads(line)["key"] for line in (folder / path).read_text().splitlines()]
+            for folder in (faulty_run, local_run)
+        )
+        assert len(set(keys)) == len(keys)
+        assert set(keys) == set(others)
+
+
+def test_a_killed_job_goes_on_where_it_was(faulty_run: Path) -> None:
+    logs = faulty_run.glob("logs/organism/planted/answers/generate_responses_*.log")
+    said = "".join(path.read_text() for path in logs)
+    assert "records stand from an earlier run" in said
+    assert "Trying to restart job" in (faulty_run / "said").read_text()
+
+
+def test_a_gpu_job_is_given_a_gpu_in_the_gpu_partition(faulty_run: Path) -> None:
+    said = (faulty_run / "gpu").read_text()
+    assert "Partition=gpu" in said
+    assert re.search(r"GRES=gpu:1|gres/gpu=1|TresPerJob=gres:gpu:1", said), said
+
+
+def test_a_partition_that_does_not_exist_is_named(cluster: Cluster, local_run: Path) -> None:
+    other = ["--forcerun", "plan_arm", "--default-resources", "slurm_partition=nowhere", "--"]
+    done = run_snakemake(local_run, *PROFILE, *STUDY, *other, f"{ARM}/plan.parquet")
+    assert done.returncode != 0
+    assert "nowhere" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_figure_is_that_of_a_local_run(
+    cluster: Cluster, local_run: Path, faulty_run: Path
+) -> None:
+    assert run_snakemake(faulty_run, *PROFILE, *STUDY, "--", "fig2").returncode == 0
+    assert run_snakemake(local_run, "--cores", "2", *STUDY, "--", "fig2").returncode == 0
+    local, there = tables(local_run), tables(faulty_run)
+    assert local.keys() == there.keys()
+    assert [name for name in local if local[name] != there[name]] == []
