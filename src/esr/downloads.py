@@ -100,7 +100,8 @@ def fetch_labels(identifier: str, folder: Path, fetch: Fetch = fetch) -> tuple[P
             f"labels: neuronpedia has no explanations of {identifier}; see the ids that SAELens "
             "lists by release, or give a CSV of your own"
         )
-    rows = [["latent", "label"], *([index, labels[index]] for index in sorted(labels))]
+    rows: list[list[object]] = [["latent", "label"]]
+    rows += [[index, labels[index]] for index in sorted(labels)]
     return _write(folder / f"{identifier}.csv", rows, {"id": identifier, "sha256": batches})
 
 
