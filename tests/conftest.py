@@ -19,8 +19,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("slurm")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
-    # The test that waits for the rebuilt organism comes last: it is built beside the others.
-    items.sort(key=lambda item: item.name == REBUILD)
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """Fast tests first, the organism being rebuilt beside them; then the study; then the rebuilt."""
+    fixtures = getattr(item, "fixturenames", [])
+    return 2 if item.name == REBUILD else int("organism_study" in fixtures)
 
 
 @pytest.fixture

@@ -139,8 +139,8 @@ def test_gpus_memory_and_hours_follow_the_size_of_the_model(checkout: Path) -> N
     }
     sizes = {"llama-3.3-70b": "gpu=2 runtime=720 mem_mb=240000", "gemma-2-2b": "gpu=1 runtime=120"}
     for model, resources in sizes.items():
-        for resource in resources.split():
-            assert re.search(rf"\b{resource}\b", asked[model])
+        for asks in resources.split():
+            assert re.search(rf"\b{asks}\b", asked[model])
     assert all("slurm_partition=gpu" in job for job in asked.values())
 
 
