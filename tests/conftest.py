@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _place(item: pytest.Item) -> int:
-    """Fast tests first, the organism being rebuilt beside them; then the study; then the rebuilt."""
+    """Fast tests first, an organism being rebuilt beside them; the study; the rebuilt organism."""
     fixtures = getattr(item, "fixturenames", [])
     return 2 if item.name == REBUILD else int("organism_study" in fixtures)
 
