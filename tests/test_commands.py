@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from checkout import REPO, link_checkout, run_snakemake
-from esr.config import load, merge
+from esr.config import AnthropicJudge, load, merge
 from esr.graph import dependencies, read_jobs
 
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -19,6 +19,13 @@ SHELL = re.compile(r"^```(?:sh|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SETUP = ["uv sync", "uv lock", "uv export", "pip install", "python -m venv", ". .venv/bin/activate"]
 """How an environment is made; tests/test_requirements.py looks after what these lines rest on."""
+
+VARIABLES = {"HF_HOME", "HF_TOKEN", AnthropicJudge.model_fields["key_variable"].default} | {
+    variable
+    for study in (REPO / "studies").glob("*.yaml")
+    for variable in re.findall(r"key_variable: (\w+)", study.read_text())
+}
+"""Variables of the environment that something reads."""
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -80,7 +87,9 @@ def test_every_other_command_is_known_and_names_what_is_there(command: str) -> N
     if any(command.startswith(known) for known in SETUP):
         return
     words = shlex.split(command.removeprefix("uv run "))
-    if words[0] == "pytest":
+    if words[0] == "export":
+        assert {word.split("=")[0] for word in words[1:]} <= VARIABLES
+    elif words[0] == "pytest":
         marks = [words[i + 1] for i, word in enumerate(words) if word == "-m"]
         assert all(mark == "not slow" for mark in marks)
         assert all((REPO / word).exists() for word in words if word.startswith("tests/"))
