@@ -1,5 +1,6 @@
 """Fixtures: a checkout of the workflow in an empty folder, and the organism study run in one."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,14 +12,17 @@ import pytest
 from checkout import link_checkout, run_snakemake, snakemake_command
 
 REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
+ENOUGH = 4
+"""Cores with which an organism can be rebuilt beside the other tests within half an hour."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests that start a Slurm out, unless their marker is asked for; order the others."""
-    if "slurm" not in config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("slurm")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+    """Leave out, unless their marker is asked for, tests that are too much for this machine."""
+    too_much = ["slurm"] if (os.cpu_count() or 1) >= ENOUGH else ["slurm", "rebuild"]
+    too_much = [marker for marker in too_much if marker not in config.option.markexpr]
+    left_out = [item for item in items if any(map(item.get_closest_marker, too_much))]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
     items.sort(key=_place)
 
 

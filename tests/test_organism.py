@@ -404,6 +404,7 @@ class TestShipped:
 
 
 @pytest.mark.slow
+@pytest.mark.rebuild
 def test_the_recipe_rebuilds_an_organism_with_what_is_planted(
     rebuilt_organism: Callable[[], Path],
 ) -> None:
