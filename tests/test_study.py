@@ -189,7 +189,9 @@ class TestRunning:
             for line in done.stdout.splitlines()
             if line.startswith("rule ")
         }
-        assert planned == {"plot_fig2", "all"}, done.stdout
+        # What reads every figure is made anew with it, in seconds; nothing that was generated or judged.
+        readers = {"score_claims", "build_report", "all"}
+        assert {"plot_fig2"} <= planned <= {"plot_fig2", *readers}, done.stdout
 
     def test_every_job_is_benchmarked_within_4_gb(self, organism_study: Path) -> None:
         files = list((organism_study / "benchmarks/jobs").rglob("*.tsv"))

@@ -160,4 +160,5 @@ class TestReport:
         compute = page.locator("#compute table").inner_text()
         for rule in ("generate_responses", "find_thresholds", "judge_responses"):
             assert rule in compute
-        assert "Nothing was paid for" in page.locator("#ledger").inner_text()
+        # The organism's judges are in the ledger, and cost nothing.
+        assert "free" in page.locator("#ledger").inner_text()
