@@ -189,7 +189,7 @@ class TestRunning:
             for line in done.stdout.splitlines()
             if line.startswith("rule ")
         }
-        # What reads every figure is made anew with it, in seconds; nothing that was generated or judged.
+        # What reads every figure is made anew with it; nothing that was generated or judged is.
         readers = {"score_claims", "build_report", "all"}
         assert {"plot_fig2"} <= planned <= {"plot_fig2", *readers}, done.stdout
 
