@@ -135,6 +135,7 @@ def test_a_file_that_is_no_bundle_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+@pytest.mark.rebuild
 def test_a_fresh_checkout_rebuilds_figures_from_a_bundle(
     organism_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
