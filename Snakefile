@@ -25,6 +25,7 @@ wildcard_constraints:
     export=r"[^/]+",
     sae=r"[^/]+",
     list=one_of(ORIGINAL_PROMPTS),
+    environment=one_of(ENVIRONMENTS),
 
 
 # Before the first job of a run: do the models fit that it is going to load, and can the judges be
@@ -46,6 +47,7 @@ onstart:
         raise WorkflowError("\n".join(problems))
 
 
+include: "rules/environments.smk"
 include: "rules/organisms.smk"
 include: "rules/downloads.smk"
 include: "rules/assets.smk"

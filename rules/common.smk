@@ -18,6 +18,7 @@ from esr.errors import EsrError
 
 STUDY_PATTERN = NAME.strip("^$")
 ORGANISMS = ["planted", "twin"]
+ENVIRONMENTS = ["serve", "serve-cpu", "finetune"]
 TITLES = {
     "fig2": "Figure 2: ESR across models",
     "fig3": "Figure 3: dependence on the boost",

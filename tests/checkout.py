@@ -16,9 +16,12 @@ LINKED = ["resources", "docs"]
 def link_checkout(folder: Path) -> Path:
     """Lay out the workflow in a folder of its own; what a run writes stays in it."""
     folder.mkdir(exist_ok=True)
+    installed = shutil.ignore_patterns(".venv", "uv.lock")  # environments are synced anew
     for name in COPIED:
-        copy = shutil.copytree if (REPO / name).is_dir() else shutil.copy
-        copy(REPO / name, folder / name)
+        if (REPO / name).is_dir():
+            shutil.copytree(REPO / name, folder / name, ignore=installed)
+        else:
+            shutil.copy(REPO / name, folder / name)
     for name in LINKED:
         (folder / name).symlink_to(REPO / name)
     return folder

@@ -1,0 +1,26 @@
+# Environments of their own kind, for tools that cannot share the main one (docs/environments.md).
+# Installed once, where Snakemake itself runs; jobs only use them.
+
+
+localrules:
+    sync_environment,
+
+
+rule sync_environment:
+    """Install an environment; what is in it now, package by package, is the output."""
+    input:
+        project="envs/{environment}/pyproject.toml",
+        versions="envs/{environment}/requirements.lock",
+    output:
+        "results/environments/{environment}.txt",
+    log:
+        "logs/environments/sync_environment_{environment}.log",
+    benchmark:
+        "benchmarks/jobs/environments/sync_environment_{environment}.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    shell:
+        "(uv sync --project envs/{wildcards.environment} && "
+        "uv pip freeze --python envs/{wildcards.environment}/.venv > {output}) 2> {log}"
