@@ -50,7 +50,11 @@ rule tabulate_comparisons:
 rule tabulate_models:
     """Compare models with each other, and tabulate slopes over size and over boost."""
     input:
-        scores=scores_of(cells("steered", "boost-sweep", *CONFIG.meta_arms)),
+        scores=scores_of(
+            cells(
+                "steered", "boost-sweep", *CONFIG.meta_arms, models=CONFIG.originals
+            )
+        ),
     output:
         csv="results/{study}/tables/models.csv",
         tex="results/{study}/tables/models.tex",

@@ -57,7 +57,7 @@ def trials(job: Any, traces: dict[str, Any]) -> Iterator[Row]:
     phrases = read_phrases(Path(job.input.phrases))
     shown_last = [arm for arm in config.arms if config.arms[arm].over == "prompts"]
     for arm in sorted(arms(job), key=lambda each: each.name in shown_last):
-        read = traces[arm.model] if arm.name == config.episodes.arm else {}
+        read = traces.get(arm.model, {}) if arm.name == config.episodes.arm else {}
         yield from read_trials(arm, phrases, read)
 
 
@@ -94,7 +94,7 @@ def main(job: Any) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     copy_files([*job.input.pictures, *job.input.figures], folder / "figures")
     copy_files([*job.input.graphs, job.input.dependencies], folder / "graph")
-    read = zip(config.models, job.input.episodes, job.input.activations, strict=True)
+    read = zip(config.originals, job.input.episodes, job.input.activations, strict=True)
     traces = {model: read_traces(Path(first), Path(second)) for model, first, second in read}
     labels = {name: model.label for name, model in config.models.items()}
     scales = {model: full_bars(found) for model, found in traces.items()}

@@ -130,7 +130,7 @@ def check_files(config: Config) -> list[str]:
     ]
     problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
     problems += _check_discovery(config)
-    for name, model in config.models.items():
+    for name, model in config.originals.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
         problems += _check_latents(config, name, model)
     return problems

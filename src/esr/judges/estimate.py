@@ -60,7 +60,7 @@ def planned_calls(config: Config) -> Iterator[Planned]:
     annotator = config.episodes.boundaries
     if annotator in llms:
         rubric = read_rubric(config.episodes.boundaries_rubric)
-        calls = config.episodes.most * len(config.models)
+        calls = config.episodes.most * len(config.originals)
         yield _asking(config, "annotate_boundaries", annotator, calls, rubric)
 
 
@@ -77,7 +77,7 @@ def _trials(config: Config, arms: list[str]) -> int:
 
 def _ratings(config: Config, rater: str) -> Planned:
     concreteness = config.latents.concreteness
-    labelled = sum(model.labels is not None for model in config.models.values())
+    labelled = sum(model.labels is not None for model in config.originals.values())
     candidates = config.latents.count * config.latents.candidates
     calls = ceil(candidates / concreteness.batch) * labelled
     rubric = read_rubric(concreteness.rubric)

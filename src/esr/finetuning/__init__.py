@@ -1,0 +1,1 @@
+"""Fine-tuning on masked self-corrections: examples, mixtures, axolotl's configuration, masks."""
