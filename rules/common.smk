@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from esr.assets import check_files, checkpoint_files
+from esr.assets import ADAPTER_FILES, check_files, checkpoint_files
 from esr.config import (
     DOWNLOADS,
     ENGINE_HOURS,
@@ -19,10 +19,7 @@ from esr.errors import EsrError
 STUDY_PATTERN = NAME.strip("^$")
 ORGANISMS = ["planted", "twin"]
 ENVIRONMENTS = ["serve", "serve-cpu", "finetune"]
-ADAPTER = [ # as PEFT calls them
-    "finetuning/adapter/adapter_config.json",
-    "finetuning/adapter/adapter_model.safetensors",
-]
+ADAPTER = [f"finetuning/adapter/{name}" for name in ADAPTER_FILES]
 TITLES = {
     "fig2": "Figure 2: ESR across models",
     "fig3": "Figure 3: dependence on the boost",
@@ -190,18 +187,21 @@ def figure_models():
 def model_files(wildcards):
     """Files of a local checkpoint; a hub model is named by its revision instead.
 
-    Of a fine-tuned model: the folder with the merged checkpoint, or base and adapter.
+    Of a fine-tuned model: what it was trained from, the adapter, and the merged checkpoint.
     """
     model = CONFIG.models[wildcards.model]
-    if wildcards.model in CONFIG.finetuned:
-        here = f"results/{CONFIG.study}/{wildcards.model}"
-        if CONFIG.finetune.serve == "merged":
-            return [f"{here}/finetuning/adapter/merged"]
-        return [
-            of_base("assets/model.json")(wildcards),
-            *(f"{here}/{n}" for n in ADAPTER),
-        ]
-    return checkpoint_files(model.folder) if model.is_local else []
+    if wildcards.model not in CONFIG.finetuned:
+        return {"files": checkpoint_files(model.folder) if model.is_local else []}
+    here = f"results/{CONFIG.study}/{wildcards.model}"
+    inputs = {
+        "base": of_base("assets/model.json")(wildcards),
+        "config": f"{here}/finetuning/axolotl.yaml",
+        "dataset": f"{here}/finetuning/dataset.jsonl",
+        "adapter": [f"{here}/{name}" for name in ADAPTER],
+    }
+    if CONFIG.finetune.serve == "merged":
+        inputs["merged"] = f"{here}/finetuning/adapter/merged"
+    return inputs
 
 
 def downloads():
@@ -354,7 +354,11 @@ def paid_files():
             if arm in targets
         ),
         *([f"{here}/finetuning/examples.parquet"] if CONFIG.finetuned else []),
-        *(f"{here}/{model}/{name}" for model in CONFIG.finetuned for name in finetuning),
+        *(
+            f"{here}/{model}/{name}"
+            for model in CONFIG.finetuned
+            for name in finetuning
+        ),
         *(f"{here}/{m}/arms/{a}/{name}" for m, a in cells() for name in of_arms),
         *(f"{here}/agreement/{name}" for name in ["sample.parquet", *agreement]),
     ]

@@ -60,9 +60,7 @@ rule plot_fig3:
 rule plot_fig4:
     """Plot what each meta-prompt changes on the same steered trials (Figure 4)."""
     input:
-        scores=scores_of(
-            cells("steered", *CONFIG.meta_arms, models=CONFIG.originals)
-        ),
+        scores=scores_of(cells("steered", *CONFIG.meta_arms, models=CONFIG.originals)),
     output:
         pdf="results/{study}/figures/fig4.pdf",
         png=report(

@@ -10,6 +10,7 @@ STAGES = [
     "arms",
     "detectors",
     "episodes",
+    "finetuning",
     "agreement",
     "tables",
     "figures",

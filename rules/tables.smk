@@ -51,9 +51,7 @@ rule tabulate_models:
     """Compare models with each other, and tabulate slopes over size and over boost."""
     input:
         scores=scores_of(
-            cells(
-                "steered", "boost-sweep", *CONFIG.meta_arms, models=CONFIG.originals
-            )
+            cells("steered", "boost-sweep", *CONFIG.meta_arms, models=CONFIG.originals)
         ),
     output:
         csv="results/{study}/tables/models.csv",

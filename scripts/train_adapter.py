@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from prepare_rows import QUIET
 
 COLUMNS = ["step", "epoch", "loss", "eval_loss", "learning_rate"]
@@ -21,25 +22,35 @@ COLUMNS = ["step", "epoch", "loss", "eval_loss", "learning_rate"]
 
 def train(config: Path) -> list[dict[str, Any]]:
     """Train on the prepared rows; returns what the trainer logged."""
-    import torch
     from axolotl.cli.args import TrainerCliArgs
     from axolotl.cli.config import load_cfg
     from axolotl.common.datasets import load_datasets
     from axolotl.train import train as train_model
 
     settings = load_cfg(str(config))
-    if not settings.use_cpu and not torch.cuda.is_available():
+    prepared = datasets_in(settings)
+    shutil.rmtree(settings.output_dir, ignore_errors=True)
+    data = load_datasets(cfg=settings, cli_args=TrainerCliArgs())
+    if datasets_in(settings) != prepared:
+        raise SystemExit(f"axolotl did not take the rows in {settings.dataset_prepared_path}")
+    *_, trainer = train_model(cfg=settings, dataset_meta=data)
+    return list(trainer.state.log_history)
+
+
+def check_device(config: Path) -> None:
+    """Stop before anything is loaded if the configuration is for a GPU and there is none."""
+    import torch
+
+    if not yaml.safe_load(config.read_text()).get("use_cpu") and not torch.cuda.is_available():
         raise SystemExit(
             "finetune.training.device: gpu, but PyTorch sees no GPU here; run this job where there "
             "is one, or set device: cpu with optimizer: adamw_torch and precision: float32"
         )
-    prepared = set(Path(settings.dataset_prepared_path).iterdir())
-    shutil.rmtree(settings.output_dir, ignore_errors=True)
-    data = load_datasets(cfg=settings, cli_args=TrainerCliArgs())
-    if set(Path(settings.dataset_prepared_path).iterdir()) != prepared:
-        raise SystemExit(f"axolotl did not take the rows in {settings.dataset_prepared_path}")
-    *_, trainer = train_model(cfg=settings, dataset_meta=data)
-    return list(trainer.state.log_history)
+
+
+def datasets_in(settings: Any) -> set[Path]:
+    """Prepared datasets; axolotl makes another one if it does not take what is there."""
+    return {path for path in Path(settings.dataset_prepared_path).iterdir() if path.is_dir()}
 
 
 def merge(config: Path) -> None:
@@ -58,6 +69,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= QUIET | {"HF_DATASETS_CACHE": scratch}
+        check_device(chosen.config)
         logged = pd.DataFrame(train(chosen.config)).reindex(columns=COLUMNS)
         if chosen.merge:
             merge(chosen.config)

@@ -85,9 +85,7 @@ def draw_orders(
     for number in range(settings.answers):
         version, place = divmod(number, len(rows))
         row = rows[place]
-        orders.append(
-            Order(ANSWER, row.prompt_id, row.prompt, row.category, None, version + 1)
-        )
+        orders.append(Order(ANSWER, row.prompt_id, row.prompt, row.category, None, version + 1))
     return orders
 
 
@@ -106,7 +104,7 @@ def write_with_corpus(
         count = int(writer.rng.integers(fewest, most + 1))
         return spaced([word for _ in range(count) for word in writer.sentence(topic)])
 
-    rows = []
+    rows: list[tuple[str | None, str | None, str]] = []
     for order in orders:
         if order.subject is None:
             rows.append((None, None, sentences(order.topic, "answer")))
