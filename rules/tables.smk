@@ -149,6 +149,7 @@ rule collect_numbers:
         comparisons="results/{study}/tables/comparisons.csv",
         fig3="results/{study}/figures/fig3.csv",
         fig5="results/{study}/figures/fig5.csv",
+        fig6="results/{study}/figures/fig6.csv",
         contrasts="results/{study}/tables/activation_contrasts.csv",
         lead="results/{study}/tables/activation_lead.csv",
         agreement="results/{study}/agreement/agreement.parquet",

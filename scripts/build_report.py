@@ -5,6 +5,7 @@ in data/: index.js (one row a trial, in columns) and chunk-<i>.js (texts), as
 `esr.report.transcripts` describes them. No page asks another host for anything.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,10 @@ def main(job: Any) -> None:
             Path(path).stem: f"graph/{Path(path).name}"
             for path in job.input.graphs
             if path.endswith(".svg")
+        },
+        masks={
+            labels[name]: json.loads(Path(path).read_text())
+            for name, path in zip(config.finetuned, job.input.masks, strict=True)
         },
     )
     build(study, Path(job.input.templates[0]).parent, folder)
