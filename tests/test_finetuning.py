@@ -42,7 +42,7 @@ from fake_api import FakeApi, Said
 from test_figures import FAST, LATENTS, arm
 from test_live import KEY, claude
 
-TWIN = {"source": str(REPO / "resources/organisms/twin/model"), "revision": None, "files": {}}
+TWIN: dict[str, Any] = {"source": str(REPO / "resources/organisms/twin/model"), "revision": None, "files": {}}
 DATA = FinetuneData(
     prompts=REPO / "resources/prompts/organism_finetune.csv",
     corrections=60,
