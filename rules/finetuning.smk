@@ -5,6 +5,7 @@ FINETUNING = [
     *CONFIG.finetune.models,
     *CONFIG.finetuned,
 ]  # bases, and what is made of them
+FIG6_ARMS = [a for a in ("steered", "unsteered") if a in CONFIG.finetune.arms]
 
 
 def example_files():
@@ -164,7 +165,7 @@ rule train_adapter:
 rule plot_fig6:
     """Plot what fine-tuning does by the share of self-corrections, and its trends (Figure 6)."""
     input:
-        scores=scores_of(cells("steered", "unsteered", models=FINETUNING)),
+        scores=scores_of(cells(*FIG6_ARMS, models=FINETUNING)),
     output:
         pdf="results/{study}/figures/fig6.pdf",
         png=report(

@@ -47,7 +47,7 @@ def base_table(
     parts = []
     for arm, cluster in figures.CLUSTERS.items():
         shares = by_share(scores.get(arm, {}), base, finetuned)
-        for share, table in shares.items():
+        for share, table in shares.items() if len(shares) > 1 else ():
             found = figures.estimates(table, MEASURED, settings, cluster=cluster)
             parts.append(found.assign(kind="level", arm=arm, share=share))
     steered = by_share(scores.get("steered", {}), base, finetuned)
@@ -94,7 +94,9 @@ def draw_panel(axes: Axes, table: pd.DataFrame, panel: str) -> None:
         colour, marker = looks[model]
         for arm, hue in (("unsteered", style.GREY), ("steered", colour)):
             rows = mine[mine["arm"].eq(arm) & mine["share"].gt(0)]
-            base = mine[mine["arm"].eq(arm) & mine["share"].eq(0)].iloc[:1]
+            base = mine[mine["arm"].eq(arm) & mine["share"].eq(0)]
+            if rows.empty:
+                continue
             line: dict[str, Any] = {
                 "linestyle": "-",
                 "marker": marker,

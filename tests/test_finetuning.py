@@ -17,10 +17,9 @@ from esr.config import Config, Finetune, FinetuneData, FinetuneTraining, load, m
 from esr.contrasts import share_trends
 from esr.engines import open_tokenizer
 from esr.errors import EsrError
+from esr.finetuning import ANSWER, CORRECTION
 from esr.finetuning.axolotl import UNTRAINED, axolotl_config, end_of_turn
 from esr.finetuning.examples import (
-    ANSWER,
-    CORRECTION,
     Order,
     check_examples,
     draw_orders,
@@ -42,7 +41,11 @@ from fake_api import FakeApi, Said
 from test_figures import FAST, LATENTS, arm
 from test_live import KEY, claude
 
-TWIN: dict[str, Any] = {"source": str(REPO / "resources/organisms/twin/model"), "revision": None, "files": {}}
+TWIN: dict[str, Any] = {
+    "source": str(REPO / "resources/organisms/twin/model"),
+    "revision": None,
+    "files": {},
+}
 DATA = FinetuneData(
     prompts=REPO / "resources/prompts/organism_finetune.csv",
     corrections=60,
@@ -67,11 +70,11 @@ def refused(settings: dict[str, Any]) -> str:
 
 def test_fine_tuned_models_are_models_like_their_base_but_for_label_and_source() -> None:
     config = study()
-    assert list(config.models) == ["planted", "twin", "twin+sc10", "twin+sc50", "twin+sc90"]
+    assert list(config.models) == ["planted", "twin", "twin+sc10", "twin+sc30", "twin+sc90"]
     assert list(config.originals) == ["planted", "twin"]
-    assert config.base_of("twin+sc50") == "twin" == config.base_of("twin")
-    made, base = config.models["twin+sc50"], config.models["twin"]
-    assert made.source == "results/organism/twin+sc50/finetuning/adapter/merged"
+    assert config.base_of("twin+sc30") == "twin" == config.base_of("twin")
+    made, base = config.models["twin+sc30"], config.models["twin"]
+    assert made.source == "results/organism/twin+sc30/finetuning/adapter/merged"
     changed = {"label", "source", "revision"}
     assert made.model_dump(exclude=changed) == base.model_dump(exclude=changed)
 
@@ -100,11 +103,11 @@ def test_the_paper_fine_tunes_the_8b_on_nine_mixtures() -> None:
         ({"models": ["twn"]}, ["finetune.models", "twn"]),
         ({"ratios": [10, 10]}, ["finetune", "ratios", "twice"]),
         ({"ratios": [110]}, ["finetune.ratios", "110"]),
-        ({"arms": ["unsteered"]}, ["finetune.arms", "unsteered replays steered"]),
+        ({"arms": ["unsteered"]}, ["finetune.arms", "`steered` is missing"]),
+        ({"arms": ["steered", "twice"]}, ["finetune.arms", "twice"]),
         ({"arms": ["steered", "ablate-otd"]}, ["ablate-otd needs detectors"]),
-        ({"arms": ["steerd"]}, ["finetune.arms", "no arm 'steerd'"]),
         ({"serve": "lora"}, ["finetune.serve", "vllm", "transformers"]),
-        ({"data": {"size": 500}}, ["10 % of 500 rows takes 450 answers", "data.answers"]),
+        ({"data": {"size": 300}}, ["10 % of 300 rows takes 270 answers", "data.answers"]),
         ({"data": {"writer": "claude"}}, ["finetune.data.writer", "claude", "corpus"]),
         ({"training": {"optimizer": "adamw_bnb_8bit"}}, ["finetune.training", "needs a GPU"]),
         ({"training": {"precision": "bfloat16"}}, ["finetune.training", "float32 on a CPU"]),
@@ -116,6 +119,17 @@ def test_what_cannot_be_trained_is_refused_when_the_study_is_read(
     said = refused(settings)
     for text in named:
         assert text in said
+
+
+def test_an_arm_comes_with_the_arm_that_it_replays() -> None:
+    again = {"arms": {"again": {"replay": "steered-30"}}}
+    with pytest.raises(EsrError, match="again replays steered-30; list that, too"):
+        study(again, {"finetune": {"arms": ["steered", "again"]}})
+
+
+def test_a_study_that_was_loaded_and_written_down_loads_again() -> None:
+    config = study()
+    assert load(config.model_dump(mode="json")) == config
 
 
 def test_a_name_that_a_fine_tuned_model_will_have_is_taken() -> None:

@@ -913,7 +913,12 @@ class Config(Section):
             raise ValueError(f"finetune.models: there are no models {unknown}")
         if not settings.models:
             return self
-        taken = [name for name in self.finetuned if name in self.models]
+        # A configuration that was loaded and written down has them already, as they must be.
+        taken = [
+            name
+            for name in self.finetuned
+            if name in self.models and self.models[name] != _finetuned_model(self, name)
+        ]
         if taken:
             raise ValueError(f"models.{taken[0]}: the name of a fine-tuned model; take another one")
         if settings.serve == "lora" and self.engine.name == "transformers":
@@ -921,6 +926,8 @@ class Config(Section):
                 "finetune.serve: lora needs engine vllm; merge adapters for engine transformers"
             )
         _check_rater(self.judging, "finetune.data.writer", settings.data.writer, "corpus")
+        if "steered" not in settings.arms:
+            raise ValueError("finetune.arms: `steered` is missing, which Figure 6 shows")
         for name in settings.arms:
             if name not in self.arms:
                 raise ValueError(f"finetune.arms: there is no arm {name!r}")
@@ -1102,16 +1109,19 @@ def load(raw: Mapping[str, Any]) -> Config:
 
 
 def _with_finetuned(config: Config) -> Config:
-    """The configuration with fine-tuned models: like their bases, but for label and source."""
-    added = {}
-    for name, (base, share) in config.finetuned.items():
-        model = config.models[base]
-        own: dict[str, Any] = {"label": f"{model.label}, {share} % corrections"}
-        if config.finetune.serve == "merged":
-            folder = f"results/{config.study}/{name}/finetuning/adapter/merged"
-            own |= {"source": folder, "revision": None}
-        added[name] = model.model_copy(update=own)
+    """The configuration with its fine-tuned models: like their bases, but for label and source."""
+    added = {name: _finetuned_model(config, name) for name in config.finetuned}
     return config.model_copy(update={"models": {**config.models, **added}})
+
+
+def _finetuned_model(config: Config, name: str) -> Model:
+    base, share = config.finetuned[name]
+    model = config.models[base]
+    own: dict[str, Any] = {"label": f"{model.label}, {share} % corrections"}
+    if config.finetune.serve == "merged":
+        folder = f"results/{config.study}/{name}/finetuning/adapter/merged"
+        own |= {"source": folder, "revision": None}
+    return model.model_copy(update=own)
 
 
 FORMS = {"constrained-str", "Levels", "str"}

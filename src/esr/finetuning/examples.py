@@ -16,6 +16,7 @@ import pandas as pd
 
 from esr.config import FinetuneData
 from esr.errors import EsrError
+from esr.finetuning import ANSWER, CORRECTION
 from esr.judges.base import Exchange, Judge
 from esr.judges.llm import Correspondent
 from esr.judges.parse import FAILURES
@@ -25,7 +26,6 @@ from esr.judges.rubric import Rubric
 from esr.organism.corpus import Lexicon, Phrases, Writer
 from esr.restarts import find_restarts
 
-CORRECTION, ANSWER = "correction", "answer"
 SENTENCES = {"off_topic": (1, 3), "on_topic": (2, 4), "answer": (3, 5)}
 """Fewest and most sentences that the corpus writes."""
 

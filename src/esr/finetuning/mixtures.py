@@ -14,7 +14,7 @@ import pandas as pd
 
 from esr.config import Finetune
 from esr.errors import EsrError
-from esr.finetuning.examples import ANSWER, CORRECTION
+from esr.finetuning import ANSWER, CORRECTION
 
 
 def mix(examples: pd.DataFrame, settings: Finetune, share: int) -> pd.DataFrame:
