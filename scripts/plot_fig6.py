@@ -56,7 +56,11 @@ def base_table(
             found = figures.differences(steered[0], table, MEASURED, settings)
             parts.append(found.assign(kind="difference", share=share))
     parts.append(share_trends(steered, settings, MEASURED).assign(kind="trend"))
-    joined = pd.concat([table.assign(level=float(share)) for share, table in steered.items()])
+    # Models may have made the same trial: its name says which of them did.
+    joined = pd.concat(
+        table.assign(level=float(share), trial_id=f"{share}/" + table["trial_id"])
+        for share, table in steered.items()
+    )
     parts.append(figures.peaks(joined, PANELS, settings).assign(kind="peak"))
     return pd.concat(parts, ignore_index=True)
 
@@ -112,13 +116,14 @@ def draw_panel(axes: Axes, table: pd.DataFrame, panel: str) -> None:
     axes.grid(axis="y")
     if MEASURES[panel].is_rate:
         axes.set_ylim(0, max(10.0, 1.25 * axes.get_ylim()[1]))
+        axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
     else:
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.2 * (high - low))
 
 
 def trend_text(table: pd.DataFrame, panel: str) -> str:
-    """Rank correlation with the share, and slope in the upper half, of every base."""
+    """Rank correlation with the share, and slope over the upper half of shares, of every base."""
     lines = []
     rows = table[table["kind"].eq("trend") & table["panel"].eq(panel)].set_index("statistic")
     for label, mine in rows.groupby("label", sort=False):
@@ -126,7 +131,7 @@ def trend_text(table: pd.DataFrame, panel: str) -> str:
         first = style.with_interval(rank["value"], rank["low"], rank["high"], digits=2)
         second = style.with_interval(upper["value"], upper["low"], upper["high"], digits=2)
         name = f"{label}: " if len(rows["label"].unique()) > 1 else ""
-        lines.append(f"{name}rank correlation {first}\nfrom 50 % on, per 10 points: {second}")
+        lines.append(f"{name}rank correlation {first}\nupper half, per 10 points: {second}")
     return "\n".join(lines)
 
 

@@ -30,8 +30,6 @@ PAIRED = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi"
 COLUMNS = ["kind", "model", "against", "arm", "measure", "unit", "baseline", "treatment"]
 COLUMNS += ["difference", "low", "high", "p_value", "status", "n", "n_clusters"]
 
-UPPER = 50
-"""Least share of self-corrections (percent) of the upper half, where a plateau would show."""
 PERMUTATIONS = 1999
 """Exchanges of shares drawn for a test of trend."""
 
@@ -176,9 +174,10 @@ def share_trends(
     """How measures change with the share of self-corrections that a model was fine-tuned on.
 
     Statistics: `rank_correlation` (Spearman) and `slope` over all shares, and `slope_upper` over
-    those in the upper half (50 % or more), where a plateau would show; slopes are least-squares,
-    per 10 points of share. Whole latents are drawn, with their trials at all shares, which have
-    latents in common. p (of rank correlation and slope): shares exchanged within latents.
+    the upper half of those trained on (their median or more), where a plateau would show; slopes
+    are least-squares, per 10 points of share. Whole latents are drawn, with their trials at all
+    shares, which have latents in common. p (of rank correlation and slope): shares exchanged
+    within latents.
 
     Args:
         scores: Scores of an arm by share (percent); the base is share 0.
@@ -195,6 +194,7 @@ def share_trends(
     parts = np.split(codes, np.cumsum([len(table) for table in tables])[:-1])
     rng = np.random.default_rng(settings.seed)
     weights = bootstrap_weights(count, settings.bootstrap, rng)
+    middle = np.median(shares[1:]) if len(shares) > 1 else np.inf
     rows = []
     for measure in find_measures(measures):
         values = [measure.values(table) for table in tables]
@@ -207,7 +207,7 @@ def share_trends(
         replicates = np.array([ratio(weights @ each) for each in sums]).reshape(len(at), -1).T
         sparse = is_sparse(np.sum(sums, axis=0))
         n = int(sum(np.isfinite(v).sum() for v in values))
-        upper, level = at >= UPPER, settings.level
+        upper, level = at >= middle, settings.level
         found = {
             "rank_correlation": _rank(at, curve, replicates, sparse, level),
             "slope": _slope(at / 10, curve, replicates, sparse, level),
