@@ -197,32 +197,38 @@ def share_trends(
     middle = np.median(shares[1:]) if len(shares) > 1 else np.inf
     rows = []
     for measure in find_measures(measures):
-        values = [measure.values(table) for table in tables]
         sums = np.array(
-            [cluster_sums(v, c, count) for v, c in zip(values, parts, strict=True)]
+            [
+                cluster_sums(measure.values(table), part, count)
+                for table, part in zip(tables, parts, strict=True)
+            ]
         )  # shares, latents, (sum, number)
-        curve = ratio(sums.sum(axis=1))
-        there = ~np.isnan(curve)  # a base that never restarts has no success rate
-        sums, curve, at = sums[there], curve[there], shares[there]
-        replicates = np.array([ratio(weights @ each) for each in sums]).reshape(len(at), -1).T
-        sparse = is_sparse(np.sum(sums, axis=0))
-        n = int(sum(np.isfinite(v).sum() for v in values))
-        upper, level = at >= middle, settings.level
-        found = {
-            "rank_correlation": _rank(at, curve, replicates, sparse, level),
-            "slope": _slope(at / 10, curve, replicates, sparse, level),
-            "slope_upper": _slope(
-                at[upper] / 10, curve[upper], replicates[:, upper], sparse, level
-            ),
-        }
-        p_value = _exchange_shares(sums, at, settings.seed)
-        for statistic, row in found.items():
-            tested = statistic != "slope_upper" and np.isfinite(row["difference"])
-            p = p_value if tested else np.nan
-            rows.append(
-                {"panel": measure.name, "statistic": statistic, **row, "p_value": p, "n": n}
-            )
+        there = sums[:, :, 1].sum(axis=1) > 0  # a base that never restarts has no success rate
+        found = _trends(sums[there], shares[there], middle, weights, settings)
+        rows += [{"panel": measure.name, **row, "n": int(sums[:, :, 1].sum())} for row in found]
     return pd.DataFrame(rows).rename(columns={"difference": "value"})
+
+
+def _trends(
+    sums: Float[np.ndarray, "shares latents 2"],
+    shares: Curve,
+    middle: float,
+    weights: Float[np.ndarray, "boot latents"],
+    settings: Statistics,
+) -> list[dict[str, Any]]:
+    """The statistics of `share_trends` for one measure; the upper half begins at `middle`."""
+    curve = ratio(sums.sum(axis=1))
+    replicates = np.array([ratio(weights @ each) for each in sums]).reshape(len(sums), -1).T
+    sparse, level, upper = is_sparse(np.sum(sums, axis=0)), settings.level, shares >= middle
+    p_value = _exchange_shares(sums, shares, settings.seed)
+    rank = _rank(shares, curve, replicates, sparse, level)
+    slope = _slope(shares / 10, curve, replicates, sparse, level)
+    above = _slope(shares[upper] / 10, curve[upper], replicates[:, upper], sparse, level)
+    return [
+        {"statistic": "rank_correlation", **rank, "p_value": p_value},
+        {"statistic": "slope", **slope, "p_value": p_value},
+        {"statistic": "slope_upper", **above, "p_value": np.nan},
+    ]
 
 
 def _rank(

@@ -54,8 +54,23 @@ def axolotl_config(
             f"finetune.training.pad_token: {pad!r} is no token of {manifest['source']}; name one "
             "that no text contains"
         )
+    found: dict[str, Any] = {"base_model": manifest["source"]}
+    if manifest["revision"] is not None:
+        found["revision_of_model"] = manifest["revision"]
     end = end_of_turn(tokenizer)
-    chats = {
+    if end != tokenizer.eos_token:
+        found["eot_tokens"] = [end]
+    found |= {
+        "datasets": [_chats(dataset) | ({"train_on_eot": "turn"} if "eot_tokens" in found else {})],
+        "dataset_prepared_path": (folder / "prepared").as_posix(),
+        "output_dir": (folder / "adapter").as_posix(),
+        "special_tokens": {"pad_token": pad},
+    }
+    return found | _training(settings) | settings.extra
+
+
+def _chats(dataset: Path) -> dict[str, Any]:
+    return {
         "path": dataset.as_posix(),
         "ds_type": "json",
         "type": "chat_template",
@@ -64,19 +79,6 @@ def axolotl_config(
         "roles_to_train": ["assistant"],
         "train_on_eos": "turn",
     }
-    found: dict[str, Any] = {"base_model": manifest["source"]}
-    if manifest["revision"] is not None:
-        found["revision_of_model"] = manifest["revision"]
-    if end != tokenizer.eos_token:
-        chats |= {"train_on_eot": "turn"}
-        found["eot_tokens"] = [end]
-    found |= {
-        "datasets": [chats],
-        "dataset_prepared_path": (folder / "prepared").as_posix(),
-        "output_dir": (folder / "adapter").as_posix(),
-        "special_tokens": {"pad_token": pad},
-    }
-    return found | _training(settings) | settings.extra
 
 
 def _training(settings: FinetuneTraining) -> dict[str, Any]:
