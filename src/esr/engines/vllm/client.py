@@ -1,13 +1,16 @@
 """The vLLM engine as jobs see it: checks what it is asked for, hands it on, gathers the answers."""
 
 import contextlib
+import json
 import logging
 import os
 import socket
 import subprocess
+import tomllib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ import numpy as np
 from jaxtyping import Float
 
 import esr
+from esr.chat import stop_tokens
+from esr.config import Config
 from esr.engines.base import (
     Generation,
     Intervention,
@@ -24,6 +29,7 @@ from esr.engines.base import (
     Request,
     Sampling,
     check_latents,
+    check_shape,
 )
 from esr.engines.vllm.wire import (
     Activations,
@@ -37,8 +43,12 @@ from esr.engines.vllm.wire import (
     Setup,
 )
 from esr.errors import EsrError
+from esr.sae import Sae
 
 log = logging.getLogger(__name__)
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM makes room for."""
 
 Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
 """Starts a host that talks through a socket."""
@@ -79,6 +89,8 @@ class Limits:
 class VllmEngine:
     """Steers, ablates and reads in one continuous batch. The host starts with the first order."""
 
+    independent = True
+
     def __init__(
         self,
         setup: Setup,
@@ -114,17 +126,6 @@ class VllmEngine:
         """Each request on its own: vLLM computes together what happens to run at the time."""
         return [[i] for i in range(len(requests))]
 
-    def generate(
-        self, groups: Iterable[Sequence[Request]], sampling: Sampling
-    ) -> Iterator[tuple[int, list[Generation]]]:
-        """Generate all groups in one continuous batch; see `Engine.generate`."""
-        batches = [list(group) for group in groups]
-        self.check([request for batch in batches for request in batch], sampling)
-        stream = self.stream(sampling)
-        for number, batch in enumerate(batches):
-            stream.submit(number, batch)
-        return stream.results()
-
     def stream(self, sampling: Sampling) -> "Stream":
         """Open a stream of groups; see `Engine.stream`."""
         return Stream(self, sampling)
@@ -142,7 +143,7 @@ class VllmEngine:
         check_latents(latents or (), self.limits.d_sae)
         self._check_ablated([reading.intervention for reading in readings])
         which = None if latents is None else tuple(int(latent) for latent in latents)
-        numbers = [self.order(lambda n, r=r: Read(n, r, which, pool)) for r in readings]
+        numbers = [self.order(partial(Read, reading=r, latents=which, pool=pool)) for r in readings]
         found: dict[int, Activations] = {}
         while len(found) < len(readings):
             reply = self.reply()
@@ -177,7 +178,7 @@ class VllmEngine:
         if prompt + new > self.limits.max_model_len:
             raise EsrError(
                 f"a prompt of {prompt} tokens and {new} new ones do not fit "
-                f"engine.vllm.max_model_len ({self.limits.max_model_len}); raise it, or shorten them"
+                f"engine.vllm.max_model_len ({self.limits.max_model_len}); raise it"
             )
 
     def _check_ablated(self, interventions: Sequence[Intervention]) -> None:
@@ -194,14 +195,16 @@ class VllmEngine:
         self._send(make(self._number))
         return self._number
 
-    def reply(self) -> Reply:
-        """Wait for the next answer.
+    def reply(self, patience: float | None = None) -> Reply | None:
+        """Wait for the next answer, so many seconds at most (None = as long as it takes).
 
         Raises:
             EsrError: the engine failed or is gone.
         """
         while not self._ready:
             assert self._connection is not None
+            if patience is not None and not self._connection.poll(patience):
+                return None
             self._ready.extend(self._receive(self._connection))
         return self._ready.popleft()
 
@@ -292,13 +295,16 @@ class Stream:
         engine.check(group, sampling)
         self._done[name] = [None] * len(group)
         for place, request in enumerate(group):
-            number = engine.order(lambda n, r=request: Generate(n, r, sampling, engine.stops))
+            make = partial(Generate, request=request, sampling=sampling, stops=engine.stops)
+            number = engine.order(make)
             self._group[number] = (name, place)
 
-    def results(self) -> Iterator[tuple[int, list[Generation]]]:
-        """Groups as they are done, until none is left; more may be handed in meanwhile."""
+    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
+        """Groups as they are done; see `esr.engines.base.Stream.results`."""
         while self._done:
-            reply = self._engine.reply()
+            reply = self._engine.reply(patience)
+            if reply is None:
+                return
             assert isinstance(reply, Generated)
             name, place = self._group.pop(reply.number)
             done = self._done[name]
@@ -307,6 +313,81 @@ class Stream:
             if len(finished) == len(done):
                 del self._done[name]
                 yield name, finished
+
+
+def open_vllm(
+    config: Config,
+    name: str,
+    manifest: dict[str, Any],
+    sae_file: Path,
+    sae: Sae,
+    identity: dict[str, Any],
+) -> VllmEngine:
+    """Prepare the engine of a model of the study; see `esr.engines.open_engine`."""
+    from transformers import GenerationConfig
+
+    model, environment = config.models[name], Path("envs") / str(config.environment(name))
+    layers = {
+        "steer_layer": model.steer_layer,
+        "read_layer": model.read_layer,
+        "ablate_layer": model.steer_layer if model.ablate_layer is None else model.ablate_layer,
+    }
+    check_shape(layers, manifest["n_layers"], sae.d_model, manifest["d_model"])
+    generation = GenerationConfig.from_pretrained(
+        manifest["source"], revision=manifest["revision"], local_files_only=True
+    )
+    setup = Setup(
+        source=manifest["source"],
+        revision=manifest["revision"],
+        adapter=manifest.get("adapter"),
+        dtype=model.dtype,
+        sae_file=str(sae_file.absolute()),
+        n_requests=config.engine.batch_size,
+        n_ablated=config.engine.vllm.max_ablated,
+        max_model_len=config.engine.vllm.max_model_len,
+        prefix_caching=config.engine.vllm.prefix_caching,
+        options=vllm_options(config, name, manifest.get("adapter")),
+        **layers,
+    )
+    variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
+    if config.on_cpu(name):
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other jobs may run beside this one
+    if model.quantization is not None:
+        identity = identity | {"quantization": model.quantization}
+    return VllmEngine(
+        setup,
+        launcher(environment, variables),
+        d_sae=sae.d_sae,
+        stops=stop_tokens(generation),
+        identity=identity,
+        version=pinned_version(environment),
+    )
+
+
+def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, Any]:
+    """Arguments of vLLM that follow from the configuration alone."""
+    model, settings = config.models[name], config.engine.vllm
+    options: dict[str, Any] = {
+        "enforce_eager": settings.eager,
+        "gpu_memory_utilization": settings.memory_fraction,
+        "tensor_parallel_size": max(config.gpus(name), 1),
+        "quantization": model.quantization,
+        "attention_backend": model.attention_backend,
+    }
+    if config.on_cpu(name):
+        options["kv_cache_memory_bytes"] = round(settings.cpu_cache * 2**30)
+        del options["gpu_memory_utilization"]
+    if adapter is not None:
+        rank = json.loads((Path(adapter) / "adapter_config.json").read_text())["r"]
+        options["max_lora_rank"] = next(size for size in LORA_RANKS if size >= rank)
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def pinned_version(environment: Path) -> str:
+    """Version of vLLM that an environment is pinned to."""
+    project = tomllib.loads((environment / "pyproject.toml").read_text())
+    pins = dict(pin.split("==") for pin in project["project"]["dependencies"])
+    return pins.get("vllm") or pins["vllm-cpu"]
 
 
 def launcher(environment: Path, variables: dict[str, str]) -> Launch:

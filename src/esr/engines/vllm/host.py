@@ -72,7 +72,7 @@ class Host:
             "worker_cls": "esr.engines.vllm.worker.SteeringWorker",
             "disable_log_stats": True,
         }
-        arguments = EngineArgs(**settings | setup.options, additional_config=setup)  # type: ignore[arg-type]
+        arguments = EngineArgs(**settings | setup.options, additional_config=setup)
         self.engine = LLMEngine.from_engine_args(arguments)
         self.adapter = LoRARequest("adapter", 1, setup.adapter) if setup.adapter else None
         self.orders: dict[str, Order] = {}
@@ -116,7 +116,7 @@ class Host:
         if self.setup.prefix_caching:
             # What is cached was computed under an intervention, and is of use under no other.
             prompt["cache_salt"] = repr(told["intervention"])
-        self.engine.add_request(name, prompt, params, lora_request=self.adapter)  # type: ignore[arg-type]
+        self.engine.add_request(name, prompt, params, lora_request=self.adapter)
 
     def step(self) -> list[Reply]:
         """Advance all running requests by a step; what is finished is checked and handed over."""
@@ -135,7 +135,7 @@ class Host:
                 data, shape = next(acts)
                 replies.append(Activations(order.number, data, tuple(shape)))
             else:
-                replies.append(_generated(order, output.outputs[0], bad))  # type: ignore[union-attr]
+                replies.append(_generated(order, output.outputs[0], bad))
         return replies
 
     @staticmethod
@@ -190,7 +190,8 @@ def serve(connection: Connection) -> None:
             with arrived:
                 while not inbox and not host.orders:
                     arrived.wait()
-                orders, _ = list(inbox), inbox.clear()
+                orders = list(inbox)
+                inbox.clear()
             for order in orders:
                 host.submit(order)
             replies = host.step()

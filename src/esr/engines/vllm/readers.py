@@ -96,9 +96,7 @@ class Readers:
         """Forget a request, if it is known."""
         self._readers.pop(request, None)
 
-    def plan(
-        self, requests: Sequence[str], counts: Sequence[int], computed: Sequence[int]
-    ) -> None:
+    def plan(self, requests: Sequence[str], counts: Sequence[int], computed: Sequence[int]) -> None:
         """Note which rows of the coming step to read: the prompt's, from `start` on.
 
         Args:

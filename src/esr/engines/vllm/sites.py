@@ -7,6 +7,7 @@ device. Semantics are those of `esr.engines.base`; sums are taken in float32.
 """
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -78,21 +79,21 @@ class Ablations:
 
     def __init__(self, sae_file: Path, size: int, sets: int, device: torch.device) -> None:
         self._file = safe_open(sae_file, "pt")
-        activation, k = sae_form(sae_file)
+        activation, _ = sae_form(sae_file)
         self._slots, self._sets = Slots[int](size), Slots[tuple[int, ...]](sets)
-        d_sae, d_model = self._file.get_slice("W_dec").get_shape()
-        zeros = {"dtype": torch.float32, "device": device}
-        self.W_dec = torch.zeros(size + 1, d_model, **zeros)  # type: ignore[arg-type]
-        self.member = torch.zeros(sets + 1, size + 1, **zeros)  # type: ignore[arg-type]
+        _, d_model = self._file.get_slice("W_dec").get_shape()
+        zeros = partial(torch.zeros, dtype=torch.float32, device=device)
+        self.W_dec = zeros(size + 1, d_model)
+        self.member = zeros(sets + 1, size + 1)
         self.columns = torch.zeros(size + 1, dtype=torch.int64, device=device)
         self._whole = load_sae(sae_file, device) if activation == "topk" else None
         self._some = Sae(
             "relu" if activation == "topk" else activation,
-            W_enc=torch.zeros(d_model, size + 1, **zeros),  # type: ignore[arg-type]
-            b_enc=torch.zeros(size + 1, **zeros),  # type: ignore[arg-type]
+            W_enc=zeros(d_model, size + 1),
+            b_enc=zeros(size + 1),
             W_dec=self.W_dec,
             b_dec=self.W_dec[0],
-            threshold=torch.zeros(size + 1, **zeros) if activation == "jumprelu" else None,  # type: ignore[arg-type]
+            threshold=zeros(size + 1) if activation == "jumprelu" else None,
         )
 
     def take(self, latents: tuple[int, ...]) -> int:

@@ -28,7 +28,7 @@ from esr.sae import load_sae
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as Worker
 else:
-    from vllm.v1.worker.gpu_worker import Worker  # type: ignore[assignment]
+    from vllm.v1.worker.gpu_worker import Worker
 
 LAYERS = {
     "LlamaDecoderLayer",
@@ -40,7 +40,7 @@ LAYERS = {
 """Decoder layers whose output (hidden, residual) adds up to the residual stream; tested, each."""
 
 
-class SteeringWorker(Worker):  # type: ignore[misc]
+class SteeringWorker(Worker):
     """A worker that intervenes in, and reads, the residual stream of each request."""
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
