@@ -49,7 +49,7 @@ class CountingEngine:
     def submit(self, name: int, group: Sequence[Request]) -> None:
         self.waiting.append((name, group))
 
-    def results(self) -> Iterator[tuple[int, list[Generation]]]:
+    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
         while self.waiting:
             if len(self.computed) == self.fail_after:
                 raise RuntimeError("out of memory")

@@ -8,6 +8,7 @@ vLLM with our worker class. They exchange plain data (`wire`) over a socket pair
     wire     what the two processes say to each other
     host     the process with vLLM in it
     worker   vLLM's worker, with the chosen decoder layers made to call our operation
+    hooks    how, and the checks that vLLM still is what it was
     sites    the operation and the buffers that it reads
     readers  SAE activations, gathered as prompts go by
 

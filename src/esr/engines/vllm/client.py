@@ -324,7 +324,7 @@ def open_vllm(
     identity: dict[str, Any],
 ) -> VllmEngine:
     """Prepare the engine of a model of the study; see `esr.engines.open_engine`."""
-    from transformers import GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
     model, environment = config.models[name], Path("envs") / str(config.environment(name))
     layers = {
@@ -333,9 +333,9 @@ def open_vllm(
         "ablate_layer": model.steer_layer if model.ablate_layer is None else model.ablate_layer,
     }
     check_shape(layers, manifest["n_layers"], sae.d_model, manifest["d_model"])
-    generation = GenerationConfig.from_pretrained(
-        manifest["source"], revision=manifest["revision"], local_files_only=True
-    )
+    where = {"revision": manifest["revision"], "local_files_only": True}
+    generation = GenerationConfig.from_pretrained(manifest["source"], **where)
+    longest = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
     setup = Setup(
         source=manifest["source"],
         revision=manifest["revision"],
@@ -344,7 +344,7 @@ def open_vllm(
         sae_file=str(sae_file.absolute()),
         n_requests=config.engine.batch_size,
         n_ablated=config.engine.vllm.max_ablated,
-        max_model_len=config.engine.vllm.max_model_len,
+        max_model_len=min(config.engine.vllm.max_model_len, longest.max_position_embeddings),
         prefix_caching=config.engine.vllm.prefix_caching,
         options=vllm_options(config, name, manifest.get("adapter")),
         **layers,

@@ -7,7 +7,7 @@ from typing import Any
 
 from esr.engines.base import FinishReason, Pool, Reading, Request, Sampling
 
-SOURCES = ("sites.py", "worker.py", "readers.py")
+SOURCES = ("sites.py", "hooks.py", "worker.py", "readers.py")
 """Files of this package whose code ends up in a compiled graph, or fills its buffers."""
 
 

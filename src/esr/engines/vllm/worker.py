@@ -7,9 +7,8 @@ by name and signature first, and what is not known to work is refused: nothing h
 running unsteered. Written for vLLM 0.32, runners V1 and V2.
 """
 
-import inspect
-import types
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 from esr.engines.base import Intervention
+from esr.engines.vllm.hooks import decoder_layers, method, put, wrap
 from esr.engines.vllm.readers import Readers, Wanted
 from esr.engines.vllm.sites import Interventions, Site
 from esr.engines.vllm.wire import Setup
@@ -29,15 +29,6 @@ if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as Worker
 else:
     from vllm.v1.worker.gpu_worker import Worker
-
-LAYERS = {
-    "LlamaDecoderLayer",
-    "Gemma2DecoderLayer",
-    "Gemma3DecoderLayer",
-    "Qwen2DecoderLayer",
-    "Qwen3DecoderLayer",
-}
-"""Decoder layers whose output (hidden, residual) adds up to the residual stream; tested, each."""
 
 
 class SteeringWorker(Worker):
@@ -64,7 +55,7 @@ class SteeringWorker(Worker):
                 ablates=number == setup.ablate_layer,
                 taps=number == setup.read_layer,
             )
-            _put(site, layers[number])
+            put(site.number, layers[number])
             self.sites[number] = site
         tap = self.sites[setup.read_layer].tap
         assert tap is not None
@@ -96,9 +87,9 @@ class SteeringWorker(Worker):
     # Requests and steps, as the model runner goes through them.
 
     def _watch_v1(self, runner: Any) -> None:
-        update = _method(runner, "_update_states", ["scheduler_output"])
-        prepare = _method(runner, "_prepare_inputs", ["scheduler_output", "num_scheduled_tokens"])
-        forward = _method(runner, "_model_forward", ["input_ids", "positions"])
+        update = method(runner, "_update_states", ["scheduler_output"])
+        prepare = method(runner, "_prepare_inputs", ["scheduler_output", "num_scheduled_tokens"])
+        forward = method(runner, "_model_forward", ["input_ids", "positions"])
 
         def update_states(_: Any, scheduler_output: Any) -> Any:
             self._drop(scheduler_output.finished_req_ids)
@@ -117,15 +108,15 @@ class SteeringWorker(Worker):
             self._collect()
             return output
 
-        _wrap(runner, "_update_states", update_states)
-        _wrap(runner, "_prepare_inputs", prepare_inputs)
-        _wrap(runner, "_model_forward", model_forward)
+        wrap(runner, "_update_states", update_states)
+        wrap(runner, "_prepare_inputs", prepare_inputs)
+        wrap(runner, "_model_forward", model_forward)
 
     def _watch_v2(self, runner: Any) -> None:
-        add = _method(runner, "add_requests", ["scheduler_output"])
-        finish = _method(runner, "finish_requests", ["scheduler_output"])
-        prepare = _method(runner, "prepare_inputs", ["scheduler_output", "batch_req_state"])
-        execute = _method(
+        add = method(runner, "add_requests", ["scheduler_output"])
+        finish = method(runner, "finish_requests", ["scheduler_output"])
+        prepare = method(runner, "prepare_inputs", ["scheduler_output", "batch_req_state"])
+        execute = method(
             runner, "execute_model", ["scheduler_output", "intermediate_tensors", "dummy_run"]
         )
 
@@ -148,13 +139,13 @@ class SteeringWorker(Worker):
             self._collect()
             return output
 
-        _wrap(runner, "finish_requests", finish_requests)
-        _wrap(runner, "add_requests", add_requests)
-        _wrap(runner, "prepare_inputs", prepare_inputs)
-        _wrap(runner, "execute_model", execute_model)
+        wrap(runner, "finish_requests", finish_requests)
+        wrap(runner, "add_requests", add_requests)
+        wrap(runner, "prepare_inputs", prepare_inputs)
+        wrap(runner, "execute_model", execute_model)
 
     def _watch_logits(self, model: Any) -> None:
-        compute = _method(model, "compute_logits", ["hidden_states"])
+        compute = method(model, "compute_logits", ["hidden_states"])
 
         def compute_logits(_: Any, *args: Any, **kwargs: Any) -> Any:
             logits = compute(*args, **kwargs)
@@ -164,7 +155,7 @@ class SteeringWorker(Worker):
                 self.unsound[rows] |= ~logits.sum(dim=-1, dtype=torch.float32).isfinite()
             return logits
 
-        _wrap(model, "compute_logits", compute_logits)
+        wrap(model, "compute_logits", compute_logits)
 
     def _add(self, requests: Sequence[Any]) -> None:
         for new in requests:
@@ -207,7 +198,12 @@ class SteeringWorker(Worker):
     def esr_facts(self) -> dict[str, Any]:
         """What was put where."""
         kinds = {n: type(layer).__name__ for n, layer in self._layers().items()}
-        return {"layers": kinds, "v2": bool(self.use_v2_model_runner), "rank": self.rank}
+        return {
+            "layers": kinds,
+            "runner": "V2" if self.use_v2_model_runner else "V1",
+            "rank": self.rank,
+            "pid": os.getpid(),
+        }
 
     def esr_open_readers(self) -> None:
         """Get ready to read: the whole encoder on the device, of one worker."""
@@ -239,39 +235,6 @@ class SteeringWorker(Worker):
         return {number: layers[number] for number in self.sites}
 
 
-def decoder_layers(model: Any) -> Any:
-    """Find the decoder layers of the text part of a model.
-
-    Raises:
-        RuntimeError: the model is laid out otherwise.
-    """
-    for holder in (getattr(model, "language_model", None), model):
-        layers = getattr(getattr(holder, "model", None), "layers", None)
-        if layers is not None:
-            return layers
-    raise RuntimeError(f"esr: {type(model).__name__} has no decoder layers at model.layers")
-
-
-def _put(site: Site, layer: nn.Module) -> None:
-    """Make a decoder layer call the operation on its output."""
-    kind = type(layer)
-    if kind.__name__ not in LAYERS:
-        raise RuntimeError(
-            f"esr: decoder layer {kind.__name__} is not among those tested ({sorted(LAYERS)})"
-        )
-    got = list(inspect.signature(kind.forward).parameters)[1:4]
-    if got != ["positions", "hidden_states", "residual"]:
-        raise RuntimeError(f"esr: {kind.__name__}.forward takes {got}: vLLM has moved")
-    number = site.number
-
-    def forward(self: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        hidden, residual = kind.forward(self, *args, **kwargs)
-        torch.ops.esr.intervene_(hidden, residual, number)
-        return hidden, residual
-
-    layer.__class__ = type(f"Steered{kind.__name__}", (kind,), {"forward": forward})
-
-
 def _refuse(config: VllmConfig) -> None:
     """Refuse what would leave tokens unsteered, or was never tried."""
     parallel = config.parallel_config
@@ -294,19 +257,3 @@ def _most_tokens(config: VllmConfig) -> int:
     """Tokens of a step at most, padding to a captured graph included."""
     sizes = config.compilation_config.cudagraph_capture_sizes or []
     return max(config.scheduler_config.max_num_batched_tokens, *sizes, 1)
-
-
-def _method(owner: Any, name: str, parameters: list[str]) -> Callable[..., Any]:
-    """Get a method of vLLM that is to be wrapped, if it still is what it was."""
-    method = getattr(owner, name, None)
-    where = f"{type(owner).__module__}.{type(owner).__name__}"
-    if method is None:
-        raise RuntimeError(f"esr: {where} has no {name}() any more: vLLM has moved")
-    got = list(inspect.signature(method).parameters)
-    if got[: len(parameters)] != parameters:
-        raise RuntimeError(f"esr: {where}.{name} takes {got}, not {parameters}: vLLM has moved")
-    return method
-
-
-def _wrap(owner: Any, name: str, method: Callable[..., Any]) -> None:
-    setattr(owner, name, types.MethodType(method, owner))
