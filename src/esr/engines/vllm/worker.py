@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
-from esr.engines.base import Intervention
+from esr.engines.base import Intervention, check_shape
 from esr.engines.vllm.hooks import decoder_layers, method, put, wrap
 from esr.engines.vllm.readers import Readers, Wanted
 from esr.engines.vllm.sites import Interventions, Site
@@ -47,6 +47,9 @@ class SteeringWorker(Worker):
             self.sae_file, _most_tokens(self.vllm_config), setup.n_requests, setup.n_ablated, device
         )
         layers = decoder_layers(runner.get_model())
+        named = {n: getattr(setup, n) for n in ("steer_layer", "ablate_layer", "read_layer")}
+        width = self.interventions.rows.shape[1]
+        check_shape(named, len(layers), width, self.vllm_config.model_config.get_hidden_size())
         self.sites: dict[int, Site] = {}
         for number in sorted({setup.steer_layer, setup.ablate_layer, setup.read_layer}):
             site = Site(
