@@ -34,7 +34,7 @@ from esr.generate import generate_journaled
 from esr.journal import Journal
 from esr.sae import Activation, Sae
 from tiny import STOP, VOCABULARY, tiny_model
-from vllm_hosts import ENVIRONMENT, Nursery, nursery, sync
+from vllm_hosts import ENVIRONMENT, Nursery, interpreted, nursery, sync
 
 pytestmark = [
     pytest.mark.vllm,
@@ -72,19 +72,23 @@ def make_model(family: str) -> Any:
     changes |= {"intermediate_size": 128, "max_position_embeddings": 256}
     if family.startswith("gemma"):
         changes |= {"tie_word_embeddings": True, "query_pre_attn_scalar": 32}
+    if family == "qwen2":  # whose heads are as wide as they come out
+        changes |= {"num_attention_heads": 2, "num_key_value_heads": 1}
     model = tiny_model(family, **changes)
     model.generation_config.eos_token_id = STOP
     return model
 
 
-def make_sae(form: Activation) -> Sae:
+def make_sae(form: Activation, family: str = "llama") -> Sae:
+    """Random SAE with decoder rows as long as the family's residual stream wants them."""
+    scale = 6 if family.startswith("gemma") else 1
     draw = torch.Generator().manual_seed(0)
     W_dec = torch.nn.functional.normalize(torch.randn(D_SAE, D_MODEL, generator=draw), dim=1)
     return Sae(
         form,
         W_enc=W_dec.T.contiguous(),
         b_enc=torch.randn(D_SAE, generator=draw) / 4,
-        W_dec=W_dec,
+        W_dec=scale * W_dec,
         b_dec=torch.randn(D_MODEL, generator=draw),
         threshold=torch.rand(D_SAE, generator=draw) if form == "jumprelu" else None,
         k=32 if form == "topk" else None,
@@ -107,7 +111,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Activatio
         here = folder / f"{family}-{form}"
         if not here.is_dir():
             make_model(family).save_pretrained(here / "model")
-            make_sae(form).save(here / "sae.safetensors")
+            make_sae(form, family).save(here / "sae.safetensors")
         return here
 
     return made
@@ -168,7 +172,7 @@ def reference(
     family: str = "llama", form: Activation = "relu", **layers: int
 ) -> TransformersEngine:
     settings = {"steer_layer": STEER, "read_layer": READ, "batch_size": 32} | layers
-    return TransformersEngine(make_model(family), make_sae(form), **settings)  # type: ignore[arg-type]
+    return TransformersEngine(make_model(family), make_sae(form, family), **settings)  # type: ignore[arg-type]
 
 
 def with_logprobs(
@@ -252,6 +256,19 @@ class TestParity:
         with opened(family, "jumprelu") as engine:
             check_parity(engine, reference(family, "jumprelu"))
             check_reading(engine, reference(family, "jumprelu"))
+
+    def test_the_other_runner_of_vllm(self, opened: Callable[..., VllmEngine]) -> None:
+        engine = opened()
+        engine._launch = interpreted
+        with engine:
+            check_parity(engine, reference())
+            check_reading(engine, reference())
+            assert engine.facts["runner"] == "V2"
+
+    def test_two_workers_in_tensor_parallel(self, opened: Callable[..., VllmEngine]) -> None:
+        with opened(tensor_parallel_size=2) as engine:
+            check_parity(engine, reference())
+            check_reading(engine, reference())
 
     def test_chunked_prompts_and_preemption(self, opened: Callable[..., VllmEngine]) -> None:
         # 8 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
@@ -337,7 +354,7 @@ class TestSampling:
     def test_logits_that_are_not_finite_are_an_error_and_no_response(
         self, llama: VllmEngine
     ) -> None:
-        good, bad = REQUESTS[1], Request(tokens(5, seed=0), 1, Intervention(3, 1e38))
+        good, bad = REQUESTS[1], Request(tokens(5, seed=0), 1, Intervention(3, 1e39))
         found = [one for (one,) in generate(llama, [[bad], [good], [bad]], GREEDY)]
         (expected,) = generate(reference(), [[good]], GREEDY)
         assert found == [Generation((), "error"), expected[0], Generation((), "error")]

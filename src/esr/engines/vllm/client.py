@@ -282,26 +282,35 @@ class VllmEngine:
 
 
 class Stream:
-    """Groups of requests, handed in one by one, that come back as they are done."""
+    """Groups of requests, handed in one by one, that come back as they are done.
+
+    They are sent when results are asked for, so that of several handed in at once all are checked
+    before the first is computed.
+    """
 
     def __init__(self, engine: VllmEngine, sampling: Sampling) -> None:
         self._engine, self._sampling = engine, sampling
+        self._unsent: list[tuple[int, int, Request]] = []
         self._group: dict[int, tuple[int, int]] = {}
         self._done: dict[int, list[Generation | None]] = {}
 
     def submit(self, name: int, group: Sequence[Request]) -> None:
         """Hand a group in under a name."""
-        engine, sampling = self._engine, self._sampling
-        engine.check(group, sampling)
+        self._engine.check(group, self._sampling)
         self._done[name] = [None] * len(group)
-        for place, request in enumerate(group):
-            make = partial(Generate, request=request, sampling=sampling, stops=engine.stops)
-            number = engine.order(make)
-            self._group[number] = (name, place)
+        self._unsent += [(name, place, request) for place, request in enumerate(group)]
+
+    def _send(self) -> None:
+        sampling, stops = self._sampling, self._engine.stops
+        for name, place, request in self._unsent:
+            make = partial(Generate, request=request, sampling=sampling, stops=stops)
+            self._group[self._engine.order(make)] = (name, place)
+        self._unsent = []
 
     def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
         """Groups as they are done; see `esr.engines.base.Stream.results`."""
         while self._done:
+            self._send()
             reply = self._engine.reply(patience)
             if reply is None:
                 return

@@ -69,6 +69,12 @@ class Slots(Generic[Key]):
     def __len__(self) -> int:
         return len(self._place)
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._place
+
+    def __getitem__(self, key: Key) -> int:
+        return self._place[key]
+
 
 class Ablations:
     """Encoder columns and decoder rows of the latents that running requests have ablated.

@@ -21,7 +21,7 @@ from vllm.platforms import current_platform
 from esr.engines.base import Intervention, check_shape
 from esr.engines.vllm.hooks import decoder_layers, method, put, wrap
 from esr.engines.vllm.readers import Readers, Wanted
-from esr.engines.vllm.sites import Interventions, Site
+from esr.engines.vllm.sites import Interventions, Site, Slots
 from esr.engines.vllm.wire import Setup
 from esr.sae import load_sae
 
@@ -64,12 +64,13 @@ class SteeringWorker(Worker):
         assert tap is not None
         self.tap = tap
         self.readers: Readers | None = None
+        self.places = Slots[str](2 * setup.n_requests)
         self.unsound = torch.zeros(2 * setup.n_requests + 1, dtype=torch.bool, device=device)
+        """Of each request, by its place: whether logits were not finite."""
         # vLLM has names of its own for requests; the client's numbers come along with them.
         self.names: dict[int, str] = {}
-        self.places: dict[str, int] = {}
-        self._free = list(range(2 * setup.n_requests, 0, -1))
         self.rows: Tensor | None = None
+        """Places of the requests of a step, in the order of its logits."""
         (self._watch_v2 if self.use_v2_model_runner else self._watch_v1)(runner)
         self._watch_logits(runner.get_model())
 
@@ -169,8 +170,8 @@ class SteeringWorker(Worker):
             self.interventions.add(new.req_id, Intervention(*what["intervention"]))
             if new.req_id not in self.places:
                 self.names[what["order"]] = new.req_id
-                self.places[new.req_id] = self._free.pop()
-                self.unsound[self.places[new.req_id]] = False
+                place, _ = self.places.take(new.req_id)
+                self.unsound[place] = False
                 read = what.get("read")
                 if read is not None and self.readers is not None:
                     wanted = Wanted(read["latents"], read["pool"])
@@ -183,7 +184,7 @@ class SteeringWorker(Worker):
             if self.readers is not None:
                 self.readers.drop(request)
             if request in self.places:
-                self._free.append(self.places.pop(request))
+                self.places.give_back(request)
 
     def _step(self, requests: Sequence[str], counts: Sequence[int], computed: Any) -> None:
         self.interventions.fill(requests, counts)
