@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from typing import Any
 import pytest
 
 from checkout import link_checkout, run_snakemake, snakemake_command
+
+# Where it is set (as in many containers), every process compiles the libraries that it loads anew:
+# five seconds of a core for PyTorch and transformers, and there are hundreds of jobs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
 ENOUGH = 4
