@@ -164,7 +164,9 @@ class TestCommitOfAnSae:
         assert (pinned["repository"], pinned["commit"]) == ("lab/saes", self.FIRST)
         cfg, weights = "layer_1/cfg.json", "layer_1/sae_weights.safetensors"
         assert pinned["files"].keys() == origin["files"].keys() == {cfg, weights}
-        assert pinned["files"][cfg] == file_digest(REPO / "resources/organisms/planted/sae/cfg.json")
+        assert pinned["files"][cfg] == file_digest(
+            REPO / "resources/organisms/planted/sae/cfg.json"
+        )
         assert pinned["files"][weights] != origin["files"][weights]
 
     def test_a_commit_that_cannot_be_had_is_named(self) -> None:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from esr.config import Config, Model, SaeSource
 from esr.downloads import PROMPT_FILES
-from esr.errors import EsrError
+from esr.errors import EsrError, full_disk, is_full
 
 SAE_FILES = ["cfg.json", "sae_weights.safetensors"]
 MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
@@ -72,6 +72,8 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
         folder = snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES)
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if is_full(error):
+            raise full_disk(error) from error
         raise EsrError(
             f"model {repository} at revision {revision}: {error}. For a gated model accept its "
             "terms on the hub and set HF_TOKEN; for a node without network run `snakemake "
@@ -100,6 +102,8 @@ def load_saelens(source: SaeSource) -> tuple[Any, dict[str, Any]]:
         with _downloads_at(source.revision) as files:
             sae = sae_lens.SAE.from_pretrained(str(source.release), str(source.id))
     except (ValueError, FileNotFoundError, OSError) as error:
+        if is_full(error):
+            raise full_disk(error) from error
         what = source.path or f"{source.release} / {source.id}"
         at = f" at revision {source.revision}" if source.revision else ""
         raise EsrError(f"SAE {what}{at}: {error}") from error
@@ -108,7 +112,7 @@ def load_saelens(source: SaeSource) -> tuple[Any, dict[str, Any]]:
 
 @contextmanager
 def _downloads_at(revision: str | None) -> Iterator[list[Path]]:
-    """Have SAELens, whose loaders take no commit, download at this one; yield what it downloaded."""
+    """Have SAELens, whose loaders take no commit, download at this one; yield its downloads."""
     from sae_lens.loading import pretrained_sae_loaders as loaders
 
     download, address = loaders.hf_hub_download, loaders.hf_hub_url
