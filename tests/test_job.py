@@ -60,7 +60,11 @@ def test_a_full_disk_is_no_bug_and_what_to_do_is_said(tmp_path: Path, body: str)
 
 def test_a_log_on_a_full_disk_does_not_hide_the_message(tmp_path: Path) -> None:
     (tmp_path / "job.log").symlink_to("/dev/full")
-    command = [sys.executable, "-c", SCRIPT.format(body="open('/dev/full', 'w').write('x' * 10**5)")]
+    command = [
+        sys.executable,
+        "-c",
+        SCRIPT.format(body="open('/dev/full', 'w').write('x' * 10**5)"),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "Make room" in done.stderr
     assert "Logging error" not in done.stderr

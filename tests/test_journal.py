@@ -137,21 +137,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-class TestFullDisk:
-    LARGE = [{"key": f"k{i}", "text": "x" * 3000} for i in range(40)]
+LARGE = [{"key": f"k{i}", "text": "x" * 3000} for i in range(40)]
 
+
+class TestFullDisk:
     def test_what_stood_stands_and_it_goes_on_once_there_is_room(self, small_disk: Path) -> None:
         filler = small_disk / "filler"
         filler.write_bytes(bytes(40_000))
         journal = Journal(small_disk / "journal.jsonl")
-        journal.append(self.LARGE[:2])
+        journal.append(LARGE[:2])
         before = journal.path.read_bytes()
-        with pytest.raises(EsrError, match=r"journal\.jsonl could not .* No space left .*Make room"):
-            journal.append(self.LARGE[2:20])
+        with pytest.raises(
+            EsrError, match=r"journal\.jsonl could not .* No space left .*Make room"
+        ):
+            journal.append(LARGE[2:20])
         assert journal.path.read_bytes() == before
         assert "k2" not in journal
         filler.unlink()
-        journal.append(self.LARGE[2:12])
+        journal.append(LARGE[2:12])
         journal.close()
         with Journal(journal.path) as again:
             assert list(again) == [f"k{i}" for i in range(12)]
@@ -163,7 +166,7 @@ class TestFullDisk:
             "for record in json.loads(sys.argv[2]): journal.append([record])"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code, str(path), json.dumps(self.LARGE)],
+            [sys.executable, "-c", code, str(path), json.dumps(LARGE)],
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
             capture_output=True,
             text=True,
@@ -171,4 +174,4 @@ class TestFullDisk:
         )
         assert done.returncode == 1
         assert "journal.jsonl could not be written: [Errno 27] File too large" in done.stderr
-        assert [json.loads(line) for line in path.read_text().splitlines()] == self.LARGE[:3]
+        assert [json.loads(line) for line in path.read_text().splitlines()] == LARGE[:3]
