@@ -24,9 +24,8 @@ ENOUGH = 4
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, unless their marker is asked for, tests that are too much for this machine."""
-    too_much = ["slurm"] if (os.cpu_count() or 1) >= ENOUGH else ["slurm", "rebuild"]
-    too_much = [marker for marker in too_much if marker not in config.option.markexpr]
-    left_out = [item for item in items if any(map(item.get_closest_marker, too_much))]
+    enough = (os.cpu_count() or 1) >= ENOUGH or "rebuild" in config.option.markexpr
+    left_out = [item for item in items if item.get_closest_marker("rebuild") and not enough]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
     items.sort(key=_place)
