@@ -34,8 +34,14 @@ def full_disk(error: BaseException, path: Path | None = None) -> EsrError:
         path: The file that was written, if known.
     """
     cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache/huggingface"))
-    places = {"here": Path(), "the hub's cache": cache, "temporary": Path(tempfile.gettempdir())}
-    free = ", ".join(f"{name} ({where}) {_free(where)}" for name, where in places.items())
+    places = {
+        "results": Path("results"),
+        "the hub's cache": cache,
+        "temporary": Path(tempfile.gettempdir()),
+    }
+    free = ", ".join(
+        f"{name} ({where.absolute()}) {_free(where)}" for name, where in places.items()
+    )
     return EsrError(
         f"{path or 'a file'} could not be written: {error}. Free now: {free}. Make room (or move "
         "the project, HF_HOME or TMPDIR to a larger disk), then give the same command again: what "
