@@ -18,6 +18,7 @@ from esr.compute import (
     full_disks,
     misfits,
     partition_problems,
+    profile_hours,
     short_hours,
     tokens_per_second,
     wall_hours,
@@ -199,6 +200,19 @@ class TestHours:
         of_70b = table[table["model"].eq("llama-3.3-70b")]
         assert many > of_70b["hours_per_job"].sum()
         assert wall_hours(table, 2) == pytest.approx(one / 2)
+
+    def test_the_profile_says_how_many_jobs_there_are_at_a_time(self, tmp_path: Path) -> None:
+        table, profile = estimate_compute(study()), tmp_path / "config.yaml"
+        profile.write_text("jobs: 1\n")
+        hours, jobs = profile_hours(table, profile)
+        assert jobs == 1
+        assert hours == pytest.approx((table["gpu_hours"] / table["gpus"]).sum())
+        profile.write_text("jobs: 100000\n")
+        assert profile_hours(table, profile)[0] == pytest.approx(wall_hours(table, 10**6))
+        profile.write_text("jobs: unlimited\n")
+        with pytest.raises(EsrError, match="jobs: 'unlimited'; say how many"):
+            profile_hours(table, profile)
+        assert profile_hours(table)[1] == 40  # of the profile that comes with the project
 
     def test_jobs_that_outlast_what_they_ask_for_are_named(self) -> None:
         short = [dict(size) for size in PROTOCOL["jobs"]]

@@ -282,13 +282,27 @@ def estimate_compute(config: Config) -> pd.DataFrame:
 
 
 def wall_hours(table: pd.DataFrame, gpus: int) -> float:
-    """Hours that a study takes with so many GPUs at a time: its work, or its longest chain.
+    """Hours that a study takes with so many GPUs at a time: its work, or its longest chain."""
+    return max(float(table["gpu_hours"].sum()) / gpus, _longest_chain(table))
 
-    The chain of a model is its thresholds, then two arms (a replayed one waits for its origin).
+
+def profile_hours(table: pd.DataFrame, profile: Path = PROFILE) -> tuple[float, int]:
+    """Hours that a study takes with as many jobs at a time as the profile allows; that number.
+
+    Raises:
+        EsrError: the profile sets no limit.
     """
+    jobs = yaml.safe_load(profile.read_text()).get("jobs")
+    if not isinstance(jobs, int) or jobs < 1:
+        raise EsrError(f"{profile}: jobs: {jobs!r}; say how many jobs may run at a time")
+    work = float((table["hours_per_job"] * table["jobs"]).sum())
+    return max(work / jobs, _longest_chain(table)), jobs
+
+
+def _longest_chain(table: pd.DataFrame) -> float:
+    """Hours of a model's thresholds, then two arms (a replayed one waits for its origin)."""
     chain = table["hours_per_job"] * table["rule"].eq("generate_responses").add(1)
-    longest = chain.groupby(table["model"]).sum().max() if len(table) else 0.0
-    return max(float(table["gpu_hours"].sum()) / gpus, float(longest))
+    return float(chain.groupby(table["model"]).sum().max()) if len(table) else 0.0
 
 
 def short_hours(table: pd.DataFrame) -> Iterator[str]:

@@ -588,6 +588,12 @@ class SaeSource(Section):
     path: Path | None = key(None, "Folder with cfg.json and sae_weights.safetensors.")
     release: str | None = key(None, "SAELens release, e.g. gemma-scope-2b-pt-res-canonical.")
     id: str | None = key(None, "SAE id within the release, e.g. layer_16/width_16k/canonical.")
+    revision: str | None = key(
+        None,
+        "Commit of the hub repository behind the release; none = the newest. Either way "
+        "`assets/sae.safetensors` records the commit and the checksums of the files.",
+        pattern=r"^[0-9a-f]{40}$",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -595,6 +601,8 @@ class SaeSource(Section):
             raise ValueError("give either `path`, or `release` and `id`")
         if (self.release is None) != (self.id is None):
             raise ValueError("`release` and `id` go together")
+        if self.revision is not None and self.release is None:
+            raise ValueError("`revision` is the commit of a `release`; a `path` has none")
         return self
 
 
