@@ -56,6 +56,7 @@ include: "rules/thresholds.smk"
 include: "rules/arms.smk"
 include: "rules/detectors.smk"
 include: "rules/episodes.smk"
+include: "rules/finetuning.smk"
 include: "rules/agreement.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
@@ -85,6 +86,18 @@ rule fig5:
     """Figure 5: off-topic detectors, and ESR with and without them."""
     input:
         figure("fig5"),
+
+
+rule fig6:
+    """Figure 6: attempts and improvement against the share of self-corrections trained on."""
+    input:
+        figure("fig6"),
+
+
+rule training:
+    """Losses while adapters were trained."""
+    input:
+        figure("training"),
 
 
 rule fig7:

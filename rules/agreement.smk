@@ -1,6 +1,6 @@
 # How far judges agree: a stratified sample of trials that all of them grade.
 
-SAMPLED = cells(*CONFIG.agreement.arms)
+SAMPLED = cells(*CONFIG.agreement.arms, models=CONFIG.originals)
 JUDGES = list(CONFIG.judging.judges)
 
 

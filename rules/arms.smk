@@ -26,7 +26,7 @@ rule generate_responses:
     input:
         plan="results/{study}/{model}/arms/{arm}/plan.parquet",
         model="results/{study}/{model}/assets/model.json",
-        sae="results/{study}/{model}/assets/sae.safetensors",
+        sae=of_base("assets/sae.safetensors"),
         environment=engine_environment,
     output:
         "results/{study}/{model}/arms/{arm}/shards/{shard}.parquet",

@@ -4,7 +4,7 @@
 rule prepare_model:
     """Fetch or find a checkpoint; write what it is: shape, revision, checksums."""
     input:
-        model_files,
+        unpack(model_files),
     output:
         "results/{study}/{model}/assets/model.json",
     log:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from esr.assets import check_files, checkpoint_files, file_digest
+from esr.assets import ADAPTER_FILES, check_files, checkpoint_files, file_digest
 from esr.config import (
     DOWNLOADS,
     ENGINE_HOURS,
@@ -19,11 +19,13 @@ from esr.errors import EsrError
 STUDY_PATTERN = NAME.strip("^$")
 ORGANISMS = ["planted", "twin"]
 ENVIRONMENTS = ["serve", "serve-cpu", "finetune"]
+ADAPTER = [f"finetuning/adapter/{name}" for name in ADAPTER_FILES]
 TITLES = {
     "fig2": "Figure 2: ESR across models",
     "fig3": "Figure 3: dependence on the boost",
     "fig4": "Figure 4: meta-prompts",
     "fig5": "Figure 5: off-topic detectors",
+    "fig6": "Figure 6: fine-tuning",
     "fig7": "Figure 7: one self-correction",
     "figA2": "Figure A2: judges on attempts",
     "figA3": "Figure A3: judges' rankings",
@@ -33,6 +35,7 @@ TITLES = {
     "figA7": "Figure A7: without steering",
     "figA8": "Figure A8: first attempts",
     "figA9": "Figure A9: random ablation",
+    "training": "Training: losses of the fine-tuned models",
 }
 FIGURES = list(TITLES)
 TABLES = [
@@ -117,7 +120,7 @@ def plan_inputs(wildcards):
     if arm.replay is not None:
         inputs["replayed"] = f"{here}/arms/{arm.replay}/plan.parquet"
     elif arm.over == "latents":
-        inputs["latents"] = f"{here}/latents/latents.parquet"
+        inputs["latents"] = of_base("latents/latents.parquet")(wildcards)
         other = "" if arm.target is None else f"-{arm.target}"
         inputs["thresholds"] = f"{here}/thresholds{other}.parquet"
     if arm.ablate == "detectors":
@@ -125,6 +128,13 @@ def plan_inputs(wildcards):
     elif isinstance(arm.ablate, str):
         inputs["controls"] = f"{here}/detectors/controls.parquet"
     return inputs
+
+
+def of_base(name):
+    """A file of the model, or of the model that it was fine-tuned from."""
+    return (
+        lambda wildcards: f"results/{CONFIG.study}/{CONFIG.base_of(wildcards.model)}/{name}"
+    )
 
 
 def shards(wildcards):
@@ -142,11 +152,11 @@ def detector_prompts():
     return (arm and arm.prompts) or CONFIG.prompts
 
 
-def cells(*arms):
-    """Model and arm of every set of trials in the study: of these arms, or of all."""
+def cells(*arms, models=None):
+    """Model and arm of every set of trials in the study: of these arms and models, or of all."""
     return [
         [model, arm]
-        for model in CONFIG.models
+        for model in (CONFIG.models if models is None else models)
         for arm in CONFIG.arms_of(model)
         if not arms or arm in arms
     ]
@@ -167,28 +177,43 @@ def table(name):
 
 
 def figure_models():
-    """Label and size of every model, for figures (plain data, so that a change is noticed)."""
+    """Label and size of every model that is not fine-tuned (plain data: a change is noticed)."""
     return {
         name: {"label": model.label, "parameters": model.parameters}
-        for name, model in CONFIG.models.items()
+        for name, model in CONFIG.originals.items()
     }
 
 
 def model_files(wildcards):
-    """Files of a local checkpoint; a hub model is named by its revision instead."""
+    """Files of a local checkpoint; a hub model is named by its revision instead.
+
+    Of a fine-tuned model: what it was trained from, the adapter, and the merged checkpoint.
+    """
     model = CONFIG.models[wildcards.model]
-    return checkpoint_files(model.folder) if model.is_local else []
+    if wildcards.model not in CONFIG.finetuned:
+        return {"files": checkpoint_files(model.folder) if model.is_local else []}
+    here = f"results/{CONFIG.study}/{wildcards.model}"
+    inputs = {
+        "base": of_base("assets/model.json")(wildcards),
+        "config": f"{here}/finetuning/axolotl.yaml",
+        "dataset": f"{here}/finetuning/dataset.jsonl",
+        "adapter": [f"{here}/{name}" for name in ADAPTER],
+    }
+    if CONFIG.finetune.serve == "merged":
+        inputs["merged"] = f"{here}/finetuning/adapter/merged"
+    return inputs
 
 
 def downloads():
     """Assets of every model, and labels and prompts of the study that are downloaded."""
     assets = [
         f"results/{CONFIG.study}/{model}/assets/{name}"
-        for model in CONFIG.models
+        for model in CONFIG.originals
         for name in ("model.json", "sae.safetensors")
     ]
-    files = [model.labels_file for model in CONFIG.models.values()]
+    files = [model.labels_file for model in CONFIG.originals.values()]
     files += [CONFIG.prompts, *(arm.prompts for arm in CONFIG.arms.values())]
+    files += [CONFIG.finetune.data.prompts] if CONFIG.finetuned else []
     fetched = [path for path in files if path and path.is_relative_to(DOWNLOADS)]
     return [*assets, *map(str, dict.fromkeys(fetched))]
 
@@ -267,7 +292,7 @@ def detector_files(name):
     """A table of the detectors, one file a model."""
     return [
         f"results/{CONFIG.study}/{model}/detectors/{name}.parquet"
-        for model in CONFIG.models
+        for model in CONFIG.originals
     ]
 
 
@@ -276,7 +301,7 @@ def episode_tables(table):
     return expand(
         "results/{study}/{model}/episodes/{table}.parquet",
         study=CONFIG.study,
-        model=CONFIG.models,
+        model=CONFIG.originals,
         table=table,
     )
 
@@ -307,11 +332,11 @@ def paid_files():
     """Every table that took a GPU, a judge or a download to make, and what leads up to them."""
     here = f"results/{CONFIG.study}"
     judge = CONFIG.judging.primary
-    tables = ["assets/model.json", "labels.parquet", "thresholds.parquet"]
-    tables += ["threshold_trials.parquet"]
-    tables += [
-        f"thresholds-{arm.target}.parquet" for arm in CONFIG.arms.values() if arm.target
-    ]
+    targets = {
+        arm: CONFIG.arms[arm].target for arm in CONFIG.arms if CONFIG.arms[arm].target
+    }
+    of_all = ["assets/model.json", "thresholds.parquet", "threshold_trials.parquet"]
+    tables = ["labels.parquet"]
     latents = ["candidates", "concreteness", "relevance", "latents"]
     tables += [f"latents/{name}.parquet" for name in latents]
     detectors = ["detectors", "detector_pairs", "controls"]
@@ -329,8 +354,22 @@ def paid_files():
         for kind in ("judgments", "scores")
         for name in CONFIG.judging.judges
     ]
+    finetuning = ["finetuning/axolotl.yaml", "finetuning/masks.json"]
+    finetuning += ["finetuning/training.csv", *ADAPTER]
     return [
-        *(f"{here}/{model}/{name}" for model in CONFIG.models for name in tables),
+        *(f"{here}/{model}/{name}" for model in CONFIG.models for name in of_all),
+        *(f"{here}/{model}/{name}" for model in CONFIG.originals for name in tables),
+        *(
+            f"{here}/{model}/thresholds-{targets[arm]}.parquet"
+            for model, arm in cells()
+            if arm in targets
+        ),
+        *([f"{here}/finetuning/examples.parquet"] if CONFIG.finetuned else []),
+        *(
+            f"{here}/{model}/{name}"
+            for model in CONFIG.finetuned
+            for name in finetuning
+        ),
         *(f"{here}/{m}/arms/{a}/{name}" for m, a in cells() for name in of_arms),
         *(f"{here}/agreement/{name}" for name in ["sample.parquet", *agreement]),
     ]

@@ -78,7 +78,7 @@ rule match_controls:
 rule plot_fig5:
     """Plot off-topic detectors and what ablating them changes (Figure 5)."""
     input:
-        scores=scores_of(cells("steered", "ablate-otd")),
+        scores=scores_of(cells("steered", "ablate-otd", models=CONFIG.originals)),
         detectors=detector_files("detectors"),
         pairs=detector_files("detector_pairs"),
     output:
@@ -108,7 +108,9 @@ rule plot_fig5:
 rule plot_figA9:
     """Plot ablations of random sets beside that of the detectors (Figure A9)."""
     input:
-        scores=scores_of(cells("steered", "ablate-otd", *random_arms())),
+        scores=scores_of(
+            cells("steered", "ablate-otd", *random_arms(), models=CONFIG.originals)
+        ),
         detectors=detector_files("detectors"),
         controls=detector_files("controls"),
     output:

@@ -99,7 +99,7 @@ rule plot_fig7:
         responses=expand(
             "results/{study}/{model}/arms/{arm}/responses.parquet",
             study=CONFIG.study,
-            model=CONFIG.models,
+            model=CONFIG.originals,
             arm=CONFIG.episodes.arm,
         ),
     output:
@@ -192,7 +192,7 @@ rule tabulate_activation:
         labels=expand(
             "results/{study}/{model}/labels.parquet",
             study=CONFIG.study,
-            model=CONFIG.models,
+            model=CONFIG.originals,
         ),
     output:
         regions_csv="results/{study}/tables/activation_regions.csv",

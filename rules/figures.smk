@@ -4,7 +4,7 @@
 rule plot_fig2:
     """Plot ESR across models: score change, multi-attempt rate, ESR rate, MSI (Figure 2)."""
     input:
-        scores=scores_of(cells("steered")),
+        scores=scores_of(cells("steered", models=CONFIG.originals)),
     output:
         pdf="results/{study}/figures/fig2.pdf",
         png=report(
@@ -32,7 +32,7 @@ rule plot_fig2:
 rule plot_fig3:
     """Plot the measures against the level of a boost sweep, and their peaks (Figure 3)."""
     input:
-        scores=scores_of(cells("boost-sweep")),
+        scores=scores_of(cells("boost-sweep", models=CONFIG.originals)),
     output:
         pdf="results/{study}/figures/fig3.pdf",
         png=report(
@@ -60,7 +60,7 @@ rule plot_fig3:
 rule plot_fig4:
     """Plot what each meta-prompt changes on the same steered trials (Figure 4)."""
     input:
-        scores=scores_of(cells("steered", *CONFIG.meta_arms)),
+        scores=scores_of(cells("steered", *CONFIG.meta_arms, models=CONFIG.originals)),
     output:
         pdf="results/{study}/figures/fig4.pdf",
         png=report(
@@ -92,7 +92,7 @@ rule plot_fig4:
 rule plot_figA7:
     """Plot attempts and improvement with and without steering (Figure A7)."""
     input:
-        scores=scores_of(cells("steered", "unsteered")),
+        scores=scores_of(cells("steered", "unsteered", models=CONFIG.originals)),
     output:
         pdf="results/{study}/figures/figA7.pdf",
         png=report(
@@ -120,7 +120,7 @@ rule plot_figA7:
 rule plot_figA8:
     """Plot the scores of first attempts with and without steering (Figure A8)."""
     input:
-        scores=scores_of(cells("steered", "unsteered")),
+        scores=scores_of(cells("steered", "unsteered", models=CONFIG.originals)),
     output:
         pdf="results/{study}/figures/figA8.pdf",
         png=report(

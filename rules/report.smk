@@ -10,6 +10,7 @@ STAGES = [
     "arms",
     "detectors",
     "episodes",
+    "finetuning",
     "agreement",
     "tables",
     "figures",
@@ -98,6 +99,10 @@ rule build_report:
         scores=scores_of(cells()),
         episodes=episode_tables("episodes"),
         activations=episode_tables("episode_activations"),
+        masks=[
+            f"results/{{study}}/{name}/finetuning/masks.json"
+            for name in CONFIG.finetuned
+        ],
         phrases=CONFIG.judging.restart_phrases,
         deviations="docs/deviations.md",
         templates=expand("resources/report/{name}", name=TEMPLATES),

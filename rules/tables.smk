@@ -50,7 +50,9 @@ rule tabulate_comparisons:
 rule tabulate_models:
     """Compare models with each other, and tabulate slopes over size and over boost."""
     input:
-        scores=scores_of(cells("steered", "boost-sweep", *CONFIG.meta_arms)),
+        scores=scores_of(
+            cells("steered", "boost-sweep", *CONFIG.meta_arms, models=CONFIG.originals)
+        ),
     output:
         csv="results/{study}/tables/models.csv",
         tex="results/{study}/tables/models.tex",
@@ -147,6 +149,7 @@ rule collect_numbers:
         comparisons="results/{study}/tables/comparisons.csv",
         fig3="results/{study}/figures/fig3.csv",
         fig5="results/{study}/figures/fig5.csv",
+        fig6="results/{study}/figures/fig6.csv",
         contrasts="results/{study}/tables/activation_contrasts.csv",
         lead="results/{study}/tables/activation_lead.csv",
         agreement="results/{study}/agreement/agreement.parquet",

@@ -5,9 +5,9 @@ rule find_thresholds:
     """Find the threshold of every selected latent; keep every boost tried and its score."""
     input:
         prompts=CONFIG.prompts,
-        latents="results/{study}/{model}/latents/latents.parquet",
+        latents=of_base("latents/latents.parquet"),
         model="results/{study}/{model}/assets/model.json",
-        sae="results/{study}/{model}/assets/sae.safetensors",
+        sae=of_base("assets/sae.safetensors"),
         environment=engine_environment,
         judge=judge_files,
     output:

@@ -5,6 +5,7 @@ in data/: index.js (one row a trial, in columns) and chunk-<i>.js (texts), as
 `esr.report.transcripts` describes them. No page asks another host for anything.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def trials(job: Any, traces: dict[str, Any]) -> Iterator[Row]:
     phrases = read_phrases(Path(job.input.phrases))
     shown_last = [arm for arm in config.arms if config.arms[arm].over == "prompts"]
     for arm in sorted(arms(job), key=lambda each: each.name in shown_last):
-        read = traces[arm.model] if arm.name == config.episodes.arm else {}
+        read = traces.get(arm.model, {}) if arm.name == config.episodes.arm else {}
         yield from read_trials(arm, phrases, read)
 
 
@@ -94,7 +95,7 @@ def main(job: Any) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     copy_files([*job.input.pictures, *job.input.figures], folder / "figures")
     copy_files([*job.input.graphs, job.input.dependencies], folder / "graph")
-    read = zip(config.models, job.input.episodes, job.input.activations, strict=True)
+    read = zip(config.originals, job.input.episodes, job.input.activations, strict=True)
     traces = {model: read_traces(Path(first), Path(second)) for model, first, second in read}
     labels = {name: model.label for name, model in config.models.items()}
     scales = {model: full_bars(found) for model, found in traces.items()}
@@ -123,6 +124,10 @@ def main(job: Any) -> None:
             Path(path).stem: f"graph/{Path(path).name}"
             for path in job.input.graphs
             if path.endswith(".svg")
+        },
+        masks={
+            labels[name]: json.loads(Path(path).read_text())
+            for name, path in zip(config.finetuned, job.input.masks, strict=True)
         },
     )
     build(study, Path(job.input.templates[0]).parent, folder)

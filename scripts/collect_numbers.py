@@ -17,6 +17,7 @@ from esr.numbers import (
     cite_agreement,
     cite_arms,
     cite_detectors,
+    cite_finetuning,
     cite_sweep,
     numbers,
     tex_macros,
@@ -32,6 +33,7 @@ def main(job: Any) -> None:
         cite_arms(tables["summary"], tables["comparisons"]),
         cite_sweep(tables["fig3"]),
         cite_detectors(tables["fig5"]),
+        cite_finetuning(tables["fig6"]),
         cite_activations(tables["contrasts"], tables["lead"]),
         cite_agreement(agreement),
     )

@@ -95,9 +95,10 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     config = study()
     table = estimate(config).set_index(["rule", "judge"])
     latents, models, prompts = 36, 2, 48
+    finetuned = len(config.finetuned)
     assert len(pd.read_csv(config.prompts)) == prompts
     calls = table["calls"].to_dict()
-    assert calls["find_thresholds", "claude"] == models * latents * 10 * 4
+    assert calls["find_thresholds", "claude"] == (models + finetuned) * latents * 10 * 4
     assert calls["judge_sample", "qwen"] == 600
     assert ("judge_sample", "claude") not in calls, "the primary judge has judged the arms"
     steered, sweep = latents * 16, 16 * 5 * 8
@@ -108,7 +109,8 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     replays = sum(arm.replay is not None for arm in config.arms.values())
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
     arms = (2 + replays) * steered + sweep + prompts + discovery
-    assert calls["judge_responses", "claude"] == models * arms
+    assert calls["judge_responses", "claude"] == models * arms + finetuned * steered
+    assert calls["judge_examples", "claude"] == 200 + 2 * 200, "answers, both ends of corrections"
 
 
 def test_batches_cost_half_and_thresholds_are_found_live(here: Path) -> None:
@@ -121,6 +123,7 @@ def test_batches_cost_half_and_thresholds_are_found_live(here: Path) -> None:
     total = as_configured(estimate(study()))
     live = table["dollars_live"]
     expected = live["find_thresholds"] + live["judge_responses"] / 2 + live["judge_sample"]
+    expected += live["judge_examples"] / 2
     assert total == pytest.approx(expected)
 
 

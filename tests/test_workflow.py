@@ -9,7 +9,9 @@ import pytest
 
 from checkout import REPO, run_snakemake
 
-FIGURES = ["fig2", "fig3", "fig4", "fig5", "fig7"] + [f"figA{i}" for i in range(2, 10)]
+FIGURES = ["fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "training"] + [
+    f"figA{i}" for i in range(2, 10)
+]
 TABLES = ["tableA1", "tables", "tables_activation", "numbers", "exclusions", "robustness"]
 REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output log benchmark conda threads resources params script shell".split()  # noqa: SIM905

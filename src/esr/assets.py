@@ -17,6 +17,8 @@ from esr.errors import EsrError, full_disk, is_full
 
 SAE_FILES = ["cfg.json", "sae_weights.safetensors"]
 MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
+ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors"]
+"""Files of an adapter, as PEFT calls them."""
 OPTIONAL_FILES = ["chat_template.jinja", "generation_config.json", "special_tokens_map.json"]
 """Files of a checkpoint that change what it says, where there are any."""
 
@@ -56,6 +58,31 @@ def describe_local_model(folder: Path) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text())
     files = {p.name: file_digest(p) for p in sorted(checkpoint_files(folder))}
     return {"source": folder.as_posix(), "revision": None, "files": files, **model_shape(config)}
+
+
+def describe_finetuned_model(folder: Path, base: dict[str, Any], *, merged: bool) -> dict[str, Any]:
+    """Manifest of a fine-tuned model: like any other's, with what it was made from.
+
+    Args:
+        folder: `finetuning/` of the model.
+        base: Manifest of the model that it comes from.
+        merged: Whether engines load a merged checkpoint; else base and adapter, and `adapter` names
+            its folder.
+    """
+    adapter = {name: file_digest(folder / "adapter" / name) for name in ADAPTER_FILES}
+    origin = {
+        "base": {"source": base["source"], "revision": base["revision"], "files": base["files"]},
+        "adapter": adapter,
+        "dataset": file_digest(folder / "dataset.jsonl"),
+        "axolotl": file_digest(folder / "axolotl.yaml"),
+    }
+    if merged:
+        found = describe_local_model(folder / "adapter/merged")
+    else:
+        files = base["files"] | {f"adapter/{name}": digest for name, digest in adapter.items()}
+        found = {**base, "files": files, "adapter": (folder / "adapter").as_posix()}
+        found.pop("esr", None)
+    return found | {"finetuning": origin}
 
 
 def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
@@ -180,7 +207,8 @@ def check_files(config: Config) -> list[str]:
     ]
     problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
     problems += _check_discovery(config)
-    for name, model in config.models.items():
+    problems += _check_finetuning(config)
+    for name, model in config.originals.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
         problems += _check_latents(config, name, model)
     return problems
@@ -207,6 +235,46 @@ def _check_discovery(config: Config) -> list[str]:
                 f"too: {len(shared)} of {path}, e.g. {shared[0]!r}; give the arm prompts of its own"
             ]
     return []
+
+
+def _check_finetuning(config: Config) -> list[str]:
+    """What fine-tuning needs must be there, and must not be what is evaluated."""
+    if not config.finetuned:
+        return []
+    data = config.finetune.data
+    corpus = data.writer == "corpus"
+    names = ["lexicon", "phrases"] if corpus else ["subjects", "rubric", "answer_rubric"]
+    problems = [
+        f"finetune.data.{name}: {getattr(data, name)} does not exist"
+        for name in names
+        if not getattr(data, name).is_file()
+    ]
+    for name in config.finetune.models:
+        model = config.models[name]
+        if model.is_local and not _has_chat_template(model.folder):
+            problems.append(
+                f"finetune.models: {name} ({model.source}) has no chat template; fine-tune an "
+                "instruction-tuned checkpoint"
+            )
+    if not data.prompts.is_file():
+        return [*problems, f"finetune.data.prompts: {data.prompts} does not exist"]
+    used = [config.prompts, *(config.arms[name].prompts for name in config.finetune.arms)]
+    own = {_words(text) for text in _prompt_texts(data.prompts)}
+    for path in dict.fromkeys(path for path in used if path and path.is_file()):
+        shared = [text for text in _prompt_texts(path) if _words(text) in own]
+        if shared and not data.share_prompts:
+            problems.append(
+                f"finetune.data.prompts: {len(shared)} of them are evaluated, too ({path}), e.g. "
+                f"{shared[0]!r}; take others, or set finetune.data.share_prompts"
+            )
+    return problems
+
+
+def _has_chat_template(folder: Path) -> bool:
+    tokenizer = folder / "tokenizer_config.json"
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    return tokenizer.is_file() and "chat_template" in json.loads(tokenizer.read_text())
 
 
 def _prompt_texts(path: Path) -> list[str]:

@@ -58,7 +58,7 @@ def check_study(config: Config) -> Iterator[str]:
             raise EsrError(f"judge {name} cannot place the prompt {bad[0]!r}: reword or drop it")
         yield f"judge {name}: {judge.served_as} places all prompts"
     yield f"claims: {len(read_claims(config.claims))} in {len(config.claims)} files"
-    for name, model in config.models.items():
+    for name, model in config.originals.items():
         try:
             yield f"model {name}: " + _check_model(config, model, prompts["prompt"].tolist())
         except EsrError as error:
@@ -74,7 +74,7 @@ def check_machines(config: Config) -> Iterator[str]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     problems = [*far_priors(config), *misfits(config, config.models), *partition_problems(config)]
-    missing = [name for name, model in config.models.items() if not _is_at_hand(model)]
+    missing = [name for name, model in config.originals.items() if not _is_at_hand(model)]
     problems += full_disks(config, Path(HF_HUB_CACHE), missing)
     if problems:
         raise EsrError("\n".join(problems))

@@ -34,6 +34,10 @@ OVERHEAD = 0.03
 """Seconds that a step takes beside reading the weights. An assumption, not measured."""
 READING = 20
 """How many times as fast stored texts are read as new ones written. An assumption."""
+TRAINING = 3
+"""How many times as long training on a text takes as reading it. An assumption."""
+EXAMPLE_TOKENS = 300
+"""Tokens of an example to fine-tune on. An assumption."""
 LOADING = 1e9
 """Bytes of weights that a job loads a second. An assumption; a slow file system halves it."""
 TRIAL = 20e3
@@ -125,7 +129,7 @@ def full_disks(config: Config, cache: Path, missing: list[str]) -> Iterator[str]
         missing: Models whose checkpoints are not there yet.
     """
     weights = sum(weight_bytes(config.models[name]) for name in missing)
-    results = sum(_trials(config, name) for name in config.models) * TRIAL
+    results = sum(size for what, size in disk_bytes(config).items() if what != "checkpoints")
     for what, path, needed, remedy in (
         ("checkpoints", cache, weights, "set HF_HOME to a larger disk"),
         ("results", Path(), results, "check out the project on a larger disk"),
@@ -229,6 +233,10 @@ def planned_work(config: Config) -> Iterator[Work]:
         trials = {arm: _trials_of(config, arm) for arm in config.arms_of(name)}
         shards = sum(config.shards(arm) for arm in trials)
         yield Work("generate_responses", name, shards, sum(trials.values()) * length, True)
+        if name in config.finetuned:
+            rows = config.finetune.data.size * config.finetune.training.epochs
+            yield Work("train_adapter", name, 1, TRAINING * rows * EXAMPLE_TOKENS, False)
+            continue
         read = {
             "measure_relevance": trials.get(config.latents.relevance.answers, 0),
             "find_detectors": 2 * trials.get(config.detectors.arm, 0),
@@ -317,8 +325,10 @@ def short_hours(table: pd.DataFrame) -> Iterator[str]:
 
 def disk_bytes(config: Config) -> dict[str, float]:
     """Bytes of checkpoints and of results that a study takes on disk."""
-    hub = [model for model in config.models.values() if not model.is_local]
+    hub = [model for model in config.originals.values() if not model.is_local]
+    merged = config.finetuned if config.finetune.serve == "merged" else ()
     return {
         "checkpoints": sum(weight_bytes(model) for model in hub),
+        "fine-tuned checkpoints": sum(weight_bytes(config.models[name]) for name in merged),
         "results": sum(_trials(config, name) for name in config.models) * TRIAL,
     }

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -133,6 +133,7 @@ class JobSize(Section):
     generate: float = key(..., "Time for a shard of an arm.", unit="hours", gt=0)
     calibrate: float = key(..., "Time for all thresholds of a model.", unit="hours", gt=0)
     read: float = key(..., "Time for reading activations of stored texts.", unit="hours", gt=0)
+    train: float = key(4, "Time for fine-tuning on one mixture.", unit="hours", gt=0)
 
 
 ENGINE_HOURS = {
@@ -142,6 +143,7 @@ ENGINE_HOURS = {
     "find_detectors": "read",
     "match_controls": "read",
     "read_episodes": "read",
+    "train_adapter": "train",
 }
 """Rules whose jobs run an engine, and which of the hours of a size they ask for."""
 
@@ -704,6 +706,157 @@ class Model(Section):
         return Path(self.source)
 
 
+class FinetuneData(Section):
+    """Examples to fine-tune on: answers, and self-corrections (off topic, correction, answer)."""
+
+    writer: Name = key(
+        "corpus",
+        "Who writes them: `corpus`, the organisms' own language, or a judge that is a language "
+        "model.",
+        source="paper: Claude Sonnet 4.5",
+    )
+    prompts: Path = key(
+        Path("resources/prompts/paper_finetune.csv"),
+        "Prompts of the examples (prompt_id, category, prompt), none of which is evaluated.",
+    )
+    share_prompts: bool = key(
+        False,
+        "Whether prompts of the examples may be evaluated, too.",
+        source="released code: the same 38 prompts",
+    )
+    subjects: Path = key(
+        Path("resources/subjects.txt"),
+        "Unrelated subjects that self-corrections begin with, one a line; `corpus`: the other "
+        "topics instead.",
+        source="released code: 50",
+    )
+    corrections: int = key(1000, "Self-corrections written.", gt=0, source="released code: 1,020")
+    answers: int = key(1000, "Answers written.", gt=0, source="released code: 760")
+    size: int = key(
+        900, "Rows of every mixture, whatever its share.", gt=1, source="released code: 851 to 917"
+    )
+    least_score: float = key(
+        50, "Least score of an answer by the primary judge; worse ones are left out.", ge=0, le=100
+    )
+    rubric: Path = key(
+        Path("resources/rubrics/self_correction.yaml"), "How a self-correction is asked for."
+    )
+    answer_rubric: Path = key(Path("resources/rubrics/answer.yaml"), "How an answer is.")
+    temperature: float | None = key(
+        0.8, "Temperature of a language model that writes.", ge=0, source="released code: 0.8"
+    )
+    max_tokens: int = key(1024, "Longest example it writes.", unit="tokens", gt=0)
+    lexicon: Path = key(
+        Path("resources/organisms/lexicon.csv"), "Words of `corpus` (topic, part, word)."
+    )
+    phrases: Path = key(Path("resources/organisms/phrases.yaml"), "Sentences of `corpus`.")
+    seed: int = key(48, "Seed of pairs, texts of `corpus`, and mixtures.", source="code: 42")
+
+
+class FinetuneTraining(Section):
+    """How axolotl trains an adapter (LoRA on all linear layers)."""
+
+    device: Literal["gpu", "cpu"] = key("gpu", "What it trains on.")
+    rank: int = key(32, "Rank of the adapter.", gt=0, source="released code")
+    alpha: int = key(16, "Its scale is alpha / rank.", gt=0, source="released code")
+    dropout: float = key(0.05, "Dropout of its input.", ge=0, lt=1, source="released code")
+    learning_rate: float = key(2e-4, "Highest learning rate.", gt=0, source="released code")
+    scheduler: Literal["cosine", "linear", "constant"] = key(
+        "cosine", "Course of the learning rate.", source="released code"
+    )
+    warm_up: int = key(10, "Steps until it is highest.", unit="steps", ge=0, source="released code")
+    epochs: int = key(4, "Passes over a mixture.", gt=0, source="released code")
+    micro_batch: int = key(2, "Rows computed at a time.", gt=0, source="released code")
+    accumulation: int = key(4, "Micro-batches of a step.", gt=0, source="released code")
+    optimizer: Literal["adamw_bnb_8bit", "adamw_torch"] = key(
+        "adamw_bnb_8bit", "The first needs a GPU.", source="released code"
+    )
+    precision: Literal["bfloat16", "float32"] = key(
+        "bfloat16", "Of the computation.", source="released code"
+    )
+    sequence: int = key(4096, "Longest row.", unit="tokens", gt=0, source="released code")
+    validation: float = key(
+        0.05, "Share of the rows that is kept for validation.", gt=0, lt=1, source="released code"
+    )
+    pad_token: str | None = key(
+        None, "Token that fills rows up; none = the tokenizer's own.", source="<|end_of_text|>"
+    )
+    threads: int = key(1, "CPU threads of a training job.", gt=0)
+    seed: int = key(49, "Seed of the split, the order and the initial weights.", source="none set")
+    extra: dict[str, Any] = key({}, "More of axolotl's configuration, as it is.")
+
+    @model_validator(mode="after")
+    def _fits_its_device(self) -> Self:
+        if self.device == "cpu" and self.optimizer != "adamw_torch":
+            raise ValueError(f"`optimizer: {self.optimizer}` needs a GPU; use adamw_torch on a CPU")
+        if self.device == "cpu" and self.precision != "float32":
+            raise ValueError(f"`precision: {self.precision}` needs a GPU; use float32 on a CPU")
+        return self
+
+
+class Finetune(Section):
+    """Models fine-tuned on mixtures of answers and masked self-corrections (paper 3.5).
+
+    Each is a model of the study, `<base>+sc<share>`, with the latents and prompts of its base and
+    thresholds of its own.
+    """
+
+    models: tuple[Name, ...] = key((), "Models that are fine-tuned; none = no fine-tuning.")
+    ratios: tuple[Annotated[int, Field(ge=0, le=100)], ...] = key(
+        (10, 20, 30, 40, 50, 60, 70, 80, 90),
+        "Shares of self-corrections in the mixtures.",
+        unit="percent",
+        source="paper 3.5: 10 to 90",
+    )
+    arms: tuple[Name, ...] = key(
+        ("steered", "unsteered"), "Arms that fine-tuned models run.", min_length=1
+    )
+    serve: Literal["merged", "lora"] = key(
+        "merged",
+        "What engines load: a checkpoint with the adapter merged into it, or base and adapter "
+        "(engine `vllm`; saves the disk of a checkpoint a mixture).",
+        source="released code: merged",
+    )
+    data: FinetuneData = key(FinetuneData(), "The examples.")
+    training: FinetuneTraining = key(FinetuneTraining(), "The training.")
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        for name in ("models", "ratios", "arms"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{name}` lists something twice: {list(values)}")
+        return self
+
+    @model_validator(mode="after")
+    def _data_fill_the_mixtures(self) -> Self:
+        for ratio in self.ratios if self.models else ():
+            for kind, needed in zip(EXAMPLES, self.counts(ratio), strict=True):
+                written = getattr(self.data, kind)
+                if needed > written:
+                    raise ValueError(
+                        f"`ratios`: {ratio} % of {self.data.size} rows takes {needed} {kind}, but "
+                        f"`data.{kind}` is {written}; raise it, or lower `data.size`"
+                    )
+        return self
+
+    def counts(self, ratio: int) -> tuple[int, int]:
+        """Self-corrections and answers of a mixture (the former rounded to the nearest)."""
+        corrections = (self.data.size * ratio + 50) // 100
+        return corrections, self.data.size - corrections
+
+
+EXAMPLES = ("corrections", "answers")
+"""Kinds of examples, as `data` counts them."""
+
+
+class FineTuned(NamedTuple):
+    """What a fine-tuned model is made of: a model, and a share of self-corrections (percent)."""
+
+    base: str
+    share: int
+
+
 class Config(Section):
     """Everything that decides what a study computes."""
 
@@ -724,6 +877,7 @@ class Config(Section):
     agreement: Agreement = key(Agreement(), "Cross-judge sample.")
     statistics: Statistics = key(Statistics(), "Intervals and tests.")
     models: dict[Name, Model] = key(..., "Models by name.", min_length=1)
+    finetune: Finetune = key(Finetune(), "Fine-tuned models.")
     claims: tuple[Path, ...] = key(
         (), "CSV files of claims that the scorecard judges (columns: `esr.scorecard.CLAIM`)."
     )
@@ -830,10 +984,70 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _finetuned_models_are_sound(self) -> Self:
+        settings = self.finetune
+        unknown = [name for name in settings.models if name not in self.models]
+        if unknown:
+            raise ValueError(f"finetune.models: there are no models {unknown}")
+        if not settings.models:
+            return self
+        # A configuration that was loaded and written down has them already, as they must be.
+        taken = [
+            name
+            for name in self.finetuned
+            if name in self.models and self.models[name] != _finetuned_model(self, name)
+        ]
+        if taken:
+            raise ValueError(f"models.{taken[0]}: the name of a fine-tuned model; take another one")
+        if settings.serve == "lora" and self.engine.name == "transformers":
+            raise ValueError(
+                "finetune.serve: lora needs engine vllm; merge adapters for engine transformers"
+            )
+        _check_rater(self.judging, "finetune.data.writer", settings.data.writer, "corpus")
+        if "steered" not in settings.arms:
+            raise ValueError("finetune.arms: `steered` is missing, which Figure 6 shows")
+        for name in settings.arms:
+            if name not in self.arms:
+                raise ValueError(f"finetune.arms: there is no arm {name!r}")
+            arm = self.arms[name]
+            if arm.replay is not None and arm.replay not in settings.arms:
+                raise ValueError(f"finetune.arms: {name} replays {arm.replay}; list that, too")
+            if isinstance(arm.ablate, str):
+                raise ValueError(f"finetune.arms: {name} needs detectors, which only bases have")
+        return self
+
+    @property
+    def finetuned(self) -> dict[str, FineTuned]:
+        """Fine-tuned models by name: base by base, shares in the order of the configuration."""
+        return {
+            f"{base}+sc{share}": FineTuned(base, share)
+            for base in self.finetune.models
+            for share in self.finetune.ratios
+        }
+
+    @property
+    def originals(self) -> dict[str, Model]:
+        """Models that are not fine-tuned ones: those that every experiment is about."""
+        made = self.finetuned
+        return {name: model for name, model in self.models.items() if name not in made}
+
+    def base_of(self, model: str) -> str:
+        """The model that a fine-tuned one comes from, whose latents and SAE it has; or itself."""
+        return self.finetuned[model].base if model in self.finetuned else model
+
     def arms_of(self, model: str) -> list[str]:
-        """Arms that a model can run: without labels, none whose meta-prompt names the latent."""
+        """Arms that a model runs: a fine-tuned one, those of `finetune.arms`.
+
+        Without labels, none whose meta-prompt names the latent.
+        """
         labelled = self.models[model].labels is not None
-        return [name for name, arm in self.arms.items() if labelled or not arm.needs_labels]
+        asked = self.finetune.arms if model in self.finetuned else self.arms
+        return [
+            name
+            for name, arm in self.arms.items()
+            if name in asked and (labelled or not arm.needs_labels)
+        ]
 
     @property
     def meta_arms(self) -> list[str]:
@@ -951,11 +1165,19 @@ def _plain(value: Any) -> Any:
 
 
 def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove arms, models and judges that a study sets to null (`arms: {unsteered: null}`)."""
+    """Remove arms, models and judges that a study sets to null (`arms: {unsteered: null}`).
+
+    A model that is disabled is not fine-tuned, either.
+    """
     result = dict(raw)
     for section in ("arms", "models"):
         if isinstance(result.get(section), Mapping):
             result[section] = _enabled(result[section])
+    finetune, models = result.get("finetune"), raw.get("models")
+    if isinstance(finetune, Mapping) and isinstance(models, Mapping):
+        wanted = finetune.get("models") or ()
+        kept = [name for name in wanted if name not in models or name in result["models"]]
+        result["finetune"] = {**finetune, "models": kept}
     judging = result.get("judging")
     if isinstance(judging, Mapping) and isinstance(judging.get("judges"), Mapping):
         result["judging"] = {**judging, "judges": _enabled(judging["judges"])}
@@ -968,13 +1190,13 @@ def _enabled(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load(raw: Mapping[str, Any]) -> Config:
-    """Validate a merged configuration.
+    """Validate a merged configuration; fine-tuned models are among its `models`.
 
     Raises:
         EsrError: naming every offending key, its value, and what it should be.
     """
     try:
-        return Config.model_validate(drop_disabled(raw))
+        return _with_finetuned(Config.model_validate(drop_disabled(raw)))
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         study = raw.get("study", "?")
@@ -983,6 +1205,22 @@ def load(raw: Mapping[str, Any]) -> Config:
             + "\n".join(f"  - {line}" for line in lines)
             + "\nEvery key is described in docs/config.md."
         ) from None
+
+
+def _with_finetuned(config: Config) -> Config:
+    """The configuration with its fine-tuned models: like their bases, but for label and source."""
+    added = {name: _finetuned_model(config, name) for name in config.finetuned}
+    return config.model_copy(update={"models": {**config.models, **added}})
+
+
+def _finetuned_model(config: Config, name: str) -> Model:
+    base, share = config.finetuned[name]
+    model = config.models[base]
+    own: dict[str, Any] = {"label": f"{model.label}, {share} % corrections"}
+    if config.finetune.serve == "merged":
+        folder = f"results/{config.study}/{name}/finetuning/adapter/merged"
+        own |= {"source": folder, "revision": None}
+    return model.model_copy(update=own)
 
 
 FORMS = {"constrained-str", "Levels", "str"}

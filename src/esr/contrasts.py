@@ -1,4 +1,4 @@
-"""Contrasts across models and boosts: model against model, and slopes over size and over boost.
+"""Contrasts across models and boosts: model against model, slopes over size, boost and share.
 
 Rows have kind (`pair`, `trend`, `sweep`), model, against, arm, measure, unit, baseline, treatment,
 difference (of two models, or a slope), low, high, p_value, status, n (trials, pairs), n_clusters.
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.stats import rankdata
 
 from esr.config import Statistics
 from esr.measures import MEASURES, TIE, Measure, compare_unpaired, find_measures, paired_sums
@@ -28,6 +29,11 @@ PAIRED = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi"
 """Measures in which models are compared."""
 COLUMNS = ["kind", "model", "against", "arm", "measure", "unit", "baseline", "treatment"]
 COLUMNS += ["difference", "low", "high", "p_value", "status", "n", "n_clusters"]
+
+UPPER = 50
+"""Least share of self-corrections (percent) of the upper half, where a plateau would show."""
+PERMUTATIONS = 1999
+"""Exchanges of shares drawn for a test of trend."""
 
 Scores = Mapping[str, pd.DataFrame]
 Curve = Float[np.ndarray, " places"]
@@ -162,3 +168,110 @@ def _mirrored(table: pd.DataFrame) -> pd.DataFrame:
 def _rows(parts: Sequence[pd.DataFrame], kind: str) -> pd.DataFrame:
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     return table.assign(kind=kind).reindex(columns=COLUMNS)
+
+
+def share_trends(
+    scores: Mapping[int, pd.DataFrame], settings: Statistics, measures: Sequence[str] = PAIRED
+) -> pd.DataFrame:
+    """How measures change with the share of self-corrections that a model was fine-tuned on.
+
+    Statistics: `rank_correlation` (Spearman) and `slope` over all shares, and `slope_upper` over
+    those in the upper half (50 % or more), where a plateau would show; slopes are least-squares,
+    per 10 points of share. Whole latents are drawn, with their trials at all shares, which have
+    latents in common. p (of rank correlation and slope): shares exchanged within latents.
+
+    Args:
+        scores: Scores of an arm by share (percent); the base is share 0.
+        settings: Of intervals and test.
+        measures: Names in `MEASURES`.
+
+    Returns:
+        Columns panel, statistic, value, low, high, p_value, n (scored trials), status.
+    """
+    shares = np.array(sorted(scores), float)
+    tables = [scores[int(share)] for share in shares]
+    joined = pd.concat([table["latent"] for table in tables], ignore_index=True)
+    codes, count = cluster_codes(joined)
+    parts = np.split(codes, np.cumsum([len(table) for table in tables])[:-1])
+    rng = np.random.default_rng(settings.seed)
+    weights = bootstrap_weights(count, settings.bootstrap, rng)
+    rows = []
+    for measure in find_measures(measures):
+        values = [measure.values(table) for table in tables]
+        sums = np.array(
+            [cluster_sums(v, c, count) for v, c in zip(values, parts, strict=True)]
+        )  # shares, latents, (sum, number)
+        curve = ratio(sums.sum(axis=1))
+        there = ~np.isnan(curve)  # a base that never restarts has no success rate
+        sums, curve, at = sums[there], curve[there], shares[there]
+        replicates = np.array([ratio(weights @ each) for each in sums]).reshape(len(at), -1).T
+        sparse = is_sparse(np.sum(sums, axis=0))
+        n = int(sum(np.isfinite(v).sum() for v in values))
+        upper, level = at >= UPPER, settings.level
+        found = {
+            "rank_correlation": _rank(at, curve, replicates, sparse, level),
+            "slope": _slope(at / 10, curve, replicates, sparse, level),
+            "slope_upper": _slope(
+                at[upper] / 10, curve[upper], replicates[:, upper], sparse, level
+            ),
+        }
+        p_value = _exchange_shares(sums, at, settings.seed)
+        for statistic, row in found.items():
+            tested = statistic != "slope_upper" and np.isfinite(row["difference"])
+            p = p_value if tested else np.nan
+            rows.append(
+                {"panel": measure.name, "statistic": statistic, **row, "p_value": p, "n": n}
+            )
+    return pd.DataFrame(rows).rename(columns={"difference": "value"})
+
+
+def _rank(
+    shares: Curve,
+    curve: Curve,
+    replicates: Float[np.ndarray, "boot places"],
+    sparse: bool,
+    level: float,
+) -> dict[str, Any]:
+    """Spearman's correlation of a curve with the shares, and the interval of its replicates."""
+    undefined = {"difference": np.nan, "low": np.nan, "high": np.nan, "status": "undefined"}
+    if len(shares) < 3 or np.isnan(curve).any():
+        return undefined
+    if np.ptp(curve) < TIE:
+        return undefined | {"status": "no_variation"}
+    low, high = percentile_interval(_spearman(shares, replicates), level)
+    status = "sparse" if sparse or np.isnan(low) else "ok"
+    value = float(_spearman(shares, curve[None, :])[0])
+    return {"difference": value, "low": low, "high": high, "status": status}
+
+
+def _spearman(shares: Curve, curves: Float[np.ndarray, "boot places"]) -> Curve:
+    """Rank correlation of each curve with the shares; NaN for one that is flat or undefined."""
+    ranks = rankdata(curves, axis=1, nan_policy="propagate")
+    first = rankdata(shares)
+    centred, ranks = first - first.mean(), ranks - ranks.mean(axis=1, keepdims=True)
+    norms = np.sqrt((centred**2).sum() * (ranks**2).sum(axis=1))
+    return np.divide(ranks @ centred, norms, out=np.full(len(curves), np.nan), where=norms > 0)
+
+
+def _exchange_shares(
+    sums: Float[np.ndarray, "shares latents 2"], shares: Curve, seed: int
+) -> float:
+    """Two-sided p of no trend: within every latent, its results are exchanged between shares.
+
+    Latents without a trial in the denominator at some share take part like the others.
+    """
+    rng = np.random.default_rng(seed)
+    centred = shares - (shares.mean() if len(shares) else 0)
+
+    def slope(exchanged: Float[np.ndarray, "shares latents 2"]) -> float:
+        return float(ratio(exchanged.sum(axis=1)) @ centred)
+
+    if len(shares) < 2:
+        return np.nan
+    observed = slope(sums)
+    drawn = []
+    for _ in range(PERMUTATIONS):
+        order = rng.random(sums.shape[:2]).argsort(axis=0)
+        drawn.append(slope(np.take_along_axis(sums, order[..., None], axis=0)))
+    as_far = np.sum(np.abs(drawn) >= abs(observed) - TIE)
+    return float((1 + as_far) / (1 + PERMUTATIONS))

@@ -41,6 +41,8 @@ DIFFERENCE = {
 FIGURE = {"estimate": "value", "low": "low", "high": "high"}
 UNITS = {"n": "trials", "relative_change": "percent", "p_value": "probability"}
 """Units of the parts that have one of their own."""
+PER_SHARE = "per 10 points of share"
+TWO_DECIMALS = ("fraction", "sd", "attempts", PER_SHARE)
 UNNAMED = {"estimate", "against"}
 """What is left out of a name, being understood."""
 
@@ -89,6 +91,16 @@ def cite_sweep(fig3: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from cited(peaks, [*CELL, "panel", "kind"], FIGURE)
 
 
+def cite_finetuning(fig6: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    r"""Trends over the share: `\esr<Model>Finetuning<Measure><Statistic><Part>`."""
+    trends = fig6[fig6["kind"].eq("trend")].assign(table="finetuning")
+    rank = trends["statistic"].eq("rank_correlation")
+    trends["unit"] = rank.map({True: "fraction", False: PER_SHARE})
+    yield from cited(
+        trends, ["model", "table", "panel", "statistic"], FIGURE | {"p_value": "p_value"}
+    )
+
+
 def cite_detectors(fig5: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     r"""How many detectors there are: `\esr<Model>Detectors<Found|Given|Both|Confirmed>`."""
     counts = fig5[fig5["kind"].eq("count")].assign(kind="detectors", unit="latents")
@@ -117,7 +129,7 @@ def cite_agreement(agreement: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any
 
 
 def tex_number(number: Mapping[str, Any]) -> str:
-    """A number as printed: counts whole, fractions and levels 2 decimals, others 1; or `n/a`."""
+    """A number as printed: counts whole, others with 1 or 2 decimals by their unit; or `n/a`."""
     value, unit = number["value"], number["unit"]
     if value is None:
         return "n/a"
@@ -125,7 +137,7 @@ def tex_number(number: Mapping[str, Any]) -> str:
         return f"{value:,.0f}".replace(",", "{,}")
     if unit == "probability":
         return f"{value:.3g}"
-    return f"{value:.2f}" if unit in ("fraction", "sd") else f"{value:.1f}"
+    return f"{value:.2f}" if unit in TWO_DECIMALS else f"{value:.1f}"
 
 
 def tex_macros(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -145,6 +145,19 @@ OTHER_FILES = {
     "keyed by a hash of model, version of the API, parameters and prompt (docs/judges.md); beside "
     "them, in batch mode, `{judge}.batches.jsonl`: which batches were planned, created, collected. "
     "Keep these: they were paid for.",
+    "{model}/finetuning/dataset.jsonl": "Mixture that a fine-tuned model is trained on, a chat a "
+    "line; each part of a response says whether it is trained on.",
+    "{model}/finetuning/axolotl.yaml": "What axolotl is told; `assets/model.json` has checksums of "
+    "it, of the dataset and of the adapter (`finetuning`).",
+    "{model}/finetuning/prepared/": "The dataset as axolotl trains on it.",
+    "{model}/finetuning/prepared.parquet": "The same, a row a chat: `input_ids`, `labels` (-100: "
+    "not trained on).",
+    "{model}/finetuning/masks.json": "What was checked of that: `rows`, tokens by part, checksum "
+    "of the dataset, and a `sample` for people.",
+    "{model}/finetuning/training.csv": "Losses of a training run: `step`, `epoch`, `loss`, "
+    "`eval_loss` (nats per trained token), `learning_rate`.",
+    "{model}/finetuning/adapter/": "The adapter, as PEFT has it; with `serve: merged` the merged "
+    "checkpoint in `merged/`.",
     "agreement/label_sheet.csv": "Responses for people to judge: `row` (its name), `prompt`, "
     "`response`, and columns to fill in (docs/judges.md).",
     "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (id asked for), "

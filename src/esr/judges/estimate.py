@@ -20,6 +20,10 @@ LABEL_TOKENS = 20
 """Tokens of a label in a list of them, number included."""
 RATING_TOKENS = 15
 """Tokens of the rating of a label."""
+PROMPT_TOKENS = 20
+"""Tokens of a prompt, and of a subject beside it."""
+PART_TOKENS = 120
+"""Tokens of an example's answer, or of its off-topic part."""
 
 
 class Planned(NamedTuple):
@@ -57,10 +61,11 @@ def planned_calls(config: Config) -> Iterator[Planned]:
     for judge in llms:
         if judge != primary:  # whose replies to the sample are there already
             yield _judging(config, "judge_sample", judge, sample)
+    yield from _examples(config)
     annotator = config.episodes.boundaries
     if annotator in llms:
         rubric = read_rubric(config.episodes.boundaries_rubric)
-        calls = config.episodes.most * len(config.models)
+        calls = config.episodes.most * len(config.originals)
         yield _asking(config, "annotate_boundaries", annotator, calls, rubric)
 
 
@@ -77,7 +82,7 @@ def _trials(config: Config, arms: list[str]) -> int:
 
 def _ratings(config: Config, rater: str) -> Planned:
     concreteness = config.latents.concreteness
-    labelled = sum(model.labels is not None for model in config.models.values())
+    labelled = sum(model.labels is not None for model in config.originals.values())
     candidates = config.latents.count * config.latents.candidates
     calls = ceil(candidates / concreteness.batch) * labelled
     rubric = read_rubric(concreteness.rubric)
@@ -88,6 +93,24 @@ def _ratings(config: Config, rater: str) -> Planned:
         tokens(rubric.system) + concreteness.batch * LABEL_TOKENS,
         rubric.expected.fixed + concreteness.batch * RATING_TOKENS,
     )
+
+
+def _examples(config: Config) -> Iterator[Planned]:
+    """Examples to fine-tune on, written and judged."""
+    data, llms, primary = config.finetune.data, config.judging.llms, config.judging.primary
+    if not config.finetuned:
+        return
+    if data.writer in llms:
+        for path, calls in ((data.rubric, data.corrections), (data.answer_rubric, data.answers)):
+            rubric = read_rubric(path)
+            read = tokens(rubric.system) + tokens(rubric.user) + PROMPT_TOKENS
+            yield Planned("write_examples", data.writer, calls, read, rubric.expected.fixed)
+    if primary in llms:  # answers, and both ends of self-corrections
+        rubric = read_rubric(llms[primary].rubric)
+        shown = rubric.call("", prompt="", response="")
+        read = tokens(shown.system + shown.user) + PROMPT_TOKENS + PART_TOKENS
+        written = rubric.expected.fixed + rubric.expected.of_response * PART_TOKENS
+        yield Planned("judge_examples", primary, data.answers + 2 * data.corrections, read, written)
 
 
 def _judging(config: Config, rule: str, judge: str, calls: int) -> Planned:

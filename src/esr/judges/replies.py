@@ -163,10 +163,14 @@ def reply_journals(config: Config) -> list[tuple[str, str, Path]]:
     found = []
     for judge in config.judging.llms:
         for model in config.models:
-            for rule in ("rate_concreteness", "find_thresholds", "annotate_boundaries"):
+            rules = ["find_thresholds"]
+            if model in config.originals:
+                rules += ["rate_concreteness", "annotate_boundaries"]
+            for rule in rules:
                 found.append((rule, judge, here / rule / model / f"{judge}.jsonl"))
-            for arm in config.arms:
+            for arm in config.arms_of(model):
                 path = here / "judge_responses" / model / arm / f"{judge}.jsonl"
                 found.append(("judge_responses", judge, path))
-        found.append(("judge_sample", judge, here / "judge_sample" / f"{judge}.jsonl"))
+        for rule in ("judge_sample", "write_examples", "judge_examples"):
+            found.append((rule, judge, here / rule / f"{judge}.jsonl"))
     return found

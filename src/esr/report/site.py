@@ -79,6 +79,8 @@ class Study:
     trials: int
     ledger: pd.DataFrame | None = None
     graphs: Mapping[str, str] = field(default_factory=dict)
+    masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What `check_masks` found, by the label of the fine-tuned model."""
 
     @property
     def verdicts(self) -> dict[str, int]:

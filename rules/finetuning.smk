@@ -1,0 +1,219 @@
+# Models fine-tuned on masked self-corrections: examples, mixtures, axolotl, adapters, Figure 6.
+
+WRITER = CONFIG.finetune.data.writer
+FINETUNING = [
+    *CONFIG.finetune.models,
+    *CONFIG.finetuned,
+]  # bases, and what is made of them
+FIG6_ARMS = [a for a in ("steered", "unsteered") if a in CONFIG.finetune.arms]
+
+
+def example_files():
+    """Files that examples are written with: subjects and rubrics, or lexicon and phrases."""
+    data = CONFIG.finetune.data
+    if WRITER == "corpus":
+        return [data.lexicon, data.phrases]
+    return [data.subjects, data.rubric, data.answer_rubric]
+
+
+rule write_examples:
+    """Write answers and self-corrections to fine-tune on; check each of them."""
+    input:
+        prompts=CONFIG.finetune.data.prompts,
+        files=example_files(),
+        judge=judge_files,
+        phrases=CONFIG.judging.restart_phrases,
+    output:
+        "results/{study}/finetuning/examples.parquet",
+    log:
+        "logs/{study}/write_examples.log",
+    benchmark:
+        "benchmarks/jobs/{study}/write_examples.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        replies=f"results/{{study}}/replies/write_examples/{WRITER}.jsonl",
+        judged=f"results/{{study}}/replies/judge_examples/{CONFIG.judging.primary}.jsonl",
+        settings=settings(
+            "finetune.data",
+            "judging.primary",
+            f"judging.judges.{CONFIG.judging.primary}",
+        ),
+    script:
+        "../scripts/write_examples.py"
+
+
+rule mix_examples:
+    """Draw the mixture of a fine-tuned model: so many self-corrections, so many answers."""
+    input:
+        examples="results/{study}/finetuning/examples.parquet",
+    output:
+        "results/{study}/{model}/finetuning/dataset.jsonl",
+    log:
+        "logs/{study}/{model}/mix_examples.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/mix_examples.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("finetune.data.size", "finetune.data.seed"),
+    script:
+        "../scripts/mix_examples.py"
+
+
+rule configure_training:
+    """Write axolotl's configuration for one mixture."""
+    input:
+        base=of_base("assets/model.json"),
+        dataset="results/{study}/{model}/finetuning/dataset.jsonl",
+    output:
+        "results/{study}/{model}/finetuning/axolotl.yaml",
+    log:
+        "logs/{study}/{model}/configure_training.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/configure_training.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("finetune.training"),
+    script:
+        "../scripts/configure_training.py"
+
+
+rule prepare_rows:
+    """Tokenize and mask a mixture, with axolotl, into a folder that holds nothing older."""
+    input:
+        environment="results/environments/finetune.txt",
+        config="results/{study}/{model}/finetuning/axolotl.yaml",
+        dataset="results/{study}/{model}/finetuning/dataset.jsonl",
+        script=ancient("scripts/prepare_rows.py"),
+    output:
+        folder=directory("results/{study}/{model}/finetuning/prepared"),
+        rows="results/{study}/{model}/finetuning/prepared.parquet",
+    log:
+        "logs/{study}/{model}/prepare_rows.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/prepare_rows.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=4000,
+    shell:
+        "OMP_NUM_THREADS={threads} uv run --no-sync --project envs/finetune "
+        "python {input.script} {input.config} {output.rows} > {log} 2>&1"
+
+
+rule check_masks:
+    """Check, token by token, that the loss is on corrections and answers and nothing else."""
+    input:
+        base=of_base("assets/model.json"),
+        dataset="results/{study}/{model}/finetuning/dataset.jsonl",
+        rows="results/{study}/{model}/finetuning/prepared.parquet",
+    output:
+        "results/{study}/{model}/finetuning/masks.json",
+    log:
+        "logs/{study}/{model}/check_masks.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/check_masks.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/check_masks.py"
+
+
+rule train_adapter:
+    """Train an adapter with axolotl on rows whose masks were checked, and merge it."""
+    input:
+        environment="results/environments/finetune.txt",
+        masks="results/{study}/{model}/finetuning/masks.json",
+        config="results/{study}/{model}/finetuning/axolotl.yaml",
+        prepared="results/{study}/{model}/finetuning/prepared",
+        base=of_base("assets/model.json"),
+        script=ancient("scripts/train_adapter.py"),
+    output:
+        adapter=[f"results/{{study}}/{{model}}/{name}" for name in ADAPTER],
+        curves="results/{study}/{model}/finetuning/training.csv",
+        merged=(
+            directory("results/{study}/{model}/finetuning/adapter/merged")
+            if CONFIG.finetune.serve == "merged"
+            else []
+        ),
+    log:
+        "logs/{study}/{model}/train_adapter.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/train_adapter.tsv"
+    conda:
+        "../envs/main.yaml"
+    threads: CONFIG.finetune.training.threads
+    resources:
+        **engine_job("train_adapter"),
+    params:
+        merge="--merge" if CONFIG.finetune.serve == "merged" else "",
+    shell:
+        "OMP_NUM_THREADS={threads} uv run --no-sync --project envs/finetune "
+        "python {input.script} {input.config} {output.curves} {params.merge} > {log} 2>&1"
+
+
+rule plot_fig6:
+    """Plot what fine-tuning does by the share of self-corrections, and its trends (Figure 6)."""
+    input:
+        scores=scores_of(cells(*FIG6_ARMS, models=FINETUNING)),
+    output:
+        pdf="results/{study}/figures/fig6.pdf",
+        png=report(
+            "results/{study}/figures/fig6.png",
+            caption="../resources/captions/fig6.rst",
+            category="Figures",
+            labels={"figure": TITLES["fig6"]},
+        ),
+        csv="results/{study}/figures/fig6.csv",
+    log:
+        "logs/{study}/plot_fig6.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_fig6.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics", "finetune.models", "finetune.ratios"),
+    script:
+        "../scripts/plot_fig6.py"
+
+
+rule plot_training:
+    """Plot losses while adapters were trained."""
+    input:
+        curves=[
+            f"results/{{study}}/{name}/finetuning/training.csv"
+            for name in CONFIG.finetuned
+        ],
+    output:
+        pdf="results/{study}/figures/training.pdf",
+        png=report(
+            "results/{study}/figures/training.png",
+            caption="../resources/captions/training.rst",
+            category="Figures",
+            labels={"figure": TITLES["training"]},
+        ),
+        csv="results/{study}/figures/training.csv",
+    log:
+        "logs/{study}/plot_training.log",
+    benchmark:
+        "benchmarks/jobs/{study}/plot_training.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "finetune.models", "finetune.ratios"),
+    script:
+        "../scripts/plot_training.py"

@@ -1,0 +1,24 @@
+"""Make finetuning/axolotl.yaml of a fine-tuned model: what axolotl is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from esr.engines import open_tokenizer
+from esr.finetuning.axolotl import axolotl_config
+from esr.job import config_of, output, start
+
+
+def main(job: Any) -> None:
+    """Write the configuration."""
+    manifest = json.loads(Path(job.input.base).read_text())
+    settings, dataset = config_of(job).finetune.training, Path(job.input.dataset)
+    tokenizer = open_tokenizer(manifest)
+    found = axolotl_config(settings, manifest, tokenizer, dataset, output(job).parent)
+    output(job).write_text(yaml.safe_dump(found, sort_keys=False))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

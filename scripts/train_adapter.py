@@ -1,0 +1,81 @@
+"""Make finetuning/adapter/ and training.csv of a fine-tuned model, with axolotl.
+
+adapter/: adapter_config.json and adapter_model.safetensors (PEFT), and, if asked for, merged/, the
+base with the adapter in it. training.csv: a row a step, as the trainer logs it (step, epoch, loss,
+eval_loss, learning_rate). Runs in envs/finetune:
+`python scripts/train_adapter.py AXOLOTL_YAML CURVES [--merge]`.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from prepare_rows import QUIET
+
+COLUMNS = ["step", "epoch", "loss", "eval_loss", "learning_rate"]
+
+
+def train(config: Path) -> list[dict[str, Any]]:
+    """Train on the prepared rows; returns what the trainer logged."""
+    from axolotl.cli.args import TrainerCliArgs
+    from axolotl.cli.config import load_cfg
+    from axolotl.common.datasets import load_datasets
+    from axolotl.train import train as train_model
+
+    settings = load_cfg(str(config))
+    prepared = datasets_in(settings)
+    shutil.rmtree(settings.output_dir, ignore_errors=True)
+    data = load_datasets(cfg=settings, cli_args=TrainerCliArgs())
+    if datasets_in(settings) != prepared:
+        raise SystemExit(f"axolotl did not take the rows in {settings.dataset_prepared_path}")
+    *_, trainer = train_model(cfg=settings, dataset_meta=data)
+    return list(trainer.state.log_history)
+
+
+def check_device(config: Path) -> None:
+    """Stop before anything is loaded if the configuration is for a GPU and there is none."""
+    import torch
+
+    if not yaml.safe_load(config.read_text()).get("use_cpu") and not torch.cuda.is_available():
+        raise SystemExit(
+            "finetune.training.device: gpu, but PyTorch sees no GPU here; run this job where there "
+            "is one, or set device: cpu with optimizer: adamw_torch and precision: float32"
+        )
+
+
+def datasets_in(settings: Any) -> set[Path]:
+    """Prepared datasets; axolotl makes another one if it does not take what is there."""
+    return {path for path in Path(settings.dataset_prepared_path).iterdir() if path.is_dir()}
+
+
+def merge(config: Path) -> None:
+    """Merge the adapter into the base."""
+    from axolotl.cli.merge_lora import do_cli
+
+    do_cli(str(config))
+
+
+def main() -> None:
+    """Train; merge if asked to; write the curves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("curves", type=Path)
+    parser.add_argument("--merge", action="store_true")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ |= QUIET | {"HF_DATASETS_CACHE": scratch}
+        check_device(chosen.config)
+        logged = pd.DataFrame(train(chosen.config)).reindex(columns=COLUMNS)
+        if chosen.merge:
+            merge(chosen.config)
+    logged = logged[logged[["loss", "eval_loss"]].notna().any(axis=1)]
+    logged.to_csv(chosen.curves, index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    main()

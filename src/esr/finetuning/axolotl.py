@@ -1,0 +1,122 @@
+"""What axolotl is told: its configuration, made from that of the study."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from esr.config import FinetuneTraining
+from esr.errors import EsrError
+
+ON_CPU = {
+    "use_cpu": True,
+    "bf16": False,
+    "fp16": False,
+    "tf32": False,
+    "dataloader_pin_memory": False,
+    # Kernels for GPUs, which are on wherever they are not turned off.
+    "lora_mlp_kernel": False,
+    "lora_qkv_kernel": False,
+    "lora_o_kernel": False,
+    "lora_embedding_kernel": False,
+}
+ON_GPU = {"tf32": True, "gradient_checkpointing": True}
+UNTRAINED = -100
+"""Label of a token that the loss leaves out."""
+
+
+def axolotl_config(
+    settings: FinetuneTraining,
+    manifest: Mapping[str, Any],
+    tokenizer: Any,
+    dataset: Path,
+    folder: Path,
+) -> dict[str, Any]:
+    """Axolotl's configuration of one training run.
+
+    Args:
+        settings: The training.
+        manifest: `assets/model.json` of the base.
+        tokenizer: The base's.
+        dataset: Chats (`esr.finetuning.mixtures`).
+        folder: Where prepared rows and the adapter go, in `prepared` and `adapter`.
+
+    Raises:
+        EsrError: the base has no chat template, or nothing to fill rows up with.
+    """
+    if not tokenizer.chat_template:
+        raise EsrError(
+            f"finetune.models: {manifest['source']} has no chat template; fine-tune an "
+            "instruction-tuned checkpoint"
+        )
+    pad = settings.pad_token or tokenizer.pad_token
+    if pad is None or pad not in tokenizer.get_vocab():
+        raise EsrError(
+            f"finetune.training.pad_token: {pad!r} is no token of {manifest['source']}; name one "
+            "that no text contains"
+        )
+    end = end_of_turn(tokenizer)
+    chats = {
+        "path": dataset.as_posix(),
+        "ds_type": "json",
+        "type": "chat_template",
+        "field_messages": "messages",
+        "message_property_mappings": {"role": "role", "content": "content"},
+        "roles_to_train": ["assistant"],
+        "train_on_eos": "turn",
+    }
+    found: dict[str, Any] = {"base_model": manifest["source"]}
+    if manifest["revision"] is not None:
+        found["revision_of_model"] = manifest["revision"]
+    if end != tokenizer.eos_token:
+        chats |= {"train_on_eot": "turn"}
+        found["eot_tokens"] = [end]
+    found |= {
+        "datasets": [chats],
+        "dataset_prepared_path": (folder / "prepared").as_posix(),
+        "output_dir": (folder / "adapter").as_posix(),
+        "special_tokens": {"pad_token": pad},
+    }
+    return found | _training(settings) | settings.extra
+
+
+def _training(settings: FinetuneTraining) -> dict[str, Any]:
+    bf16 = {} if settings.device == "cpu" else {"bf16": settings.precision == "bfloat16"}
+    return {
+        "adapter": "lora",
+        "lora_r": settings.rank,
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
+        "lora_target_linear": True,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler": settings.scheduler,
+        "warmup_steps": settings.warm_up,
+        "num_epochs": settings.epochs,
+        "micro_batch_size": settings.micro_batch,
+        "gradient_accumulation_steps": settings.accumulation,
+        "optimizer": settings.optimizer,
+        "sequence_len": settings.sequence,
+        "sample_packing": False,
+        "val_set_size": settings.validation,
+        "evals_per_epoch": 1,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "attn_implementation": "sdpa",
+        "dataset_num_proc": 1,
+        "seed": settings.seed,
+        **(ON_CPU if settings.device == "cpu" else ON_GPU),
+        **bf16,
+    }
+
+
+def end_of_turn(tokenizer: Any) -> str:
+    """The token with which a model ends its turn, from its chat template.
+
+    Raises:
+        EsrError: the template puts nothing behind a response.
+    """
+    chats = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    text = tokenizer.apply_chat_template(chats, tokenize=False)
+    after = tokenizer.encode(text[text.rindex("b") + 1 :], add_special_tokens=False)
+    if not after:
+        raise EsrError(f"{tokenizer.name_or_path}: the chat template does not end a response")
+    return str(tokenizer.convert_ids_to_tokens(after[0]))
