@@ -8,9 +8,9 @@ latents and runs on the CPU; with one it takes the model, its assets (`snakemake
 engine's settings from there, and `--calibrate` adds what vLLM reaches, all steered, to
 resources/throughput.csv for `snakemake estimate`.
 
-All modes take turns, `--rounds` times, so that what else the machine does meets them alike. Columns:
-`mode`, `tokens_per_second` (median; written, or read where the mode reads), `relative` (median over
-rounds of the ratio to plain vLLM in the same round), `lowest`, `highest` (of these ratios).
+All modes take turns, `--rounds` times, so that what else the machine does meets them alike.
+Columns: `mode`, `tokens_per_second` (median; written, or read where the mode reads), `relative`
+(median over rounds of the ratio to plain vLLM in the same round), `lowest`, `highest` (of these).
 """
 
 import argparse
