@@ -27,6 +27,7 @@ rule generate_responses:
         plan="results/{study}/{model}/arms/{arm}/plan.parquet",
         model="results/{study}/{model}/assets/model.json",
         sae=of_base("assets/sae.safetensors"),
+        environment=engine_environment,
     output:
         "results/{study}/{model}/arms/{arm}/shards/{shard}.parquet",
     log:
@@ -42,10 +43,12 @@ rule generate_responses:
         journal="results/{study}/{model}/journals/{arm}-{shard}.jsonl",
         settings=settings(
             "generation",
+            "engine.name",
             "engine.batch_size",
             "engine.shards",
             "arms.{arm}.shards",
             "models.{model}.dtype",
+            "models.{model}.quantization",
             "models.{model}.steer_layer",
             "models.{model}.ablate_layer",
             "models.{model}.repetition_penalty",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from esr.assets import ADAPTER_FILES, check_files, checkpoint_files
+from esr.assets import ADAPTER_FILES, check_files, checkpoint_files, file_digest
 from esr.config import (
     DOWNLOADS,
     ENGINE_HOURS,
@@ -239,6 +239,17 @@ def engine_job(rule):
         ),
         "runtime": of_size(lambda size, attempt: round(60 * getattr(size, hours)), 60),
     }
+
+
+def locked_versions(wildcards):
+    """Checksum of the versions that an environment is fixed to."""
+    return file_digest(Path(f"envs/{wildcards.environment}/requirements.lock"))
+
+
+def engine_environment(wildcards):
+    """The environment that the engine of a model runs in, if it is not the main one."""
+    name = CONFIG.environment(wildcards.model)
+    return [] if name is None else f"results/environments/{name}.txt"
 
 
 def sae_files(wildcards):

@@ -8,6 +8,7 @@ rule find_detectors:
         labels="results/{study}/{model}/labels.parquet",
         model="results/{study}/{model}/assets/model.json",
         sae="results/{study}/{model}/assets/sae.safetensors",
+        environment=engine_environment,
         plan=f"results/{{study}}/{{model}}/arms/{CONFIG.detectors.arm}/plan.parquet",
         responses=f"results/{{study}}/{{model}}/arms/{CONFIG.detectors.arm}/responses.parquet",
     output:
@@ -26,9 +27,11 @@ rule find_detectors:
         settings=settings(
             "detectors",
             "generation.doubled_header",
+            "engine.name",
             "engine.batch_size",
             "models.{model}.detectors",
             "models.{model}.dtype",
+            "models.{model}.quantization",
             "models.{model}.read_layer",
         ),
     script:
@@ -41,6 +44,7 @@ rule match_controls:
         detectors="results/{study}/{model}/detectors/detectors.parquet",
         model="results/{study}/{model}/assets/model.json",
         sae="results/{study}/{model}/assets/sae.safetensors",
+        environment=engine_environment,
         plan="results/{study}/{model}/arms/steered/plan.parquet",
         responses="results/{study}/{model}/arms/steered/responses.parquet",
     output:
@@ -60,8 +64,10 @@ rule match_controls:
             "detectors.nearest",
             "detectors.seed",
             "generation.doubled_header",
+            "engine.name",
             "engine.batch_size",
             "models.{model}.dtype",
+            "models.{model}.quantization",
             "models.{model}.steer_layer",
             "models.{model}.read_layer",
         ),

@@ -8,9 +8,6 @@ localrules:
 
 rule sync_environment:
     """Install an environment; what is in it now, package by package, is the output."""
-    input:
-        project="envs/{environment}/pyproject.toml",
-        versions="envs/{environment}/requirements.lock",
     output:
         "results/environments/{environment}.txt",
     log:
@@ -21,6 +18,9 @@ rule sync_environment:
         "../envs/main.yaml"
     resources:
         mem_mb=1000,
+    params:
+        # In place of the files as input: an edited comment is no reason to compute anything again.
+        versions=locked_versions,
     shell:
         "(uv sync --project envs/{wildcards.environment} && "
         "uv pip freeze --python envs/{wildcards.environment}/.venv > {output}) 2> {log}"

@@ -62,6 +62,7 @@ rule read_episodes:
         responses=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/responses.parquet",
         model="results/{study}/{model}/assets/model.json",
         sae="results/{study}/{model}/assets/sae.safetensors",
+        environment=engine_environment,
     output:
         "results/{study}/{model}/episodes/episode_activations.parquet",
     log:
@@ -77,9 +78,11 @@ rule read_episodes:
         settings=settings(
             "episodes",
             "generation.doubled_header",
+            "engine.name",
             "engine.batch_size",
             "models.{model}.backtracking",
             "models.{model}.dtype",
+            "models.{model}.quantization",
             "models.{model}.steer_layer",
             "models.{model}.read_layer",
             "models.{model}.ablate_layer",

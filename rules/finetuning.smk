@@ -89,7 +89,7 @@ rule configure_training:
 rule prepare_rows:
     """Tokenize and mask a mixture, with axolotl, into a folder that holds nothing older."""
     input:
-        environment=ancient("results/environments/finetune.txt"),
+        environment="results/environments/finetune.txt",
         config="results/{study}/{model}/finetuning/axolotl.yaml",
         dataset="results/{study}/{model}/finetuning/dataset.jsonl",
         script=ancient("scripts/prepare_rows.py"),
@@ -132,7 +132,7 @@ rule check_masks:
 rule train_adapter:
     """Train an adapter with axolotl on rows whose masks were checked, and merge it."""
     input:
-        environment=ancient("results/environments/finetune.txt"),
+        environment="results/environments/finetune.txt",
         masks="results/{study}/{model}/finetuning/masks.json",
         config="results/{study}/{model}/finetuning/axolotl.yaml",
         prepared="results/{study}/{model}/finetuning/prepared",

@@ -53,6 +53,7 @@ rule measure_relevance:
         candidates="results/{study}/{model}/latents/candidates.parquet",
         model="results/{study}/{model}/assets/model.json",
         sae="results/{study}/{model}/assets/sae.safetensors",
+        environment=engine_environment,
         answers=(
             expand(
                 "results/{{study}}/{{model}}/arms/{arm}/{table}.parquet",
@@ -77,8 +78,10 @@ rule measure_relevance:
         settings=settings(
             "latents.relevance",
             "generation.doubled_header",
+            "engine.name",
             "engine.batch_size",
             "models.{model}.dtype",
+            "models.{model}.quantization",
             "models.{model}.read_layer",
         ),
     script:

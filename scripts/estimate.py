@@ -9,7 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from esr.compute import THROUGHPUT, disk_bytes, estimate_compute, wall_hours
+from esr.compute import (
+    PROFILE,
+    THROUGHPUT,
+    disk_bytes,
+    estimate_compute,
+    profile_hours,
+    wall_hours,
+)
 from esr.config import Config
 from esr.job import config_of, start
 from esr.judges.estimate import as_configured, estimate
@@ -39,6 +46,7 @@ def print_compute(config: Config) -> None:
         times = (f"{wall_hours(table, gpus):.0f} h with {gpus}" for gpus in AT_A_TIME)
         log.info("%.0f hours of %s:", table["gpu_hours"].sum(), config.engine.gpu)
         log.info("%s at a time, loading included, waiting for the queue not", ", ".join(times))
+        log.info("%.0f h with the %d jobs at a time of %s", *profile_hours(table), PROFILE)
         if table["known_by"].eq("bound").any():
             log.warning("`bound` is the least it can take; measure: %s", THROUGHPUT)
     for what, size in disk_bytes(config).items():

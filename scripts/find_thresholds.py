@@ -4,36 +4,37 @@ Boosts are in raw decoder units, scores 0-100 points.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from esr.calibration import Answer, Query, find_thresholds
+from esr.answers import Desk
+from esr.calibration import Course, Query, find_thresholds
 from esr.chat import prompt_tokens, response_text
 from esr.config import Config
 from esr.engines import open_engine, open_tokenizer, sampling_of
-from esr.engines.base import Engine, Intervention, Request, Sampling
-from esr.generate import generate_journaled
+from esr.engines.base import Engine, Generation, Intervention, Request
 from esr.job import config_of, origin, output, start
 from esr.journal import Journal
 from esr.judges import open_judge
-from esr.judges.base import Exchange, Judge, Judgment
+from esr.judges.base import Exchange, Judge
 from esr.prompts import read_prompts
 from esr.tables import read_table, write_table
 
 
-def answering(
+def open_desk(
     config: Config,
+    model: str,
     engine: Engine,
     tokenizer: Any,
     judge: Judge,
-    sampling: Sampling,
     journal: Journal,
     labels: Mapping[int, str | None],
-) -> Answer:
-    """Answer queries by generating, with the journal, and judging."""
+) -> Desk:
+    """Where queries are answered: by the engine, with the journal, and the judge."""
     prompts = read_prompts(config.prompts).set_index("prompt_id")["prompt"]
     doubled = config.generation.doubled_header
 
@@ -41,23 +42,11 @@ def answering(
         tokens = prompt_tokens(tokenizer, prompts[query.prompt_id], doubled_header=doubled)
         return Request(tokens, query.seed, Intervention(query.latent, query.boost))
 
-    def answer(queries: Sequence[Query]) -> list[Judgment]:
-        requests = [request(query) for query in queries]
-        done = generate_journaled(engine, requests, sampling, journal)
-        exchanges = [
-            Exchange(
-                prompts[query.prompt_id],
-                response_text(tokenizer, generation.tokens),
-                labels[query.latent],
-            )
-            for query, generation in zip(queries, done, strict=True)
-        ]
-        return [
-            judgment if generation.finish_reason != "error" else Judgment("engine_error")
-            for judgment, generation in zip(judge.judge(exchanges), done, strict=True)
-        ]
+    def exchange(query: Query, generation: Generation) -> Exchange:
+        said = response_text(tokenizer, generation.tokens)
+        return Exchange(prompts[query.prompt_id], said, labels[query.latent])
 
-    return answer
+    return Desk(engine, sampling_of(config, model), journal, judge, request, exchange)
 
 
 def main(job: Any) -> None:
@@ -71,13 +60,20 @@ def main(job: Any) -> None:
     labels = {
         row.latent: row.label if pd.notna(row.label) else None for row in latents.itertuples()
     }
-    sampling = sampling_of(config, name)
-    with Journal(Path(job.params.journal)) as journal:
-        tokenizer = open_tokenizer(manifest)
-        answer = answering(config, engine, tokenizer, judge, sampling, journal, labels)
-        thresholds, trials = find_thresholds(
-            latents, config.thresholds, config.models[name].boosts, config.seeds.boosts, answer
-        )
+    search = (config.thresholds, config.models[name].boosts, config.seeds.boosts)
+    determining = {
+        "engine": engine.identity,
+        "sampling": asdict(sampling_of(config, name)),
+        "judge": settings.model_dump(mode="json"),
+        "search": [part.model_dump() for part in search[:2]] + [search[2]],
+    }
+    tokenizer = open_tokenizer(manifest)
+    with (
+        Journal(Path(job.params.journal)) as journal,
+        open_desk(config, name, engine, tokenizer, judge, journal, labels) as desk,
+    ):
+        course = Course(journal if desk.independent else None, **determining)
+        thresholds, trials = find_thresholds(latents, *search, desk, course)
     facts = origin(job, engine=engine.identity, judge=judge.served_as)
     write_table(trials, output(job, "trials"), "threshold_trials", facts)
     write_table(thresholds, output(job, "thresholds"), "thresholds", facts)

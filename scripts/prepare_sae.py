@@ -23,10 +23,11 @@ def main(job: Any) -> None:
     """Write the SAE."""
     name = job.wildcards.model
     source = config_of(job).models[name].sae
-    sae = from_saelens(load_saelens(source))
+    loaded, hub = load_saelens(source)
+    sae = from_saelens(loaded)
     check_width(sae, json.loads(Path(job.input.model).read_text()), name)
-    facts = {"source": source.model_dump_json(), "esr": json.dumps(origin(job), sort_keys=True)}
-    sae.save(output(job), **facts)
+    facts = {"source": source.model_dump(mode="json"), "hub": hub, "esr": origin(job)}
+    sae.save(output(job), **{key: json.dumps(fact, sort_keys=True) for key, fact in facts.items()})
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ PartitionName=gpu Nodes={host} MaxTime=1-0 State=UP
 """
 GRES = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
 ETC = Path("/etc/slurm")
+SAVED = 6
+"""Seconds after which the controller has saved its jobs; one that it has not, a crash loses."""
 
 
 def why_not() -> str | None:
@@ -87,6 +89,7 @@ class Cluster:
 
     def restart(self, name: str) -> None:
         """Kill a daemon without warning, and start it again."""
+        time.sleep(SAVED)
         self.running[name].kill()
         self.running[name].wait()
         time.sleep(1)

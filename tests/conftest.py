@@ -3,13 +3,19 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from checkout import link_checkout, run_snakemake, snakemake_command
+from checkout import link_checkout, snakemake_command
+
+# Where it is set (as in many containers), every process compiles the libraries that it loads anew:
+# five seconds of a core for PyTorch and transformers, and there are hundreds of jobs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
 ENOUGH = 4
@@ -18,16 +24,15 @@ ENOUGH = 4
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, unless their marker is asked for, tests that are too much for this machine."""
-    too_much = ["slurm"] if (os.cpu_count() or 1) >= ENOUGH else ["slurm", "rebuild"]
-    too_much = [marker for marker in too_much if marker not in config.option.markexpr]
-    left_out = [item for item in items if any(map(item.get_closest_marker, too_much))]
+    enough = (os.cpu_count() or 1) >= ENOUGH or "rebuild" in config.option.markexpr
+    left_out = [item for item in items if item.get_closest_marker("rebuild") and not enough]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
     items.sort(key=_place)
 
 
 def _place(item: pytest.Item) -> int:
-    """Fast tests first, an organism being rebuilt beside them; the study; the rebuilt organism."""
+    """Fast tests first, the study being run beside them; the study; the rebuilt organism."""
     fixtures = getattr(item, "fixturenames", [])
     return 2 if item.name == REBUILD else int("organism_study" in fixtures)
 
@@ -53,35 +58,51 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
-@pytest.fixture(scope="session")
-def organism_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder in which the whole organism study was run, as a newcomer would run it."""
-    folder = link_checkout(tmp_path_factory.mktemp("organism"))
-    done = run_snakemake(folder, timeout=2400)
-    assert done.returncode == 0, done.stdout[-6000:]
-    return folder
+class Beside:
+    """Snakemake run in a folder of its own beside the first tests, which leave cores idle."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = link_checkout(folder)
+        self.log = (folder / "log").open("w+")
+        # Tests go first: some of them measure how long something takes.
+        command = ["nice", *snakemake_command(*arguments)]
+        self.run = subprocess.Popen(command, cwd=folder, stdout=self.log, stderr=self.log)
+
+    def finished(self, timeout: float) -> Path:
+        """Wait for it; the folder."""
+        code = self.run.wait(timeout=timeout)
+        assert code == 0, (self.folder / "log").read_text()[-6000:]
+        return self.folder
+
+    def stop(self) -> None:
+        if self.run.poll() is None:
+            self.run.terminate()
+        self.log.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def rebuilt_organism(
+def beside(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], Path]]:
-    """Rebuild and measure an organism, beside the first tests, if a test will want it.
+) -> Iterator[dict[str, Beside]]:
+    """What takes minutes is begun with the first test, if any test will want it."""
+    running = {}
+    if any("organism_study" in getattr(item, "fixturenames", []) for item in request.session.items):
+        running["study"] = Beside(tmp_path_factory.mktemp("organism"))
+    if any(item.name == REBUILD for item in request.session.items):
+        rebuild = ["--cores", "1", "results/organisms/planted/measured.csv"]
+        running["rebuilt"] = Beside(tmp_path_factory.mktemp("rebuilt"), *rebuild)
+    yield running
+    for each in running.values():
+        each.stop()
 
-    It takes minutes on one core, and most tests use no more than the other.
-    """
-    folder = link_checkout(tmp_path_factory.mktemp("rebuilt"))
-    wanted = any(item.name == REBUILD for item in request.session.items)
-    command = snakemake_command("--cores", "1", "results/organisms/planted/measured.csv")
-    log = (folder / "log").open("w+")
-    run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) if wanted else None
 
-    def finished() -> Path:
-        assert run is not None
-        assert run.wait(timeout=1200) == 0, (folder / "log").read_text()[-4000:]
-        return folder / "results/organisms/planted"
+@pytest.fixture(scope="session")
+def organism_study(beside: dict[str, Beside]) -> Path:
+    """Folder in which the whole organism study was run, as a newcomer would run it."""
+    return beside["study"].finished(timeout=2400)
 
-    yield finished
-    if run is not None and run.poll() is None:
-        run.terminate()
-    log.close()
+
+@pytest.fixture(scope="session")
+def rebuilt_organism(beside: dict[str, Beside]) -> Callable[[], Path]:
+    """Rebuild and measure an organism; its folder, when that is done."""
+    return lambda: beside["rebuilt"].finished(timeout=1200) / "results/organisms/planted"

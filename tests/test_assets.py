@@ -1,16 +1,16 @@
 """Model and SAE assets: what is recorded of them, and what is said when they cannot be had."""
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
+from checkout import REPO
 from esr.assets import (
     checkpoint_files,
     describe_local_model,
@@ -122,35 +122,58 @@ def test_a_hub_model_that_cannot_be_had_is_named_with_what_to_do(
         assert text in str(caught.value)
 
 
-@pytest.fixture
-def saelens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for SAELens (whose import takes long) that has no SAE at all."""
-
-    class SAE:
-        @staticmethod
-        def load_from_disk(path: str) -> None:
-            raise FileNotFoundError(f"{path}/cfg.json")
-
-        @staticmethod
-        def from_pretrained(release: str, name: str) -> None:
-            raise ValueError(f"Release {release} not found")
-
-    module = ModuleType("sae_lens")
-    module.SAE = SAE  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "sae_lens", module)
-
-
-@pytest.mark.usefixtures("saelens")
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (SaeSource(path=Path("no/sae")), "SAE no/sae: no/sae/cfg.json"),
+        (SaeSource(path=Path("no/sae")), "SAE no/sae: .*no/sae/cfg.json"),
         (SaeSource(release="r", id="layer_1"), "SAE r / layer_1: Release r not found"),
     ],
 )
 def test_an_sae_that_cannot_be_had_is_named(source: SaeSource, said: str) -> None:
     with pytest.raises(EsrError, match=said):
         load_saelens(source)
+
+
+class TestCommitOfAnSae:
+    """With a hub's cache that has two commits of a repository, of which `main` is the second."""
+
+    FIRST, SECOND = "1" * 40, "2" * 40
+    SOURCE = SaeSource(release="lab/saes", id="layer_1")
+
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shipped = REPO / "resources/organisms/planted/sae"
+        repository = tmp_path / "models--lab--saes"
+        for scale, commit in enumerate((self.FIRST, self.SECOND), start=1):
+            folder = repository / "snapshots" / commit / "layer_1"
+            folder.mkdir(parents=True)
+            (folder / "cfg.json").write_bytes((shipped / "cfg.json").read_bytes())
+            weights = load_file(shipped / "sae_weights.safetensors")
+            weights["W_dec"] = weights["W_dec"] * np.float32(scale)
+            save_file(weights, folder / "sae_weights.safetensors")
+        (repository / "refs").mkdir()
+        (repository / "refs/main").write_text(self.SECOND)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def test_the_commit_asked_for_is_loaded_and_recorded(self) -> None:
+        newest, origin = load_saelens(self.SOURCE)
+        first, pinned = load_saelens(self.SOURCE.model_copy(update={"revision": self.FIRST}))
+        assert newest.W_dec.allclose(2 * first.W_dec)
+        assert (origin["repository"], origin["commit"]) == ("lab/saes", self.SECOND)
+        assert (pinned["repository"], pinned["commit"]) == ("lab/saes", self.FIRST)
+        cfg, weights = "layer_1/cfg.json", "layer_1/sae_weights.safetensors"
+        assert pinned["files"].keys() == origin["files"].keys() == {cfg, weights}
+        assert pinned["files"][cfg] == file_digest(
+            REPO / "resources/organisms/planted/sae/cfg.json"
+        )
+        assert pinned["files"][weights] != origin["files"][weights]
+
+    def test_a_commit_that_cannot_be_had_is_named(self) -> None:
+        source = self.SOURCE.model_copy(update={"revision": "3" * 40})
+        with pytest.raises(EsrError, match=r"SAE lab/saes / layer_1 at revision 333.*: "):
+            load_saelens(source)
+        assert load_saelens(self.SOURCE)[1]["commit"] == self.SECOND  # nothing is left pinned
 
 
 def test_the_size_of_an_sae_is_read_from_its_header(tmp_path: Path) -> None:

@@ -9,11 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from esr.calibration import Answer, PromptDeck, Query, find_thresholds, sampling_seed
+from esr.calibration import (
+    Course,
+    PromptDeck,
+    Query,
+    estimate_for_target,
+    find_thresholds,
+    sampling_seed,
+)
 from esr.config import BoostPrior, Thresholds
 from esr.errors import EsrError
+from esr.journal import Journal
 from esr.judges.base import Attempt, Judgment
 from esr.tables import write_table
+from rounds import Answer, Rounds
 
 PRIOR = BoostPrior(lower=0, upper=40, mean=12, sd=8)
 PLANTED = {3: 6.0, 8: 12.0, 20: 18.0, 5: 25.0}
@@ -50,7 +59,7 @@ def find(
     chosen = Thresholds.model_validate({"steps": 15} | settings)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return find_thresholds(latents_table(latents), chosen, PRIOR, seed, answer)
+        return find_thresholds(latents_table(latents), chosen, PRIOR, seed, Rounds(answer))
 
 
 @pytest.mark.parametrize("method", ["logistic", "bisection"])
@@ -195,3 +204,61 @@ def test_sampling_seeds_are_these_and_all_their_own() -> None:
     assert len(seeds) == 400
     assert all(0 <= seed < 2**32 for seed in seeds)
     assert sampling_seed(43, 3, 0, 0) == 3948493598
+
+
+class TestIndependentLatents:
+    """Each latent is asked as soon as its own last step is judged, in whatever order."""
+
+    def test_what_is_planted_is_recovered_and_tables_do_not_show_the_order(self) -> None:
+        settings = Thresholds(steps=15)
+        table = latents_table()
+        thresholds, trials = find_thresholds(
+            table, settings, PRIOR, 43, Rounds(each(planted), independent=True)
+        )
+        assert thresholds["latent"].tolist() == list(PLANTED)
+        assert (thresholds["threshold"] - list(PLANTED.values())).abs().max() < 1.5
+        places = [list(PLANTED).index(latent) for latent in trials["latent"]]
+        order = list(zip(trials["step"], places, trials["sample"], strict=True))
+        assert order == sorted(order)
+
+    def test_the_estimate_is_that_of_the_data_told_in_order(self) -> None:
+        settings = Thresholds(steps=6)
+        independent = Rounds(each(planted), independent=True)
+        thresholds, trials = find_thresholds(latents_table(), settings, PRIOR, 43, independent)
+        again = estimate_for_target(thresholds, trials, settings, PRIOR, settings.target)
+        pd.testing.assert_frame_equal(thresholds, again)
+
+    def test_a_search_that_was_killed_asks_what_it_asked_before(self, tmp_path: Path) -> None:
+        asked: list[Query] = []
+
+        def note(query: Query) -> Judgment:
+            if len(asked) == stop:
+                raise KeyboardInterrupt
+            asked.append(query)
+            return planted(query)
+
+        def search(independent: bool) -> pd.DataFrame:
+            with Journal(tmp_path / "journal.jsonl") as journal:
+                rounds = Rounds(each(note), independent)
+                course = Course(journal, judge="planted")
+                return find_thresholds(
+                    latents_table(), Thresholds(steps=6), PRIOR, 43, rounds, course
+                )[1]
+
+        stop = 17
+        with pytest.raises(KeyboardInterrupt):
+            search(independent=True)
+        before, stop = {(q.latent, q.step, q.sample): q for q in asked}, 10**6
+        asked.clear()
+        # In another order now, so that proposals would differ: what was written down is asked.
+        search(independent=False)
+        again = {(q.latent, q.step, q.sample): q for q in asked}
+        assert len(before) == 17
+        assert before.items() <= again.items()
+
+    def test_a_course_is_that_of_an_engine_and_a_judge(self, tmp_path: Path) -> None:
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            first = Course(journal, judge="a").boosts(3, 0, lambda: np.array([1.0]))
+            assert Course(journal, judge="a").boosts(3, 0, lambda: np.array([2.0])) == first == 1
+            assert Course(journal, judge="b").boosts(3, 0, lambda: np.array([2.0])) == 2
+            assert Course(journal, judge="a").boosts(3, 1, lambda: np.array([2.0])) == 2

@@ -181,3 +181,45 @@ class TestHub:
         self.says(monkeypatch, "auth_check", OSError("no route"))
         monkeypatch.setattr(check, "_is_at_hand", lambda model: True)
         check._check_hub(model)
+
+
+class TestCommitOfAnSae:
+    """SAELens lists a release with its repository; the hub is not asked."""
+
+    @pytest.fixture
+    def model(self, study: Config) -> Model:
+        sae = {
+            "release": "gemma-scope-2b-pt-res-canonical",
+            "id": "layer_16/width_16k/canonical",
+        }
+        labels = {"neuronpedia": "gemma-2-2b/16-gemmascope-res-16k"}
+        model = study.models["tiny"].model_dump() | {"sae": sae, "labels": labels}
+        return Model.model_validate(model)
+
+    def pinned(self, model: Model) -> Model:
+        sae = model.sae.model_copy(update={"revision": "1" * 40})
+        return model.model_copy(update={"sae": sae})
+
+    def test_an_sae_without_one_is_said_to_be_the_newest(self, model: Model) -> None:
+        said = check._check_release(model)
+        assert "google/gemma-scope-2b-pt-res at its newest commit (sae.revision" in said
+
+    def test_one_in_the_cache_needs_no_network(
+        self, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commit = "models--google--gemma-scope-2b-pt-res/snapshots/" + "1" * 40
+        (tmp_path / commit).mkdir(parents=True)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        assert check._check_release(self.pinned(model)).endswith("gemma-scope-2b-pt-res at 1111111")
+
+    def test_one_that_the_hub_does_not_have_is_named(
+        self, model: Model, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            response = httpx.Response(404, request=httpx.Request("GET", "https://hub"))
+            raise errors.RevisionNotFoundError("no", response=response)
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "auth_check", lambda *_: None)
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
+        with pytest.raises(EsrError, match=r"sae\.revision: google/.* has no commit 1111"):
+            check._check_release(self.pinned(model))

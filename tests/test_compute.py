@@ -18,6 +18,7 @@ from esr.compute import (
     full_disks,
     misfits,
     partition_problems,
+    profile_hours,
     short_hours,
     tokens_per_second,
     wall_hours,
@@ -39,15 +40,51 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
 
 
+ONE_DEVICE = {
+    "engine": {"name": "transformers"},
+    "models": {"llama-3.3-70b": {"quantization": None, "tensor_parallel": None}},
+}
+"""The paper study with the engine that holds a model on one device."""
+
+
 class TestMemory:
     def test_a_model_that_no_gpu_holds_is_named_with_what_to_change(self) -> None:
-        config = study()
+        config = study("paper", ONE_DEVICE)
         (line,) = misfits(config, config.models)
         assert line.startswith("models.llama-3.3-70b: 141 GB of weights in bfloat16 leave no room")
-        assert "a larger GPU (engine.gpu)" in line
+        assert "the engine that spreads it (engine.name: vllm), a larger GPU (engine.gpu)" in line
+
+    def test_vllm_spreads_it_and_quantises_it(self) -> None:
+        config = study()
+        assert list(misfits(config, config.models)) == []
+        whole = {"models": {"llama-3.3-70b": {"quantization": None}}}
+        config = study("paper", whole)
+        (line,) = misfits(config, config.models)
+        assert "141 GB of weights in bfloat16 leave no room on 2 H100-80GB" in line
+        assert "more GPUs (in `jobs`), models.llama-3.3-70b.quantization: fp8" in line
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            (
+                {"engine": {"name": "transformers"}},
+                r"quantization: fp8 needs `engine: \{name: vllm",
+            ),
+            (
+                {"models": {"llama-3.3-70b": {"tensor_parallel": 4}}},
+                r"tensor_parallel: 4, but `jobs` grants 2 GPUs to models of up to 1e\+11",
+            ),
+        ],
+        ids=["engine", "gpus"],
+    )
+    def test_keys_that_do_not_go_together_are_named(
+        self, changes: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(EsrError, match=said):
+            study("paper", changes)
 
     def test_on_a_gpu_that_holds_it_there_is_nothing_to_say(self) -> None:
-        config = study("paper", {"models": {"llama-3.3-70b": None}})
+        config = study("paper", ONE_DEVICE, {"models": {"llama-3.3-70b": None}})
         assert list(misfits(config, config.models)) == []
 
     def test_a_gpu_that_is_not_listed_is_named_with_those_that_are(self) -> None:
@@ -123,13 +160,18 @@ class TestHours:
         config = study()
         rate, known = tokens_per_second(config, "llama-3.1-8b", compute.Gpu(80, 3350))
         assert known == "bound"
-        assert rate == pytest.approx(64 / (16.06 / (0.6 * 3350) + 0.03))
+        assert rate == pytest.approx(256 / (16.06 / (0.6 * 3350) + 0.03))
+
+    def test_quantised_weights_over_several_gpus_are_read_in_less(self) -> None:
+        rate, _ = tokens_per_second(study(), "llama-3.3-70b", compute.Gpu(80, 3350))
+        assert rate == pytest.approx(256 / (70.6 / (2 * 0.6 * 3350) + 0.03))
 
     def test_what_was_measured_wins(self, tmp_path: Path) -> None:
         head = (REPO / "resources/throughput.csv").read_text()
         row = "google/gemma-2-2b-it,H100-80GB,transformers,1234,2026-11-23,\n"
         (tmp_path / "t.csv").write_text(head + row)
-        found = tokens_per_second(study(), "gemma-2-2b", compute.Gpu(80, 3350), tmp_path / "t.csv")
+        other = study("paper", ONE_DEVICE)
+        found = tokens_per_second(other, "gemma-2-2b", compute.Gpu(80, 3350), tmp_path / "t.csv")
         assert found == (1234, "measured 2026-11-23")
 
     def test_hours_are_tokens_over_the_rate_and_loading_times_gpus(self) -> None:
@@ -159,14 +201,27 @@ class TestHours:
         assert many > of_70b["hours_per_job"].sum()
         assert wall_hours(table, 2) == pytest.approx(one / 2)
 
+    def test_the_profile_says_how_many_jobs_there_are_at_a_time(self, tmp_path: Path) -> None:
+        table, profile = estimate_compute(study()), tmp_path / "config.yaml"
+        profile.write_text("jobs: 1\n")
+        hours, jobs = profile_hours(table, profile)
+        assert jobs == 1
+        assert hours == pytest.approx((table["gpu_hours"] / table["gpus"]).sum())
+        profile.write_text("jobs: 100000\n")
+        assert profile_hours(table, profile)[0] == pytest.approx(wall_hours(table, 10**6))
+        profile.write_text("jobs: unlimited\n")
+        with pytest.raises(EsrError, match="jobs: 'unlimited'; say how many"):
+            profile_hours(table, profile)
+        assert profile_hours(table)[1] == 40  # of the profile that comes with the project
+
     def test_jobs_that_outlast_what_they_ask_for_are_named(self) -> None:
         short = [dict(size) for size in PROTOCOL["jobs"]]
         for size in short:
             size["calibrate"] = 1
-        table = estimate_compute(study("paper", {"jobs": short}))
+        table = estimate_compute(study("paper", {"engine": {"batch_size": 64}, "jobs": short}))
         lines = list(short_hours(table))
         assert len(lines) == 2
-        assert lines[0].startswith("find_thresholds of llama-3.3-70b: 2.3 h expected (bound)")
+        assert lines[0].startswith("find_thresholds of llama-3.3-70b: 1.1 h expected (bound)")
 
     def test_a_study_that_names_no_gpu_has_no_estimate(self) -> None:
         assert estimate_compute(study("organism")).empty
@@ -179,7 +234,7 @@ def test_everything_that_does_not_fit_is_said_at_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr(check, "_is_at_hand", lambda _: True)
     wide = {"models": {"gemma-2-2b": {"boosts": {"sd": 500}}}}
     with pytest.raises(EsrError) as caught:
-        list(check_machines(study("paper", wide)))
+        list(check_machines(study("paper", ONE_DEVICE, wide)))
     said = str(caught.value)
     assert "models.gemma-2-2b.boosts" in said
     assert "models.llama-3.3-70b: 141 GB" in said

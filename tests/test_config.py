@@ -254,7 +254,8 @@ def test_settings_of_a_rule_are_plain_data() -> None:
     config = load(raw())
     found = plain_settings(config, ["thresholds.target", "models.tiny.sae", "arms", "prompts"])
     assert found["thresholds.target"] == 50
-    assert found["models.tiny.sae"] == {"path": "sae", "release": None, "id": None}
+    absent = {"release": None, "id": None, "revision": None}
+    assert found["models.tiny.sae"] == {"path": "sae", **absent}
     assert found["arms"]["steered"]["trials"] == 5
     assert found["prompts"] == "prompts.csv"
     assert json.loads(json.dumps(found)) == found

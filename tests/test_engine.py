@@ -16,7 +16,15 @@ from scipy import stats
 from torch import Tensor, nn
 from transformers import RepetitionPenaltyLogitsProcessor
 
-from esr.engines.base import Generation, Intervention, Pool, Reading, Request, Sampling
+from esr.engines.base import (
+    Generation,
+    Intervention,
+    Pool,
+    Reading,
+    Request,
+    Sampling,
+    generate,
+)
 from esr.engines.transformers import TransformersEngine, decoder_layers, load_engine
 from esr.errors import EsrError
 from esr.sae import Activation, Sae
@@ -159,7 +167,7 @@ def run(
 ) -> list[Generation]:
     """Generate in the engine's own batches, in the order of the requests."""
     groups = engine.partition(requests)
-    done = engine.generate([[requests[i] for i in group] for group in groups], sampling)
+    done = generate(engine, [[requests[i] for i in group] for group in groups], sampling)
     found = {
         i: g for group, gs in zip(groups, done, strict=True) for i, g in zip(group, gs, strict=True)
     }
@@ -171,7 +179,7 @@ def run_watched(
 ) -> tuple[list[Generation], Float[Tensor, "steps batch vocabulary"]]:
     """Generate one batch in the order given, and the logits of each step."""
     with watched(engine.model) as logits:
-        (done,) = engine.generate([requests], sampling)
+        (done,) = generate(engine, [requests], sampling)
     return done, torch.stack(logits)
 
 
@@ -410,7 +418,7 @@ class TestBatches:
     ) -> None:
         reading = Reading(tokens(6))
         (expected,) = engine.encode([reading])
-        stream = engine.generate([[REQUESTS[1]], [REQUESTS[2]]], SAMPLING)
+        stream = generate(engine, [[REQUESTS[1]], [REQUESTS[2]]], SAMPLING)
         next(stream)
         assert np.array_equal(engine.encode([reading])[0], expected)
         assert not engine.layers[STEER]._forward_hooks
@@ -429,7 +437,7 @@ class TestBatches:
 
     def test_responses_arrive_group_by_group(self, engine: TransformersEngine) -> None:
         with watched(engine.model) as calls:
-            stream = engine.generate([[request] for request in REQUESTS], GREEDY)
+            stream = generate(engine, [[request] for request in REQUESTS], GREEDY)
             assert len(calls) == 0
             next(stream)
             assert 0 < len(calls) <= GREEDY.max_new_tokens
@@ -592,7 +600,7 @@ class TestErrors:
         good, bad = REQUESTS[0], Request(tokens(4), 1, what)
         with watched(engine.model) as calls:
             with pytest.raises(EsrError, match=named):
-                engine.generate([[good], [good, bad]], SAMPLING)
+                generate(engine, [[good], [good, bad]], SAMPLING)
             with pytest.raises(EsrError, match=named):
                 engine.encode([Reading(tokens(40)), Reading(tokens(4), intervention=what)])
         assert calls == []

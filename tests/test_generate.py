@@ -1,7 +1,7 @@
 """esr.generate: what a journal saves, and tables of requests and responses."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from esr.chat import prompt_tokens
 from esr.engines.base import Generation, Intervention, Request, Sampling
 from esr.errors import EsrError
-from esr.generate import generate_journaled, requests_of, responses_table
+from esr.generate import JournaledStream, generate_journaled, requests_of, responses_table
 from esr.journal import Journal
 from tiny import llama_tokenizer
 
@@ -25,27 +25,41 @@ REQUESTS = [
 class CountingEngine:
     """Fakes an engine: a response depends on its group, as rounding makes it; keeps count.
 
-    It fails once `fail_after` groups are done.
+    It fails once `fail_after` groups are done; `backwards`, the last group is done first.
     """
 
-    def __init__(self, fail_after: int | None = None, **identity: Any) -> None:
+    independent = False
+
+    def __init__(
+        self, fail_after: int | None = None, backwards: bool = False, **identity: Any
+    ) -> None:
         self.identity = {"engine": "fake", **identity}
         self.computed: list[list[Request]] = []
-        self.fail_after = fail_after
+        self.fail_after, self.backwards = fail_after, backwards
+        self.waiting: list[tuple[int, Sequence[Request]]] = []
 
     def partition(self, requests: Sequence[Request]) -> list[list[int]]:
         order = sorted(range(len(requests)), key=lambda i: requests[i].tokens)
         return [order[i : i + 3] for i in range(0, len(order), 3)]
 
-    def generate(
-        self, groups: Iterable[Sequence[Request]], sampling: Sampling
-    ) -> Iterator[list[Generation]]:
-        for group in groups:
+    def stream(self, sampling: Sampling) -> Any:
+        self.waiting = []
+        return self
+
+    def submit(self, name: int, group: Sequence[Request]) -> None:
+        self.waiting.append((name, group))
+
+    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
+        while self.waiting:
             if len(self.computed) == self.fail_after:
                 raise RuntimeError("out of memory")
+            name, group = self.waiting.pop(-1 if self.backwards else 0)
             self.computed.append(list(group))
-            whole = sum(request.seed for request in group)
-            yield [Generation((request.seed, whole), "stop") for request in group]
+            yield name, self.respond(group)
+
+    def respond(self, group: Sequence[Request]) -> list[Generation]:
+        whole = sum(request.seed for request in group)
+        return [Generation((request.seed, whole), "stop") for request in group]
 
     def encode(self, *_: Any, **__: Any) -> list[np.ndarray]:
         raise NotImplementedError
@@ -110,6 +124,26 @@ class TestJournaled:
             g for i, g in enumerate(done) if i not in at
         ]
 
+    def test_groups_may_be_done_in_any_order(self, path: Path) -> None:
+        expected = generate(CountingEngine(), path)
+        path.unlink()
+        assert generate(CountingEngine(backwards=True), path) == expected
+
+    def test_what_the_journal_has_comes_first_and_more_may_be_handed_in(self, path: Path) -> None:
+        generate(CountingEngine(), path, REQUESTS[:2])
+        engine = CountingEngine()
+        with Journal(path) as journal:
+            stream = JournaledStream(engine, SAMPLING, journal)
+            stream.submit(7, [REQUESTS[4]])
+            stream.submit(8, [REQUESTS[0], REQUESTS[1]])
+            assert stream.missing == 1
+            results = stream.results()
+            assert next(results)[0] == 8
+            assert engine.computed == []
+            stream.submit(9, [REQUESTS[5]])
+            assert [name for name, _ in results] == [7, 9]
+        assert engine.computed == [[REQUESTS[4]], [REQUESTS[5]]]
+
     def test_equal_requests_are_computed_once(self, path: Path) -> None:
         engine = CountingEngine()
         done = generate(engine, path, [*REQUESTS, *REQUESTS[::-1]])
@@ -151,8 +185,8 @@ class TestJournaled:
 
     def test_an_engine_that_drops_a_response_is_found_out(self, path: Path) -> None:
         class Dropping(CountingEngine):
-            def generate(self, *arguments: Any) -> Iterator[list[Generation]]:
-                return (generations[1:] for generations in super().generate(*arguments))
+            def respond(self, group: Sequence[Request]) -> list[Generation]:
+                return super().respond(group)[1:]
 
         with pytest.raises(ValueError, match="zip"):
             generate(Dropping(), path)
@@ -229,10 +263,10 @@ class TestTables:
 
 def test_an_invalid_intervention_fails_before_it_is_journaled(path: Path) -> None:
     class Checking(CountingEngine):
-        def generate(self, groups: Any, sampling: Sampling) -> Iterator[list[Generation]]:
-            for request in (request for group in groups for request in group):
+        def submit(self, name: int, group: Sequence[Request]) -> None:
+            for request in group:
                 request.intervention.check(d_sae=6)
-            return super().generate(groups, sampling)
+            super().submit(name, group)
 
     with pytest.raises(EsrError, match="latent 6 is not in the SAE"):
         generate(Checking(), path)

@@ -1,6 +1,11 @@
 """esr.journal: nothing that was paid for is lost, nothing is written that cannot be read."""
 
 import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,3 +123,55 @@ class TestKills:
         with pytest.raises(EsrError, match=r"journal\.jsonl, line 4: .*by hand"):
             Journal(written)
         assert written.read_bytes() == damaged
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB, where this machine lets one be made; elsewhere the test skips."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk can be mounted by root alone, and not in every container")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+LARGE = [{"key": f"k{i}", "text": "x" * 3000} for i in range(40)]
+
+
+class TestFullDisk:
+    def test_what_stood_stands_and_it_goes_on_once_there_is_room(self, small_disk: Path) -> None:
+        filler = small_disk / "filler"
+        filler.write_bytes(bytes(40_000))
+        journal = Journal(small_disk / "journal.jsonl")
+        journal.append(LARGE[:2])
+        before = journal.path.read_bytes()
+        with pytest.raises(
+            EsrError, match=r"journal\.jsonl could not .* No space left .*Make room"
+        ):
+            journal.append(LARGE[2:20])
+        assert journal.path.read_bytes() == before
+        assert "k2" not in journal
+        filler.unlink()
+        journal.append(LARGE[2:12])
+        journal.close()
+        with Journal(journal.path) as again:
+            assert list(again) == [f"k{i}" for i in range(12)]
+
+    def test_a_limit_that_cuts_a_record_in_half_leaves_whole_ones(self, path: Path) -> None:
+        code = (
+            "import json, sys; from pathlib import Path; from esr.journal import Journal\n"
+            "journal = Journal(Path(sys.argv[1]))\n"
+            "for record in json.loads(sys.argv[2]): journal.append([record])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path), json.dumps(LARGE)],
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "journal.jsonl could not be written: [Errno 27] File too large" in done.stderr
+        assert [json.loads(line) for line in path.read_text().splitlines()] == LARGE[:3]

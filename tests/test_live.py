@@ -24,6 +24,7 @@ from esr.judges.live import IN_A_ROW
 from esr.judges.llm import Correspondent, check_llm
 from esr.judges.money import Budget, Price
 from fake_api import CLAUDE, QWEN, FakeApi, Said
+from rounds import Rounds
 
 KEY = "sk-very-secret-0123456789"
 LABEL = "sailing boats"
@@ -427,11 +428,11 @@ def test_thresholds_are_found_with_the_judge_in_the_loop_and_found_again_for_not
         def answer(queries: Sequence[Query]) -> list[Judgment]:
             return judge.judge([Exchange(q.prompt_id, f"boost {q.boost}") for q in queries])
 
-        first, trials = find_thresholds(latents, settings, prior, 43, answer)
+        first, trials = find_thresholds(latents, settings, prior, 43, Rounds(answer))
         assert trials["status"].eq("ok").all()
         assert first["threshold"].tolist() == pytest.approx([60, 60], abs=6)
         asked = len(api.seen)
-        again, _ = find_thresholds(latents, settings, prior, 43, answer)
+        again, _ = find_thresholds(latents, settings, prior, 43, Rounds(answer))
         pd.testing.assert_frame_equal(first, again)
         assert len(api.seen) == asked
 

@@ -1,6 +1,6 @@
 """A reduced organism study through a real Slurm, with everything that goes wrong on clusters.
 
-Left out unless asked for: `uv run pytest -m slurm` (as root, with Debian's slurm-wlm and munge).
+As root, with Debian's slurm-wlm and munge; elsewhere these tests skip and say why.
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from checkout import link_checkout, run_snakemake, snakemake_command
 from cluster import Cluster, slurm, why_not
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 STUDY = [
     "--config",
@@ -60,46 +61,53 @@ def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The arm on the cluster: job killed, node drained, controller and Snakemake killed."""
     folder = link_checkout(tmp_path_factory.mktemp("faulty"))
-    journals = [folder / f"results/organism/planted/journals/answers-{i}.jsonl" for i in (0, 1)]
+    with running(folder) as first:
+        job = cluster.job_of("generate_responses", PATIENCE)
+        (folder / "gpu").write_text(cluster.ask("scontrol", "show", "job", "-d", job))
+        # Both shards may be running; some of the one that is killed is to be in its journal.
+        logs = folder / ".snakemake/slurm_logs/rule_generate_responses"
+        shard = next(i for i in (0, 1) if list(logs.glob(f"*_answers_{i}/{job}.log")))
+        cluster.wait_until(lambda: written(folder, shard) > 0, PATIENCE)
+        cluster.ask("scancel", "--signal=KILL", "--full", job)
+        said = folder / "said"
+        cluster.wait_until(lambda: "Trying to restart job" in said.read_text(), PATIENCE)
 
-    def written() -> int:
-        return sum(path.read_bytes().count(b"\n") for path in journals if path.is_file())
+        cluster.node("DRAIN")
+        cluster.wait_until(lambda: cluster.state() == "drained", PATIENCE)
+        cluster.restart("slurmctld")
+        cluster.node("RESUME")
 
-    first = start(folder)
-    job = cluster.job_of("generate_responses", PATIENCE)
-    (folder / "gpu").write_text(cluster.ask("scontrol", "show", "job", "-d", job))
-    cluster.wait_until(lambda: written() > 0, PATIENCE)
-    cluster.ask("scancel", "--signal=KILL", "--full", job)
-    said = folder / "said"
-    cluster.wait_until(lambda: "Trying to restart job" in said.read_text(), PATIENCE)
-
-    cluster.node("DRAIN")
-    cluster.wait_until(lambda: cluster.state() == "drained", PATIENCE)
-    cluster.restart("slurmctld")
-    cluster.node("RESUME")
-
-    cluster.job_of("", PATIENCE)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+        cluster.job_of("", PATIENCE)
+        os.killpg(first.pid, signal.SIGKILL)
     cluster.ask("scancel", "--user=root")
     cluster.wait_until(lambda: cluster.queue() == [], PATIENCE)
-    (folder / "kept").write_text(str(written()))
+    (folder / "kept").write_text(str(written(folder, 0) + written(folder, 1)))
     done = run_snakemake(folder, "--unlock", *STUDY, "--", SCORES)
     assert done.returncode == 0, done.stdout
-    second = start(folder)
-    assert second.wait(timeout=3 * PATIENCE) == 0, said.read_text()[-6000:]
+    with running(folder) as second:
+        assert second.wait(timeout=3 * PATIENCE) == 0, said.read_text()[-6000:]
     return folder
 
 
-def start(folder: Path) -> "subprocess.Popen[bytes]":
+@contextmanager
+def running(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Snakemake on the cluster, in the background; what it says is added to the file `said`."""
+    command = snakemake_command(*PROFILE, *STUDY, "--", SCORES)
     with (folder / "said").open("ab") as said:
-        return subprocess.Popen(
-            snakemake_command(*PROFILE, *STUDY, "--", SCORES),
-            cwd=folder,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
+        run = subprocess.Popen(
+            command, cwd=folder, stdout=said, stderr=said, start_new_session=True
         )
+    try:
+        yield run
+    finally:
+        run.kill()
+        run.wait()
+
+
+def written(folder: Path, shard: int) -> int:
+    """Responses in the journal of a shard."""
+    path = folder / f"results/organism/planted/journals/answers-{shard}.jsonl"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -147,7 +155,7 @@ def test_a_partition_that_does_not_exist_is_named(cluster: Cluster, local_run: P
     assert "nowhere" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.rebuild
 def test_a_figure_is_that_of_a_local_run(
     cluster: Cluster, local_run: Path, faulty_run: Path
 ) -> None:

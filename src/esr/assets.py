@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from safetensors import safe_open
 
 from esr.config import Config, Model, SaeSource
 from esr.downloads import PROMPT_FILES
-from esr.errors import EsrError
+from esr.errors import EsrError, full_disk, is_full
 
 SAE_FILES = ["cfg.json", "sae_weights.safetensors"]
 MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
@@ -97,6 +99,8 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
         folder = snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES)
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if is_full(error):
+            raise full_disk(error) from error
         raise EsrError(
             f"model {repository} at revision {revision}: {error}. For a gated model accept its "
             "terms on the hub and set HF_TOKEN; for a node without network run `snakemake "
@@ -107,21 +111,67 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
     return {"source": repository, "revision": info.sha, "files": files, **shape}
 
 
-def load_saelens(source: SaeSource) -> Any:
+def load_saelens(source: SaeSource) -> tuple[Any, dict[str, Any]]:
     """Load an SAE with SAELens, from a folder or a release.
 
+    Returns:
+        The SAE, and where its files are from: for a release repository, commit and SHA-256 by
+        file; for a folder nothing.
+
     Raises:
-        EsrError: there is no such folder, release or id.
+        EsrError: there is no such folder, release, id or commit.
     """
     import sae_lens
 
     try:
         if source.path is not None:
-            return sae_lens.SAE.load_from_disk(str(source.path))
-        return sae_lens.SAE.from_pretrained(str(source.release), str(source.id))
+            return sae_lens.SAE.load_from_disk(str(source.path)), {}
+        with _downloads_at(source.revision) as files:
+            sae = sae_lens.SAE.from_pretrained(str(source.release), str(source.id))
     except (ValueError, FileNotFoundError, OSError) as error:
+        if is_full(error):
+            raise full_disk(error) from error
         what = source.path or f"{source.release} / {source.id}"
-        raise EsrError(f"SAE {what}: {error}") from error
+        at = f" at revision {source.revision}" if source.revision else ""
+        raise EsrError(f"SAE {what}{at}: {error}") from error
+    return sae, _hub_origin(files)
+
+
+@contextmanager
+def _downloads_at(revision: str | None) -> Iterator[list[Path]]:
+    """Have SAELens, whose loaders take no commit, download at this one; yield its downloads."""
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+
+    download, address = loaders.hf_hub_download, loaders.hf_hub_url
+    files: list[Path] = []
+
+    def at(options: dict[str, Any]) -> dict[str, Any]:
+        return options | ({"revision": revision} if revision else {})
+
+    def download_at(*args: Any, **options: Any) -> str:
+        files.append(Path(download(*args, **at(options))))
+        return str(files[-1])
+
+    loaders.hf_hub_download = download_at
+    loaders.hf_hub_url = lambda *args, **options: address(*args, **at(options))
+    try:
+        yield files
+    finally:
+        loaders.hf_hub_download, loaders.hf_hub_url = download, address
+
+
+def _hub_origin(files: list[Path]) -> dict[str, Any]:
+    """Repository, commit and checksums of files in the hub's cache.
+
+    They lie in `models--<owner>--<name>/snapshots/<commit>/`.
+    """
+    origin: dict[str, Any] = {"files": {}}
+    for path in files:
+        repository, _, commit, *name = path.parts[path.parts.index("snapshots") - 1 :]
+        origin["repository"] = repository.removeprefix("models--").replace("--", "/", 1)
+        origin["commit"] = commit
+        origin["files"]["/".join(name)] = file_digest(path)
+    return origin
 
 
 def sae_size(path: Path) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from esr.errors import EsrError
+from esr.errors import EsrError, full_disk, is_full
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +155,8 @@ def _unpack(
     except (EsrError, OSError, EOFError, tarfile.TarError) as error:
         for part in done.values():
             part.unlink(missing_ok=True)
+        if is_full(error):
+            raise full_disk(error, part) from error
         raise error if isinstance(error, EsrError) else EsrError(f"{path}: {error}") from error
     yield from done.items()
 

@@ -46,6 +46,22 @@ def response_text(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> s
     return tokenizer.decode([*opening, *tokens], skip_special_tokens=True)
 
 
+def stop_tokens(generation_config: Any) -> tuple[int, ...]:
+    """Tokens that end a response, by a checkpoint's generation_config.
+
+    Raises:
+        EsrError: it names none.
+    """
+    named = generation_config.eos_token_id if generation_config else None
+    stops = named if isinstance(named, list) else [named]
+    if not stops or None in stops:
+        raise EsrError(
+            "the model's generation_config names no eos_token_id, so responses would never end; "
+            "add it to the checkpoint's generation_config.json"
+        )
+    return tuple(stops)
+
+
 def _render(tokenizer: Any, prompt: str) -> list[int]:
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False

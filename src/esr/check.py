@@ -93,12 +93,26 @@ def _is_at_hand(model: Model) -> bool:
     return isinstance(found, str)
 
 
+def _is_commit_at_hand(repository: str, revision: str) -> bool:
+    """Whether the hub's cache has files of a repository at a commit."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = f"models--{repository.replace('/', '--')}"
+    return (Path(HF_HUB_CACHE) / folder / "snapshots" / revision).is_dir()
+
+
 def _check_hub(model: Model) -> None:
     """Check that a checkpoint can be downloaded, unless it is at hand.
 
     Raises:
         EsrError: gated and no access, no such repository or revision, no network.
     """
+    if not _is_at_hand(model):
+        _check_repository("source", model.source, "revision", model.revision)
+
+
+def _check_repository(key: str, repository: str, pin: str, revision: str | None) -> None:
+    """Check that the hub has a repository at a commit, and lets one have it; the keys say which."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -106,21 +120,19 @@ def _check_hub(model: Model) -> None:
         RevisionNotFoundError,
     )
 
-    if _is_at_hand(model):
-        return
-    where = f"source: {model.source}"
+    where = f"{key}: {repository}"
     try:
-        HfApi().auth_check(model.source)
-        HfApi().model_info(model.source, revision=model.revision)
+        HfApi().auth_check(repository)
+        HfApi().model_info(repository, revision=revision)
     except GatedRepoError:
         raise EsrError(
-            f"{where} is gated: accept its terms at https://huggingface.co/{model.source} and set "
+            f"{where} is gated: accept its terms at https://huggingface.co/{repository} and set "
             "HF_TOKEN to a token of that account"
         ) from None
     except RepositoryNotFoundError:
         raise EsrError(f"{where}: the hub has no such repository; check its spelling") from None
     except RevisionNotFoundError:
-        raise EsrError(f"revision: {model.source} has no commit {model.revision}") from None
+        raise EsrError(f"{pin}: {repository} has no commit {revision}") from None
     except Exception as error:  # also those of its HTTP library, which has changed before
         raise EsrError(
             f"{where} is not in the hub's cache, and the hub cannot be asked ({error}); on a node "
@@ -128,14 +140,16 @@ def _check_hub(model: Model) -> None:
         ) from None
 
 
-def _check_release(model: Model) -> None:
-    """Check an SAE's release, id and labels against what SAELens lists; needs no network.
+def _check_release(model: Model) -> str:
+    """Check an SAE's release, id, labels and commit; say at which commit it is.
+
+    Only the commit needs a network, unless it is in the hub's cache.
 
     Raises:
-        EsrError: no such release or id, or labels of another SAE.
+        EsrError: no such release, id or commit, or labels of another SAE.
     """
     if model.sae.release is None:
-        return
+        return ""
     listed = sae_releases()
     if model.sae.release not in listed:
         near = get_close_matches(model.sae.release, listed)
@@ -147,6 +161,12 @@ def _check_release(model: Model) -> None:
     labels, known = model.labels, saes[str(model.sae.id)]
     if isinstance(labels, Neuronpedia) and known not in (None, labels.neuronpedia):
         raise EsrError(f"labels: {labels.neuronpedia} belongs to another SAE; this one is {known}")
+    repository, revision = listed[model.sae.release]["repo_id"], model.sae.revision
+    if revision is None:
+        return f", SAE of {repository} at its newest commit (sae.revision keeps to one)"
+    if not _is_commit_at_hand(repository, revision):
+        _check_repository("sae.release", repository, "sae.revision", revision)
+    return f", SAE of {repository} at {revision[:7]}"
 
 
 @cache
@@ -192,7 +212,7 @@ def check_judges(config: Config, names: Iterable[str]) -> Iterator[str]:
 
 
 def _check_model(config: Config, model: Model, prompts: list[str]) -> str:
-    _check_release(model)
+    sae = _check_release(model)
     _check_hub(model)
     tokenizer = _tokenizer(model)
     templates = [arm.meta_prompt for arm in config.arms.values() if arm.meta_prompt]
@@ -214,7 +234,7 @@ def _check_model(config: Config, model: Model, prompts: list[str]) -> str:
         labels = "labels unchecked"
         if size is not None and model.labels_file.is_file():
             labels = f"{read_labels(model.labels_file, size)['label'].notna().sum()} labels"
-    return f"{model.source}, longest prompt {longest} tokens, {labels}"
+    return f"{model.source}, longest prompt {longest} tokens, {labels}{sae}"
 
 
 def _tokenizer(model: Model) -> Any:

@@ -25,7 +25,7 @@ GPUS = Path("resources/gpus.csv")
 THROUGHPUT = Path("resources/throughput.csv")
 PROFILE = Path("profiles/slurm/config.yaml")
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1}
 ROOM = 0.85
 """Share of a GPU's memory that weights may take; the rest is for the SAE and the batch."""
 REACHED = 0.6
@@ -88,15 +88,13 @@ def gpu_of(config: Config, path: Path = GPUS) -> Gpu | None:
 
 
 def weight_bytes(model: Model) -> float:
-    """Size of a model's weights."""
+    """Size of a model's checkpoint."""
     return model.parameters * BYTES[model.dtype]
 
 
-def gpus_used(config: Config, name: str) -> int:
-    """GPUs over which the study's engine spreads a model."""
-    size = config.job_size(name)
-    # The transformers engine holds a model on one device, whatever the scheduler grants.
-    return 1 if config.engine.name == "transformers" or size is None else max(size.gpus, 1)
+def loaded_bytes(model: Model) -> float:
+    """Size of a model's weights on the GPUs, quantised if they are."""
+    return model.parameters * BYTES[model.quantization or model.dtype]
 
 
 def misfits(config: Config, names: Iterable[str]) -> Iterator[str]:
@@ -106,13 +104,19 @@ def misfits(config: Config, names: Iterable[str]) -> Iterator[str]:
         model, size = config.models[name], config.job_size(name)
         if gpu is None or size is None or size.gpus == 0:
             continue
-        used, weights = gpus_used(config, name), weight_bytes(model) / 1e9
+        used, weights = config.gpus(name), loaded_bytes(model) / 1e9
         if weights > ROOM * used * gpu.memory:
+            remedy = "a larger GPU (engine.gpu), or disable the model"
+            if config.engine.name == "transformers":
+                remedy = f"the engine that spreads it (engine.name: vllm), {remedy}"
+            else:
+                remedy = f"more GPUs (in `jobs`), models.{name}.quantization: fp8, {remedy}"
             yield (
-                f"models.{name}: {weights:.0f} GB of weights in {model.dtype} leave no room on "
-                f"{used} {config.engine.gpu} ({used * gpu.memory:.0f} GB), which is what engine "
+                f"models.{name}: {weights:.0f} GB of weights in "
+                f"{model.quantization or model.dtype} leave no room on {used} "
+                f"{config.engine.gpu} ({used * gpu.memory:.0f} GB), which is what engine "
                 f"{config.engine.name} spreads a model over (`jobs` asks for {size.gpus}); take "
-                "an engine that spreads it, a larger GPU (engine.gpu), or disable the model"
+                f"{remedy}"
             )
 
 
@@ -216,7 +220,7 @@ def tokens_per_second(
                 config.engine.name,
             ):
                 return float(row["tokens_per_second"]), f"measured {row['date']}"
-    read = weight_bytes(model) / (REACHED * gpu.bandwidth * 1e9 * gpus_used(config, name))
+    read = loaded_bytes(model) / (REACHED * gpu.bandwidth * 1e9 * max(config.gpus(name), 1))
     return config.engine.batch_size / (read + OVERHEAD), "bound"
 
 
@@ -286,13 +290,27 @@ def estimate_compute(config: Config) -> pd.DataFrame:
 
 
 def wall_hours(table: pd.DataFrame, gpus: int) -> float:
-    """Hours that a study takes with so many GPUs at a time: its work, or its longest chain.
+    """Hours that a study takes with so many GPUs at a time: its work, or its longest chain."""
+    return max(float(table["gpu_hours"].sum()) / gpus, _longest_chain(table))
 
-    The chain of a model is its thresholds, then two arms (a replayed one waits for its origin).
+
+def profile_hours(table: pd.DataFrame, profile: Path = PROFILE) -> tuple[float, int]:
+    """Hours that a study takes with as many jobs at a time as the profile allows; that number.
+
+    Raises:
+        EsrError: the profile sets no limit.
     """
+    jobs = yaml.safe_load(profile.read_text()).get("jobs")
+    if not isinstance(jobs, int) or jobs < 1:
+        raise EsrError(f"{profile}: jobs: {jobs!r}; say how many jobs may run at a time")
+    work = float((table["hours_per_job"] * table["jobs"]).sum())
+    return max(work / jobs, _longest_chain(table)), jobs
+
+
+def _longest_chain(table: pd.DataFrame) -> float:
+    """Hours of a model's thresholds, then two arms (a replayed one waits for its origin)."""
     chain = table["hours_per_job"] * table["rule"].eq("generate_responses").add(1)
-    longest = chain.groupby(table["model"]).sum().max() if len(table) else 0.0
-    return max(float(table["gpu_hours"].sum()) / gpus, float(longest))
+    return float(chain.groupby(table["model"]).sum().max()) if len(table) else 0.0
 
 
 def short_hours(table: pd.DataFrame) -> Iterator[str]:

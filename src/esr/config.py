@@ -64,13 +64,50 @@ class Generation(Section):
     )
 
 
+class Vllm(Section):
+    """What concerns the engine `vllm` alone."""
+
+    memory_fraction: float = key(
+        0.85,
+        "Share of each GPU's memory that vLLM takes. The SAE has to fit beside it.",
+        gt=0,
+        lt=1,
+    )
+    cpu_cache: float = key(1, "KV cache where there is no GPU.", unit="GB", gt=0)
+    max_model_len: int = key(
+        4096, "Longest prompt and response together.", unit="tokens", gt=0, source="released code"
+    )
+    prefix_caching: bool = key(
+        False,
+        "Keep the cache of prompts for requests under the same intervention. What is read is never "
+        "taken from it.",
+        source="released code: off",
+    )
+    eager: bool = key(False, "Neither compile nor capture CUDA graphs: starts sooner, runs slower.")
+    max_ablated: int = key(
+        128, "Latents that a job may ablate, in all its trials together.", unit="latents", gt=0
+    )
+
+
 class Engine(Section):
     """What computes the generations, and in which portions."""
 
-    name: Literal["transformers"] = key("transformers", "The engine; transformers is exact.")
-    device: str = key("auto", "`cpu`, `cuda`, `cuda:1`, ... or `auto`: CUDA if there is one.")
+    name: Literal["transformers", "vllm"] = key(
+        "transformers",
+        "`transformers`: exact, the same bytes again; `vllm`: continuous batches, fast.",
+        source="paper: a fork of vLLM",
+    )
+    device: str = key(
+        "auto",
+        "`cpu`, `cuda`, `cuda:1`, ... or `auto`: CUDA if there is one (`vllm`: if `jobs` asks for "
+        "GPUs for the model).",
+    )
     batch_size: int = key(
-        64, "Rows generated together. Part of what fixes the bytes.", unit="trials", gt=0
+        64,
+        "Rows generated together. Part of what fixes the bytes of `transformers`; `vllm` runs up "
+        "to so many at a time.",
+        unit="trials",
+        gt=0,
     )
     threads: int = key(1, "CPU threads an engine job uses.", gt=0)
     shards: int = key(
@@ -81,6 +118,7 @@ class Engine(Section):
         "The GPUs at hand, by name in resources/gpus.csv: `check` says what does not fit on them, "
         "`estimate` how long they take.",
     )
+    vllm: Vllm = key(Vllm(), "The engine `vllm`.")
 
 
 class JobSize(Section):
@@ -552,6 +590,12 @@ class SaeSource(Section):
     path: Path | None = key(None, "Folder with cfg.json and sae_weights.safetensors.")
     release: str | None = key(None, "SAELens release, e.g. gemma-scope-2b-pt-res-canonical.")
     id: str | None = key(None, "SAE id within the release, e.g. layer_16/width_16k/canonical.")
+    revision: str | None = key(
+        None,
+        "Commit of the hub repository behind the release; none = the newest. Either way "
+        "`assets/sae.safetensors` records the commit and the checksums of the files.",
+        pattern=r"^[0-9a-f]{40}$",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -559,6 +603,8 @@ class SaeSource(Section):
             raise ValueError("give either `path`, or `release` and `id`")
         if (self.release is None) != (self.id is None):
             raise ValueError("`release` and `id` go together")
+        if self.revision is not None and self.release is None:
+            raise ValueError("`revision` is the commit of a `release`; a `path` has none")
         return self
 
 
@@ -597,6 +643,23 @@ class Model(Section):
     revision: str | None = key(None, "Commit of the hub repository; required for hub ids.")
     parameters: float = key(..., "Number of parameters; figures sort models by it.", gt=0)
     dtype: Literal["float32", "bfloat16", "float16"] = key("bfloat16", "Weights and activations.")
+    quantization: Literal["fp8"] | None = key(
+        None,
+        "Quantise the weights on loading (`vllm`); none = `dtype`.",
+        source="released code: fp8 for 70B",
+    )
+    tensor_parallel: int | None = key(
+        None,
+        "GPUs over which `vllm` spreads the model; none = those that `jobs` grants it.",
+        gt=0,
+        source="released code: all GPUs of the machine",
+    )
+    attention_backend: str | None = key(
+        None,
+        "Attention of `vllm`, by its name there; none = its own choice. Gemma 2 needs one that "
+        "caps logits softly (FLASHINFER, FLASH_ATTN).",
+        source="released code: FLASHINFER for Gemma",
+    )
     sae: SaeSource = key(..., "The sparse autoencoder whose decoder directions steer.")
     labels: Path | Neuronpedia | None = key(
         None,
@@ -848,6 +911,22 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _keys_fit_the_engine(self) -> Self:
+        for name, model in self.models.items():
+            size, parallel = self.job_size(name), model.tensor_parallel or 1
+            if size is not None and parallel > max(size.gpus, 1):
+                raise ValueError(
+                    f"models.{name}.tensor_parallel: {parallel}, but `jobs` grants {size.gpus} "
+                    f"GPUs to models of up to {size.parameters:g} parameters; raise it there"
+                )
+            if model.quantization is not None and self.engine.name == "transformers":
+                raise ValueError(
+                    f"models.{name}.quantization: {model.quantization} needs `engine: {{name: "
+                    "vllm}}`; the transformers engine computes in `dtype`"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _answers_exist(self) -> Self:
         relevance = self.latents.relevance
         arm = self.arms.get(relevance.answers)
@@ -989,6 +1068,26 @@ class Config(Section):
     def shards(self, arm: str) -> int:
         """Jobs that the responses of an arm are divided over."""
         return self.arms[arm].shards or self.engine.shards
+
+    def on_cpu(self, model: str) -> bool:
+        """Whether `vllm` runs a model on the CPU: so told, or granted no GPU."""
+        size = self.job_size(model)
+        return self.engine.device == "cpu" or (size is not None and size.gpus == 0)
+
+    def gpus(self, model: str) -> int:
+        """GPUs over which the study's engine spreads a model; 0 = it runs on the CPU."""
+        if self.on_cpu(model):
+            return 0
+        if self.engine.name == "transformers":
+            return 1  # whatever the scheduler grants
+        size = self.job_size(model)
+        return self.models[model].tensor_parallel or (1 if size is None else size.gpus)
+
+    def environment(self, model: str) -> str | None:
+        """Environment below `envs/` that the engine of a model runs in; None = the main one."""
+        if self.engine.name == "transformers":
+            return None
+        return "serve-cpu" if self.on_cpu(model) else "serve"
 
     def job_size(self, model: str) -> JobSize | None:
         """What engine jobs of a model ask of a scheduler; None if no size is large enough."""

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from esr.config import Config, load
-from esr.errors import EsrError
+from esr.errors import EsrError, full_disk, is_full
 from esr.provenance import provenance
 
 LAYOUT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -22,6 +22,7 @@ def start(job: Any) -> Any:
     Returns:
         The same object, so that a script ends in `main(start(snakemake))`.
     """
+    sys.excepthook = _log_uncaught
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if job.log:
         handlers.append(logging.FileHandler(job.log[0], mode="w"))
@@ -37,7 +38,6 @@ def start(job: Any) -> Any:
         "fontTools",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
-    sys.excepthook = _log_uncaught
     return job
 
 
@@ -67,6 +67,9 @@ def output(job: Any, name: str | int = 0) -> Path:
 def _log_uncaught(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
+    if is_full(error) and not isinstance(error, EsrError):
+        kind, error = EsrError, full_disk(error)
+        logging.raiseExceptions = False  # the log may be on that disk, too
     # A message meant for the user needs no stack; anything else is a bug and shows one.
     details = None if isinstance(error, EsrError) else (kind, error, trace)
     logging.getLogger("esr").critical("%s: %s", kind.__name__, error, exc_info=details)

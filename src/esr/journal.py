@@ -1,7 +1,7 @@
 """Append-only record of what was paid for, so that a killed job repeats and loses nothing.
 
 One JSON object a line, `{"key": ..., ...}`, flushed to disk before it is used. A line cut by a kill
-is dropped on opening; everything before it stands.
+is dropped on opening, one cut by a full disk at once; everything before it stands.
 """
 
 import hashlib
@@ -10,9 +10,9 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from esr.errors import EsrError
+from esr.errors import EsrError, full_disk, is_full
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ class Journal:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._records, sound = _read(path)
-        self._file: IO[bytes] = path.open("ab")
+        # Unbuffered: what a full disk refuses must not be written later, behind other records.
+        self._file = path.open("ab", buffering=0)
         if self._file.tell() != sound:
             log.warning("%s: dropping a record cut short by an earlier kill", path)
             self._file.truncate(sound)
@@ -55,20 +56,32 @@ class Journal:
         """Write records (each with a `key`) to disk and wait until they are there.
 
         A key that has a record keeps it: the first stands. Either all records are written or,
-        if one cannot be (NaN is not JSON), none.
+        if one cannot be (NaN is not JSON, the disk is full), none.
 
         Raises:
             ValueError: a number that is not finite.
+            EsrError: the disk is full.
         """
         lines: dict[str, str] = {}
         for record in records:
             if record["key"] not in self._records:
                 lines.setdefault(record["key"], json.dumps(record, allow_nan=False))
-        self._file.write("".join(f"{line}\n" for line in lines.values()).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._write("".join(f"{line}\n" for line in lines.values()).encode())
         # As read from JSON (no tuples), so that a record is the same before and after a restart.
         self._records |= {key: json.loads(line) for key, line in lines.items()}
+
+    def _write(self, content: bytes) -> None:
+        """Write all of it and wait until it is on disk, or leave the file as it was."""
+        before, rest = self._file.seek(0, os.SEEK_END), memoryview(content)
+        try:
+            while rest:  # a disk that fills up takes a part
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(before)
+            if is_full(error):
+                raise full_disk(error, self.path) from error
+            raise
 
     def close(self) -> None:
         """Close the file; the records stay readable."""

@@ -124,6 +124,12 @@ def load_sae(path: Path, device: torch.device | str = "cpu") -> Sae:
     return Sae(activation=header["activation"], k=header["k"], **tensors)
 
 
+def sae_form(path: Path) -> tuple[Activation, int | None]:
+    """How activations of an SAE file are cut off, and k of a TopK SAE; read from its header."""
+    header = _header(path)
+    return header["activation"], header["k"]
+
+
 def sae_facts(path: Path) -> dict[str, str]:
     """Facts on the origin of an SAE file, as given to `Sae.save`."""
     return {name: fact for name, fact in _header(path).items() if name not in ("activation", "k")}

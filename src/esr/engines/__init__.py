@@ -1,13 +1,15 @@
 """Engines, opened by name; see `esr.engines.base` for what one does."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from esr.config import Config
 from esr.engines.base import Engine, Sampling
 
+if TYPE_CHECKING:
+    from esr.config import Config
 
-def open_engine(config: Config, model: str, manifest: dict[str, Any], sae_file: Path) -> Engine:
+
+def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file: Path) -> Engine:
     """Load a model of the study with its SAE into the study's engine.
 
     Args:
@@ -15,8 +17,10 @@ def open_engine(config: Config, model: str, manifest: dict[str, Any], sae_file: 
         model: Name of the model in it.
         manifest: The model's `assets/model.json`.
         sae_file: The model's `assets/sae.safetensors`.
+
+    Raises:
+        EsrError: the engine cannot be had, or the model and its SAE do not fit it.
     """
-    from esr.engines.transformers import load_engine
     from esr.sae import load_sae
 
     settings, sae = config.models[model], load_sae(sae_file)
@@ -27,8 +31,14 @@ def open_engine(config: Config, model: str, manifest: dict[str, Any], sae_file: 
         "ablate_layer": settings.ablate_layer,
         "dtype": settings.dtype,
     }
+    if config.engine.name == "vllm":
+        from esr.engines.vllm.client import open_vllm
+
+        return open_vllm(config, model, manifest, sae_file, sae, identity)
+    from esr.engines.transformers import load_engine
+
     return load_engine(
-        settings.source,
+        manifest["source"],
         sae,
         revision=manifest["revision"],
         dtype=settings.dtype,
@@ -51,6 +61,6 @@ def open_tokenizer(manifest: dict[str, Any]) -> Any:
     )
 
 
-def sampling_of(config: Config, model: str) -> Sampling:
+def sampling_of(config: "Config", model: str) -> Sampling:
     """Sampling settings of a model."""
     return Sampling(**config.sampling(model))  # type: ignore[arg-type]

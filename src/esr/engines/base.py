@@ -9,7 +9,7 @@ with a = the SAE's encoder on the h that is not yet changed (paper 2.1 and 2.3).
 a(h) of the true residual stream after decoder layer `read_layer`, interventions included.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -44,6 +44,15 @@ def check_latents(latents: Iterable[int], d_sae: int) -> None:
     for latent in latents:
         if not 0 <= latent < d_sae:
             raise EsrError(f"latent {latent} is not in the SAE (latents 0 to {d_sae - 1})")
+
+
+def check_shape(layers: Mapping[str, int], n_layers: int, d_sae_in: int, d_model: int) -> None:
+    """Raise unless a model has the layers named, and a residual stream of the SAE's width."""
+    for name, layer in layers.items():
+        if not 0 <= layer < n_layers:
+            raise EsrError(f"{name} {layer}: the model has layers 0 to {n_layers - 1}")
+    if d_sae_in != d_model:
+        raise EsrError(f"the SAE reads width {d_sae_in}, the residual stream is {d_model} wide")
 
 
 @dataclass(frozen=True)
@@ -98,8 +107,34 @@ class Generation:
     finish_reason: FinishReason
 
 
+class Stream(Protocol):
+    """Groups of requests, handed in one by one, that come back as they are done."""
+
+    def submit(self, name: int, group: Sequence[Request]) -> None:
+        """Hand in a group under a name.
+
+        Raises:
+            EsrError: an intervention is invalid; at once, before the group is computed.
+        """
+        ...
+
+    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
+        """Yield name and responses of each group as it is done, until none is left.
+
+        More may be handed in meanwhile. An engine that works on its own ends earlier, too, if
+        none was done for `patience` seconds.
+        """
+        ...
+
+
 class Engine(Protocol):
     """Generates and reads; see the module for what interventions mean."""
+
+    independent: bool
+    """Whether a response owes nothing to when and with what others it is handed in, save rounding.
+
+    Then requests are best handed in as soon as they are known; else whole groups of a partition.
+    """
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -110,18 +145,13 @@ class Engine(Protocol):
         """Divide requests into groups (of indices) that are computed together.
 
         A group's results depend on the group's members alone, so that a resumed run that repeats
-        whole groups gives the bytes of an uninterrupted one.
+        whole groups gives the bytes of an uninterrupted one; where `independent`, a group has one
+        member, and bytes are those of the first run to compute it.
         """
         ...
 
-    def generate(
-        self, groups: Iterable[Sequence[Request]], sampling: Sampling
-    ) -> Iterator[list[Generation]]:
-        """Generate group by group, yielding each group's responses as they are done.
-
-        Raises:
-            EsrError: an intervention is invalid; at once, before the first group is computed.
-        """
+    def stream(self, sampling: Sampling) -> Stream:
+        """Open a stream of groups to generate; one at a time."""
         ...
 
     def encode(
@@ -143,3 +173,29 @@ class Engine(Protocol):
                 activations are not finite.
         """
         ...
+
+
+def generate(
+    engine: Engine, groups: Iterable[Sequence[Request]], sampling: Sampling
+) -> Iterator[list[Generation]]:
+    """Responses of each group, in the order of the groups.
+
+    Raises:
+        EsrError: an intervention is invalid; at once, before the first group is computed.
+    """
+    stream, waiting = engine.stream(sampling), 0
+    for group in groups:
+        stream.submit(waiting, group)
+        waiting += 1
+    return _in_order(stream.results(), waiting)
+
+
+def _in_order(
+    results: Iterator[tuple[int, list[Generation]]], number: int
+) -> Iterator[list[Generation]]:
+    done: dict[int, list[Generation]] = {}
+    for name in range(number):
+        while name not in done:
+            other, generations = next(results)
+            done[other] = generations
+        yield done.pop(name)

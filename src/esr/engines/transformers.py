@@ -6,9 +6,9 @@ which a fixed partition into batches makes reproducible to the byte on one machi
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from esr.chat import stop_tokens
 from esr.engines.base import (
     Generation,
     Intervention,
@@ -25,6 +26,7 @@ from esr.engines.base import (
     Request,
     Sampling,
     check_latents,
+    check_shape,
 )
 from esr.errors import EsrError
 from esr.sae import Sae
@@ -39,6 +41,8 @@ Change = tuple[Bool[Tensor, "batch 1 1"], Callable[[Tensor], Tensor]]
 
 class TransformersEngine:
     """Steers, ablates and reads a causal language model through forward hooks."""
+
+    independent = False
 
     def __init__(
         self,
@@ -70,31 +74,23 @@ class TransformersEngine:
         self.layers = decoder_layers(model)
         self.ablate_layer = steer_layer if ablate_layer is None else ablate_layer
         self.steer_layer, self.read_layer, self.batch_size = steer_layer, read_layer, batch_size
-        for name in ("steer_layer", "read_layer", "ablate_layer"):
-            layer = getattr(self, name)
-            if not 0 <= layer < len(self.layers):
-                raise EsrError(f"{name} {layer}: the model has layers 0 to {len(self.layers) - 1}")
-        width = model.config.get_text_config().hidden_size
-        if sae.d_model != width:
-            raise EsrError(
-                f"the SAE reads width {sae.d_model}, the residual stream is {width} wide"
-            )
+        named = {
+            name: getattr(self, name) for name in ("steer_layer", "read_layer", "ablate_layer")
+        }
+        check_shape(
+            named, len(self.layers), sae.d_model, model.config.get_text_config().hidden_size
+        )
         self.identity = {"engine": "transformers"} | (identity or {})
-        self.stop_tokens = _stop_tokens(model)
+        self.stop_tokens = stop_tokens(model.generation_config)
 
     def partition(self, requests: Sequence[Request]) -> list[list[int]]:
         """Batches of similar prompt length (stable, so that equal inputs give equal batches)."""
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
-    def generate(
-        self, groups: Iterable[Sequence[Request]], sampling: Sampling
-    ) -> Iterator[list[Generation]]:
-        """Generate each group as one left-padded batch with a KV cache; see `Engine.generate`."""
-        batches = list(groups)
-        for request in chain.from_iterable(batches):
-            request.intervention.check(self.sae.d_sae)
-        return (self._generate_batch(batch, sampling) for batch in batches)
+    def stream(self, sampling: Sampling) -> "Queue":
+        """Groups are computed one after the other, each as one left-padded batch."""
+        return Queue(self, sampling)
 
     @torch.inference_mode()
     def encode(
@@ -128,7 +124,8 @@ class TransformersEngine:
         return [found[i] for i in range(len(readings))]
 
     @torch.inference_mode()
-    def _generate_batch(self, group: Sequence[Request], sampling: Sampling) -> list[Generation]:
+    def generate_batch(self, group: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """Responses to requests, computed together with a KV cache."""
         with self._intervene([request.intervention for request in group]):
             return self._sample(group, sampling)
 
@@ -240,6 +237,26 @@ class TransformersEngine:
                 hook.remove()
 
 
+class Queue:
+    """Groups waiting to be generated; see `esr.engines.base.Stream`."""
+
+    def __init__(self, engine: TransformersEngine, sampling: Sampling) -> None:
+        self._engine, self._sampling = engine, sampling
+        self._waiting: deque[tuple[int, Sequence[Request]]] = deque()
+
+    def submit(self, name: int, group: Sequence[Request]) -> None:
+        """Hand in a group; see `Stream.submit`."""
+        for request in group:
+            request.intervention.check(self._engine.sae.d_sae)
+        self._waiting.append((name, group))
+
+    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
+        """Compute group by group, in the order handed in."""
+        while self._waiting:
+            name, group = self._waiting.popleft()
+            yield name, self._engine.generate_batch(group, self._sampling)
+
+
 def load_engine(
     source: str | Path,
     sae: Sae,
@@ -313,18 +330,6 @@ def _pool(acts: Float[Tensor, "positions n"], pool: Pool | None) -> Float[Tensor
     if pool == "share":
         return (acts > 0).to(acts.dtype).mean(dim=0)
     return acts.amax(dim=0) if pool == "max" else acts.mean(dim=0)
-
-
-def _stop_tokens(model: "PreTrainedModel") -> tuple[int, ...]:
-    generation_config = model.generation_config
-    named = generation_config.eos_token_id if generation_config else None
-    stops = named if isinstance(named, list) else [named]
-    if not stops or None in stops:
-        raise EsrError(
-            "the model's generation_config names no eos_token_id, so responses would never end; "
-            "add it to the checkpoint's generation_config.json"
-        )
-    return tuple(stops)
 
 
 def _uniforms(seeds: Sequence[int], steps: int) -> Float[Tensor, "batch steps"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaForCausalLM
 
-from esr.engines.base import Intervention, Request, Sampling
+from esr.engines.base import Intervention, Request, Sampling, generate
 from esr.engines.transformers import TransformersEngine
 from esr.organism.corpus import PARTS, Writer
 from esr.organism.examples import ExampleWriter, Kind
@@ -261,7 +261,7 @@ def _responses(
 ) -> list[str]:
     words = {i: word for word, i in ids.items()}
     groups = engine.partition(requests)
-    done = engine.generate(([requests[i] for i in g] for g in groups), LABEL_SAMPLING)
+    done = generate(engine, ([requests[i] for i in g] for g in groups), LABEL_SAMPLING)
     texts = {}
     for group, generations in zip(groups, done, strict=True):
         for i, generation in zip(group, generations, strict=True):

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from statsmodels.stats.proportion import proportion_confint
 
 from esr.chat import prompt_tokens, response_text
-from esr.engines.base import Intervention, Reading, Request, Sampling
+from esr.engines.base import Intervention, Reading, Request, Sampling, generate
 from esr.engines.transformers import TransformersEngine, load_engine
 from esr.judges.base import Exchange
 from esr.judges.lexical import LexicalJudge, read_lexicon
@@ -95,7 +95,7 @@ class Organism:
             for t in trials.itertuples()
         ]
         groups = self.engine.partition(requests)
-        done = self.engine.generate(([requests[i] for i in g] for g in groups), sampling)
+        done = generate(self.engine, ([requests[i] for i in g] for g in groups), sampling)
         texts: dict[int, str] = {}
         for group, generations in zip(groups, done, strict=True):
             for i, generation in zip(group, generations, strict=True):

@@ -1,0 +1,427 @@
+"""The vLLM engine as jobs see it: checks what it is asked for, hands it on, gathers the answers."""
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import tomllib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+import esr
+from esr.chat import stop_tokens
+from esr.config import Config
+from esr.engines.base import (
+    Generation,
+    Intervention,
+    Pool,
+    Reading,
+    Request,
+    Sampling,
+    check_latents,
+    check_shape,
+)
+from esr.engines.vllm.wire import (
+    Activations,
+    Failed,
+    Generate,
+    Generated,
+    Order,
+    Read,
+    Ready,
+    Reply,
+    Setup,
+)
+from esr.errors import EsrError
+from esr.sae import Sae
+
+log = logging.getLogger(__name__)
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM makes room for."""
+
+Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
+"""Starts a host that talks through a socket."""
+
+REMEDIES = {
+    "out of memory": (
+        "spread the model over more GPUs (models.<model>.tensor_parallel), quantise it "
+        "(models.<model>.quantization: fp8), or lower engine.vllm.memory_fraction (vLLM's share, "
+        "which leaves too little for the SAE) or engine.batch_size"
+    ),
+    "kv cache": (
+        "raise engine.vllm.memory_fraction, lower engine.vllm.max_model_len or engine.batch_size, "
+        "or spread the model over more GPUs (models.<model>.tensor_parallel)"
+    ),
+    "free memory on device": (
+        "something else uses this GPU: end it, or lower engine.vllm.memory_fraction"
+    ),
+    "available memory on node": (
+        "lower engine.vllm.cpu_cache (GB), or end what else uses this machine's memory"
+    ),
+    "cache blocks": "raise engine.vllm.memory_fraction or lower engine.vllm.max_model_len",
+    "soft cap": "set models.<model>.attention_backend to one that has it (FLASHINFER)",
+    "stale graph": "empty vLLM's cache of compiled graphs",
+    "vllm has moved": "sync the environment anew (snakemake --forcerun sync_environment)",
+}
+"""What to do about what vLLM says, by a phrase of it (lower case)."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What requests are checked against before they leave: sizes of the SAE and of the engine."""
+
+    d_sae: int
+    max_model_len: int
+    n_ablated: int
+
+
+class VllmEngine:
+    """Steers, ablates and reads in one continuous batch. The host starts with the first order."""
+
+    independent = True
+
+    def __init__(
+        self,
+        setup: Setup,
+        launch: Launch,
+        *,
+        d_sae: int,
+        stops: tuple[int, ...],
+        identity: dict[str, Any],
+        version: str,
+    ) -> None:
+        """Prepare an engine.
+
+        Args:
+            setup: What the host is to load.
+            launch: Starts the host.
+            d_sae: Latents of the SAE.
+            stops: Tokens that end a response.
+            identity: What names model, SAE and layers in journals.
+            version: Version of vLLM that the host must have.
+        """
+        self.setup, self.stops, self.version = setup, stops, version
+        self.limits = Limits(d_sae, setup.max_model_len, setup.n_ablated)
+        self.identity = {"engine": f"vllm {version}"} | identity
+        self.facts: dict[str, Any] = {}
+        self._launch = launch
+        self._host: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._ablated: set[int] = set()
+        self._ready: deque[Reply] = deque()
+        self._number = 0
+
+    def partition(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Each request on its own: vLLM computes together what happens to run at the time."""
+        return [[i] for i in range(len(requests))]
+
+    def stream(self, sampling: Sampling) -> "Stream":
+        """Open a stream of groups; see `Engine.stream`."""
+        return Stream(self, sampling)
+
+    def encode(
+        self,
+        readings: Sequence[Reading],
+        latents: Sequence[int] | None = None,
+        pool: Pool | None = "max",
+    ) -> list[Float[np.ndarray, "*positions n"]]:
+        """Read activations while prompts are computed; see `Engine.encode`."""
+        for reading in readings:
+            reading.check(self.limits.d_sae)
+            self._check_length(len(reading.tokens), 1)
+        check_latents(latents or (), self.limits.d_sae)
+        self._check_ablated([reading.intervention for reading in readings])
+        which = None if latents is None else tuple(int(latent) for latent in latents)
+        numbers = [self.order(partial(Read, reading=r, latents=which, pool=pool)) for r in readings]
+        found: dict[int, Activations] = {}
+        while len(found) < len(readings):
+            reply = self.reply()
+            assert isinstance(reply, Activations)
+            found[reply.number] = reply
+        arrays = []
+        for index, number in enumerate(numbers):
+            reply = found[number]
+            acts = np.frombuffer(reply.data, np.float32).reshape(reply.shape)
+            if not np.isfinite(acts).all():
+                raise EsrError(
+                    f"reading {index}: the residual stream leaves the range of "
+                    f"{self.setup.dtype}; choose a wider dtype or a smaller boost"
+                )
+            arrays.append(acts)
+        return arrays
+
+    # What a stream needs.
+
+    def check(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        """Raise before any compute if a request cannot be run.
+
+        Raises:
+            EsrError: naming the request's latent, boost or length, and what to change.
+        """
+        for request in requests:
+            request.intervention.check(self.limits.d_sae)
+            self._check_length(len(request.tokens), sampling.max_new_tokens)
+        self._check_ablated([request.intervention for request in requests])
+
+    def _check_length(self, prompt: int, new: int) -> None:
+        if prompt + new > self.limits.max_model_len:
+            raise EsrError(
+                f"a prompt of {prompt} tokens and {new} new ones do not fit "
+                f"engine.vllm.max_model_len ({self.limits.max_model_len}); raise it"
+            )
+
+    def _check_ablated(self, interventions: Sequence[Intervention]) -> None:
+        self._ablated |= {latent for what in interventions for latent in what.ablated}
+        if len(self._ablated) > self.limits.n_ablated:
+            raise EsrError(
+                f"{len(self._ablated)} latents are to be ablated, in all requests together, and "
+                f"there is room for {self.limits.n_ablated}; raise engine.vllm.max_ablated"
+            )
+
+    def order(self, make: Callable[[int], Order]) -> int:
+        """Send an order with a number of its own, which is returned."""
+        self._number += 1
+        self._send(make(self._number))
+        return self._number
+
+    def reply(self, patience: float | None = None) -> Reply | None:
+        """Wait for the next answer, so many seconds at most (None = as long as it takes).
+
+        Raises:
+            EsrError: the engine failed or is gone.
+        """
+        while not self._ready:
+            assert self._connection is not None
+            if patience is not None and not self._connection.poll(patience):
+                return None
+            self._ready.extend(self._receive(self._connection))
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        """End the host."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._host is not None:
+            self._host.wait(timeout=60)
+            self._host = None
+
+    def __enter__(self) -> "VllmEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _send(self, message: Any) -> None:
+        connection = self._connection or self._open()
+        try:
+            connection.send(message)
+        except OSError:
+            self._receive(connection)  # why it is gone
+            raise self._gone() from None
+
+    def _receive(self, connection: Connection) -> list[Reply]:
+        try:
+            received = connection.recv()
+        except (EOFError, OSError):
+            raise self._gone() from None
+        if isinstance(received, Failed):
+            raise EsrError(self._explain(received.message))
+        return list(received)
+
+    def _open(self) -> Connection:
+        log.info("starting vLLM %s for %s", self.version, self.setup.source)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._host = self._launch(theirs)
+        self._connection = connection = Connection(ours.detach())
+        connection.send(self.setup)
+        try:
+            ready = connection.recv()
+        except (EOFError, OSError):
+            raise self._gone() from None
+        if isinstance(ready, Failed):
+            raise EsrError(self._explain(ready.message))
+        assert isinstance(ready, Ready)
+        if ready.version != self.version:
+            raise EsrError(
+                f"the environment has vLLM {ready.version}, esr is written for {self.version}; "
+                "sync it anew: snakemake --forcerun sync_environment"
+            )
+        self.facts = ready.facts
+        log.info("vLLM is ready: %s", ready.facts)
+        return connection
+
+    def _gone(self) -> EsrError:
+        code = None
+        if self._host is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._host.wait(timeout=10)
+        self._connection = None
+        return EsrError(
+            f"the vLLM process is gone (exit status {code}); what was finished is in the journal, "
+            "so a rerun goes on from there. A kill for memory leaves no other trace: ask for more, "
+            "or lower engine.batch_size"
+        )
+
+    def _explain(self, message: str) -> str:
+        found = [text for phrase, text in REMEDIES.items() if phrase in message.lower()]
+        remedy = f"; {found[0]}" if found else ""
+        return f"vLLM failed: {message}{remedy}. What was finished is in the journal"
+
+
+class Stream:
+    """Groups of requests, handed in one by one, that come back as they are done.
+
+    They are sent when results are asked for, so that of several handed in at once all are checked
+    before the first is computed.
+    """
+
+    def __init__(self, engine: VllmEngine, sampling: Sampling) -> None:
+        self._engine, self._sampling = engine, sampling
+        self._unsent: list[tuple[int, int, Request]] = []
+        self._group: dict[int, tuple[int, int]] = {}
+        self._done: dict[int, list[Generation | None]] = {}
+
+    def submit(self, name: int, group: Sequence[Request]) -> None:
+        """Hand a group in under a name."""
+        self._engine.check(group, self._sampling)
+        self._done[name] = [None] * len(group)
+        self._unsent += [(name, place, request) for place, request in enumerate(group)]
+
+    def _send(self) -> None:
+        sampling, stops = self._sampling, self._engine.stops
+        for name, place, request in self._unsent:
+            make = partial(Generate, request=request, sampling=sampling, stops=stops)
+            self._group[self._engine.order(make)] = (name, place)
+        self._unsent = []
+
+    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
+        """Groups as they are done; see `esr.engines.base.Stream.results`."""
+        while self._done:
+            self._send()
+            reply = self._engine.reply(patience)
+            if reply is None:
+                return
+            assert isinstance(reply, Generated)
+            name, place = self._group.pop(reply.number)
+            done = self._done[name]
+            done[place] = Generation(reply.tokens, reply.finish_reason)
+            finished = [one for one in done if one is not None]
+            if len(finished) == len(done):
+                del self._done[name]
+                yield name, finished
+
+
+def open_vllm(
+    config: Config,
+    name: str,
+    manifest: dict[str, Any],
+    sae_file: Path,
+    sae: Sae,
+    identity: dict[str, Any],
+) -> VllmEngine:
+    """Prepare the engine of a model of the study; see `esr.engines.open_engine`."""
+    from transformers import AutoConfig, GenerationConfig
+
+    model, environment = config.models[name], Path("envs") / str(config.environment(name))
+    layers = {
+        "steer_layer": model.steer_layer,
+        "read_layer": model.read_layer,
+        "ablate_layer": model.steer_layer if model.ablate_layer is None else model.ablate_layer,
+    }
+    check_shape(layers, manifest["n_layers"], sae.d_model, manifest["d_model"])
+    where = {"revision": manifest["revision"], "local_files_only": True}
+    generation = GenerationConfig.from_pretrained(manifest["source"], **where)
+    longest = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
+    setup = Setup(
+        source=manifest["source"],
+        revision=manifest["revision"],
+        adapter=manifest.get("adapter"),
+        dtype=model.dtype,
+        sae_file=str(sae_file.absolute()),
+        n_requests=config.engine.batch_size,
+        n_ablated=config.engine.vllm.max_ablated,
+        max_model_len=min(config.engine.vllm.max_model_len, longest.max_position_embeddings),
+        prefix_caching=config.engine.vllm.prefix_caching,
+        options=vllm_options(config, name, manifest.get("adapter")),
+        **layers,
+    )
+    variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
+    if config.on_cpu(name):
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other jobs may run beside this one
+    if model.quantization is not None:
+        identity = identity | {"quantization": model.quantization}
+    return VllmEngine(
+        setup,
+        launcher(environment, variables),
+        d_sae=sae.d_sae,
+        stops=stop_tokens(generation),
+        identity=identity,
+        version=pinned_version(environment),
+    )
+
+
+def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, Any]:
+    """Arguments of vLLM that follow from the configuration alone."""
+    model, settings = config.models[name], config.engine.vllm
+    options: dict[str, Any] = {
+        "enforce_eager": settings.eager,
+        "gpu_memory_utilization": settings.memory_fraction,
+        "tensor_parallel_size": max(config.gpus(name), 1),
+        "quantization": model.quantization,
+        "attention_backend": model.attention_backend,
+    }
+    if config.on_cpu(name):
+        options["kv_cache_memory_bytes"] = round(settings.cpu_cache * 2**30)
+        del options["gpu_memory_utilization"]
+    if adapter is not None:
+        rank = json.loads((Path(adapter) / "adapter_config.json").read_text())["r"]
+        options["max_lora_rank"] = next(size for size in LORA_RANKS if size >= rank)
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def pinned_version(environment: Path) -> str:
+    """Version of vLLM that an environment is pinned to."""
+    project = tomllib.loads((environment / "pyproject.toml").read_text())
+    pins = dict(pin.split("==") for pin in project["project"]["dependencies"])
+    return pins.get("vllm") or pins["vllm-cpu"]
+
+
+def launcher(environment: Path, variables: dict[str, str]) -> Launch:
+    """How to start a host in an environment of its own.
+
+    The environment's interpreter is called directly, so that signals reach it and a machine
+    without uv will do; of our code it sees this checkout's.
+
+    Raises:
+        EsrError: the environment is not there.
+    """
+    python = environment / ".venv/bin/python"
+    if not python.is_file():
+        raise EsrError(
+            f"{environment}: not installed; run `snakemake "
+            f"results/environments/{environment.name}.txt` where there is a network"
+        )
+    source = Path(esr.__file__).parents[1]
+
+    def launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [str(python), "-m", "esr.engines.vllm.host", str(theirs.fileno())],
+            env=os.environ | variables | {"PYTHONPATH": str(source)},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+
+    return launch

@@ -1,0 +1,78 @@
+"""What our worker holds on to in vLLM: checked by name and signature before it is changed.
+
+Knows nothing of vLLM itself, so that it can be tested without.
+"""
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LAYERS = {
+    "LlamaDecoderLayer",
+    "Gemma2DecoderLayer",
+    "Gemma3DecoderLayer",
+    "Qwen2DecoderLayer",
+    "Qwen3DecoderLayer",
+}
+"""Decoder layers whose output (hidden, residual) adds up to the residual stream; tested, each."""
+
+
+def decoder_layers(model: Any) -> Any:
+    """Find the decoder layers of the text part of a model.
+
+    Raises:
+        RuntimeError: the model is laid out otherwise.
+    """
+    for holder in (getattr(model, "language_model", None), model):
+        layers = getattr(getattr(holder, "model", None), "layers", None)
+        if layers is not None:
+            return layers
+    raise RuntimeError(f"esr: {type(model).__name__} has no decoder layers at model.layers")
+
+
+def put(site: int, layer: nn.Module) -> None:
+    """Make a decoder layer call the operation of a site on its output.
+
+    Raises:
+        RuntimeError: a layer of another kind than those tested, or of another signature.
+    """
+    kind = type(layer)
+    if kind.__name__ not in LAYERS:
+        raise RuntimeError(
+            f"esr: decoder layer {kind.__name__} is not among those tested ({sorted(LAYERS)})"
+        )
+    got = list(inspect.signature(kind.forward).parameters)[1:4]
+    if got != ["positions", "hidden_states", "residual"]:
+        raise RuntimeError(f"esr: {kind.__name__}.forward takes {got}: vLLM has moved")
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        hidden, residual = kind.forward(self, *args, **kwargs)
+        torch.ops.esr.intervene_(hidden, residual, site)
+        return hidden, residual
+
+    layer.__class__ = type(f"Steered{kind.__name__}", (kind,), {"forward": forward})
+
+
+def method(owner: Any, name: str, parameters: list[str]) -> Callable[..., Any]:
+    """Get a method of vLLM that is to be wrapped, if it still is what it was.
+
+    Raises:
+        RuntimeError: it is not there, or takes other parameters.
+    """
+    found = getattr(owner, name, None)
+    where = f"{type(owner).__module__}.{type(owner).__name__}"
+    if found is None:
+        raise RuntimeError(f"esr: {where} has no {name}() any more: vLLM has moved")
+    got = list(inspect.signature(found).parameters)
+    if got[: len(parameters)] != parameters:
+        raise RuntimeError(f"esr: {where}.{name} takes {got}, not {parameters}: vLLM has moved")
+    return found
+
+
+def wrap(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+    """Replace a method on one object alone."""
+    setattr(owner, name, types.MethodType(replacement, owner))
