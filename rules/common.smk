@@ -185,23 +185,9 @@ def figure_models():
 
 
 def model_files(wildcards):
-    """Files of a local checkpoint; a hub model is named by its revision instead.
-
-    Of a fine-tuned model: what it was trained from, the adapter, and the merged checkpoint.
-    """
+    """Files of a local checkpoint; a hub model is named by its revision instead."""
     model = CONFIG.models[wildcards.model]
-    if wildcards.model not in CONFIG.finetuned:
-        return {"files": checkpoint_files(model.folder) if model.is_local else []}
-    here = f"results/{CONFIG.study}/{wildcards.model}"
-    inputs = {
-        "base": of_base("assets/model.json")(wildcards),
-        "config": f"{here}/finetuning/axolotl.yaml",
-        "dataset": f"{here}/finetuning/dataset.jsonl",
-        "adapter": [f"{here}/{name}" for name in ADAPTER],
-    }
-    if CONFIG.finetune.serve == "merged":
-        inputs["merged"] = f"{here}/finetuning/adapter/merged"
-    return inputs
+    return checkpoint_files(model.folder) if model.is_local else []
 
 
 def downloads():
