@@ -107,7 +107,7 @@ def test_the_paper_fine_tunes_the_8b_on_nine_mixtures() -> None:
         ({"arms": ["steered", "twice"]}, ["finetune.arms", "twice"]),
         ({"arms": ["steered", "ablate-otd"]}, ["ablate-otd needs detectors"]),
         ({"serve": "lora"}, ["finetune.serve", "vllm", "transformers"]),
-        ({"data": {"size": 300}}, ["10 % of 300 rows takes 270 answers", "data.answers"]),
+        ({"data": {"size": 500}}, ["10 % of 500 rows takes 450 answers", "data.answers"]),
         ({"data": {"writer": "claude"}}, ["finetune.data.writer", "claude", "corpus"]),
         ({"training": {"optimizer": "adamw_bnb_8bit"}}, ["finetune.training", "needs a GPU"]),
         ({"training": {"precision": "bfloat16"}}, ["finetune.training", "float32 on a CPU"]),
