@@ -35,7 +35,7 @@ TITLES = {
     "figA7": "Figure A7: without steering",
     "figA8": "Figure A8: first attempts",
     "figA9": "Figure A9: random ablation",
-    "training": "Training: losses of the fine-tuned models",
+    "training": "Figure 6, training: losses",
 }
 FIGURES = list(TITLES)
 TABLES = [
@@ -248,6 +248,14 @@ def judge_files(wildcards):
     """Files that a judge works with: the judge of the wildcard, or the primary one."""
     name = getattr(wildcards, "judge", CONFIG.judging.primary)
     return [path.as_posix() for path in CONFIG.judging.judges[name].files.values()]
+
+
+def example_files():
+    """Files that examples are written with: subjects and rubrics, or lexicon and phrases."""
+    data = CONFIG.finetune.data
+    if data.writer == "corpus":
+        return [data.lexicon, data.phrases]
+    return [data.subjects, data.rubric, data.answer_rubric]
 
 
 def judges_asked(jobs):

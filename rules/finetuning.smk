@@ -1,22 +1,11 @@
 # Models fine-tuned on masked self-corrections: examples, mixtures, axolotl, adapters, Figure 6.
 
 WRITER = CONFIG.finetune.data.writer
-FINETUNING = [
-    *CONFIG.finetune.models,
-    *CONFIG.finetuned,
-]  # bases, and what is made of them
+BASES_AND_MADE = [*CONFIG.finetune.models, *CONFIG.finetuned]
 FIG6_ARMS = [a for a in ("steered", "unsteered") if a in CONFIG.finetune.arms]
 MERGED = ["results/{study}/{model}/finetuning/adapter/merged"]
 if CONFIG.finetune.serve == "lora":
     MERGED = []
-
-
-def example_files():
-    """Files that examples are written with: subjects and rubrics, or lexicon and phrases."""
-    data = CONFIG.finetune.data
-    if WRITER == "corpus":
-        return [data.lexicon, data.phrases]
-    return [data.subjects, data.rubric, data.answer_rubric]
 
 
 rule write_examples:
@@ -188,7 +177,7 @@ rule prepare_finetuned:
 rule plot_fig6:
     """Plot what fine-tuning does by the share of self-corrections, and its trends (Figure 6)."""
     input:
-        scores=scores_of(cells(*FIG6_ARMS, models=FINETUNING)),
+        scores=scores_of(cells(*FIG6_ARMS, models=BASES_AND_MADE)),
     output:
         pdf="results/{study}/figures/fig6.pdf",
         png=report(

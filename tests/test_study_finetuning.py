@@ -26,7 +26,7 @@ from test_finetuning import LLAMA, byte_level
 
 pytestmark = pytest.mark.slow
 
-SHARES = [10, 30, 90]
+SHARES = [5, 30, 90]
 
 
 def folder(study: Path, share: int) -> Path:
