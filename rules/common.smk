@@ -279,6 +279,17 @@ def models_loaded(jobs):
     return sorted({job.wildcards.model for job in engine})
 
 
+def partitions_asked(jobs):
+    """Partitions that jobs are going to, and the most hours that one asks for there."""
+    asked = {}
+    for job in jobs:
+        partition = job.resources.get("slurm_partition")
+        if partition and not job.is_local:
+            hours = job.resources.get("runtime", 0) / 60
+            asked[partition] = max(asked.get(partition, 0), hours)
+    return asked
+
+
 def random_arms():
     """Arms that ablate random sets on the trials of the steered arm."""
     return [
