@@ -260,7 +260,7 @@ rule bundle:
 
 
 rule downloads:
-    """All that needs a network before the first GPU job: models, SAEs, labels, prompts."""
+    """All that needs a network before the first GPU job: environments, models, SAEs, labels, prompts."""
     input:
         downloads(),
 

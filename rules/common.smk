@@ -205,7 +205,7 @@ def model_files(wildcards):
 
 
 def downloads():
-    """Assets of every model, and labels and prompts of the study that are downloaded."""
+    """Environments, assets of every model, and labels and prompts that are downloaded."""
     assets = [
         f"results/{CONFIG.study}/{model}/assets/{name}"
         for model in CONFIG.originals
@@ -215,7 +215,10 @@ def downloads():
     files += [CONFIG.prompts, *(arm.prompts for arm in CONFIG.arms.values())]
     files += [CONFIG.finetune.data.prompts] if CONFIG.finetuned else []
     fetched = [path for path in files if path and path.is_relative_to(DOWNLOADS)]
-    return [*assets, *map(str, dict.fromkeys(fetched))]
+    used = {CONFIG.environment(model) for model in CONFIG.models} - {None}
+    used |= {"finetune"} if CONFIG.finetuned else set()
+    installed = [f"results/environments/{name}.txt" for name in sorted(used)]
+    return [*installed, *assets, *map(str, dict.fromkeys(fetched))]
 
 
 def engine_job(rule):
