@@ -28,17 +28,19 @@ wildcard_constraints:
     environment=one_of(ENVIRONMENTS),
 
 
-# Before the first job of a run: do the models fit that it is going to load, and can the judges be
-# asked that jobs of this run are sure to ask?
+# Before the first job of a run: do the models fit that it is going to load, are the partitions there
+# that its jobs are going to, and can the judges be asked that they are sure to ask?
 onstart:
     from esr.check import (
         check_judges,
     )  # not where every job of a run would wait for it
-    from esr.compute import misfits
+    from esr.compute import misfits, unfit_partitions
 
     jobs = list(workflow.dag.needrun_jobs())
     try:
         problems = list(misfits(CONFIG, models_loaded(jobs)))
+        if workflow.executor_plugin.name == "slurm":
+            problems += unfit_partitions(partitions_asked(jobs), "slurm_partition")
         for line in check_judges(CONFIG, judges_asked(jobs)):
             logger.info(line)
     except EsrError as error:
@@ -258,7 +260,7 @@ rule bundle:
 
 
 rule downloads:
-    """All that needs a network before the first GPU job: models, SAEs, labels, prompts."""
+    """All that needs a network before the first GPU job: environments, models, SAEs, labels, prompts."""
     input:
         downloads(),
 

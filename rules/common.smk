@@ -191,7 +191,7 @@ def model_files(wildcards):
 
 
 def downloads():
-    """Assets of every model, and labels and prompts of the study that are downloaded."""
+    """Environments, assets of every model, and labels and prompts that are downloaded."""
     assets = [
         f"results/{CONFIG.study}/{model}/assets/{name}"
         for model in CONFIG.originals
@@ -201,7 +201,10 @@ def downloads():
     files += [CONFIG.prompts, *(arm.prompts for arm in CONFIG.arms.values())]
     files += [CONFIG.finetune.data.prompts] if CONFIG.finetuned else []
     fetched = [path for path in files if path and path.is_relative_to(DOWNLOADS)]
-    return [*assets, *map(str, dict.fromkeys(fetched))]
+    used = {CONFIG.environment(model) for model in CONFIG.models} - {None}
+    used |= {"finetune"} if CONFIG.finetuned else set()
+    installed = [f"results/environments/{name}.txt" for name in sorted(used)]
+    return [*installed, *assets, *map(str, dict.fromkeys(fetched))]
 
 
 def engine_job(rule):
@@ -271,6 +274,17 @@ def models_loaded(jobs):
     """Models that jobs are going to load: those of the rules that run an engine."""
     engine = [job for job in jobs if job.rule.name in ENGINE_HOURS]
     return sorted({job.wildcards.model for job in engine})
+
+
+def partitions_asked(jobs):
+    """Partitions that jobs are going to, and the most hours that one asks for there."""
+    asked = {}
+    for job in jobs:
+        partition = job.resources.get("slurm_partition")
+        if partition and not job.is_local:
+            hours = job.resources.get("runtime", 0) / 60
+            asked[partition] = max(asked.get(partition, 0), hours)
+    return asked
 
 
 def random_arms():

@@ -146,6 +146,25 @@ def test_gpus_memory_and_hours_follow_the_size_of_the_model(checkout: Path) -> N
     assert all("slurm_partition=gpu" in job for job in asked.values())
 
 
+def test_an_environment_is_installed_once_for_those_that_want_it(checkout: Path) -> None:
+    whole = run_snakemake(checkout, "--dry-run", "--config", "study=paper", "--", "downloads")
+    named = re.findall(r"output: results/environments/([\w-]+)\.txt", whole.stdout)
+    assert sorted(set(named)) == ["finetune", "serve"], whole.stdout
+    options = ["--config", "engine={name: vllm}", "--", "fig2"]
+    by_vllm = run_snakemake(checkout, "--dry-run", *options)
+    assert set(re.findall(r"environments/([\w-]+)\.txt", by_vllm.stdout)) == {"serve-cpu"}
+    plain = run_snakemake(checkout, "--dry-run", "--", "fig2")
+    assert "environments/" not in plain.stdout
+    # Installed, and then installed anew with other versions: what it is for is made all the same.
+    installed = checkout / "results/environments/serve-cpu.txt"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    lock = checkout / "envs/serve-cpu/requirements.lock"
+    lock.write_text(lock.read_text() + "\n")
+    again = run_snakemake(checkout, "--dry-run", "--quiet", "rules", *options)
+    assert total(again.stdout) >= total(by_vllm.stdout) - 1
+
+
 def test_the_original_prompts_are_downloaded_on_request_alone(checkout: Path) -> None:
     plain = run_snakemake(checkout, "--dry-run", "--config", "study=laptop", "--", "downloads")
     assert plain.returncode == 0, plain.stdout

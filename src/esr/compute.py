@@ -8,7 +8,7 @@ they say what a study takes at least. Every response is taken to be as long as i
 import csv
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
@@ -148,32 +148,46 @@ def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]
 
     Nothing where there is no Slurm to ask.
     """
-    if shutil.which("sinfo") is None or not profile.is_file():
+    if not profile.is_file():
         return
-    done = subprocess.run(["sinfo", "-h", "-o", "%R %l"], capture_output=True, text=True)
-    if done.returncode != 0:
-        return
-    limits = {name: _hours(limit) for name, limit in map(str.split, done.stdout.splitlines())}
     sizes = [size for size in map(config.job_size, config.models) if size is not None]
     settings = yaml.safe_load(profile.read_text())
-    named: dict[str, float] = {}
+    asked: dict[str, float] = {}
     for entry in map(str, settings.get("default-resources", [])):
         if entry.startswith("slurm_partition="):
-            named[entry.split("=", 1)[1]] = 0
+            asked[entry.split("=", 1)[1]] = 0
     for rule, resources in settings.get("set-resources", {}).items():
         key = ENGINE_HOURS.get(rule)
         longest = max((getattr(size, key) for size in sizes), default=0) if key else 0
         hours = resources.get("runtime", 60 * longest) / 60
         partition = resources.get("slurm_partition")
         if partition:
-            named[partition] = max(named.get(partition, 0), hours)
-    for name, hours in named.items():
+            asked[partition] = max(asked.get(partition, 0), hours)
+    yield from unfit_partitions(asked, str(profile))
+
+
+def unfit_partitions(asked: Mapping[str, float], where: str) -> Iterator[str]:
+    """A line for every partition that is not here, or stops jobs before the hours they ask for.
+
+    Nothing where there is no Slurm to ask.
+
+    Args:
+        asked: Most hours that a job asks for, by partition.
+        where: What asks for them.
+    """
+    if shutil.which("sinfo") is None:
+        return
+    done = subprocess.run(["sinfo", "-h", "-o", "%R %l"], capture_output=True, text=True)
+    if done.returncode != 0:
+        return
+    limits = {name: _hours(limit) for name, limit in map(str.split, done.stdout.splitlines())}
+    for name, hours in asked.items():
         if name not in limits:
             there = ", ".join(sorted(limits))
-            yield f"{profile}: there is no partition {name!r} here; choose among {there}"
+            yield f"{where}: there is no partition {name!r} here; choose among {there}"
         elif hours > limits[name]:
             yield (
-                f"{profile}: jobs ask for {hours:g} h of partition {name}, which ends them after "
+                f"{where}: jobs ask for {hours:g} h of partition {name}, which ends them after "
                 f"{limits[name]:g} h, so that they would wait for ever; lower the hours in `jobs` "
                 "(a retry goes on where a job was cut off) or take another partition"
             )
