@@ -26,6 +26,7 @@ def train(config: Path) -> list[dict[str, Any]]:
     from axolotl.cli.config import load_cfg
     from axolotl.common.datasets import load_datasets
     from axolotl.train import train as train_model
+    from transformers import set_seed
 
     settings = load_cfg(str(config))
     prepared = datasets_in(settings)
@@ -33,6 +34,7 @@ def train(config: Path) -> list[dict[str, Any]]:
     data = load_datasets(cfg=settings, cli_args=TrainerCliArgs())
     if datasets_in(settings) != prepared:
         raise SystemExit(f"axolotl did not take the rows in {settings.dataset_prepared_path}")
+    set_seed(settings.seed)  # axolotl's own comes after the adapter has its first weights
     *_, trainer = train_model(cfg=settings, dataset_meta=data)
     return list(trainer.state.log_history)
 

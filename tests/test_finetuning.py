@@ -620,6 +620,13 @@ def shuffled(rng: random.Random) -> pd.DataFrame:
     return table.assign(trial_id=[f"t{i}" for i in range(len(table))], seed=range(len(table)))
 
 
+def test_where_nothing_ever_restarts_there_is_no_trend_and_no_error() -> None:
+    shares = {0: arm(0), 10: arm(0), 90: arm(0)}
+    for name in ("rank_correlation", "slope", "slope_upper"):
+        assert statistic(shares, "success_rate", name)["status"] == "undefined"
+        assert statistic(shares, "mean_attempts", name)["status"] in ("no_variation", "undefined")
+
+
 def test_a_base_that_never_restarts_has_no_say_in_the_success_rate() -> None:
     shares = {0: arm(0), 10: arm(2), 50: arm(5), 90: arm(8)}
     rank = statistic(shares, "success_rate", "rank_correlation")
