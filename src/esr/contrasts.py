@@ -218,7 +218,8 @@ def _trends(
 ) -> list[dict[str, Any]]:
     """The statistics of `share_trends` for one measure; the upper half begins at `middle`."""
     curve = ratio(sums.sum(axis=1))
-    replicates = np.array([ratio(weights @ each) for each in sums]).reshape(len(sums), len(weights)).T
+    replicates = np.array([ratio(weights @ each) for each in sums])
+    replicates = replicates.reshape(len(sums), len(weights)).T  # also of no share at all
     sparse, level, upper = is_sparse(np.sum(sums, axis=0)), settings.level, shares >= middle
     p_value = _exchange_shares(sums, shares, settings.seed)
     rank = _rank(shares, curve, replicates, sparse, level)
