@@ -4,13 +4,15 @@
 rule prepare_model:
     """Fetch or find a checkpoint; write what it is: shape, revision, checksums."""
     input:
-        unpack(model_files),
+        model_files,
     output:
         "results/{study}/{model}/assets/model.json",
     log:
         "logs/{study}/{model}/prepare_model.log",
     benchmark:
         "benchmarks/jobs/{study}/{model}/prepare_model.tsv"
+    wildcard_constraints:
+        model=one_of(CONFIG.originals),
     conda:
         "../envs/main.yaml"
     resources:

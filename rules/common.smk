@@ -35,7 +35,7 @@ TITLES = {
     "figA7": "Figure A7: without steering",
     "figA8": "Figure A8: first attempts",
     "figA9": "Figure A9: random ablation",
-    "training": "Training: losses of the fine-tuned models",
+    "training": "Figure 6, training: losses",
 }
 FIGURES = list(TITLES)
 TABLES = [
@@ -185,23 +185,9 @@ def figure_models():
 
 
 def model_files(wildcards):
-    """Files of a local checkpoint; a hub model is named by its revision instead.
-
-    Of a fine-tuned model: what it was trained from, the adapter, and the merged checkpoint.
-    """
+    """Files of a local checkpoint; a hub model is named by its revision instead."""
     model = CONFIG.models[wildcards.model]
-    if wildcards.model not in CONFIG.finetuned:
-        return {"files": checkpoint_files(model.folder) if model.is_local else []}
-    here = f"results/{CONFIG.study}/{wildcards.model}"
-    inputs = {
-        "base": of_base("assets/model.json")(wildcards),
-        "config": f"{here}/finetuning/axolotl.yaml",
-        "dataset": f"{here}/finetuning/dataset.jsonl",
-        "adapter": [f"{here}/{name}" for name in ADAPTER],
-    }
-    if CONFIG.finetune.serve == "merged":
-        inputs["merged"] = f"{here}/finetuning/adapter/merged"
-    return inputs
+    return checkpoint_files(model.folder) if model.is_local else []
 
 
 def downloads():
@@ -265,6 +251,14 @@ def judge_files(wildcards):
     """Files that a judge works with: the judge of the wildcard, or the primary one."""
     name = getattr(wildcards, "judge", CONFIG.judging.primary)
     return [path.as_posix() for path in CONFIG.judging.judges[name].files.values()]
+
+
+def example_files():
+    """Files that examples are written with: subjects and rubrics, or lexicon and phrases."""
+    data = CONFIG.finetune.data
+    if data.writer == "corpus":
+        return [data.lexicon, data.phrases]
+    return [data.subjects, data.rubric, data.answer_rubric]
 
 
 def judges_asked(jobs):

@@ -1,19 +1,11 @@
 # Models fine-tuned on masked self-corrections: examples, mixtures, axolotl, adapters, Figure 6.
 
 WRITER = CONFIG.finetune.data.writer
-FINETUNING = [
-    *CONFIG.finetune.models,
-    *CONFIG.finetuned,
-]  # bases, and what is made of them
+BASES_AND_MADE = [*CONFIG.finetune.models, *CONFIG.finetuned]
 FIG6_ARMS = [a for a in ("steered", "unsteered") if a in CONFIG.finetune.arms]
-
-
-def example_files():
-    """Files that examples are written with: subjects and rubrics, or lexicon and phrases."""
-    data = CONFIG.finetune.data
-    if WRITER == "corpus":
-        return [data.lexicon, data.phrases]
-    return [data.subjects, data.rubric, data.answer_rubric]
+MERGED = ["results/{study}/{model}/finetuning/adapter/merged"]
+if CONFIG.finetune.serve == "lora":
+    MERGED = []
 
 
 rule write_examples:
@@ -141,11 +133,7 @@ rule train_adapter:
     output:
         adapter=[f"results/{{study}}/{{model}}/{name}" for name in ADAPTER],
         curves="results/{study}/{model}/finetuning/training.csv",
-        merged=(
-            directory("results/{study}/{model}/finetuning/adapter/merged")
-            if CONFIG.finetune.serve == "merged"
-            else []
-        ),
+        merged=[directory(path) for path in MERGED],
     log:
         "logs/{study}/{model}/train_adapter.log",
     benchmark:
@@ -156,16 +144,40 @@ rule train_adapter:
     resources:
         **engine_job("train_adapter"),
     params:
-        merge="--merge" if CONFIG.finetune.serve == "merged" else "",
+        merge="--merge" if MERGED else "",
     shell:
         "OMP_NUM_THREADS={threads} uv run --no-sync --project envs/finetune "
         "python {input.script} {input.config} {output.curves} {params.merge} > {log} 2>&1"
 
 
+rule prepare_finetuned:
+    """Write what a fine-tuned model is and what it was made from, with checksums."""
+    input:
+        base=of_base("assets/model.json"),
+        config="results/{study}/{model}/finetuning/axolotl.yaml",
+        dataset="results/{study}/{model}/finetuning/dataset.jsonl",
+        adapter=[f"results/{{study}}/{{model}}/{name}" for name in ADAPTER],
+        merged=MERGED,
+    output:
+        "results/{study}/{model}/assets/model.json",
+    log:
+        "logs/{study}/{model}/prepare_finetuned.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/prepare_finetuned.tsv"
+    wildcard_constraints:
+        model=one_of(CONFIG.finetuned),
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/prepare_finetuned.py"
+
+
 rule plot_fig6:
     """Plot what fine-tuning does by the share of self-corrections, and its trends (Figure 6)."""
     input:
-        scores=scores_of(cells(*FIG6_ARMS, models=FINETUNING)),
+        scores=scores_of(cells(*FIG6_ARMS, models=BASES_AND_MADE)),
     output:
         pdf="results/{study}/figures/fig6.pdf",
         png=report(

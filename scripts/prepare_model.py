@@ -1,10 +1,9 @@
 """Make assets/model.json: source, revision, checksum of every file, architecture, sizes."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-from esr.assets import describe_finetuned_model, describe_local_model, fetch_hub_model
+from esr.assets import describe_local_model, fetch_hub_model
 from esr.config import Model
 from esr.job import config_of, origin, output, start
 
@@ -18,14 +17,8 @@ def describe_model(model: Model) -> dict[str, Any]:
 
 def main(job: Any) -> None:
     """Write the manifest."""
-    config, name = config_of(job), job.wildcards.model
-    if name in config.finetuned:
-        base = json.loads(Path(job.input.base).read_text())
-        folder, merged = Path(job.input.config).parent, config.finetune.serve == "merged"
-        manifest = describe_finetuned_model(folder, base, merged=merged)
-    else:
-        manifest = describe_model(config.models[name])
-    manifest |= {"esr": origin(job)}
+    model = config_of(job).models[job.wildcards.model]
+    manifest = describe_model(model) | {"esr": origin(job)}
     output(job).write_text(json.dumps(manifest, indent=2) + "\n")
 
 

@@ -106,6 +106,22 @@ def claim(**changes: Any) -> dict[str, Any]:
     return row | changes
 
 
+MASKS = {
+    "rows": 2,
+    "prompt": 8,
+    "off_topic": 5,
+    "trained": 21,
+    "end": 2,
+    "sample": [
+        [
+            {"trained": False, "text": "Explain <bread>. Boats sail."},
+            {"trained": True, "text": "Wait, no."},
+        ]
+    ],
+}
+"""What `check_masks` says of two rows, one of them shown."""
+
+
 def study(count: int) -> Study:
     """A study with one figure, two tables and four claims."""
     numbers = pd.DataFrame({"model": ["large", "small"], "value": [4.0, 1.5], "n": [500, 400]})
@@ -136,6 +152,7 @@ def study(count: int) -> Study:
         deviations=markdown("# Deviations\n\n<b>none</b>\n"),
         trials=count,
         graphs={"all": "graph/all.svg"},
+        masks={"Small, 10 % corrections": MASKS},
     )
 
 

@@ -70,7 +70,7 @@ def refused(settings: dict[str, Any]) -> str:
 
 def test_fine_tuned_models_are_models_like_their_base_but_for_label_and_source() -> None:
     config = study()
-    assert list(config.models) == ["planted", "twin", "twin+sc10", "twin+sc30", "twin+sc90"]
+    assert list(config.models) == ["planted", "twin", "twin+sc5", "twin+sc30", "twin+sc90"]
     assert list(config.originals) == ["planted", "twin"]
     assert config.base_of("twin+sc30") == "twin" == config.base_of("twin")
     made, base = config.models["twin+sc30"], config.models["twin"]
@@ -81,7 +81,7 @@ def test_fine_tuned_models_are_models_like_their_base_but_for_label_and_source()
 
 def test_they_run_the_arms_that_fine_tuning_asks_for_and_no_others() -> None:
     config = study({"finetune": {"arms": ["steered"]}})
-    assert config.arms_of("twin+sc10") == ["steered"]
+    assert config.arms_of("twin+sc5") == ["steered"]
     assert len(config.arms_of("twin")) == len(config.arms)
 
 
@@ -107,7 +107,7 @@ def test_the_paper_fine_tunes_the_8b_on_nine_mixtures() -> None:
         ({"arms": ["steered", "twice"]}, ["finetune.arms", "twice"]),
         ({"arms": ["steered", "ablate-otd"]}, ["ablate-otd needs detectors"]),
         ({"serve": "lora"}, ["finetune.serve", "vllm", "transformers"]),
-        ({"data": {"size": 300}}, ["10 % of 300 rows takes 270 answers", "data.answers"]),
+        ({"data": {"size": 500}}, ["5 % of 500 rows takes 475 answers", "data.answers"]),
         ({"data": {"writer": "claude"}}, ["finetune.data.writer", "claude", "corpus"]),
         ({"training": {"optimizer": "adamw_bnb_8bit"}}, ["finetune.training", "needs a GPU"]),
         ({"training": {"precision": "bfloat16"}}, ["finetune.training", "float32 on a CPU"]),
@@ -134,8 +134,8 @@ def test_a_study_that_was_loaded_and_written_down_loads_again() -> None:
 
 def test_a_name_that_a_fine_tuned_model_will_have_is_taken() -> None:
     twin = study().models["twin"].model_dump(mode="json", exclude_none=True)
-    with pytest.raises(EsrError, match=r"models\.twin\+sc10: the name of a fine-tuned model"):
-        study({"models": {"twin+sc10": twin}})
+    with pytest.raises(EsrError, match=r"models\.twin\+sc5: the name of a fine-tuned model"):
+        study({"models": {"twin+sc5": twin}})
 
 
 def test_prompts_that_are_evaluated_are_not_trained_on_unless_asked_for(

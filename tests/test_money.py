@@ -110,7 +110,7 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
     arms = (2 + replays) * steered + sweep + prompts + discovery
     assert calls["judge_responses", "claude"] == models * arms + finetuned * steered
-    assert calls["judge_examples", "claude"] == 200 + 2 * 200, "answers, both ends of corrections"
+    assert calls["judge_examples", "claude"] == 400 + 2 * 400, "answers, both ends of corrections"
 
 
 def test_batches_cost_half_and_thresholds_are_found_live(here: Path) -> None:

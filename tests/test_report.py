@@ -157,6 +157,12 @@ class TestPages:
             for target in re.findall(r'(?:src|href)="([^"#:]+)', page):
                 assert (tmp_path / "report" / target).is_file(), f"{path.name} names {target}"
 
+    def test_what_a_model_was_trained_on_is_marked(self, tmp_path: Path) -> None:
+        write_site(tmp_path / "report", 6)
+        page = (tmp_path / "report/provenance.html").read_text()
+        assert "Explain &lt;bread&gt;. Boats sail. <mark>Wait, no.</mark>" in page
+        assert "Small, 10 % corrections: a sample" in page
+
     @pytest.mark.parametrize(
         ("value", "shown"),
         [

@@ -26,7 +26,7 @@ from test_finetuning import LLAMA, byte_level
 
 pytestmark = pytest.mark.slow
 
-SHARES = [10, 30, 90]
+SHARES = [5, 30, 90]
 
 
 def folder(study: Path, share: int) -> Path:
@@ -75,9 +75,9 @@ class TestHowItWasMade:
         here = folder(organism_study, share) / "finetuning"
         chats = read_chats(here / "dataset.jsonl")
         masked = sum(len(one["messages"][1]["content"]) == 2 for one in chats)
-        assert (len(chats), masked) == (200, 2 * share)
+        assert (len(chats), masked) == (400, 4 * share)
         found = json.loads((here / "masks.json").read_text())
-        assert found["rows"] == found["end"] == 200
+        assert found["rows"] == found["end"] == 400
         assert found["dataset"] == file_digest(here / "dataset.jsonl")
         first, second = found["sample"][0]
         assert (first["trained"], second["trained"]) == (False, True)

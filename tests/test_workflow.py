@@ -200,7 +200,7 @@ def test_rule_script_log_and_benchmark_share_a_stem(name: str, body: str) -> Non
 
 def test_every_script_belongs_to_a_rule() -> None:
     scripts = {path.stem for path in (REPO / "scripts").glob("*.py")}
-    assert scripts == {name for name, body in rules() if "\n    script:" in body} | set(ALWAYS)
+    assert scripts == {name for name, body in rules() if f"scripts/{name}.py" in body} | set(ALWAYS)
 
 
 def test_every_figure_has_its_place_in_the_report_of_snakemake() -> None:
