@@ -62,6 +62,10 @@ class TestMemory:
         (line,) = misfits(config, config.models)
         assert "141 GB of weights in bfloat16 leave no room on 2 H100-80GB" in line
         assert "more GPUs (in `jobs`), models.llama-3.3-70b.quantization: fp8" in line
+        config = study("paper", {"engine": {"gpu": "RTX-3090-24GB"}})
+        quantised = next(misfits(config, ["llama-3.3-70b"]))
+        assert "71 GB of weights in fp8" in quantised
+        assert "more GPUs (in `jobs`), a larger GPU" in quantised
 
     @pytest.mark.parametrize(
         ("changes", "said"),

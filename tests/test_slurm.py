@@ -66,7 +66,8 @@ def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pa
         (folder / "gpu").write_text(cluster.ask("scontrol", "show", "job", "-d", job))
         # Both shards may be running; some of the one that is killed is to be in its journal.
         logs = folder / ".snakemake/slurm_logs/rule_generate_responses"
-        shard = next(i for i in (0, 1) if list(logs.glob(f"*_answers_{i}/{job}.log")))
+        cluster.wait_until(lambda: list(logs.glob(f"*/{job}.log")) != [], PATIENCE)
+        shard = int(next(logs.glob(f"*_answers_*/{job}.log")).parent.name[-1])
         cluster.wait_until(lambda: written(folder, shard) > 0, PATIENCE)
         cluster.ask("scancel", "--signal=KILL", "--full", job)
         said = folder / "said"

@@ -110,7 +110,8 @@ def misfits(config: Config, names: Iterable[str]) -> Iterator[str]:
             if config.engine.name == "transformers":
                 remedy = f"the engine that spreads it (engine.name: vllm), {remedy}"
             else:
-                remedy = f"more GPUs (in `jobs`), models.{name}.quantization: fp8, {remedy}"
+                fp8 = "" if model.quantization else f"models.{name}.quantization: fp8, "
+                remedy = f"more GPUs (in `jobs`), {fp8}{remedy}"
             yield (
                 f"models.{name}: {weights:.0f} GB of weights in "
                 f"{model.quantization or model.dtype} leave no room on {used} "
