@@ -91,6 +91,7 @@ def draw_matrix(axes: Axes, table: pd.DataFrame, title: str) -> None:
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     """Draw the figure: a matrix for each question."""
+    table = table.astype(dict.fromkeys(["estimate", "low", "high"], float))
     count = table["judge_a"].nunique()
     beside = count <= SIDE_BY_SIDE
     size = (style.WIDTH, 3.6) if beside else (style.WIDTH, 1.4 * count + 1)

@@ -386,6 +386,22 @@ def test_the_figures_can_be_drawn_of_whatever_there_is(
     assert {"n", "status"} <= set(tables[0][1]) & set(tables[1][1]) & set(tables[2][1])
 
 
+@pytest.mark.parametrize("lost", [["low", "high"], ["estimate", "low", "high"]])
+def test_figure_a2_can_be_drawn_of_what_is_undefined_in_a_table(lost: list[str]) -> None:
+    # As read from a file: a sample of a few trials alike has no interval, or no kappa.
+    sample, graded = sampled(scores_of(MODELS))
+    scores = {"a": graded, "b": flipped(graded, graded.index[::7])}
+    agreement = compare_judges(sample, scores, FAST)
+    table = agreement.assign(**dict.fromkeys(lost, pd.NA))
+    table = table.astype(dict.fromkeys(["estimate", "low", "high"], "Float64"))
+    script = load_script("plot_figA2")
+    figure = script.draw(script.figure_table(table), "A study", 0.95)
+    figure.canvas.draw()
+    shown = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    assert ("n/a" in shown) == ("estimate" in lost)
+    plt.close(figure)
+
+
 def test_figure_a4_counts_every_trial_once() -> None:
     sample, graded = sampled(scores_of(MODELS))
     scores = {"a": graded, "b": flipped(graded, graded.index[::3])}
