@@ -271,11 +271,14 @@ class TestParity:
             check_reading(engine, reference())
 
     def test_chunked_prompts_and_preemption(self, opened: Callable[..., VllmEngine]) -> None:
-        # 8 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
+        # 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
         tight = {"max_num_batched_tokens": 32, "block_size": 32, "num_gpu_blocks_override": 9}
         with opened(**tight) as engine:
             check_parity(engine, reference())
             check_reading(engine, reference(), ("mean",))
+            done = engine.inquire()
+            assert done["preemptions"] >= 5
+            assert min(done["steered_tokens"], done["ablated_tokens"]) > 500
 
     def test_latents_ablated_at_a_layer_of_their_own(
         self, opened: Callable[..., VllmEngine]

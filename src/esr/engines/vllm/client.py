@@ -36,6 +36,7 @@ from esr.engines.vllm.wire import (
     Failed,
     Generate,
     Generated,
+    Inquire,
     Order,
     Read,
     Ready,
@@ -205,8 +206,21 @@ class VllmEngine:
             assert self._connection is not None
             if patience is not None and not self._connection.poll(patience):
                 return None
-            self._ready.extend(self._receive(self._connection))
+            received = self._receive(self._connection)
+            assert not isinstance(received, Ready)
+            self._ready.extend(received)
         return self._ready.popleft()
+
+    def inquire(self) -> dict[str, Any]:
+        """What the host has done so far: steps, steered and ablated tokens, preemptions, ..."""
+        self._send(Inquire())
+        while True:
+            assert self._connection is not None
+            received = self._receive(self._connection)
+            if isinstance(received, Ready):
+                self.facts = received.facts
+                return self.facts
+            self._ready.extend(received)
 
     def close(self) -> None:
         """End the host."""
@@ -231,14 +245,14 @@ class VllmEngine:
             self._receive(connection)  # why it is gone
             raise self._gone() from None
 
-    def _receive(self, connection: Connection) -> list[Reply]:
+    def _receive(self, connection: Connection) -> list[Reply] | Ready:
         try:
-            received = connection.recv()
+            received: list[Reply] | Ready | Failed = connection.recv()
         except (EOFError, OSError):
             raise self._gone() from None
         if isinstance(received, Failed):
             raise EsrError(self._explain(received.message))
-        return list(received)
+        return received
 
     def _open(self) -> Connection:
         log.info("starting vLLM %s for %s", self.version, self.setup.source)
@@ -247,12 +261,7 @@ class VllmEngine:
             self._host = self._launch(theirs)
         self._connection = connection = Connection(ours.detach())
         connection.send(self.setup)
-        try:
-            ready = connection.recv()
-        except (EOFError, OSError):
-            raise self._gone() from None
-        if isinstance(ready, Failed):
-            raise EsrError(self._explain(ready.message))
+        ready = self._receive(connection)
         assert isinstance(ready, Ready)
         if ready.version != self.version:
             raise EsrError(

@@ -42,6 +42,7 @@ from esr.engines.vllm.wire import (  # noqa: E402
     Failed,
     Generate,
     Generated,
+    Inquire,
     Order,
     Read,
     Ready,
@@ -193,7 +194,12 @@ def serve(connection: Connection) -> None:
                 orders = list(inbox)
                 inbox.clear()
             for order in orders:
-                host.submit(order)
+                if isinstance(order, Inquire):
+                    connection.send(Ready(vllm.__version__, host.facts()))
+                else:
+                    host.submit(order)
+            if not host.orders:
+                continue
             replies = host.step()
             if replies:
                 connection.send(replies)

@@ -66,6 +66,11 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Inquire:
+    """Order: what the host knows of itself, right away."""
+
+
+@dataclass(frozen=True)
 class Ready:
     """The host is there: version of vLLM, and what it found out about itself."""
 
@@ -100,4 +105,4 @@ class Failed:
 
 
 Order = Generate | Read
-Reply = Generated | Activations | Failed
+Reply = Generated | Activations

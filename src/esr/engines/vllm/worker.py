@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
@@ -69,6 +69,7 @@ class SteeringWorker(Worker):
         """Of each request, by its place: whether logits were not finite."""
         # vLLM has names of its own for requests; the client's numbers come along with them.
         self.names: dict[int, str] = {}
+        self.preemptions = 0
         self.rows: Tensor | None = None
         """Places of the requests of a step, in the order of its logits."""
         (self._watch_v2 if self.use_v2_model_runner else self._watch_v1)(runner)
@@ -96,6 +97,7 @@ class SteeringWorker(Worker):
         forward = method(runner, "_model_forward", ["input_ids", "positions"])
 
         def update_states(_: Any, scheduler_output: Any) -> Any:
+            self.preemptions += len(scheduler_output.preempted_req_ids or ())
             self._drop(scheduler_output.finished_req_ids)
             self._add(scheduler_output.scheduled_new_reqs)
             return update(scheduler_output)
@@ -125,6 +127,7 @@ class SteeringWorker(Worker):
         )
 
         def finish_requests(_: Any, scheduler_output: Any) -> Any:
+            self.preemptions += len(scheduler_output.preempted_req_ids or ())
             self._drop(scheduler_output.finished_req_ids)
             return finish(scheduler_output)
 
@@ -200,10 +203,15 @@ class SteeringWorker(Worker):
     # What the host calls, by name, on every worker.
 
     def esr_facts(self) -> dict[str, Any]:
-        """What was put where."""
-        kinds = {n: type(layer).__name__ for n, layer in self._layers().items()}
+        """What was put where, and what has been done so far."""
+        layers = decoder_layers(self.model_runner.get_model())
+        steps, steered, ablated = self.interventions.expected.tolist()
         return {
-            "layers": kinds,
+            "layers": {number: type(layers[number]).__name__ for number in self.sites},
+            "steps": steps,
+            "steered_tokens": steered,
+            "ablated_tokens": ablated,
+            "preemptions": self.preemptions,
             "runner": "V2" if self.use_v2_model_runner else "V1",
             "rank": self.rank,
             "pid": os.getpid(),
@@ -233,10 +241,6 @@ class SteeringWorker(Worker):
             read = [self.readers.result(names[number]) for number in readings]
             found["read"] = [(acts.tobytes(), acts.shape) for acts in read]
         return found
-
-    def _layers(self) -> dict[int, nn.Module]:
-        layers = decoder_layers(self.model_runner.get_model())
-        return {number: layers[number] for number in self.sites}
 
 
 def _refuse(config: VllmConfig) -> None:
