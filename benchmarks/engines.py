@@ -34,7 +34,7 @@ import yaml
 from esr.config import Config, load, merge
 from esr.engines import open_engine
 from esr.engines.base import Engine, Intervention, Reading, Request, Sampling, generate
-from esr.engines.vllm.client import vllm_options
+from esr.engines.vllm.opening import vllm_options
 from esr.sae import Sae
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def random_llama(folder: Path) -> tuple[Config, str, dict[str, Any], Path]:
         "initializer_range": 0.04,
         "eos_token_id": 0,
     }
-    model = LlamaForCausalLM(LlamaConfig(**shape))  # type: ignore[arg-type]
+    model = LlamaForCausalLM(LlamaConfig(**shape))
     model.generation_config.eos_token_id = 0
     model.save_pretrained(folder / "model")
     W_dec = torch.nn.functional.normalize(torch.randn(16384, 1024), dim=1)
@@ -187,7 +187,7 @@ def random_llama(folder: Path) -> tuple[Config, str, dict[str, Any], Path]:
     planted = study["models"]["planted"]
     own = planted | layers | {"source": str(folder / "model"), "parameters": 9e7}
     config = load(merge(study, {"models": {"planted": own}}))
-    manifest = {
+    manifest: dict[str, Any] = {
         "source": str(folder / "model"),
         "revision": None,
         "files": {},

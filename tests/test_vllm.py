@@ -27,7 +27,8 @@ from esr.engines.base import (
     generate,
 )
 from esr.engines.transformers import TransformersEngine
-from esr.engines.vllm.client import VllmEngine, launcher, pinned_version
+from esr.engines.vllm.client import VllmEngine
+from esr.engines.vllm.opening import launcher, pinned_version
 from esr.engines.vllm.wire import Generate, Generated, Setup
 from esr.errors import EsrError
 from esr.generate import generate_journaled

@@ -32,7 +32,7 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
         "dtype": settings.dtype,
     }
     if config.engine.name == "vllm":
-        from esr.engines.vllm.client import open_vllm
+        from esr.engines.vllm.opening import open_vllm
 
         return open_vllm(config, model, manifest, sae_file, sae, identity)
     from esr.engines.transformers import load_engine

@@ -5,6 +5,7 @@ of `esr.engines.base`; it starts a host (environment `envs/serve` or `envs/serve
 vLLM with our worker class. They exchange plain data (`wire`) over a socket pair.
 
     client   the engine as jobs see it: checks, submits, gathers
+    opening  its arguments, from the configuration of a study, and the process to start
     wire     what the two processes say to each other
     host     the process with vLLM in it
     worker   vLLM's worker, with the chosen decoder layers made to call our operation

@@ -1,26 +1,19 @@
 """The vLLM engine as jobs see it: checks what it is asked for, hands it on, gathers the answers."""
 
 import contextlib
-import json
 import logging
-import os
 import socket
 import subprocess
-import tomllib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-import esr
-from esr.chat import stop_tokens
-from esr.config import Config
 from esr.engines.base import (
     Generation,
     Intervention,
@@ -29,7 +22,6 @@ from esr.engines.base import (
     Request,
     Sampling,
     check_latents,
-    check_shape,
 )
 from esr.engines.vllm.wire import (
     Activations,
@@ -44,12 +36,8 @@ from esr.engines.vllm.wire import (
     Setup,
 )
 from esr.errors import EsrError
-from esr.sae import Sae
 
 log = logging.getLogger(__name__)
-
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM makes room for."""
 
 Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
 """Starts a host that talks through a socket."""
@@ -331,106 +319,3 @@ class Stream:
             if len(finished) == len(done):
                 del self._done[name]
                 yield name, finished
-
-
-def open_vllm(
-    config: Config,
-    name: str,
-    manifest: dict[str, Any],
-    sae_file: Path,
-    sae: Sae,
-    identity: dict[str, Any],
-) -> VllmEngine:
-    """Prepare the engine of a model of the study; see `esr.engines.open_engine`."""
-    from transformers import AutoConfig, GenerationConfig
-
-    model, environment = config.models[name], Path("envs") / str(config.environment(name))
-    layers = {
-        "steer_layer": model.steer_layer,
-        "read_layer": model.read_layer,
-        "ablate_layer": model.steer_layer if model.ablate_layer is None else model.ablate_layer,
-    }
-    check_shape(layers, manifest["n_layers"], sae.d_model, manifest["d_model"])
-    where = {"revision": manifest["revision"], "local_files_only": True}
-    generation = GenerationConfig.from_pretrained(manifest["source"], **where)
-    longest = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
-    setup = Setup(
-        source=manifest["source"],
-        revision=manifest["revision"],
-        adapter=manifest.get("adapter"),
-        dtype=model.dtype,
-        sae_file=str(sae_file.absolute()),
-        n_requests=config.engine.batch_size,
-        n_ablated=config.engine.vllm.max_ablated,
-        max_model_len=min(config.engine.vllm.max_model_len, longest.max_position_embeddings),
-        prefix_caching=config.engine.vllm.prefix_caching,
-        options=vllm_options(config, name, manifest.get("adapter")),
-        **layers,
-    )
-    variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
-    if config.on_cpu(name):
-        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other jobs may run beside this one
-    if model.quantization is not None:
-        identity = identity | {"quantization": model.quantization}
-    return VllmEngine(
-        setup,
-        launcher(environment, variables),
-        d_sae=sae.d_sae,
-        stops=stop_tokens(generation),
-        identity=identity,
-        version=pinned_version(environment),
-    )
-
-
-def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, Any]:
-    """Arguments of vLLM that follow from the configuration alone."""
-    model, settings = config.models[name], config.engine.vllm
-    options: dict[str, Any] = {
-        "enforce_eager": settings.eager,
-        "gpu_memory_utilization": settings.memory_fraction,
-        "tensor_parallel_size": max(config.gpus(name), 1),
-        "quantization": model.quantization,
-        "attention_backend": model.attention_backend,
-    }
-    if config.on_cpu(name):
-        options["kv_cache_memory_bytes"] = round(settings.cpu_cache * 2**30)
-        del options["gpu_memory_utilization"]
-    if adapter is not None:
-        rank = json.loads((Path(adapter) / "adapter_config.json").read_text())["r"]
-        options["max_lora_rank"] = next(size for size in LORA_RANKS if size >= rank)
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def pinned_version(environment: Path) -> str:
-    """Version of vLLM that an environment is pinned to."""
-    project = tomllib.loads((environment / "pyproject.toml").read_text())
-    pins = dict(pin.split("==") for pin in project["project"]["dependencies"])
-    return pins.get("vllm") or pins["vllm-cpu"]
-
-
-def launcher(environment: Path, variables: dict[str, str]) -> Launch:
-    """How to start a host in an environment of its own.
-
-    The environment's interpreter is called directly, so that signals reach it and a machine
-    without uv will do; of our code it sees this checkout's.
-
-    Raises:
-        EsrError: the environment is not there.
-    """
-    python = environment / ".venv/bin/python"
-    if not python.is_file():
-        raise EsrError(
-            f"{environment}: not installed; run `snakemake "
-            f"results/environments/{environment.name}.txt` where there is a network"
-        )
-    source = Path(esr.__file__).parents[1]
-
-    def launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            [str(python), "-m", "esr.engines.vllm.host", str(theirs.fileno())],
-            env=os.environ | variables | {"PYTHONPATH": str(source)},
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
-
-    return launch
