@@ -81,7 +81,7 @@ class TestHowItWasMade:
         assert found["dataset"] == file_digest(here / "dataset.jsonl")
         first, second = found["sample"][0]
         assert (first["trained"], second["trained"]) == (False, True)
-        assert second["text"].split()[0] in ("wait", "sorry", "hold")
+        assert second["text"].split()[0].strip(",") in ("wait", "sorry", "hold")
 
     @pytest.mark.parametrize("share", SHARES)
     def test_the_merged_checkpoint_is_base_plus_adapter(

@@ -120,11 +120,11 @@ class TestReport:
     def test_every_figure_has_its_picture_caption_and_command(self, reader: Reader) -> None:
         page = reader.open("figures")
         figures = page.locator("section.figure")
-        assert figures.count() == 13
+        assert figures.count() == 15
         for each in figures.all():
             each.scroll_into_view_if_needed()
             assert each.locator("figcaption strong").count() >= 1
-            assert "uv run snakemake fig" in each.locator(".facts").inner_text()
+            assert "uv run snakemake " in each.locator(".facts").inner_text()
         loaded = "all => all.every(each => each.complete && each.naturalWidth > 0)"
         page.wait_for_load_state("networkidle")
         assert page.locator("figure img").evaluate_all(loaded)

@@ -16,8 +16,11 @@ MEASURES = ["multi_attempt_rate", "esr_rate", "msi", "success_rate"]
 
 
 @pytest.fixture(scope="module")
-def by_vllm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with Figure 2 of the planted organism; nothing is changed but the engine."""
+def by_vllm(tmp_path_factory: pytest.TempPathFactory, organism_study: Path) -> Path:
+    """Folder with Figure 2 of the planted organism; nothing is changed but the engine.
+
+    Made once the organism study is, so that the two do not slow each other down.
+    """
     folder = link_checkout(tmp_path_factory.mktemp("vllm"))
     chosen = ["engine={name: vllm, vllm: {eager: true}}", "models={twin: null}"]
     done = run_snakemake(folder, "--config", *chosen, "--", "fig2", timeout=1200)
