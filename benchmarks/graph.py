@@ -25,14 +25,19 @@ def plan(models: int) -> tuple[int, float]:
     """Jobs of the paper study with so many models, and CPU seconds to plan them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        installed = shutil.ignore_patterns(".venv")
         for part in PARTS:
-            copy = shutil.copytree if Path(part).is_dir() else shutil.copy
-            copy(part, folder / part)
-        (folder / "resources").symlink_to(Path("resources").resolve())
+            if Path(part).is_dir():
+                shutil.copytree(part, folder / part, ignore=installed)
+            else:
+                shutil.copy(part, folder / part)
+        for part in ("resources", "docs"):
+            (folder / part).symlink_to(Path(part).resolve())
         study = folder / "studies/paper.yaml"
         settings = yaml.safe_load(study.read_text())
         one = settings["models"]["llama-3.1-8b"]
         settings["models"] = {f"m{i}": {**one, "label": f"M{i}"} for i in range(models)}
+        settings.pop("finetune", None)  # models made of others, whose number is another matter
         study.write_text(yaml.safe_dump(settings))
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"]
