@@ -8,9 +8,11 @@ latents and runs on the CPU; with one it takes the model, its assets (`snakemake
 engine's settings from there, and `--calibrate` adds what vLLM reaches, all steered, to
 resources/throughput.csv for `snakemake estimate`.
 
-All modes take turns, `--rounds` times, so that what else the machine does meets them alike.
-Columns: `mode`, `tokens_per_second` (median; written, or read where the mode reads), `relative`
-(median over rounds of the ratio to plain vLLM in the same round), `lowest`, `highest` (of these).
+All modes take turns, `--rounds` times, so that what else the machine does meets them alike. Those
+of an arm write four batches of sampled responses that end by themselves; the others one batch whose
+responses have all the same length. Columns: `mode`, `tokens_per_second` (median; written, or read
+where the mode reads), `relative` (median over rounds of the ratio, in the same round, to the mode
+that `to` names), `lowest`, `highest` (of these), `to`.
 """
 
 import argparse
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 CSV = Path(__file__).with_suffix(".csv")
 THROUGHPUT = Path("resources/throughput.csv")
 PROMPT, NEW, BATCH, ABLATED, BOOST = 32, 64, 32, 64, 3.0
+SAMPLING = Sampling(0, NEW)
+PLAIN, PROMPTS, ARM = "vLLM, plain", "vLLM, prompts alone", "transformers, an arm"
 
 Mode = Callable[[], tuple[int, float]]
 """Runs a round: tokens, and seconds that they took."""
@@ -85,12 +89,38 @@ class Plain:
         self._process.stdin.flush()
 
 
-def written(engine: Engine, requests: Sequence[Request]) -> tuple[int, float]:
+def written(
+    engine: Engine, requests: Sequence[Request], sampling: Sampling = SAMPLING
+) -> tuple[int, float]:
     """Generate in the engine's own groups."""
     begin = time.perf_counter()
     groups = [[requests[i] for i in group] for group in engine.partition(requests)]
-    done = list(generate(engine, groups, Sampling(0, NEW)))
+    done = list(generate(engine, groups, sampling))
     return sum(len(g.tokens) for group in done for g in group), time.perf_counter() - begin
+
+
+def arm(engine: Engine, ends: str, requests: Sequence[Request], vocabulary: int) -> Mode:
+    """Generate responses that end with odds of 1 in `NEW` a token, after `2 NEW` at the latest.
+
+    Batches of the transformers engine then keep as much of what they compute as in the organism
+    study, somewhat under half.
+
+    Args:
+        engine: Either.
+        ends: Its attribute with the tokens that end a response.
+        requests: What is asked.
+        vocabulary: Number of tokens.
+    """
+
+    def mode() -> tuple[int, float]:
+        ending = getattr(engine, ends)
+        setattr(engine, ends, tuple(range(0, vocabulary, NEW)))
+        try:
+            return written(engine, requests, Sampling(1, 2 * NEW))
+        finally:
+            setattr(engine, ends, ending)
+
+    return mode
 
 
 def read(engine: Engine, prompts: Sequence[Sequence[int]]) -> tuple[int, float]:
@@ -100,8 +130,10 @@ def read(engine: Engine, prompts: Sequence[Sequence[int]]) -> tuple[int, float]:
     return sum(map(len, prompts)), time.perf_counter() - begin
 
 
-def modes(config: Config, name: str, manifest: dict[str, Any], sae_file: Path) -> dict[str, Mode]:
-    """What is measured, by name; the first of each kind is what the others are related to."""
+def modes(
+    config: Config, name: str, manifest: dict[str, Any], sae_file: Path
+) -> dict[str, tuple[str, Mode]]:
+    """What is measured, by name, each with the name of what it is related to."""
     draw = np.random.default_rng(0)
     vocabulary = manifest["vocab_size"]
     prompts = [tuple(draw.integers(3, vocabulary, PROMPT).tolist()) for _ in range(BATCH)]
@@ -114,7 +146,7 @@ def modes(config: Config, name: str, manifest: dict[str, Any], sae_file: Path) -
     transformers = open_engine(other, name, manifest, sae_file)
     ablated = tuple(range(ABLATED))
 
-    def requests(steered: bool, ablating: bool) -> list[Request]:
+    def requests(steered: bool, ablating: bool, times: int = 1) -> list[Request]:
         return [
             Request(
                 prompt,
@@ -125,38 +157,44 @@ def modes(config: Config, name: str, manifest: dict[str, Any], sae_file: Path) -
                     ablated if ablating else (),
                 ),
             )
-            for i, prompt in enumerate(prompts)
+            for i, prompt in enumerate(prompts * times)
         ]
 
+    trials = requests(True, False, times=4)
     return {
-        "vLLM, plain": lambda: plain.round(prompts, NEW),
-        "ours, idle": lambda: written(vllm, requests(False, False)),
-        "ours, all steered": lambda: written(vllm, requests(True, False)),
-        "ours, steered and 64 latents ablated": lambda: written(vllm, requests(True, True)),
-        "transformers": lambda: written(transformers, requests(False, False)),
-        "transformers, all steered": lambda: written(transformers, requests(True, False)),
-        "vLLM, prompts alone": lambda: plain.round(texts, 1),
-        "ours, reading all latents": lambda: read(vllm, texts),
-        "transformers, reading all latents": lambda: read(transformers, texts),
+        PLAIN: (PLAIN, lambda: plain.round(prompts, NEW)),
+        "ours, idle": (PLAIN, lambda: written(vllm, requests(False, False))),
+        "ours, all steered": (PLAIN, lambda: written(vllm, requests(True, False))),
+        "ours, steered and 64 latents ablated": (
+            PLAIN,
+            lambda: written(vllm, requests(True, True)),
+        ),
+        "transformers": (PLAIN, lambda: written(transformers, requests(False, False))),
+        "transformers, all steered": (PLAIN, lambda: written(transformers, requests(True, False))),
+        ARM: (ARM, arm(transformers, "stop_tokens", trials, vocabulary)),
+        "ours, an arm": (ARM, arm(vllm, "stops", trials, vocabulary)),
+        PROMPTS: (PROMPTS, lambda: plain.round(texts, 1)),
+        "ours, reading all latents": (PROMPTS, lambda: read(vllm, texts)),
+        "transformers, reading all latents": (PROMPTS, lambda: read(transformers, texts)),
     }
 
 
-def measure(modes: dict[str, Mode], rounds: int) -> pd.DataFrame:
+def measure(modes: dict[str, tuple[str, Mode]], rounds: int) -> pd.DataFrame:
     """Alternate; the table described above."""
     speeds: dict[str, list[float]] = {name: [] for name in modes}
     for number in range(rounds + 1):  # the first warms up
-        for name, mode in modes.items():
+        for name, (_, mode) in modes.items():
             tokens, seconds = mode()
             log.info("round %d, %s: %d tokens in %.2f s", number, name, tokens, seconds)
             if number:
                 speeds[name].append(tokens / seconds)
     rows = []
-    for name, own in speeds.items():
-        base = "vLLM, prompts alone" if "reading" in name or "alone" in name else "vLLM, plain"
-        ratios = np.array(own) / speeds[base]
-        facts = (np.median(own), np.median(ratios), ratios.min(), ratios.max())
-        rows.append([name, round(facts[0], 1), *(round(fact, 3) for fact in facts[1:])])
-    columns = ["mode", "tokens_per_second", "relative", "lowest", "highest"]
+    for name, (base, _) in modes.items():
+        ratios = np.array(speeds[name]) / speeds[base]
+        facts = (np.median(ratios), ratios.min(), ratios.max())
+        speed = round(np.median(speeds[name]), 1)
+        rows.append([name, speed, *(round(fact, 3) for fact in facts), base])
+    columns = ["mode", "tokens_per_second", "relative", "lowest", "highest", "to"]
     return pd.DataFrame(rows, columns=columns)
 
 

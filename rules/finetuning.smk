@@ -71,7 +71,7 @@ rule configure_training:
     conda:
         "../envs/main.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
     params:
         settings=settings("finetune.training"),
     script:

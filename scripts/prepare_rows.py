@@ -18,6 +18,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "WANDB_MODE": "disabled",
     "TOKENIZERS_PARALLELISM": "false",
+    "AXOLOTL_DATASET_NUM_PROC": "1",
 }
 
 

@@ -103,7 +103,8 @@ def _training(settings: FinetuneTraining) -> dict[str, Any]:
         "save_strategy": "no",
         "logging_steps": 1,
         "attn_implementation": "sdpa",
-        "dataset_num_proc": 1,
+        # In the process itself: a pool, even of one, is a copy of everything loaded.
+        "dataset_num_proc": 0,
         "seed": settings.seed,
         **(ON_CPU if settings.device == "cpu" else ON_GPU),
         **bf16,
