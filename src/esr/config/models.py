@@ -1,0 +1,130 @@
+"""Models: checkpoint, SAE, labels, layers and bounds of boosts."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from esr.config.section import DOWNLOADS, Section, key
+
+
+class SaeSource(Section):
+    """Where a model's SAE comes from: a SAELens folder, or a SAELens release and id."""
+
+    path: Path | None = key(None, "Folder with cfg.json and sae_weights.safetensors.")
+    release: str | None = key(None, "SAELens release, e.g. gemma-scope-2b-pt-res-canonical.")
+    id: str | None = key(None, "SAE id within the release, e.g. layer_16/width_16k/canonical.")
+    revision: str | None = key(
+        None,
+        "Commit of the hub repository behind the release; none = the newest. Either way "
+        "`assets/sae.safetensors` records the commit and the checksums of the files.",
+        pattern=r"^[0-9a-f]{40}$",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.release is None):
+            raise ValueError("give either `path`, or `release` and `id`")
+        if (self.release is None) != (self.id is None):
+            raise ValueError("`release` and `id` go together")
+        if self.revision is not None and self.release is None:
+            raise ValueError("`revision` is the commit of a `release`; a `path` has none")
+        return self
+
+
+class Neuronpedia(Section):
+    """Labels as Neuronpedia exports them, downloaded once into `results/downloads/`."""
+
+    neuronpedia: str = key(
+        ...,
+        "Id `<model>/<sae>`, e.g. gemma-2-2b/16-gemmascope-res-16k; SAELens lists it by release.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
+    )
+
+
+class BoostPrior(Section):
+    """What is known of a model's thresholds beforehand."""
+
+    lower: float = key(0.0, "Lowest boost tried.", unit="decoder units", ge=0)
+    upper: float = key(..., "Highest boost tried.", unit="decoder units", gt=0)
+    mean: float = key(..., "Prior mean of the threshold.", unit="decoder units", gt=0)
+    sd: float = key(..., "Prior standard deviation.", unit="decoder units", gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.lower < self.mean < self.upper:
+            raise ValueError(
+                f"need lower < mean < upper, got {self.lower} < {self.mean} < {self.upper}"
+            )
+        return self
+
+
+class Model(Section):
+    """A language model with its SAE, and where one steers and reads."""
+
+    label: str = key(..., "Name shown in figures and tables.")
+    source: str = key(..., "Folder of a transformers checkpoint, or a hub id.")
+    revision: str | None = key(None, "Commit of the hub repository; required for hub ids.")
+    parameters: float = key(..., "Number of parameters; figures sort models by it.", gt=0)
+    dtype: Literal["float32", "bfloat16", "float16"] = key("bfloat16", "Weights and activations.")
+    quantization: Literal["fp8"] | None = key(
+        None,
+        "Quantise the weights on loading (`vllm`); none = `dtype`.",
+        source="released code: fp8 for 70B",
+    )
+    tensor_parallel: int | None = key(
+        None,
+        "GPUs over which `vllm` spreads the model; none = those that `jobs` grants it.",
+        gt=0,
+        source="released code: all GPUs of the machine",
+    )
+    attention_backend: str | None = key(
+        None,
+        "Attention of `vllm`, by its name there; none = its own choice. Gemma 2 needs one that "
+        "caps logits softly (FLASHINFER, FLASH_ATTN).",
+        source="released code: FLASHINFER for Gemma",
+    )
+    sae: SaeSource = key(..., "The sparse autoencoder whose decoder directions steer.")
+    labels: Path | Neuronpedia | None = key(
+        None,
+        "CSV with columns latent (or index_in_sae, as Goodfire has it), label; or "
+        "`{neuronpedia: <id>}`; none = no labels: concreteness is skipped, and so are arms whose "
+        "meta-prompt names the latent.",
+    )
+    steer_layer: int = key(
+        ..., "Decoder layer (0-based) at whose output the boost is added and latents ablated.", ge=0
+    )
+    read_layer: int = key(..., "Decoder layer whose output the SAE's encoder reads.", ge=0)
+    ablate_layer: int | None = key(
+        None,
+        "Decoder layer at whose output latents are ablated; none = steer_layer.",
+        ge=0,
+        source="January: the SAE's layer; released code: the steering layer",
+    )
+    boosts: BoostPrior = key(..., "Prior and bounds of the thresholds.")
+    detectors: tuple[Annotated[int, Field(ge=0)], ...] = key(
+        (), "Off-topic detectors known beforehand; beside, or (`use: given`) for, those found."
+    )
+    backtracking: tuple[Annotated[int, Field(ge=0)], ...] = key(
+        (), "Backtracking latents known beforehand; none = chosen (`episodes.backtracking`)."
+    )
+    repetition_penalty: float | None = key(
+        None, "Overrides `generation.repetition_penalty` for this model.", gt=0
+    )
+
+    @property
+    def labels_file(self) -> Path | None:
+        """The CSV with the labels, a downloaded one included."""
+        if isinstance(self.labels, Neuronpedia):
+            return DOWNLOADS / f"neuronpedia/{self.labels.neuronpedia}.csv"
+        return self.labels
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `source` is a folder rather than a hub id."""
+        return Path(self.source).is_dir()
+
+    @property
+    def folder(self) -> Path:
+        """The folder that `source` names."""
+        return Path(self.source)
