@@ -26,13 +26,14 @@ from esr.config.judging import (
 from esr.config.latents import Concreteness, Latents, Relevance, Thresholds
 from esr.config.models import BoostPrior, Model, Neuronpedia, SaeSource
 from esr.config.reading import load, merge, plain_settings
-from esr.config.section import DOWNLOADS
+from esr.config.section import DOWNLOADS, NAME
 from esr.config.study import Config, Seeds
 
 __all__ = [
     "DOWNLOADS",
     "ENGINE_HOURS",
     "EXAMPLES",
+    "NAME",
     "Agreement",
     "AnthropicJudge",
     "AnyJudge",
