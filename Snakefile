@@ -12,6 +12,7 @@ configfile: study_file(config["study"])
 
 
 CONFIG = load_config(config)
+PHRASES = CONFIG.judging.restart_phrases.as_posix()
 
 
 wildcard_constraints:
@@ -35,10 +36,12 @@ onstart:
         check_judges,
     )  # not where every job of a run would wait for it
     from esr.compute import misfits, unfit_partitions
+    from esr.environments import unready
 
     jobs = list(workflow.dag.needrun_jobs())
     try:
         problems = list(misfits(CONFIG, models_loaded(jobs)))
+        problems += unready(environments_used(jobs))
         if workflow.executor_plugin.name == "slurm":
             problems += unfit_partitions(partitions_asked(jobs), "slurm_partition")
         for line in check_judges(CONFIG, judges_asked(jobs)):

@@ -33,8 +33,8 @@ rule judge_sample:
     """Let a judge grade the sample; one row a trial, like the scores of an arm."""
     input:
         sample="results/{study}/agreement/sample.parquet",
-        judge=judge_files,
-        phrases=CONFIG.judging.restart_phrases,
+        judge=ancient(judge_files),
+        phrases=ancient(PHRASES),
     output:
         judgments="results/{study}/agreement/judgments/{judge}.parquet",
         scores="results/{study}/agreement/scores/{judge}.parquet",
@@ -52,6 +52,7 @@ rule judge_sample:
             f"results/{{study}}/replies/judge_responses/{m}/{a}/{{judge}}.jsonl"
             for m, a in SAMPLED
         ],
+        contents=contents(judge_files, PHRASES),
         settings=settings("judging.judges.{judge}"),
     script:
         "../scripts/judge_sample.py"

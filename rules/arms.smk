@@ -81,8 +81,8 @@ rule judge_responses:
     input:
         plan="results/{study}/{model}/arms/{arm}/plan.parquet",
         responses="results/{study}/{model}/arms/{arm}/responses.parquet",
-        judge=judge_files,
-        phrases=CONFIG.judging.restart_phrases,
+        judge=ancient(judge_files),
+        phrases=ancient(PHRASES),
     output:
         "results/{study}/{model}/arms/{arm}/judgments/{judge}.parquet",
     log:
@@ -95,6 +95,7 @@ rule judge_responses:
         mem_mb=1000,
     params:
         replies="results/{study}/replies/judge_responses/{model}/{arm}/{judge}.jsonl",
+        contents=contents(judge_files, PHRASES),
         settings=settings("judging.judges.{judge}"),
     script:
         "../scripts/judge_responses.py"
@@ -106,7 +107,7 @@ rule score_trials:
         plan="results/{study}/{model}/arms/{arm}/plan.parquet",
         responses="results/{study}/{model}/arms/{arm}/responses.parquet",
         judgments="results/{study}/{model}/arms/{arm}/judgments/{judge}.parquet",
-        phrases=CONFIG.judging.restart_phrases,
+        phrases=ancient(PHRASES),
     output:
         "results/{study}/{model}/arms/{arm}/scores/{judge}.parquet",
     log:
@@ -117,5 +118,8 @@ rule score_trials:
         "../envs/main.yaml"
     resources:
         mem_mb=1000,
+    params:
+        contents=contents(PHRASES),
+        settings=settings("judging.degraded"),
     script:
         "../scripts/score_trials.py"

@@ -4,7 +4,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from esr.assets import ADAPTER_FILES, check_files, checkpoint_files, file_digest
+from esr.assets import (
+    ADAPTER_FILES,
+    check_files,
+    checkpoint_files,
+    content_digest,
+)
 from esr.config import (
     DOWNLOADS,
     ENGINE_HOURS,
@@ -102,6 +107,26 @@ def settings(*keys):
     return lambda wildcards: plain_settings(
         CONFIG, [key.format(**dict(wildcards)) for key in keys]
     )
+
+
+def contents(*files):
+    """What files say, comments aside; a job that takes them as `ancient` reruns by that alone.
+
+    Files are paths, lists of paths, or functions of the wildcards that return such a list.
+    """
+
+    def of(wildcards):
+        paths = []
+        for each in files:
+            found = each(wildcards) if callable(each) else each
+            paths += found if isinstance(found, list) else [found]
+        return {
+            Path(path).as_posix(): content_digest(Path(path))
+            for path in paths
+            if Path(path).is_file()
+        }
+
+    return of
 
 
 def figure(name):
@@ -230,11 +255,6 @@ def engine_job(rule):
     }
 
 
-def locked_versions(wildcards):
-    """Checksum of the versions that an environment is fixed to."""
-    return file_digest(Path(f"envs/{wildcards.environment}/requirements.lock"))
-
-
 def engine_environment(wildcards):
     """The environment that the engine of a model runs in, if it is not the main one."""
     name = CONFIG.environment(wildcards.model)
@@ -274,6 +294,15 @@ def models_loaded(jobs):
     """Models that jobs are going to load: those of the rules that run an engine."""
     engine = [job for job in jobs if job.rule.name in ENGINE_HOURS]
     return sorted({job.wildcards.model for job in engine})
+
+
+def environments_used(jobs):
+    """Environments that jobs are going to use, but for those that are installed in this run."""
+    used = {Path(path) for job in jobs for path in job.input}
+    made = {Path(path) for job in jobs for path in job.output}
+    return [
+        n for n in ENVIRONMENTS if Path(f"results/environments/{n}.txt") in used - made
+    ]
 
 
 def partitions_asked(jobs):

@@ -18,9 +18,8 @@ rule sync_environment:
         "../envs/main.yaml"
     resources:
         mem_mb=1000,
-    params:
-        # In place of the files as input: an edited comment is no reason to compute anything again.
-        versions=locked_versions,
+    # Nothing makes it run again, or every job that uses one would: an upgrade is no reason to
+    # compute anything anew. `esr.environments.unready` sees that jobs find what is pinned.
     shell:
         "(uv sync --project envs/{wildcards.environment} && "
         "uv pip freeze --python envs/{wildcards.environment}/.venv > {output}) 2> {log}"

@@ -7,7 +7,7 @@ rule annotate_boundaries:
         scores=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/scores/{CONFIG.judging.primary}.parquet",
         responses=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/responses.parquet",
         plan=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/plan.parquet",
-        rubric=CONFIG.episodes.boundaries_rubric,
+        rubric=ancient(CONFIG.episodes.boundaries_rubric.as_posix()),
     output:
         "results/{study}/{model}/episodes/boundaries.parquet",
     log:
@@ -20,6 +20,7 @@ rule annotate_boundaries:
         mem_mb=1000,
     params:
         replies=f"results/{{study}}/replies/annotate_boundaries/{{model}}/{CONFIG.episodes.boundaries}.jsonl",
+        contents=contents(CONFIG.episodes.boundaries_rubric),
         settings=settings("episodes"),
     script:
         "../scripts/annotate_boundaries.py"
@@ -36,7 +37,7 @@ rule extract_episodes:
         scores=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/scores/{CONFIG.judging.primary}.parquet",
         judgments=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/judgments/{CONFIG.judging.primary}.parquet",
         responses=f"results/{{study}}/{{model}}/arms/{CONFIG.episodes.arm}/responses.parquet",
-        phrases=CONFIG.judging.restart_phrases,
+        phrases=ancient(PHRASES),
     output:
         "results/{study}/{model}/episodes/episodes.parquet",
     log:
@@ -48,6 +49,7 @@ rule extract_episodes:
     resources:
         mem_mb=1000,
     params:
+        contents=contents(PHRASES),
         settings=settings("episodes", "models.{model}.backtracking"),
     script:
         "../scripts/extract_episodes.py"

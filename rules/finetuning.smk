@@ -12,9 +12,9 @@ rule write_examples:
     """Write answers and self-corrections to fine-tune on; check each of them."""
     input:
         prompts=CONFIG.finetune.data.prompts,
-        files=example_files(),
-        judge=judge_files,
-        phrases=CONFIG.judging.restart_phrases,
+        files=ancient(example_files()),
+        judge=ancient(judge_files),
+        phrases=ancient(PHRASES),
     output:
         "results/{study}/finetuning/examples.parquet",
     log:
@@ -28,6 +28,7 @@ rule write_examples:
     params:
         replies=f"results/{{study}}/replies/write_examples/{WRITER}.jsonl",
         judged=f"results/{{study}}/replies/judge_examples/{CONFIG.judging.primary}.jsonl",
+        contents=contents(example_files(), judge_files, PHRASES),
         settings=settings(
             "finetune.data",
             "judging.primary",

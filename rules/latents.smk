@@ -1,6 +1,9 @@
 # From all latents of an SAE to those that are steered.
 
 RATER = CONFIG.latents.concreteness.rater
+RATER_FILES = (
+    [] if RATER == "lexical" else [CONFIG.latents.concreteness.rubric.as_posix()]
+)
 
 
 rule draw_candidates:
@@ -28,7 +31,7 @@ rule rate_concreteness:
     input:
         candidates="results/{study}/{model}/latents/candidates.parquet",
         lexicon=CONFIG.latents.concreteness.lexicon or [],
-        rubric=[] if RATER == "lexical" else CONFIG.latents.concreteness.rubric,
+        rubric=ancient(RATER_FILES),
     output:
         "results/{study}/{model}/latents/concreteness.parquet",
     log:
@@ -41,6 +44,7 @@ rule rate_concreteness:
         mem_mb=1000,
     params:
         replies=f"results/{{study}}/replies/rate_concreteness/{{model}}/{RATER}.jsonl",
+        contents=contents(RATER_FILES),
         settings=settings("latents.concreteness.rater", "latents.concreteness.batch"),
     script:
         "../scripts/rate_concreteness.py"

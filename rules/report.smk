@@ -103,7 +103,7 @@ rule build_report:
             f"results/{{study}}/{name}/finetuning/masks.json"
             for name in CONFIG.finetuned
         ],
-        phrases=CONFIG.judging.restart_phrases,
+        phrases=PHRASES,
         deviations="docs/deviations.md",
         templates=expand("resources/report/{name}", name=TEMPLATES),
     output:

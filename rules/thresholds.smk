@@ -9,7 +9,7 @@ rule find_thresholds:
         model="results/{study}/{model}/assets/model.json",
         sae=of_base("assets/sae.safetensors"),
         environment=engine_environment,
-        judge=judge_files,
+        judge=ancient(judge_files),
     output:
         thresholds="results/{study}/{model}/thresholds.parquet",
         trials="results/{study}/{model}/threshold_trials.parquet",
@@ -25,6 +25,7 @@ rule find_thresholds:
     params:
         journal="results/{study}/{model}/journals/thresholds.jsonl",
         replies=f"results/{{study}}/replies/find_thresholds/{{model}}/{CONFIG.judging.primary}.jsonl",
+        contents=contents(judge_files),
         settings=settings(
             "thresholds",
             "generation",

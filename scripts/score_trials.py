@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from esr.job import origin, output, start
+from esr.measures import without_degraded
 from esr.restarts import read_phrases
 from esr.scores import score_trials
 from esr.tables import read_provenance, read_table, write_table
@@ -18,6 +19,8 @@ def main(job: Any) -> None:
         read_table(judgments, "judgments"),
         read_phrases(Path(job.input.phrases)),
     )
+    if job.params.settings["judging.degraded"] == "excluded":
+        table = without_degraded(table)
     facts = origin(
         job,
         engine=read_provenance(responses).get("engine"),

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from checkout import REPO
 from esr.assets import (
     checkpoint_files,
+    content_digest,
     describe_local_model,
     fetch_hub_model,
     file_digest,
@@ -61,6 +62,26 @@ def test_a_checkpoint_in_shards_is_named_with_every_shard_once(tmp_path: Path) -
         "tokenizer.json",
         "tokenizer_config.json",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "same", "other"),
+    [
+        ("phrases.txt", "wait\nhold on\n", "# why\nwait\n\nhold on # for now\n", "wait\nhold it\n"),
+        ("rubric.yaml", "a: 1\nb: x # why\n", "# more\nb: x\na: 1\n", "a: 1\nb: y\n"),
+        ("words.csv", "topic,word\n", "topic,word\n", "topic,word\n# no comment here\n"),
+    ],
+)
+def test_a_file_is_known_by_what_it_says(
+    tmp_path: Path, name: str, text: str, same: str, other: str
+) -> None:
+    def digest(said: str) -> str:
+        content_digest.cache_clear()
+        (tmp_path / name).write_text(said)
+        return content_digest(tmp_path / name)
+
+    assert digest(text) == digest(same)
+    assert digest(text) != digest(other)
 
 
 def test_a_local_model_is_described_with_the_checksums_of_what_decides_its_words(

@@ -1,6 +1,7 @@
 """The configuration: what is accepted, what is refused and how, and what it amounts to."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from checkout import REPO
 from esr.assets import check_files
 from esr.config import Config, load, merge, plain_settings
 from esr.errors import EsrError
@@ -371,6 +373,15 @@ def test_an_ablated_latent_that_the_sae_does_not_have_is_named() -> None:
     assert check_files(load(raw(nested("arms.steered.ablate", [0, 15])))) == []
     (problem,) = check_files(load(raw(nested("arms.steered.ablate", [0, 16]))))
     assert problem == "arms.steered.ablate: latent 16 is not in the SAE (0 to 15) (model tiny)"
+
+
+@pytest.mark.parametrize("study", ["paper", "arxiv"])
+def test_the_paper_is_computed_with_models_and_saes_at_pinned_commits(study: str) -> None:
+    models = yaml.safe_load((REPO / f"studies/{study}.yaml").read_text())["models"]
+    assert len(models) == 5
+    for model in models.values():
+        for commit in (model["revision"], model["sae"]["revision"]):
+            assert re.fullmatch(r"[0-9a-f]{40}", commit)
 
 
 @pytest.mark.usefixtures("files")

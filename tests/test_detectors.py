@@ -237,6 +237,8 @@ class TestSearch:
         assert both["latent"].tolist() == [17]
         stands_in = found_in(planted(), Detectors(use="given"), given=(17, 5, 39))
         assert sorted(stands_in.loc[stands_in["detector"], "latent"]) == [5, 17, 39]
+        none_given = found_in(planted(), Detectors(use="given"), given=())
+        assert sorted(none_given.loc[none_given["detector"], "latent"]) == PLANTED
 
     def test_without_held_out_pairs_the_check_is_missing_not_passed(self, tmp_path: Path) -> None:
         table = found_in(planted(held_out=0), SEPARABLE)

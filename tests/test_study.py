@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +31,32 @@ def measured(table: pd.DataFrame, measure: str) -> pd.Series:
     """Estimate and interval clustered by latent."""
     found = summarise(table, [measure], seed=45)
     return found.set_index("method").loc["cluster_bootstrap"]
+
+
+@contextmanager
+def own_resources(study: Path) -> Iterator[Path]:
+    """Files of `resources/` that may be changed, as old as those they stand for."""
+    linked = study / "resources"
+    shipped = linked.resolve()
+    linked.unlink()
+    linked.mkdir()
+    for path in shipped.iterdir():
+        if path.is_dir():
+            (linked / path.name).symlink_to(path)
+        else:
+            shutil.copy2(path, linked / path.name)
+    try:
+        yield linked
+    finally:
+        shutil.rmtree(linked)
+        linked.symlink_to(shipped)
+
+
+def planned_rules(study: Path) -> set[str]:
+    """Rules that a run would have jobs of, by the rerun triggers of the cluster's profile."""
+    done = run_snakemake(study, "all", "--dry-run", "--rerun-triggers", "mtime", "input", "params")
+    assert done.returncode == 0, done.stdout
+    return set(re.findall(r"^rule (\w+):", done.stdout, re.MULTILINE))
 
 
 class TestPlantedTruths:
@@ -194,6 +223,17 @@ class TestRunning:
         # What reads every figure is made anew with it; nothing that was generated or judged is.
         readers = {"score_claims", "build_report", "all"}
         assert {"plot_fig2"} <= planned <= {"plot_fig2", *readers}, done.stdout
+
+    def test_a_comment_among_the_restart_phrases_repeats_nothing(
+        self, organism_study: Path
+    ) -> None:
+        with own_resources(organism_study) as resources:
+            phrases = resources / "restart_phrases.txt"
+            text = phrases.read_text()
+            phrases.write_text(text + "\n# a thought of no consequence\n")
+            assert planned_rules(organism_study) <= {"build_report", "all"}
+            phrases.write_text(text + "\nlet me think again\n")
+            assert {"judge_responses", "write_examples"} <= planned_rules(organism_study)
 
     def test_no_job_takes_more_memory_than_it_asks_the_cluster_for(
         self, organism_study: Path

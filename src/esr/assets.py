@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors import safe_open
 
 from esr.config import Config, Model, SaeSource
@@ -27,6 +29,22 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache
+def content_digest(path: Path) -> str:
+    """SHA-256 of what a file says: of its text without comments if it is YAML or plain text.
+
+    Jobs that cost money or a GPU rerun by it, so that an edited comment repeats nothing.
+    """
+    if path.suffix == ".yaml":
+        said = json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str)
+    elif path.suffix == ".txt":
+        lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+        said = "\n".join(line for line in lines if line)
+    else:
+        return file_digest(path)
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def model_shape(config: dict[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def detector_table(
     table = table.join(_held_out(pairs))
     table["found"] = meets(table, settings)
     table["given"] = table["latent"].isin(given)
-    table["detector"] = table[settings.use]
+    table["detector"] = table["given" if settings.use == "given" and given else "found"]
     active = table["frequency_matched"].gt(0) | table["frequency_mismatched"].gt(0)
     table = table[active | table["given"]].merge(labels, on="latent", how="left")
     by = ["detector", "frequency_mismatched", "mean_mismatched"]

@@ -29,7 +29,9 @@ class Detectors(Section):
         0.5, "Pairs kept out of the search, to check what was found.", unit="share", ge=0, lt=1
     )
     use: Literal["found", "given"] = key(
-        "found", "Ablate the latents found, or those listed under the model (`detectors`)."
+        "found",
+        "Ablate the latents found, or those listed under the model (`detectors`); a model that "
+        "lists none has those found.",
     )
     random_sets: int = key(3, "Sets matched to the detectors.", ge=0, source="paper A.3.3: 3")
     nearest: int = key(

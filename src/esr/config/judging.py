@@ -121,6 +121,12 @@ class Judging(Section):
         Path("resources/restart_phrases.txt"),
         "Regular expressions, one a line, of the judge-free restart detector.",
     )
+    degraded: Literal["included", "excluded"] = key(
+        "included",
+        "Whether a response that repeats a word five times in a row counts; one that is excluded "
+        "has the status `degraded`, and no score.",
+        source="released code: included; January: excluded",
+    )
     prices: Path = key(
         Path("resources/prices.csv"), "Prices of models, with their dates and sources."
     )
