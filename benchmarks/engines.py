@@ -1,22 +1,24 @@
-"""Benchmark of the engines; makes engines.csv.
+"""Benchmark of the engines; makes engines.csv, or, of a study's model, a file below results/.
 
     PYTHONPATH=tests uv run python benchmarks/engines.py
     uv run python benchmarks/engines.py --study paper --model gemma-2-9b
+    uv run python benchmarks/engines.py --study paper --model gemma-2-9b --calibrate
 
 Without a study it makes a random Llama (width 1024, 8 layers, float32) with a ReLU SAE of 16,384
-latents and runs on the CPU; with one it takes the model, its assets (`snakemake downloads`) and the
-engine's settings from there, and `--calibrate` adds what vLLM reaches, all steered, to
-resources/throughput.csv for `snakemake estimate`.
+latents and runs on the CPU. All modes take turns then, `--rounds` times, so that what else the
+machine does meets them alike. With one it takes the model, its assets (`snakemake downloads`), the
+batch and the engine's settings from there, and opens one engine after the other, each with the GPUs
+to itself; transformers only where one GPU holds the model. The table goes to
+results/<study>/<model>/engines.csv. `--calibrate` opens ours alone, and writes what it reaches, all
+steered, to resources/throughput.csv for `snakemake estimate`.
 
-All modes take turns, `--rounds` times, so that what else the machine does meets them alike. Those
-of an arm write four batches of sampled responses that end by themselves; the others one batch whose
-responses have all the same length. Columns: `mode`, `tokens_per_second` (median; written, or read
-where the mode reads), `relative` (median over rounds of the ratio, in the same round, to the mode
+Modes of an arm write four batches of sampled responses that end by themselves; the others one batch
+whose responses have all the same length. Columns: `mode`, `tokens_per_second` (median; written, or
+read where the mode reads), `relative` (median over rounds of the ratio, round by round, to the mode
 that `to` names), `lowest`, `highest` (of these), `to`.
 """
 
 import argparse
-import csv
 import json
 import logging
 import os
@@ -24,6 +26,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,7 @@ import pandas as pd
 import torch
 import yaml
 
+from esr.compute import misfits
 from esr.config import Config, load, merge
 from esr.engines import open_engine
 from esr.engines.base import Engine, Intervention, Reading, Request, Sampling, generate
@@ -45,9 +50,13 @@ THROUGHPUT = Path("resources/throughput.csv")
 PROMPT, NEW, BATCH, ABLATED, BOOST = 32, 64, 32, 64, 3.0
 SAMPLING = Sampling(0, NEW)
 PLAIN, PROMPTS, ARM = "vLLM, plain", "vLLM, prompts alone", "transformers, an arm"
+STEERED = "ours, all steered"
+COLUMNS = ["mode", "tokens_per_second", "relative", "lowest", "highest", "to"]
 
 Mode = Callable[[], tuple[int, float]]
 """Runs a round: tokens, and seconds that they took."""
+Modes = dict[str, tuple[str, Mode]]
+"""What is measured, by name, each with the name of what it is related to."""
 
 
 class Plain:
@@ -69,7 +78,7 @@ class Plain:
             "model": manifest["source"],
             "revision": manifest["revision"],
             "dtype": config.models[name].dtype,
-            "max_model_len": 512,
+            "max_model_len": PROMPT + 2 * NEW,
             "max_num_seqs": config.engine.batch_size,
             "enable_prefix_caching": False,
             "skip_tokenizer_init": True,
@@ -82,6 +91,14 @@ class Plain:
         assert self._process.stdout is not None
         answer = json.loads(self._process.stdout.readline())
         return answer["tokens"], answer["seconds"]
+
+    def __enter__(self) -> "Plain":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()  # ends it, so that the GPUs are free for the next one
+        self._process.wait()
 
     def _say(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -130,57 +147,71 @@ def read(engine: Engine, prompts: Sequence[Sequence[int]]) -> tuple[int, float]:
     return sum(map(len, prompts)), time.perf_counter() - begin
 
 
-def modes(
-    config: Config, name: str, manifest: dict[str, Any], sae_file: Path
-) -> dict[str, tuple[str, Mode]]:
-    """What is measured, by name, each with the name of what it is related to."""
-    draw = np.random.default_rng(0)
-    vocabulary = manifest["vocab_size"]
-    prompts = [tuple(draw.integers(3, vocabulary, PROMPT).tolist()) for _ in range(BATCH)]
-    texts = [tuple(draw.integers(3, vocabulary, PROMPT + NEW).tolist()) for _ in range(BATCH)]
-    plain = Plain(config, name, manifest)
-    other = config.model_copy(
-        update={"engine": config.engine.model_copy(update={"name": "transformers"})}
-    )
-    vllm = open_engine(config, name, manifest, sae_file)
-    transformers = open_engine(other, name, manifest, sae_file)
-    ablated = tuple(range(ABLATED))
+@dataclass(frozen=True)
+class Work:
+    """What every engine is given: prompts of one length to answer, texts to read."""
 
-    def requests(steered: bool, ablating: bool, times: int = 1) -> list[Request]:
-        return [
-            Request(
-                prompt,
-                i,
-                Intervention(
-                    1000 + i if steered else None,
-                    BOOST if steered else 0.0,
-                    ablated if ablating else (),
-                ),
-            )
-            for i, prompt in enumerate(prompts * times)
-        ]
+    prompts: list[tuple[int, ...]]
+    texts: list[tuple[int, ...]]
+    vocabulary: int
 
-    trials = requests(True, False, times=4)
+    @classmethod
+    def draw(cls, batch: int, vocabulary: int) -> "Work":
+        """Random tokens, a batch of each."""
+        rng = np.random.default_rng(0)
+        prompts, texts = (
+            [tuple(rng.integers(3, vocabulary, length).tolist()) for _ in range(batch)]
+            for length in (PROMPT, PROMPT + NEW)
+        )
+        return cls(prompts, texts, vocabulary)
+
+    def requests(self, steered: bool, ablating: bool = False, times: int = 1) -> list[Request]:
+        """The prompts, so many times over, each with a seed and a latent of its own."""
+        ablated = tuple(range(ABLATED)) if ablating else ()
+
+        def intervention(i: int) -> Intervention:
+            if steered:
+                return Intervention(ABLATED + i % 256, BOOST, ablated)
+            return Intervention(ablated=ablated)
+
+        prompts = self.prompts * times
+        return [Request(prompt, i, intervention(i)) for i, prompt in enumerate(prompts)]
+
+
+def plain_modes(plain: Plain, work: Work) -> Modes:
+    """What others are compared with."""
     return {
-        PLAIN: (PLAIN, lambda: plain.round(prompts, NEW)),
-        "ours, idle": (PLAIN, lambda: written(vllm, requests(False, False))),
-        "ours, all steered": (PLAIN, lambda: written(vllm, requests(True, False))),
-        "ours, steered and 64 latents ablated": (
-            PLAIN,
-            lambda: written(vllm, requests(True, True)),
-        ),
-        "transformers": (PLAIN, lambda: written(transformers, requests(False, False))),
-        "transformers, all steered": (PLAIN, lambda: written(transformers, requests(True, False))),
-        ARM: (ARM, arm(transformers, "stop_tokens", trials, vocabulary)),
-        "ours, an arm": (ARM, arm(vllm, "stops", trials, vocabulary)),
-        PROMPTS: (PROMPTS, lambda: plain.round(texts, 1)),
-        "ours, reading all latents": (PROMPTS, lambda: read(vllm, texts)),
-        "transformers, reading all latents": (PROMPTS, lambda: read(transformers, texts)),
+        PLAIN: (PLAIN, lambda: plain.round(work.prompts, NEW)),
+        PROMPTS: (PROMPTS, lambda: plain.round(work.texts, 1)),
     }
 
 
-def measure(modes: dict[str, tuple[str, Mode]], rounds: int) -> pd.DataFrame:
-    """Alternate; the table described above."""
+def our_modes(engine: Engine, work: Work) -> Modes:
+    """The engine `vllm`: idle, steering, ablating, reading, and an arm as a study has it."""
+    trials = work.requests(True, times=4)
+    both = work.requests(True, ablating=True)
+    return {
+        "ours, idle": (PLAIN, lambda: written(engine, work.requests(False))),
+        STEERED: (PLAIN, lambda: written(engine, work.requests(True))),
+        "ours, steered and 64 latents ablated": (PLAIN, lambda: written(engine, both)),
+        "ours, an arm": (ARM, arm(engine, "stops", trials, work.vocabulary)),
+        "ours, reading all latents": (PROMPTS, lambda: read(engine, work.texts)),
+    }
+
+
+def reference_modes(engine: Engine, work: Work) -> Modes:
+    """The engine `transformers`."""
+    trials = work.requests(True, times=4)
+    return {
+        "transformers": (PLAIN, lambda: written(engine, work.requests(False))),
+        "transformers, all steered": (PLAIN, lambda: written(engine, work.requests(True))),
+        ARM: (ARM, arm(engine, "stop_tokens", trials, work.vocabulary)),
+        "transformers, reading all latents": (PROMPTS, lambda: read(engine, work.texts)),
+    }
+
+
+def measure(modes: Modes, rounds: int) -> dict[str, list[float]]:
+    """Let modes take turns; tokens per second of each mode, round by round."""
     speeds: dict[str, list[float]] = {name: [] for name in modes}
     for number in range(rounds + 1):  # the first warms up
         for name, (_, mode) in modes.items():
@@ -188,14 +219,49 @@ def measure(modes: dict[str, tuple[str, Mode]], rounds: int) -> pd.DataFrame:
             log.info("round %d, %s: %d tokens in %.2f s", number, name, tokens, seconds)
             if number:
                 speeds[name].append(tokens / seconds)
+    return speeds
+
+
+def compare(speeds: dict[str, list[float]], bases: dict[str, str]) -> pd.DataFrame:
+    """The table described above; a mode whose base was not measured has no ratio."""
     rows = []
-    for name, (base, _) in modes.items():
-        ratios = np.array(speeds[name]) / speeds[base]
-        facts = (np.median(ratios), ratios.min(), ratios.max())
-        speed = round(np.median(speeds[name]), 1)
-        rows.append([name, speed, *(round(fact, 3) for fact in facts), base])
-    columns = ["mode", "tokens_per_second", "relative", "lowest", "highest", "to"]
-    return pd.DataFrame(rows, columns=columns)
+    for name, speed in speeds.items():
+        row = {"mode": name, "tokens_per_second": round(np.median(speed), 1), "to": bases[name]}
+        if bases[name] in speeds:
+            ratios = np.array(speed) / speeds[bases[name]]
+            facts = {"relative": np.median(ratios), "lowest": ratios.min(), "highest": ratios.max()}
+            row |= {key: round(fact, 3) for key, fact in facts.items()}
+        rows.append(row)
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def benchmark(
+    config: Config, name: str, manifest: dict[str, Any], sae_file: Path, chosen: argparse.Namespace
+) -> pd.DataFrame:
+    """Open engines, all together or (for a study's model) one by one, and measure."""
+    engine = config.engine.model_copy(update={"name": "transformers"})
+    other = config.model_copy(update={"engine": engine})
+    work = Work.draw(config.engine.batch_size, manifest["vocab_size"])
+
+    def opened(stack: ExitStack, kind: str) -> Modes:
+        if kind == "plain":
+            return plain_modes(stack.enter_context(Plain(config, name, manifest)), work)
+        if kind == "ours":
+            engine = open_engine(config, name, manifest, sae_file)
+            return our_modes(stack.enter_context(engine), work)  # type: ignore[arg-type]
+        return reference_modes(open_engine(other, name, manifest, sae_file), work)
+
+    kinds = ["ours"] if chosen.calibrate else ["plain", "ours", "transformers"]
+    if chosen.study and list(misfits(other, [name])):
+        kinds = [kind for kind in kinds if kind != "transformers"]
+    speeds: dict[str, list[float]] = {}
+    bases: dict[str, str] = {}
+    for together in [[kind] for kind in kinds] if chosen.study else [kinds]:
+        with ExitStack() as stack:
+            modes = {k: v for kind in together for k, v in opened(stack, kind).items()}
+            speeds |= measure(modes, chosen.rounds)
+            bases |= {mode: base for mode, (base, _) in modes.items()}
+    return compare(speeds, bases)
 
 
 def random_llama(folder: Path) -> tuple[Config, str, dict[str, Any], Path]:
@@ -221,7 +287,9 @@ def random_llama(folder: Path) -> tuple[Config, str, dict[str, Any], Path]:
     sae = Sae("relu", W_dec.T.contiguous(), torch.full((16384,), -0.1), W_dec, torch.zeros(1024))
     sae.save(folder / "sae.safetensors")
     layers = {"steer_layer": 4, "read_layer": 4}
-    study = read_study("organism", {"engine": {"name": "vllm", "threads": os.cpu_count()}})
+    study = read_study(
+        "organism", {"engine": {"name": "vllm", "threads": os.cpu_count(), "batch_size": BATCH}}
+    )
     planted = study["models"]["planted"]
     own = planted | layers | {"source": str(folder / "model"), "parameters": 9e7}
     config = load(merge(study, {"models": {"planted": own}}))
@@ -244,11 +312,14 @@ def read_study(study: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def calibrate(table: pd.DataFrame, config: Config, name: str) -> None:
-    """Add a line to the throughput that `snakemake estimate` goes by."""
-    speed = table.set_index("mode").loc["ours, all steered", "tokens_per_second"]
-    line = [config.models[name].source, config.engine.gpu, "vllm", speed, datetime.now(UTC).date()]
-    with THROUGHPUT.open("a", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerow([*line, "benchmarks/engines.py"])
+    """Say in the throughput that `snakemake estimate` goes by what was reached, once a model."""
+    speed = table.set_index("mode").loc[STEERED, "tokens_per_second"]
+    key = [config.models[name].source, config.engine.gpu, "vllm"]
+    known = pd.read_csv(THROUGHPUT)
+    others = known[~known[["model", "gpu", "engine"]].eq(key).all(axis=1)]
+    line = [*key, speed, datetime.now(UTC).date(), "benchmarks/engines.py"]
+    row = pd.DataFrame([line], columns=known.columns)
+    pd.concat([others, row] if len(others) else [row]).to_csv(THROUGHPUT, index=False)
 
 
 def main() -> None:
@@ -258,23 +329,26 @@ def main() -> None:
     parser.add_argument("--study", help="study whose model is measured")
     parser.add_argument("--model", help="its model")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calibrate", action="store_true", help="add to resources/throughput.csv")
+    parser.add_argument("--calibrate", action="store_true", help="into resources/throughput.csv")
     chosen = parser.parse_args()
+    if bool(chosen.study) != bool(chosen.model) or (chosen.calibrate and not chosen.study):
+        parser.error("--study and --model go together, and --calibrate is about them")
     with tempfile.TemporaryDirectory() as made:
+        target = CSV
         if chosen.study is None:
             config, name, manifest, sae_file = random_llama(Path(made))
         else:
-            # Both engines are on the GPU at a time.
-            share = {"engine": {"name": "vllm", "vllm": {"memory_fraction": 0.4}}}
-            config, name = load(read_study(chosen.study, share)), chosen.model
-            assets = Path(f"results/{chosen.study}/{name}/assets")
-            manifest = json.loads((assets / "model.json").read_text())
-            sae_file = assets / "sae.safetensors"
-        table = measure(modes(config, name, manifest, sae_file), chosen.rounds)
-    table.to_csv(CSV, index=False)
+            engine = {"engine": {"name": "vllm"}}
+            config, name = load(read_study(chosen.study, engine)), chosen.model
+            folder = Path(f"results/{chosen.study}/{name}")
+            manifest = json.loads((folder / "assets/model.json").read_text())
+            sae_file, target = folder / "assets/sae.safetensors", folder / "engines.csv"
+        table = benchmark(config, name, manifest, sae_file, chosen)
     log.info("%s", table.to_string(index=False))
     if chosen.calibrate:
         calibrate(table, config, name)
+    else:
+        table.to_csv(target, index=False)
 
 
 if __name__ == "__main__":
