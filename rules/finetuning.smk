@@ -3,9 +3,7 @@
 WRITER = CONFIG.finetune.data.writer
 BASES_AND_MADE = [*CONFIG.finetune.models, *CONFIG.finetuned]
 FIG6_ARMS = [a for a in ("steered", "unsteered") if a in CONFIG.finetune.arms]
-MERGED = ["results/{study}/{model}/finetuning/adapter/merged"]
-if CONFIG.finetune.serve == "lora":
-    MERGED = []
+MERGED = "results/{study}/{model}/finetuning/merged"
 
 
 rule write_examples:
@@ -123,7 +121,7 @@ rule check_masks:
 
 
 rule train_adapter:
-    """Train an adapter with axolotl on rows whose masks were checked, and merge it."""
+    """Train an adapter with axolotl on rows whose masks were checked."""
     input:
         environment="results/environments/finetune.txt",
         masks="results/{study}/{model}/finetuning/masks.json",
@@ -134,7 +132,6 @@ rule train_adapter:
     output:
         adapter=[f"results/{{study}}/{{model}}/{name}" for name in ADAPTER],
         curves="results/{study}/{model}/finetuning/training.csv",
-        merged=[directory(path) for path in MERGED],
     log:
         "logs/{study}/{model}/train_adapter.log",
     benchmark:
@@ -144,11 +141,34 @@ rule train_adapter:
     threads: CONFIG.finetune.training.threads
     resources:
         **engine_job("train_adapter"),
-    params:
-        merge="--merge" if MERGED else "",
     shell:
         "OMP_NUM_THREADS={threads} uv run --no-sync --project envs/finetune "
-        "python {input.script} {input.config} {output.curves} {params.merge} > {log} 2>&1"
+        "python {input.script} {input.config} {output.curves} > {log} 2>&1"
+
+
+rule merge_adapter:
+    """Add an adapter to its base: the checkpoint that engines load with `serve: merged`."""
+    input:
+        environment="results/environments/finetune.txt",
+        base=of_base("assets/model.json"),
+        adapter=[f"results/{{study}}/{{model}}/{name}" for name in ADAPTER],
+        script=ancient("scripts/merge_adapter.py"),
+    output:
+        directory(MERGED),
+    log:
+        "logs/{study}/{model}/merge_adapter.log",
+    benchmark:
+        "benchmarks/jobs/{study}/{model}/merge_adapter.tsv"
+    conda:
+        "../envs/main.yaml"
+    resources:
+        mem_mb=engine_job("train_adapter")["mem_mb"],
+        runtime=120,
+    params:
+        adapter="results/{study}/{model}/finetuning/adapter",
+    shell:
+        "uv run --no-sync --project envs/finetune "
+        "python {input.script} {input.base} {params.adapter} {output} > {log} 2>&1"
 
 
 rule prepare_finetuned:
@@ -158,7 +178,7 @@ rule prepare_finetuned:
         config="results/{study}/{model}/finetuning/axolotl.yaml",
         dataset="results/{study}/{model}/finetuning/dataset.jsonl",
         adapter=[f"results/{{study}}/{{model}}/{name}" for name in ADAPTER],
-        merged=MERGED,
+        merged=MERGED if CONFIG.finetune.serve == "merged" else [],
     output:
         "results/{study}/{model}/assets/model.json",
     log:

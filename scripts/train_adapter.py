@@ -1,9 +1,8 @@
 """Make finetuning/adapter/ and training.csv of a fine-tuned model, with axolotl.
 
-adapter/: adapter_config.json and adapter_model.safetensors (PEFT), and, if asked for, merged/, the
-base with the adapter in it. training.csv: a row a step, as the trainer logs it (step, epoch, loss,
-eval_loss, learning_rate). Runs in envs/finetune:
-`python scripts/train_adapter.py AXOLOTL_YAML CURVES [--merge]`.
+adapter/: adapter_config.json and adapter_model.safetensors (PEFT). training.csv: a row a step, as
+the trainer logs it (step, epoch, loss, eval_loss, learning_rate). Runs in envs/finetune:
+`python scripts/train_adapter.py AXOLOTL_YAML CURVES`.
 """
 
 import argparse
@@ -55,26 +54,16 @@ def datasets_in(settings: Any) -> set[Path]:
     return {path for path in Path(settings.dataset_prepared_path).iterdir() if path.is_dir()}
 
 
-def merge(config: Path) -> None:
-    """Merge the adapter into the base."""
-    from axolotl.cli.merge_lora import do_cli
-
-    do_cli(str(config))
-
-
 def main() -> None:
-    """Train; merge if asked to; write the curves."""
+    """Train; write the curves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("curves", type=Path)
-    parser.add_argument("--merge", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= QUIET | {"HF_DATASETS_CACHE": scratch}
         check_device(chosen.config)
         logged = pd.DataFrame(train(chosen.config)).reindex(columns=COLUMNS)
-        if chosen.merge:
-            merge(chosen.config)
     logged = logged[logged[["loss", "eval_loss"]].notna().any(axis=1)]
     logged.to_csv(chosen.curves, index=False, float_format="%.6g")
 

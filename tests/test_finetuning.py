@@ -74,7 +74,7 @@ def test_fine_tuned_models_are_models_like_their_base_but_for_label_and_source()
     assert list(config.originals) == ["planted", "twin"]
     assert config.base_of("twin+sc30") == "twin" == config.base_of("twin")
     made, base = config.models["twin+sc30"], config.models["twin"]
-    assert made.source == "results/organism/twin+sc30/finetuning/adapter/merged"
+    assert made.source == "results/organism/twin+sc30/finetuning/merged"
     changed = {"label", "source", "revision"}
     assert made.model_dump(exclude=changed) == base.model_dump(exclude=changed)
 

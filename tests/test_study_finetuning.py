@@ -91,7 +91,7 @@ class TestHowItWasMade:
         settings = json.loads((adapter / "adapter_config.json").read_text())
         lora = load_file(adapter / "adapter_model.safetensors")
         base = load_file(organism_study / "resources/organisms/twin/model/model.safetensors")
-        merged = load_file(adapter / "merged/model.safetensors")
+        merged = load_file(adapter.parent / "merged/model.safetensors")
         changed = 0
         for name, weight in base.items():
             stem = f"base_model.model.{name.removesuffix('.weight')}"
@@ -114,7 +114,7 @@ class TestHowItWasMade:
         for share in SHARES:
             here = folder(organism_study, share)
             facts = json.loads((here / "assets/model.json").read_text())
-            assert facts["source"] == f"results/organism/{here.name}/finetuning/adapter/merged"
+            assert facts["source"] == f"results/organism/{here.name}/finetuning/merged"
             made = facts["finetuning"]
             assert made["dataset"] == file_digest(here / "finetuning/dataset.jsonl")
             assert made["base"]["source"] == "resources/organisms/twin/model"

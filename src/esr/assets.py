@@ -95,7 +95,7 @@ def describe_finetuned_model(folder: Path, base: dict[str, Any], *, merged: bool
         "axolotl": file_digest(folder / "axolotl.yaml"),
     }
     if merged:
-        found = describe_local_model(folder / "adapter/merged")
+        found = describe_local_model(folder / "merged")
     else:
         files = base["files"] | {f"adapter/{name}": digest for name, digest in adapter.items()}
         found = {**base, "files": files, "adapter": (folder / "adapter").as_posix()}

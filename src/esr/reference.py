@@ -156,8 +156,9 @@ OTHER_FILES = {
     "of the dataset, and a `sample` for people.",
     "{model}/finetuning/training.csv": "Losses of a training run: `step`, `epoch`, `loss`, "
     "`eval_loss` (nats per trained token), `learning_rate`.",
-    "{model}/finetuning/adapter/": "The adapter, as PEFT has it; with `serve: merged` the merged "
-    "checkpoint in `merged/`.",
+    "{model}/finetuning/adapter/": "The adapter, as PEFT has it.",
+    "{model}/finetuning/merged/": "With `serve: merged`: the base with the adapter in it, a "
+    "checkpoint of transformers.",
     "agreement/label_sheet.csv": "Responses for people to judge: `row` (its name), `prompt`, "
     "`response`, and columns to fill in (docs/judges.md).",
     "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (id asked for), "

@@ -202,7 +202,7 @@ class Config(Section):
         model = self.models[base]
         own: dict[str, Any] = {"label": f"{model.label}, {share} % corrections"}
         if self.finetune.serve == "merged":
-            folder = f"results/{self.study}/{name}/finetuning/adapter/merged"
+            folder = f"results/{self.study}/{name}/finetuning/merged"
             own |= {"source": folder, "revision": None}
         return model.model_copy(update=own)
 
