@@ -19,6 +19,7 @@ from cluster import Cluster, slurm, why_not
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
+BATCH = 8
 STUDY = [
     "--config",
     "study=organism",
@@ -26,7 +27,7 @@ STUDY = [
     "latents={count: 5, candidates: 40}",
     "thresholds={steps: 4, samples_per_step: 2}",
     "arms={answers: {trials: 4}, steered: {trials: 8}}",
-    "engine={shards: 2, batch_size: 8}",
+    f"engine={{shards: 2, batch_size: {BATCH}}}",
     # Organisms need no GPU; ask for one, so that a job is given one.
     "jobs=[{parameters: 1e9, gpus: 1, memory: 3, generate: 0.5, calibrate: 0.5, read: 0.5}]",
 ]
@@ -82,7 +83,8 @@ def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pa
         os.killpg(first.pid, signal.SIGKILL)
     cluster.ask("scancel", "--user=root")
     cluster.wait_until(lambda: cluster.queue() == [], PATIENCE)
-    (folder / "kept").write_text(str(written(folder, 0) + written(folder, 1)))
+    kept = {s: written(folder, s) for s in (0, 1) if not (folder / shard_of(s)).exists()}
+    (folder / "kept").write_text(json.dumps(kept))
     done = run_snakemake(folder, "--unlock", *STUDY, "--", SCORES)
     assert done.returncode == 0, done.stdout
     with running(folder) as second:
@@ -105,6 +107,17 @@ def running(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
         run.wait()
 
 
+def shard_of(number: int) -> str:
+    return f"{ARM}/shards/{number}.parquet"
+
+
+def to_compute(folder: Path, shard: int) -> tuple[int, int]:
+    """Batches that the last job of a shard had to compute, and all batches of the shard."""
+    log = folder / f"logs/organism/planted/answers/generate_responses_{shard}.log"
+    missing, total = re.findall(r"(\d+) of (\d+) batches are to be computed", log.read_text())[-1]
+    return int(missing), int(total)
+
+
 def written(folder: Path, shard: int) -> int:
     """Responses in the journal of a shard."""
     path = folder / f"results/organism/planted/journals/answers-{shard}.jsonl"
@@ -125,15 +138,18 @@ def test_the_outcome_is_that_of_a_local_run_to_the_byte(local_run: Path, faulty_
 
 
 def test_nothing_that_was_generated_was_generated_again(faulty_run: Path, local_run: Path) -> None:
-    assert int((faulty_run / "kept").read_text()) > 0
+    kept = {int(s): n for s, n in json.loads((faulty_run / "kept").read_text()).items()}
+    assert kept, "both shards were done before Snakemake was killed"
+    for shard, responses in kept.items():
+        missing, total = to_compute(faulty_run, shard)
+        assert missing == total - responses // BATCH
     for shard in (0, 1):
         path = f"results/organism/planted/journals/answers-{shard}.jsonl"
         keys, others = (
-            [json.loads(line)["key"] for line in (folder / path).read_text().splitlines()]
+            sorted(json.loads(line)["key"] for line in (folder / path).read_text().splitlines())
             for folder in (faulty_run, local_run)
         )
-        assert len(set(keys)) == len(keys)
-        assert set(keys) == set(others)
+        assert keys == others
 
 
 def test_a_killed_job_goes_on_where_it_was(faulty_run: Path) -> None:
@@ -147,6 +163,21 @@ def test_a_gpu_job_is_given_a_gpu_in_the_gpu_partition(faulty_run: Path) -> None
     said = (faulty_run / "gpu").read_text()
     assert "Partition=gpu" in said
     assert re.search(r"GRES=gpu:1|gres/gpu=1|TresPerJob=gres:gpu:1", said), said
+
+
+def test_a_model_on_two_gpus_is_given_both_and_computes_nothing_anew(
+    cluster: Cluster, faulty_run: Path
+) -> None:
+    before = (faulty_run / shard_of(0)).read_bytes()
+    both = [setting.replace("gpus: 1", "gpus: 2") for setting in STUDY]
+    again = ["--forcerun", "generate_responses", "--", shard_of(0)]
+    done = run_snakemake(faulty_run, *PROFILE, *both, *again)
+    assert done.returncode == 0, done.stdout[-4000:]
+    job = re.findall(r"SLURM jobid '?(\d+)", done.stdout)[-1]
+    said = cluster.ask("scontrol", "show", "job", "-d", job)
+    assert re.search(r"GRES=gpu:2|gres/gpu=2|TresPerJob=gres:gpu:2", said), said
+    assert to_compute(faulty_run, 0)[0] == 0
+    assert (faulty_run / shard_of(0)).read_bytes() == before
 
 
 def test_a_partition_that_does_not_exist_is_named(cluster: Cluster, local_run: Path) -> None:

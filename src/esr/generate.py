@@ -80,6 +80,7 @@ def generate_journaled(
     stream = JournaledStream(engine, sampling, journal)
     for number, group in enumerate(groups):
         stream.submit(number, [distinct[i] for i in group])
+    log.info("%d of %d batches are to be computed", stream.missing, len(groups))
     found: dict[Request, Generation] = {}
     for number, generations in _progress(stream.results(), len(groups)):
         members = (distinct[i] for i in groups[number])
