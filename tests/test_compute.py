@@ -141,6 +141,18 @@ class TestPartitions:
         (line,) = partition_problems(study())
         assert "jobs ask for 48 h of partition gpu, which ends them after 12.5 h" in line
 
+    def test_the_last_retry_of_a_job_that_begins_anew_has_to_fit_as_well(
+        self, sinfo: Path, tmp_path: Path
+    ) -> None:
+        sinfo.write_text("gpu 10:00:00\n")
+        profile = tmp_path / "config.yaml"
+        profile.write_text("retries: 2\nset-resources: {train_adapter: {slurm_partition: gpu}}\n")
+        (line,) = partition_problems(study(), profile)
+        assert "jobs ask for 12 h of partition gpu, which ends them after 10 h" in line
+        assert "reading and training begin anew, and ask for more each time" in line
+        profile.write_text(profile.read_text().replace("2", "1"))
+        assert list(partition_problems(study(), profile)) == []
+
     def test_where_there_is_no_slurm_there_is_nothing_to_say(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

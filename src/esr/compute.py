@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
-from esr.config import ENGINE_HOURS, Config, Model
+from esr.config import ENGINE_HOURS, JOURNALED, Config, Model
 from esr.errors import EsrError
 from esr.judges.estimate import trials_of
 from esr.prompts import read_prompts
@@ -147,19 +147,20 @@ def full_disks(config: Config, cache: Path, missing: list[str]) -> Iterator[str]
 def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]:
     """A line for every partition of the Slurm profile that is not here or stops jobs too early.
 
-    Nothing where there is no Slurm to ask.
+    Nothing where there is no Slurm to ask. Counted are the last retries, which may ask for most.
     """
     if not profile.is_file():
         return
     sizes = [size for size in map(config.job_size, config.models) if size is not None]
     settings = yaml.safe_load(profile.read_text())
+    attempts = 1 + settings.get("retries", 0)
     asked: dict[str, float] = {}
     for entry in map(str, settings.get("default-resources", [])):
         if entry.startswith("slurm_partition="):
             asked[entry.split("=", 1)[1]] = 0
     for rule, resources in settings.get("set-resources", {}).items():
-        key = ENGINE_HOURS.get(rule)
-        longest = max((getattr(size, key) for size in sizes), default=0) if key else 0
+        known = sizes if rule in ENGINE_HOURS else []
+        longest = max((size.hours(rule, attempts) for size in known), default=0)
         hours = resources.get("runtime", 60 * longest) / 60
         partition = resources.get("slurm_partition")
         if partition:
@@ -189,8 +190,9 @@ def unfit_partitions(asked: Mapping[str, float], where: str) -> Iterator[str]:
         elif hours > limits[name]:
             yield (
                 f"{where}: jobs ask for {hours:g} h of partition {name}, which ends them after "
-                f"{limits[name]:g} h, so that they would wait for ever; lower the hours in `jobs` "
-                "(a retry goes on where a job was cut off) or take another partition"
+                f"{limits[name]:g} h, so that they would wait for ever; take another partition, or "
+                "lower the hours in `jobs` (what `calibrate` and `generate` are for goes on where "
+                "it was cut off; reading and training begin anew, and ask for more each time)"
             )
 
 
@@ -331,10 +333,15 @@ def _longest_chain(table: pd.DataFrame) -> float:
 def short_hours(table: pd.DataFrame) -> Iterator[str]:
     """A line for every rule and model whose jobs are expected to outlast what is asked for."""
     for row in table[table["hours_per_job"] > table["hours_asked"]].itertuples():
+        key = ENGINE_HOURS[row.rule]
+        remedy = f"a job that is cut off begins anew, so raise `{key}`"
+        if row.rule in JOURNALED:
+            remedy = f"retries go on where a job was cut off; or raise `{key}`"
+        if row.rule == "generate_responses":
+            remedy += ", or engine.shards"
         yield (
             f"{row.rule} of {row.model}: {row.hours_per_job:.1f} h expected ({row.known_by}), but "
-            f"`jobs` asks for {row.hours_asked:g} h; retries go on where a job was cut off, or "
-            "raise it, or engine.shards"
+            f"`jobs` asks for {row.hours_asked:g} h; {remedy}"
         )
 
 
