@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import safe_open
 
@@ -176,8 +176,62 @@ def _hub_origin(files: list[Path]) -> dict[str, Any]:
 
 def sae_size(path: Path) -> int:
     """Number of latents of an SAE file, read from its header."""
+    return _stored_shape(path).d_sae
+
+
+class SaeShape(NamedTuple):
+    """What an SAE reads and has: width of the residual stream, number of latents."""
+
+    d_model: int
+    d_sae: int
+
+
+KNOWN_SHAPES = ("gemma_2", "goodfire")
+"""Families whose shapes SAELens knows by name; of others it asks the hub."""
+
+
+def sae_shape(config: Config, name: str) -> SaeShape | None:
+    """Shape of a model's SAE, as far as it is known without a download; else None.
+
+    Known are that of a folder, of one that is among the assets, and those that SAELens knows.
+    """
+    source = config.models[name].sae
+    if source.path is not None:
+        return _folder_shape(source.path)
+    made = Path(f"results/{config.study}/{name}/assets/sae.safetensors")
+    if made.is_file() and _made_from(made) == source.model_dump(mode="json"):
+        return _stored_shape(made)
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    release = get_pretrained_saes_directory().get(str(source.release))
+    if release is None or release.conversion_func not in KNOWN_SHAPES:
+        return None
+    try:
+        known = loaders.load_sae_config_from_huggingface(str(source.release), str(source.id))
+    except ValueError:  # no such id
+        return None
+    return SaeShape(known["d_in"], known["d_sae"]) if known["d_sae"] else None
+
+
+def _folder_shape(folder: Path) -> SaeShape | None:
+    if not (folder / "cfg.json").is_file():
+        return None
+    facts = json.loads((folder / "cfg.json").read_text())
+    return SaeShape(facts["d_in"], facts["d_sae"])
+
+
+def _stored_shape(path: Path) -> SaeShape:
     with safe_open(path, framework="numpy") as file:
-        return int(file.get_slice("W_dec").get_shape()[0])
+        d_sae, d_model = file.get_slice("W_dec").get_shape()
+    return SaeShape(d_model, d_sae)
+
+
+def _made_from(path: Path) -> Any:
+    """The settings that an SAE file was made by; those of an older one may be others."""
+    with safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["sae"])
+    return json.loads(header.get("source", "null"))
 
 
 def check_files(config: Config) -> list[str]:
