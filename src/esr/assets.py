@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -264,8 +264,45 @@ def check_files(config: Config) -> list[str]:
     problems += _check_finetuning(config)
     for name, model in config.originals.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
-        problems += _check_latents(config, name, model)
+        config_file, sae = model.folder / "config.json", model.sae.path
+        problems += check_shapes(
+            config,
+            name,
+            model_shape(json.loads(config_file.read_text())) if config_file.is_file() else None,
+            None if sae is None else _folder_shape(sae),
+        )
     return problems
+
+
+def check_shapes(
+    config: Config, name: str, model: Mapping[str, Any] | None, sae: SaeShape | None
+) -> list[str]:
+    """A line for every key of a model that asks for what its checkpoint or its SAE does not have.
+
+    Args:
+        config: The study.
+        name: The model.
+        model: Shape of its checkpoint (`model_shape`), if known.
+        sae: Shape of its SAE, if known.
+    """
+    keys = config.models[name]
+    problems = []
+    if model is not None:
+        problems += [
+            f"models.{name}.{layer}: {getattr(keys, layer)}, but the model has layers 0 to "
+            f"{model['n_layers'] - 1}"
+            for layer in ("steer_layer", "read_layer", "ablate_layer")
+            if (getattr(keys, layer) or 0) >= model["n_layers"]
+        ]
+    if sae is None:
+        return problems
+    if model is not None and sae.d_model != model["d_model"]:
+        problems.append(
+            f"models.{name}.sae.{'id' if keys.sae.path is None else 'path'}: the SAE reads width "
+            f"{sae.d_model}, but the model's residual is {model['d_model']} wide; take an SAE of "
+            "this model"
+        )
+    return problems + _check_latents(config, name, sae.d_sae)
 
 
 def _exists(path: Path) -> bool:
@@ -348,6 +385,12 @@ def _check_model(model: Model) -> list[str]:
         problems.append(f"labels: {model.labels} does not exist")
     if model.source.startswith((".", "/", "resources/", "results/")) and not model.is_local:
         return [*problems, f"source: folder {model.source} does not exist"]
+    if model.sae.path is not None:
+        problems += [
+            f"sae.path: {model.sae.path / name} does not exist"
+            for name in SAE_FILES
+            if not (model.sae.path / name).is_file()
+        ]
     if not model.is_local:
         if model.revision is None:
             problems.append(
@@ -363,40 +406,12 @@ def _check_model(model: Model) -> list[str]:
         for path in checkpoint_files(model.folder)
         if not path.is_file()
     ]
-    shape = model_shape(json.loads(config_file.read_text()))
-    for layer in ("steer_layer", "read_layer", "ablate_layer"):
-        if (getattr(model, layer) or 0) >= shape["n_layers"]:
-            problems.append(
-                f"{layer}: {getattr(model, layer)}, but the model has layers 0 to "
-                f"{shape['n_layers'] - 1}"
-            )
-    return problems + _check_sae(model.sae, shape["d_model"])
+    return problems
 
 
-def _check_sae(sae: SaeSource, d_model: int) -> list[str]:
-    if sae.path is None:
-        return []
-    missing = [
-        f"sae.path: {sae.path / name} does not exist"
-        for name in SAE_FILES
-        if not (sae.path / name).is_file()
-    ]
-    if not (sae.path / "cfg.json").is_file():
-        return missing
-    d_in = json.loads((sae.path / "cfg.json").read_text())["d_in"]
-    if d_in != d_model:
-        return [
-            *missing,
-            f"sae.path: the SAE reads width {d_in}, but the model's residual is {d_model} wide",
-        ]
-    return missing
-
-
-def _check_latents(config: Config, name: str, model: Model) -> list[str]:
-    if model.sae.path is None or not (model.sae.path / "cfg.json").is_file():
-        return []
-    d_sae = json.loads((model.sae.path / "cfg.json").read_text())["d_sae"]
-    named = {f"models.{name}.detectors": model.detectors}
+def _check_latents(config: Config, name: str, d_sae: int) -> list[str]:
+    named = {f"models.{name}.detectors": config.models[name].detectors}
+    named[f"models.{name}.backtracking"] = config.models[name].backtracking
     for arm, settings in config.arms.items():
         if not isinstance(settings.ablate, str):
             named[f"arms.{arm}.ablate"] = settings.ablate
