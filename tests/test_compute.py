@@ -238,6 +238,12 @@ class TestHours:
         }
         measured = (1234, "measured 2026-11-23")
         assert found["generate_responses"] == found["find_thresholds"] == measured
+        row = row.replace("google/gemma-2-2b-it", "meta-llama/Llama-3.1-8B-Instruct")
+        (tmp_path / "t.csv").write_text(head + row)
+        tuned = tokens_per_second(
+            other, "generate_responses", "llama-3.1-8b+sc10", H100, tmp_path / "t.csv"
+        )
+        assert tuned == measured
         others = [found[rule][1] for rule in ("find_detectors", "read_episodes", "train_adapter")]
         assert others == ["assumed"] * 3
 

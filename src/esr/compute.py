@@ -143,7 +143,8 @@ def full_disks(config: Config, cache: Path, missing: list[str]) -> Iterator[str]
         cache: Where checkpoints go that come from the hub.
         missing: Models whose checkpoints are not there yet.
     """
-    weights = sum(weight_bytes(config.models[name]) + sae_bytes(config, name) for name in missing)
+    weights = sum(weight_bytes(config.models[name]) for name in missing)
+    weights += sum(sae_bytes(config, name) for name in missing if config.models[name].sae.release)
     results = sum(size for what, size in disk_bytes(config).items() if what not in CACHED)
     for what, path, needed, remedy in (
         ("checkpoints and SAEs", cache, weights, "set HF_HOME to a larger disk"),
@@ -264,7 +265,7 @@ def tokens_per_second(
     with measured.open(newline="") as file:
         for row in csv.DictReader(file):
             if (row["model"], row["gpu"], row["engine"]) == (
-                model.source,
+                config.models[config.base_of(name)].source,  # fine-tuned ones are as fast
                 config.engine.gpu,
                 config.engine.name,
             ):
