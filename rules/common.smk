@@ -235,9 +235,8 @@ def downloads():
 def engine_job(rule):
     """Resources of a rule's jobs for the model of the wildcards, from `jobs`.
 
-    A retry gets half as much memory again. It needs no more time: it goes on where it was cut off.
+    A retry gets half as much memory again and, where it begins anew, as much time again.
     """
-    hours = ENGINE_HOURS[rule]
 
     def of_size(value, otherwise):
         def resource(wildcards, attempt):
@@ -246,12 +245,19 @@ def engine_job(rule):
 
         return resource
 
+    def cores(wildcards, threads):
+        size = CONFIG.job_size(wildcards.model)
+        return threads if size is None else max(size.cpus, threads)
+
     return {
         "gpu": of_size(lambda size, attempt: size.gpus, 0),
         "mem_mb": of_size(
             lambda size, attempt: round(500 * size.memory * (attempt + 1)), 4000
         ),
-        "runtime": of_size(lambda size, attempt: round(60 * getattr(size, hours)), 60),
+        "runtime": of_size(
+            lambda size, attempt: round(60 * size.hours(rule, attempt)), 60
+        ),
+        "cpus_per_task": cores,
     }
 
 

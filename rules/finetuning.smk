@@ -165,7 +165,7 @@ rule merge_adapter:
         mem_mb=engine_job("train_adapter")["mem_mb"],
         runtime=120,
     params:
-        adapter="results/{study}/{model}/finetuning/adapter",
+        adapter=lambda wildcards, input: Path(input.adapter[0]).parent.as_posix(),
     shell:
         "uv run --no-sync --project envs/finetune "
         "python {input.script} {input.base} {params.adapter} {output} > {log} 2>&1"

@@ -45,10 +45,11 @@ def print_compute(config: Config) -> None:
         print_table(table, {name: text.format for name, text in formats.items()})
         times = (f"{wall_hours(table, gpus):.0f} h with {gpus}" for gpus in AT_A_TIME)
         log.info("%.0f hours of %s:", table["gpu_hours"].sum(), config.engine.gpu)
-        log.info("%s at a time, loading included, waiting for the queue not", ", ".join(times))
+        log.info("%s at a time; not counted: the queue, batches of judges", ", ".join(times))
         log.info("%.0f h with the %d jobs at a time of %s", *profile_hours(table), PROFILE)
-        if table["known_by"].eq("bound").any():
-            log.warning("`bound` is the least it can take; measure: %s", THROUGHPUT)
+        if table["known_by"].eq("assumed").any():
+            log.warning("`assumed`: from data sheets and the constants in esr.compute; tokens")
+            log.warning("written a second can be measured: %s", THROUGHPUT)
     for what, size in disk_bytes(config).items():
         log.info("disk, %s: %.1f GB", what, size / 1e9)
 

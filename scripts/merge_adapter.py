@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 
-from prepare_rows import QUIET
+from prepare_rows import QUIET, room
 
 
 def merge(manifest: Path, adapter: Path, merged: Path) -> None:
@@ -34,7 +34,8 @@ def main() -> None:
     parser.add_argument("adapter", type=Path)
     parser.add_argument("merged", type=Path)
     chosen = parser.parse_args()
-    merge(chosen.manifest, chosen.adapter, chosen.merged)
+    with room():
+        merge(chosen.manifest, chosen.adapter, chosen.merged)
 
 
 if __name__ == "__main__":

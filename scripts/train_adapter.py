@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from prepare_rows import QUIET
+from prepare_rows import QUIET, room
 
 COLUMNS = ["step", "epoch", "loss", "eval_loss", "learning_rate"]
 
@@ -60,12 +60,12 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("curves", type=Path)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
+    with room(), tempfile.TemporaryDirectory() as scratch:
         os.environ |= QUIET | {"HF_DATASETS_CACHE": scratch}
         check_device(chosen.config)
         logged = pd.DataFrame(train(chosen.config)).reindex(columns=COLUMNS)
-    logged = logged[logged[["loss", "eval_loss"]].notna().any(axis=1)]
-    logged.to_csv(chosen.curves, index=False, float_format="%.6g")
+        logged = logged[logged[["loss", "eval_loss"]].notna().any(axis=1)]
+        logged.to_csv(chosen.curves, index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real Slurm of one node on this machine, with two GPUs that are none, for the tests."""
+"""A real Slurm of one node on this machine, for the tests: two GPUs that are none, four cores."""
 
 import os
 import shutil
@@ -23,6 +23,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
+SlurmdParameters=config_overrides
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 MpiDefault=none
@@ -32,7 +33,7 @@ SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:2 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=1-0 State=UP
 PartitionName=gpu Nodes={host} MaxTime=1-0 State=UP
 """
@@ -65,7 +66,7 @@ class Cluster:
 
     def start(self) -> None:
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        facts = {"host": self.host, "folder": self.folder, "cpus": os.cpu_count()}
+        facts = {"host": self.host, "folder": self.folder}
         ETC.mkdir(exist_ok=True)
         conf = CONF.format(**facts, memory=int(pages / 2**20 * 0.8))
         (ETC / "slurm.conf").write_text(conf)

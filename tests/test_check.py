@@ -1,12 +1,15 @@
 """What `snakemake check` finds, with a tokenizer that splits at blanks."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import huggingface_hub
+import numpy as np
 import pytest
 from huggingface_hub import errors
+from safetensors.numpy import save_file
 
 from esr import check
 from esr.check import check_study
@@ -39,6 +42,7 @@ def tokenizer(monkeypatch: pytest.MonkeyPatch) -> Tokenizer:
     found = Tokenizer()
     monkeypatch.setattr(check, "_tokenizer", lambda model: found)
     monkeypatch.setattr(check, "_is_at_hand", lambda model: True)
+    monkeypatch.setattr(check, "_shape", lambda model: {"n_layers": 2, "d_model": 8})
     # Token counts are this module's concern, rendering is esr.chat's.
     monkeypatch.setattr(check, "prompt_tokens", lambda t, shown, *_: (1, 2, *t.encode(shown), 3))
     monkeypatch.setattr(check, "response_text", lambda t, tokens: t.decode(tokens))
@@ -223,3 +227,115 @@ class TestCommitOfAnSae:
         monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
         with pytest.raises(EsrError, match=r"sae\.revision: google/.* has no commit 1111"):
             check._check_release(self.pinned(model))
+
+
+REVISION = "2" * 40
+RELEASE = {"release": "gemma-scope-9b-pt-res-canonical", "id": "layer_20/width_16k/canonical"}
+UNKNOWN = {"release": "gemma-scope-2-270m-it-res", "id": "layer_12_width_16k_l0_medium"}
+"""SAELens does not know the shape of this one without asking the hub."""
+WIDTH, LATENTS = 3584, 16_384  # of RELEASE
+LAYERS = {"hidden_size": WIDTH, "num_hidden_layers": 46}
+PLAIN = {"model_type": "llama", **LAYERS}
+NESTED = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", **LAYERS}}
+SHAPE = check._shape
+"""The function itself, which the fixture `tokenizer` replaces."""
+
+
+class TestShapes:
+    """Layers, width and latents of what lies on the hub, with the cache in its place."""
+
+    @pytest.fixture(params=[PLAIN, NESTED], ids=["plain", "nested"])
+    def hub(
+        self,
+        request: pytest.FixtureRequest,
+        tokenizer: Tokenizer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Path:
+        """A hub's cache that has config.json of lab/model at a commit; no network."""
+        monkeypatch.setattr(check, "_shape", SHAPE)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.chdir(tmp_path)
+        folder = tmp_path / f"hub/models--lab--model/snapshots/{REVISION}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(request.param))
+        return tmp_path
+
+    def study(self, study: Config, **changes: Any) -> Config:
+        """The study with a hub model that has another value in some keys."""
+        model = study.models["tiny"].model_dump() | {
+            "source": "lab/model",
+            "revision": REVISION,
+            "sae": RELEASE,
+            "labels": None,
+            **changes,
+        }
+        return study.model_copy(update={"models": {"tiny": Model.model_validate(model)}})
+
+    def said(self, config: Config) -> list[str]:
+        with pytest.raises(EsrError) as caught:
+            list(check_study(config))
+        return str(caught.value).splitlines()
+
+    @pytest.mark.usefixtures("hub")
+    def test_layers_and_latents_that_are_there_are_no_problem(self, study: Config) -> None:
+        last = {"steer_layer": 45, "read_layer": 45, "ablate_layer": 45}
+        latents = {"detectors": [LATENTS - 1], "backtracking": [0]}
+        lines = list(check_study(self.study(study, **last, **latents)))
+        assert lines[-1].startswith("model tiny: lab/model")
+
+    @pytest.mark.usefixtures("hub")
+    @pytest.mark.parametrize("layer", ["steer_layer", "read_layer", "ablate_layer"])
+    def test_a_layer_that_the_model_does_not_have_is_named(self, study: Config, layer: str) -> None:
+        said = self.said(self.study(study, **{layer: 60}))
+        assert said == [f"models.tiny.{layer}: 60, but the model has layers 0 to 45"]
+
+    @pytest.mark.usefixtures("hub")
+    def test_the_sae_of_another_model_is_named(self, study: Config) -> None:
+        other = {"release": "gemma-scope-27b-pt-res-canonical"}
+        sae = other | {"id": "layer_22/width_131k/canonical"}
+        assert self.said(self.study(study, sae=sae)) == [
+            "models.tiny.sae.id: the SAE reads width 4608, but the model's residual is 3584 wide; "
+            "take an SAE of this model"
+        ]
+
+    @pytest.mark.usefixtures("hub")
+    @pytest.mark.parametrize("key", ["detectors", "backtracking"])
+    def test_latents_that_the_sae_does_not_have_are_named(self, study: Config, key: str) -> None:
+        said = self.said(self.study(study, **{key: [3, LATENTS]}))
+        assert said == [
+            f"models.tiny.{key}: latent 16384 is not in the SAE (0 to 16383) (model tiny)"
+        ]
+
+    @pytest.mark.usefixtures("hub")
+    def test_so_are_those_that_an_arm_ablates(self, study: Config) -> None:
+        config = self.study(study)
+        ablating = config.arms["steered"].model_copy(update={"ablate": (LATENTS,)})
+        config = config.model_copy(update={"arms": config.arms | {"steered": ablating}})
+        (line,) = self.said(config)
+        assert line.startswith("arms.steered.ablate: latent 16384 is not in the SAE")
+
+    def made(self, folder: Path, source: dict[str, Any]) -> None:
+        """Put an SAE of width 8 among the assets that was made from these settings."""
+        file = folder / "results/small/tiny/assets/sae.safetensors"
+        file.parent.mkdir(parents=True)
+        header = {"sae": json.dumps({"source": json.dumps(source)})}
+        save_file({"W_dec": np.zeros((16, 8), np.float32)}, file, metadata=header)
+
+    def test_an_sae_among_the_assets_is_looked_at_itself(self, hub: Path, study: Config) -> None:
+        config = self.study(study, sae=UNKNOWN)
+        assert list(check_study(config))[-1].startswith("model tiny")
+        self.made(hub, UNKNOWN | {"path": None, "revision": None})
+        (line,) = self.said(config)
+        assert "the SAE reads width 8, but the model's residual is 3584" in line
+
+    def test_one_that_was_made_from_other_settings_is_not(self, hub: Path, study: Config) -> None:
+        self.made(hub, RELEASE | {"path": None, "revision": None})
+        lines = list(check_study(self.study(study, sae=UNKNOWN)))
+        assert lines[-1].startswith("model tiny")
+
+    @pytest.mark.usefixtures("hub")
+    def test_a_commit_that_is_not_at_hand_is_named_without_a_network(self, study: Config) -> None:
+        (line, *_) = self.said(self.study(study, revision="3" * 40))
+        assert line.startswith("models.tiny: source lab/model: cannot read its config.json:")

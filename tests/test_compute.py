@@ -1,5 +1,6 @@
 """What a study takes of machines, and what is said before it does not get it."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +14,21 @@ from checkout import REPO
 from esr import check, compute
 from esr.check import check_machines
 from esr.compute import (
+    disk_bytes,
     estimate_compute,
     far_priors,
     full_disks,
+    judge_hours,
     misfits,
     partition_problems,
+    pass_seconds,
     profile_hours,
+    sae_bytes,
     short_hours,
     tokens_per_second,
     wall_hours,
 )
-from esr.config import Config, load, merge
+from esr.config import ENGINE_HOURS, Config, load, merge
 from esr.errors import EsrError
 
 PROTOCOL = yaml.safe_load((REPO / "config.yaml").read_text())
@@ -108,12 +113,33 @@ class TestDisk:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))
         config = study()
         lines = list(full_disks(config, tmp_path / "hub", ["llama-3.3-70b", "gemma-2-2b"]))
-        assert lines[0].startswith(f"checkpoints need 146 GB below {tmp_path}/hub")
+        # Two checkpoints of 141.2 and 5.2 GB, SAEs of 4.3 and 0.3 GB.
+        assert lines[0].startswith(f"checkpoints and SAEs need 151 GB below {tmp_path}/hub")
         assert "set HF_HOME to a larger disk" in lines[0]
-        assert lines[1].startswith("results need 149 GB")  # merged checkpoints: 9 x 16
+        # Nine merged checkpoints of 16.06 GB, SAEs of 12 GB, 4.4 GB of results.
+        assert lines[1].startswith("results need 161 GB")
 
     def test_checkpoints_that_are_there_need_no_room(self, tmp_path: Path) -> None:
         assert list(full_disks(study("laptop"), tmp_path, [])) == []
+
+    def test_an_sae_is_stored_in_float32_and_was_downloaded_before(self) -> None:
+        config = study()
+        # Encoder and decoder of 65,536 latents at width 8,192; biases and thresholds.
+        weights = 4 * 2 * 65_536 * 8_192
+        assert sae_bytes(config, "llama-3.3-70b") == weights + 4 * (8_192 + 2 * 65_536)
+        assert sae_bytes(config, "gemma-2-27b") == pytest.approx(4.83e9, rel=0.001)
+        disk = disk_bytes(config)
+        assert disk["SAEs"] == disk["SAEs in the hub's cache"] == pytest.approx(12.05e9, rel=0.001)
+        assert disk["checkpoints in the hub's cache"] == pytest.approx(2 * 117.68e9)
+
+    def test_an_sae_whose_shape_is_not_known_is_assumed_to_be_large(self) -> None:
+        assert sae_bytes(study("laptop"), "gemma-3-270m") == compute.UNKNOWN_SAE
+
+    def test_a_local_sae_takes_nothing_in_the_cache(self) -> None:
+        disk = disk_bytes(study("organism"))
+        assert disk["SAEs in the hub's cache"] == 0
+        # Two organisms: width 128, 512 latents.
+        assert disk["SAEs"] == 2 * 4 * (2 * 128 * 512 + 128 + 2 * 512)
 
 
 class TestPartitions:
@@ -141,6 +167,18 @@ class TestPartitions:
         (line,) = partition_problems(study())
         assert "jobs ask for 48 h of partition gpu, which ends them after 12.5 h" in line
 
+    def test_the_last_retry_of_a_job_that_begins_anew_has_to_fit_as_well(
+        self, sinfo: Path, tmp_path: Path
+    ) -> None:
+        sinfo.write_text("gpu 10:00:00\n")
+        profile = tmp_path / "config.yaml"
+        profile.write_text("retries: 2\nset-resources: {train_adapter: {slurm_partition: gpu}}\n")
+        (line,) = partition_problems(study(), profile)
+        assert "jobs ask for 12 h of partition gpu, which ends them after 10 h" in line
+        assert "reading and training begin anew, and ask for more each time" in line
+        profile.write_text(profile.read_text().replace("2", "1"))
+        assert list(partition_problems(study(), profile)) == []
+
     def test_where_there_is_no_slurm_there_is_nothing_to_say(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -159,36 +197,103 @@ class TestPriors:
         assert line.startswith("models.gemma-2-2b.boosts: 84 % of the prior 50 +- 500 lie outside")
 
 
+H100 = compute.Gpu(80, 3350, 989)
+REACHED = 0.4 * 989e12
+"""Operations a second of one H100, as assumed."""
+
+
 class TestHours:
-    def test_the_bound_is_a_batch_over_the_time_to_read_the_weights(self) -> None:
+    def test_a_pass_takes_as_long_as_computing_or_as_reading_the_weights(self) -> None:
+        model = study().models["llama-3.1-8b"]
+        # 8.03e9 parameters, 16.06 GB: 256 tokens are computed longer than weights are read.
+        assert pass_seconds(model, H100, 1, 256) == pytest.approx(0.01039 + 0.03, rel=1e-3)
+        assert pass_seconds(model, H100, 1, 1) == pytest.approx(16.06 / (0.6 * 3350) + 0.03)
+        assert pass_seconds(model, H100, 4, 1) == pytest.approx(16.06 / (4 * 0.6 * 3350) + 0.03)
+
+    def test_writing_is_a_token_of_every_row_a_pass(self) -> None:
+        rate, known = tokens_per_second(study(), "generate_responses", "llama-3.1-8b", H100)
+        assert known == "assumed"
+        assert rate == pytest.approx(256 / 0.040393, rel=1e-4)
+        # Over two GPUs, and computed in bf16 although stored in fp8.
+        rate, _ = tokens_per_second(study(), "find_thresholds", "llama-3.3-70b", H100)
+        assert rate == pytest.approx(256 / (0.091371 / 2 + 0.03), rel=1e-4)
+
+    @pytest.mark.parametrize("name", list(study().originals))
+    def test_no_gpu_reads_or_writes_faster_than_it_computes(self, name: str) -> None:
         config = study()
-        rate, known = tokens_per_second(config, "llama-3.1-8b", compute.Gpu(80, 3350))
-        assert known == "bound"
-        assert rate == pytest.approx(256 / (16.06 / (0.6 * 3350) + 0.03))
+        for rule in ("generate_responses", "find_detectors"):
+            rate, _ = tokens_per_second(config, rule, name, H100)
+            operations = 2 * config.models[name].parameters * rate
+            assert operations < REACHED * config.gpus(name)
+        assert operations > 0.9 * REACHED * config.gpus(name)
 
-    def test_quantised_weights_over_several_gpus_are_read_in_less(self) -> None:
-        rate, _ = tokens_per_second(study(), "llama-3.3-70b", compute.Gpu(80, 3350))
-        assert rate == pytest.approx(256 / (70.6 / (2 * 0.6 * 3350) + 0.03))
-
-    def test_what_was_measured_wins(self, tmp_path: Path) -> None:
+    def test_what_was_measured_is_writing_and_nothing_else(self, tmp_path: Path) -> None:
         head = (REPO / "resources/throughput.csv").read_text()
         row = "google/gemma-2-2b-it,H100-80GB,transformers,1234,2026-11-23,\n"
         (tmp_path / "t.csv").write_text(head + row)
         other = study("paper", ONE_DEVICE)
-        found = tokens_per_second(other, "gemma-2-2b", compute.Gpu(80, 3350), tmp_path / "t.csv")
-        assert found == (1234, "measured 2026-11-23")
+        found = {
+            rule: tokens_per_second(other, rule, "gemma-2-2b", H100, tmp_path / "t.csv")
+            for rule in ENGINE_HOURS
+        }
+        measured = (1234, "measured 2026-11-23")
+        assert found["generate_responses"] == found["find_thresholds"] == measured
+        row = row.replace("google/gemma-2-2b-it", "meta-llama/Llama-3.1-8B-Instruct")
+        (tmp_path / "t.csv").write_text(head + row)
+        tuned = tokens_per_second(
+            other, "generate_responses", "llama-3.1-8b+sc10", H100, tmp_path / "t.csv"
+        )
+        assert tuned == measured
+        others = [found[rule][1] for rule in ("find_detectors", "read_episodes", "train_adapter")]
+        assert others == ["assumed"] * 3
 
-    def test_hours_are_tokens_over_the_rate_and_loading_times_gpus(self) -> None:
+    def test_thresholds_take_writing_the_judge_and_a_start_on_all_gpus(self) -> None:
         table = estimate_compute(study()).set_index(["model", "rule"])
         row = table.loc[("llama-3.3-70b", "find_thresholds")]
         assert row["tokens"] == 500 * 10 * 2 * 512
-        hours = row["tokens"] / row["tokens_per_second"] / 3600 + 141.2 / 3600
-        assert row["hours_per_job"] == pytest.approx(hours)
-        assert row["gpu_hours"] == pytest.approx(2 * hours)
+        # 5,120,000 tokens at 3,382 a second; 120 s and 141.2 GB at 1 GB/s; 10,000 replies of 10 s,
+        # 16 at a time.
+        seconds = 1513.7 + 120 + 141.2 + 6250
+        assert row["judge_hours"] == pytest.approx(6250 / 3600)
+        assert row["hours_per_job"] == pytest.approx(seconds / 3600, rel=1e-4)
+        assert row["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-4)
+        assert table.drop(index="find_thresholds", level="rule")["judge_hours"].eq(0).all()
+
+    def test_a_judge_that_is_no_language_model_answers_at_once(self) -> None:
+        assert judge_hours(study("organism")) == 0
+
+    def test_training_is_three_passes_of_every_micro_batch(self) -> None:
+        table = estimate_compute(study()).set_index(["model", "rule"])
+        row = table.loc[("llama-3.1-8b+sc10", "train_adapter")]
+        # 900 rows, 4 epochs, 2 at a time: 1,800 micro-batches of 600 tokens, 3 x 54.4 ms each;
+        # 120 s and 16.06 GB at 1 GB/s.
+        assert row["tokens"] == 900 * 4 * 300
+        seconds = 1800 * 3 * 0.054358 + 120 + 16.06
+        assert row["hours_per_job"] == pytest.approx(seconds / 3600, rel=1e-4)
+        assert row["known_by"] == "assumed"
+
+    def test_reading_is_the_operations_of_its_tokens_and_a_start(self) -> None:
+        table = estimate_compute(study()).set_index(["model", "rule"])
+        row = table.loc[("llama-3.3-70b", "match_controls")]
+        computing = 2 * 70.6e9 * 2500 * 512 / (2 * REACHED)
+        assert row["hours_per_job"] == pytest.approx((computing + 261.2) / 3600, rel=0.01)
+
+    def test_trials_of_all_arms_are_written(self) -> None:
+        table = estimate_compute(study()).set_index(["model", "rule"])
         # Six arms that name no label; 38 answers, 500 for discovery, sweep of 8 levels.
         steered = 2500 * len([a for a in study().arms if a not in {*SHORT}])
-        tokens = table.loc[("llama-3.1-8b", "generate_responses"), "tokens"]
-        assert tokens == 512 * (steered + 38 + 500 + 50 * 10 * 8)
+        row = table.loc[("llama-3.1-8b", "generate_responses")]
+        assert row["tokens"] == 512 * (steered + 38 + 500 + 50 * 10 * 8)
+        seconds = row["tokens"] / 6337.8 + row["jobs"] * (120 + 16.06)
+        assert row["gpu_hours"] == pytest.approx(seconds / 3600, rel=1e-4)
+
+    def test_the_guide_says_what_the_paper_study_takes(self) -> None:
+        table, said = estimate_compute(study()), (REPO / "docs/cluster.md").read_text()
+        assert f"some {table['gpu_hours'].sum():.0f} GPU hours" in said
+        for rule, hours in table.groupby("rule")["gpu_hours"].sum().items():
+            assert re.search(rf"`{rule}`[^|]*\| {hours:.1f} \|", said), (rule, hours)
+        for what, size in disk_bytes(study()).items():
+            assert f"| {what} | {size / 1e9:.0f} |" in said
 
     def test_a_model_without_labels_runs_no_arm_that_names_one(self) -> None:
         table = estimate_compute(study()).set_index(["model", "rule"])["tokens"]
@@ -219,13 +324,19 @@ class TestHours:
         assert profile_hours(table)[1] == 40  # of the profile that comes with the project
 
     def test_jobs_that_outlast_what_they_ask_for_are_named(self) -> None:
-        short = [dict(size) for size in PROTOCOL["jobs"]]
-        for size in short:
-            size["calibrate"] = 1
-        table = estimate_compute(study("paper", {"engine": {"batch_size": 64}, "jobs": short}))
+        short = [size | {"calibrate": 2.1, "read": 0.12, "train": 0.1} for size in PROTOCOL["jobs"]]
+        table = estimate_compute(study("paper", {"jobs": short}))
         lines = list(short_hours(table))
-        assert len(lines) == 2
-        assert lines[0].startswith("find_thresholds of llama-3.3-70b: 1.1 h expected (bound)")
+        assert len(lines) == 2 + 1 + 9
+        assert lines[0] == (
+            "find_thresholds of llama-3.3-70b: 2.2 h expected (assumed), but `jobs` asks for 2.1 "
+            "h; retries go on where a job was cut off; or raise `calibrate`"
+        )
+        begins_anew = "a job that is cut off begins anew, so raise"
+        assert lines[1].startswith("match_controls of llama-3.3-70b: 0.1 h expected (assumed)")
+        assert lines[1].endswith(f"{begins_anew} `read`")
+        assert lines[-1].startswith("train_adapter of llama-3.1-8b+sc90")
+        assert lines[-1].endswith(f"{begins_anew} `train`")
 
     def test_a_study_that_names_no_gpu_has_no_estimate(self) -> None:
         assert estimate_compute(study("organism")).empty
@@ -247,7 +358,9 @@ def test_everything_that_does_not_fit_is_said_at_once(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", STUDIES)
 def test_saes_and_labels_of_the_studies_are_those_that_saelens_lists(name: str) -> None:
     for model in study(name).models.values():
-        check._check_release(model)
+        # The commit is the hub's to know.
+        sae = model.sae.model_copy(update={"revision": None})
+        check._check_release(model.model_copy(update={"sae": sae}))
 
 
 @pytest.mark.parametrize(

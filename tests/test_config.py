@@ -440,6 +440,13 @@ def test_job_sizes_that_leave_a_model_out_are_refused(jobs: list[Any], said: str
     assert said in problem({"jobs": jobs})
 
 
+def test_a_retry_asks_for_more_time_only_where_it_begins_anew() -> None:
+    size = load(raw({"jobs": [{**SIZES[1], "generate": 3, "read": 2, "train": 5}]})).jobs[0]
+    assert [size.hours("generate_responses", attempt) for attempt in (1, 2, 3)] == [3, 3, 3]
+    assert [size.hours("read_episodes", attempt) for attempt in (1, 2, 3)] == [2, 4, 6]
+    assert size.hours("train_adapter", 2) == 10
+
+
 def test_what_a_job_asks_of_a_scheduler_is_no_part_of_the_digest() -> None:
     assert load(raw({"jobs": SIZES})).digest == load(raw()).digest
 

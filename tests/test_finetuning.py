@@ -1,22 +1,27 @@
 """Fine-tuning: what is configured, written, mixed, masked and told to axolotl."""
 
+import errno
 import json
+import os
 import random
+import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 
-from checkout import REPO
+from checkout import REPO, load_script
 from esr.assets import check_files, describe_finetuned_model, file_digest
 from esr.compute import estimate_compute
 from esr.config import Config, Finetune, FinetuneData, FinetuneTraining, load, merge
 from esr.contrasts import share_trends
 from esr.engines import open_tokenizer
-from esr.errors import EsrError
+from esr.errors import EsrError, full_disk
 from esr.finetuning import ANSWER, CORRECTION
 from esr.finetuning.axolotl import UNTRAINED, axolotl_config, end_of_turn
 from esr.finetuning.examples import (
@@ -111,6 +116,16 @@ def test_the_paper_fine_tunes_the_8b_on_nine_mixtures() -> None:
         ({"data": {"writer": "claude"}}, ["finetune.data.writer", "claude", "corpus"]),
         ({"training": {"optimizer": "adamw_bnb_8bit"}}, ["finetune.training", "needs a GPU"]),
         ({"training": {"precision": "bfloat16"}}, ["finetune.training", "float32 on a CPU"]),
+        (
+            {"training": {"extra": {"load_in_4bit": True, "weight_decay": 0.1}}},
+            ["finetune.training", "`extra`: {load_in_4bit: True} needs a GPU; leave it out, or"],
+        ),
+        ({"training": {"extra": {"lora_mlp_kernel": True}}}, ["lora_mlp_kernel: True"]),
+        ({"training": {"extra": {"flash_attention": True}}}, ["flash_attention: True"]),
+        ({"training": {"extra": {"bf16": "auto"}}}, ["bf16: auto"]),
+        ({"training": {"extra": {"use_cpu": False}}}, ["use_cpu: False"]),
+        ({"training": {"extra": {"optimizer": "adamw_8bit"}}}, ["optimizer: adamw_8bit"]),
+        ({"training": {"extra": {"adapter": "qlora"}}}, ["adapter: qlora"]),
     ],
 )
 def test_what_cannot_be_trained_is_refused_when_the_study_is_read(
@@ -551,6 +566,80 @@ def test_a_base_that_cannot_be_trained_is_named_with_the_remedy() -> None:
 def test_more_of_axolotls_keys_may_be_given_and_win() -> None:
     found = told(FinetuneTraining(extra={"learning_rate": 1.0, "weight_decay": 0.1}))
     assert (found["learning_rate"], found["weight_decay"]) == (1.0, 0.1)
+
+
+def test_on_a_cpu_only_what_needs_a_gpu_is_refused() -> None:
+    harmless = {
+        "weight_decay": 0.1,
+        "load_in_4bit": False,
+        "use_cpu": True,
+        "optimizer": "adamw_torch_fused",
+        "attn_implementation": "eager",
+    }
+    cpu = {"device": "cpu", "optimizer": "adamw_torch", "precision": "float32"}
+    assert FinetuneTraining.model_validate(cpu | {"extra": harmless}).extra == harmless
+    on_gpu = {"load_in_4bit": True, "adapter": "qlora"}
+    assert FinetuneTraining(extra=on_gpu).extra == on_gpu
+
+
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    RuntimeError("I/O error: No space left on device (os error 28)"),
+]
+
+
+class TestFullDisk:
+    """The jobs that run axolotl, in an environment without esr."""
+
+    @pytest.fixture(params=["prepare_rows", "train_adapter"])
+    def job(
+        self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> ModuleType:
+        """A script that has nothing left to do but to write its table, to a disk without room."""
+        monkeypatch.syspath_prepend(REPO / "scripts")
+        monkeypatch.setattr(sys, "argv", ["job", str(tmp_path / "axolotl.yaml"), "/dev/full"])
+        monkeypatch.setattr(os, "environ", dict(os.environ))
+        job = load_script(request.param)
+        if request.param == "prepare_rows":
+            monkeypatch.setattr(job, "prepare", lambda config, scratch: Rows())
+        else:
+            monkeypatch.setattr(job, "check_device", lambda config: None)
+            monkeypatch.setattr(job, "train", lambda config: [{"step": 1, "loss": 2.0}] * 10_000)
+        return job
+
+    def test_what_to_do_is_said_in_the_words_of_the_other_jobs(self, job: ModuleType) -> None:
+        with pytest.raises(SystemExit) as caught:
+            job.main()
+        error = caught.value.__context__
+        assert isinstance(error, OSError)
+        assert error.errno == errno.ENOSPC
+        said = re.sub(r"[\d.]+ GB", "GB", str(caught.value))
+        assert re.sub(r"[\d.]+ GB", "GB", str(full_disk(error))).startswith(said)
+        assert "Make room" in said
+
+    @pytest.mark.parametrize("error", FULL)
+    def test_it_is_recognised_behind_other_errors(self, error: Exception) -> None:
+        prepare_rows = load_script("prepare_rows")
+        wrapped = ValueError("cannot save")
+        wrapped.__cause__ = error
+        with pytest.raises(SystemExit, match="could not be written"), prepare_rows.room():
+            raise wrapped
+
+    def test_anything_else_is_shown_with_its_stack(self) -> None:
+        prepare_rows = load_script("prepare_rows")
+        with pytest.raises(FileNotFoundError), prepare_rows.room():
+            Path("nowhere/at/all").read_text()
+
+
+class Rows:
+    """Prepared rows, as `datasets` has them."""
+
+    def select_columns(self, names: list[str]) -> "Rows":
+        return self
+
+    def to_parquet(self, path: str) -> None:
+        pd.DataFrame({"input_ids": range(10**5)}).to_csv(path)
 
 
 # What was made

@@ -29,7 +29,7 @@ STUDY = [
     "arms={answers: {trials: 4}, steered: {trials: 8}}",
     f"engine={{shards: 2, batch_size: {BATCH}}}",
     # Organisms need no GPU; ask for one, so that a job is given one.
-    "jobs=[{parameters: 1e9, gpus: 1, memory: 3, generate: 0.5, calibrate: 0.5, read: 0.5}]",
+    "jobs=[{parameters: 1e9, gpus: 1, cpus: 2, memory: 3, generate: 1, calibrate: 1, read: 1}]",
 ]
 PROFILE = ["--profile", "slurm", "--slurm-status-command", "squeue"]
 PROFILE += ["--slurm-init-seconds-before-status-checks", "2"]
@@ -159,10 +159,11 @@ def test_a_killed_job_goes_on_where_it_was(faulty_run: Path) -> None:
     assert "Trying to restart job" in (faulty_run / "said").read_text()
 
 
-def test_a_gpu_job_is_given_a_gpu_in_the_gpu_partition(faulty_run: Path) -> None:
+def test_a_gpu_job_is_given_gpu_and_cores_in_the_gpu_partition(faulty_run: Path) -> None:
     said = (faulty_run / "gpu").read_text()
     assert "Partition=gpu" in said
     assert re.search(r"GRES=gpu:1|gres/gpu=1|TresPerJob=gres:gpu:1", said), said
+    assert re.search(r"NumCPUs=2 .*CPUs/Task=2", said), said
 
 
 def test_a_model_on_two_gpus_is_given_both_and_computes_nothing_anew(

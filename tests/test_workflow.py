@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from checkout import REPO, run_snakemake
+from esr.config import ENGINE_HOURS
 
 FIGURES = ["fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "training"] + [
     f"figA{i}" for i in range(2, 10)
@@ -110,8 +111,20 @@ def test_the_paper_study_is_planned_in_seconds_without_gpu_or_hub(checkout: Path
     done = run_snakemake(checkout, "--dry-run", "--quiet", "rules", "--profile", "slurm", "all")
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     assert done.returncode == 0, done.stdout
-    assert total(done.stdout) > 600
+    said = re.search(r"some (\d+) jobs", (REPO / "docs/cluster.md").read_text())
+    assert said
+    assert abs(total(done.stdout) - int(said[1])) < 10
     assert seconds < 10
+
+
+def test_every_rule_that_asks_a_judge_is_said_to_need_a_network() -> None:
+    text = "".join(path.read_text() for path in sorted((REPO / "rules").glob("*.smk")))
+    rules = [body for body in re.split(r"^rule ", text, flags=re.MULTILINE) if "replies=" in body]
+    guide = (REPO / "docs/cluster.md").read_text()
+    table = guide.split("| needs a network |")[1].split("| everything else |")[0]
+    asking = {body.split(":")[0] for body in rules}
+    assert len(asking) == 6
+    assert {rule for rule in asking if f"`{rule}`" not in table} == set()
 
 
 @pytest.mark.slow
@@ -128,23 +141,67 @@ def test_jobs_grow_with_models_times_arms_alone(checkout: Path) -> None:
     assert totals[2] - totals[1] == totals[1] - totals[0] > 100
 
 
-def test_gpus_memory_and_hours_follow_the_size_of_the_model(checkout: Path) -> None:
-    target = "results/paper/{}/arms/steered/shards/0.parquet"
-    targets = [target.format(model) for model in ("llama-3.3-70b", "gemma-2-2b")]
-    done = run_snakemake(checkout, "--dry-run", "--profile", "slurm", *targets)
-    assert done.returncode == 0, done.stdout
-    jobs = [job for job in done.stdout.split("\nrule ") if job.startswith("generate_responses")]
-    asked = {
-        line.split("model=")[1].split(",")[0]: job
-        for job in jobs
-        for line in job.splitlines()
-        if "wildcards:" in line
+ASKED = {
+    "llama-3.3-70b": {"gpu": 2, "cpus_per_task": 8, "mem_mb": 240000},
+    "gemma-2-27b": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 96000},
+    "gemma-2-2b": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 24000},
+    "llama-3.1-8b+sc90": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 48000},
+}
+"""What engine jobs ask of Slurm, by model."""
+OF_A_MODEL = ["thresholds.parquet", "arms/steered/shards/0.parquet"]
+OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
+OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
+
+
+def asked(said: str, name: str) -> dict[tuple[str, str], int]:
+    """A resource of every engine job of a dry run, by rule and model."""
+    found = {}
+    for job in re.split(r"\nrule ", said):
+        rule = job.split(":")[0]
+        if rule in ENGINE_HOURS:
+            model = re.search(r"\bmodel=([^,\s]+)", job)
+            amount = re.search(rf"\b{name}=(\d+)", job)
+            assert model, job
+            assert amount, job
+            assert "slurm_partition=gpu" in job
+            found[rule, model[1]] = int(amount[1])
+    return found
+
+
+def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) -> None:
+    targets = [
+        f"results/paper/{model}/{name}"
+        for model in ASKED
+        for name in (OF_A_MODEL if "+" in model else OF_A_MODEL + OF_AN_ORIGINAL)
+    ]
+    slurm = ["--dry-run", "--profile", "slurm"]
+    first = run_snakemake(checkout, *slurm, "--", *targets)
+    assert first.returncode == 0, first.stdout
+    for name in ("gpu", "cpus_per_task", "mem_mb"):
+        found = asked(first.stdout, name)
+        assert {rule for rule, _ in found} == set(ENGINE_HOURS)
+        of_these = {cell: amount for cell, amount in found.items() if cell[1] in ASKED}
+        assert of_these == {cell: ASKED[cell[1]][name] for cell in of_these}
+    # A retry with a journal goes on where it was; one without gets as much time again.
+    again = run_snakemake(checkout, *slurm, "--attempt", "2", "--", *targets)
+    before, after = asked(first.stdout, "runtime"), asked(again.stdout, "runtime")
+    assert before["generate_responses", "llama-3.3-70b"] == 12 * 60
+    assert before["read_episodes", "llama-3.3-70b"] == 4 * 60
+    assert {rule for rule, model in before if after[rule, model] == before[rule, model]} == {
+        "find_thresholds",
+        "generate_responses",
     }
-    sizes = {"llama-3.3-70b": "gpu=2 runtime=720 mem_mb=240000", "gemma-2-2b": "gpu=1 runtime=120"}
-    for model, resources in sizes.items():
-        for asks in resources.split():
-            assert re.search(rf"\b{asks}\b", asked[model])
-    assert all("slurm_partition=gpu" in job for job in asked.values())
+    assert after["train_adapter", "llama-3.1-8b+sc90"] == 2 * 4 * 60
+    assert asked(again.stdout, "mem_mb")["train_adapter", "llama-3.1-8b+sc90"] == 72000
+
+
+def test_a_job_without_a_gpu_asks_for_the_cores_of_its_threads_alone(checkout: Path) -> None:
+    target = "results/organism/twin/arms/steered/shards/0.parquet"
+    options = ["--dry-run", "--profile", "slurm", "--config", "study=organism"]
+    done = run_snakemake(checkout, *options, "--", target)
+    assert set(asked(done.stdout, "cpus_per_task").values()) == {1}
+    done = run_snakemake(checkout, *options, "engine={threads: 2}", "--", target)
+    assert asked(done.stdout, "cpus_per_task")["generate_responses", "twin"] == 2
 
 
 def test_an_environment_is_installed_once_for_those_that_want_it(checkout: Path) -> None:

@@ -4,11 +4,11 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from safetensors import safe_open
@@ -194,8 +194,62 @@ def _hub_origin(files: list[Path]) -> dict[str, Any]:
 
 def sae_size(path: Path) -> int:
     """Number of latents of an SAE file, read from its header."""
+    return _stored_shape(path).d_sae
+
+
+class SaeShape(NamedTuple):
+    """What an SAE reads and has: width of the residual stream, number of latents."""
+
+    d_model: int
+    d_sae: int
+
+
+KNOWN_SHAPES = ("gemma_2", "goodfire")
+"""Families whose shapes SAELens knows by name; of others it asks the hub."""
+
+
+def sae_shape(config: Config, name: str) -> SaeShape | None:
+    """Shape of a model's SAE, as far as it is known without a download; else None.
+
+    Known are that of a folder, of one that is among the assets, and those that SAELens knows.
+    """
+    source = config.models[name].sae
+    if source.path is not None:
+        return _folder_shape(source.path)
+    made = Path(f"results/{config.study}/{name}/assets/sae.safetensors")
+    if made.is_file() and _made_from(made) == source.model_dump(mode="json"):
+        return _stored_shape(made)
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    release = get_pretrained_saes_directory().get(str(source.release))
+    if release is None or release.conversion_func not in KNOWN_SHAPES:
+        return None
+    try:
+        known = loaders.load_sae_config_from_huggingface(str(source.release), str(source.id))
+    except ValueError:  # no such id
+        return None
+    return SaeShape(known["d_in"], known["d_sae"]) if known["d_sae"] else None
+
+
+def _folder_shape(folder: Path) -> SaeShape | None:
+    if not (folder / "cfg.json").is_file():
+        return None
+    facts = json.loads((folder / "cfg.json").read_text())
+    return SaeShape(facts["d_in"], facts["d_sae"])
+
+
+def _stored_shape(path: Path) -> SaeShape:
     with safe_open(path, framework="numpy") as file:
-        return int(file.get_slice("W_dec").get_shape()[0])
+        d_sae, d_model = file.get_slice("W_dec").get_shape()
+    return SaeShape(d_model, d_sae)
+
+
+def _made_from(path: Path) -> Any:
+    """The settings that an SAE file was made by; those of an older one may be others."""
+    with safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["sae"])
+    return json.loads(header.get("source", "null"))
 
 
 def check_files(config: Config) -> list[str]:
@@ -228,8 +282,45 @@ def check_files(config: Config) -> list[str]:
     problems += _check_finetuning(config)
     for name, model in config.originals.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
-        problems += _check_latents(config, name, model)
+        config_file, sae = model.folder / "config.json", model.sae.path
+        problems += check_shapes(
+            config,
+            name,
+            model_shape(json.loads(config_file.read_text())) if config_file.is_file() else None,
+            None if sae is None else _folder_shape(sae),
+        )
     return problems
+
+
+def check_shapes(
+    config: Config, name: str, model: Mapping[str, Any] | None, sae: SaeShape | None
+) -> list[str]:
+    """A line for every key of a model that asks for what its checkpoint or its SAE does not have.
+
+    Args:
+        config: The study.
+        name: The model.
+        model: Shape of its checkpoint (`model_shape`), if known.
+        sae: Shape of its SAE, if known.
+    """
+    keys = config.models[name]
+    problems = []
+    if model is not None:
+        problems += [
+            f"models.{name}.{layer}: {getattr(keys, layer)}, but the model has layers 0 to "
+            f"{model['n_layers'] - 1}"
+            for layer in ("steer_layer", "read_layer", "ablate_layer")
+            if (getattr(keys, layer) or 0) >= model["n_layers"]
+        ]
+    if sae is None:
+        return problems
+    if model is not None and sae.d_model != model["d_model"]:
+        problems.append(
+            f"models.{name}.sae.{'id' if keys.sae.path is None else 'path'}: the SAE reads width "
+            f"{sae.d_model}, but the model's residual is {model['d_model']} wide; take an SAE of "
+            "this model"
+        )
+    return problems + _check_latents(config, name, sae.d_sae)
 
 
 def _exists(path: Path) -> bool:
@@ -312,6 +403,12 @@ def _check_model(model: Model) -> list[str]:
         problems.append(f"labels: {model.labels} does not exist")
     if model.source.startswith((".", "/", "resources/", "results/")) and not model.is_local:
         return [*problems, f"source: folder {model.source} does not exist"]
+    if model.sae.path is not None:
+        problems += [
+            f"sae.path: {model.sae.path / name} does not exist"
+            for name in SAE_FILES
+            if not (model.sae.path / name).is_file()
+        ]
     if not model.is_local:
         if model.revision is None:
             problems.append(
@@ -327,40 +424,12 @@ def _check_model(model: Model) -> list[str]:
         for path in checkpoint_files(model.folder)
         if not path.is_file()
     ]
-    shape = model_shape(json.loads(config_file.read_text()))
-    for layer in ("steer_layer", "read_layer", "ablate_layer"):
-        if (getattr(model, layer) or 0) >= shape["n_layers"]:
-            problems.append(
-                f"{layer}: {getattr(model, layer)}, but the model has layers 0 to "
-                f"{shape['n_layers'] - 1}"
-            )
-    return problems + _check_sae(model.sae, shape["d_model"])
+    return problems
 
 
-def _check_sae(sae: SaeSource, d_model: int) -> list[str]:
-    if sae.path is None:
-        return []
-    missing = [
-        f"sae.path: {sae.path / name} does not exist"
-        for name in SAE_FILES
-        if not (sae.path / name).is_file()
-    ]
-    if not (sae.path / "cfg.json").is_file():
-        return missing
-    d_in = json.loads((sae.path / "cfg.json").read_text())["d_in"]
-    if d_in != d_model:
-        return [
-            *missing,
-            f"sae.path: the SAE reads width {d_in}, but the model's residual is {d_model} wide",
-        ]
-    return missing
-
-
-def _check_latents(config: Config, name: str, model: Model) -> list[str]:
-    if model.sae.path is None or not (model.sae.path / "cfg.json").is_file():
-        return []
-    d_sae = json.loads((model.sae.path / "cfg.json").read_text())["d_sae"]
-    named = {f"models.{name}.detectors": model.detectors}
+def _check_latents(config: Config, name: str, d_sae: int) -> list[str]:
+    named = {f"models.{name}.detectors": config.models[name].detectors}
+    named[f"models.{name}.backtracking"] = config.models[name].backtracking
     for arm, settings in config.arms.items():
         if not isinstance(settings.ablate, str):
             named[f"arms.{arm}.ablate"] = settings.ablate

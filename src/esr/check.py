@@ -4,7 +4,6 @@ Cheap checks of files run at every start (`esr.assets.check_files`); these load 
 every table that a person wrote, and reach for the hub where a model lives there.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from esr.assets import check_shapes, model_shape, sae_shape
 from esr.chat import prompt_tokens, response_text
 from esr.compute import (
     estimate_compute,
@@ -60,9 +60,14 @@ def check_study(config: Config) -> Iterator[str]:
     yield f"claims: {len(read_claims(config.claims))} in {len(config.claims)} files"
     for name, model in config.originals.items():
         try:
-            yield f"model {name}: " + _check_model(config, model, prompts["prompt"].tolist())
+            described = _check_model(config, name, prompts["prompt"].tolist())
+            shape = _shape(model)
         except EsrError as error:
             raise EsrError(f"models.{name}: {error}") from None
+        problems = check_shapes(config, name, shape, sae_shape(config, name))
+        if problems:
+            raise EsrError("\n".join(problems))
+        yield f"model {name}: {described}"
 
 
 def check_machines(config: Config) -> Iterator[str]:
@@ -211,7 +216,8 @@ def check_judges(config: Config, names: Iterable[str]) -> Iterator[str]:
         yield f"judge {name}: {settings.model} at {settings.base_url}{retires}{note}, {cost}"
 
 
-def _check_model(config: Config, model: Model, prompts: list[str]) -> str:
+def _check_model(config: Config, name: str, prompts: list[str]) -> str:
+    model = config.models[name]
     sae = _check_release(model)
     _check_hub(model)
     tokenizer = _tokenizer(model)
@@ -230,10 +236,10 @@ def _check_model(config: Config, model: Model, prompts: list[str]) -> str:
     response_text(tokenizer, tokenizer.encode(prompts[0], add_special_tokens=False))
     labels = "no labels"
     if model.labels_file is not None:
-        size = _sae_size(model)
+        has = sae_shape(config, name)
         labels = "labels unchecked"
-        if size is not None and model.labels_file.is_file():
-            labels = f"{read_labels(model.labels_file, size)['label'].notna().sum()} labels"
+        if has is not None and model.labels_file.is_file():
+            labels = f"{read_labels(model.labels_file, has.d_sae)['label'].notna().sum()} labels"
     return f"{model.source}, longest prompt {longest} tokens, {labels}{sae}"
 
 
@@ -246,8 +252,12 @@ def _tokenizer(model: Model) -> Any:
         raise EsrError(f"source {model.source}: cannot load its tokenizer: {error}") from None
 
 
-def _sae_size(model: Model) -> int | None:
-    """Number of latents, where the SAE is at hand."""
-    if model.sae.path is None:
-        return None
-    return int(json.loads((model.sae.path / "cfg.json").read_text())["d_sae"])
+def _shape(model: Model) -> dict[str, Any]:
+    """Shape of a checkpoint, from its config.json in the folder or, at its commit, on the hub."""
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(model.source, revision=model.revision)
+        return model_shape(found.to_dict())
+    except (OSError, ValueError, KeyError) as error:
+        raise EsrError(f"source {model.source}: cannot read its config.json: {error}") from None

@@ -230,6 +230,8 @@ def config_blocks(schema: Node) -> Iterator[Block]:
         yield Block(name, node["description"], keys, frozenset(node.get("required", ())))
         for key, child in keys.items():
             inside = f"{name}.{key}" if name else key
+            for reference in _references(child.get("items", {})):
+                yield from walk(f"{inside}[]", definitions[reference])
             for reference in _references(child):
                 where = f"{inside}.<{key.removesuffix('s')}>" if _is_named(child) else inside
                 kind = definitions[reference]["properties"].get("kind", {}).get("const")

@@ -10,7 +10,7 @@ what concerns several of them.
 
 from esr.config.analysis import Detectors, Episodes, Statistics
 from esr.config.arms import Arm, Levels
-from esr.config.engine import ENGINE_HOURS, Engine, Generation, JobSize, Vllm
+from esr.config.engine import ENGINE_HOURS, JOURNALED, Engine, Generation, JobSize, Vllm
 from esr.config.finetuning import EXAMPLES, Finetune, FineTuned, FinetuneData, FinetuneTraining
 from esr.config.judging import (
     Agreement,
@@ -33,6 +33,7 @@ __all__ = [
     "DOWNLOADS",
     "ENGINE_HOURS",
     "EXAMPLES",
+    "JOURNALED",
     "NAME",
     "Agreement",
     "AnthropicJudge",

@@ -83,16 +83,32 @@ class Engine(Section):
 class JobSize(Section):
     """What an engine job asks of a scheduler, for models up to a size. Inert where there is none.
 
-    A retry asks for half as much memory again, and the same time: it goes on where it was cut off.
+    A retry asks for half as much memory again. Generating and calibrating go on where they were cut
+    off; reading and training begin anew, and each retry asks for as much time again.
     """
 
     parameters: float = key(..., "Largest model that this is for.", unit="parameters", gt=0)
     gpus: int = key(..., "GPUs of a job.", ge=0)
+    cpus: int = key(
+        1,
+        "CPU cores of a job, if `threads` are not more: an engine's processes, its compiler and "
+        "what we do with responses run on them.",
+        gt=0,
+    )
     memory: float = key(..., "Main memory: the weights pass through it.", unit="GB", gt=0)
     generate: float = key(..., "Time for a shard of an arm.", unit="hours", gt=0)
     calibrate: float = key(..., "Time for all thresholds of a model.", unit="hours", gt=0)
     read: float = key(..., "Time for reading activations of stored texts.", unit="hours", gt=0)
     train: float = key(4, "Time for fine-tuning on one mixture.", unit="hours", gt=0)
+
+    def hours(self, rule: str, attempt: int = 1) -> float:
+        """Hours that a job of a rule asks for, the first or a later time.
+
+        A retry of a job with a journal goes on where it was cut off, in the same time; one that
+        begins anew gets as much time again.
+        """
+        once: float = getattr(self, ENGINE_HOURS[rule])
+        return once if rule in JOURNALED else once * attempt
 
 
 ENGINE_HOURS = {
@@ -105,3 +121,5 @@ ENGINE_HOURS = {
     "train_adapter": "train",
 }
 """Rules whose jobs run an engine, and which of the hours of a size they ask for."""
+JOURNALED = ("find_thresholds", "generate_responses")
+"""Those whose retries go on where a job was cut off; retries of the others begin anew."""

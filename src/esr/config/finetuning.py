@@ -1,5 +1,6 @@
 """Models that are fine-tuned to correct themselves."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -9,6 +10,19 @@ from esr.config.section import Name, Section, key
 
 EXAMPLES = ("corrections", "answers")
 """Kinds of examples, as `data` counts them."""
+
+GPU_KEYS = (
+    r"bf16|fp16|fp8|tf32|bfloat16|float16|load_in_[48]bit|gptq|deepspeed|fsdp\w*|"
+    r"(flash|xformers|sage)_\w+|lora_\w+_kernel|fused_attn_kernel|liger_\w+|cut_cross_entropy"
+)
+"""Keys of axolotl's configuration that, switched on, need a GPU."""
+GPU_VALUES = {
+    "use_cpu": "False",
+    "adapter": "qlora",
+    "optimizer": r".*(\dbit|fp8).*|flash_.*",
+    "attn_implementation": r"(flash|xformers|sage).*",
+}
+"""Values of others that do."""
 
 
 class FinetuneData(Section):
@@ -88,7 +102,9 @@ class FinetuneTraining(Section):
     )
     threads: int = key(1, "CPU threads of a training job.", gt=0)
     seed: int = key(49, "Seed of the split, the order and the initial weights.", source="none set")
-    extra: dict[str, Any] = key({}, "More of axolotl's configuration, as it is.")
+    extra: dict[str, Any] = key(
+        {}, "More of axolotl's configuration, as it is; for a CPU nothing that needs a GPU."
+    )
 
     @model_validator(mode="after")
     def _fits_its_device(self) -> Self:
@@ -96,7 +112,20 @@ class FinetuneTraining(Section):
             raise ValueError(f"`optimizer: {self.optimizer}` needs a GPU; use adamw_torch on a CPU")
         if self.device == "cpu" and self.precision != "float32":
             raise ValueError(f"`precision: {self.precision}` needs a GPU; use float32 on a CPU")
+        needing = [key for key, value in self.extra.items() if _needs_gpu(key, value)]
+        if self.device == "cpu" and needing:
+            shown = ", ".join(f"{key}: {self.extra[key]}" for key in needing)
+            raise ValueError(
+                f"`extra`: {{{shown}}} needs a GPU; leave it out, or set `device: gpu`"
+            )
         return self
+
+
+def _needs_gpu(key: str, value: Any) -> bool:
+    """Whether a setting of axolotl needs a GPU."""
+    if key in GPU_VALUES:
+        return bool(re.fullmatch(GPU_VALUES[key], str(value)))
+    return bool(value) and bool(re.fullmatch(GPU_KEYS, key))
 
 
 class Finetune(Section):
