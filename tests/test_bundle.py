@@ -176,6 +176,8 @@ def test_an_arm_added_to_an_imported_study_runs_alone(imported: Path, organism_s
     for name in ("environments/finetune.txt", *saes):
         (imported / "results" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(organism_study / "results" / name, imported / "results" / name)
+    installed = organism_study / "envs/finetune/.venv"
+    (imported / "envs/finetune/.venv").symlink_to(installed)
     assert {"generate_responses", "find_thresholds"} <= {rule for rule, _ in planned(imported)}
     done = run_snakemake(imported, "--touch", "--cores", "1", "all")
     assert done.returncode == 0, done.stdout[-4000:]
