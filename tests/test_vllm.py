@@ -238,6 +238,9 @@ class TestParity:
     def test_eager(self, llama: VllmEngine) -> None:
         check_parity(llama, reference())
 
+    def test_a_step_is_as_large_as_in_plain_vllm(self, llama: VllmEngine) -> None:
+        assert llama.inquire()["largest_step"] == 4096  # of its `LLM` class, on a CPU
+
     @pytest.mark.parametrize("latents", [None, (5, 200, 8)], ids=["all", "some"])
     def test_reading(self, llama: VllmEngine, latents: tuple[int, ...] | None) -> None:
         check_reading(llama, reference(), ("max", "mean", "share", None), latents)

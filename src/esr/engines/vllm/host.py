@@ -35,6 +35,7 @@ from vllm.engine.arg_utils import EngineArgs  # noqa: E402
 from vllm.lora.request import LoRARequest  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 from vllm.sampling_params import RequestOutputKind  # noqa: E402
+from vllm.usage.usage_lib import UsageContext  # noqa: E402
 from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
 
 from esr.engines.vllm.wire import (  # noqa: E402
@@ -74,7 +75,9 @@ class Host:
             "disable_log_stats": True,
         }
         arguments = EngineArgs(**settings | setup.options, additional_config=setup)
-        self.engine = LLMEngine.from_engine_args(arguments)
+        # By the context vLLM chooses how many tokens to compute in a step: for work done in bulk,
+        # as for its `LLM` class, two to eight times those of the default.
+        self.engine = LLMEngine.from_engine_args(arguments, UsageContext.LLM_CLASS)
         self.adapter = LoRARequest("adapter", 1, setup.adapter) if setup.adapter else None
         self.orders: dict[str, Order] = {}
         self.reading = False

@@ -212,6 +212,7 @@ class SteeringWorker(Worker):
             "steered_tokens": steered,
             "ablated_tokens": ablated,
             "preemptions": self.preemptions,
+            "largest_step": self.interventions.n_tokens,
             "runner": "V2" if self.use_v2_model_runner else "V1",
             "rank": self.rank,
             "pid": os.getpid(),
