@@ -268,6 +268,7 @@ class TestParity:
             check_parity(engine, reference())
             check_reading(engine, reference())
             assert engine.facts["runner"] == "V2"
+            assert engine.facts["steps"] == 0  # of those that warm up, none is the client's
 
     def test_two_workers_in_tensor_parallel(self, opened: Callable[..., VllmEngine]) -> None:
         with opened(tensor_parallel_size=2) as engine:
@@ -441,9 +442,26 @@ class TestFaults:
         with pytest.raises(EsrError, match=r"has vLLM 0\.32\.0, esr is written for 0\.31\.0"):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
-    def test_speculative_decoding_is_refused(self, opened: Callable[..., VllmEngine]) -> None:
-        engine = opened(speculative_config={"method": "ngram", "num_speculative_tokens": 2})
-        with pytest.raises(EsrError, match="speculative decoding is not supported"):
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (
+                {"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}},
+                "speculative decoding",
+            ),
+            (
+                {"ubatch_size": 2, "all2all_backend": "deepep_low_latency"},
+                "computing in microbatches",
+            ),
+            ({"enable_hc_sp": True}, "sequence parallelism"),
+        ],
+        ids=["speculative", "microbatches", "sequence"],
+    )
+    def test_what_would_leave_tokens_unsteered_is_refused(
+        self, opened: Callable[..., VllmEngine], options: dict[str, Any], said: str
+    ) -> None:
+        engine = opened(**options)
+        with pytest.raises(EsrError, match=f"{said}.* is not supported under steering"):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
     def test_too_little_memory_names_the_key(self, opened: Callable[..., VllmEngine]) -> None:

@@ -21,6 +21,33 @@ LAYERS = {
 """Decoder layers whose output (hidden, residual) adds up to the residual stream; tested, each."""
 
 
+def refuse(config: Any) -> None:
+    """Refuse a configuration of vLLM that would leave tokens unsteered, or was never tried.
+
+    Attributes are read without a default: one that is gone must not pass for one that is off.
+
+    Raises:
+        RuntimeError: what is refused, or which attribute is not there any more.
+    """
+    try:
+        parallel = config.parallel_config
+        refused = {
+            "speculative decoding": config.speculative_config is not None,
+            "computing in microbatches (dual-batch overlap)": parallel.use_ubatching,
+            "pipeline parallelism": parallel.pipeline_parallel_size > 1,
+            "context parallelism": parallel.prefill_context_parallel_size > 1
+            or parallel.decode_context_parallel_size > 1,
+            "data parallelism": parallel.data_parallel_size > 1,
+            "sequence parallelism": parallel.use_sequence_parallel_moe or parallel.enable_hc_sp,
+            "batch-sharded sampling": bool(parallel.enable_batch_sharded_sampling),
+        }
+    except AttributeError as error:
+        raise RuntimeError(f"esr: {error}: vLLM has moved") from None
+    for what, asked in refused.items():
+        if asked:
+            raise RuntimeError(f"esr: {what} is not supported under steering; switch it off")
+
+
 def decoder_layers(model: Any) -> Any:
     """Find the decoder layers of the text part of a model.
 
