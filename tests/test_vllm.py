@@ -152,8 +152,10 @@ def opened(
             Setup(**settings | (setup or {})),
             host.launcher(**(variables or {})),
             d_sae=D_SAE,
+            made_for=256,
             stops=(STOP,),
             identity={},
+            environment=ENVIRONMENT.name,
             version=pinned_version(ENVIRONMENT),
         )
         engines.append(engine)
@@ -426,20 +428,31 @@ class TestFaults:
         with pytest.raises(EsrError, match=r"vLLM failed: .* in the journal"):
             engine.reply()
 
-    def test_an_sae_of_another_width_never_gets_to_steer(
+    def test_a_file_that_is_not_there_is_named(
         self, opened: Callable[..., VllmEngine], tmp_path: Path
+    ) -> None:
+        engine = opened(setup={"sae_file": str(tmp_path / "gone.safetensors")})
+        with pytest.raises(EsrError, match=r"vLLM failed: FileNotFoundError: .*gone\.safetensors"):
+            list(generate(engine, [REQUESTS[:2]], GREEDY))
+
+    @pytest.mark.parametrize("workers", [1, 2], ids=["alone", "in parallel"])
+    def test_an_sae_of_another_width_never_gets_to_steer(
+        self, opened: Callable[..., VllmEngine], tmp_path: Path, workers: int
     ) -> None:
         sae = make_sae("relu")
         narrow = replace(sae, W_enc=sae.W_enc[:32], W_dec=sae.W_dec[:, :32], b_dec=sae.b_dec[:32])
         narrow.save(tmp_path / "sae.safetensors")
-        engine = opened(setup={"sae_file": str(tmp_path / "sae.safetensors")})
+        engine = opened(
+            setup={"sae_file": str(tmp_path / "sae.safetensors")}, tensor_parallel_size=workers
+        )
         with pytest.raises(EsrError, match="SAE reads width 32, the residual stream is 64 wide"):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
     def test_another_version_of_vllm_is_refused(self, opened: Callable[..., VllmEngine]) -> None:
         engine = opened()
         engine.version = "0.31.0"
-        with pytest.raises(EsrError, match=r"has vLLM 0\.32\.0, esr is written for 0\.31\.0"):
+        said = r"has vLLM 0\.32\.0, esr is written for 0\.31\.0; .*environments/serve-cpu\.txt"
+        with pytest.raises(EsrError, match=said):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
     @pytest.mark.parametrize(
@@ -466,7 +479,8 @@ class TestFaults:
 
     def test_too_little_memory_names_the_key(self, opened: Callable[..., VllmEngine]) -> None:
         engine = opened(kv_cache_memory_bytes=2**12)
-        with pytest.raises(EsrError, match=r"engine\.vllm\.(memory_fraction|max_model_len)"):
+        said = r"No available memory for the cache blocks.* a GPU, engine\.vllm\.cpu_cache\), lower"
+        with pytest.raises(EsrError, match=said):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
     def test_a_killed_engine_leaves_the_journal_and_a_rerun_does_the_rest(
@@ -497,5 +511,6 @@ class TestFaults:
     def test_a_missing_environment_is_named_with_the_command_that_makes_it(
         self, tmp_path: Path
     ) -> None:
-        with pytest.raises(EsrError, match=r"snakemake results/environments/serve\.txt"):
+        command = r"snakemake --forcerun sync_environment -- results/environments/serve\.txt` where"
+        with pytest.raises(EsrError, match=command):
             launcher(tmp_path / "serve", {})

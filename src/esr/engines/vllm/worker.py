@@ -7,8 +7,9 @@ by name and signature first, and what is not known to work is refused: nothing h
 running unsteered. Written for vLLM 0.32, runners V1 and V2.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,36 @@ class SteeringWorker(Worker):
     serving = False
     """Whether requests are the client's. Those before are vLLM's own, to warm up: unsteered."""
 
+    def init_device(self) -> None:
+        """Get hold of the device."""
+        with self._note():
+            super().init_device()
+
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the model, then put the sites in."""
-        refuse(self.vllm_config)
-        super().load_model(*args, **kwargs)
+        with self._note():
+            refuse(self.vllm_config)
+            super().load_model(*args, **kwargs)
+            self._steer()
+
+    @contextlib.contextmanager
+    def _note(self) -> Iterator[None]:
+        """Note down an exception: of workers in parallel vLLM says only that one did not start."""
+        try:
+            yield
+        except Exception as error:
+            note = Path(self._setup.notes) / str(self.rank)
+            note.write_text(f"{type(error).__name__}: {error}")
+            raise
+
+    @property
+    def _setup(self) -> Setup:
         setup = self.vllm_config.additional_config
         assert isinstance(setup, Setup)
+        return setup
+
+    def _steer(self) -> None:
+        setup = self._setup
         runner = self.model_runner
         device = torch.device("cpu") if current_platform.is_cpu() else self.device
         self.sae_file = Path(setup.sae_file)
