@@ -34,7 +34,7 @@ from esr.errors import EsrError
 from esr.generate import generate_journaled
 from esr.journal import Journal
 from esr.sae import Activation, Sae
-from tiny import STOP, VOCABULARY, tiny_model
+from tiny import STOP, VOCABULARY, tiny_model, tiny_model_that_sees
 from vllm_hosts import ENVIRONMENT, Nursery, interpreted, nursery, sync
 
 pytestmark = [
@@ -75,7 +75,8 @@ def make_model(family: str) -> Any:
         changes |= {"tie_word_embeddings": True, "query_pre_attn_scalar": 32}
     if family == "qwen2":  # whose heads are as wide as they come out
         changes |= {"num_attention_heads": 2, "num_key_value_heads": 1}
-    model = tiny_model(family, **changes)
+    sees = family == "gemma3-that-sees"
+    model = tiny_model_that_sees(**changes) if sees else tiny_model(family, **changes)
     model.generation_config.eos_token_id = STOP
     return model
 
@@ -257,7 +258,7 @@ class TestParity:
             check_parity(engine, reference(family, form))
             check_reading(engine, reference(family, form))
 
-    @pytest.mark.parametrize("family", ["gemma3", "qwen2", "qwen3"])
+    @pytest.mark.parametrize("family", ["gemma3", "gemma3-that-sees", "qwen2", "qwen3"])
     def test_other_families(self, opened: Callable[..., VllmEngine], family: str) -> None:
         with opened(family, "jumprelu") as engine:
             check_parity(engine, reference(family, "jumprelu"))

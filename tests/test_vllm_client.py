@@ -142,11 +142,16 @@ class TestRemedies:
                 ["something else uses this GPU", "engine.vllm.memory_fraction"],
             ),
             (
+                "ValidationError: 1 validation error for ModelConfig\n  Value error, Model "
+                "architectures ['Gemma3ForConditionalGeneration'] failed to be inspected",
+                ["torchvision, which envs/serve has", "a GPU in `jobs`"],
+            ),
+            (
                 "RuntimeError: esr: Runner has no prepare() any more: vLLM has moved",
                 ["snakemake --forcerun sync_environment -- results/environments/serve.txt"],
             ),
         ],
-        ids=["memory", "cache", "blocks", "shared", "moved"],
+        ids=["memory", "cache", "blocks", "shared", "sight", "moved"],
     )
     def test_an_error_names_the_keys(self, words: str, keys: list[str]) -> None:
         engine = made(MadeUpHost([Failed(words)]))

@@ -13,7 +13,7 @@ from checkout import REPO
 ENVIRONMENT = REPO / "envs/serve-cpu"
 PYTHON = ENVIRONMENT / ".venv/bin/python"
 VARIABLES = {
-    "PYTHONPATH": str(REPO / "src"),
+    "PYTHONPATH": f"{REPO / 'src'}{os.pathsep}{REPO / 'tests/stand_ins'}",
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }

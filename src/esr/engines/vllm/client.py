@@ -62,6 +62,10 @@ REMEDIES = {
     ),
     "cache blocks": MORE_CACHE,
     "soft cap": "set models.<model>.attention_backend to one that has it (FLASHINFER)",
+    "failed to be inspected": (
+        "its parts for images need torchvision, which envs/serve has and envs/serve-cpu has not: "
+        "grant the model a GPU in `jobs`"
+    ),
     "stale graph": "empty vLLM's cache of compiled graphs",
 }
 """What to do about what vLLM says, by a phrase of it (lower case)."""

@@ -166,7 +166,7 @@ def _engine(setup: Setup) -> LLMEngine:
         "enable_lora": setup.adapter is not None,
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
-        "limit_mm_per_prompt": {},
+        "language_model_only": True,  # of a model that sees, too: no tower, no image processor
         "worker_cls": "esr.engines.vllm.worker.SteeringWorker",
         "disable_log_stats": True,
     }
