@@ -478,6 +478,15 @@ class TestFaults:
         with pytest.raises(EsrError, match=f"{said}.* is not supported under steering"):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
+    def test_an_unknown_quantisation_is_named_with_those_there_are(
+        self, opened: Callable[..., VllmEngine]
+    ) -> None:
+        said = (
+            r"Unknown quantization method: fp9\..* 'compressed-tensors'.*; choose models\.<model>"
+        )
+        with pytest.raises(EsrError, match=f"(?s){said}"):
+            list(generate(opened(quantization="fp9"), [REQUESTS[:2]], GREEDY))
+
     def test_too_little_memory_names_the_key(self, opened: Callable[..., VllmEngine]) -> None:
         engine = opened(kv_cache_memory_bytes=2**12)
         said = r"No available memory for the cache blocks.* a GPU, engine\.vllm\.cpu_cache\), lower"

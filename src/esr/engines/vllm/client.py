@@ -62,6 +62,7 @@ REMEDIES = {
     ),
     "cache blocks": MORE_CACHE,
     "soft cap": "set models.<model>.attention_backend to one that has it (FLASHINFER)",
+    "quantization method": "choose models.<model>.quantization among those that vLLM has",
     "failed to be inspected": (
         "its parts for images need torchvision, which envs/serve has and envs/serve-cpu has not: "
         "grant the model a GPU in `jobs`"
