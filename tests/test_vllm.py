@@ -65,6 +65,8 @@ REQUESTS = [
     for i, length in enumerate([5, 9, 17, 40, 3, 28] * 4)
 ]
 """24 requests: unsteered, steered, ablated and both, of different lengths."""
+# 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
+TIGHT = {"max_num_batched_tokens": 32, "block_size": 32, "num_gpu_blocks_override": 9}
 READINGS = [Reading(r.tokens, len(r.tokens) // 3, r.intervention) for r in REQUESTS]
 
 
@@ -211,17 +213,19 @@ def expected_logprobs(
     ]
 
 
-def check_parity(engine: VllmEngine, plain: TransformersEngine) -> None:
-    done, logprobs = expected_logprobs(plain, REQUESTS)
-    found = with_logprobs(engine, REQUESTS)
+def check_parity(
+    engine: VllmEngine, plain: TransformersEngine, requests: Sequence[Request] = REQUESTS
+) -> None:
+    done, logprobs = expected_logprobs(plain, requests)
+    found = with_logprobs(engine, requests)
     assert [Generation(f.tokens, f.finish_reason) for f in found] == done
     for one, expected in zip(found, logprobs, strict=True):
         np.testing.assert_allclose(one.logprobs, expected, atol=1e-4)
     # The interventions do something: else all of this would hold without them.
-    unsteered = [replace(request, intervention=Intervention()) for request in REQUESTS]
+    unsteered = [replace(request, intervention=Intervention()) for request in requests]
     bare, _ = expected_logprobs(plain, unsteered)
     changed = [a.tokens != b.tokens for a, b in zip(done, bare, strict=True)]
-    assert sum(changed) >= 0.6 * len(REQUESTS) * 5 / 6
+    assert sum(changed) >= 0.6 * len(requests) * 5 / 6
     assert not any(changed[:: len(INTERVENTIONS)])
 
 
@@ -278,15 +282,27 @@ class TestParity:
             check_parity(engine, reference())
             check_reading(engine, reference())
 
-    def test_chunked_prompts_and_preemption(self, opened: Callable[..., VllmEngine]) -> None:
-        # 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
-        tight = {"max_num_batched_tokens": 32, "block_size": 32, "num_gpu_blocks_override": 9}
-        with opened(**tight) as engine:
+    @pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
+    def test_chunked_prompts_and_preemption(
+        self, opened: Callable[..., VllmEngine], eager: bool
+    ) -> None:
+        with opened(**TIGHT, enforce_eager=eager) as engine:
             check_parity(engine, reference())
             check_reading(engine, reference(), ("mean",))
             done = engine.inquire()
             assert done["preemptions"] >= 5
             assert min(done["steered_tokens"], done["ablated_tokens"]) > 500
+
+    def test_chunked_prompts_and_preemption_in_the_other_runner(
+        self, opened: Callable[..., VllmEngine]
+    ) -> None:
+        engine = opened(**TIGHT)
+        engine._launch = interpreted
+        with engine:
+            check_parity(engine, reference(), REQUESTS[:12])
+            done = engine.inquire()
+            assert done["runner"] == "V2"
+            assert done["preemptions"] >= 2
 
     def test_latents_ablated_at_a_layer_of_their_own(
         self, opened: Callable[..., VllmEngine]
@@ -303,9 +319,10 @@ class TestParity:
             prompt = tokens(70, seed=5)
             same = [Request(prompt, 1, what) for what in INTERVENTIONS]
             (expected,) = generate(reference(), [same], GREEDY)
-            for _ in range(2):  # the second time from the cache
+            for from_cache in (0, 64 * len(same)):  # the second time, both full blocks of each
                 done = [one for (one,) in generate(engine, [[r] for r in same], GREEDY)]
                 assert done == expected
+                assert engine.inquire()["cached_tokens"] == from_cache
             readings = [Reading(prompt, 3, what) for what in INTERVENTIONS]
             for acts, other in zip(
                 engine.encode(readings, None, "mean"),
@@ -313,6 +330,7 @@ class TestParity:
                 strict=True,
             ):
                 np.testing.assert_allclose(acts, other, atol=1e-4)
+            assert engine.inquire()["cached_tokens"] == from_cache  # readings compute all of it
 
     @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
     def test_half_precision_steers_as_far_as_it_can_tell(
@@ -420,14 +438,23 @@ class TestFaults:
             generate(engine, [[REQUESTS[0]], [request_]], GREEDY)
         assert engine.facts == {}
 
-    def test_an_exception_in_the_worker_reaches_the_client(
-        self, opened: Callable[..., VllmEngine]
+    def test_an_exception_in_the_worker_reaches_the_client_and_a_rerun_does_the_rest(
+        self, opened: Callable[..., VllmEngine], llama: VllmEngine, tmp_path: Path
     ) -> None:
-        engine = opened()
-        unchecked = Request((2, 3, 4), 1, Intervention(D_SAE + 5, 1.0))
-        engine.order(partial(Generate, request=unchecked, sampling=GREEDY, stops=(STOP,)))
-        with pytest.raises(EsrError, match=r"vLLM failed: .* in the journal"):
-            engine.reply()
+        good, path = REQUESTS[:5], tmp_path / "journal.jsonl"
+        bad = Request((2, 3, 4), 1, Intervention(D_SAE + 5, 1.0))
+        engine = opened(setup={"n_requests": 2})
+        engine.limits = replace(engine.limits, d_sae=D_SAE + 10)  # so that it is not seen before
+        said = "vLLM failed: IndexError: index 261 is out of bounds .* finished is in the journal"
+        with Journal(path) as journal, pytest.raises(EsrError, match=said):
+            generate_journaled(engine, [*good[:3], bad, *good[3:]], GREEDY, journal)
+        kept = path.read_bytes()
+        assert kept.count(b"\n") in (2, 3)
+        (expected,) = generate(reference(), [good], GREEDY)
+        with Journal(path) as journal:
+            assert generate_journaled(llama, good, GREEDY, journal) == expected
+        assert path.read_bytes().startswith(kept)
+        assert path.read_bytes().count(b"\n") == len(good)
 
     def test_a_file_that_is_not_there_is_named(
         self, opened: Callable[..., VllmEngine], tmp_path: Path

@@ -79,11 +79,13 @@ class Host:
         self.adapter = LoRARequest("adapter", 1, setup.adapter) if setup.adapter else None
         self.orders: dict[str, Order] = {}
         self.reading = False
+        self.cached_tokens = 0
 
     def facts(self) -> dict[str, Any]:
-        """What the first worker says of itself, and where it is."""
+        """What the first worker says of itself, where it is, and what the prefix cache spared."""
         return self.engine.collective_rpc("esr_facts")[0] | {
-            "platform": current_platform.device_name
+            "platform": current_platform.device_name,
+            "cached_tokens": self.cached_tokens,
         }
 
     def submit(self, order: Order) -> None:
@@ -125,6 +127,7 @@ class Host:
         finished = [output for output in self.engine.step() if output.finished]
         if not finished:
             return []
+        self.cached_tokens += sum(output.num_cached_tokens or 0 for output in finished)
         orders = [self.orders.pop(output.request_id) for output in finished]
         read = [order.number for order in orders if isinstance(order, Read)]
         numbers = [order.number for order in orders]
