@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from esr.engines.base import Intervention, Pool
-from esr.engines.vllm.hooks import decoder_layers, method, put, refuse, wrap
+from esr.engines.vllm.hooks import decoder_layers, method, not_finite, put, refuse, told, wrap
 from esr.engines.vllm.readers import Readers, Wanted
 from esr.engines.vllm.sites import Interventions, Site, Slots
 from esr.engines.vllm.wire import Setup
@@ -396,6 +396,23 @@ class TestGuards:
         del config.parallel_config.enable_hc_sp
         with pytest.raises(RuntimeError, match="no attribute 'enable_hc_sp': vLLM has moved"):
             refuse(config)
+
+    def test_a_request_that_does_not_say_what_is_done_to_it_is_an_error(self) -> None:
+        def request(extra: dict[str, object] | None) -> SimpleNamespace:
+            return SimpleNamespace(req_id="r1", sampling_params=SimpleNamespace(extra_args=extra))
+
+        assert told(request({"esr": {"order": 3}})) == {"order": 3}
+        nobody = SimpleNamespace(req_id="r1", sampling_params=None)
+        for stranger in (request(None), request({"other": 1}), nobody):
+            with pytest.raises(RuntimeError, match="request r1 does not say what is done to it"):
+                told(stranger)
+
+    def test_logits_are_looked_at_request_by_request(self) -> None:
+        logits = torch.zeros(4, 5, dtype=torch.bfloat16)
+        logits[1, 2], logits[2, 0], logits[3, :2] = torch.nan, torch.inf, -3e38
+        assert not_finite(logits, 4).tolist() == [False, True, True, True]
+        with pytest.raises(RuntimeError, match="logits of 4 rows for 3 requests: vLLM has moved"):
+            not_finite(logits, 3)
 
     def test_layers_are_found_in_the_text_part(self) -> None:
         text = SimpleNamespace(model=SimpleNamespace(layers=["a"]))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 LAYERS = {
@@ -98,6 +99,34 @@ def method(owner: Any, name: str, parameters: list[str]) -> Callable[..., Any]:
     if got[: len(parameters)] != parameters:
         raise RuntimeError(f"esr: {where}.{name} takes {got}, not {parameters}: vLLM has moved")
     return found
+
+
+def told(request: Any) -> dict[str, Any]:
+    """What the client says is to be done to a request that vLLM schedules.
+
+    Raises:
+        RuntimeError: nothing, so that it would run unsteered.
+    """
+    extra = (request.sampling_params.extra_args or {}) if request.sampling_params else {}
+    if "esr" not in extra:
+        raise RuntimeError(f"esr: request {request.req_id} does not say what is done to it")
+    return extra["esr"]
+
+
+def not_finite(
+    logits: Float[Tensor, "requests vocabulary"], n_requests: int
+) -> Bool[Tensor, " requests"]:
+    """Of each request of a step, whether its logits are not finite.
+
+    Raises:
+        RuntimeError: they are not one row a request.
+    """
+    if len(logits) != n_requests:
+        raise RuntimeError(
+            f"esr: logits of {len(logits)} rows for {n_requests} requests: vLLM has moved"
+        )
+    # A sum is finite if all of its terms are, up to an overflow that means as much.
+    return ~logits.sum(dim=-1, dtype=torch.float32).isfinite()
 
 
 def wrap(owner: Any, name: str, replacement: Callable[..., Any]) -> None:

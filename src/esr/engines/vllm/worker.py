@@ -20,7 +20,15 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 from esr.engines.base import Intervention, check_shape
-from esr.engines.vllm.hooks import decoder_layers, method, put, refuse, wrap
+from esr.engines.vllm.hooks import (
+    decoder_layers,
+    method,
+    not_finite,
+    put,
+    refuse,
+    told,
+    wrap,
+)
 from esr.engines.vllm.readers import Readers, Wanted
 from esr.engines.vllm.sites import Interventions, Site, Slots
 from esr.engines.vllm.wire import Setup
@@ -186,27 +194,16 @@ class SteeringWorker(Worker):
         def compute_logits(_: Any, *args: Any, **kwargs: Any) -> Any:
             logits = compute(*args, **kwargs)
             if logits is not None and self.rows is not None:
-                self._examine(logits, self.rows)
+                self.unsound[self.rows] |= not_finite(logits, len(self.rows))
             return logits
 
         wrap(model, "compute_logits", compute_logits)
-
-    def _examine(self, logits: Tensor, rows: Tensor) -> None:
-        if len(rows) != len(logits):
-            raise RuntimeError(
-                f"esr: logits of {len(logits)} rows for {len(rows)} requests: vLLM has moved"
-            )
-        # A sum is finite if all of its terms are, up to an overflow that means as much.
-        self.unsound[rows] |= ~logits.sum(dim=-1, dtype=torch.float32).isfinite()
 
     def _add(self, requests: Sequence[Any]) -> None:
         if not self.serving:
             return
         for new in requests:
-            extra = (new.sampling_params.extra_args or {}) if new.sampling_params else {}
-            if "esr" not in extra:
-                raise RuntimeError(f"esr: request {new.req_id} does not say what is done to it")
-            what = extra["esr"]
+            what = told(new)
             self.interventions.add(new.req_id, Intervention(*what["intervention"]))
             if new.req_id not in self.places:
                 self.names[what["order"]] = new.req_id
