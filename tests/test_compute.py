@@ -72,6 +72,12 @@ class TestMemory:
         assert "71 GB of weights in fp8" in quantised
         assert "more GPUs (in `jobs`), a larger GPU" in quantised
 
+    def test_a_quantisation_that_is_not_known_here_counts_as_none(self) -> None:
+        config = study("paper", {"models": {"llama-3.3-70b": {"quantization": "auto_awq"}}})
+        (line,) = misfits(config, config.models)
+        assert "141 GB of weights in bfloat16 (what auto_awq saves is not known here)" in line
+        assert "quantization: fp8" not in line
+
     @pytest.mark.parametrize(
         ("changes", "said"),
         [

@@ -11,10 +11,11 @@ import pytest
 
 from esr.chat import prompt_tokens
 from esr.engines.base import Generation, Intervention, Request, Sampling
+from esr.engines.transformers import TransformersEngine
 from esr.errors import EsrError
 from esr.generate import JournaledStream, generate_journaled, requests_of, responses_table
 from esr.journal import Journal
-from tiny import llama_tokenizer
+from tiny import llama_tokenizer, tiny_model, tiny_sae
 
 SAMPLING = Sampling(temperature=0.6, max_new_tokens=8)
 REQUESTS = [
@@ -271,3 +272,17 @@ def test_an_invalid_intervention_fails_before_it_is_journaled(path: Path) -> Non
     with pytest.raises(EsrError, match="latent 6 is not in the SAE"):
         generate(Checking(), path)
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("boost", [float("nan"), float("inf")])
+def test_a_boost_that_is_no_number_is_named_with_its_latent(path: Path, boost: float) -> None:
+    engine = TransformersEngine(tiny_model(), tiny_sae(), steer_layer=1, read_layer=2, batch_size=2)
+    with Journal(path) as journal:
+        done = generate_journaled(engine, REQUESTS[:2], SAMPLING, journal)
+        kept = path.read_bytes()
+        bad = Request((2, 3), 1, Intervention(7, boost))
+        with pytest.raises(EsrError, match=f"boost {boost} of latent 7 is not a finite number"):
+            generate_journaled(engine, [REQUESTS[2], bad], SAMPLING, journal)
+    assert path.read_bytes() == kept
+    with Journal(path) as journal:
+        assert generate_journaled(engine, REQUESTS[:2], SAMPLING, journal) == done

@@ -34,7 +34,7 @@ from esr.errors import EsrError
 from esr.generate import generate_journaled
 from esr.journal import Journal
 from esr.sae import Activation, Sae
-from tiny import STOP, VOCABULARY, tiny_model
+from tiny import STOP, VOCABULARY, tiny_model, tiny_model_that_sees
 from vllm_hosts import ENVIRONMENT, Nursery, interpreted, nursery, sync
 
 pytestmark = [
@@ -65,6 +65,8 @@ REQUESTS = [
     for i, length in enumerate([5, 9, 17, 40, 3, 28] * 4)
 ]
 """24 requests: unsteered, steered, ablated and both, of different lengths."""
+# 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
+TIGHT = {"max_num_batched_tokens": 32, "block_size": 32, "num_gpu_blocks_override": 9}
 READINGS = [Reading(r.tokens, len(r.tokens) // 3, r.intervention) for r in REQUESTS]
 
 
@@ -75,7 +77,8 @@ def make_model(family: str) -> Any:
         changes |= {"tie_word_embeddings": True, "query_pre_attn_scalar": 32}
     if family == "qwen2":  # whose heads are as wide as they come out
         changes |= {"num_attention_heads": 2, "num_key_value_heads": 1}
-    model = tiny_model(family, **changes)
+    sees = family == "gemma3-that-sees"
+    model = tiny_model_that_sees(**changes) if sees else tiny_model(family, **changes)
     model.generation_config.eos_token_id = STOP
     return model
 
@@ -152,8 +155,10 @@ def opened(
             Setup(**settings | (setup or {})),
             host.launcher(**(variables or {})),
             d_sae=D_SAE,
+            made_for=256,
             stops=(STOP,),
             identity={},
+            environment=ENVIRONMENT.name,
             version=pinned_version(ENVIRONMENT),
         )
         engines.append(engine)
@@ -208,17 +213,19 @@ def expected_logprobs(
     ]
 
 
-def check_parity(engine: VllmEngine, plain: TransformersEngine) -> None:
-    done, logprobs = expected_logprobs(plain, REQUESTS)
-    found = with_logprobs(engine, REQUESTS)
+def check_parity(
+    engine: VllmEngine, plain: TransformersEngine, requests: Sequence[Request] = REQUESTS
+) -> None:
+    done, logprobs = expected_logprobs(plain, requests)
+    found = with_logprobs(engine, requests)
     assert [Generation(f.tokens, f.finish_reason) for f in found] == done
     for one, expected in zip(found, logprobs, strict=True):
         np.testing.assert_allclose(one.logprobs, expected, atol=1e-4)
     # The interventions do something: else all of this would hold without them.
-    unsteered = [replace(request, intervention=Intervention()) for request in REQUESTS]
+    unsteered = [replace(request, intervention=Intervention()) for request in requests]
     bare, _ = expected_logprobs(plain, unsteered)
     changed = [a.tokens != b.tokens for a, b in zip(done, bare, strict=True)]
-    assert sum(changed) >= 0.6 * len(REQUESTS) * 5 / 6
+    assert sum(changed) >= 0.6 * len(requests) * 5 / 6
     assert not any(changed[:: len(INTERVENTIONS)])
 
 
@@ -238,6 +245,9 @@ class TestParity:
     def test_eager(self, llama: VllmEngine) -> None:
         check_parity(llama, reference())
 
+    def test_a_step_is_as_large_as_in_plain_vllm(self, llama: VllmEngine) -> None:
+        assert llama.inquire()["largest_step"] == 4096  # of its `LLM` class, on a CPU
+
     @pytest.mark.parametrize("latents", [None, (5, 200, 8)], ids=["all", "some"])
     def test_reading(self, llama: VllmEngine, latents: tuple[int, ...] | None) -> None:
         check_reading(llama, reference(), ("max", "mean", "share", None), latents)
@@ -252,7 +262,7 @@ class TestParity:
             check_parity(engine, reference(family, form))
             check_reading(engine, reference(family, form))
 
-    @pytest.mark.parametrize("family", ["gemma3", "qwen2", "qwen3"])
+    @pytest.mark.parametrize("family", ["gemma3", "gemma3-that-sees", "qwen2", "qwen3"])
     def test_other_families(self, opened: Callable[..., VllmEngine], family: str) -> None:
         with opened(family, "jumprelu") as engine:
             check_parity(engine, reference(family, "jumprelu"))
@@ -265,21 +275,34 @@ class TestParity:
             check_parity(engine, reference())
             check_reading(engine, reference())
             assert engine.facts["runner"] == "V2"
+            assert engine.facts["steps"] == 0  # of those that warm up, none is the client's
 
     def test_two_workers_in_tensor_parallel(self, opened: Callable[..., VllmEngine]) -> None:
         with opened(tensor_parallel_size=2) as engine:
             check_parity(engine, reference())
             check_reading(engine, reference())
 
-    def test_chunked_prompts_and_preemption(self, opened: Callable[..., VllmEngine]) -> None:
-        # 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
-        tight = {"max_num_batched_tokens": 32, "block_size": 32, "num_gpu_blocks_override": 9}
-        with opened(**tight) as engine:
+    @pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
+    def test_chunked_prompts_and_preemption(
+        self, opened: Callable[..., VllmEngine], eager: bool
+    ) -> None:
+        with opened(**TIGHT, enforce_eager=eager) as engine:
             check_parity(engine, reference())
             check_reading(engine, reference(), ("mean",))
             done = engine.inquire()
             assert done["preemptions"] >= 5
             assert min(done["steered_tokens"], done["ablated_tokens"]) > 500
+
+    def test_chunked_prompts_and_preemption_in_the_other_runner(
+        self, opened: Callable[..., VllmEngine]
+    ) -> None:
+        engine = opened(**TIGHT)
+        engine._launch = interpreted
+        with engine:
+            check_parity(engine, reference(), REQUESTS[:12])
+            done = engine.inquire()
+            assert done["runner"] == "V2"
+            assert done["preemptions"] >= 2
 
     def test_latents_ablated_at_a_layer_of_their_own(
         self, opened: Callable[..., VllmEngine]
@@ -296,9 +319,10 @@ class TestParity:
             prompt = tokens(70, seed=5)
             same = [Request(prompt, 1, what) for what in INTERVENTIONS]
             (expected,) = generate(reference(), [same], GREEDY)
-            for _ in range(2):  # the second time from the cache
+            for from_cache in (0, 64 * len(same)):  # the second time, both full blocks of each
                 done = [one for (one,) in generate(engine, [[r] for r in same], GREEDY)]
                 assert done == expected
+                assert engine.inquire()["cached_tokens"] == from_cache
             readings = [Reading(prompt, 3, what) for what in INTERVENTIONS]
             for acts, other in zip(
                 engine.encode(readings, None, "mean"),
@@ -306,6 +330,7 @@ class TestParity:
                 strict=True,
             ):
                 np.testing.assert_allclose(acts, other, atol=1e-4)
+            assert engine.inquire()["cached_tokens"] == from_cache  # readings compute all of it
 
     @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
     def test_half_precision_steers_as_far_as_it_can_tell(
@@ -413,39 +438,86 @@ class TestFaults:
             generate(engine, [[REQUESTS[0]], [request_]], GREEDY)
         assert engine.facts == {}
 
-    def test_an_exception_in_the_worker_reaches_the_client(
-        self, opened: Callable[..., VllmEngine]
+    def test_an_exception_in_the_worker_reaches_the_client_and_a_rerun_does_the_rest(
+        self, opened: Callable[..., VllmEngine], llama: VllmEngine, tmp_path: Path
     ) -> None:
-        engine = opened()
-        unchecked = Request((2, 3, 4), 1, Intervention(D_SAE + 5, 1.0))
-        engine.order(partial(Generate, request=unchecked, sampling=GREEDY, stops=(STOP,)))
-        with pytest.raises(EsrError, match=r"vLLM failed: .* in the journal"):
-            engine.reply()
+        good, path = REQUESTS[:5], tmp_path / "journal.jsonl"
+        bad = Request((2, 3, 4), 1, Intervention(D_SAE + 5, 1.0))
+        engine = opened(setup={"n_requests": 2})
+        engine.limits = replace(engine.limits, d_sae=D_SAE + 10)  # so that it is not seen before
+        said = "vLLM failed: IndexError: index 261 is out of bounds .* finished is in the journal"
+        with Journal(path) as journal, pytest.raises(EsrError, match=said):
+            generate_journaled(engine, [*good[:3], bad, *good[3:]], GREEDY, journal)
+        kept = path.read_bytes()
+        assert kept.count(b"\n") in (2, 3)
+        (expected,) = generate(reference(), [good], GREEDY)
+        with Journal(path) as journal:
+            assert generate_journaled(llama, good, GREEDY, journal) == expected
+        assert path.read_bytes().startswith(kept)
+        assert path.read_bytes().count(b"\n") == len(good)
 
-    def test_an_sae_of_another_width_never_gets_to_steer(
+    def test_a_file_that_is_not_there_is_named(
         self, opened: Callable[..., VllmEngine], tmp_path: Path
+    ) -> None:
+        engine = opened(setup={"sae_file": str(tmp_path / "gone.safetensors")})
+        with pytest.raises(EsrError, match=r"vLLM failed: FileNotFoundError: .*gone\.safetensors"):
+            list(generate(engine, [REQUESTS[:2]], GREEDY))
+
+    @pytest.mark.parametrize("workers", [1, 2], ids=["alone", "in parallel"])
+    def test_an_sae_of_another_width_never_gets_to_steer(
+        self, opened: Callable[..., VllmEngine], tmp_path: Path, workers: int
     ) -> None:
         sae = make_sae("relu")
         narrow = replace(sae, W_enc=sae.W_enc[:32], W_dec=sae.W_dec[:, :32], b_dec=sae.b_dec[:32])
         narrow.save(tmp_path / "sae.safetensors")
-        engine = opened(setup={"sae_file": str(tmp_path / "sae.safetensors")})
+        engine = opened(
+            setup={"sae_file": str(tmp_path / "sae.safetensors")}, tensor_parallel_size=workers
+        )
         with pytest.raises(EsrError, match="SAE reads width 32, the residual stream is 64 wide"):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
     def test_another_version_of_vllm_is_refused(self, opened: Callable[..., VllmEngine]) -> None:
         engine = opened()
         engine.version = "0.31.0"
-        with pytest.raises(EsrError, match=r"has vLLM 0\.32\.0, esr is written for 0\.31\.0"):
+        said = r"has vLLM 0\.32\.0, esr is written for 0\.31\.0; .*environments/serve-cpu\.txt"
+        with pytest.raises(EsrError, match=said):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
-    def test_speculative_decoding_is_refused(self, opened: Callable[..., VllmEngine]) -> None:
-        engine = opened(speculative_config={"method": "ngram", "num_speculative_tokens": 2})
-        with pytest.raises(EsrError, match="speculative decoding is not supported"):
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (
+                {"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}},
+                "speculative decoding",
+            ),
+            (
+                {"ubatch_size": 2, "all2all_backend": "deepep_low_latency"},
+                "computing in microbatches",
+            ),
+            ({"enable_hc_sp": True}, "sequence parallelism"),
+        ],
+        ids=["speculative", "microbatches", "sequence"],
+    )
+    def test_what_would_leave_tokens_unsteered_is_refused(
+        self, opened: Callable[..., VllmEngine], options: dict[str, Any], said: str
+    ) -> None:
+        engine = opened(**options)
+        with pytest.raises(EsrError, match=f"{said}.* is not supported under steering"):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
+
+    def test_an_unknown_quantisation_is_named_with_those_there_are(
+        self, opened: Callable[..., VllmEngine]
+    ) -> None:
+        said = (
+            r"Unknown quantization method: fp9\..* 'compressed-tensors'.*; choose models\.<model>"
+        )
+        with pytest.raises(EsrError, match=f"(?s){said}"):
+            list(generate(opened(quantization="fp9"), [REQUESTS[:2]], GREEDY))
 
     def test_too_little_memory_names_the_key(self, opened: Callable[..., VllmEngine]) -> None:
         engine = opened(kv_cache_memory_bytes=2**12)
-        with pytest.raises(EsrError, match=r"engine\.vllm\.(memory_fraction|max_model_len)"):
+        said = r"No available memory for the cache blocks.* a GPU, engine\.vllm\.cpu_cache\), lower"
+        with pytest.raises(EsrError, match=said):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
     def test_a_killed_engine_leaves_the_journal_and_a_rerun_does_the_rest(
@@ -476,5 +548,6 @@ class TestFaults:
     def test_a_missing_environment_is_named_with_the_command_that_makes_it(
         self, tmp_path: Path
     ) -> None:
-        with pytest.raises(EsrError, match=r"snakemake results/environments/serve\.txt"):
+        command = r"snakemake --forcerun sync_environment -- results/environments/serve\.txt` where"
+        with pytest.raises(EsrError, match=command):
             launcher(tmp_path / "serve", {})

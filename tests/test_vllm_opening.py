@@ -118,5 +118,7 @@ class TestOpening:
         pins = (REPO / "envs/serve-cpu/pyproject.toml").read_text()
         (environment / "pyproject.toml").write_text(pins)
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(EsrError, match=r"snakemake results/environments/serve-cpu\.txt"):
+        with pytest.raises(
+            EsrError, match=r"run `snakemake .* results/environments/serve-cpu\.txt"
+        ):
             open_engine(config, "planted", manifest, sae_file)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from esr.engines.base import Intervention, Pool
-from esr.engines.vllm.hooks import decoder_layers, method, put, wrap
+from esr.engines.vllm.hooks import decoder_layers, method, not_finite, put, refuse, told, wrap
 from esr.engines.vllm.readers import Readers, Wanted
 from esr.engines.vllm.sites import Interventions, Site, Slots
 from esr.engines.vllm.wire import Setup
@@ -309,6 +309,23 @@ class Qwen3DecoderLayer(nn.Module):
         return hidden_states
 
 
+def vllm_config(**changes: object) -> SimpleNamespace:
+    """One device; of vLLM's configuration what is looked at."""
+    parallel: dict[str, object] = {
+        "use_ubatching": False,
+        "pipeline_parallel_size": 1,
+        "prefill_context_parallel_size": 1,
+        "decode_context_parallel_size": 1,
+        "data_parallel_size": 1,
+        "use_sequence_parallel_moe": False,
+        "enable_hc_sp": False,
+        "enable_batch_sharded_sampling": None,
+    }
+    return SimpleNamespace(
+        speculative_config=None, parallel_config=SimpleNamespace(**parallel | changes)
+    )
+
+
 class TestGuards:
     def test_a_known_layer_calls_the_operation_on_its_output(self, tmp_path: Path) -> None:
         sae = tiny_sae()
@@ -352,6 +369,50 @@ class TestGuards:
             method(runner, "finish", [])
         with pytest.raises(RuntimeError, match=r"prepare takes .* not \['batch'\]: vLLM"):
             method(other, "prepare", ["batch"])
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"use_ubatching": True}, "computing in microbatches"),
+            ({"pipeline_parallel_size": 2}, "pipeline parallelism"),
+            ({"prefill_context_parallel_size": 2}, "context parallelism"),
+            ({"decode_context_parallel_size": 2}, "context parallelism"),
+            ({"data_parallel_size": 2}, "data parallelism"),
+            ({"use_sequence_parallel_moe": True}, "sequence parallelism"),
+            ({"enable_hc_sp": True}, "sequence parallelism"),
+            ({"enable_batch_sharded_sampling": True}, "batch-sharded sampling"),
+        ],
+        ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
+    )
+    def test_what_would_leave_tokens_unsteered_is_refused(
+        self, changes: dict[str, object], said: str
+    ) -> None:
+        refuse(vllm_config())
+        with pytest.raises(RuntimeError, match=f"esr: {said}.* is not supported under steering"):
+            refuse(vllm_config(**changes))
+
+    def test_a_setting_that_is_gone_does_not_pass_for_one_that_is_off(self) -> None:
+        config = vllm_config()
+        del config.parallel_config.enable_hc_sp
+        with pytest.raises(RuntimeError, match="no attribute 'enable_hc_sp': vLLM has moved"):
+            refuse(config)
+
+    def test_a_request_that_does_not_say_what_is_done_to_it_is_an_error(self) -> None:
+        def request(extra: dict[str, object] | None) -> SimpleNamespace:
+            return SimpleNamespace(req_id="r1", sampling_params=SimpleNamespace(extra_args=extra))
+
+        assert told(request({"esr": {"order": 3}})) == {"order": 3}
+        nobody = SimpleNamespace(req_id="r1", sampling_params=None)
+        for stranger in (request(None), request({"other": 1}), nobody):
+            with pytest.raises(RuntimeError, match="request r1 does not say what is done to it"):
+                told(stranger)
+
+    def test_logits_are_looked_at_request_by_request(self) -> None:
+        logits = torch.zeros(4, 5, dtype=torch.bfloat16)
+        logits[1, 2], logits[2, 0], logits[3, :2] = torch.nan, torch.inf, -3e38
+        assert not_finite(logits, 4).tolist() == [False, True, True, True]
+        with pytest.raises(RuntimeError, match="logits of 4 rows for 3 requests: vLLM has moved"):
+            not_finite(logits, 3)
 
     def test_layers_are_found_in_the_text_part(self) -> None:
         text = SimpleNamespace(model=SimpleNamespace(layers=["a"]))

@@ -7,11 +7,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    Gemma3Config,
     Gemma3TextConfig,
     LlamaConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    SiglipVisionConfig,
 )
 
 from esr.sae import Activation, Sae
@@ -54,6 +56,29 @@ def tiny_model(family: str = "llama", seed: int = 0, **changes: Any) -> Any:
     torch.manual_seed(seed)
     config, own = _CONFIGS[family]
     return AutoModelForCausalLM.from_config(config(**_SHAPE | own | changes), dtype=torch.float32)
+
+
+def tiny_model_that_sees(seed: int = 0, **changes: Any) -> Any:
+    """Gemma 3 as of 4B: the text part as `tiny_model` makes it, beside one for images."""
+    torch.manual_seed(seed)
+    _, own = _CONFIGS["gemma3"]
+    sight = SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+    )
+    config = Gemma3Config(
+        text_config=Gemma3TextConfig(**_SHAPE | own | changes),
+        vision_config=sight,
+        mm_tokens_per_image=4,
+        boi_token_index=VOCABULARY - 3,
+        eoi_token_index=VOCABULARY - 2,
+        image_token_index=VOCABULARY - 1,
+    )
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
 def tiny_sae(activation: Activation = "relu", seed: int = 0) -> Sae:

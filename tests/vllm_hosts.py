@@ -13,7 +13,7 @@ from checkout import REPO
 ENVIRONMENT = REPO / "envs/serve-cpu"
 PYTHON = ENVIRONMENT / ".venv/bin/python"
 VARIABLES = {
-    "PYTHONPATH": str(REPO / "src"),
+    "PYTHONPATH": f"{REPO / 'src'}{os.pathsep}{REPO / 'tests/stand_ins'}",
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
@@ -45,15 +45,41 @@ class Nursery:
 
 INTERPRETED = """
 import sys, types
+from unittest import mock
 from triton.backends import backends
 
 backends["cpu"] = types.SimpleNamespace(driver=types.SimpleNamespace(is_active=lambda: True))
 
 from esr.engines.vllm.host import main
+from vllm import SamplingParams
+from vllm.v1.worker.cpu_worker import CPUWorker
+from vllm.v1.worker.gpu import warmup
 
+as_on_a_cpu, all_of_it = CPUWorker.compile_or_warm_up_model, SamplingParams.for_sampler_warmup
+
+
+def interpretable():  # top-k and top-p are beyond Triton's interpreter
+    sampling = all_of_it()
+    sampling.top_k, sampling.top_p = 0, 1.0
+    return sampling
+
+
+def as_on_a_gpu(worker):
+    whom = worker.model_runner, worker.execute_model, worker.sample_tokens
+    assert warmup.run_mixed_prefill_decode_warmup(*whom, num_tokens=8)
+    with mock.patch.object(worker.scheduler_config, "max_num_seqs", 2):  # more would take long
+        warmup.warmup_kernels(*whom)
+    return as_on_a_cpu(worker)
+
+
+SamplingParams.for_sampler_warmup = staticmethod(interpretable)
+CPUWorker.compile_or_warm_up_model = as_on_a_gpu
 main(sys.argv[1:])
 """
-"""A host whose Triton kernels run in Triton's interpreter: vLLM's runner V2 without a GPU."""
+"""A host whose Triton kernels run in Triton's interpreter: vLLM's runner V2 without a GPU.
+
+It warms up as on a GPU, by requests of vLLM's own making.
+"""
 
 
 def interpreted(theirs: socket.socket) -> "subprocess.Popen[bytes]":

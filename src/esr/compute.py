@@ -27,6 +27,7 @@ THROUGHPUT = Path("resources/throughput.csv")
 PROFILE = Path("profiles/slurm/config.yaml")
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1}
+"""Of a weight, by dtype or quantisation. What another quantisation saves is not known here."""
 ROOM = 0.85
 """Share of a GPU's memory that weights may take; the rest is for the SAE and the batch."""
 
@@ -107,8 +108,8 @@ def weight_bytes(model: Model) -> float:
 
 
 def loaded_bytes(model: Model) -> float:
-    """Size of a model's weights on the GPUs, quantised if they are."""
-    return model.parameters * BYTES[model.quantization or model.dtype]
+    """Size of a model's weights on the GPUs; at most, where the quantisation is not in `BYTES`."""
+    return model.parameters * BYTES.get(model.quantization or model.dtype, BYTES[model.dtype])
 
 
 def misfits(config: Config, names: Iterable[str]) -> Iterator[str]:
@@ -120,6 +121,9 @@ def misfits(config: Config, names: Iterable[str]) -> Iterator[str]:
             continue
         used, weights = config.gpus(name), loaded_bytes(model) / 1e9
         if weights > ROOM * used * gpu.memory:
+            precision = model.quantization or model.dtype
+            if precision not in BYTES:
+                precision = f"{model.dtype} (what {precision} saves is not known here)"
             remedy = "a larger GPU (engine.gpu), or disable the model"
             if config.engine.name == "transformers":
                 remedy = f"the engine that spreads it (engine.name: vllm), {remedy}"
@@ -127,9 +131,8 @@ def misfits(config: Config, names: Iterable[str]) -> Iterator[str]:
                 fp8 = "" if model.quantization else f"models.{name}.quantization: fp8, "
                 remedy = f"more GPUs (in `jobs`), {fp8}{remedy}"
             yield (
-                f"models.{name}: {weights:.0f} GB of weights in "
-                f"{model.quantization or model.dtype} leave no room on {used} "
-                f"{config.engine.gpu} ({used * gpu.memory:.0f} GB), which is what engine "
+                f"models.{name}: {weights:.0f} GB of weights in {precision} leave no room on "
+                f"{used} {config.engine.gpu} ({used * gpu.memory:.0f} GB), which is what engine "
                 f"{config.engine.name} spreads a model over (`jobs` asks for {size.gpus}); take "
                 f"{remedy}"
             )

@@ -67,9 +67,11 @@ class Model(Section):
     revision: str | None = key(None, "Commit of the hub repository; required for hub ids.")
     parameters: float = key(..., "Number of parameters; figures sort models by it.", gt=0)
     dtype: Literal["float32", "bfloat16", "float16"] = key("bfloat16", "Weights and activations.")
-    quantization: Literal["fp8"] | None = key(
+    quantization: str | None = key(
         None,
-        "Quantise the weights on loading (`vllm`); none = `dtype`.",
+        "Weights quantised, by the name of the method in `vllm`, which checks it: on loading (fp8, "
+        "int8_per_channel_weight_only), or as the checkpoint has them (gptq, awq, "
+        "compressed-tensors); none = `dtype`, or what the checkpoint says.",
         source="released code: fp8 for 70B",
     )
     tensor_parallel: int | None = key(

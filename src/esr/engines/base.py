@@ -33,6 +33,10 @@ class Intervention:
     def check(self, d_sae: int) -> None:
         """Raise before any compute if a latent is not in the SAE or a boost is not a number."""
         check_latents((*self.ablated, *(() if self.latent is None else (self.latent,))), d_sae)
+        self.check_boost()
+
+    def check_boost(self) -> None:
+        """Raise if the boost is not a number, or of no latent; whatever the SAE."""
         if not np.isfinite(self.boost):
             raise EsrError(f"boost {self.boost} of latent {self.latent} is not a finite number")
         if self.latent is None and self.boost != 0:
@@ -64,7 +68,12 @@ class Request:
     intervention: Intervention = Intervention()
 
     def content(self) -> dict[str, Any]:
-        """Return what determines the response, besides model, SAE, layer and sampling."""
+        """Return what determines the response, besides model, SAE, layer and sampling.
+
+        Raises:
+            EsrError: the boost is not a number, so that no key can be made of it.
+        """
+        self.intervention.check_boost()
         return asdict(self)
 
 

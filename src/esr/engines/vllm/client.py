@@ -42,28 +42,40 @@ log = logging.getLogger(__name__)
 Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
 """Starts a host that talks through a socket."""
 
+MORE_CACHE = (
+    "raise engine.vllm.memory_fraction (without a GPU, engine.vllm.cpu_cache), lower "
+    "engine.vllm.max_model_len or engine.batch_size, or spread the model over more GPUs "
+    "(models.<model>.tensor_parallel)"
+)
 REMEDIES = {
     "out of memory": (
         "spread the model over more GPUs (models.<model>.tensor_parallel), quantise it "
         "(models.<model>.quantization: fp8), or lower engine.vllm.memory_fraction (vLLM's share, "
         "which leaves too little for the SAE) or engine.batch_size"
     ),
-    "kv cache": (
-        "raise engine.vllm.memory_fraction, lower engine.vllm.max_model_len or engine.batch_size, "
-        "or spread the model over more GPUs (models.<model>.tensor_parallel)"
-    ),
+    "kv cache": MORE_CACHE,
     "free memory on device": (
         "something else uses this GPU: end it, or lower engine.vllm.memory_fraction"
     ),
     "available memory on node": (
         "lower engine.vllm.cpu_cache (GB), or end what else uses this machine's memory"
     ),
-    "cache blocks": "raise engine.vllm.memory_fraction or lower engine.vllm.max_model_len",
+    "cache blocks": MORE_CACHE,
     "soft cap": "set models.<model>.attention_backend to one that has it (FLASHINFER)",
+    "quantization method": "choose models.<model>.quantization among those that vLLM has",
+    "failed to be inspected": (
+        "its parts for images need torchvision, which envs/serve has and envs/serve-cpu has not: "
+        "grant the model a GPU in `jobs`"
+    ),
     "stale graph": "empty vLLM's cache of compiled graphs",
-    "vllm has moved": "sync the environment anew (snakemake --forcerun sync_environment)",
 }
 """What to do about what vLLM says, by a phrase of it (lower case)."""
+
+
+def sync_command(environment: str) -> str:
+    """Installs an environment, whether or not its list of packages is there from before."""
+    target = f"results/environments/{environment}.txt"
+    return f"snakemake --forcerun sync_environment -- {target}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,7 @@ class Limits:
 
     d_sae: int
     max_model_len: int
+    made_for: int
     n_ablated: int
 
 
@@ -86,8 +99,10 @@ class VllmEngine:
         launch: Launch,
         *,
         d_sae: int,
+        made_for: int,
         stops: tuple[int, ...],
         identity: dict[str, Any],
+        environment: str,
         version: str,
     ) -> None:
         """Prepare an engine.
@@ -96,17 +111,21 @@ class VllmEngine:
             setup: What the host is to load.
             launch: Starts the host.
             d_sae: Latents of the SAE.
+            made_for: Positions that the model is made for.
             stops: Tokens that end a response.
             identity: What names model, SAE and layers in journals.
+            environment: Name of the environment that the host runs in.
             version: Version of vLLM that the host must have.
         """
-        self.setup, self.stops, self.version = setup, stops, version
-        self.limits = Limits(d_sae, setup.max_model_len, setup.n_ablated)
+        self.setup, self.stops = setup, stops
+        self.environment, self.version = environment, version
+        self.limits = Limits(d_sae, setup.max_model_len, made_for, setup.n_ablated)
         self.identity = {"engine": f"vllm {version}"} | identity
         self.facts: dict[str, Any] = {}
         self._launch = launch
         self._host: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._failure: EsrError | None = None
         self._ablated: set[int] = set()
         self._ready: deque[Reply] = deque()
         self._number = 0
@@ -164,11 +183,15 @@ class VllmEngine:
         self._check_ablated([request.intervention for request in requests])
 
     def _check_length(self, prompt: int, new: int) -> None:
-        if prompt + new > self.limits.max_model_len:
-            raise EsrError(
-                f"a prompt of {prompt} tokens and {new} new ones do not fit "
-                f"engine.vllm.max_model_len ({self.limits.max_model_len}); raise it"
+        most, made_for = self.limits.max_model_len, self.limits.made_for
+        if prompt + new > most:
+            bound = (
+                f"engine.vllm.max_model_len ({most}); raise it"
+                if most < made_for
+                else f"the {made_for} positions that the model is made for; shorten the prompt or "
+                "lower generation.max_new_tokens"
             )
+            raise EsrError(f"a prompt of {prompt} tokens and {new} new ones do not fit {bound}")
 
     def _check_ablated(self, interventions: Sequence[Intervention]) -> None:
         self._ablated |= {latent for what in interventions for latent in what.ablated}
@@ -188,13 +211,14 @@ class VllmEngine:
         """Wait for the next answer, so many seconds at most (None = as long as it takes).
 
         Raises:
-            EsrError: the engine failed or is gone.
+            EsrError: the engine failed or is gone; once all that came before is handed over.
         """
         while not self._ready:
-            assert self._connection is not None
-            if patience is not None and not self._connection.poll(patience):
+            connection = self._connection
+            assert connection is not None
+            if patience is not None and not self._failure and not connection.poll(patience):
                 return None
-            received = self._receive(self._connection)
+            received = self._receive()
             assert not isinstance(received, Ready)
             self._ready.extend(received)
         return self._ready.popleft()
@@ -203,8 +227,7 @@ class VllmEngine:
         """What the host has done so far: steps, steered and ablated tokens, preemptions, ..."""
         self._send(Inquire())
         while True:
-            assert self._connection is not None
-            received = self._receive(self._connection)
+            received = self._receive()
             if isinstance(received, Ready):
                 self.facts = received.facts
                 return self.facts
@@ -214,7 +237,7 @@ class VllmEngine:
         """End the host."""
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._failure = None
         if self._host is not None:
             self._host.wait(timeout=60)
             self._host = None
@@ -226,46 +249,58 @@ class VllmEngine:
         self.close()
 
     def _send(self, message: Any) -> None:
-        connection = self._connection or self._open()
+        if self._connection is None:
+            self._open()
+        assert self._connection is not None
         try:
-            connection.send(message)
+            self._connection.send(message)
         except OSError:
-            self._receive(connection)  # why it is gone
-            raise self._gone() from None
+            self._hear_out()
 
-    def _receive(self, connection: Connection) -> list[Reply] | Ready:
+    def _hear_out(self) -> None:
+        """Take in what a host that is gone sent last: answers, then why. `reply` hands them on."""
+        with contextlib.suppress(EsrError):
+            while True:
+                received = self._receive()
+                if not isinstance(received, Ready):
+                    self._ready.extend(received)
+
+    def _receive(self) -> list[Reply] | Ready:
+        if self._failure is not None:
+            raise self._failure
+        assert self._connection is not None
         try:
-            received: list[Reply] | Ready | Failed = connection.recv()
+            received: list[Reply] | Ready | Failed = self._connection.recv()
         except (EOFError, OSError):
-            raise self._gone() from None
+            self._failure = self._gone()
+            raise self._failure from None
         if isinstance(received, Failed):
-            raise EsrError(self._explain(received.message))
+            self._failure = EsrError(self._explain(received.message))
+            raise self._failure
         return received
 
-    def _open(self) -> Connection:
+    def _open(self) -> None:
         log.info("starting vLLM %s for %s", self.version, self.setup.source)
         ours, theirs = socket.socketpair()
         with theirs:
             self._host = self._launch(theirs)
-        self._connection = connection = Connection(ours.detach())
-        connection.send(self.setup)
-        ready = self._receive(connection)
+        self._connection = Connection(ours.detach())
+        self._connection.send(self.setup)
+        ready = self._receive()
         assert isinstance(ready, Ready)
         if ready.version != self.version:
             raise EsrError(
                 f"the environment has vLLM {ready.version}, esr is written for {self.version}; "
-                "sync it anew: snakemake --forcerun sync_environment"
+                f"sync it anew: {sync_command(self.environment)}"
             )
         self.facts = ready.facts
         log.info("vLLM is ready: %s", ready.facts)
-        return connection
 
     def _gone(self) -> EsrError:
         code = None
         if self._host is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = self._host.wait(timeout=10)
-        self._connection = None
         return EsrError(
             f"the vLLM process is gone (exit status {code}); what was finished is in the journal, "
             "so a rerun goes on from there. A kill for memory leaves no other trace: ask for more, "
@@ -273,9 +308,11 @@ class VllmEngine:
         )
 
     def _explain(self, message: str) -> str:
-        found = [text for phrase, text in REMEDIES.items() if phrase in message.lower()]
+        moved = {"vllm has moved": f"sync its environment anew: {sync_command(self.environment)}"}
+        remedies = REMEDIES | moved
+        found = [text for phrase, text in remedies.items() if phrase in message.lower()]
         remedy = f"; {found[0]}" if found else ""
-        return f"vLLM failed: {message}{remedy}. What was finished is in the journal"
+        return f"vLLM failed: {message.rstrip('.')}{remedy}. What was finished is in the journal"
 
 
 class Stream:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 LAYERS = {
@@ -19,6 +20,33 @@ LAYERS = {
     "Qwen3DecoderLayer",
 }
 """Decoder layers whose output (hidden, residual) adds up to the residual stream; tested, each."""
+
+
+def refuse(config: Any) -> None:
+    """Refuse a configuration of vLLM that would leave tokens unsteered, or was never tried.
+
+    Attributes are read without a default: one that is gone must not pass for one that is off.
+
+    Raises:
+        RuntimeError: what is refused, or which attribute is not there any more.
+    """
+    try:
+        parallel = config.parallel_config
+        refused = {
+            "speculative decoding": config.speculative_config is not None,
+            "computing in microbatches (dual-batch overlap)": parallel.use_ubatching,
+            "pipeline parallelism": parallel.pipeline_parallel_size > 1,
+            "context parallelism": parallel.prefill_context_parallel_size > 1
+            or parallel.decode_context_parallel_size > 1,
+            "data parallelism": parallel.data_parallel_size > 1,
+            "sequence parallelism": parallel.use_sequence_parallel_moe or parallel.enable_hc_sp,
+            "batch-sharded sampling": bool(parallel.enable_batch_sharded_sampling),
+        }
+    except AttributeError as error:
+        raise RuntimeError(f"esr: {error}: vLLM has moved") from None
+    for what, asked in refused.items():
+        if asked:
+            raise RuntimeError(f"esr: {what} is not supported under steering; switch it off")
 
 
 def decoder_layers(model: Any) -> Any:
@@ -71,6 +99,34 @@ def method(owner: Any, name: str, parameters: list[str]) -> Callable[..., Any]:
     if got[: len(parameters)] != parameters:
         raise RuntimeError(f"esr: {where}.{name} takes {got}, not {parameters}: vLLM has moved")
     return found
+
+
+def told(request: Any) -> dict[str, Any]:
+    """What the client says is to be done to a request that vLLM schedules.
+
+    Raises:
+        RuntimeError: nothing, so that it would run unsteered.
+    """
+    extra = (request.sampling_params.extra_args or {}) if request.sampling_params else {}
+    if "esr" not in extra:
+        raise RuntimeError(f"esr: request {request.req_id} does not say what is done to it")
+    return extra["esr"]
+
+
+def not_finite(
+    logits: Float[Tensor, "requests vocabulary"], n_requests: int
+) -> Bool[Tensor, " requests"]:
+    """Of each request of a step, whether its logits are not finite.
+
+    Raises:
+        RuntimeError: they are not one row a request.
+    """
+    if len(logits) != n_requests:
+        raise RuntimeError(
+            f"esr: logits of {len(logits)} rows for {n_requests} requests: vLLM has moved"
+        )
+    # A sum is finite if all of its terms are, up to an overflow that means as much.
+    return ~logits.sum(dim=-1, dtype=torch.float32).isfinite()
 
 
 def wrap(owner: Any, name: str, replacement: Callable[..., Any]) -> None:

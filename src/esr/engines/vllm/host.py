@@ -11,10 +11,13 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 QUIET = {
@@ -35,6 +38,7 @@ from vllm.engine.arg_utils import EngineArgs  # noqa: E402
 from vllm.lora.request import LoRARequest  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 from vllm.sampling_params import RequestOutputKind  # noqa: E402
+from vllm.usage.usage_lib import UsageContext  # noqa: E402
 from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
 
 from esr.engines.vllm.wire import (  # noqa: E402
@@ -53,36 +57,35 @@ from esr.engines.vllm.wire import (  # noqa: E402
 log = logging.getLogger("esr.vllm")
 
 
+class DidNotStartError(Exception):
+    """Why vLLM did not start."""
+
+
 class Host:
     """An engine, and the orders that it has not finished."""
 
     def __init__(self, setup: Setup) -> None:
-        """Start vLLM."""
+        """Start vLLM.
+
+        Raises:
+            DidNotStartError: in the words of the first worker that failed, if one did.
+        """
         self.setup = setup
-        settings: dict[str, Any] = {
-            "model": setup.source,
-            "revision": setup.revision,
-            "dtype": setup.dtype,
-            "max_model_len": setup.max_model_len,
-            "max_num_seqs": setup.n_requests,
-            "enable_prefix_caching": setup.prefix_caching,
-            "enable_lora": setup.adapter is not None,
-            "skip_tokenizer_init": True,
-            "generation_config": "vllm",
-            "limit_mm_per_prompt": {},
-            "worker_cls": "esr.engines.vllm.worker.SteeringWorker",
-            "disable_log_stats": True,
-        }
-        arguments = EngineArgs(**settings | setup.options, additional_config=setup)
-        self.engine = LLMEngine.from_engine_args(arguments)
+        with tempfile.TemporaryDirectory(prefix="esr-vllm-") as notes:
+            try:
+                self.engine = _engine(replace(setup, notes=notes))
+            except Exception as error:
+                raise DidNotStartError(_first_note(Path(notes)) or _named(error)) from error
         self.adapter = LoRARequest("adapter", 1, setup.adapter) if setup.adapter else None
         self.orders: dict[str, Order] = {}
         self.reading = False
+        self.cached_tokens = 0
 
     def facts(self) -> dict[str, Any]:
-        """What the first worker says of itself, and where it is."""
+        """What the first worker says of itself, where it is, and what the prefix cache spared."""
         return self.engine.collective_rpc("esr_facts")[0] | {
-            "platform": current_platform.device_name
+            "platform": current_platform.device_name,
+            "cached_tokens": self.cached_tokens,
         }
 
     def submit(self, order: Order) -> None:
@@ -124,6 +127,7 @@ class Host:
         finished = [output for output in self.engine.step() if output.finished]
         if not finished:
             return []
+        self.cached_tokens += sum(output.num_cached_tokens or 0 for output in finished)
         orders = [self.orders.pop(output.request_id) for output in finished]
         read = [order.number for order in orders if isinstance(order, Read)]
         numbers = [order.number for order in orders]
@@ -154,6 +158,37 @@ class Host:
         )
 
 
+def _engine(setup: Setup) -> LLMEngine:
+    settings: dict[str, Any] = {
+        "model": setup.source,
+        "revision": setup.revision,
+        "dtype": setup.dtype,
+        "max_model_len": setup.max_model_len,
+        "max_num_seqs": setup.n_requests,
+        "enable_prefix_caching": setup.prefix_caching,
+        "enable_lora": setup.adapter is not None,
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "language_model_only": True,  # of a model that sees, too: no tower, no image processor
+        "worker_cls": "esr.engines.vllm.worker.SteeringWorker",
+        "disable_log_stats": True,
+    }
+    arguments = EngineArgs(**settings | setup.options, additional_config=setup)
+    # By the context vLLM chooses how many tokens to compute in a step: for work done in bulk,
+    # as for its `LLM` class, two to eight times those of the default.
+    return LLMEngine.from_engine_args(arguments, UsageContext.LLM_CLASS)
+
+
+def _first_note(folder: Path) -> str:
+    """What the first worker that failed wrote; empty if none did."""
+    notes = sorted(folder.iterdir(), key=lambda note: note.stat().st_mtime)
+    return next((text for text in (note.read_text() for note in notes) if text), "")
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def _generated(order: Generate, output: Any, unsound: bool) -> Generated:
     if unsound:
         return Generated(order.number, (), "error")
@@ -169,46 +204,58 @@ def _generated(order: Generate, output: Any, unsound: bool) -> Generated:
 
 def serve(connection: Connection) -> None:
     """Work off the orders of a client until it hangs up."""
-    host: Host | None = None
+    try:
+        _work(connection)
+    except Exception as error:
+        log.exception("the engine is gone")
+        why = str(error) if isinstance(error, DidNotStartError) else _named(error)
+        _say(connection, Failed(why))
+        os._exit(1)
+
+
+def _work(connection: Connection) -> None:
     inbox: deque[Any] = deque()
     arrived = threading.Condition()
 
     def listen() -> None:
         while True:
-            try:
-                message = connection.recv()
-            except (EOFError, OSError):
-                os._exit(0)  # nobody is left to work for; in the middle of a step, too
+            message = _hear(connection)
             with arrived:
                 inbox.append(message)
                 arrived.notify()
 
+    host = Host(_hear(connection))
+    _say(connection, Ready(vllm.__version__, host.facts()))
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        with arrived:
+            while not inbox and not host.orders:
+                arrived.wait()
+            orders = list(inbox)
+            inbox.clear()
+        for order in orders:
+            if isinstance(order, Inquire):
+                _say(connection, Ready(vllm.__version__, host.facts()))
+            else:
+                host.submit(order)
+        replies = host.step() if host.orders else []
+        if replies:
+            _say(connection, replies)
+
+
+def _hear(connection: Connection) -> Any:
+    """Wait for a message; without a client there is nobody to work for, so this ends at once."""
     try:
-        host = Host(connection.recv())
-        connection.send(Ready(vllm.__version__, host.facts()))
-        threading.Thread(target=listen, daemon=True).start()
-        while True:
-            with arrived:
-                while not inbox and not host.orders:
-                    arrived.wait()
-                orders = list(inbox)
-                inbox.clear()
-            for order in orders:
-                if isinstance(order, Inquire):
-                    connection.send(Ready(vllm.__version__, host.facts()))
-                else:
-                    host.submit(order)
-            if not host.orders:
-                continue
-            replies = host.step()
-            if replies:
-                connection.send(replies)
+        return connection.recv()
     except (EOFError, OSError):
         os._exit(0)
-    except Exception as error:
-        log.exception("the engine is gone")
-        connection.send(Failed(f"{type(error).__name__}: {error}"))
-        os._exit(1)
+
+
+def _say(connection: Connection, message: Any) -> None:
+    try:
+        connection.send(message)
+    except OSError:
+        os._exit(0)
 
 
 def nursery(control: socket.socket) -> None:

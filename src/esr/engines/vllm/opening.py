@@ -12,7 +12,7 @@ import esr
 from esr.chat import stop_tokens
 from esr.config import Config
 from esr.engines.base import check_shape
-from esr.engines.vllm.client import Launch, VllmEngine
+from esr.engines.vllm.client import Launch, VllmEngine, sync_command
 from esr.engines.vllm.wire import Setup
 from esr.errors import EsrError
 from esr.sae import Sae
@@ -41,7 +41,7 @@ def open_vllm(
     check_shape(layers, manifest["n_layers"], sae.d_model, manifest["d_model"])
     where = {"revision": manifest["revision"], "local_files_only": True}
     generation = GenerationConfig.from_pretrained(manifest["source"], **where)
-    longest = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
+    text = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
     setup = Setup(
         source=manifest["source"],
         revision=manifest["revision"],
@@ -50,10 +50,12 @@ def open_vllm(
         sae_file=str(sae_file.absolute()),
         n_requests=config.engine.batch_size,
         n_ablated=config.engine.vllm.max_ablated,
-        max_model_len=min(config.engine.vllm.max_model_len, longest.max_position_embeddings),
+        max_model_len=min(config.engine.vllm.max_model_len, text.max_position_embeddings),
         prefix_caching=config.engine.vllm.prefix_caching,
         options=vllm_options(config, name, manifest.get("adapter")),
-        **layers,
+        steer_layer=layers["steer_layer"],
+        ablate_layer=layers["ablate_layer"],
+        read_layer=layers["read_layer"],
     )
     variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
     if config.on_cpu(name):
@@ -64,8 +66,10 @@ def open_vllm(
         setup,
         launcher(environment, variables),
         d_sae=sae.d_sae,
+        made_for=text.max_position_embeddings,
         stops=stop_tokens(generation),
         identity=identity,
+        environment=environment.name,
         version=pinned_version(environment),
     )
 
@@ -108,8 +112,8 @@ def launcher(environment: Path, variables: dict[str, str]) -> Launch:
     python = environment / ".venv/bin/python"
     if not python.is_file():
         raise EsrError(
-            f"{environment}: not installed; run `snakemake "
-            f"results/environments/{environment.name}.txt` where there is a network"
+            f"{environment}: not installed; run `{sync_command(environment.name)}` where there is "
+            "a network"
         )
     source = Path(esr.__file__).parents[1]
 

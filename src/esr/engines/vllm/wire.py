@@ -16,7 +16,8 @@ class Setup:
     """What the host is to load, and how.
 
     `n_requests` are computed together at most; `n_ablated` latents may be ablated at a time, all
-    running requests counted together. `options` go to vLLM as they are.
+    running requests counted together. `options` go to vLLM as they are. In the folder `notes`,
+    which the host makes, a worker that cannot start leaves why.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Setup:
     max_model_len: int
     prefix_caching: bool
     options: dict[str, Any]
+    notes: str = ""
 
     def compute_hash(self) -> str:
         """Part of the key of vLLM's cache of compiled graphs: what the graph depends on.

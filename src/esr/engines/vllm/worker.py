@@ -7,8 +7,9 @@ by name and signature first, and what is not known to work is refused: nothing h
 running unsteered. Written for vLLM 0.32, runners V1 and V2.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 from esr.engines.base import Intervention, check_shape
-from esr.engines.vllm.hooks import decoder_layers, method, put, wrap
+from esr.engines.vllm.hooks import (
+    decoder_layers,
+    method,
+    not_finite,
+    put,
+    refuse,
+    told,
+    wrap,
+)
 from esr.engines.vllm.readers import Readers, Wanted
 from esr.engines.vllm.sites import Interventions, Site, Slots
 from esr.engines.vllm.wire import Setup
@@ -34,12 +43,39 @@ else:
 class SteeringWorker(Worker):
     """A worker that intervenes in, and reads, the residual stream of each request."""
 
+    serving = False
+    """Whether requests are the client's. Those before are vLLM's own, to warm up: unsteered."""
+
+    def init_device(self) -> None:
+        """Get hold of the device."""
+        with self._note():
+            super().init_device()
+
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the model, then put the sites in."""
-        _refuse(self.vllm_config)
-        super().load_model(*args, **kwargs)
+        with self._note():
+            refuse(self.vllm_config)
+            super().load_model(*args, **kwargs)
+            self._steer()
+
+    @contextlib.contextmanager
+    def _note(self) -> Iterator[None]:
+        """Note down an exception: of workers in parallel vLLM says only that one did not start."""
+        try:
+            yield
+        except Exception as error:
+            note = Path(self._setup.notes) / str(self.rank)
+            note.write_text(f"{type(error).__name__}: {error}")
+            raise
+
+    @property
+    def _setup(self) -> Setup:
         setup = self.vllm_config.additional_config
         assert isinstance(setup, Setup)
+        return setup
+
+    def _steer(self) -> None:
+        setup = self._setup
         runner = self.model_runner
         device = torch.device("cpu") if current_platform.is_cpu() else self.device
         self.sae_file = Path(setup.sae_file)
@@ -87,6 +123,7 @@ class SteeringWorker(Worker):
             )
         for site in self.sites.values():
             site.counted.zero_()
+        self.serving = True
         return done
 
     # Requests and steps, as the model runner goes through them.
@@ -156,20 +193,17 @@ class SteeringWorker(Worker):
 
         def compute_logits(_: Any, *args: Any, **kwargs: Any) -> Any:
             logits = compute(*args, **kwargs)
-            rows = self.rows
-            if logits is not None and rows is not None and len(rows) == len(logits):
-                # A sum is finite if all of its terms are, up to an overflow that means as much.
-                self.unsound[rows] |= ~logits.sum(dim=-1, dtype=torch.float32).isfinite()
+            if logits is not None and self.rows is not None:
+                self.unsound[self.rows] |= not_finite(logits, len(self.rows))
             return logits
 
         wrap(model, "compute_logits", compute_logits)
 
     def _add(self, requests: Sequence[Any]) -> None:
+        if not self.serving:
+            return
         for new in requests:
-            extra = (new.sampling_params.extra_args or {}) if new.sampling_params else {}
-            if "esr" not in extra:
-                raise RuntimeError(f"esr: request {new.req_id} does not say what is done to it")
-            what = extra["esr"]
+            what = told(new)
             self.interventions.add(new.req_id, Intervention(*what["intervention"]))
             if new.req_id not in self.places:
                 self.names[what["order"]] = new.req_id
@@ -182,6 +216,8 @@ class SteeringWorker(Worker):
                     self.readers.add(new.req_id, wanted, read["start"], length)
 
     def _drop(self, requests: Iterable[str]) -> None:
+        if not self.serving:
+            return
         for request in requests:
             self.interventions.drop(request)
             if self.readers is not None:
@@ -190,6 +226,8 @@ class SteeringWorker(Worker):
                 self.places.give_back(request)
 
     def _step(self, requests: Sequence[str], counts: Sequence[int], computed: Any) -> None:
+        if not self.serving:
+            return
         self.interventions.fill(requests, counts)
         places = torch.tensor([self.places[request] for request in requests])
         self.rows = places.to(self.unsound.device, non_blocking=True)
@@ -212,6 +250,7 @@ class SteeringWorker(Worker):
             "steered_tokens": steered,
             "ablated_tokens": ablated,
             "preemptions": self.preemptions,
+            "largest_step": self.interventions.n_tokens,
             "runner": "V2" if self.use_v2_model_runner else "V1",
             "rank": self.rank,
             "pid": os.getpid(),
@@ -241,24 +280,6 @@ class SteeringWorker(Worker):
             read = [self.readers.result(names[number]) for number in readings]
             found["read"] = [(acts.tobytes(), acts.shape) for acts in read]
         return found
-
-
-def _refuse(config: VllmConfig) -> None:
-    """Refuse what would leave tokens unsteered, or was never tried."""
-    parallel = config.parallel_config
-    passes = config.compilation_config.pass_config
-    refused = {
-        "speculative decoding": config.speculative_config is not None,
-        "dual-batch overlap": getattr(parallel, "enable_dbo", False),
-        "pipeline parallelism": parallel.pipeline_parallel_size > 1,
-        "context parallelism": parallel.prefill_context_parallel_size > 1
-        or parallel.decode_context_parallel_size > 1,
-        "data parallelism": parallel.data_parallel_size > 1,
-        "sequence parallelism": getattr(passes, "enable_sp", False),
-    }
-    for what, asked in refused.items():
-        if asked:
-            raise RuntimeError(f"esr: {what} is not supported under steering; switch it off")
 
 
 def _most_tokens(config: VllmConfig) -> int:
