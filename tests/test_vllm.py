@@ -158,7 +158,7 @@ def opened(
             made_for=256,
             stops=(STOP,),
             identity={},
-            environment=ENVIRONMENT.name,
+            environment=ENVIRONMENT,
             version=pinned_version(ENVIRONMENT),
         )
         engines.append(engine)
@@ -548,6 +548,6 @@ class TestFaults:
     def test_a_missing_environment_is_named_with_the_command_that_makes_it(
         self, tmp_path: Path
     ) -> None:
-        command = r"snakemake --forcerun sync_environment -- results/environments/serve\.txt` where"
+        command = rf"uv sync --project {tmp_path}/serve` where"
         with pytest.raises(EsrError, match=command):
             launcher(tmp_path / "serve", {})

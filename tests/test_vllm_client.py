@@ -56,7 +56,7 @@ def made(host: Any = None, max_model_len: int = 16, made_for: int = 32) -> VllmE
         made_for=made_for,
         stops=(1,),
         identity={},
-        environment="serve",
+        environment=Path("envs/serve"),
         version="0.32.0",
     )
 
@@ -148,7 +148,7 @@ class TestRemedies:
             ),
             (
                 "RuntimeError: esr: Runner has no prepare() any more: vLLM has moved",
-                ["snakemake --forcerun sync_environment -- results/environments/serve.txt"],
+                ["uv sync --project envs/serve"],
             ),
         ],
         ids=["memory", "cache", "blocks", "shared", "sight", "moved"],

@@ -14,6 +14,11 @@ def pins(environment: Path) -> dict[str, str]:
     return dict(pin.split("==") for pin in project["project"]["dependencies"])
 
 
+def sync_command(environment: Path) -> str:
+    """What installs an environment, or brings it up to date; nothing that was computed reruns."""
+    return f"uv sync --project {environment}"
+
+
 def unready(names: Iterable[str], folder: Path = ENVIRONMENTS) -> Iterator[str]:
     """A line for every environment that jobs would not find as it is pinned, with the remedy.
 
@@ -25,7 +30,7 @@ def unready(names: Iterable[str], folder: Path = ENVIRONMENTS) -> Iterator[str]:
         folder: Where environments are.
     """
     for name in names:
-        remedy = f"run `uv sync --project {folder / name}` where there is a network"
+        remedy = f"run `{sync_command(folder / name)}` where there is a network"
         if not (folder / name / ".venv/bin/python").is_file():
             yield f"{folder / name} is not installed; {remedy}"
             continue

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from esr.engines.vllm.wire import (
     Reply,
     Setup,
 )
+from esr.environments import sync_command
 from esr.errors import EsrError
 
 log = logging.getLogger(__name__)
@@ -72,12 +74,6 @@ REMEDIES = {
 """What to do about what vLLM says, by a phrase of it (lower case)."""
 
 
-def sync_command(environment: str) -> str:
-    """Installs an environment, whether or not its list of packages is there from before."""
-    target = f"results/environments/{environment}.txt"
-    return f"snakemake --forcerun sync_environment -- {target}"
-
-
 @dataclass(frozen=True)
 class Limits:
     """What requests are checked against before they leave: sizes of the SAE and of the engine."""
@@ -102,7 +98,7 @@ class VllmEngine:
         made_for: int,
         stops: tuple[int, ...],
         identity: dict[str, Any],
-        environment: str,
+        environment: Path,
         version: str,
     ) -> None:
         """Prepare an engine.
@@ -114,7 +110,7 @@ class VllmEngine:
             made_for: Positions that the model is made for.
             stops: Tokens that end a response.
             identity: What names model, SAE and layers in journals.
-            environment: Name of the environment that the host runs in.
+            environment: Folder of the environment that the host runs in.
             version: Version of vLLM that the host must have.
         """
         self.setup, self.stops = setup, stops

