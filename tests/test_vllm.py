@@ -479,7 +479,7 @@ class TestFaults:
     def test_another_version_of_vllm_is_refused(self, opened: Callable[..., VllmEngine]) -> None:
         engine = opened()
         engine.version = "0.31.0"
-        said = r"has vLLM 0\.32\.0, esr is written for 0\.31\.0; .*environments/serve-cpu\.txt"
+        said = r"has vLLM 0\.32\.0, esr is written for 0\.31\.0; .*uv sync --project .*/serve-cpu"
         with pytest.raises(EsrError, match=said):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 

@@ -118,7 +118,5 @@ class TestOpening:
         pins = (REPO / "envs/serve-cpu/pyproject.toml").read_text()
         (environment / "pyproject.toml").write_text(pins)
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(
-            EsrError, match=r"run `snakemake .* results/environments/serve-cpu\.txt"
-        ):
+        with pytest.raises(EsrError, match="run `uv sync --project envs/serve-cpu`"):
             open_engine(config, "planted", manifest, sae_file)
