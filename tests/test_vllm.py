@@ -65,6 +65,8 @@ REQUESTS = [
     for i, length in enumerate([5, 9, 17, 40, 3, 28] * 4)
 ]
 """24 requests: unsteered, steered, ablated and both, of different lengths."""
+OVERFLOW = Request(tokens(5, seed=0), 1, Intervention(3, 1e39))
+"""Beyond float32: its residual stream is not finite."""
 # 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
 TIGHT = {"max_num_batched_tokens": 32, "block_size": 32, "num_gpu_blocks_override": 9}
 READINGS = [Reading(r.tokens, len(r.tokens) // 3, r.intervention) for r in REQUESTS]
@@ -229,6 +231,17 @@ def check_parity(
     assert not any(changed[:: len(INTERVENTIONS)])
 
 
+def check_overflow(engine: VllmEngine, plain: TransformersEngine) -> None:
+    """What is not finite stays with its request, also in blocks of the KV cache that it leaves."""
+    good = REQUESTS[:12]
+    mixed = [one for r in good for one in (replace(OVERFLOW, tokens=r.tokens), r)]
+    (expected,) = generate(plain, [good], GREEDY)
+    for _ in range(2):
+        done = [one for (one,) in generate(engine, [[r] for r in mixed], GREEDY)]
+        assert done[::2] == [Generation((), "error")] * len(good)
+        assert done[1::2] == expected
+
+
 def check_reading(
     engine: VllmEngine,
     plain: TransformersEngine,
@@ -279,6 +292,7 @@ class TestParity:
 
     def test_two_workers_in_tensor_parallel(self, opened: Callable[..., VllmEngine]) -> None:
         with opened(tensor_parallel_size=2) as engine:
+            check_overflow(engine, reference())
             check_parity(engine, reference())
             check_reading(engine, reference())
 
@@ -289,6 +303,7 @@ class TestParity:
         with opened(**TIGHT, enforce_eager=eager) as engine:
             check_parity(engine, reference())
             check_reading(engine, reference(), ("mean",))
+            check_overflow(engine, reference())
             done = engine.inquire()
             assert done["preemptions"] >= 5
             assert min(done["steered_tokens"], done["ablated_tokens"]) > 500
@@ -299,6 +314,7 @@ class TestParity:
         engine = opened(**TIGHT)
         engine._launch = interpreted
         with engine:
+            check_overflow(engine, reference())
             check_parity(engine, reference(), REQUESTS[:12])
             done = engine.inquire()
             assert done["runner"] == "V2"
@@ -331,6 +347,13 @@ class TestParity:
             ):
                 np.testing.assert_allclose(acts, other, atol=1e-4)
             assert engine.inquire()["cached_tokens"] == from_cache  # readings compute all of it
+            bad = replace(OVERFLOW, tokens=prompt)
+            for _ in range(2):
+                done = [one for (one,) in generate(engine, [[bad], [same[0]]], GREEDY)]
+                assert done == [Generation((), "error"), expected[0]]
+            # The first time from the cache. Then it is empty, lest zeros be found in it for what
+            # was not finite.
+            assert engine.inquire()["cached_tokens"] == from_cache + 64
 
     @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
     def test_half_precision_steers_as_far_as_it_can_tell(
@@ -383,10 +406,13 @@ class TestSampling:
     def test_logits_that_are_not_finite_are_an_error_and_no_response(
         self, llama: VllmEngine
     ) -> None:
-        good, bad = REQUESTS[1], Request(tokens(5, seed=0), 1, Intervention(3, 1e39))
-        found = [one for (one,) in generate(llama, [[bad], [good], [bad]], GREEDY)]
+        good = REQUESTS[1]
+        found = [one for (one,) in generate(llama, [[OVERFLOW], [good], [OVERFLOW]], GREEDY)]
         (expected,) = generate(reference(), [[good]], GREEDY)
         assert found == [Generation((), "error"), expected[0], Generation((), "error")]
+
+    def test_what_is_not_finite_stays_with_its_request(self, llama: VllmEngine) -> None:
+        check_overflow(llama, reference())
 
 
 class TestAdapters:

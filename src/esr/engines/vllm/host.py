@@ -133,6 +133,8 @@ class Host:
         numbers = [order.number for order in orders]
         answers = self.engine.collective_rpc("esr_finished", args=(numbers, read))
         unsound = [any(flags) for flags in zip(*(a["unsound"] for a in answers), strict=True)]
+        if any(unsound):
+            self._cleanse()
         acts = iter(answers[0].get("read", ()))
         replies: list[Reply] = []
         for output, order, bad in zip(finished, orders, unsound, strict=True):
@@ -142,6 +144,12 @@ class Host:
             else:
                 replies.append(_generated(order, output.outputs[0], bad))
         return replies
+
+    def _cleanse(self) -> None:
+        """See to it that what is not finite of one request never reaches another."""
+        if self.setup.prefix_caching and not self.engine.reset_prefix_cache(True):
+            raise RuntimeError("esr: the prefix cache could not be emptied")
+        self.engine.collective_rpc("esr_cleanse")
 
     @staticmethod
     def _sampling(order: Generate) -> SamplingParams:

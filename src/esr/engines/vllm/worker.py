@@ -9,7 +9,7 @@ running unsteered. Written for vLLM 0.32, runners V1 and V2.
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ class SteeringWorker(Worker):
         forward = method(runner, "_model_forward", ["input_ids", "positions"])
 
         def update_states(_: Any, scheduler_output: Any) -> Any:
-            self.preemptions += len(scheduler_output.preempted_req_ids or ())
+            self._preempt(scheduler_output.preempted_req_ids or ())
             self._drop(scheduler_output.finished_req_ids)
             self._add(scheduler_output.scheduled_new_reqs)
             return update(scheduler_output)
@@ -164,7 +164,7 @@ class SteeringWorker(Worker):
         )
 
         def finish_requests(_: Any, scheduler_output: Any) -> Any:
-            self.preemptions += len(scheduler_output.preempted_req_ids or ())
+            self._preempt(scheduler_output.preempted_req_ids or ())
             self._drop(scheduler_output.finished_req_ids)
             return finish(scheduler_output)
 
@@ -225,6 +225,14 @@ class SteeringWorker(Worker):
             if request in self.places:
                 self.places.give_back(request)
 
+    def _preempt(self, requests: Collection[str]) -> None:
+        self.preemptions += len(requests)
+        # With prefix caching they may find their blocks again, which had better not be zeros.
+        if requests and self.serving and not self._setup.prefix_caching:
+            places = [self.places[request] for request in requests]
+            if self.unsound[torch.tensor(places, device=self.unsound.device)].any():
+                self.esr_cleanse()
+
     def _step(self, requests: Sequence[str], counts: Sequence[int], computed: Any) -> None:
         if not self.serving:
             return
@@ -260,6 +268,20 @@ class SteeringWorker(Worker):
         """Get ready to read: the whole encoder on the device, of one worker."""
         if self.readers is None and self.rank == 0:
             self.readers = Readers(load_sae(self.sae_file, self.unsound.device))
+
+    def esr_cleanse(self) -> None:
+        """Put zeros in the KV cache where it is not finite, once a request has left that behind.
+
+        A block is given to the next request as it is, and attention weighs by zero what lies
+        beyond a request's end: zero times NaN is NaN.
+        """
+        if self.unsound.device.type != "cpu":
+            torch.accelerator.synchronize()  # nothing may be written meanwhile
+        for cache in self.model_runner.kv_caches:
+            if cache.is_floating_point():  # one of 8 bits is not
+                cache.nan_to_num_(0, 0, 0)
+        if self.unsound.device.type != "cpu":
+            torch.accelerator.synchronize()
 
     def esr_finished(self, orders: Sequence[int], readings: Sequence[int]) -> dict[str, Any]:
         """Account for finished orders: whose logits were not finite, what was read.
