@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from esr.job import origin, output, start
-from esr.measures import without_degraded
 from esr.restarts import read_phrases
-from esr.scores import score_trials
+from esr.scores import score_trials, without_degraded
 from esr.tables import read_provenance, read_table, write_table
 
 

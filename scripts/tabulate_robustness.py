@@ -12,7 +12,8 @@ import pandas as pd
 
 from esr.config import Statistics
 from esr.job import config_of, output, start
-from esr.measures import summarise, without_degraded
+from esr.measures import summarise
+from esr.scores import without_degraded
 from esr.summaries import read_arms, with_interval, write_tables
 
 MEASURES = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esr import measures, statistics
+from esr import statistics
 from esr.errors import EsrError
 from esr.measures import (
     MEASURES,
@@ -20,9 +20,8 @@ from esr.measures import (
     match_trials,
     pair_counts,
     summarise,
-    without_degraded,
 )
-from esr.scores import COLUMNS, check_scores, degraded
+from esr.scores import COLUMNS, JUDGED, check_scores, degraded, without_degraded
 from esr.tables import TABLES
 
 FAST: dict[str, Any] = {"n_boot": 200}
@@ -49,7 +48,7 @@ def scores_of(
         }
     )
     judged = [_judged(each) for each in attempts]
-    for column in measures.JUDGED:
+    for column in JUDGED:
         flag = column in ("multi_attempt", "improved")
         kind = "boolean" if flag else "Float64"
         frame[column] = pd.array([each.get(column) for each in judged], kind)
@@ -378,9 +377,7 @@ def replayed(effect: float, seed: int = 0, n: int = 200) -> tuple[pd.DataFrame, 
 class TestComparisons:
     def test_the_difference_is_that_of_the_estimates(self) -> None:
         baseline, treatment = eight(), scores_of([[40]] * 8)
-        treatment.loc[[6, 7], ["status", *measures.JUDGED]] = baseline.loc[
-            [6, 7], ["status", *measures.JUDGED]
-        ]
+        treatment.loc[[6, 7], ["status", *JUDGED]] = baseline.loc[[6, 7], ["status", *JUDGED]]
         table = compare(baseline, treatment, **FAST).set_index("measure")
         for name in ("first_score", "esr_rate", "msi", "mean_attempts"):
             assert table.loc[name, "baseline"] == pytest.approx(estimates(baseline)[name])
@@ -422,7 +419,7 @@ class TestComparisons:
     def test_a_pair_needs_both_trials(self) -> None:
         baseline, treatment = eight(), eight().drop(index=0)
         treatment.loc[1, "status"] = "refused"
-        treatment.loc[1, measures.JUDGED] = pd.NA
+        treatment.loc[1, JUDGED] = pd.NA
         row = compare(baseline, treatment, ["first_score"], **FAST).iloc[0]
         assert (row["n_pairs"], row["n_dropped"]) == (4, 4)
         assert row["baseline"] == row["treatment"] == (40 + 50 + 60 + 10) / 4

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from esr.errors import EsrError
 from esr.judges.base import Attempt, Judgment, judgments_table
-from esr.measures import JUDGED, exclusions
-from esr.scores import score_trials
+from esr.measures import exclusions
+from esr.scores import JUDGED, score_trials
 from esr.tables import TABLES, read_table, write_table
 from esr.trials import CONDITION
 

@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from esr.errors import EsrError
-from esr.scores import JUDGED, check_columns, check_scores, is_scored, numbers_of
+from esr.scores import check_columns, check_scores, is_scored, numbers_of
 from esr.statistics import (
     Contrast,
     Estimate,
@@ -170,21 +170,6 @@ def find_measures(names: Sequence[str]) -> list[Measure]:
     if unknown:
         raise EsrError(f"unknown measures {unknown}; known are {list(MEASURES)}")
     return [MEASURES[name] for name in names]
-
-
-def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores with degraded trials taken out: status `degraded`, nothing measured.
-
-    The paper's robustness check. The rows stay, so that they are counted as excluded, and so does
-    the flag itself, so that the share of degraded responses is still that of all responses.
-    """
-    flags = ["multi_attempt", "improved", "restart_detected"]
-    numbers = [column for column in JUDGED if column not in flags]
-    out = scores.astype(dict.fromkeys(numbers, "Float64") | dict.fromkeys(flags, "boolean"))
-    drop = numbers_of(scores, "degraded") == 1
-    out.loc[drop & is_scored(scores), "status"] = "degraded"
-    out.loc[drop, numbers + flags] = pd.NA
-    return out
 
 
 def exclusions(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:

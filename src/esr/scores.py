@@ -109,6 +109,21 @@ def degraded(response: str) -> bool:
     return any(len(word) > 1 and length >= DEGRADED_RUN for word, length in runs)
 
 
+def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores with degraded trials taken out: status `degraded`, nothing measured.
+
+    The paper's robustness check. The rows stay, so that they are counted as excluded, and so does
+    the flag itself, so that the share of degraded responses is still that of all responses.
+    """
+    flags = ["multi_attempt", "improved", "restart_detected"]
+    numbers = [column for column in JUDGED if column not in flags]
+    out = scores.astype(dict.fromkeys(numbers, "Float64") | dict.fromkeys(flags, "boolean"))
+    drop = numbers_of(scores, "degraded") == 1
+    out.loc[drop & is_scored(scores), "status"] = "degraded"
+    out.loc[drop, numbers + flags] = pd.NA
+    return out
+
+
 def check_scores(scores: pd.DataFrame) -> None:
     """Check columns and identities of the scores of one arm.
 
