@@ -84,6 +84,12 @@ def test_a_file_is_known_by_what_it_says(
     assert digest(text) != digest(other)
 
 
+def test_a_file_that_is_no_yaml_is_known_by_its_bytes(tmp_path: Path) -> None:
+    broken = tmp_path / "rubric.yaml"
+    broken.write_text("quotes: [whole\n")
+    assert content_digest(broken) == file_digest(broken)
+
+
 def test_a_local_model_is_described_with_the_checksums_of_what_decides_its_words(
     tmp_path: Path,
 ) -> None:

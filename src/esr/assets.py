@@ -35,10 +35,14 @@ def file_digest(path: Path) -> str:
 def content_digest(path: Path) -> str:
     """SHA-256 of what a file says: of its text without comments if it is YAML or plain text.
 
-    Jobs that cost money or a GPU rerun by it, so that an edited comment repeats nothing.
+    Jobs that cost money or a GPU rerun by it, so that an edited comment repeats nothing. A file
+    that is no YAML counts by its bytes: whoever reads it says what is wrong.
     """
     if path.suffix == ".yaml":
-        said = json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str)
+        try:
+            said = json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str)
+        except yaml.YAMLError:
+            return file_digest(path)
     elif path.suffix == ".txt":
         lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
         said = "\n".join(line for line in lines if line)
