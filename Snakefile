@@ -32,18 +32,16 @@ wildcard_constraints:
 # Before the first job of a run: do the models fit that it is going to load, are the partitions there
 # that its jobs are going to, and can the judges be asked that they are sure to ask?
 onstart:
-    from esr.check import (
-        check_judges,
-    )  # not where every job of a run would wait for it
-    from esr.compute import misfits, unfit_partitions
-    from esr.environments import unready
+    from esr.planning.check import check_judges  # not where every job of a run would wait for it
+    from esr.planning.resources import check_gpu_memory, check_partitions
+    from esr.assets.environments import check_environments
 
     jobs = list(workflow.dag.needrun_jobs())
     try:
-        problems = list(misfits(CONFIG, models_loaded(jobs)))
-        problems += unready(environments_used(jobs))
+        problems = list(check_gpu_memory(CONFIG, models_loaded(jobs)))
+        problems += check_environments(environments_used(jobs))
         if workflow.executor_plugin.name == "slurm":
-            problems += unfit_partitions(partitions_asked(jobs), "slurm_partition")
+            problems += check_partitions(partitions_asked(jobs), "slurm_partition")
         for line in check_judges(CONFIG, judges_asked(jobs)):
             logger.info(line)
     except EsrError as error:
@@ -283,7 +281,7 @@ rule check:
     conda:
         "envs/main.yaml"
     script:
-        "scripts/check.py"
+        "scripts/planning/check.py"
 
 
 rule estimate:
@@ -293,7 +291,7 @@ rule estimate:
     conda:
         "envs/main.yaml"
     script:
-        "scripts/estimate.py"
+        "scripts/planning/estimate.py"
 
 
 rule rejudge:
@@ -305,4 +303,4 @@ rule rejudge:
     params:
         cells=cells(),
     script:
-        "scripts/rejudge.py"
+        "scripts/judges/rejudge.py"

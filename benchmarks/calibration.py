@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from esr.config import BoostPrior, Thresholds
+from esr.config import ThresholdPriorConfig, ThresholdsConfig
 from esr.thresholds import ThresholdFinder, open_finder
-from esr.thresholds.worlds import Latents, World
+from esr.thresholds.simulation import SimulatedLatents, SimulationSpec
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ DOC = HERE.parent / "docs" / "calibration.md"
 N_LATENTS = 200
 SEED = 20_000
 
-MAIN = World()
+MAIN = SimulationSpec()
 WORLDS = {
     "main": MAIN,
     "target 50": replace(MAIN, target=50),
     "wrong prior (thresholds 3 x its mean)": replace(MAIN, median=30, spread=0.2),
     "bounds too narrow (0-20, thresholds near 30)": replace(
-        MAIN, median=30, spread=0.2, prior=BoostPrior(upper=20, mean=10, sd=10)
+        MAIN, median=30, spread=0.2, prior=ThresholdPriorConfig(upper=20, mean=10, sd=10)
     ),
     "scores only 0 or 100": replace(MAIN, concentration=0),
     "shallow slopes": replace(MAIN, width=0.4),
@@ -59,7 +59,7 @@ OTHER_RUNS: list[Run] = [
 ]
 
 
-def assess(finder: ThresholdFinder, latents: Latents) -> pd.DataFrame:
+def assess(finder: ThresholdFinder, latents: SimulatedLatents) -> pd.DataFrame:
     """One row a latent: how far off its threshold is, and whether the intervals hold the truth."""
     found = finder.estimate()
     beyond = found["low"] + found["high"] > found["lower"] + found["upper"]
@@ -80,13 +80,13 @@ def assess(finder: ThresholdFinder, latents: Latents) -> pd.DataFrame:
     )
 
 
-def simulate(world: World, run: Run, seed: int) -> Iterator[tuple[int, pd.DataFrame]]:
+def simulate(world: SimulationSpec, run: Run, seed: int) -> Iterator[tuple[int, pd.DataFrame]]:
     """Search the thresholds of fresh latents; yield each number of samples and its assessment."""
     method, step, assessed = run
-    settings = Thresholds.model_validate(
+    settings = ThresholdsConfig.model_validate(
         {"method": method, "target": world.target, "samples_per_step": step}
     )
-    latents = Latents(world, N_LATENTS, seed)
+    latents = SimulatedLatents(world, N_LATENTS, seed)
     finder = open_finder(settings, world.prior, N_LATENTS)
     everyone = np.arange(N_LATENTS)
     for n in range(step, max(assessed) + 1, step):

@@ -37,12 +37,12 @@ import pandas as pd
 import torch
 import yaml
 
-from esr.compute import misfits
+from esr.assets.sae import Sae
 from esr.config import Config, load, merge
 from esr.engines import open_engine
-from esr.engines.base import Engine, Intervention, Reading, Request, Sampling, generate
-from esr.engines.vllm.opening import vllm_options
-from esr.sae import Sae
+from esr.engines.base import EncodeRequest, Engine, Intervention, Request, Sampling, generate
+from esr.engines.vllm.launch import vllm_options
+from esr.planning.resources import check_gpu_memory
 
 log = logging.getLogger(__name__)
 CSV = Path(__file__).with_suffix(".csv")
@@ -143,7 +143,7 @@ def arm(engine: Engine, ends: str, requests: Sequence[Request], vocabulary: int)
 def read(engine: Engine, prompts: Sequence[Sequence[int]]) -> tuple[int, float]:
     """Read all latents, pooled."""
     begin = time.perf_counter()
-    engine.encode([Reading(tuple(prompt)) for prompt in prompts])
+    engine.encode([EncodeRequest(tuple(prompt)) for prompt in prompts])
     return sum(map(len, prompts)), time.perf_counter() - begin
 
 
@@ -252,7 +252,7 @@ def benchmark(
         return reference_modes(open_engine(other, name, manifest, sae_file), work)
 
     kinds = ["ours"] if chosen.calibrate else ["plain", "ours", "transformers"]
-    if chosen.study and list(misfits(other, [name])):
+    if chosen.study and list(check_gpu_memory(other, [name])):
         kinds = [kind for kind in kinds if kind != "transformers"]
     speeds: dict[str, list[float]] = {}
     bases: dict[str, str] = {}

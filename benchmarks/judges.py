@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
-from esr.config import AnthropicJudge, Llm, OpenAiJudge
-from esr.judges import open_judge
-from esr.judges.base import Exchange
 from fake_api import CLAUDE, QWEN, FakeApi
+
+from esr.config import AnthropicJudgeConfig, LlmConfig, OpenAiJudgeConfig
+from esr.judges import open_judge
+from esr.judges.base import JudgeInput
 
 log = logging.getLogger(__name__)
 
@@ -60,21 +60,21 @@ def served(**options: Any) -> Iterator[str]:
         process.join()
 
 
-def judge_of(kind: str, url: str, concurrency: int) -> Llm:
+def judge_of(kind: str, url: str, concurrency: int) -> LlmConfig:
     """Settings of a judge at an address."""
     common = {"key_variable": "BENCHMARK_KEY", "concurrency": concurrency, "retries": 12}
     if kind == "anthropic":
         facts = {"kind": kind, "model": CLAUDE, "base_url": url}
-        return AnthropicJudge.model_validate(common | facts)
+        return AnthropicJudgeConfig.model_validate(common | facts)
     facts = {"kind": kind, "model": QWEN, "base_url": f"{url}/v1"}
-    return OpenAiJudge.model_validate(common | facts)
+    return OpenAiJudgeConfig.model_validate(common | facts)
 
 
-def exchanges(number: int) -> list[Exchange]:
+def exchanges(number: int) -> list[JudgeInput]:
     """Responses of about 512 tokens with one restart in them."""
     half = WORDS * 12
     return [
-        Exchange(f"Explain {i}.", f"{half}. Wait, that's not right. {half} {i}.")
+        JudgeInput(f"Explain {i}.", f"{half}. Wait, that's not right. {half} {i}.")
         for i in range(number)
     ]
 

@@ -26,7 +26,7 @@ rule sample_responses:
         cells=SAMPLED,
         settings=settings("agreement"),
     script:
-        "../scripts/sample_responses.py"
+        "../scripts/agreement/sample_responses.py"
 
 
 rule judge_sample:
@@ -55,7 +55,7 @@ rule judge_sample:
         contents=contents(judge_files, PHRASES),
         settings=settings("judging.judges.{judge}"),
     script:
-        "../scripts/judge_sample.py"
+        "../scripts/agreement/judge_sample.py"
 
 
 rule write_label_sheet:
@@ -83,7 +83,7 @@ rule write_label_sheet:
     params:
         settings=settings("agreement.seed"),
     script:
-        "../scripts/write_label_sheet.py"
+        "../scripts/agreement/write_label_sheet.py"
 
 
 rule measure_agreement:
@@ -106,7 +106,7 @@ rule measure_agreement:
     params:
         settings=settings("statistics"),
     script:
-        "../scripts/measure_agreement.py"
+        "../scripts/agreement/measure_agreement.py"
 
 
 rule plot_figA2:
@@ -133,7 +133,7 @@ rule plot_figA2:
     params:
         settings=settings("title", "statistics.level"),
     script:
-        "../scripts/plot_figA2.py"
+        "../scripts/figures/plot_figA2.py"
 
 
 rule plot_figA3:
@@ -164,7 +164,7 @@ rule plot_figA3:
         settings=settings("title", "statistics"),
         models=figure_models(),
     script:
-        "../scripts/plot_figA3.py"
+        "../scripts/figures/plot_figA3.py"
 
 
 rule plot_figA4:
@@ -194,4 +194,4 @@ rule plot_figA4:
     params:
         settings=settings("title", "statistics.level"),
     script:
-        "../scripts/plot_figA4.py"
+        "../scripts/figures/plot_figA4.py"

@@ -18,7 +18,7 @@ rule plan_arm:
     params:
         settings=settings("arms.{arm}", "seeds.generation"),
     script:
-        "../scripts/plan_arm.py"
+        "../scripts/arms/plan_arm.py"
 
 
 rule generate_responses:
@@ -54,7 +54,7 @@ rule generate_responses:
             "models.{model}.repetition_penalty",
         ),
     script:
-        "../scripts/generate_responses.py"
+        "../scripts/arms/generate_responses.py"
 
 
 rule merge_responses:
@@ -73,7 +73,7 @@ rule merge_responses:
     resources:
         mem_mb=1000,
     script:
-        "../scripts/merge_responses.py"
+        "../scripts/arms/merge_responses.py"
 
 
 rule judge_responses:
@@ -98,7 +98,7 @@ rule judge_responses:
         contents=contents(judge_files, PHRASES),
         settings=settings("judging.judges.{judge}"),
     script:
-        "../scripts/judge_responses.py"
+        "../scripts/judges/judge_responses.py"
 
 
 rule score_trials:
@@ -122,4 +122,4 @@ rule score_trials:
         contents=contents(PHRASES),
         settings=settings("judging.degraded"),
     script:
-        "../scripts/score_trials.py"
+        "../scripts/arms/score_trials.py"

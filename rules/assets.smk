@@ -20,7 +20,7 @@ rule prepare_model:
     params:
         settings=settings("models.{model}.source", "models.{model}.revision"),
     script:
-        "../scripts/prepare_model.py"
+        "../scripts/assets/prepare_model.py"
 
 
 rule prepare_sae:
@@ -41,7 +41,7 @@ rule prepare_sae:
     params:
         settings=settings("models.{model}.sae"),
     script:
-        "../scripts/prepare_sae.py"
+        "../scripts/assets/prepare_sae.py"
 
 
 rule prepare_labels:
@@ -62,4 +62,4 @@ rule prepare_labels:
     params:
         settings=settings("models.{model}.labels"),
     script:
-        "../scripts/prepare_labels.py"
+        "../scripts/assets/prepare_labels.py"

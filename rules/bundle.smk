@@ -19,4 +19,4 @@ rule write_bundle:
     params:
         journals=journals,
     script:
-        "../scripts/write_bundle.py"
+        "../scripts/bundle/write_bundle.py"

@@ -4,21 +4,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from esr.assets import (
-    ADAPTER_FILES,
-    check_files,
-    checkpoint_files,
-    content_digest,
-)
-from esr.config import (
-    DOWNLOADS,
-    ENGINE_HOURS,
-    NAME,
-    Config,
-    load,
-    plain_settings,
-)
-from esr.downloads import ORIGINAL_PROMPTS
+from esr.assets.checkpoints import ADAPTER_FILES, checkpoint_files
+from esr.planning.files import check_files
+from esr.provenance import content_digest
+from esr.config import Config, DOWNLOADS, ENGINE_HOURS, NAME, load, plain_settings
+from esr.assets.downloads import ORIGINAL_PROMPTS
 from esr.errors import EsrError
 
 STUDY_PATTERN = NAME.strip("^$")
@@ -420,9 +410,7 @@ def paid_files():
 
 def journals(wildcards):
     """Journals of generations and of replies that jobs of this study may have written."""
-    from esr.judges.replies import (
-        reply_journals,
-    )  # not where every job would wait for it
+    from esr.judges.replies import reply_journals  # not where every job would wait for it
 
     here = f"results/{CONFIG.study}"
     names = [

@@ -35,7 +35,7 @@ rule find_detectors:
             "models.{model}.read_layer",
         ),
     script:
-        "../scripts/find_detectors.py"
+        "../scripts/detectors/find_detectors.py"
 
 
 rule match_controls:
@@ -72,7 +72,7 @@ rule match_controls:
             "models.{model}.read_layer",
         ),
     script:
-        "../scripts/match_controls.py"
+        "../scripts/detectors/match_controls.py"
 
 
 rule plot_fig5:
@@ -102,7 +102,7 @@ rule plot_fig5:
         settings=settings("title", "statistics", "detectors"),
         models=figure_models(),
     script:
-        "../scripts/plot_fig5.py"
+        "../scripts/figures/plot_fig5.py"
 
 
 rule plot_figA9:
@@ -134,7 +134,7 @@ rule plot_figA9:
         settings=settings("title", "statistics"),
         models=figure_models(),
     script:
-        "../scripts/plot_figA9.py"
+        "../scripts/figures/plot_figA9.py"
 
 
 rule tabulate_tableA1:
@@ -157,4 +157,4 @@ rule tabulate_tableA1:
         settings=settings("statistics"),
         models=figure_models(),
     script:
-        "../scripts/tabulate_tableA1.py"
+        "../scripts/analysis/tabulate_tableA1.py"

@@ -24,7 +24,7 @@ rule fetch_labels:
     resources:
         mem_mb=1000,
     script:
-        "../scripts/fetch_labels.py"
+        "../scripts/assets/fetch_labels.py"
 
 
 rule fetch_prompts:
@@ -42,4 +42,4 @@ rule fetch_prompts:
     resources:
         mem_mb=1000,
     script:
-        "../scripts/fetch_prompts.py"
+        "../scripts/assets/fetch_prompts.py"

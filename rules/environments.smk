@@ -19,7 +19,7 @@ rule sync_environment:
     resources:
         mem_mb=1000,
     # Nothing makes it run again, or every job that uses one would: an upgrade is no reason to
-    # compute anything anew. `esr.environments.unready` sees that jobs find what is pinned.
+    # compute anything anew. `esr.assets.environments.check_environments` sees that jobs find what is pinned.
     shell:
         "(uv sync --project envs/{wildcards.environment} && "
         "uv pip freeze --python envs/{wildcards.environment}/.venv > {output}) 2> {log}"

@@ -23,7 +23,7 @@ rule annotate_boundaries:
         contents=contents(CONFIG.episodes.boundaries_rubric),
         settings=settings("episodes"),
     script:
-        "../scripts/annotate_boundaries.py"
+        "../scripts/episodes/annotate_boundaries.py"
 
 
 rule extract_episodes:
@@ -52,7 +52,7 @@ rule extract_episodes:
         contents=contents(PHRASES),
         settings=settings("episodes", "models.{model}.backtracking"),
     script:
-        "../scripts/extract_episodes.py"
+        "../scripts/episodes/extract_episodes.py"
 
 
 rule read_episodes:
@@ -90,7 +90,7 @@ rule read_episodes:
             "models.{model}.ablate_layer",
         ),
     script:
-        "../scripts/read_episodes.py"
+        "../scripts/episodes/read_episodes.py"
 
 
 rule plot_fig7:
@@ -125,7 +125,7 @@ rule plot_fig7:
         settings=settings("title", "episodes"),
         models=figure_models(),
     script:
-        "../scripts/plot_fig7.py"
+        "../scripts/figures/plot_fig7.py"
 
 
 rule plot_figA5:
@@ -154,7 +154,7 @@ rule plot_figA5:
         settings=settings("title", "episodes", "statistics"),
         models=figure_models(),
     script:
-        "../scripts/plot_figA5.py"
+        "../scripts/figures/plot_figA5.py"
 
 
 rule plot_figA6:
@@ -183,7 +183,7 @@ rule plot_figA6:
         settings=settings("title", "episodes", "statistics"),
         models=figure_models(),
     script:
-        "../scripts/plot_figA6.py"
+        "../scripts/figures/plot_figA6.py"
 
 
 rule tabulate_activation:
@@ -217,4 +217,4 @@ rule tabulate_activation:
         settings=settings("episodes", "statistics"),
         models=figure_models(),
     script:
-        "../scripts/tabulate_activation.py"
+        "../scripts/analysis/tabulate_activation.py"

@@ -26,7 +26,7 @@ rule plot_fig2:
         settings=settings("title", "statistics"),
         models=figure_models(),
     script:
-        "../scripts/plot_fig2.py"
+        "../scripts/figures/plot_fig2.py"
 
 
 rule plot_fig3:
@@ -54,7 +54,7 @@ rule plot_fig3:
         settings=settings("title", "statistics"),
         models=figure_models(),
     script:
-        "../scripts/plot_fig3.py"
+        "../scripts/figures/plot_fig3.py"
 
 
 rule plot_fig4:
@@ -86,7 +86,7 @@ rule plot_fig4:
         ),
         models=figure_models(),
     script:
-        "../scripts/plot_fig4.py"
+        "../scripts/figures/plot_fig4.py"
 
 
 rule plot_figA7:
@@ -114,7 +114,7 @@ rule plot_figA7:
         settings=settings("title", "statistics"),
         models=figure_models(),
     script:
-        "../scripts/plot_figA7.py"
+        "../scripts/figures/plot_figA7.py"
 
 
 rule plot_figA8:
@@ -142,4 +142,4 @@ rule plot_figA8:
         settings=settings("title", "statistics"),
         models=figure_models(),
     script:
-        "../scripts/plot_figA8.py"
+        "../scripts/figures/plot_figA8.py"

@@ -33,7 +33,7 @@ rule write_examples:
             f"judging.judges.{CONFIG.judging.primary}",
         ),
     script:
-        "../scripts/write_examples.py"
+        "../scripts/finetuning/write_examples.py"
 
 
 rule mix_examples:
@@ -53,7 +53,7 @@ rule mix_examples:
     params:
         settings=settings("finetune.data.size", "finetune.data.seed"),
     script:
-        "../scripts/mix_examples.py"
+        "../scripts/finetuning/mix_examples.py"
 
 
 rule configure_training:
@@ -74,7 +74,7 @@ rule configure_training:
     params:
         settings=settings("finetune.training"),
     script:
-        "../scripts/configure_training.py"
+        "../scripts/finetuning/configure_training.py"
 
 
 rule prepare_rows:
@@ -83,7 +83,7 @@ rule prepare_rows:
         environment="results/environments/finetune.txt",
         config="results/{study}/{model}/finetuning/axolotl.yaml",
         dataset="results/{study}/{model}/finetuning/dataset.jsonl",
-        script=ancient("scripts/prepare_rows.py"),
+        script=ancient("scripts/finetuning/prepare_rows.py"),
     output:
         folder=directory("results/{study}/{model}/finetuning/prepared"),
         rows="results/{study}/{model}/finetuning/prepared.parquet",
@@ -117,7 +117,7 @@ rule check_masks:
     resources:
         mem_mb=2000,
     script:
-        "../scripts/check_masks.py"
+        "../scripts/finetuning/check_masks.py"
 
 
 rule train_adapter:
@@ -128,7 +128,7 @@ rule train_adapter:
         config="results/{study}/{model}/finetuning/axolotl.yaml",
         prepared="results/{study}/{model}/finetuning/prepared",
         base=of_base("assets/model.json"),
-        script=ancient("scripts/train_adapter.py"),
+        script=ancient("scripts/finetuning/train_adapter.py"),
     output:
         adapter=[f"results/{{study}}/{{model}}/{name}" for name in ADAPTER],
         curves="results/{study}/{model}/finetuning/training.csv",
@@ -152,7 +152,7 @@ rule merge_adapter:
         environment="results/environments/finetune.txt",
         base=of_base("assets/model.json"),
         adapter=[f"results/{{study}}/{{model}}/{name}" for name in ADAPTER],
-        script=ancient("scripts/merge_adapter.py"),
+        script=ancient("scripts/finetuning/merge_adapter.py"),
     output:
         directory(MERGED),
     log:
@@ -192,7 +192,7 @@ rule prepare_finetuned:
     resources:
         mem_mb=2000,
     script:
-        "../scripts/prepare_finetuned.py"
+        "../scripts/finetuning/prepare_finetuned.py"
 
 
 rule plot_fig6:
@@ -219,7 +219,7 @@ rule plot_fig6:
     params:
         settings=settings("title", "statistics", "finetune.models", "finetune.ratios"),
     script:
-        "../scripts/plot_fig6.py"
+        "../scripts/figures/plot_fig6.py"
 
 
 rule plot_training:
@@ -249,4 +249,4 @@ rule plot_training:
     params:
         settings=settings("title", "finetune.models", "finetune.ratios"),
     script:
-        "../scripts/plot_training.py"
+        "../scripts/figures/plot_training.py"

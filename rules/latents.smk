@@ -23,7 +23,7 @@ rule draw_candidates:
     params:
         settings=settings("latents.count", "latents.candidates", "seeds.latents"),
     script:
-        "../scripts/draw_candidates.py"
+        "../scripts/latents/draw_candidates.py"
 
 
 rule rate_concreteness:
@@ -47,7 +47,7 @@ rule rate_concreteness:
         contents=contents(RATER_FILES),
         settings=settings("latents.concreteness.rater", "latents.concreteness.batch"),
     script:
-        "../scripts/rate_concreteness.py"
+        "../scripts/latents/rate_concreteness.py"
 
 
 rule measure_relevance:
@@ -89,7 +89,7 @@ rule measure_relevance:
             "models.{model}.read_layer",
         ),
     script:
-        "../scripts/measure_relevance.py"
+        "../scripts/latents/measure_relevance.py"
 
 
 rule select_latents:
@@ -111,4 +111,4 @@ rule select_latents:
     params:
         settings=settings("latents", "trials_per_latent"),
     script:
-        "../scripts/select_latents.py"
+        "../scripts/latents/select_latents.py"

@@ -20,7 +20,7 @@ rule build_organism:
     resources:
         mem_mb=3000,
     script:
-        "../scripts/build_organism.py"
+        "../scripts/organisms/build_organism.py"
 
 
 rule measure_organism:
@@ -43,4 +43,4 @@ rule measure_organism:
     resources:
         mem_mb=3000,
     script:
-        "../scripts/measure_organism.py"
+        "../scripts/organisms/measure_organism.py"

@@ -44,7 +44,7 @@ rule score_claims:
     params:
         settings=settings("statistics.level"),
     script:
-        "../scripts/score_claims.py"
+        "../scripts/analysis/score_claims.py"
 
 
 rule draw_graph:
@@ -68,7 +68,7 @@ rule draw_graph:
         settings=settings("arms", "models"),
         makers={name: f"plot_{name}" for name in FIGURES},
     script:
-        "../scripts/draw_graph.py"
+        "../scripts/report/draw_graph.py"
 
 
 rule build_report:
@@ -122,4 +122,4 @@ rule build_report:
         figures={name: TITLES[name] for name in FIGURES},
         records=job_records(),
     script:
-        "../scripts/build_report.py"
+        "../scripts/report/build_report.py"

@@ -22,7 +22,7 @@ rule tabulate_summary:
         settings=settings("statistics"),
         cells=cells(),
     script:
-        "../scripts/tabulate_summary.py"
+        "../scripts/analysis/tabulate_summary.py"
 
 
 rule tabulate_comparisons:
@@ -44,7 +44,7 @@ rule tabulate_comparisons:
         settings=settings("statistics"),
         cells=cells(),
     script:
-        "../scripts/tabulate_comparisons.py"
+        "../scripts/analysis/tabulate_comparisons.py"
 
 
 rule tabulate_models:
@@ -68,7 +68,7 @@ rule tabulate_models:
         settings=settings("statistics"),
         models=figure_models(),
     script:
-        "../scripts/tabulate_models.py"
+        "../scripts/analysis/tabulate_models.py"
 
 
 rule tabulate_exclusions:
@@ -90,7 +90,7 @@ rule tabulate_exclusions:
         settings=settings("statistics"),
         cells=cells(),
     script:
-        "../scripts/tabulate_exclusions.py"
+        "../scripts/analysis/tabulate_exclusions.py"
 
 
 rule tabulate_ledger:
@@ -117,7 +117,7 @@ rule tabulate_ledger:
     params:
         settings=settings("judging"),
     script:
-        "../scripts/tabulate_ledger.py"
+        "../scripts/analysis/tabulate_ledger.py"
 
 
 rule tabulate_robustness:
@@ -139,7 +139,7 @@ rule tabulate_robustness:
         settings=settings("statistics"),
         cells=STEERED,
     script:
-        "../scripts/tabulate_robustness.py"
+        "../scripts/analysis/tabulate_robustness.py"
 
 
 rule collect_numbers:
@@ -165,4 +165,4 @@ rule collect_numbers:
     resources:
         mem_mb=1000,
     script:
-        "../scripts/collect_numbers.py"
+        "../scripts/analysis/collect_numbers.py"

@@ -42,7 +42,7 @@ rule find_thresholds:
             "models.{model}.repetition_penalty",
         ),
     script:
-        "../scripts/find_thresholds.py"
+        "../scripts/thresholds/find_thresholds.py"
 
 
 rule estimate_thresholds:
@@ -63,4 +63,4 @@ rule estimate_thresholds:
     params:
         settings=settings("thresholds", "models.{model}.boosts"),
     script:
-        "../scripts/estimate_thresholds.py"
+        "../scripts/thresholds/estimate_thresholds.py"

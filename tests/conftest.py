@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from checkout import link_checkout, snakemake_command
+from helpers.checkout import link_checkout, snakemake_command
+from helpers.fake_api import FakeApi
+from helpers.llm import KEY
 
 # Where it is set (as in many containers), every process compiles the libraries that it loads anew:
 # five seconds of a core for PyTorch and transformers, and there are hundreds of jobs.
@@ -41,6 +43,13 @@ def _place(item: pytest.Item) -> int:
 def checkout(tmp_path: Path) -> Path:
     """An empty folder with the workflow in it."""
     return link_checkout(tmp_path)
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    """A local server that speaks both judge APIs."""
+    with FakeApi(key=KEY) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

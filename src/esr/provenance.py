@@ -1,10 +1,15 @@
 """Where a table comes from: study, configuration, code and library versions, kept inside it."""
 
+import hashlib
 import importlib.metadata
+import json
 import subprocess
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 LIBRARIES = ("esr", "torch", "transformers", "sae-lens", "numpy", "pandas", "snakemake")
 
@@ -43,3 +48,29 @@ def provenance(**facts: Any) -> dict[str, Any]:
 def describe(facts: Mapping[str, Any]) -> str:
     """One line for a caption or a log."""
     return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache
+def content_digest(path: Path) -> str:
+    """SHA-256 of what a file says: of its text without comments if it is YAML or plain text.
+
+    Jobs that cost money or a GPU rerun by it, so that an edited comment repeats nothing. A file
+    that is no YAML counts by its bytes: whoever reads it says what is wrong.
+    """
+    if path.suffix == ".yaml":
+        try:
+            said = json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str)
+        except yaml.YAMLError:
+            return file_digest(path)
+    elif path.suffix == ".txt":
+        lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+        said = "\n".join(line for line in lines if line)
+    else:
+        return file_digest(path)
+    return hashlib.sha256(said.encode()).hexdigest()

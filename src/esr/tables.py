@@ -404,7 +404,7 @@ TABLES: dict[str, Table] = {
             ),
             "judge_a": Column(TEXT, "First judge; missing: all judges.", optional=True),
             "judge_b": Column(TEXT, "Second; equal to the first: one alone.", optional=True),
-            "statistic": Column(TEXT, "Name, as in `esr.agreement.STATISTICS`."),
+            "statistic": Column(TEXT, "Name, as in `esr.agreement.compare.STATISTICS`."),
             "weighting": Column(
                 TEXT, "`population` (sampling weights) or `sample` (as drawn, rich in `several`)."
             ),

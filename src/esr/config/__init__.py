@@ -8,26 +8,42 @@ A file of this package holds the sections about one thing; `study` puts them tog
 what concerns several of them.
 """
 
-from esr.config.analysis import Detectors, Episodes, Statistics
-from esr.config.arms import Arm, Levels
-from esr.config.engine import ENGINE_HOURS, JOURNALED, Engine, Generation, JobSize, Vllm
-from esr.config.finetuning import EXAMPLES, Finetune, FineTuned, FinetuneData, FinetuneTraining
-from esr.config.judging import (
-    Agreement,
-    AnthropicJudge,
-    AnyJudge,
-    HumanJudge,
-    Judging,
-    LexicalJudge,
-    Llm,
-    OpenAiJudge,
-    SentenceJudge,
+from esr.config.agreement import AgreementConfig
+from esr.config.arms import ArmConfig, LevelsConfig
+from esr.config.detectors import DetectorsConfig
+from esr.config.engine import (
+    ENGINE_HOURS,
+    JOURNALED,
+    EngineConfig,
+    GenerationConfig,
+    JobSizeConfig,
+    VllmConfig,
 )
-from esr.config.latents import Concreteness, Latents, Relevance, Thresholds
-from esr.config.models import BoostPrior, Model, Neuronpedia, SaeSource
-from esr.config.reading import load, merge, plain_settings
+from esr.config.episodes import EpisodesConfig
+from esr.config.finetuning import (
+    EXAMPLES,
+    FinetuneConfig,
+    FineTuned,
+    FinetuneDataConfig,
+    FinetuneTrainingConfig,
+)
+from esr.config.judging import (
+    AnthropicJudgeConfig,
+    HumanJudgeConfig,
+    JudgeConfig,
+    JudgingConfig,
+    LexicalJudgeConfig,
+    LlmConfig,
+    OpenAiJudgeConfig,
+    SentenceJudgeConfig,
+)
+from esr.config.latents import ConcretenessConfig, LatentsConfig, RelevanceConfig
+from esr.config.load import load, merge, plain_settings
+from esr.config.models import ModelConfig, NeuronpediaConfig, SaeConfig, ThresholdPriorConfig
 from esr.config.section import DOWNLOADS, NAME
-from esr.config.study import Config, Seeds
+from esr.config.statistics import StatisticsConfig
+from esr.config.study import Config, SeedsConfig
+from esr.config.thresholds import ThresholdsConfig
 
 __all__ = [
     "DOWNLOADS",
@@ -35,38 +51,38 @@ __all__ = [
     "EXAMPLES",
     "JOURNALED",
     "NAME",
-    "Agreement",
-    "AnthropicJudge",
-    "AnyJudge",
-    "Arm",
-    "BoostPrior",
-    "Concreteness",
+    "AgreementConfig",
+    "AnthropicJudgeConfig",
+    "ArmConfig",
+    "ConcretenessConfig",
     "Config",
-    "Detectors",
-    "Engine",
-    "Episodes",
+    "DetectorsConfig",
+    "EngineConfig",
+    "EpisodesConfig",
     "FineTuned",
-    "Finetune",
-    "FinetuneData",
-    "FinetuneTraining",
-    "Generation",
-    "HumanJudge",
-    "JobSize",
-    "Judging",
-    "Latents",
-    "Levels",
-    "LexicalJudge",
-    "Llm",
-    "Model",
-    "Neuronpedia",
-    "OpenAiJudge",
-    "Relevance",
-    "SaeSource",
-    "Seeds",
-    "SentenceJudge",
-    "Statistics",
-    "Thresholds",
-    "Vllm",
+    "FinetuneConfig",
+    "FinetuneDataConfig",
+    "FinetuneTrainingConfig",
+    "GenerationConfig",
+    "HumanJudgeConfig",
+    "JobSizeConfig",
+    "JudgeConfig",
+    "JudgingConfig",
+    "LatentsConfig",
+    "LevelsConfig",
+    "LexicalJudgeConfig",
+    "LlmConfig",
+    "ModelConfig",
+    "NeuronpediaConfig",
+    "OpenAiJudgeConfig",
+    "RelevanceConfig",
+    "SaeConfig",
+    "SeedsConfig",
+    "SentenceJudgeConfig",
+    "StatisticsConfig",
+    "ThresholdPriorConfig",
+    "ThresholdsConfig",
+    "VllmConfig",
     "load",
     "merge",
     "plain_settings",

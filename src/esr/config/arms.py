@@ -11,7 +11,7 @@ from esr.config.section import Name, Section, key
 Ablated = Annotated[str, Field(pattern=r"^(detectors|random-\d+)$")]
 
 
-class Levels(Section):
+class LevelsConfig(Section):
     """Boosts of a sweep, the same for every latent, in terms of the model's thresholds."""
 
     count: int = key(8, "Number of levels, evenly spaced.", gt=1, source="January: 8")
@@ -27,7 +27,7 @@ class Levels(Section):
         return self
 
 
-class Arm(Section):
+class ArmConfig(Section):
     """A set of trials under one condition. A replayed arm keeps the trials of another one."""
 
     over: Literal["latents", "prompts"] | None = key(
@@ -41,7 +41,7 @@ class Arm(Section):
     )
     prompts: Path | None = key(None, "Prompts of this arm in place of the study's.")
     latents: int | None = key(None, "Only the first so many latents.", gt=0)
-    boost: Literal["threshold", "none"] | Levels = key(
+    boost: Literal["threshold", "none"] | LevelsConfig = key(
         "threshold",
         "`threshold`: the latent's own; `none`: no steering; or levels of a sweep, at each of "
         "which every latent has the same prompts.",
@@ -76,7 +76,7 @@ class Arm(Section):
             raise ValueError("`over: prompts` has no latent: set `boost: none`")
         if self.target is not None and (self.over != "latents" or self.boost != "threshold"):
             raise ValueError("`target` belongs to arms `over: latents` with `boost: threshold`")
-        if isinstance(self.boost, Levels) and self.over != "latents":
+        if isinstance(self.boost, LevelsConfig) and self.over != "latents":
             raise ValueError("levels of a sweep belong to arms `over: latents`")
         return self
 

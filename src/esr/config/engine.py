@@ -5,7 +5,7 @@ from typing import Literal
 from esr.config.section import Section, key
 
 
-class Generation(Section):
+class GenerationConfig(Section):
     """How responses are sampled."""
 
     temperature: float = key(0.6, "Sampling temperature; 0 is greedy.", ge=0, source="paper 2.1")
@@ -23,7 +23,7 @@ class Generation(Section):
     )
 
 
-class Vllm(Section):
+class VllmConfig(Section):
     """What concerns the engine `vllm` alone."""
 
     memory_fraction: float = key(
@@ -48,7 +48,7 @@ class Vllm(Section):
     )
 
 
-class Engine(Section):
+class EngineConfig(Section):
     """What computes the generations, and in which portions."""
 
     name: Literal["transformers", "vllm"] = key(
@@ -77,10 +77,10 @@ class Engine(Section):
         "The GPUs at hand, by name in resources/gpus.csv: `check` says what does not fit on them, "
         "`estimate` how long they take.",
     )
-    vllm: Vllm = key(Vllm(), "The engine `vllm`.")
+    vllm: VllmConfig = key(VllmConfig(), "The engine `vllm`.")
 
 
-class JobSize(Section):
+class JobSizeConfig(Section):
     """What an engine job asks of a scheduler, for models up to a size. Inert where there is none.
 
     A retry asks for half as much memory again. Generating and calibrating go on where they were cut

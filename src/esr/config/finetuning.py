@@ -25,7 +25,7 @@ GPU_VALUES = {
 """Values of others that do."""
 
 
-class FinetuneData(Section):
+class FinetuneDataConfig(Section):
     """Examples to fine-tune on: answers, and self-corrections (off topic, correction, answer)."""
 
     writer: Name = key(
@@ -72,7 +72,7 @@ class FinetuneData(Section):
     seed: int = key(48, "Seed of pairs, texts of `corpus`, and mixtures.", source="code: 42")
 
 
-class FinetuneTraining(Section):
+class FinetuneTrainingConfig(Section):
     """How axolotl trains an adapter (LoRA on all linear layers)."""
 
     device: Literal["gpu", "cpu"] = key("gpu", "What it trains on.")
@@ -128,7 +128,7 @@ def _needs_gpu(key: str, value: Any) -> bool:
     return bool(value) and bool(re.fullmatch(GPU_KEYS, key))
 
 
-class Finetune(Section):
+class FinetuneConfig(Section):
     """Models fine-tuned on mixtures of answers and masked self-corrections (paper 3.5).
 
     Each is a model of the study, `<base>+sc<share>`, with the latents and prompts of its base and
@@ -151,8 +151,8 @@ class Finetune(Section):
         "(engine `vllm`; saves the disk of a checkpoint a mixture).",
         source="released code: merged",
     )
-    data: FinetuneData = key(FinetuneData(), "The examples.")
-    training: FinetuneTraining = key(FinetuneTraining(), "The training.")
+    data: FinetuneDataConfig = key(FinetuneDataConfig(), "The examples.")
+    training: FinetuneTrainingConfig = key(FinetuneTrainingConfig(), "The training.")
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:

@@ -1,4 +1,4 @@
-"""Judges, and the sample that all of them grade."""
+"""Judges."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from esr.config.section import Name, Section, Variable, key
 
 
-class JudgeSection(Section):
+class BaseJudgeConfig(Section):
     """What is true of every judge."""
 
     @property
@@ -18,28 +18,28 @@ class JudgeSection(Section):
         return {name: value for name, value in values.items() if isinstance(value, Path)}
 
 
-class LexicalJudge(JudgeSection):
+class LexicalJudgeConfig(BaseJudgeConfig):
     """Judge of the organism study: word lists instead of a language model."""
 
     kind: Literal["lexical"] = key(..., "Which judge this is.")
     lexicon: Path = key(..., "CSV with columns topic, part, word.")
 
 
-class SentenceJudge(JudgeSection):
+class SentenceJudgeConfig(BaseJudgeConfig):
     """Second judge of the organism study: sentences for words, restarts by another rule."""
 
     kind: Literal["sentences"] = key(..., "Which judge this is.")
     lexicon: Path = key(..., "CSV with columns topic, part, word.")
 
 
-class HumanJudge(JudgeSection):
+class HumanJudgeConfig(BaseJudgeConfig):
     """An annotator: the sheet of `snakemake label_sheet`, filled in."""
 
     kind: Literal["human"] = key(..., "Which judge this is.")
     sheet: Path = key(..., "The filled-in sheet (CSV); docs/judges.md says how.")
 
 
-class LlmJudge(JudgeSection):
+class LlmJudgeConfig(BaseJudgeConfig):
     """What judges that are language models have in common."""
 
     model: str = key(..., "Model id, as the API calls it; prices are looked up by it.")
@@ -70,7 +70,7 @@ class LlmJudge(JudgeSection):
     timeout: float = key(120, "Longest wait for a reply.", unit="s", gt=0, source="released code")
 
 
-class AnthropicJudge(LlmJudge):
+class AnthropicJudgeConfig(LlmJudgeConfig):
     """Claude, by Anthropic's Messages API, live or in batches."""
 
     kind: Literal["anthropic"] = key(..., "Which judge this is.")
@@ -88,7 +88,7 @@ class AnthropicJudge(LlmJudge):
     poll: float = key(60, "Time between looks at a batch.", unit="s", gt=0)
 
 
-class OpenAiJudge(LlmJudge):
+class OpenAiJudgeConfig(LlmJudgeConfig):
     """Any OpenAI-compatible chat completions API: OpenAI, OpenRouter, a local vLLM server, ..."""
 
     kind: Literal["openai"] = key(..., "Which judge this is.")
@@ -105,15 +105,17 @@ class OpenAiJudge(LlmJudge):
     )
 
 
-Llm = AnthropicJudge | OpenAiJudge
-AnyJudge = LexicalJudge | SentenceJudge | HumanJudge | Llm
+LlmConfig = AnthropicJudgeConfig | OpenAiJudgeConfig
 
 
-class Judging(Section):
+JudgeConfig = LexicalJudgeConfig | SentenceJudgeConfig | HumanJudgeConfig | LlmConfig
+
+
+class JudgingConfig(Section):
     """Who scores responses, and the judge-free restart detector beside them."""
 
     primary: Name = key(..., "The judge whose scores figures and tables show.")
-    judges: dict[Name, Annotated[AnyJudge, Field(discriminator="kind")]] = key(
+    judges: dict[Name, Annotated[JudgeConfig, Field(discriminator="kind")]] = key(
         ...,
         "Judges by name. The primary one grades every arm, all of them the sample of `agreement`.",
     )
@@ -146,25 +148,6 @@ class Judging(Section):
         return self
 
     @property
-    def llms(self) -> dict[str, Llm]:
+    def llms(self) -> dict[str, LlmConfig]:
         """Judges that are language models."""
-        return {name: judge for name, judge in self.judges.items() if isinstance(judge, Llm)}
-
-
-class Agreement(Section):
-    """The sample that all judges grade, to see how far they agree.
-
-    Drawn by stratum: model, and what the primary judge found (several attempts, one, or no
-    score). Every trial keeps its sampling weight, so that rates of the whole arms can be estimated.
-    """
-
-    arms: tuple[Name, ...] = key(("steered",), "Arms that it is drawn from.", min_length=1)
-    size: int = key(1000, "Trials graded by every judge.", gt=0, source="paper A.2.2: 1,000")
-    per_stratum: int = key(
-        100,
-        "Least trials of a stratum (all, if there are fewer; an equal part of `size`, if that "
-        "is smaller). The rest is spread in proportion to the strata.",
-        ge=1,
-        source="released code: all multi-attempt trials, and 100 per model",
-    )
-    seed: int = key(42, "Seed of the draw.", source="released code: 42")
+        return {name: judge for name, judge in self.judges.items() if isinstance(judge, LlmConfig)}

@@ -1,4 +1,4 @@
-"""How latents are selected, and how their thresholds are found."""
+"""How latents are selected."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from esr.config.section import Name, Section, key
 
 
-class Concreteness(Section):
+class ConcretenessConfig(Section):
     """Which labels name something concrete enough to be told from the prompt."""
 
     rater: Name = key(
@@ -28,7 +28,7 @@ class Concreteness(Section):
     minimum: float = key(65, "Lowest rating kept by `minimum`.", unit="points", ge=0, le=100)
 
 
-class Relevance(Section):
+class RelevanceConfig(Section):
     """Which latents are on topic for a prompt, and so unfit as distractors."""
 
     criterion: Literal["top_n", "zero"] = key(
@@ -47,39 +47,12 @@ class Relevance(Section):
     )
 
 
-class Latents(Section):
+class LatentsConfig(Section):
     """Which latents are steered."""
 
     count: int = key(500, "Latents steered per model.", gt=0, source="released code: 500")
     candidates: int = key(
         3, "Candidates drawn per latent asked for, before filtering.", gt=0, source="released code"
     )
-    concreteness: Concreteness = key(Concreteness(), "Filter on labels.")
-    relevance: Relevance = key(Relevance(), "Filter on prompts.")
-
-
-class Thresholds(Section):
-    """How the boost of a latent is found at which the first attempt scores `target`."""
-
-    method: Literal["logistic", "bisection"] = key(
-        "logistic",
-        "`logistic`: Bayesian dose-response, adaptive; `bisection`: the paper's own.",
-        source="paper: bisection; docs/calibration.md for why not",
-    )
-    target: float = key(
-        50,
-        "Mean first-attempt score at the threshold.",
-        unit="points",
-        gt=0,
-        lt=100,
-        source="January 50; published 30",
-    )
-    steps: int = key(10, "Boosts tried per latent.", gt=0, source="released code")
-    samples_per_step: int = key(
-        2, "Judged responses per boost tried.", gt=0, source="released code: 1, and 5 for 70B"
-    )
-    max_widenings: int = key(
-        3,
-        "How often bounds that prove too narrow are doubled (`logistic`; `bisection` keeps them).",
-        ge=0,
-    )
+    concreteness: ConcretenessConfig = key(ConcretenessConfig(), "Filter on labels.")
+    relevance: RelevanceConfig = key(RelevanceConfig(), "Filter on prompts.")

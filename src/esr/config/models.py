@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from esr.config.section import DOWNLOADS, Section, key
 
 
-class SaeSource(Section):
+class SaeConfig(Section):
     """Where a model's SAE comes from: a SAELens folder, or a SAELens release and id."""
 
     path: Path | None = key(None, "Folder with cfg.json and sae_weights.safetensors.")
@@ -32,7 +32,7 @@ class SaeSource(Section):
         return self
 
 
-class Neuronpedia(Section):
+class NeuronpediaConfig(Section):
     """Labels as Neuronpedia exports them, downloaded once into `results/downloads/`."""
 
     neuronpedia: str = key(
@@ -42,7 +42,7 @@ class Neuronpedia(Section):
     )
 
 
-class BoostPrior(Section):
+class ThresholdPriorConfig(Section):
     """What is known of a model's thresholds beforehand."""
 
     lower: float = key(0.0, "Lowest boost tried.", unit="decoder units", ge=0)
@@ -59,7 +59,7 @@ class BoostPrior(Section):
         return self
 
 
-class Model(Section):
+class ModelConfig(Section):
     """A language model with its SAE, and where one steers and reads."""
 
     label: str = key(..., "Name shown in figures and tables.")
@@ -86,8 +86,8 @@ class Model(Section):
         "caps logits softly (FLASHINFER, FLASH_ATTN).",
         source="released code: FLASHINFER for Gemma",
     )
-    sae: SaeSource = key(..., "The sparse autoencoder whose decoder directions steer.")
-    labels: Path | Neuronpedia | None = key(
+    sae: SaeConfig = key(..., "The sparse autoencoder whose decoder directions steer.")
+    labels: Path | NeuronpediaConfig | None = key(
         None,
         "CSV with columns latent (or index_in_sae, as Goodfire has it), label; or "
         "`{neuronpedia: <id>}`; none = no labels: concreteness is skipped, and so are arms whose "
@@ -103,7 +103,7 @@ class Model(Section):
         ge=0,
         source="January: the SAE's layer; released code: the steering layer",
     )
-    boosts: BoostPrior = key(..., "Prior and bounds of the thresholds.")
+    boosts: ThresholdPriorConfig = key(..., "Prior and bounds of the thresholds.")
     detectors: tuple[Annotated[int, Field(ge=0)], ...] = key(
         (), "Off-topic detectors known beforehand; beside, or (`use: given`) for, those found."
     )
@@ -117,7 +117,7 @@ class Model(Section):
     @property
     def labels_file(self) -> Path | None:
         """The CSV with the labels, a downloaded one included."""
-        if isinstance(self.labels, Neuronpedia):
+        if isinstance(self.labels, NeuronpediaConfig):
             return DOWNLOADS / f"neuronpedia/{self.labels.neuronpedia}.csv"
         return self.labels
 

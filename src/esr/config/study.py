@@ -7,17 +7,21 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from esr.config.analysis import Detectors, Episodes, Statistics
-from esr.config.arms import Arm
-from esr.config.engine import Engine, Generation, JobSize
-from esr.config.finetuning import Finetune, FineTuned
-from esr.config.judging import Agreement, Judging
-from esr.config.latents import Latents, Thresholds
-from esr.config.models import Model
+from esr.config.agreement import AgreementConfig
+from esr.config.arms import ArmConfig
+from esr.config.detectors import DetectorsConfig
+from esr.config.engine import EngineConfig, GenerationConfig, JobSizeConfig
+from esr.config.episodes import EpisodesConfig
+from esr.config.finetuning import FinetuneConfig, FineTuned
+from esr.config.judging import JudgingConfig
+from esr.config.latents import LatentsConfig
+from esr.config.models import ModelConfig
 from esr.config.section import Name, Section, key
+from esr.config.statistics import StatisticsConfig
+from esr.config.thresholds import ThresholdsConfig
 
 
-class Seeds(Section):
+class SeedsConfig(Section):
     """Seeds, one a purpose."""
 
     latents: int = key(42, "Order in which candidate latents are drawn.", source="January README")
@@ -35,23 +39,23 @@ class Config(Section):
     prompts: Path = key(
         ..., "CSV with columns prompt_id, category, prompt.", source="paper: 38 prompts"
     )
-    seeds: Seeds = key(Seeds(), "Seeds.")
-    generation: Generation = key(Generation(), "Sampling of responses.")
-    engine: Engine = key(Engine(), "Engine.")
-    latents: Latents = key(Latents(), "Selection of latents.")
-    thresholds: Thresholds = key(Thresholds(), "Threshold finding.")
-    arms: dict[Name, Arm] = key(..., "Arms by name.")
-    detectors: Detectors = key(Detectors(), "Off-topic detectors and their controls.")
-    episodes: Episodes = key(Episodes(), "Self-corrections read token by token.")
-    judging: Judging = key(..., "Judges.")
-    agreement: Agreement = key(Agreement(), "Cross-judge sample.")
-    statistics: Statistics = key(Statistics(), "Intervals and tests.")
-    models: dict[Name, Model] = key(..., "Models by name.", min_length=1)
-    finetune: Finetune = key(Finetune(), "Fine-tuned models.")
+    seeds: SeedsConfig = key(SeedsConfig(), "Seeds.")
+    generation: GenerationConfig = key(GenerationConfig(), "Sampling of responses.")
+    engine: EngineConfig = key(EngineConfig(), "Engine.")
+    latents: LatentsConfig = key(LatentsConfig(), "Selection of latents.")
+    thresholds: ThresholdsConfig = key(ThresholdsConfig(), "Threshold finding.")
+    arms: dict[Name, ArmConfig] = key(..., "Arms by name.")
+    detectors: DetectorsConfig = key(DetectorsConfig(), "Off-topic detectors and their controls.")
+    episodes: EpisodesConfig = key(EpisodesConfig(), "Self-corrections read token by token.")
+    judging: JudgingConfig = key(..., "Judges.")
+    agreement: AgreementConfig = key(AgreementConfig(), "Cross-judge sample.")
+    statistics: StatisticsConfig = key(StatisticsConfig(), "Intervals and tests.")
+    models: dict[Name, ModelConfig] = key(..., "Models by name.", min_length=1)
+    finetune: FinetuneConfig = key(FinetuneConfig(), "Fine-tuned models.")
     claims: tuple[Path, ...] = key(
-        (), "CSV files of claims that the scorecard judges (columns: `esr.scorecard.CLAIM`)."
+        (), "CSV files of claims that the scorecard judges (columns: `esr.analysis.claims.CLAIM`)."
     )
-    jobs: tuple[JobSize, ...] = key(
+    jobs: tuple[JobSizeConfig, ...] = key(
         (), "What engine jobs ask of a scheduler, by model size, smallest first."
     )
 
@@ -196,7 +200,7 @@ class Config(Section):
             for share in self.finetune.ratios
         }
 
-    def finetuned_model(self, name: str) -> Model:
+    def finetuned_model(self, name: str) -> ModelConfig:
         """A fine-tuned model: like its base, but for label and, once merged, source."""
         base, share = self.finetuned[name]
         model = self.models[base]
@@ -207,7 +211,7 @@ class Config(Section):
         return model.model_copy(update=own)
 
     @property
-    def originals(self) -> dict[str, Model]:
+    def originals(self) -> dict[str, ModelConfig]:
         """Models that are not fine-tuned ones: those that every experiment is about."""
         made = self.finetuned
         return {name: model for name, model in self.models.items() if name not in made}
@@ -269,7 +273,7 @@ class Config(Section):
             return None
         return "serve-cpu" if self.on_cpu(model) else "serve"
 
-    def job_size(self, model: str) -> JobSize | None:
+    def job_size(self, model: str) -> JobSizeConfig | None:
         """What engine jobs of a model ask of a scheduler; None if no size is large enough."""
         fitting = (size for size in self.jobs if self.models[model].parameters <= size.parameters)
         return next(fitting, None)
@@ -291,7 +295,7 @@ class Config(Section):
         }
 
 
-def _check_rater(judging: Judging, where: str, name: str, builtin: str) -> None:
+def _check_rater(judging: JudgingConfig, where: str, name: str, builtin: str) -> None:
     if name != builtin and name not in judging.llms:
         known = ", ".join([builtin, *judging.llms])
         raise ValueError(

@@ -21,7 +21,7 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
     Raises:
         EsrError: the engine cannot be had, or the model and its SAE do not fit it.
     """
-    from esr.sae import load_sae
+    from esr.assets.sae import load_sae
 
     settings, sae = config.models[model], load_sae(sae_file)
     identity = {
@@ -32,7 +32,7 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
         "dtype": settings.dtype,
     }
     if config.engine.name == "vllm":
-        from esr.engines.vllm.opening import open_vllm
+        from esr.engines.vllm.launch import open_vllm
 
         return open_vllm(config, model, manifest, sae_file, sae, identity)
     from esr.engines.transformers import load_engine

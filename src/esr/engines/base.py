@@ -78,7 +78,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Reading:
+class EncodeRequest:
     """One sequence to read: tokens, the position from which to pool, intervention."""
 
     tokens: tuple[int, ...]
@@ -165,7 +165,7 @@ class Engine(Protocol):
 
     def encode(
         self,
-        readings: Sequence[Reading],
+        readings: Sequence[EncodeRequest],
         latents: Sequence[int] | None = None,
         pool: Pool | None = "max",
     ) -> list[Float[np.ndarray, "*positions n"]]:

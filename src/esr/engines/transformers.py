@@ -17,19 +17,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from esr.chat import stop_tokens
+from esr.arms.chat import stop_tokens
+from esr.assets.sae import Sae
 from esr.engines.base import (
+    EncodeRequest,
     Generation,
     Intervention,
     Pool,
-    Reading,
     Request,
     Sampling,
     check_latents,
     check_shape,
 )
 from esr.errors import EsrError
-from esr.sae import Sae
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -95,7 +95,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def encode(
         self,
-        readings: Sequence[Reading],
+        readings: Sequence[EncodeRequest],
         latents: Sequence[int] | None = None,
         pool: Pool | None = "max",
     ) -> list[Float[np.ndarray, "*positions n"]]:
@@ -186,7 +186,7 @@ class TransformersEngine:
         return torch.tensor(rows, dtype=torch.bool, device=self.device)[:, None, :]
 
     def _residual(
-        self, tokens: Tensor, mask: Tensor, batch: Sequence[Reading]
+        self, tokens: Tensor, mask: Tensor, batch: Sequence[EncodeRequest]
     ) -> Float[Tensor, "batch length d_model"]:
         kept: list[Tensor] = []
         with self._intervene([reading.intervention for reading in batch]):

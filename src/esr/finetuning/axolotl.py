@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from esr.config import FinetuneTraining
+from esr.config import FinetuneTrainingConfig
 from esr.errors import EsrError
 
 ON_CPU = {
@@ -25,7 +25,7 @@ UNTRAINED = -100
 
 
 def axolotl_config(
-    settings: FinetuneTraining,
+    settings: FinetuneTrainingConfig,
     manifest: Mapping[str, Any],
     tokenizer: Any,
     dataset: Path,
@@ -81,7 +81,7 @@ def _chats(dataset: Path) -> dict[str, Any]:
     }
 
 
-def _training(settings: FinetuneTraining) -> dict[str, Any]:
+def _training(settings: FinetuneTrainingConfig) -> dict[str, Any]:
     bf16 = {} if settings.device == "cpu" else {"bf16": settings.precision == "bfloat16"}
     return {
         "adapter": "lora",

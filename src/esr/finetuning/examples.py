@@ -14,23 +14,23 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from esr.config import FinetuneData
+from esr.arms.restarts import find_restarts
+from esr.config import FinetuneDataConfig
 from esr.errors import EsrError
 from esr.finetuning import ANSWER, CORRECTION
-from esr.judges.base import Exchange, Judge
-from esr.judges.llm import Correspondent
+from esr.judges.base import Judge, JudgeInput
+from esr.judges.llm import CachedLlm
 from esr.judges.parse import FAILURES
-from esr.judges.raters import write_examples
 from esr.judges.replies import Reply
-from esr.judges.rubric import Rubric
-from esr.organism.corpus import Lexicon, Phrases, Writer
-from esr.restarts import find_restarts
+from esr.judges.rubrics import Rubric
+from esr.judges.tasks import write_examples
+from esr.organisms.corpus import Lexicon, Phrases, Writer
 
 SENTENCES = {"off_topic": (1, 3), "on_topic": (2, 4), "answer": (3, 5)}
 """Fewest and most sentences that the corpus writes."""
 
 
-class Order(NamedTuple):
+class ExampleSpec(NamedTuple):
     """An example to be written."""
 
     kind: str
@@ -57,9 +57,9 @@ def read_subjects(path: Path) -> list[str]:
     return subjects
 
 
-def draw_orders(
-    prompts: pd.DataFrame, subjects: Sequence[str], settings: FinetuneData
-) -> list[Order]:
+def draw_specs(
+    prompts: pd.DataFrame, subjects: Sequence[str], settings: FinetuneDataConfig
+) -> list[ExampleSpec]:
     """What is to be written: pairs of prompt and subject, no pair twice, and answers in turn.
 
     Args:
@@ -79,18 +79,20 @@ def draw_orders(
         )
     drawn = random.Random(settings.seed).sample(pairs, settings.corrections)
     orders = [
-        Order(CORRECTION, row.prompt_id, row.prompt, row.category, subject, 1)
+        ExampleSpec(CORRECTION, row.prompt_id, row.prompt, row.category, subject, 1)
         for row, subject in drawn
     ]
     for number in range(settings.answers):
         version, place = divmod(number, len(rows))
         row = rows[place]
-        orders.append(Order(ANSWER, row.prompt_id, row.prompt, row.category, None, version + 1))
+        orders.append(
+            ExampleSpec(ANSWER, row.prompt_id, row.prompt, row.category, None, version + 1)
+        )
     return orders
 
 
 def write_with_corpus(
-    orders: Sequence[Order], lexicon: Lexicon, phrases: Phrases, *, zipf: float, seed: int
+    orders: Sequence[ExampleSpec], lexicon: Lexicon, phrases: Phrases, *, zipf: float, seed: int
 ) -> pd.DataFrame:
     """Write examples in the organisms' language: topics are categories and subjects.
 
@@ -121,10 +123,10 @@ def spaced(words: Sequence[str]) -> str:
 
 
 def write_with_llm(
-    orders: Sequence[Order],
+    orders: Sequence[ExampleSpec],
     rubric: Rubric,
     answer_rubric: Rubric,
-    correspondent: Correspondent,
+    correspondent: CachedLlm,
 ) -> pd.DataFrame:
     """Have a language model write the examples; one that has been written is not asked for again.
 
@@ -159,7 +161,7 @@ def read_answer(reply: Reply | None) -> tuple[str | None, str]:
 
 
 def check_examples(
-    orders: Sequence[Order],
+    orders: Sequence[ExampleSpec],
     written: pd.DataFrame,
     judge: Judge,
     phrases: re.Pattern[str],
@@ -203,6 +205,6 @@ def _restarts(phrases: re.Pattern[str], text: str | None) -> bool:
 def _scores(table: pd.DataFrame, part: str, judge: Judge) -> pd.Series:
     """First score of a part as a response to the prompt; missing where there is none."""
     shown = table[table["status"].eq("ok") & table[part].notna()]
-    exchanges = [Exchange(row.prompt, getattr(row, part)) for row in shown.itertuples()]
+    exchanges = [JudgeInput(row.prompt, getattr(row, part)) for row in shown.itertuples()]
     scores = [judgment.first_score for judgment in judge.judge(exchanges)]
     return pd.Series(scores, index=shown.index, dtype="Float64").reindex(table.index)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from esr.config import Finetune
+from esr.config import FinetuneConfig
 from esr.errors import EsrError
 from esr.finetuning import ANSWER, CORRECTION
 
 
-def mix(examples: pd.DataFrame, settings: Finetune, share: int) -> pd.DataFrame:
+def mix(examples: pd.DataFrame, settings: FinetuneConfig, share: int) -> pd.DataFrame:
     """Draw a mixture: rows of the table `examples`, shuffled.
 
     Args:

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from esr.config import AnyJudge, Config, HumanJudge, Llm
+from esr.config import Config, HumanJudgeConfig, JudgeConfig, LlmConfig
 from esr.errors import EsrError
 from esr.judges.base import Judge
 from esr.judges.human import SheetJudge
 from esr.judges.lexical import LexicalJudge, read_lexicon
 from esr.judges.sentences import SentenceJudge
-from esr.latents import LexicalRater, Rater
+from esr.latents.ratings import LexicalRater, Rater
 
 WITH_WORDS = {"lexical": LexicalJudge, "sentences": SentenceJudge}
 
 
 def open_judge(
-    settings: AnyJudge,
+    settings: JudgeConfig,
     replies: Path | None = None,
     *,
     config: Config | None = None,
@@ -34,18 +34,18 @@ def open_judge(
     Raises:
         EsrError: what the judge works with is missing or not sound.
     """
-    if isinstance(settings, Llm):
+    if isinstance(settings, LlmConfig):
         # Imported here: most studies are judged without the SDKs, which are slow to import.
-        from esr.judges.llm import Correspondent, LlmJudge
-        from esr.judges.money import study_budget
-        from esr.judges.rubric import read_rubric
+        from esr.judges.costs import study_budget
+        from esr.judges.llm import CachedLlm, LlmJudge
+        from esr.judges.rubrics import read_rubric
 
         if replies is None:
             raise EsrError(f"judge {settings.model}: nowhere to keep its replies")
         budget = study_budget(config) if config else None
-        correspondent = Correspondent(settings, replies, others=others, budget=budget, live=live)
+        correspondent = CachedLlm(settings, replies, others=others, budget=budget, live=live)
         return LlmJudge(read_rubric(settings.rubric), correspondent)
-    if isinstance(settings, HumanJudge):
+    if isinstance(settings, HumanJudgeConfig):
         return SheetJudge(settings.sheet)
     return WITH_WORDS[settings.kind](read_lexicon(settings.lexicon))
 
@@ -61,11 +61,11 @@ def open_rater(config: Config, replies: Path) -> Rater:
     if settings.rater == "lexical":
         assert settings.lexicon is not None  # the configuration makes sure of it
         return LexicalRater(frozenset(read_lexicon(settings.lexicon)))
-    from esr.judges.llm import Correspondent
-    from esr.judges.money import study_budget
-    from esr.judges.raters import LlmRater
-    from esr.judges.rubric import read_rubric
+    from esr.judges.costs import study_budget
+    from esr.judges.llm import CachedLlm
+    from esr.judges.rubrics import read_rubric
+    from esr.judges.tasks import LlmRater
 
     llm = config.judging.llms[settings.rater]
-    correspondent = Correspondent(llm, replies, budget=study_budget(config))
+    correspondent = CachedLlm(llm, replies, budget=study_budget(config))
     return LlmRater(read_rubric(settings.rubric), correspondent, settings.batch)

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from esr.restarts import find_restarts
-from esr.trials import shown_prompt
+from esr.arms.plan import shown_prompt
+from esr.arms.restarts import find_restarts
 
 NEAR = 100
 """Characters by which judge and restart detector may differ on where an attempt begins."""
@@ -30,7 +30,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Served:
+class ReplyMetadata:
     """What answered: the model as it names itself, its request id, and the key of the reply.
 
     `temperature` is the one that was sent; None if the model takes none.
@@ -48,7 +48,7 @@ class Judgment:
 
     status: str
     attempts: tuple[Attempt, ...] = ()
-    served: Served | None = None
+    served: ReplyMetadata | None = None
 
     def __post_init__(self) -> None:
         if self.status == "ok" and not self.attempts:
@@ -61,7 +61,7 @@ class Judgment:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class JudgeInput:
     """What a judge may be shown: base prompt, response, and the steered latent's label.
 
     `asked` is the user turn as the model saw it, where a meta-prompt makes that another text.
@@ -81,7 +81,7 @@ class Judge(Protocol):
         """Judge as served: kind, model and version."""
         ...
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgment]:
+    def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
         """Judge exchanges. A failure is a status of its judgment, never an exception or a score."""
         ...
 
@@ -129,7 +129,7 @@ def judgments_table(
     rows: list[dict[str, Any]] = []
     found = restarts or [()] * len(judgments)
     for trial, judgment, phrases in zip(trial_ids, judgments, found, strict=True):
-        served = judgment.served or Served(served_as, None, "", None)
+        served = judgment.served or ReplyMetadata(served_as, None, "", None)
         common = {
             "trial_id": trial,
             "status": judgment.status,
@@ -155,14 +155,14 @@ def judge_responses(
         plan: Trials, with prompt and label (table `plan`).
         responses: Responses to them, in the same order (table `responses`).
         judge: The judge.
-        phrases: Restart phrases (`esr.restarts.read_phrases`).
+        phrases: Restart phrases (`esr.arms.restarts.read_phrases`).
 
     Returns:
         Table `judgments`.
     """
     spoken = responses["status"].eq("ok").to_numpy()
     exchanges = [
-        Exchange(
+        JudgeInput(
             trial.prompt,
             response,
             None if pd.isna(trial.label) else trial.label,

@@ -18,8 +18,8 @@ import httpx2
 
 from esr.errors import EsrError
 from esr.journal import Journal, content_key
-from esr.judges.clients import HOPELESS, AnthropicClient
-from esr.judges.money import Budget, dearest
+from esr.judges.clients import FATAL_STATUSES, AnthropicClient
+from esr.judges.costs import Budget, max_cost
 from esr.judges.replies import Call, Replies, read_reply
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ SLACK = 3600
 """Seconds by which the API's clock may differ from ours."""
 TOGETHER = 100
 """Results written down at a time."""
-REFUSED = (*HOPELESS, 400, 413, 422)
+REFUSED = (*FATAL_STATUSES, 400, 413, 422)
 BROKEN = (anthropic.APIError, httpx2.HTTPError, ValueError)
 
 
@@ -127,7 +127,7 @@ class _Batches:
         if self._price is None or key not in self._calls or key in self._replies:
             return 0.0
         call = self._calls[key]
-        dear = dearest(call, self._settings.max_tokens, self._price)
+        dear = max_cost(call, self._settings.max_tokens, self._price)
         return dear * max(
             self._price.batch_input / self._price.input if self._price.input else 1,
             self._price.batch_output / self._price.output if self._price.output else 1,
@@ -232,7 +232,7 @@ class _Batches:
                 failures = 0
             except BROKEN as error:
                 failures += 1
-                if failures >= TRIES or getattr(error, "status_code", None) in HOPELESS:
+                if failures >= TRIES or getattr(error, "status_code", None) in FATAL_STATUSES:
                     raise
                 log.warning("looking at batch %s: %s", batch, self._client.explain(error))
             time.sleep(self._settings.poll)

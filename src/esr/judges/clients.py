@@ -2,7 +2,7 @@
 
 A client turns a call into a request and gives back the raw reply. The SDK repeats what is worth
 repeating (HTTP 408, 409, 429, 5xx, lost connections; `retry-after` is honoured); what is left is
-a `CallError`, or a `HopelessError` one that would meet every other call as well. Keys come from
+a `CallError`, or a `FatalCallError` one that would meet every other call as well. Keys come from
 environment variables, go to the SDK, and appear in no message.
 """
 
@@ -17,13 +17,13 @@ import anthropic
 import httpx2
 import openai
 
-from esr.config import AnthropicJudge, Llm, OpenAiJudge
+from esr.config import AnthropicJudgeConfig, LlmConfig, OpenAiJudgeConfig
 from esr.errors import EsrError
 from esr.judges.replies import Call, read_reply
 
 log = logging.getLogger(__name__)
 
-HOPELESS = {
+FATAL_STATUSES = {
     401: "the key is not accepted",
     402: "the account cannot pay",
     403: "the key does not give access",
@@ -38,7 +38,7 @@ class CallError(Exception):
     """A call that got no reply. Others may."""
 
 
-class HopelessError(EsrError):
+class FatalCallError(EsrError):
     """A call that got no reply, for a reason that holds for every call."""
 
 
@@ -52,7 +52,7 @@ def read_key(variable: str | None) -> str:
         return "none"
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise HopelessError(
+        raise FatalCallError(
             f"the environment variable {variable} is not set; export it with the key, or name "
             "another one (key_variable)"
         )
@@ -62,7 +62,7 @@ def read_key(variable: str | None) -> str:
 IDENTITY = ("kind", "model", "api_version", "provider", "temperature", "max_tokens", "extra")
 
 
-def identity_of(settings: Llm) -> dict[str, Any]:
+def identity_of(settings: LlmConfig) -> dict[str, Any]:
     """What, beside the prompt, determines a reply: model, version of the API, parameters.
 
     Where the server stands is none of it, so that one may move, nor how often it is asked.
@@ -74,7 +74,7 @@ def identity_of(settings: Llm) -> dict[str, Any]:
 class Client:
     """What both APIs have in common."""
 
-    settings: Llm
+    settings: LlmConfig
 
     def __init__(self, key: str) -> None:
         """Remember the key, only so that it can be struck out of messages."""
@@ -167,16 +167,16 @@ class Client:
         try:
             await self._probe()
         except (anthropic.AnthropicError, openai.OpenAIError) as error:
-            raise HopelessError(str(self.explain(error))) from None
+            raise FatalCallError(str(self.explain(error))) from None
 
-    def explain(self, error: Exception) -> CallError | HopelessError:
+    def explain(self, error: Exception) -> CallError | FatalCallError:
         """Say what a failure of the SDK means, without the key."""
         where = f"model {self.settings.model} at {self.settings.base_url}"
         status = getattr(error, "status_code", None)
         cause = "" if error.__cause__ is None else str(error.__cause__)
         detail = self.cleaned(str(error) if cause in str(error) else f"{error} ({cause})")
-        if status in HOPELESS:
-            return HopelessError(f"{where}: {HOPELESS[status]} (HTTP {status}: {detail})")
+        if status in FATAL_STATUSES:
+            return FatalCallError(f"{where}: {FATAL_STATUSES[status]} (HTTP {status}: {detail})")
         if status is not None:
             return CallError(f"{where}: HTTP {status}: {detail}")
         return CallError(f"{where}: no reply: {detail}")
@@ -189,11 +189,11 @@ class Client:
 class AnthropicClient(Client):
     """Anthropic's Messages API."""
 
-    def __init__(self, settings: AnthropicJudge) -> None:
+    def __init__(self, settings: AnthropicJudgeConfig) -> None:
         """Open a client with the key that the environment holds."""
         key = read_key(settings.key_variable)
         super().__init__(key)
-        self.settings: AnthropicJudge = settings
+        self.settings: AnthropicJudgeConfig = settings
         self.options: dict[str, Any] = {
             "api_key": key,
             "base_url": settings.base_url,
@@ -237,11 +237,11 @@ class OpenAiClient(Client):
 
     REQUEST_ID = "x-request-id"
 
-    def __init__(self, settings: OpenAiJudge) -> None:
+    def __init__(self, settings: OpenAiJudgeConfig) -> None:
         """Open a client with the key that the environment holds."""
         key = read_key(settings.key_variable)
         super().__init__(key)
-        self.settings: OpenAiJudge = settings
+        self.settings: OpenAiJudgeConfig = settings
         self._sdk = openai.AsyncOpenAI(
             api_key=key,
             base_url=settings.base_url,
@@ -286,7 +286,7 @@ class OpenAiClient(Client):
         known = [model.id async for model in sdk.models.list()]
         if self.settings.model not in known:
             some = ", ".join(sorted(known)[:10])
-            raise HopelessError(
+            raise FatalCallError(
                 f"model {self.settings.model} at {self.settings.base_url}: not among the "
                 f"{len(known)} models that it offers ({some}{', ...' if len(known) > 10 else ''})"
             )
@@ -296,12 +296,12 @@ class OpenAiClient(Client):
         await self._sdk.close()
 
 
-def open_client(settings: Llm) -> AnthropicClient | OpenAiClient:
+def open_client(settings: LlmConfig) -> AnthropicClient | OpenAiClient:
     """Make the client of a judge.
 
     Raises:
         HopelessError: its key is not in the environment.
     """
-    if isinstance(settings, AnthropicJudge):
+    if isinstance(settings, AnthropicJudgeConfig):
         return AnthropicClient(settings)
     return OpenAiClient(settings)

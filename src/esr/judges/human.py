@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from esr.errors import EsrError
-from esr.judges.base import Attempt, Exchange, Judgment
+from esr.judges.base import Attempt, JudgeInput, Judgment
 from esr.judges.locate import locate
 
 MOST = 4
@@ -82,11 +82,11 @@ class SheetJudge:
         self.served_as = f"human/{path.stem}"
         self._rows = read_sheet(path)
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgment]:
+    def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
         """What the annotator wrote; `not_labelled` where nothing, or not on the sheet."""
         return [self._judge(exchange) for exchange in exchanges]
 
-    def _judge(self, exchange: Exchange) -> Judgment:
+    def _judge(self, exchange: JudgeInput) -> Judgment:
         attempts = self._rows.get(row_id(exchange.prompt, exchange.response))
         if attempts is None:
             return Judgment(NOT_LABELLED)

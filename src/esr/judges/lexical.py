@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from esr.errors import EsrError
-from esr.judges.base import Attempt, Exchange, Judgment
+from esr.judges.base import Attempt, JudgeInput, Judgment
 
 COLUMNS = ["topic", "part", "word"]
 WORD = re.compile(r"[a-z]+")
@@ -56,7 +56,7 @@ class LexicalJudge:
         """Judge by a mapping of content words to topics."""
         self.topics = topics
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgment]:
+    def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
         """Judge each exchange on its own."""
         return [self._judge(exchange) for exchange in exchanges]
 
@@ -69,7 +69,7 @@ class LexicalJudge:
         """Topics of a text's content words, in order."""
         return [self.topics[w] for w in WORD.findall(text.lower()) if w in self.topics]
 
-    def _judge(self, exchange: Exchange) -> Judgment:
+    def _judge(self, exchange: JudgeInput) -> Judgment:
         topic = self.topic_of(exchange.prompt)
         if topic is None:
             return Judgment("no_topic")

@@ -9,8 +9,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from esr.errors import EsrError
-from esr.judges.clients import CallError, Client, HopelessError
-from esr.judges.money import Budget, dearest
+from esr.judges.clients import CallError, Client, FatalCallError
+from esr.judges.costs import Budget, max_cost
 from esr.judges.replies import Call, Replies
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def ask_live(
 async def _ask(
     client: Client, calls: Mapping[str, Call], replies: Replies, budget: Budget | None
 ) -> None:
-    flight = _Flight(client, budget)
+    flight = _InFlight(client, budget)
     waiting, done = list(calls.items())[::-1], 0
     with (
         logging_redirect_tqdm(),
@@ -66,7 +66,7 @@ async def _ask(
         log.warning("%d of %d calls got no reply", flight.failures, len(calls))
 
 
-class _Flight:
+class _InFlight:
     """Calls under way."""
 
     def __init__(self, client: Client, budget: Budget | None) -> None:
@@ -99,7 +99,7 @@ class _Flight:
     def _bound(self, call: Call) -> float:
         if self._price is None:
             return 0.0
-        return dearest(call, self._client.settings.max_tokens, self._price)
+        return max_cost(call, self._client.settings.max_tokens, self._price)
 
     async def landed(self) -> list[dict[str, Any]]:
         """Wait for some calls; the raw replies of those that got one."""
@@ -119,6 +119,6 @@ class _Flight:
                         f"{IN_A_ROW} calls in a row got no reply, the last: {error}; "
                         "what was answered is kept, run again when the API is back"
                     )
-            except HopelessError as error:
+            except FatalCallError as error:
                 self.ended = error
         return records

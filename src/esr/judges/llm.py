@@ -4,24 +4,24 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from esr.config import AnthropicJudge, Llm
+from esr.config import AnthropicJudgeConfig, LlmConfig
 from esr.journal import Journal
-from esr.judges.base import Exchange, Judgment
+from esr.judges.base import JudgeInput, Judgment
 from esr.judges.batches import ask_in_batches
 from esr.judges.clients import AnthropicClient, identity_of, open_client
+from esr.judges.costs import Budget
 from esr.judges.live import ask_live
-from esr.judges.money import Budget
 from esr.judges.parse import read_judgment
 from esr.judges.replies import Call, Replies, Reply
-from esr.judges.rubric import Rubric, read_rubric
+from esr.judges.rubrics import Rubric, read_rubric
 
 
-class Correspondent:
+class CachedLlm:
     """A language model whose replies are kept: asks only for those that are not there."""
 
     def __init__(
         self,
-        settings: Llm,
+        settings: LlmConfig,
         path: Path,
         *,
         others: Sequence[Path] = (),
@@ -40,7 +40,9 @@ class Correspondent:
         self.settings, self.path = settings, path
         self._others, self._budget = others, budget
         self._replies: Replies | None = None
-        self._batch = isinstance(settings, AnthropicJudge) and settings.mode == "batch" and not live
+        self._batch = (
+            isinstance(settings, AnthropicJudgeConfig) and settings.mode == "batch" and not live
+        )
 
     def ask(self, calls: Sequence[Call]) -> list[Reply | None]:
         """Replies to calls, in order; None for one that got none. Equal calls are made once.
@@ -71,7 +73,7 @@ class Correspondent:
 class LlmJudge:
     """A language model that finds and scores attempts by a rubric."""
 
-    def __init__(self, rubric: Rubric, correspondent: Correspondent) -> None:
+    def __init__(self, rubric: Rubric, correspondent: CachedLlm) -> None:
         """Judge by a rubric through a correspondent."""
         self._rubric, self._correspondent = rubric, correspondent
 
@@ -81,7 +83,7 @@ class LlmJudge:
         settings = self._correspondent.settings
         return f"{settings.kind}/{settings.model} {self._rubric.identity}"
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgment]:
+    def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
         """Judge exchanges: ask for the replies that are missing, and read them all."""
         replies = self._correspondent.ask([self.call(exchange) for exchange in exchanges])
         return [
@@ -89,14 +91,14 @@ class LlmJudge:
             for reply, exchange in zip(replies, exchanges, strict=True)
         ]
 
-    def call(self, exchange: Exchange) -> Call:
+    def call(self, exchange: JudgeInput) -> Call:
         """What the judge is shown of an exchange."""
         asked = self._correspondent.settings.shown == "asked" and exchange.asked is not None
         prompt = exchange.asked if asked and exchange.asked else exchange.prompt
         return self._rubric.call(exchange.label, prompt=prompt, response=exchange.response)
 
 
-def check_llm(settings: Llm) -> None:
+def check_llm(settings: LlmConfig) -> None:
     """Make sure, at no cost, that a judge has its rubric and key and is there to be asked.
 
     Raises:

@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from esr.judges.base import Attempt, Judgment, Served
+from esr.judges.base import Attempt, Judgment, ReplyMetadata
 from esr.judges.locate import locate
 from esr.judges.replies import Reply
-from esr.judges.rubric import Rubric
+from esr.judges.rubrics import Rubric
 
 THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 TAGGED = re.compile(r"<json>(.*?)</json>", re.DOTALL)
@@ -77,7 +77,7 @@ def read_judgment(reply: Reply | None, rubric: Rubric, response: str) -> Judgmen
     """
     if reply is None:
         return Judgment("api_error")
-    served = Served(reply.model, reply.request_id, reply.key, reply.temperature)
+    served = ReplyMetadata(reply.model, reply.request_id, reply.key, reply.temperature)
     if reply.stop in FAILURES:
         return Judgment(FAILURES[reply.stop], served=served)
     quoted = read_attempts(reply.text)

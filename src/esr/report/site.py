@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 
-from esr.scorecard import VERDICTS
+from esr.analysis.claims import VERDICTS
 
 PAGES = {
     "index": "Summary",

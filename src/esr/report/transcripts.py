@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from esr.restarts import find_restarts
+from esr.arms.restarts import find_restarts
 from esr.tables import read_table
 
 CHUNK = 200

@@ -7,9 +7,9 @@ finder.estimate()                          # one row a latent
 finder.history.table()                     # one row a sample
 """
 
-from esr.config import BoostPrior, Thresholds
-from esr.thresholds.base import ESTIMATE_COLUMNS, Status, ThresholdFinder
+from esr.config import ThresholdPriorConfig, ThresholdsConfig
 from esr.thresholds.bisection import Bisection
+from esr.thresholds.finder import ESTIMATE_COLUMNS, Status, ThresholdFinder
 from esr.thresholds.history import History
 from esr.thresholds.logistic import Logistic
 
@@ -24,7 +24,9 @@ __all__ = [
 ]
 
 
-def open_finder(settings: Thresholds, prior: BoostPrior, n_latents: int) -> ThresholdFinder:
+def open_finder(
+    settings: ThresholdsConfig, prior: ThresholdPriorConfig, n_latents: int
+) -> ThresholdFinder:
     """Start the search that a configuration asks for.
 
     The logistic method learns the latents' widths from all of them: those of one model, together.

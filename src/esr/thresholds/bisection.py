@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scipy.stats import beta, norm
 
 from esr.errors import EsrError
-from esr.thresholds.base import LEVELS, Finder
+from esr.thresholds.finder import LEVELS, Finder
 from esr.thresholds.history import check_latents
 
 GRID = 10_000

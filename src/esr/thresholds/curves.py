@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit, logit, ndtr
 
-from esr.config import BoostPrior
+from esr.config import ThresholdPriorConfig
 
 FLOOR, CEILING = 0.01, 0.99
 """Mean scores far above and far below the threshold; off 0 and 1, so that one stray score
@@ -38,7 +38,7 @@ class Curves:
 
     target: float
     """On 0-1."""
-    prior: BoostPrior
+    prior: ThresholdPriorConfig
 
     @cached_property
     def widths(self) -> Float[np.ndarray, " widths"]:

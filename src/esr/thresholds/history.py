@@ -33,7 +33,7 @@ class History:
         """Record one step; return it as arrays.
 
         Raises:
-            EsrError: as :meth:`esr.thresholds.base.Finder.observe` says; nothing is recorded.
+            EsrError: as :meth:`esr.thresholds.finder.Finder.observe` says; nothing is recorded.
         """
         which = check_latents(which, self.n_latents)
         boosts, scores = np.array(boosts, dtype=float), np.array(scores, dtype=float)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from esr.thresholds.base import Finder
 from esr.thresholds.curves import Curves, WidthPrior
+from esr.thresholds.finder import Finder
+from esr.thresholds.grid import N_CELLS
 from esr.thresholds.history import check_latents
-from esr.thresholds.windows import N_CELLS
 
 PER_CELL = 8
 """Possible answers in a cell of the grid."""
@@ -22,7 +22,7 @@ LOSS_DECIMALS = 9
 class Logistic(Finder):
     """Asks the boost that is expected to tell most, and reports from all data at once.
 
-    The posterior over curves lives on the grids of :mod:`esr.thresholds.windows`; its prior of
+    The posterior over curves lives on the grids of :mod:`esr.thresholds.grid`; its prior of
     relative widths is learnt from all latents, so what one is asked depends on the scores of all.
     The next boost minimises the expected posterior variance of the threshold with each curve
     weighted by its squared slope there, that is, about the expected squared error in score points

@@ -15,28 +15,28 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from esr.assets.environments import sync_command
 from esr.engines.base import (
+    EncodeRequest,
     Generation,
     Intervention,
     Pool,
-    Reading,
     Request,
     Sampling,
     check_latents,
 )
-from esr.engines.vllm.wire import (
+from esr.engines.vllm.messages import (
     Activations,
+    Encode,
     Failed,
     Generate,
     Generated,
-    Inquire,
     Order,
-    Read,
     Ready,
     Reply,
     Setup,
+    StatusRequest,
 )
-from esr.environments import sync_command
 from esr.errors import EsrError
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class VllmEngine:
 
     def encode(
         self,
-        readings: Sequence[Reading],
+        readings: Sequence[EncodeRequest],
         latents: Sequence[int] | None = None,
         pool: Pool | None = "max",
     ) -> list[Float[np.ndarray, "*positions n"]]:
@@ -147,7 +147,9 @@ class VllmEngine:
         check_latents(latents or (), self.limits.d_sae)
         self._check_ablated([reading.intervention for reading in readings])
         which = None if latents is None else tuple(int(latent) for latent in latents)
-        numbers = [self.order(partial(Read, reading=r, latents=which, pool=pool)) for r in readings]
+        numbers = [
+            self.order(partial(Encode, reading=r, latents=which, pool=pool)) for r in readings
+        ]
         found: dict[int, Activations] = {}
         while len(found) < len(readings):
             reply = self.reply()
@@ -221,7 +223,7 @@ class VllmEngine:
 
     def inquire(self) -> dict[str, Any]:
         """What the host has done so far: steps, steered and ablated tokens, preemptions, ..."""
-        self._send(Inquire())
+        self._send(StatusRequest())
         while True:
             received = self._receive()
             if isinstance(received, Ready):

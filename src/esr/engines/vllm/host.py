@@ -41,17 +41,17 @@ from vllm.sampling_params import RequestOutputKind  # noqa: E402
 from vllm.usage.usage_lib import UsageContext  # noqa: E402
 from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
 
-from esr.engines.vllm.wire import (  # noqa: E402
+from esr.engines.vllm.messages import (  # noqa: E402
     Activations,
+    Encode,
     Failed,
     Generate,
     Generated,
-    Inquire,
     Order,
-    Read,
     Ready,
     Reply,
     Setup,
+    StatusRequest,
 )
 
 log = logging.getLogger("esr.vllm")
@@ -111,7 +111,7 @@ class Host:
             "order": order.number,
             "intervention": (what.latent, what.boost, tuple(what.ablated)),
         }
-        if isinstance(order, Read):
+        if isinstance(order, Encode):
             read = {"latents": order.latents, "pool": order.pool, "start": order.reading.start}
             told["read"] = read
         params.extra_args = {"esr": told}
@@ -129,7 +129,7 @@ class Host:
             return []
         self.cached_tokens += sum(output.num_cached_tokens or 0 for output in finished)
         orders = [self.orders.pop(output.request_id) for output in finished]
-        read = [order.number for order in orders if isinstance(order, Read)]
+        read = [order.number for order in orders if isinstance(order, Encode)]
         numbers = [order.number for order in orders]
         answers = self.engine.collective_rpc("esr_finished", args=(numbers, read))
         unsound = [any(flags) for flags in zip(*(a["unsound"] for a in answers), strict=True)]
@@ -138,7 +138,7 @@ class Host:
         acts = iter(answers[0].get("read", ()))
         replies: list[Reply] = []
         for output, order, bad in zip(finished, orders, unsound, strict=True):
-            if isinstance(order, Read):
+            if isinstance(order, Encode):
                 data, shape = next(acts)
                 replies.append(Activations(order.number, data, tuple(shape)))
             else:
@@ -217,7 +217,7 @@ def serve(connection: Connection) -> None:
     except Exception as error:
         log.exception("the engine is gone")
         why = str(error) if isinstance(error, DidNotStartError) else _named(error)
-        _say(connection, Failed(why))
+        _send(connection, Failed(why))
         os._exit(1)
 
 
@@ -227,13 +227,13 @@ def _work(connection: Connection) -> None:
 
     def listen() -> None:
         while True:
-            message = _hear(connection)
+            message = _recv(connection)
             with arrived:
                 inbox.append(message)
                 arrived.notify()
 
-    host = Host(_hear(connection))
-    _say(connection, Ready(vllm.__version__, host.facts()))
+    host = Host(_recv(connection))
+    _send(connection, Ready(vllm.__version__, host.facts()))
     threading.Thread(target=listen, daemon=True).start()
     while True:
         with arrived:
@@ -242,16 +242,16 @@ def _work(connection: Connection) -> None:
             orders = list(inbox)
             inbox.clear()
         for order in orders:
-            if isinstance(order, Inquire):
-                _say(connection, Ready(vllm.__version__, host.facts()))
+            if isinstance(order, StatusRequest):
+                _send(connection, Ready(vllm.__version__, host.facts()))
             else:
                 host.submit(order)
         replies = host.step() if host.orders else []
         if replies:
-            _say(connection, replies)
+            _send(connection, replies)
 
 
-def _hear(connection: Connection) -> Any:
+def _recv(connection: Connection) -> Any:
     """Wait for a message; without a client there is nobody to work for, so this ends at once."""
     try:
         return connection.recv()
@@ -259,14 +259,14 @@ def _hear(connection: Connection) -> Any:
         os._exit(0)
 
 
-def _say(connection: Connection, message: Any) -> None:
+def _send(connection: Connection, message: Any) -> None:
     try:
         connection.send(message)
     except OSError:
         os._exit(0)
 
 
-def nursery(control: socket.socket) -> None:
+def fork_server(control: socket.socket) -> None:
     """Fork a host for every socket that arrives, each with the variables that come with it."""
     import pickle
     import signal
@@ -288,7 +288,7 @@ def main(arguments: Sequence[str]) -> None:
     """Serve one client, or be a nursery."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     if arguments[0] == "--nursery":
-        nursery(socket.socket(fileno=int(arguments[1])))
+        fork_server(socket.socket(fileno=int(arguments[1])))
     else:
         serve(Connection(int(arguments[0])))
 

@@ -19,20 +19,20 @@ from torch import Tensor
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
+from esr.assets.sae import load_sae
 from esr.engines.base import Intervention, check_shape
-from esr.engines.vllm.hooks import (
+from esr.engines.vllm.encoding import Readers, Wanted
+from esr.engines.vllm.interventions import Interventions, Site, Slots
+from esr.engines.vllm.messages import Setup
+from esr.engines.vllm.patches import (
+    check_supported,
     decoder_layers,
+    install_site,
+    intervention_of,
     method,
     not_finite,
-    put,
-    refuse,
-    told,
     wrap,
 )
-from esr.engines.vllm.readers import Readers, Wanted
-from esr.engines.vllm.sites import Interventions, Site, Slots
-from esr.engines.vllm.wire import Setup
-from esr.sae import load_sae
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as Worker
@@ -54,7 +54,7 @@ class SteeringWorker(Worker):
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the model, then put the sites in."""
         with self._note():
-            refuse(self.vllm_config)
+            check_supported(self.vllm_config)
             super().load_model(*args, **kwargs)
             self._steer()
 
@@ -94,7 +94,7 @@ class SteeringWorker(Worker):
                 ablates=number == setup.ablate_layer,
                 taps=number == setup.read_layer,
             )
-            put(site.number, layers[number])
+            install_site(site.number, layers[number])
             self.sites[number] = site
         tap = self.sites[setup.read_layer].tap
         assert tap is not None
@@ -203,7 +203,7 @@ class SteeringWorker(Worker):
         if not self.serving:
             return
         for new in requests:
-            what = told(new)
+            what = intervention_of(new)
             self.interventions.add(new.req_id, Intervention(*what["intervention"]))
             if new.req_id not in self.places:
                 self.names[what["order"]] = new.req_id

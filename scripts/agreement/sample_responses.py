@@ -1,0 +1,51 @@
+"""Make agreement/sample.parquet: the trials that all judges grade, one row each, with weights."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esr.agreement.sample import STRATUM, draw_sample, strata
+from esr.job import config_of, origin, output, start
+from esr.tables import TABLES, read_table, write_table
+
+log = logging.getLogger(__name__)
+
+
+def trials_of(
+    model: str, arm: str, plan: pd.DataFrame, responses: pd.DataFrame, scores: pd.DataFrame
+) -> pd.DataFrame:
+    """Trials of an arm that have a response, with the primary judge's stratum."""
+    said = responses.loc[responses["status"].eq("ok"), ["trial_id", "response"]]
+    found = scores[["trial_id"]].assign(stratum=strata(scores))
+    trials = plan.merge(said, on="trial_id", validate="one_to_one")
+    trials = trials.merge(found, on="trial_id", validate="one_to_one")
+    trials["trial_id"] = f"{model}/{arm}/" + trials["trial_id"]
+    return trials.assign(model=model, arm=arm)
+
+
+def main(job: Any) -> None:
+    """Write the sample."""
+    inputs = zip(
+        job.params.cells, job.input.plans, job.input.responses, job.input.scores, strict=True
+    )
+    parts = [
+        trials_of(
+            *cell,
+            *(
+                read_table(Path(path), table)
+                for path, table in zip(paths, ("plan", "responses", "scores"), strict=True)
+            ),
+        )
+        for cell, *paths in inputs
+    ]
+    sample = draw_sample(pd.concat(parts, ignore_index=True), config_of(job).agreement)
+    for (model, stratum), group in sample.groupby(STRATUM):
+        size = group["stratum_size"].iloc[0]
+        log.info("%s, %s: %d of %d trials", model, stratum, len(group), size)
+    write_table(sample[list(TABLES["sample"].columns)], output(job), "sample", origin(job))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

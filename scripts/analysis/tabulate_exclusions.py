@@ -1,0 +1,26 @@
+"""Make tables/exclusions.{csv,tex}: trials by status, for every model and arm; nothing vanishes."""
+
+from typing import Any
+
+import pandas as pd
+
+from esr.analysis.summaries import exclusion_table, read_arms, write_tables
+from esr.job import output, start
+
+
+def printed(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a model and arm, one column a status."""
+    wide = table.pivot_table(
+        index=["model", "arm"], columns="status", values="n", fill_value=0, sort=False
+    )
+    return wide.astype(int).reset_index()
+
+
+def main(job: Any) -> None:
+    """Write the table."""
+    table = exclusion_table(read_arms(job.input.scores, job.params.cells))
+    write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,84 @@
+"""Make tables/robustness.{csv,tex}: does the main result depend on a choice?
+
+CSV, one row a model, check and quantity: value, low, high (interval clustered by latent), n.
+Checks: `main` (steered, as in Figure 2), `without degraded`, `target 30`, by two clusterings
+(`trials` as independent, `latent x prompt`), and heterogeneity: how many latents and prompts carry
+the ESR events, and the range of the multi-attempt rate over prompts.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from esr.analysis.measures import summarise
+from esr.analysis.summaries import read_arms, with_interval, write_tables
+from esr.arms.scores import without_degraded
+from esr.config import StatisticsConfig
+from esr.job import config_of, output, start
+
+MEASURES = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi"]
+TRIALS = {"wilson": "trials independent", "t": "trials independent"}
+METHODS = {"cluster_bootstrap": "main", "two_way_bootstrap": "latent x prompt"} | TRIALS
+
+
+def checks(arms: dict[str, pd.DataFrame], settings: StatisticsConfig) -> pd.DataFrame:
+    """The main measures under every choice."""
+    how = {"n_boot": settings.bootstrap, "seed": settings.seed, "level": settings.level}
+    main = summarise(arms["steered"], MEASURES, **how)  # type: ignore[arg-type]
+    parts = [main[main["method"].isin(METHODS)].assign(check=main["method"].map(METHODS))]
+    variants = {"without degraded": without_degraded(arms["steered"])}
+    variants |= {f"target {arm[8:]}": table for arm, table in arms.items() if arm != "steered"}
+    for check, table in variants.items():
+        found = summarise(table, MEASURES, **how)  # type: ignore[arg-type]
+        parts.append(found[found["method"].eq("cluster_bootstrap")].assign(check=check))
+    table = pd.concat(parts, ignore_index=True).rename(columns={"measure": "quantity"})
+    return table[["check", "quantity", "unit", "estimate", "low", "high", "n", "status"]]
+
+
+def heterogeneity(scores: pd.DataFrame) -> pd.DataFrame:
+    """Who carries the events: shares of latents and prompts, and their spread."""
+    scored = scores[scores["status"].eq("ok")]
+    rows = []
+    for unit in ("latent", "prompt_id"):
+        events = scored.groupby(unit)["improved"].sum().sort_values(ascending=False)
+        rates = 100 * scored.groupby(unit)["multi_attempt"].mean().astype(float)
+        name = unit.removesuffix("_id")
+        half = int((events.cumsum() < events.sum() / 2).sum() + 1) if events.sum() else 0
+        for quantity, value in (
+            (f"{name}s with an ESR event", int(events.gt(0).sum())),
+            (f"{name}s with half of the ESR events", half),
+            (f"lowest multi-attempt rate of a {name}", rates.min()),
+            (f"median multi-attempt rate of a {name}", rates.median()),
+            (f"highest multi-attempt rate of a {name}", rates.max()),
+        ):
+            kind = "percent" if "rate" in quantity else f"{name}s"
+            rows.append({"quantity": quantity, "unit": kind, "estimate": value, "n": len(events)})
+    return pd.DataFrame(rows).assign(check="heterogeneity", status="ok")
+
+
+def robustness(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
+    """All checks of all models."""
+    parts = []
+    for model, cell in scores.groupby("model", sort=False):
+        arms = dict(iter(cell.groupby("arm", sort=False)))
+        both = [checks(arms, settings), heterogeneity(arms["steered"])]
+        parts.append(pd.concat(both, ignore_index=True).assign(model=model))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["model", *[name for name in table.columns if name != "model"]]]
+
+
+def printed(table: pd.DataFrame) -> pd.DataFrame:
+    """Estimates with intervals in one column."""
+    shown = table[["model", "check", "quantity", "n"]].copy()
+    return shown.assign(estimate=[with_interval(row) for row in table.to_dict("records")])
+
+
+def main(job: Any) -> None:
+    """Write the table."""
+    scores = read_arms(job.input.scores, job.params.cells)
+    table = robustness(scores, config_of(job).statistics)
+    write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,83 @@
+"""Make tables/tableA1.{csv,tex}: statistics of every off-topic detector.
+
+One row a detector: label, whether found and given, mean and frequency on matched and mismatched
+pairs, AUROC and standardised mean difference d with its interval (bootstrap over prompts), on pairs
+that were not searched (column `pairs`). Activations are in units of the SAE.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esr.analysis.summaries import write_tables
+from esr.config import StatisticsConfig
+from esr.detectors.search import check_table
+from esr.figures.style import with_interval
+from esr.figures.tables import large_to_small
+from esr.job import config_of, output, start
+from esr.tables import read_table
+
+COLUMNS = ["model", "latent", "label", "found", "given", "mean_matched", "mean_mismatched"]
+COLUMNS += ["frequency_matched", "frequency_mismatched", "auroc", "margin", "d", "low", "high"]
+COLUMNS += ["status", "pairs", "n_pairs", "n_prompts"]
+
+
+def detector_statistics(
+    detectors: pd.DataFrame, pairs: pd.DataFrame, settings: StatisticsConfig
+) -> pd.DataFrame:
+    """Statistics of the latents found or given, in the order of the table `detectors`."""
+    known = detectors.loc[detectors["found"] | detectors["given"]]
+    known = known[["latent", "label", "found", "given"]]
+    return known.merge(check_table(pairs, settings), on="latent", how="left")
+
+
+def printed(table: pd.DataFrame, models: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """The table as shown in print; a model without detectors has a row that says so."""
+    if table.empty:
+        return pd.DataFrame({"Model": [m["label"] for m in models.values()], "Latent": "none"})
+    shown = table.assign(
+        model=table["model"].map(lambda name: models[name]["label"]),
+        label=table["label"].fillna("(no label)"),
+        effect=[with_interval(r.d, r.low, r.high) for r in table.itertuples()],
+    )
+    for name in ("matched", "mismatched"):
+        shown[name] = shown[f"mean_{name}"].map("{:.2f}".format, na_action="ignore")
+        active = (100 * shown[f"frequency_{name}"]).map("{:.0f}".format, na_action="ignore")
+        shown[f"{name}_active"] = active
+    shown["auroc"] = shown["auroc"].map("{:.3f}".format, na_action="ignore")
+    names = {
+        "model": "Model",
+        "latent": "Latent",
+        "label": "Label",
+        "matched": "Mean, matched",
+        "mismatched": "Mean, mismatched",
+        "matched_active": "Active %, matched",
+        "mismatched_active": "Active %, mismatched",
+        "auroc": "AUROC",
+        "effect": "d",
+    }
+    missing = [m["label"] for name, m in models.items() if name not in set(table["model"])]
+    none = pd.DataFrame({"Model": missing, "Latent": "none found"})
+    return pd.concat([shown[list(names)].rename(columns=names), none]).fillna("-")
+
+
+def main(job: Any) -> None:
+    """Write the table twice: in full as CSV, as printed in LaTeX."""
+    config, models = config_of(job), dict(job.params.models)
+    detectors = dict(zip(config.originals, job.input.detectors, strict=True))
+    pairs = dict(zip(config.originals, job.input.pairs, strict=True))
+    parts = []
+    for name in large_to_small(models):
+        table = detector_statistics(
+            read_table(Path(detectors[name]), "detectors"),
+            read_table(Path(pairs[name]), "detector_pairs"),
+            config.statistics,
+        )
+        parts.append(table.assign(model=name))
+    both = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
+    write_tables(output(job, "csv"), output(job, "tex"), both, printed(both, models))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,35 @@
+"""Make shards/<shard>.parquet of an arm: what was said, one row a trial of the shard.
+
+Every response is in the journal the moment its batch is done; a rerun generates only the rest.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from esr.arms.plan import shard
+from esr.arms.responses import requests_of, responses_table
+from esr.engines import open_engine, open_tokenizer, sampling_of
+from esr.engines.journaled import generate_journaled
+from esr.job import config_of, origin, output, start
+from esr.journal import Journal
+from esr.tables import read_table, write_table
+
+
+def main(job: Any) -> None:
+    """Write the shard's responses."""
+    config, name = config_of(job), job.wildcards.model
+    manifest = json.loads(Path(job.input.model).read_text())
+    plan = read_table(Path(job.input.plan), "plan")
+    plan = shard(plan, int(job.wildcards.shard), config.shards(job.wildcards.arm))
+    tokenizer = open_tokenizer(manifest)
+    requests = requests_of(plan, tokenizer, config.generation.doubled_header)
+    engine = open_engine(config, name, manifest, Path(job.input.sae))
+    with Journal(Path(job.params.journal)) as journal:
+        done = generate_journaled(engine, requests, sampling_of(config, name), journal)
+    table = responses_table(plan, requests, done, tokenizer)
+    write_table(table, output(job), "responses", origin(job, engine=engine.identity))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

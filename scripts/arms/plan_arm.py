@@ -1,0 +1,73 @@
+"""Make plan.parquet of an arm: one row a trial, with all that determines it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esr.arms.plan import (
+    apply_condition,
+    latent_trials,
+    new_trials,
+    prompt_trials,
+    sweep,
+    sweep_levels,
+)
+from esr.arms.prompts import read_prompts
+from esr.config import ArmConfig, Config, LevelsConfig
+from esr.job import config_of, origin, output, start
+from esr.tables import read_table, write_table
+
+log = logging.getLogger(__name__)
+
+
+def draw_trials(config: Config, arm: ArmConfig, inputs: Any) -> pd.DataFrame:
+    """Draw the trials of an arm before its condition: replayed, over prompts, or over latents."""
+    if arm.replay is not None:
+        return read_table(Path(inputs.replayed), "plan")
+    prompts, seed = read_prompts(Path(inputs.prompts)), config.seeds.generation
+    trials = int(arm.trials or 0)
+    if arm.over == "prompts":
+        return new_trials(prompt_trials(prompts, trials), seed)
+    latents = read_table(Path(inputs.latents), "latents")
+    if arm.latents is not None:
+        first = latents[latents["selected"]].nsmallest(arm.latents, "order")["latent"]
+        latents = latents[latents["latent"].isin(first)]
+    thresholds = read_table(Path(inputs.thresholds), "thresholds")
+    for status, number in thresholds["status"].value_counts().items():
+        log.info("%d latents with threshold %s", number, status)
+    drawn = new_trials(latent_trials(latents, thresholds, prompts, trials, seed), seed)
+    if isinstance(arm.boost, LevelsConfig):
+        return sweep(drawn, sweep_levels(thresholds, arm.boost))
+    return drawn
+
+
+def ablated_latents(arm: ArmConfig, inputs: Any) -> list[int]:
+    """Latents that the arm ablates without listing them: detectors, or a set matched to them."""
+    if arm.ablate == "detectors":
+        table = read_table(Path(inputs.detectors), "detectors")
+        found = table.loc[table["detector"], "latent"].tolist()
+    elif isinstance(arm.ablate, str):
+        table = read_table(Path(inputs.controls), "controls")
+        number = int(arm.ablate.removeprefix("random-"))
+        found = table.loc[table["set"].eq(number), "latent"].tolist()
+    else:
+        return []
+    if not found:
+        log.warning("no detectors: the arm repeats %s without ablating anything", arm.replay)
+    return found
+
+
+def main(job: Any) -> None:
+    """Write the plan."""
+    config = config_of(job)
+    arm = config.arms[job.wildcards.arm]
+    trials = draw_trials(config, arm, job.input)
+    plan = apply_condition(trials, arm, ablated_latents(arm, job.input))
+    log.info("%d trials of %d latents", len(plan), plan["latent"].nunique())
+    write_table(plan, output(job), "plan", origin(job))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,34 @@
+"""Make assets/sae.safetensors: encoder and decoder in raw decoder units (see `esr.assets.sae`)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from esr.assets.sae import Sae, from_saelens
+from esr.assets.saelens import load_saelens
+from esr.errors import EsrError
+from esr.job import config_of, origin, output, start
+
+
+def check_width(sae: Sae, manifest: dict[str, Any], model: str) -> None:
+    """Raise unless the SAE reads the model's residual stream."""
+    if sae.d_model != manifest["d_model"]:
+        raise EsrError(
+            f"models.{model}.sae reads width {sae.d_model}, but the residual stream of "
+            f"{manifest['source']} is {manifest['d_model']} wide; choose an SAE of this model"
+        )
+
+
+def main(job: Any) -> None:
+    """Write the SAE."""
+    name = job.wildcards.model
+    source = config_of(job).models[name].sae
+    loaded, hub = load_saelens(source)
+    sae = from_saelens(loaded)
+    check_width(sae, json.loads(Path(job.input.model).read_text()), name)
+    facts = {"source": source.model_dump(mode="json"), "hub": hub, "esr": origin(job)}
+    sae.save(output(job), **{key: json.dumps(fact, sort_keys=True) for key, fact in facts.items()})
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,95 @@
+"""Make detectors/detectors.parquet (one row a latent) and detectors/detector_pairs.parquet.
+
+Read are the responses of the discovery arm after their own prompts (matched) and after prompts of
+another category (mismatched); activations are in the SAE's own units.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from esr.arms.prompts import read_prompts
+from esr.arms.responses import requests_of
+from esr.config import DetectorsConfig
+from esr.detectors.search import Pairs, assign_mismatched, detector_table, hold_out, pair_table
+from esr.engines import open_engine, open_tokenizer
+from esr.engines.base import EncodeRequest, Engine, Request
+from esr.errors import EsrError
+from esr.job import config_of, origin, output, start
+from esr.tables import read_table, write_table
+
+log = logging.getLogger(__name__)
+
+
+def read_all(
+    engine: Engine,
+    requests: Sequence[Request],
+    responses: Sequence[Sequence[int]],
+    partner: Sequence[int],
+    settings: DetectorsConfig,
+) -> np.ndarray:
+    """Pooled activations (pairs d_sae) of each prompt followed by the response of its partner."""
+    # A BOS is the same everywhere, and so loud in many models that it would drown what is not.
+    whole = settings.span == "all"
+    readings = [
+        EncodeRequest(
+            (*request.tokens, *(int(token) for token in responses[other])),
+            start=1 if whole else len(request.tokens),
+        )
+        for request, other in zip(requests, partner, strict=True)
+    ]
+    return np.stack(engine.encode(readings, pool=settings.pool))
+
+
+def spoken_trials(
+    plan: pd.DataFrame, responses: pd.DataFrame, arm: str
+) -> tuple[pd.DataFrame, list[Sequence[int]]]:
+    """Discovery trials that have a response, and its tokens."""
+    ok = responses["status"].eq("ok") & responses["tokens"].map(len, "ignore").gt(0)
+    log.info("%d of %d discovery responses are read", ok.sum(), len(ok))
+    if not ok.any():
+        raise EsrError(f"arm {arm} has no response to read: no detectors can be looked for")
+    return plan[ok.to_numpy()], responses.loc[ok, "tokens"].tolist()
+
+
+def main(job: Any) -> None:
+    """Write both tables."""
+    config, name = config_of(job), job.wildcards.model
+    settings, model = config.detectors, config.models[name]
+    manifest = json.loads(Path(job.input.model).read_text())
+    plan, tokens = spoken_trials(
+        read_table(Path(job.input.plan), "plan"),
+        read_table(Path(job.input.responses), "responses"),
+        settings.arm,
+    )
+    known = read_prompts(Path(job.input.prompts)).set_index("prompt_id")["category"]
+    prompts, categories = plan["prompt_id"].tolist(), known.loc[plan["prompt_id"]].tolist()
+    held_out = hold_out(prompts, categories, settings.held_out, settings.seed)
+    partner = assign_mismatched(categories, held_out, settings.seed)
+    requests = requests_of(plan, open_tokenizer(manifest), config.generation.doubled_header)
+    engine = open_engine(config, name, manifest, Path(job.input.sae))
+    matched = read_all(engine, requests, tokens, range(len(plan)), settings)
+    mismatched = read_all(engine, requests, tokens, partner.tolist(), settings)
+    pairs = Pairs(matched, mismatched, held_out, prompts, partner)
+    labels = read_table(Path(job.input.labels), "labels")
+    table = detector_table(pairs, labels, settings, model.detectors)
+    kept: pd.Series = table["found"] | table["given"]
+    log.info("found %d, given %d, both %d", *_counts(table))
+    facts = origin(job, engine=engine.identity)
+    write_table(table, output(job, "detectors"), "detectors", facts)
+    pair_rows = pair_table(pairs, table.loc[kept, "latent"].tolist())
+    write_table(pair_rows, output(job, "pairs"), "detector_pairs", facts)
+
+
+def _counts(table: pd.DataFrame) -> tuple[int, int, int]:
+    both = table["found"] & table["given"]
+    return int(table["found"].sum()), int(table["given"].sum()), int(both.sum())
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,33 @@
+"""Make episodes/episodes.parquet: self-corrections and the responses to compare them with."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from esr.arms.restarts import read_phrases
+from esr.episodes.extract import extract_episodes
+from esr.job import config_of, origin, output, start
+from esr.tables import read_table, write_table
+
+log = logging.getLogger(__name__)
+
+
+def main(job: Any) -> None:
+    """Write the table."""
+    config, annotated = config_of(job), job.input.boundaries
+    table = extract_episodes(
+        scores=read_table(Path(job.input.scores), "scores"),
+        judgments=read_table(Path(job.input.judgments), "judgments"),
+        responses=read_table(Path(job.input.responses), "responses"),
+        phrases=read_phrases(Path(job.input.phrases)),
+        settings=config.episodes,
+        choose=not config.models[job.wildcards.model].backtracking,
+        boundaries=read_table(Path(annotated), "boundaries") if annotated else None,
+    )
+    for (group, status), rows in table.groupby(["group", "status"]):
+        log.info("%s, %s: %d responses", group, status, len(rows))
+    write_table(table, output(job), "episodes", origin(job))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

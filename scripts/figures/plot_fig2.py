@@ -1,0 +1,112 @@
+"""Make figures/fig2.{pdf,png,csv}: score change, multi-attempt rate, ESR rate and MSI by model.
+
+CSV, one row a bar: model, label, panel, left and right (points; histogram bins), value (percent of
+multi-attempt trials in a histogram bin; percent or points else), low, high (interval), n (trials),
+status.
+"""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from esr.config import StatisticsConfig
+from esr.figures import style
+from esr.figures.tables import TITLES, UNITS, estimates, large_to_small, read_scores, write_figure
+from esr.job import config_of, start
+
+RATES = ["multi_attempt_rate", "esr_rate", "msi"]
+COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
+BINS = (np.arange(32) - 15.5) * 20 / 3
+"""Bins of 6.67 points, one of them centred on 0 (paper, Figure 2)."""
+
+
+def histogram(scores: pd.DataFrame) -> pd.DataFrame:
+    """Distribution of score changes among multi-attempt trials, in percent of them."""
+    multi = scores[scores["multi_attempt"].fillna(False).astype(bool)]
+    counts, _ = np.histogram(multi["score_change"].astype(float), BINS)
+    value = 100 * counts / len(multi) if len(multi) else np.full(len(counts), np.nan)
+    columns = {"panel": "score_change", "left": BINS[:-1], "right": BINS[1:], "value": value}
+    return pd.DataFrame(columns).assign(n=len(multi), status="ok" if len(multi) else "undefined")
+
+
+def figure_table(
+    scores: dict[str, pd.DataFrame], models: dict[str, dict[str, Any]], settings: StatisticsConfig
+) -> pd.DataFrame:
+    """Everything that is plotted, models from large to small."""
+    parts = [
+        pd.concat(
+            [histogram(scores[name]), estimates(scores[name], ["success_rate", *RATES], settings)]
+        ).assign(model=name, label=models[name]["label"])
+        for name in large_to_small(models)
+    ]
+    columns = ["model", "label", "panel", "left", "right", "value", "low", "high", "n", "status"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
+    """Draw one model's score changes."""
+    bins = table[table["panel"].eq("score_change")]
+    n, trials = int(bins["n"].iloc[0]), table["n"].max()
+    if n:
+        widths = bins["right"] - bins["left"]
+        axes.bar(bins["left"], bins["value"], widths, align="edge", color=style.SKY)
+        success = table.loc[table["panel"].eq("success_rate"), "value"].iloc[0]
+        note = f"{success:.0f} % improved\n{n} of {trials} trials"
+    else:
+        note = f"none of {trials} trials"
+    axes.axvline(0, color=style.RED, lw=1)
+    axes.text(0.02, 0.95, note, transform=axes.transAxes, va="top", fontsize=7.5)
+    axes.set(xlim=(BINS[0], BINS[-1]), yticks=[], ylabel=table["label"].iloc[0])
+    axes.spines["left"].set_visible(False)
+
+
+def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
+    """Draw the figure: a row of histograms beside bars, one panel a measure."""
+    models = list(dict.fromkeys(table["model"]))
+    height = max(2.6, 0.95 * len(models) + 1.1)
+    figure = plt.figure(figsize=(style.WIDTH, height))
+    grid = figure.add_gridspec(len(models), 4, width_ratios=[1.35, 1, 1, 1])
+    for row, model in enumerate(models):
+        axes = figure.add_subplot(grid[row, 0])
+        draw_histogram(axes, table[table["model"].eq(model)])
+        if row == 0:
+            axes.set_title("Multi-attempt trials")
+        if row < len(models) - 1:
+            axes.set_xticklabels([])
+        else:
+            axes.set_xlabel("last - first score (points)")
+    for column, measure in enumerate(RATES, start=1):
+        axes = figure.add_subplot(grid[:, column])
+        bars = (
+            style.drop_degenerate_intervals(table[table["panel"].eq(measure)])
+            .set_index("model")
+            .loc[models]
+        )
+        style.bars(axes, bars["value"], bars["low"], bars["high"], COLOURS[measure])
+        axes.set(title=TITLES[measure], xlabel=UNITS[measure], yticks=[])
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_ylim(len(models) - 0.5, -0.5)
+        if measure == "msi":
+            axes.axvline(0, color=style.INK, lw=0.8)
+        else:
+            axes.set_xlim(0, max(10, axes.get_xlim()[1]))
+    interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
+    style.footnote(figure, f"{title}. {interval}. {style.ALIKE}")
+    return figure
+
+
+def main(job: Any) -> None:
+    """Write the figure and its data."""
+    config = config_of(job)
+    scores = read_scores(job.input.scores)
+    table = figure_table(scores["steered"], dict(job.params.models), config.statistics)
+    write_figure(job, table, draw)
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

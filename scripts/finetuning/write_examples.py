@@ -1,0 +1,79 @@
+"""Make finetuning/examples.parquet: answers and self-corrections to fine-tune on (`esr.tables`).
+
+Scores are those of the primary judge (0-100 points); replies of a language model that writes are
+in a journal, and only missing ones are asked for.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esr.arms.prompts import read_prompts
+from esr.arms.restarts import read_phrases
+from esr.config import Config
+from esr.finetuning.examples import (
+    ExampleSpec,
+    check_examples,
+    draw_specs,
+    read_subjects,
+    write_with_corpus,
+    write_with_llm,
+)
+from esr.job import config_of, origin, output, start
+from esr.judges import open_judge
+from esr.judges.costs import study_budget
+from esr.judges.llm import CachedLlm
+from esr.judges.rubrics import read_rubric
+from esr.organisms.corpus import Lexicon, Phrases
+from esr.tables import write_table
+
+log = logging.getLogger(__name__)
+
+ZIPF = 0.7
+"""Exponent of word frequencies in the corpus, as in the recipes of the organisms."""
+
+
+def draw(config: Config) -> list[ExampleSpec]:
+    """What is to be written."""
+    settings = config.finetune.data
+    prompts = read_prompts(settings.prompts)
+    if settings.writer == "corpus":
+        subjects = Lexicon.read(settings.lexicon).topics
+    else:
+        subjects = read_subjects(settings.subjects)
+    return draw_specs(prompts, subjects, settings)
+
+
+def write(config: Config, orders: Sequence[ExampleSpec], replies: Path) -> pd.DataFrame:
+    """Have it written, by whoever the study names."""
+    settings = config.finetune.data
+    if settings.writer == "corpus":
+        lexicon, phrases = Lexicon.read(settings.lexicon), Phrases.read(settings.phrases)
+        return write_with_corpus(orders, lexicon, phrases, zipf=ZIPF, seed=settings.seed)
+    llm = config.judging.llms[settings.writer].model_copy(
+        update={"temperature": settings.temperature, "max_tokens": settings.max_tokens}
+    )
+    correspondent = CachedLlm(llm, replies, budget=study_budget(config))
+    rubrics = read_rubric(settings.rubric), read_rubric(settings.answer_rubric)
+    return write_with_llm(orders, *rubrics, correspondent)
+
+
+def main(job: Any) -> None:
+    """Write the table."""
+    config = config_of(job)
+    orders = draw(config)
+    written = write(config, orders, Path(job.params.replies))
+    settings = config.judging.judges[config.judging.primary]
+    judge = open_judge(settings, Path(job.params.judged), config=config)
+    phrases = read_phrases(Path(job.input.phrases))
+    table = check_examples(orders, written, judge, phrases, config.finetune.data.least_score)
+    for (kind, status), rows in table.groupby(["kind", "status"]):
+        log.info("%s, %s: %d examples", kind, status, len(rows))
+    write_table(table, output(job), "examples", origin(job, judge=judge.served_as))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

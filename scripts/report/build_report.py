@@ -1,0 +1,144 @@
+"""Make report/: the study as a static site that works from disk (open report/index.html).
+
+Pages: summary with the scorecard, figures, tables, transcripts, graph, provenance. Transcripts are
+in data/: index.js (one row a trial, in columns) and chunk-<i>.js (texts), as
+`esr.report.transcripts` describes them. No page asks another host for anything.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from esr.arms.restarts import read_phrases
+from esr.config import Config
+from esr.job import config_of, origin, output, start
+from esr.report.jobs import compute_table
+from esr.report.site import Picture, Study, build, copy_files, markdown
+from esr.report.transcripts import (
+    Arm,
+    Row,
+    full_bars,
+    read_traces,
+    read_trials,
+    write_transcripts,
+)
+from esr.tables import read_provenance
+
+
+def pictures(job: Any) -> list[Picture]:
+    """All figures with their captions and numbers."""
+    found = []
+    for (name, title), csv, caption in zip(
+        job.params.figures.items(), job.input.figures, job.input.captions, strict=True
+    ):
+        found.append(
+            Picture(
+                name=name,
+                title=title,
+                caption=markdown(Path(caption).read_text()),
+                numbers=pd.read_csv(csv),
+                script=f"scripts/plot_{name}.py",
+                files={kind: f"figures/{name}.{kind}" for kind in ("png", "pdf", "csv")},
+                graph=f"graph.html#graph-{name}",
+            )
+        )
+    return found
+
+
+def arms(job: Any) -> list[Arm]:
+    """Files of every model and arm."""
+    kinds = (job.input.plans, job.input.responses, job.input.judgments, job.input.scores)
+    return [
+        Arm(model, arm, *map(Path, paths))
+        for (model, arm), *paths in zip(job.params.cells, *kinds, strict=True)
+    ]
+
+
+def trials(job: Any, traces: dict[str, Any]) -> Iterator[Row]:
+    """Every trial of the study; those of the arm of the episodes with what was read on them."""
+    config = config_of(job)
+    phrases = read_phrases(Path(job.input.phrases))
+    shown_last = [arm for arm in config.arms if config.arms[arm].over == "prompts"]
+    for arm in sorted(arms(job), key=lambda each: each.name in shown_last):
+        read = traces.get(arm.model, {}) if arm.name == config.episodes.arm else {}
+        yield from read_trials(arm, phrases, read)
+
+
+def facts(job: Any, config: Config) -> dict[str, str]:
+    """Where the results come from: code, versions, seeds, engine and judge as served."""
+    scores = read_provenance(Path(job.input.scores[0]))
+    judges = {str(read_provenance(Path(path)).get("judge", "")) for path in job.input.judgments}
+    here = origin(job)
+    found = {
+        "Study": config.study,
+        "Configuration": here["config"],
+        "Scored at": scores.get("git", ""),
+        "Report made at": here["git"],
+        "Versions": ", ".join(f"{name} {v}" for name, v in scores.get("versions", {}).items()),
+        "Seeds": ", ".join(f"{name} {seed}" for name, seed in here["seeds"].items()),
+        "Judge as served": ", ".join(sorted(judges)),
+    }
+    for (model, _), path in zip(job.params.cells, job.input.responses, strict=True):
+        found.setdefault(f"Engine of {model}", _as_text(read_provenance(Path(path)).get("engine")))
+    return found
+
+
+def _as_text(value: Any) -> str:
+    """Nested facts on one line; of a checksum as much as tells it apart."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_as_text(each)}" for name, each in value.items())
+    text = str(value)
+    return f"{text[:12]}…" if len(text) >= 32 and text.isalnum() else text
+
+
+def main(job: Any) -> None:
+    """Write the whole site anew."""
+    config, folder = config_of(job), output(job)
+    shutil.rmtree(folder, ignore_errors=True)
+    copy_files([*job.input.pictures, *job.input.figures], folder / "figures")
+    copy_files([*job.input.graphs, job.input.dependencies], folder / "graph")
+    read = zip(config.originals, job.input.episodes, job.input.activations, strict=True)
+    traces = {model: read_traces(Path(first), Path(second)) for model, first, second in read}
+    labels = {name: model.label for name, model in config.models.items()}
+    scales = {model: full_bars(found) for model, found in traces.items()}
+    count = write_transcripts(folder / "data", trials(job, traces), labels, scales)
+    tables = {Path(path).stem: pd.read_csv(path) for path in job.input.tables}
+    ledger = pd.read_csv(job.input.ledger[0]) if job.input.ledger else None
+    models = {name: model.model_dump(mode="json") for name, model in config.models.items()}
+    shown = ["label", "source", "revision", "parameters", "dtype", "steer_layer", "read_layer"]
+    study = Study(
+        name=config.study,
+        title=config.title,
+        level=config.statistics.level,
+        models={name: {key: model[key] for key in shown} for name, model in models.items()},
+        arms=config.model_dump(mode="json")["arms"],
+        scorecard=pd.read_csv(job.input.scorecard),
+        figures=pictures(job),
+        tables=tables if ledger is None else {**tables, "ledger": ledger},
+        compute=compute_table(job.params.records),
+        dependencies=pd.read_csv(job.input.dependencies),
+        origin=facts(job, config),
+        settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+        deviations=markdown(Path(job.input.deviations).read_text()),
+        trials=count,
+        ledger=ledger,
+        graphs={
+            Path(path).stem: f"graph/{Path(path).name}"
+            for path in job.input.graphs
+            if path.endswith(".svg")
+        },
+        masks={
+            labels[name]: json.loads(Path(path).read_text())
+            for name, path in zip(config.finetuned, job.input.masks, strict=True)
+        },
+    )
+    build(study, Path(job.input.templates[0]).parent, folder)
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

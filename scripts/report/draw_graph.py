@@ -1,0 +1,57 @@
+"""Make graph/*.{svg,png} and graph/dependencies.csv: what makes what.
+
+A picture of the whole study and one of each figure. CSV, one row a figure: figure, script, rules,
+jobs (numbers of them), arms, models (names, separated by spaces), all that it takes counted.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from esr.errors import EsrError
+from esr.job import output, start
+from esr.report.graph import Jobs, dependencies, draw, read_jobs, stages
+
+OWN = {"all", "draw_graph", "build_report"}
+"""Rules left out of the pictures: the target, this one, and the one that shows them."""
+
+
+def jobs_of(config: dict[str, Any], snakefile: str) -> Jobs:
+    """All jobs of the study, as Snakemake plans them.
+
+    Raises:
+        EsrError: Snakemake cannot plan the study.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(config, file)
+        file.flush()
+        command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--dag", "dot"]
+        command += ["--configfile", file.name, "--", "all"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EsrError(f"graph: Snakemake cannot plan the study:\n{done.stderr[-2000:]}")
+    return read_jobs(done.stdout)
+
+
+def main(job: Any) -> None:
+    """Draw everything and write the table."""
+    jobs = jobs_of(job.config, job.input.snakefile)
+    stage = stages(map(Path, job.input.rules))
+    everything = {each for each, rule in jobs.rules.items() if rule not in OWN}
+    for svg, png in zip(job.output.svg, job.output.png, strict=True):
+        name = Path(svg).stem
+        behind = everything if name == "all" else jobs.behind(job.params.makers[name])
+        figure = draw(jobs.edges(behind), stage)
+        figure.savefig(svg, metadata={"Date": None})
+        figure.savefig(png, dpi=110, metadata={"Software": None})
+        plt.close(figure)
+    dependencies(jobs, job.params.makers).to_csv(output(job, "csv"), index=False)
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,25 @@
+"""Make thresholds-<target>.parquet: thresholds of every latent for another target (points)."""
+
+from pathlib import Path
+from typing import Any
+
+from esr.job import config_of, origin, output, start
+from esr.tables import read_table, write_table
+from esr.thresholds.search import estimate_for_target
+
+
+def main(job: Any) -> None:
+    """Write the table."""
+    config = config_of(job)
+    table = estimate_for_target(
+        read_table(Path(job.input.thresholds), "thresholds"),
+        read_table(Path(job.input.trials), "threshold_trials"),
+        config.thresholds,
+        config.models[job.wildcards.model].boosts,
+        float(job.wildcards.target),
+    )
+    write_table(table, output(job), "thresholds", origin(job))
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,83 @@
+"""Make thresholds.parquet (one row a latent) and threshold_trials.parquet (one row a response).
+
+Boosts are in raw decoder units, scores 0-100 points.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esr.arms.chat import prompt_tokens, response_text
+from esr.arms.prompts import read_prompts
+from esr.config import Config
+from esr.engines import open_engine, open_tokenizer, sampling_of
+from esr.engines.base import Engine, Generation, Intervention, Request
+from esr.job import config_of, origin, output, start
+from esr.journal import Journal
+from esr.judges import open_judge
+from esr.judges.base import Judge, JudgeInput
+from esr.tables import read_table, write_table
+from esr.thresholds.pipeline import QueryPipeline
+from esr.thresholds.search import ProposalLog, Query, find_thresholds
+
+
+def open_desk(
+    config: Config,
+    model: str,
+    engine: Engine,
+    tokenizer: Any,
+    judge: Judge,
+    journal: Journal,
+    labels: Mapping[int, str | None],
+) -> QueryPipeline:
+    """Where queries are answered: by the engine, with the journal, and the judge."""
+    prompts = read_prompts(config.prompts).set_index("prompt_id")["prompt"]
+    doubled = config.generation.doubled_header
+
+    def request(query: Query) -> Request:
+        tokens = prompt_tokens(tokenizer, prompts[query.prompt_id], doubled_header=doubled)
+        return Request(tokens, query.seed, Intervention(query.latent, query.boost))
+
+    def exchange(query: Query, generation: Generation) -> JudgeInput:
+        said = response_text(tokenizer, generation.tokens)
+        return JudgeInput(prompts[query.prompt_id], said, labels[query.latent])
+
+    return QueryPipeline(engine, sampling_of(config, model), journal, judge, request, exchange)
+
+
+def main(job: Any) -> None:
+    """Write both tables."""
+    config, name = config_of(job), job.wildcards.model
+    manifest = json.loads(Path(job.input.model).read_text())
+    settings = config.judging.judges[config.judging.primary]
+    judge = open_judge(settings, Path(job.params.replies), config=config, live=True)
+    engine = open_engine(config, name, manifest, Path(job.input.sae))
+    latents = read_table(Path(job.input.latents), "latents")
+    labels = {
+        row.latent: row.label if pd.notna(row.label) else None for row in latents.itertuples()
+    }
+    search = (config.thresholds, config.models[name].boosts, config.seeds.boosts)
+    determining = {
+        "engine": engine.identity,
+        "sampling": asdict(sampling_of(config, name)),
+        "judge": settings.model_dump(mode="json"),
+        "search": [part.model_dump() for part in search[:2]] + [search[2]],
+    }
+    tokenizer = open_tokenizer(manifest)
+    with (
+        Journal(Path(job.params.journal)) as journal,
+        open_desk(config, name, engine, tokenizer, judge, journal, labels) as desk,
+    ):
+        course = ProposalLog(journal if desk.independent else None, **determining)
+        thresholds, trials = find_thresholds(latents, *search, desk, course)
+    facts = origin(job, engine=engine.identity, judge=judge.served_as)
+    write_table(trials, output(job, "trials"), "threshold_trials", facts)
+    write_table(thresholds, output(job, "thresholds"), "thresholds", facts)
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,254 @@
+"""Cross-judge agreement: a stratified sample that all judges grade, and what they make of it.
+
+The primary judge has graded every trial of the arms; it says which stratum a trial belongs to, and
+so how much a sampled trial weighs. The judge-free restart detector takes part as a rater that says
+only whether a response has several attempts. Methods: docs/method.md.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from esr.agreement.sample import DETECTOR, Scores, sheet_weights, with_detector
+from esr.analysis.measures import MEASURES
+from esr.analysis.statistics import (
+    NO_INTERVAL,
+    Factor,
+    bootstrap_weights,
+    cluster_codes,
+    cluster_sums,
+    is_sparse,
+    no_variation_interval,
+    percentile_interval,
+)
+from esr.analysis.statistics import agreement as formulas
+from esr.analysis.statistics.resampling import TIE
+from esr.config import StatisticsConfig
+from esr.errors import EsrError
+
+
+def draw_clusters(sample: pd.DataFrame, n_boot: int, seed: int) -> Factor:
+    """Resamples of the latents of each model (of prompts, where an arm has no latent)."""
+    unit = sample["latent"].astype("string").fillna("prompt " + sample["prompt_id"])
+    codes, count = cluster_codes(sample["model"].astype("string") + " " + unit)
+    weights = np.zeros((n_boot, count))
+    for order, model in enumerate(sorted(sample["model"].unique())):
+        mine = np.unique(codes[sample["model"].eq(model).to_numpy()])
+        rng = np.random.default_rng([seed, order])
+        weights[:, mine] = bootstrap_weights(len(mine), n_boot, rng)
+    return Factor(codes, weights)
+
+
+# Pairs of judges
+class Statistic(NamedTuple):
+    """What is computed of ratings, and the range of what comes out (NaN: unknown)."""
+
+    compute: Callable[[formulas.Ratings, formulas.Weights], formulas.Result]
+    lowest: float = np.nan
+    highest: float = np.nan
+
+
+class Quantity(NamedTuple):
+    """What is compared: a column of scores, its summary by one judge, statistics of two.
+
+    `among_multi`: only trials in which each of the judges found several attempts.
+    """
+
+    column: str
+    single: str
+    pair: tuple[str, ...]
+    among_multi: bool = False
+
+
+def _mean(ratings: formulas.Ratings, weights: formulas.Weights) -> formulas.Result:
+    return formulas.weighted_mean(ratings[:, 0], weights)
+
+
+def _limit(end: int, ratings: formulas.Ratings, weights: formulas.Weights) -> formulas.Result:
+    return formulas.limits_of_agreement(ratings, weights)[end]
+
+
+STATISTICS = {
+    "rate": Statistic(_mean, 0, 1),
+    "mean": Statistic(_mean),
+    "agreement": Statistic(formulas.observed_agreement, 0, 1),
+    "kappa": Statistic(formulas.cohen_kappa),
+    "positive_agreement": Statistic(formulas.positive_agreement, 0, 1),
+    "alpha": Statistic(formulas.krippendorff_alpha),
+    "icc": Statistic(formulas.intraclass_correlation),
+    "correlation": Statistic(formulas.correlation),
+    "bias": Statistic(formulas.mean_difference),
+    "limit_low": Statistic(partial(_limit, 0)),
+    "limit_high": Statistic(partial(_limit, 1)),
+}
+
+
+FLAGS = ("agreement", "kappa", "positive_agreement", "alpha")
+
+
+POINTS = ("icc", "alpha", "correlation", "bias", "limit_low", "limit_high")
+
+
+QUANTITIES = {
+    "multi_attempt": Quantity("multi_attempt", "rate", FLAGS),
+    "direction": Quantity("improved", "rate", FLAGS, among_multi=True),
+    "n_attempts": Quantity("n_attempts", "mean", ("agreement", "icc", "alpha")),
+    "first_score": Quantity("first_score", "mean", POINTS),
+    "score_change": Quantity("score_change", "mean", POINTS),
+}
+
+
+WEIGHTINGS = ("population", "sample")
+
+
+def compare_judges(
+    sample: pd.DataFrame, scores: Scores, settings: StatisticsConfig
+) -> pd.DataFrame:
+    """What each judge says, and agreement of every pair and of all: the table `agreement`.
+
+    Args:
+        sample: Table `sample`.
+        scores: Scores of the sample by judge, rows in the order of the sample.
+        settings: Of the intervals.
+
+    Raises:
+        EsrError: scores of other trials than the sample's.
+    """
+    for name, table in scores.items():
+        if table["trial_id"].tolist() != sample["trial_id"].tolist():
+            raise EsrError(f"scores by {name} are not those of the sample; judge it again")
+    factor = draw_clusters(sample, settings.bootstrap, settings.seed)
+    rows = []
+    for name, quantity in QUANTITIES.items():
+        raters = with_detector(scores) if name == "multi_attempt" else scores
+        ratings = {rater: _ratings(table, quantity) for rater, table in raters.items()}
+        for judge_a, judge_b, group, statistics in _groups(list(ratings), quantity):
+            columns = np.column_stack([ratings[rater] for rater in group])
+            common = {"quantity": name, "judge_a": judge_a, "judge_b": judge_b}
+            weights = sheet_weights(sample, scores, group if judge_a is not None else ())
+            found = _estimates(columns, statistics, weights, factor, settings.level)
+            rows += [common | row for row in found]
+    return pd.DataFrame(rows)
+
+
+def _groups(
+    raters: list[str], quantity: Quantity
+) -> Iterator[tuple[str | None, str | None, tuple[str, ...], tuple[str, ...]]]:
+    """Each rater, each pair, and all (judges missing): names, raters, statistics."""
+    for rater in raters:
+        yield rater, rater, (rater,), (quantity.single,)
+    for pair in combinations(raters, 2):
+        yield *pair, pair, quantity.pair
+    if len(raters) > 1:
+        yield None, None, tuple(raters), ("alpha",)
+
+
+def _ratings(scores: pd.DataFrame, quantity: Quantity) -> Float[np.ndarray, " units"]:
+    """A judge's ratings, NaN where it has none."""
+    inside = scores["status"].eq("ok")
+    if quantity.among_multi:
+        inside &= scores["multi_attempt"].fillna(False).astype(bool)
+    values = scores[quantity.column].astype("Float64").to_numpy(float, na_value=np.nan)
+    return np.where(inside.to_numpy(bool), values, np.nan)
+
+
+def _estimates(
+    ratings: formulas.Ratings,
+    statistics: Sequence[str],
+    sampled: Float[np.ndarray, " units"],
+    factor: Factor,
+    level: float,
+) -> list[dict[str, Any]]:
+    """Statistics on the units rated by the one, by both, or (alpha of all) by two or more."""
+    rated = (~np.isnan(ratings)).sum(axis=1) >= min(ratings.shape[1], 2)
+    rows = []
+    for weighting, name in product(WEIGHTINGS, statistics):
+        used = rated
+        if name == "positive_agreement":  # units that neither rater flags have no part in it
+            used = rated & ratings.any(axis=1)
+        weights = sampled ** (weighting == "population")
+        facts, _ = _estimate(
+            STATISTICS[name], ratings[used], weights[used], factor, factor.codes[used], level
+        )
+        rows.append({"statistic": name, "weighting": weighting} | facts)
+    return rows
+
+
+def _estimate(
+    statistic: Statistic,
+    ratings: formulas.Ratings,
+    weights: Float[np.ndarray, " units"],
+    factor: Factor,
+    codes: Int[np.ndarray, " units"],
+    level: float,
+) -> tuple[dict[str, Any], Float[np.ndarray, " boot"]]:
+    """A statistic with its cluster bootstrap interval, status and replicates."""
+    value = float(statistic.compute(ratings, weights))
+    clusters, own = np.unique(codes, return_inverse=True)
+    facts = {"estimate": value, "n": len(ratings), "n_clusters": len(clusters)}
+    if np.isnan(value) or len(clusters) < 2:
+        status = "undefined" if np.isnan(value) else "too_few"
+        facts |= NO_INTERVAL._asdict() | {"status": status}
+        return facts, np.full(len(factor.weights), np.nan)
+    replicates = statistic.compute(ratings, np.take(factor.weights, codes, axis=1) * weights)
+    if np.nanmax(replicates) - np.nanmin(replicates) < TIE:
+        ends = no_variation_interval(
+            value, len(clusters), statistic.lowest, statistic.highest, level
+        )
+        return facts | ends._asdict() | {"status": "no_variation"}, replicates
+    ends = percentile_interval(replicates, level)
+    lowest = np.nanmin(ratings, axis=1) if ratings.shape[1] > 1 else 0
+    spread = cluster_sums(np.nanmax(ratings, axis=1) - lowest, own, len(clusters))
+    sparse = np.isnan(ends.low) or is_sparse(spread)
+    return facts | ends._asdict() | {"status": "sparse" if sparse else "ok"}, replicates
+
+
+# Models, as each judge sees them
+def rank_models(
+    sample: pd.DataFrame, scores: Scores, measures: Sequence[str], settings: StatisticsConfig
+) -> pd.DataFrame:
+    """Population values of measures by judge and model, and the models' ranks.
+
+    Columns: judge, model, panel (measure), value, low, high (unit of the measure), n, status, rank
+    (1 = highest; equal values share the better rank), rank_low, rank_high (bootstrap). Where a
+    measure needs scores that a judge does not give, the status is `not_rated`.
+    """
+    factor = draw_clusters(sample, settings.bootstrap, settings.seed)
+    rows = []
+    for (judge, table), name in product(with_detector(scores).items(), measures):
+        measure = MEASURES[name]
+        statistic = Statistic(_mean, measure.lowest, measure.highest)
+        ratings = measure.values(table)
+        known = judge != DETECTOR or measure.column == "multi_attempt"
+        found = {}
+        for model in dict.fromkeys(sample["model"]):
+            mine = sample["model"].eq(model).to_numpy() & ~np.isnan(ratings) & known
+            weights = sheet_weights(sample, scores, (judge,))[mine]
+            found[model] = _estimate(
+                statistic,
+                ratings[mine][:, None],
+                weights,
+                factor,
+                factor.codes[mine],
+                settings.level,
+            )
+        ranks = _ranks(np.array([[facts["estimate"] for facts, _ in found.values()]]))[0]
+        drawn = _ranks(np.column_stack([replicates for _, replicates in found.values()]))
+        for at, (model, (facts, _)) in enumerate(found.items()):
+            ends = percentile_interval(drawn[:, at], settings.level)
+            if not known:
+                facts["status"] = "not_rated"
+            row = {"judge": judge, "model": model, "panel": name, **facts, "rank": ranks[at]}
+            rows.append(row | {"rank_low": ends.low, "rank_high": ends.high})
+    return pd.DataFrame(rows).rename(columns={"estimate": "value"})
+
+
+def _ranks(values: Float[np.ndarray, "boot models"]) -> Float[np.ndarray, "boot models"]:
+    """1 + number of models with a higher value; NaN where there is no value."""
+    higher = (values[:, None, :] > values[:, :, None] + TIE).sum(axis=2)
+    return np.where(np.isnan(values), np.nan, 1.0 + higher)

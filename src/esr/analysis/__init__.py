@@ -1,0 +1,1 @@
+"""Measures, comparisons, trends, claims."""

@@ -1,0 +1,254 @@
+"""Arms compared: replayed arms trial by trial, random sets, independent arms.
+
+Units and definitions of the measures: `esr.analysis.measures`. Formulas: docs/method.md.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from esr.analysis.measures import MEASURES, Measure, as_percent, find_measures
+from esr.analysis.statistics import (
+    Contrast,
+    SetsContrast,
+    cluster_codes,
+    cluster_sums,
+    paired_contrast,
+    ratio,
+    relative_change,
+    sets_contrast,
+    unpaired_contrast,
+)
+from esr.arms.scores import check_scores
+from esr.errors import EsrError
+
+PAIR_KEY = ["latent", "prompt_id", "seed"]  # what a replayed trial shares with the original
+
+
+def compare(
+    baseline: pd.DataFrame,
+    treatment: pd.DataFrame,
+    measures: Sequence[str] = tuple(MEASURES),
+    *,
+    cluster: str = "latent",
+    level: float = 0.95,
+    n_boot: int = 2000,
+    n_permutations: int = 9_999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Treatment against baseline where it replays the same trials: one row a measure.
+
+    A pair, the same (latent, prompt_id, seed) in both arms, is used if both trials are in the
+    measure's domain. Intervals: clusters drawn together in both arms. p: arms swapped within
+    clusters. Columns: measure, unit, baseline, treatment (on the used pairs), difference, low,
+    high, level, relative_change, relative_low, relative_high (percent of the baseline), p_value,
+    p_method, status, n_pairs, n_dropped, n_baseline, n_treatment (denominators), n_clusters (with
+    values in both arms).
+
+    Args:
+        baseline: Scores of the arm replayed.
+        treatment: Scores of the arm that replays it.
+        measures: Names in `MEASURES`.
+        cluster: Column of the unit that is drawn and swapped.
+        level: Of the intervals.
+        n_boot: Bootstrap resamples.
+        n_permutations: Permutations drawn if there are too many to enumerate.
+        seed: Of both.
+
+    Raises:
+        EsrError: an invalid table, a repeated pair key, an unknown measure, a missing cluster id.
+    """
+    check_scores(baseline)
+    check_scores(treatment)
+    draws = {"n_boot": n_boot, "n_permutations": n_permutations, "seed": seed}
+    rows = []
+    for measure in find_measures(measures):
+        pairs, first, second = paired_sums(baseline, treatment, measure, cluster)
+        used = pairs[pairs["reason"].eq("used")]
+        contrast = paired_contrast(first, second, measure.span, level=level, **draws)
+        counts = {"n_pairs": len(used), "n_dropped": len(pairs) - len(used)}
+        rows.append(_comparison(measure, first, second, contrast, level) | counts)
+    return pd.DataFrame(rows)
+
+
+def paired_sums(
+    baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure, cluster: str = "latent"
+) -> tuple[pd.DataFrame, Float[np.ndarray, "clusters 2"], Float[np.ndarray, "clusters 2"]]:
+    """Pairs of two arms (`match_trials`), and a measure's sums by cluster over the used ones.
+
+    Returns:
+        The pairs; then, for baseline and treatment, sum and number of values of every cluster.
+    """
+    pairs = match_trials(baseline, treatment, measure)
+    used = pairs[pairs["reason"].eq("used")]
+    in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
+    codes = cluster_codes(baseline[cluster].iloc[in_b])
+    first = cluster_sums(measure.values(baseline)[in_b], *codes)
+    second = cluster_sums(measure.values(treatment)[in_t], *codes)
+    return pairs, first, second
+
+
+def compare_sets(
+    baseline: pd.DataFrame,
+    treatments: Sequence[pd.DataFrame],
+    measures: Sequence[str] = tuple(MEASURES),
+    *,
+    cluster: str = "latent",
+    level: float = 0.95,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean over several versions of a treatment (random sets, say) against what they all replay.
+
+    Paired as in `compare`; the intervals cover other clusters and other versions of the treatment
+    (`esr.analysis.statistics.sets_contrast`). Columns: measure, unit, baseline, treatment (mean
+    over versions), treatment_low, treatment_high, difference, low, high, level, relative_change,
+    relative_low, relative_high, between (sd of the versions' differences), status, n_sets, n_pairs
+    (of all versions), n_dropped.
+
+    Raises:
+        EsrError: an invalid table, a repeated pair key, an unknown measure, a missing cluster id.
+    """
+    for scores in (baseline, *treatments):
+        check_scores(scores)
+    codes, count = cluster_codes(baseline[cluster])
+    rows = []
+    for measure in find_measures(measures):
+        sums: list[tuple[np.ndarray, np.ndarray]] = []
+        n_used = n_all = 0
+        values = measure.values(baseline)
+        for treatment in treatments:
+            pairs = match_trials(baseline, treatment, measure)
+            used = pairs[pairs["reason"].eq("used")]
+            in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
+            arms = values[in_b], measure.values(treatment)[in_t]
+            first, second = (cluster_sums(arm, codes[in_b], count) for arm in arms)
+            sums.append((first, second))
+            n_used, n_all = n_used + len(used), n_all + len(pairs)
+        firsts, seconds = (
+            np.array([pair[i] for pair in sums]).reshape(-1, count, 2) for i in (0, 1)
+        )
+        contrast = sets_contrast(firsts, seconds, level=level, n_boot=n_boot, seed=seed)
+        counts = {"n_sets": len(treatments), "n_pairs": n_used, "n_dropped": n_all - n_used}
+        rows.append(_sets_row(measure, contrast, level) | counts)
+    return pd.DataFrame(rows)
+
+
+def compare_unpaired(
+    baseline: pd.DataFrame,
+    treatment: pd.DataFrame,
+    measures: Sequence[str] = tuple(MEASURES),
+    *,
+    cluster: str = "latent",
+    level: float = 0.95,
+    n_boot: int = 2000,
+    n_permutations: int = 9_999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Comparison of independent arms (other latents, other models), one row a measure.
+
+    Each arm's clusters are drawn on their own; p: whole clusters exchanged between the arms.
+    Columns and arguments as for `compare`, less the pair counts; n_clusters is the smaller arm's.
+    If the arms share latents, use `compare`: here the interval would be needlessly wide.
+
+    Raises:
+        EsrError: an invalid table, an unknown measure, a missing cluster id.
+    """
+    check_scores(baseline)
+    check_scores(treatment)
+    draws = {"n_boot": n_boot, "n_permutations": n_permutations, "seed": seed}
+    coded = [(arm, cluster_codes(arm[cluster])) for arm in (baseline, treatment)]
+    rows = []
+    for measure in find_measures(measures):
+        first, second = (cluster_sums(measure.values(arm), *codes) for arm, codes in coded)
+        contrast = unpaired_contrast(first, second, measure.span, level=level, **draws)
+        rows.append(_comparison(measure, first, second, contrast, level))
+    return pd.DataFrame(rows)
+
+
+def match_trials(baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """Every (latent, prompt_id, seed) of either arm, its row in each, and whether it is `used`.
+
+    Columns: the key, row_baseline, row_treatment (positions, missing if absent), reason: `used`,
+    `no_baseline_trial`, `no_treatment_trial`, or the arm and status that rule the pair out, such
+    as `treatment:refused` (`no_response` for measures without a judge).
+    """
+    frames = []
+    for name, arm in (("baseline", baseline), ("treatment", treatment)):
+        repeated = arm[PAIR_KEY].duplicated()
+        if repeated.any():
+            key = arm.loc[repeated, PAIR_KEY].iloc[0].to_dict()
+            raise EsrError(
+                f"{name} has {int(repeated.sum())} repeated pair keys, e.g. {key}; "
+                "compare arms with one trial each, such as one boost of a sweep"
+            )
+        frame = arm[PAIR_KEY].astype({"latent": "Int64"}).reset_index(drop=True)
+        frame[f"row_{name}"] = pd.array(range(len(arm)), "Int64")
+        judged = measure.among != "responded"
+        why = arm["status"].astype(object).to_numpy() if judged else "no_response"
+        frame[f"why_{name}"] = np.where(measure.in_domain(arm), "used", why)
+        frames.append(frame)
+    pairs = frames[0].merge(frames[1], on=PAIR_KEY, how="outer", validate="one_to_one")
+    pairs["reason"] = "used"
+    for name in ("treatment", "baseline"):
+        why = pairs.pop(f"why_{name}")
+        dropped = why != "used"
+        pairs.loc[dropped, "reason"] = f"{name}:" + why[dropped].astype(str)
+    for name in ("treatment", "baseline"):
+        pairs.loc[pairs[f"row_{name}"].isna(), "reason"] = f"no_{name}_trial"
+    return pairs
+
+
+def _comparison(
+    measure: Measure, first: np.ndarray, second: np.ndarray, contrast: Contrast, level: float
+) -> dict[str, Any]:
+    """Both arms' values, their difference and what can be said of it."""
+    base, treated = (float(ratio(sums.sum(axis=0))) for sums in (first, second))
+    relative = as_percent(contrast.relative)
+    return {
+        "measure": measure.name,
+        "unit": measure.unit,
+        "baseline": base,
+        "treatment": treated,
+        "difference": treated - base,
+        **contrast.difference._asdict(),
+        "level": level,
+        "relative_change": 100 * float(relative_change(base, treated)),
+        "relative_low": relative.low,
+        "relative_high": relative.high,
+        "p_value": contrast.test.p_value,
+        "p_method": contrast.test.method,
+        "status": contrast.status,
+        "n_baseline": int(first[:, 1].sum()),
+        "n_treatment": int(second[:, 1].sum()),
+        "n_clusters": contrast.n_clusters,
+    }
+
+
+def _sets_row(measure: Measure, contrast: SetsContrast, level: float) -> dict[str, Any]:
+    """What can be said of the mean over versions; a mean cannot leave the range of its trials."""
+    base, treated, relative = contrast.baseline, contrast.treatment, as_percent(contrast.relative)
+    low, high = np.clip(
+        contrast.treatment_interval,
+        None if np.isnan(measure.lowest) else measure.lowest,
+        None if np.isnan(measure.highest) else measure.highest,
+    )
+    return {
+        "measure": measure.name,
+        "unit": measure.unit,
+        "baseline": base,
+        "treatment": treated,
+        "treatment_low": float(low),
+        "treatment_high": float(high),
+        "difference": treated - base,
+        **contrast.difference._asdict(),
+        "level": level,
+        "relative_change": 100 * float(relative_change(base, treated)),
+        "relative_low": relative.low,
+        "relative_high": relative.high,
+        "between": contrast.between,
+        "status": contrast.status,
+    }

@@ -1,0 +1,295 @@
+"""The ESR measures on tables of scores: definitions, estimates, intervals, exclusions.
+
+A scores table has one row a trial (`esr.arms.scores`). Only trials with status `ok` are scored; the
+others are counted by reason and never enter as 0. Rates are in percent (0-100), scores and their
+changes in points (0-100), attempts in attempts. Definitions and formulas: docs/method.md.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from esr.analysis.statistics import (
+    Estimate,
+    Factor,
+    Interval,
+    resample,
+    resampled_mean,
+    trial_mean,
+    trial_rate,
+)
+from esr.arms.scores import as_float, check_columns, check_scores, is_scored
+from esr.errors import EsrError
+
+TIE = 1e-9  # values of a measure this close count as equal
+
+
+Trials = Float[np.ndarray, " trials"]
+
+
+Group = tuple[dict[str, Any], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The mean of a column of scores over some of the trials.
+
+    `among` names the denominator: `scored` (status ok), `multi` (scored, two attempts or more) or
+    `responded` (any response; needs no judge). A rate, whose unit is percent, is the mean of a
+    flag. `lowest` and `highest` are the ends of a trial's range in `unit` (NaN: unbounded).
+    """
+
+    name: str
+    label: str
+    unit: Literal["percent", "points", "attempts"]
+    definition: str
+    column: str
+    among: Literal["scored", "multi", "responded"] = "scored"
+    lowest: float = 0
+    highest: float = 100
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether the measure is a share of trials."""
+        return self.unit == "percent"
+
+    @property
+    def span(self) -> float:
+        """Width of the range of a trial's value."""
+        return self.highest - self.lowest
+
+    def values(self, scores: pd.DataFrame) -> Trials:
+        """One number a trial in `unit` (a rate: 0 or 100), NaN outside the denominator."""
+        values = as_float(scores, self.column) * (100 if self.is_rate else 1)
+        inside = self.in_domain(scores)
+        if self.among == "multi":
+            inside = inside & (as_float(scores, "multi_attempt") == 1)
+        return np.where(inside, values, np.nan)
+
+    def in_domain(self, scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
+        """Trials that could enter the denominator: scored, or with a response."""
+        responded = ~np.isnan(as_float(scores, self.column))
+        return responded if self.among == "responded" else is_scored(scores)
+
+
+_REGISTERED = [
+    Measure(
+        "first_score",
+        "First-attempt score",
+        "points",
+        "mean score of the first attempt",
+        "first_score",
+    ),
+    Measure(
+        "multi_attempt_rate",
+        "Multi-attempt rate",
+        "percent",
+        "share of trials with two attempts or more",
+        "multi_attempt",
+    ),
+    Measure(
+        "esr_rate",
+        "ESR rate",
+        "percent",
+        "share of trials with two attempts or more whose last scores higher than the first",
+        "improved",
+    ),
+    Measure(
+        "success_rate",
+        "Improvement rate",
+        "percent",
+        "share of multi-attempt trials whose last attempt scores higher than the first",
+        "improved",
+        among="multi",
+    ),
+    Measure(
+        "msi",
+        "Mean score improvement",
+        "points",
+        "mean of last minus first score over all trials, 0 for a single attempt",
+        "score_change",
+        lowest=-100,
+    ),
+    Measure(
+        "msi_multi",
+        "Mean score improvement (multi-attempt)",
+        "points",
+        "mean of last minus first score over the multi-attempt trials",
+        "score_change",
+        among="multi",
+        lowest=-100,
+    ),
+    Measure(
+        "mean_attempts",
+        "Attempts",
+        "attempts",
+        "mean number of attempts",
+        "n_attempts",
+        lowest=1,
+        highest=np.nan,
+    ),
+    Measure(
+        "degraded_rate",
+        "Degraded responses",
+        "percent",
+        "share of responses in which a word is repeated five times or more in a row",
+        "degraded",
+        among="responded",
+    ),
+    Measure(
+        "restart_rate",
+        "Restart rate (no judge)",
+        "percent",
+        "share of responses in which the judge-free detector finds a restart",
+        "restart_detected",
+        among="responded",
+    ),
+]
+
+
+MEASURES = {measure.name: measure for measure in _REGISTERED}
+
+
+def find_measures(names: Sequence[str]) -> list[Measure]:
+    """The registered measures of these names; raises EsrError on an unknown one."""
+    unknown = [name for name in names if name not in MEASURES]
+    if unknown:
+        raise EsrError(f"unknown measures {unknown}; known are {list(MEASURES)}")
+    return [MEASURES[name] for name in names]
+
+
+def exclusions(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Trials by status, for each group of the columns `by`: nothing is dropped uncounted.
+
+    Columns: those of `by`, status (`ok` first, `total` last), n, percent (of the group).
+
+    Raises:
+        EsrError: a trial has no status, so that trials in != trials out + trials dropped.
+    """
+    tables = []
+    for group, trials in _groups(scores, by):
+        counts = _counted(trials["status"], "ok", len(trials)).rename(columns={"reason": "status"})
+        counts["percent"] = 100 * counts["n"] / max(len(trials), 1)
+        tables.append(counts.assign(**group)[[*by, *counts.columns]])
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarise(
+    scores: pd.DataFrame,
+    measures: Sequence[str] = tuple(MEASURES),
+    *,
+    by: Sequence[str] = (),
+    n_boot: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    cluster: str = "latent",
+    crossed: str | None = "prompt_id",
+) -> pd.DataFrame:
+    """Each measure of each group with its intervals: one row per (group, measure, method).
+
+    Methods: `wilson` (rates) or `t` (means) and `wald` treat trials as independent;
+    `cluster_bootstrap` resamples the ids in `cluster`; `two_way_bootstrap` also those in
+    `crossed` (None: left out). Columns: those of `by`, measure, unit, estimate, low, high, level,
+    method, status (`esr.analysis.statistics.estimates`), and of the trials in the denominator n,
+    n_events (rates), n_latents, n_prompts. An undefined estimate is NaN, with n = 0.
+
+    Args:
+        scores: Scores of an arm, or of several told apart by the columns `by`.
+        measures: Names in `MEASURES`.
+        by: Columns whose combinations are the groups, in order of appearance.
+        n_boot: Bootstrap resamples; all measures of a group share them.
+        seed: Of the resamples; each group is drawn as if it were alone.
+        level: Of the intervals.
+        cluster: Column of the unit of resampling; `prompt_id` for trials without a latent.
+        crossed: Column of the second factor.
+
+    Raises:
+        EsrError: an invalid table, an unknown measure, a missing id in `cluster` or `crossed`, or
+            `level` in `by`.
+    """
+    found = find_measures(measures)
+    if "level" in by:
+        raise EsrError("`level` is that of the intervals; group a boost sweep by its `boost`")
+    rows = []
+    for group, trials in _groups(scores, by):
+        check_scores(trials)
+        columns = [column for column in (cluster, crossed) if column]
+        factors = [
+            resample(trials[column], n_boot, [seed, order]) for order, column in enumerate(columns)
+        ]
+        for measure in found:
+            values = measure.values(trials)
+            shared = group | _point(measure, values, trials)
+            for method, (interval, status) in _estimates(measure, values, factors, level).items():
+                ends = interval._asdict() | {"level": level}
+                rows.append(shared | ends | {"method": method, "status": status})
+    order = [*by, "measure", "unit", "estimate", "low", "high", "level", "method", "status"]
+    order += ["n", "n_events", "n_latents", "n_prompts"]
+    return pd.DataFrame(rows, columns=order).astype({"n_events": "Int64"})
+
+
+def _groups(scores: pd.DataFrame, by: Sequence[str]) -> Iterator[Group]:
+    """The rows of each combination of the columns `by`, missing values included."""
+    check_columns(scores, by)
+    if not by:
+        yield {}, scores
+        return
+    for keys, trials in scores.groupby(list(by), sort=False, dropna=False):
+        yield dict(zip(by, keys, strict=True)), trials
+
+
+def _counted(reasons: pd.Series, first: str, expected: int) -> pd.DataFrame:
+    """Counts by reason, `first` first and `total` last, after checking that they add up."""
+    counts = reasons.value_counts()
+    order = sorted(counts.index, key=lambda reason: (reason != first, -counts[reason], reason))
+    table = pd.DataFrame({"reason": order, "n": [int(counts[reason]) for reason in order]})
+    if table["n"].sum() != expected:
+        raise EsrError(
+            f"{table['n'].sum()} of {expected} trials are counted: give each a status or reason"
+        )
+    total = pd.DataFrame({"reason": ["total"], "n": [expected]})
+    return pd.concat([table, total], ignore_index=True)
+
+
+def _point(measure: Measure, values: Trials, scores: pd.DataFrame) -> dict[str, Any]:
+    """The estimate and the size of its denominator."""
+    inside = ~np.isnan(values)
+    return {
+        "measure": measure.name,
+        "unit": measure.unit,
+        "estimate": float(values[inside].mean()) if inside.any() else np.nan,
+        "n": int(inside.sum()),
+        "n_events": int((values[inside] > 0).sum()) if measure.is_rate else pd.NA,
+        "n_latents": scores["latent"][inside].nunique(),
+        "n_prompts": scores["prompt_id"][inside].nunique(),
+    }
+
+
+def _estimates(
+    measure: Measure, values: Trials, factors: list[Factor], level: float
+) -> dict[str, Estimate]:
+    """Intervals by method, in the unit of the measure."""
+    present = values[~np.isnan(values)]
+    if measure.is_rate:
+        fractions = trial_rate(int((present > 0).sum()), len(present), level)
+        found = {
+            name: Estimate(as_percent(end), status) for name, (end, status) in fractions.items()
+        }
+    else:
+        found = trial_mean(present, measure.lowest, measure.highest, level)
+    resampled = partial(
+        resampled_mean, values, lowest=measure.lowest, highest=measure.highest, level=level
+    )
+    for count, method in enumerate(["cluster_bootstrap", "two_way_bootstrap"][: len(factors)], 1):
+        found[method] = resampled(factors[:count])
+    return found
+
+
+def as_percent(interval: Interval) -> Interval:
+    """A fraction's interval in percent."""
+    return interval.scaled(100)

@@ -1,0 +1,287 @@
+"""Contrasts across models and boosts: model against model, slopes over size, boost and share.
+
+Rows have kind (`pair`, `trend`, `sweep`), model, against, arm, measure, unit, baseline, treatment,
+difference (of two models, or a slope), low, high, p_value, status, n (trials, pairs), n_clusters.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.stats import rankdata
+
+from esr.analysis.comparisons import compare_unpaired, paired_sums
+from esr.analysis.measures import MEASURES, TIE, Measure, find_measures
+from esr.analysis.statistics import (
+    bootstrap_weights,
+    cluster_codes,
+    cluster_sums,
+    is_sparse,
+    paired_bootstrap,
+    percentile_interval,
+    ratio,
+)
+from esr.config import StatisticsConfig
+
+PAIRED = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi", "mean_attempts"]
+"""Measures in which models are compared."""
+COLUMNS = ["kind", "model", "against", "arm", "measure", "unit", "baseline", "treatment"]
+COLUMNS += ["difference", "low", "high", "p_value", "status", "n", "n_clusters"]
+
+PERMUTATIONS = 1999
+"""Exchanges of shares drawn for a test of trend."""
+
+Scores = Mapping[str, pd.DataFrame]
+Curve = Float[np.ndarray, " places"]
+
+
+def pairs(
+    scores: Scores, settings: StatisticsConfig, measures: Sequence[str] = PAIRED
+) -> pd.DataFrame:
+    """Every model against every other one on an arm; both orders, with opposite signs.
+
+    Args:
+        scores: Scores of the arm, by model.
+        settings: Of the intervals.
+        measures: Names in `MEASURES`.
+    """
+    parts = []
+    for first, second in combinations(scores, 2):
+        table = compare_unpaired(
+            scores[second],
+            scores[first],
+            measures,
+            level=settings.level,
+            n_boot=settings.bootstrap,
+            seed=settings.seed,
+        )
+        table["n"] = table["n_baseline"] + table["n_treatment"]
+        parts += [
+            table.assign(model=first, against=second),
+            _mirrored(table).assign(model=second, against=first),
+        ]
+    return _rows(parts, kind="pair")
+
+
+def size_trends(
+    baselines: Scores,
+    treatments: Scores,
+    parameters: Mapping[str, float],
+    settings: StatisticsConfig,
+    measures: Sequence[str] = PAIRED,
+) -> pd.DataFrame:
+    """How an arm's paired effect changes with size: least-squares slope per tenfold parameters.
+
+    Latents are drawn in each model on its own. Undefined unless two models differ in size.
+
+    Args:
+        baselines: Scores of the arm that is replayed, by model.
+        treatments: Scores of the arm that replays it, by model.
+        parameters: Number of parameters, by model.
+        settings: Of the intervals.
+        measures: Names in `MEASURES`.
+    """
+    models = [model for model in baselines if model in treatments]
+    sizes = np.log10([parameters[model] for model in models])
+    rows = []
+    for measure in find_measures(measures):
+        effects, curves, sparse, used = [], [], False, 0
+        for order, model in enumerate(models):
+            table, first, second = paired_sums(baselines[model], treatments[model], measure)
+            draws = paired_bootstrap(first, second, settings.bootstrap, settings.seed + order)
+            effects.append(float(ratio(second.sum(axis=0)) - ratio(first.sum(axis=0))))
+            curves.append(draws[1] - draws[0])
+            sparse |= is_sparse(first) or is_sparse(second)
+            used += int(table["reason"].eq("used").sum())
+        replicates = np.column_stack(curves) if curves else np.empty((0, 0))
+        found = _slope(sizes, np.array(effects), replicates, sparse, settings.level)
+        rows.append(_named(measure) | found | {"n": used, "n_clusters": len(models)})
+    return _rows([pd.DataFrame(rows)], kind="trend")
+
+
+def sweep_slopes(
+    scores: Scores, settings: StatisticsConfig, measures: Sequence[str] = PAIRED
+) -> pd.DataFrame:
+    """How each measure changes along a boost sweep: least-squares slope per sd of thresholds.
+
+    Whole latents are drawn, with their trials at all levels.
+    """
+    rows = []
+    for model, table in scores.items():
+        codes, count = cluster_codes(table["latent"])
+        place = table["level"].to_numpy(float)
+        levels = np.unique(place)
+        weights = bootstrap_weights(count, settings.bootstrap, np.random.default_rng(settings.seed))
+        for measure in find_measures(measures):
+            values = measure.values(table)
+            sums = [
+                cluster_sums(np.where(place == at, values, np.nan), codes, count) for at in levels
+            ]
+            curve = np.array([float(ratio(each.sum(axis=0))) for each in sums])
+            replicates = np.column_stack([ratio(weights @ each) for each in sums])
+            sparse = is_sparse(np.sum(sums, axis=0))
+            found = _slope(levels, curve, replicates, sparse, settings.level)
+            n = int(np.isfinite(values).sum())
+            rows.append(_named(measure) | found | {"model": model, "n": n, "n_clusters": count})
+    return _rows([pd.DataFrame(rows)], kind="sweep")
+
+
+def _slope(
+    places: Curve,
+    curve: Curve,
+    replicates: Float[np.ndarray, "boot places"],
+    sparse: bool,
+    level: float,
+) -> dict[str, Any]:
+    """Least-squares slope of a curve, with the percentile interval of its replicates.
+
+    Without a defined point anywhere it is undefined; if no replicate differs it has no interval.
+    """
+    undefined = {"difference": np.nan, "low": np.nan, "high": np.nan, "status": "undefined"}
+    if len(places) < 2 or np.ptp(places) == 0 or np.isnan(curve).any():
+        return undefined
+    centred = places - places.mean()
+    coefficients = centred / (centred**2).sum()
+    slope, slopes = float(curve @ coefficients), replicates @ coefficients
+    if np.nanmax(slopes) - np.nanmin(slopes) < TIE:
+        return undefined | {"difference": slope, "status": "no_variation"}
+    low, high = percentile_interval(slopes, level)
+    status = "sparse" if sparse or np.isnan(low) else "ok"
+    return {"difference": slope, "low": low, "high": high, "status": status}
+
+
+def _named(measure: Measure) -> dict[str, Any]:
+    return {"measure": measure.name, "unit": MEASURES[measure.name].unit}
+
+
+def _mirrored(table: pd.DataFrame) -> pd.DataFrame:
+    """The same comparison with the two sides exchanged."""
+    names = {"baseline": "treatment", "treatment": "baseline", "low": "high", "high": "low"}
+    swapped = table.rename(columns=names)
+    for column in ("difference", "low", "high"):
+        swapped[column] = -swapped[column]
+    return swapped
+
+
+def _rows(parts: Sequence[pd.DataFrame], kind: str) -> pd.DataFrame:
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return table.assign(kind=kind).reindex(columns=COLUMNS)
+
+
+def share_trends(
+    scores: Mapping[int, pd.DataFrame], settings: StatisticsConfig, measures: Sequence[str] = PAIRED
+) -> pd.DataFrame:
+    """How measures change with the share of self-corrections that a model was fine-tuned on.
+
+    Statistics: `rank_correlation` (Spearman) and `slope` over all shares, and `slope_upper` over
+    the upper half of those trained on (their median or more), where a plateau would show; slopes
+    are least-squares, per 10 points of share. Whole latents are drawn, with their trials at all
+    shares, which have latents in common. p (of rank correlation and slope): shares exchanged
+    within latents.
+
+    Args:
+        scores: Scores of an arm by share (percent); the base is share 0.
+        settings: Of intervals and test.
+        measures: Names in `MEASURES`.
+
+    Returns:
+        Columns panel, statistic, value, low, high, p_value, n (scored trials), status.
+    """
+    shares = np.array(sorted(scores), float)
+    tables = [scores[int(share)] for share in shares]
+    joined = pd.concat([table["latent"] for table in tables], ignore_index=True)
+    codes, count = cluster_codes(joined)
+    parts = np.split(codes, np.cumsum([len(table) for table in tables])[:-1])
+    rng = np.random.default_rng(settings.seed)
+    weights = bootstrap_weights(count, settings.bootstrap, rng)
+    middle = np.median(shares[1:]) if len(shares) > 1 else np.inf
+    rows = []
+    for measure in find_measures(measures):
+        sums = np.array(
+            [
+                cluster_sums(measure.values(table), part, count)
+                for table, part in zip(tables, parts, strict=True)
+            ]
+        )  # shares, latents, (sum, number)
+        there = sums[:, :, 1].sum(axis=1) > 0  # a base that never restarts has no success rate
+        found = _trends(sums[there], shares[there], middle, weights, settings)
+        rows += [{"panel": measure.name, **row, "n": int(sums[:, :, 1].sum())} for row in found]
+    return pd.DataFrame(rows).rename(columns={"difference": "value"})
+
+
+def _trends(
+    sums: Float[np.ndarray, "shares latents 2"],
+    shares: Curve,
+    middle: float,
+    weights: Float[np.ndarray, "boot latents"],
+    settings: StatisticsConfig,
+) -> list[dict[str, Any]]:
+    """The statistics of `share_trends` for one measure; the upper half begins at `middle`."""
+    curve = ratio(sums.sum(axis=1))
+    replicates = np.array([ratio(weights @ each) for each in sums])
+    replicates = replicates.reshape(len(sums), len(weights)).T  # also of no share at all
+    sparse, level, upper = is_sparse(np.sum(sums, axis=0)), settings.level, shares >= middle
+    p_value = _exchange_shares(sums, shares, settings.seed)
+    rank = _rank(shares, curve, replicates, sparse, level)
+    slope = _slope(shares / 10, curve, replicates, sparse, level)
+    above = _slope(shares[upper] / 10, curve[upper], replicates[:, upper], sparse, level)
+    return [
+        {"statistic": "rank_correlation", **rank, "p_value": p_value},
+        {"statistic": "slope", **slope, "p_value": p_value},
+        {"statistic": "slope_upper", **above, "p_value": np.nan},
+    ]
+
+
+def _rank(
+    shares: Curve,
+    curve: Curve,
+    replicates: Float[np.ndarray, "boot places"],
+    sparse: bool,
+    level: float,
+) -> dict[str, Any]:
+    """Spearman's correlation of a curve with the shares, and the interval of its replicates."""
+    undefined = {"difference": np.nan, "low": np.nan, "high": np.nan, "status": "undefined"}
+    if len(shares) < 3 or np.isnan(curve).any():
+        return undefined
+    if np.ptp(curve) < TIE:
+        return undefined | {"status": "no_variation"}
+    low, high = percentile_interval(_spearman(shares, replicates), level)
+    status = "sparse" if sparse or np.isnan(low) else "ok"
+    value = float(_spearman(shares, curve[None, :])[0])
+    return {"difference": value, "low": low, "high": high, "status": status}
+
+
+def _spearman(shares: Curve, curves: Float[np.ndarray, "boot places"]) -> Curve:
+    """Rank correlation of each curve with the shares; NaN for one that is flat or undefined."""
+    ranks = rankdata(curves, axis=1, nan_policy="propagate")
+    first = rankdata(shares)
+    centred, ranks = first - first.mean(), ranks - ranks.mean(axis=1, keepdims=True)
+    norms = np.sqrt((centred**2).sum() * (ranks**2).sum(axis=1))
+    return np.divide(ranks @ centred, norms, out=np.full(len(curves), np.nan), where=norms > 0)
+
+
+def _exchange_shares(
+    sums: Float[np.ndarray, "shares latents 2"], shares: Curve, seed: int
+) -> float:
+    """Two-sided p of no trend: within every latent, its results are exchanged between shares.
+
+    Latents without a trial in the denominator at some share take part like the others.
+    """
+    rng = np.random.default_rng(seed)
+    centred = shares - (shares.mean() if len(shares) else 0)
+
+    def slope(exchanged: Float[np.ndarray, "shares latents 2"]) -> float:
+        return float(ratio(exchanged.sum(axis=1)) @ centred)
+
+    if len(shares) < 2:
+        return np.nan
+    observed = slope(sums)
+    drawn = []
+    for _ in range(PERMUTATIONS):
+        order = rng.random(sums.shape[:2]).argsort(axis=0)
+        drawn.append(slope(np.take_along_axis(sums, order[..., None], axis=0)))
+    as_far = np.sum(np.abs(drawn) >= abs(observed) - TIE)
+    return float((1 + as_far) / (1 + PERMUTATIONS))

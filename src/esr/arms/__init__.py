@@ -1,0 +1,1 @@
+"""Arms of trials: plan, prompts, responses, scores."""

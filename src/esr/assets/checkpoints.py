@@ -1,0 +1,100 @@
+"""Checkpoints: local folders and hub repositories, their shape, revision and checksums."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from esr.errors import EsrError, full_disk, is_full
+from esr.provenance import file_digest
+
+MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
+
+
+ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors"]
+"""Files of an adapter, as PEFT calls them."""
+
+
+OPTIONAL_FILES = ["chat_template.jinja", "generation_config.json", "special_tokens_map.json"]
+"""Files of a checkpoint that change what it says, where there are any."""
+
+
+def model_shape(config: dict[str, Any]) -> dict[str, Any]:
+    """Architecture, layers, width and vocabulary from a transformers config.json."""
+    text = config.get("text_config", config)
+    return {
+        "architecture": (config.get("architectures") or ["unknown"])[0],
+        "n_layers": text["num_hidden_layers"],
+        "d_model": text["hidden_size"],
+        "vocab_size": text["vocab_size"],
+    }
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files of a local checkpoint that decide what it computes."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        weights = [index, *(folder / shard for shard in shards)]
+    else:
+        weights = [folder / "model.safetensors"]
+    tokenizer = [folder / "tokenizer.json", folder / "tokenizer_config.json"]
+    optional = [folder / name for name in OPTIONAL_FILES if (folder / name).is_file()]
+    return [folder / "config.json", *weights, *tokenizer, *optional]
+
+
+def describe_local_model(folder: Path) -> dict[str, Any]:
+    """Manifest of a checkpoint in a folder: shape, and checksums of `checkpoint_files`."""
+    config = json.loads((folder / "config.json").read_text())
+    files = {p.name: file_digest(p) for p in sorted(checkpoint_files(folder))}
+    return {"source": folder.as_posix(), "revision": None, "files": files, **model_shape(config)}
+
+
+def describe_finetuned_model(folder: Path, base: dict[str, Any], *, merged: bool) -> dict[str, Any]:
+    """Manifest of a fine-tuned model: like any other's, with what it was made from.
+
+    Args:
+        folder: `finetuning/` of the model.
+        base: Manifest of the model that it comes from.
+        merged: Whether engines load a merged checkpoint; else base and adapter, and `adapter` names
+            its folder.
+    """
+    adapter = {name: file_digest(folder / "adapter" / name) for name in ADAPTER_FILES}
+    origin = {
+        "base": {"source": base["source"], "revision": base["revision"], "files": base["files"]},
+        "adapter": adapter,
+        "dataset": file_digest(folder / "dataset.jsonl"),
+        "axolotl": file_digest(folder / "axolotl.yaml"),
+    }
+    if merged:
+        found = describe_local_model(folder / "merged")
+    else:
+        files = base["files"] | {f"adapter/{name}": digest for name, digest in adapter.items()}
+        found = {**base, "files": files, "adapter": (folder / "adapter").as_posix()}
+        found.pop("esr", None)
+    return found | {"finetuning": origin}
+
+
+def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
+    """Download a checkpoint into the hub's cache; manifest with the hub's own checksums.
+
+    Raises:
+        EsrError: the repository cannot be had (gated, mistyped, no network).
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        # First the files: without a network this says so, where asking for facts just breaks.
+        folder = snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES)
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if is_full(error):
+            raise full_disk(error) from error
+        raise EsrError(
+            f"model {repository} at revision {revision}: {error}. For a gated model accept its "
+            "terms on the hub and set HF_TOKEN; for a node without network run `snakemake "
+            "downloads` on one that has it first"
+        ) from error
+    files = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or []}
+    shape = model_shape(json.loads((Path(folder) / "config.json").read_text()))
+    return {"source": repository, "revision": info.sha, "files": files, **shape}

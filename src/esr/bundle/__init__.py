@@ -1,0 +1,1 @@
+"""Bundles: every result that cost GPU hours or money, in one file."""

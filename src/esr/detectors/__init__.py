@@ -1,0 +1,1 @@
+"""Off-topic detectors and the random sets that control for them."""

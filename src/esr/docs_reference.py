@@ -1,0 +1,371 @@
+"""Reference pages generated from the code: `python -m esr.docs_reference` in the project's folder.
+
+Writes `docs/config.md` and `resources/config.schema.json` from `esr.config.Config`, and
+`docs/files.md` from `esr.tables.TABLES`. A test asserts that the three are fresh.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from esr.analysis.claims import CLAIM
+from esr.config import Config
+from esr.tables import TABLES, Table
+
+log = logging.getLogger(__name__)
+
+Node = dict[str, Any]
+LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+
+CONFIG_INTRO = """\
+# Configuration
+
+Every key of a study. `python -m esr.docs_reference` generates this page from `esr.config`; the same
+facts are in `resources/config.schema.json` for editors that check YAML.
+
+## Where a value comes from
+
+Later ones win, key by key:
+
+1. the defaults below;
+2. `config.yaml`, the protocol, which also names the study;
+3. `studies/<study>.yaml`, the models and whatever the study does differently;
+4. `--config` on the command line. Put `--` before the target:
+
+```bash
+snakemake --config study=organism -- fig2
+snakemake --config 'generation={temperature: 0}' 'thresholds={target: 30}' -- all
+```
+
+Unknown keys and values that make no sense are errors, all named at once before any job runs.
+`snakemake check` looks further: prompts, tokenizers, labels, and the judges' view of the prompts.
+
+`null` in place of an arm, a model or a judge disables it: `arms: {meta-self-monitor: null}`, or
+`--config 'arms={meta-self-monitor: null}'`. What replays a disabled arm must go with it.
+
+## Arms
+
+An arm is a set of trials under one condition. `over: latents` draws new trials, each selected
+latent at its threshold on prompts drawn for it; `over: prompts` runs every prompt with no latent.
+`replay` takes the trials of another arm as they are, condition included, and adds its own, so that
+the two differ in that alone and can be compared trial by trial:
+
+```yaml
+arms:
+  steered: {over: latents, trials: 5}
+  ablated: {replay: steered, ablate: [12, 407]}
+  ablated-and-told: {replay: ablated, meta_prompt: "{prompt} Stay on topic."}
+```
+
+## Adding a model
+
+A few lines in the study's file. A hub model needs the commit to use; a folder needs none.
+
+```yaml
+models:
+  my-model:
+    label: My model 2B
+    source: some-lab/my-model-2b-it
+    revision: 0123456789abcdef0123456789abcdef01234567
+    parameters: 2.6e+9
+    sae:
+      release: my-sae-release
+      id: layer_16/width_16k
+    labels: resources/labels/my-model.csv
+    steer_layer: 16
+    read_layer: 16
+    boosts: {lower: 0, upper: 400, mean: 100, sd: 60}
+```
+
+The study's prompts, arms and judges apply to it at once; `snakemake check` says whether model,
+SAE, layers and labels fit each other as far as that shows without a GPU.
+
+## Reading the tables
+
+*Source* says where a default comes from: the paper (by section), or the code and notes released
+with it (`January` = the protocol of January 2026, `published` = the protocol of the preprint).
+Boosts are in decoder units: the multiple of the SAE's decoder row that is added to the residual
+stream. Scores and ratings are points from 0 to 100.
+"""
+
+FILES_INTRO = """\
+# Files
+
+What a study leaves behind. Paths are relative to `results/<study>/`, unless they begin with
+`logs/`, `benchmarks/` or `results/`. This page is made from `esr.tables` by
+`python -m esr.docs_reference`; the columns below are asserted whenever a table is written or read.
+
+Tables are Parquet, one row a unit, missing values as nulls, never as 0 or an empty string. A
+failure is a `status`, never a number. Read one with `pandas.read_parquet`, or with
+`esr.tables.read_table`, which checks it.
+
+## Provenance
+
+Every table carries its origin as JSON under the schema metadata key `esr`:
+
+```python
+from pathlib import Path
+from esr.tables import read_provenance
+
+read_provenance(Path("results/organism/planted/thresholds.parquet"))
+```
+
+| entry | what it says |
+|---|---|
+| `study`, `config` | Study, and the first 16 hex digits of the SHA-256 of its configuration. |
+| `rule`, `wildcards` | The job that made the table. |
+| `seeds` | All seeds of the study. |
+| `git` | Commit of the working tree, `-dirty` if tracked files differed; `unknown` outside git. |
+| `versions` | Installed versions of the libraries that can change a result. |
+| `engine`, `judge` | What generated and what judged, as served, where the table depends on it. |
+
+There are no times and no machine names in it: equal inputs give equal bytes.
+"""
+
+FIGURE = "The figure, as vector graphics, as picture, and as the numbers it plots (one row a mark)."
+OTHER_FILES = {
+    "{model}/assets/model.json": "Manifest of the model: source, revision, checksum of every file, "
+    "architecture, number of layers, width, vocabulary; provenance under `esr`.",
+    "{model}/assets/sae.safetensors": "The SAE in raw decoder units: `W_enc` (d_model, d_sae), "
+    "`b_enc` (d_sae), `W_dec` (d_sae, d_model), `b_dec` (d_model), and `threshold` (d_sae) where "
+    "it is a JumpReLU; in the metadata its form (`activation`, `k`), of a release repository, "
+    "commit and checksums (`hub`), and provenance (`esr`).",
+    "{model}/arms/{arm}/shards/{shard}.parquet": "A part of an arm's responses, columns as in "
+    "`responses`; `engine.shards` says how many there are.",
+    "{model}/thresholds-{target}.parquet": "Thresholds of another target (`arms.<arm>.target`), "
+    "re-estimated from the same responses; columns as in `thresholds`.",
+    "{model}/journals/*.jsonl": "Every generation as it came, one JSON object a line, keyed by a "
+    "hash of what determines it. Keep these: a rerun takes from them what is already there.",
+    "replies/{rule}/**/{judge}.jsonl": "Raw replies of judges, raters and annotators as they came, "
+    "keyed by a hash of model, version of the API, parameters and prompt (docs/judges.md); beside "
+    "them, in batch mode, `{judge}.batches.jsonl`: which batches were planned, created, collected. "
+    "Keep these: they were paid for.",
+    "{model}/finetuning/dataset.jsonl": "Mixture that a fine-tuned model is trained on, a chat a "
+    "line; each part of a response says whether it is trained on.",
+    "{model}/finetuning/axolotl.yaml": "What axolotl is told; `assets/model.json` has checksums of "
+    "it, of the dataset and of the adapter (`finetuning`).",
+    "{model}/finetuning/prepared/": "The dataset as axolotl trains on it.",
+    "{model}/finetuning/prepared.parquet": "The same, a row a chat: `input_ids`, `labels` (-100: "
+    "not trained on).",
+    "{model}/finetuning/masks.json": "What was checked of that: `rows`, tokens by part, checksum "
+    "of the dataset, and a `sample` for people.",
+    "{model}/finetuning/training.csv": "Losses of a training run: `step`, `epoch`, `loss`, "
+    "`eval_loss` (nats per trained token), `learning_rate`.",
+    "{model}/finetuning/adapter/": "The adapter, as PEFT has it.",
+    "{model}/finetuning/merged/": "With `serve: merged`: the base with the adapter in it, a "
+    "checkpoint of transformers.",
+    "agreement/label_sheet.csv": "Responses for people to judge: `row` (its name), `prompt`, "
+    "`response`, and columns to fill in (docs/judges.md).",
+    "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (id asked for), "
+    "`served_as` (by its own account), `mode` (`live`, `batch`, `free`), `calls` (replies "
+    "received), `input_tokens`, `output_tokens`, `dollars` (missing without a price), "
+    "`price_date`, `price_source`.",
+    "agreement/judgments/{judge}.parquet": "Judgments of the cross-judge sample, columns as in "
+    "`judgments`.",
+    "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",
+    "figures/{figure}.pdf, .png, .csv": FIGURE,
+    "scorecard.csv": "Every claim, where it is looked up, the region in which it holds, what was "
+    "measured (`measured`, `low`, `high`, `n`, `status`), `verdict` and `reason`; the columns of a "
+    "claim are those of `resources/claims/*.csv`, below.",
+    "graph/{name}.svg, .png": "What makes what: `all`, or what a figure takes. The rules of an arm "
+    "are one box; an arrow that others imply is left out.",
+    "graph/dependencies.csv": "For every figure its script, the number of rules and jobs behind "
+    "it, and the arms and models that these run.",
+    "report/": "The report: open `index.html`; it works from disk and asks no other host. "
+    "`data/index.js` and `data/chunk-*.js` hold the trials (`esr.report.transcripts`).",
+    "bundle.tar.gz": "What the study paid for, by `snakemake bundle`: `manifest.json` (origin, "
+    "settings, checksum of every file) and the files; `python -m esr.bundle import` takes it.",
+    "results/downloads/neuronpedia/{model}/{sae}.csv, .json": "Labels from Neuronpedia (latent, "
+    "label); addresses and checksums of the export. Shared by all studies, write-protected.",
+    "results/downloads/prompts/{list}.csv, .json": "The paper's own prompts (prompt_id, category, "
+    "prompt); address and checksum. Likewise.",
+    "results/organisms/{organism}/": "An organism trained anew by `rebuild_organisms`: `model/` "
+    "(a transformers checkpoint), `sae/` (SAELens' format), `labels.csv`, and `measured.csv`: does "
+    "it have what was planted?",
+    "logs/{study}/{model}/**/{rule}.log": "Log of each job: what it did, or why it stopped.",
+    "benchmarks/jobs/{study}/{model}/**/{rule}.tsv": "Snakemake's record of each job: seconds, "
+    "memory, disk, CPU load.",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of keys: its dotted name (empty at the top), meaning, and keys by name."""
+
+    name: str
+    meaning: str
+    keys: dict[str, Node]
+    required: frozenset[str]
+
+
+class _Untitled(GenerateJsonSchema):
+    """Leaves out titles that only repeat a key's name."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def config_schema() -> Node:
+    """JSON Schema of a merged configuration, in which `null` disables arms, models and judges."""
+    schema = Config.model_json_schema(schema_generator=_Untitled)
+    judging = schema["$defs"]["Judging"]["properties"]
+    for named in (schema["properties"]["arms"], schema["properties"]["models"], judging["judges"]):
+        for pattern, entry in named["patternProperties"].items():
+            named["patternProperties"][pattern] = {"anyOf": [entry, {"type": "null"}]}
+        named["additionalProperties"] = False
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def config_blocks(schema: Node) -> Iterator[Block]:
+    """Every block of keys of a schema, the outer ones first."""
+    definitions = schema["$defs"]
+
+    def walk(name: str, node: Node) -> Iterator[Block]:
+        keys = node["properties"]
+        yield Block(name, node["description"], keys, frozenset(node.get("required", ())))
+        for key, child in keys.items():
+            inside = f"{name}.{key}" if name else key
+            for reference in _references(child.get("items", {})):
+                yield from walk(f"{inside}[]", definitions[reference])
+            for reference in _references(child):
+                where = f"{inside}.<{key.removesuffix('s')}>" if _is_named(child) else inside
+                kind = definitions[reference]["properties"].get("kind", {}).get("const")
+                yield from walk(f"{where} ({kind})" if kind else where, definitions[reference])
+
+    yield from walk("", schema)
+
+
+def _references(node: Node) -> list[str]:
+    """Definitions that a key's value may follow."""
+    if "$ref" in node:
+        return [node["$ref"].rsplit("/", 1)[1]]
+    inner = [*node.get("anyOf", ()), *node.get("oneOf", ())]
+    inner += node.get("patternProperties", {}).values()
+    return [found for child in inner for found in _references(child)]
+
+
+def _is_block(node: Node) -> bool:
+    """Whether a key takes blocks of keys and nothing else (but null)."""
+    others = [choice for choice in node.get("anyOf", ()) if not _references(choice)]
+    return bool(_references(node)) and all(choice == {"type": "null"} for choice in others)
+
+
+def _is_named(node: Node) -> bool:
+    return "patternProperties" in node
+
+
+def type_text(node: Node) -> str:
+    """Type of a key in words, with its limits."""
+    if "$ref" in node:
+        return "a block (below)"
+    if "anyOf" in node:
+        return " or ".join(dict.fromkeys(type_text(choice) for choice in node["anyOf"]))
+    if "enum" in node or "const" in node:
+        choices = node.get("enum", [node.get("const")])
+        return " or ".join(f"`{choice}`" for choice in choices)
+    if node["type"] == "array":
+        return f"list of {type_text(node['items'])}"
+    limits = [f"{sign} {node[name]:g}" for name, sign in LIMITS.items() if name in node]
+    words = {"null": "`null`", "string": "text", "boolean": "`true` or `false`"}
+    kind: str = node["type"]
+    plain = "path" if node.get("format") == "path" else words.get(kind, kind)
+    return f"{plain} {' and '.join(limits)}".rstrip()
+
+
+def default_text(node: Node, required: bool) -> str:
+    """Default of a key as it would stand in YAML."""
+    if required:
+        return "required"
+    value = node["default"]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"`{value if isinstance(value, str) and value else json.dumps(value)}`"
+
+
+def config_page() -> str:
+    """The page `docs/config.md`."""
+    return CONFIG_INTRO + "".join(
+        _config_section(block) for block in config_blocks(config_schema())
+    )
+
+
+def _config_section(block: Block) -> str:
+    title = f"`{block.name}`" if block.name else "At the top"
+    rows = [
+        [
+            f"`{key}`",
+            type_text(node),
+            default_text(node, key in block.required),
+            node["description"],
+            node.get("unit", ""),
+            node.get("source", ""),
+        ]
+        for key, node in block.keys.items()
+        if not _is_block(node)
+    ]
+    head = ["key", "type", "default", "meaning", "unit", "source"]
+    return f"\n## {title}\n\n{_one_line(block.meaning)}\n" + (_table(head, rows) if rows else "")
+
+
+def files_page() -> str:
+    """The page `docs/files.md`."""
+    others = [[f"`{path}`", meaning] for path, meaning in OTHER_FILES.items()]
+    return (
+        FILES_INTRO
+        + "".join(_files_section(name, table) for name, table in TABLES.items())
+        + "\n## Other files\n"
+        + _table(["path", "what it is"], others)
+        + "\n## Claims\n\n`resources/claims/*.csv`, read by the scorecard: one row is a claim.\n"
+        + _table(["column", "meaning"], [[f"`{name}`", text] for name, text in CLAIM.items()])
+    )
+
+
+def _files_section(name: str, table: Table) -> str:
+    key = ", ".join(f"`{column}`" for column in table.key)
+    rows = [
+        [f"`{column}`", _arrow_text(str(spec.type)), spec.meaning, "yes" if spec.optional else ""]
+        for column, spec in table.columns.items()
+    ]
+    about = f"\n## {name}\n\n`{table.path}`: one row is {table.row}. Key: {key}.\n"
+    return about + _table(["column", "type", "meaning", "may be missing"], rows)
+
+
+def _arrow_text(name: str) -> str:
+    """Name of an Arrow type without its field names."""
+    return name.replace("list<element: ", "list<").replace("list<item: ", "list<")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+PAGES: dict[Path, Callable[[], str]] = {
+    Path("docs/config.md"): config_page,
+    Path("docs/files.md"): files_page,
+    Path("resources/config.schema.json"): lambda: json.dumps(config_schema(), indent=2) + "\n",
+}
+"""What is generated, by its path in the project's folder."""
+
+
+def main() -> None:
+    """Write all pages into the current folder."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for path, page in PAGES.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page())
+        log.info("wrote %s", path)
+
+
+if __name__ == "__main__":
+    main()

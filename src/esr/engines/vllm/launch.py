@@ -1,0 +1,127 @@
+"""Opening the vLLM engine for a model of a study: its arguments, and the process to start."""
+
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import esr
+from esr.arms.chat import stop_tokens
+from esr.assets.environments import pins, sync_command
+from esr.assets.sae import Sae
+from esr.config import Config
+from esr.engines.base import check_shape
+from esr.engines.vllm.client import Launch, VllmEngine
+from esr.engines.vllm.messages import Setup
+from esr.errors import EsrError
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM makes room for."""
+
+
+def open_vllm(
+    config: Config,
+    name: str,
+    manifest: dict[str, Any],
+    sae_file: Path,
+    sae: Sae,
+    identity: dict[str, Any],
+) -> VllmEngine:
+    """Prepare the engine of a model of the study; see `esr.engines.open_engine`."""
+    from transformers import AutoConfig, GenerationConfig
+
+    model, environment = config.models[name], Path("envs") / str(config.environment(name))
+    layers = {
+        "steer_layer": model.steer_layer,
+        "read_layer": model.read_layer,
+        "ablate_layer": model.steer_layer if model.ablate_layer is None else model.ablate_layer,
+    }
+    check_shape(layers, manifest["n_layers"], sae.d_model, manifest["d_model"])
+    where = {"revision": manifest["revision"], "local_files_only": True}
+    generation = GenerationConfig.from_pretrained(manifest["source"], **where)
+    text = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
+    setup = Setup(
+        source=manifest["source"],
+        revision=manifest["revision"],
+        adapter=manifest.get("adapter"),
+        dtype=model.dtype,
+        sae_file=str(sae_file.absolute()),
+        n_requests=config.engine.batch_size,
+        n_ablated=config.engine.vllm.max_ablated,
+        max_model_len=min(config.engine.vllm.max_model_len, text.max_position_embeddings),
+        prefix_caching=config.engine.vllm.prefix_caching,
+        options=vllm_options(config, name, manifest.get("adapter")),
+        steer_layer=layers["steer_layer"],
+        ablate_layer=layers["ablate_layer"],
+        read_layer=layers["read_layer"],
+    )
+    variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
+    if config.on_cpu(name):
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other jobs may run beside this one
+    if model.quantization is not None:
+        identity = identity | {"quantization": model.quantization}
+    return VllmEngine(
+        setup,
+        launcher(environment, variables),
+        d_sae=sae.d_sae,
+        made_for=text.max_position_embeddings,
+        stops=stop_tokens(generation),
+        identity=identity,
+        environment=environment,
+        version=pinned_version(environment),
+    )
+
+
+def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, Any]:
+    """Arguments of vLLM that follow from the configuration alone."""
+    model, settings = config.models[name], config.engine.vllm
+    options: dict[str, Any] = {
+        "enforce_eager": settings.eager,
+        "gpu_memory_utilization": settings.memory_fraction,
+        "tensor_parallel_size": max(config.gpus(name), 1),
+        "quantization": model.quantization,
+        "attention_backend": model.attention_backend,
+    }
+    if config.on_cpu(name):
+        options["kv_cache_memory_bytes"] = round(settings.cpu_cache * 2**30)
+        del options["gpu_memory_utilization"]
+    if adapter is not None:
+        rank = json.loads((Path(adapter) / "adapter_config.json").read_text())["r"]
+        options["max_lora_rank"] = next(size for size in LORA_RANKS if size >= rank)
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def pinned_version(environment: Path) -> str:
+    """Version of vLLM that an environment is pinned to."""
+    found = pins(environment)
+    return found.get("vllm") or found["vllm-cpu"]
+
+
+def launcher(environment: Path, variables: dict[str, str]) -> Launch:
+    """How to start a host in an environment of its own.
+
+    The environment's interpreter is called directly, so that signals reach it and a machine
+    without uv will do; of our code it sees this checkout's.
+
+    Raises:
+        EsrError: the environment is not there.
+    """
+    python = environment / ".venv/bin/python"
+    if not python.is_file():
+        raise EsrError(
+            f"{environment}: not installed; run `{sync_command(environment)}` where there is a "
+            "network"
+        )
+    source = Path(esr.__file__).parents[1]
+
+    def launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [str(python), "-m", "esr.engines.vllm.host", str(theirs.fileno())],
+            env=os.environ | variables | {"PYTHONPATH": str(source)},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+
+    return launch

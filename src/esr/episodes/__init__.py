@@ -1,0 +1,1 @@
+"""Self-corrections read token by token."""

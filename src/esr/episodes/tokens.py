@@ -1,0 +1,60 @@
+"""Tokens of a response: their character spans, and the region of an episode they lie in."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from esr.arms.chat import response_text
+from esr.episodes.extract import REGIONS, Span, common_prefix_length
+
+
+def token_spans(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> list[Span]:
+    """Characters of each token in the text that the tokens decode to.
+
+    A token's text begins where what comes before it is settled: at the length up to which the
+    decoding of every longer part of the sequence agrees with the whole. Decoding part of a sequence
+    need not give the beginning of the whole (a character may be spread over tokens, a blank may go
+    when a comma follows); tokens that settle nothing by themselves share the characters that a
+    later one settles. Special tokens have no characters.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        tokens: Tokens of a response.
+        prefill: Text that stands before them in the response.
+    """
+    text = response_text(tokenizer, tokens, prefill)
+    agreed = [
+        common_prefix_length(response_text(tokenizer, tokens[:i], prefill), text)
+        for i in range(len(tokens))
+    ]
+    settled = np.minimum.accumulate([len(text), *reversed(agreed)])[::-1].tolist()
+    special = set(tokenizer.all_special_ids)
+    spans = []
+    for token, (start, end) in zip(tokens, pairwise(settled), strict=True):
+        if token in special:
+            end = start
+        elif end == start:
+            end = next((later for later in settled if later > start), start)
+        spans.append((start, end))
+    return spans
+
+
+def token_regions(spans: Sequence[Span], episode: Mapping[str, Any]) -> list[str | None]:
+    """Region of each token: that of its last character, since a leading blank belongs to the word.
+
+    Args:
+        spans: Characters of each token.
+        episode: Row of the table `episodes`.
+    """
+    bounds = [
+        (region, int(episode[f"{region}_start"]), int(episode[f"{region}_end"]))
+        for region in REGIONS
+        if not pd.isna(episode[f"{region}_start"])
+    ]
+    return [
+        next((name for name, low, high in bounds if start < end and low < end <= high), None)
+        for start, end in spans
+    ]

@@ -1,0 +1,1 @@
+"""Style of the figures, and the tables that they plot."""

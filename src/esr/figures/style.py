@@ -1,0 +1,237 @@
+"""How every figure of the project looks, and how it is saved.
+
+Colours are Okabe and Ito's (2008), told apart by readers with any common colour blindness; the same
+model, arm or measure keeps its colour from figure to figure.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, YELLOW, GREY, INK = "#CC79A7", "#56B4E9", "#F0E442", "#8A8A8A", "#222222"
+CYCLE = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY]
+MARKERS = ["o", "s", "D", "^", "v", "P", "X"]
+STEERED, UNSTEERED = BLUE, GREY
+ARM_BARS = {"steered": (STEERED, -0.18), "unsteered": (UNSTEERED, 0.13)}
+"""Colour and offset of the bars of steered and unsteered trials."""
+GROUPS = {"episode": RED, "baseline": GREEN, "unrestarted": PURPLE}
+LINES = {"episode": "-", "baseline": "--", "unrestarted": "-."}
+"""Colours and lines of the groups of `esr.episodes.extract`."""
+
+WIDTH = 7.0
+"""Width of a full-width figure (inches)."""
+
+mpl.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.titleweight": "bold",
+        "axes.labelsize": 9,
+        "axes.edgecolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": cycler(color=CYCLE),
+        "axes.axisbelow": True,
+        "grid.color": "#E5E5E5",
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "figure.dpi": 100,
+        "savefig.dpi": 300,
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "esr",
+        "figure.constrained_layout.use": True,
+    }
+)
+
+
+def save(figure: Figure, pdf: Path, png: Path) -> None:
+    """Write a figure as PDF and PNG, without dates, so that equal data give equal bytes."""
+    figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(png, metadata={"Software": None})
+    plt.close(figure)
+
+
+ALIKE = "No interval where trials are all alike (bound in the CSV)."
+"""Footnote of figures that draw with `as_drawn`."""
+
+
+def drop_degenerate_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows for drawing: without the interval where no trial differs from another.
+
+    Such a bound (status `no_variation`) allows for latents quite unlike those drawn and would dwarf
+    what is beside it. It is in the CSV; a rule-of-three bound stays.
+    """
+    bound = table["status"].eq("no_variation")
+    if "method" in table:
+        bound &= table["method"].ne("rule_of_three")
+    return table.assign(low=table["low"].mask(bound), high=table["high"].mask(bound))
+
+
+def bars(
+    axes: Axes,
+    values: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    colour: str,
+    *,
+    offset: float = 0.0,
+    height: float = 0.6,
+    texts: Sequence[str] | None = None,
+) -> None:
+    """Draw horizontal bars with intervals; a value that is missing is drawn as `n/a`, not as 0.
+
+    Args:
+        axes: To draw in; bar i lies at height i.
+        values: Ends of the bars; NaN where missing.
+        low: Lower ends of the intervals; NaN where there is none.
+        high: Upper ends.
+        colour: Of the bars.
+        offset: Distance from i, where bars of several arms lie side by side.
+        height: Of a bar.
+        texts: Written at the bars' ends; by default the values.
+    """
+    value, lower, upper = (np.asarray(a, float) for a in (values, low, high))
+    places = np.arange(len(value)) + offset
+    there = ~np.isnan(value)
+    axes.barh(places[there], value[there], height=height, color=colour)
+    both = there & ~np.isnan(lower) & ~np.isnan(upper)
+    spans = _spans(value, lower, upper)[:, both]
+    axes.errorbar(value[both], places[both], xerr=spans, fmt="none", ecolor=INK, capsize=2.5, lw=1)
+    for place in places[~there]:
+        axes.text(0, place, " n/a", va="center", color=GREY)
+    ends = np.where(both, upper, value)
+    shown = texts if texts is not None else [number(end) for end in value]
+    for i in np.flatnonzero(there).tolist():
+        where = (max(ends[i], 0), places[i])
+        axes.annotate(shown[i], where, (4, 0), textcoords="offset points", va="center")
+    axes.margins(x=0.3)
+    axes.grid(axis="x")
+
+
+def arm_bars(
+    axes: Axes, table: pd.DataFrame, text: Callable[[Any], str] = lambda row: number(row.value)
+) -> None:
+    """Draw a bar a model for steered and unsteered trials, and write the difference under them.
+
+    Args:
+        axes: To draw in; model i lies at height i.
+        table: Rows of one panel (`esr.figures.tables.no_steering`).
+        text: What is written at the end of a row's bar.
+    """
+    models, table = list(table["model"].unique()), drop_degenerate_intervals(table)
+    for arm, (colour, offset) in ARM_BARS.items():
+        rows = table[table["arm"].eq(arm)].set_index("model").loc[models]
+        ends = (rows["value"], rows["low"], rows["high"])
+        texts = [text(row) for row in rows.itertuples()]
+        bars(axes, *ends, colour, offset=offset, height=0.28, texts=texts)
+    changes = table[table["kind"].eq("difference")].set_index("model").loc[models]
+    for place, row in enumerate(changes.itertuples()):
+        if not np.isnan(row.value):
+            change = with_interval(row.value, row.low, row.high)
+            axes.text(0, place + 0.4, f" difference {change}", fontsize=7, va="center")
+    named = zip(changes["label"], changes["n"], strict=True)
+    axes.set_yticks(
+        range(len(models)), [f"{label}\n{n} pairs" if n else label for label, n in named]
+    )
+    axes.set_ylim(len(models) - 0.4, -0.5)
+
+
+def points(
+    axes: Axes,
+    places: ArrayLike,
+    values: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    colour: str,
+    *,
+    lying: bool = False,
+    **line: Any,
+) -> None:
+    """Draw values as points with intervals; where a value is missing there is none.
+
+    A point without an interval is hollow.
+
+    Args:
+        axes: To draw in.
+        places: Abscissae of the points (ordinates if `lying`).
+        values: The points; NaN where missing.
+        low: Lower ends of the intervals; NaN where there is none.
+        high: Upper ends.
+        colour: Of points and intervals.
+        lying: Values along the horizontal axis, as in a forest plot.
+        line: Further looks, as in `Axes.errorbar` (marker, linestyle, label).
+    """
+    place, value, lower, upper = (np.asarray(a, float) for a in (places, values, low, high))
+    spans = _spans(value, lower, upper)  # NaN: no error bar
+    looks: dict[str, Any] = {"color": colour, "marker": "o", "ms": 4.5, "lw": 1, "capsize": 2}
+    looks |= {"linestyle": "none"} | line
+    across, up = (value, place) if lying else (place, value)
+    looks["xerr" if lying else "yerr"] = spans
+    axes.errorbar(across, up, **looks)
+    hollow = np.isnan(spans).any(axis=0)
+    marker = {"marker": looks["marker"], "ms": looks["ms"], "mec": colour, "mfc": "white"}
+    axes.plot(across[hollow], up[hollow], linestyle="none", zorder=3, **marker)
+
+
+def model_looks(models: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every model, the same in all figures of a study."""
+    return {
+        name: (CYCLE[i % len(CYCLE)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(models)
+    }
+
+
+def dodge(count: int, width: float) -> FloatArray:
+    """Offsets, centred on 0, of `count` things side by side within `width`."""
+    return (np.arange(count) - (count - 1) / 2) * width / max(count, 1)
+
+
+def legend_above(figure: Figure, axes: Axes, columns: int = 3) -> None:
+    """Put the legend of one of its axes above the figure, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(columns, len(labels)))
+
+
+def _spans(value: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    # An interval need not contain the value (rounding); an error bar must not be negative.
+    return np.maximum([value - low, high - value], 0)
+
+
+def number(value: float, digits: int = 1) -> str:
+    """A number in a figure; `n/a` if it is missing."""
+    return "n/a" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def with_interval(value: float, low: float, high: float, unit: str = "", *, digits: int = 1) -> str:
+    """A number with its unit and, if there is one, its interval: `4.0 % [3.1, 5.2]`."""
+    text = f"{number(value, digits)} {unit}".rstrip() if not np.isnan(value) else "n/a"
+    if np.isnan([value, low, high]).any():
+        return text
+    return f"{text} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def empty_panel(axes: Axes, note: str) -> None:
+    """Leave a panel empty, with the reason why."""
+    axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=GREY)
+    axes.set(xticks=[], yticks=[])
+
+
+def footnote(figure: Figure, text: str) -> None:
+    """Put a line or two under a figure: what it is evidence about."""
+    figure.supxlabel(fill(text, int(17 * figure.get_figwidth())), fontsize=7.5, color=GREY)

@@ -1,0 +1,162 @@
+"""What language models are asked beside judging: ratings, boundaries, examples.
+
+They share the judges' stack: rubric, client, journal of replies, budget. Each has its rubric file
+and its parser; what cannot be read is a status or missing, never a number or a place.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from esr.judges.llm import CachedLlm
+from esr.judges.locate import locate
+from esr.judges.parse import FAILURES, find_object
+from esr.judges.replies import Reply
+from esr.judges.rubrics import Rubric
+
+log = logging.getLogger(__name__)
+
+STRETCHES = ("off_topic", "correction", "on_topic")
+
+
+class LlmRater:
+    """Rates how concrete labels are, 0-100, a batch of labels at a time."""
+
+    def __init__(self, rubric: Rubric, correspondent: CachedLlm, batch: int) -> None:
+        """Rate by a rubric, so many labels a call."""
+        self._rubric, self._correspondent, self._batch = rubric, correspondent, batch
+
+    def rate(self, labels: Sequence[str]) -> list[float | None]:
+        """Rate labels, in order; None for one without a rating that makes sense."""
+        parts = [labels[i : i + self._batch] for i in range(0, len(labels), self._batch)]
+        calls = [self._rubric.call(labels=numbered(part)) for part in parts]
+        replies = self._correspondent.ask(calls)
+        ratings: list[float | None] = []
+        for part, reply in zip(parts, replies, strict=True):
+            found = read_ratings(reply)
+            ratings += [found.get(number) for number in range(1, len(part) + 1)]
+        missing = sum(rating is None for rating in ratings)
+        if missing:
+            log.warning("%d of %d labels have no rating", missing, len(labels))
+        return ratings
+
+
+def numbered(labels: Sequence[str]) -> str:
+    """Labels as a list with numbers from 1, one a line."""
+    return "\n".join(f"{i}. {' '.join(label.split())}" for i, label in enumerate(labels, start=1))
+
+
+def read_ratings(reply: Reply | None) -> dict[int, float]:
+    """Ratings by number; those that are doubled or not within 0-100 are left out."""
+    found = find_object(reply.text, "ratings") if reply and reply.stop == "end" else None
+    listed = found["ratings"] if found else None
+    ratings: dict[int, float] = {}
+    twice: set[int] = set()
+    for one in listed if isinstance(listed, list) else []:
+        number, rating = _numbers(one, "number", "rating")
+        if number is None or rating is None or not 0 <= rating <= 100:
+            continue
+        if number in ratings:
+            twice.add(int(number))
+        ratings[int(number)] = rating
+    return {number: rating for number, rating in ratings.items() if number not in twice}
+
+
+def _numbers(one: Any, *names: str) -> list[float | None]:
+    values = [one.get(name) if isinstance(one, Mapping) else None for name in names]
+    return [
+        float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        for value in values
+    ]
+
+
+class Boundaries(NamedTuple):
+    """Where the three stretches of a self-correction begin, or why that is not known.
+
+    Attributes:
+        status: `ok`; `no_correction`: the annotator sees none; `not_found`: a quote is not in the
+            response; or as for judges: `refused`, `truncated`, `unparsable`, `api_error`.
+        off_topic: First character of the stretch, and so on.
+        correction: As above.
+        on_topic: As above.
+    """
+
+    status: str
+    off_topic: int | None = None
+    correction: int | None = None
+    on_topic: int | None = None
+
+
+def annotate_boundaries(
+    pairs: Sequence[tuple[str, str]], rubric: Rubric, correspondent: CachedLlm
+) -> list[Boundaries]:
+    """Boundaries of the self-corrections in responses.
+
+    Args:
+        pairs: Prompt and response of each.
+        rubric: What the annotator is told.
+        correspondent: Who is asked.
+    """
+    calls = [rubric.call(prompt=prompt, response=response) for prompt, response in pairs]
+    replies = correspondent.ask(calls)
+    return [
+        read_boundaries(reply, response)
+        for reply, (_, response) in zip(replies, pairs, strict=True)
+    ]
+
+
+def read_boundaries(reply: Reply | None, response: str) -> Boundaries:
+    """What a reply says about where the stretches of a response begin."""
+    quotes, status = _three_texts(reply)
+    if status != "ok":
+        return Boundaries(status)
+    if not any(quotes):
+        return Boundaries("no_correction")
+    spans = locate([quote or "" for quote in quotes], response, opening=True)
+    starts = [span.start if span else None for span in spans]
+    return Boundaries("ok" if None not in starts else "not_found", *starts)
+
+
+def _three_texts(reply: Reply | None) -> tuple[list[str | None], str]:
+    """Texts of the three stretches in a reply, and a status."""
+    if reply is None:
+        return [], "api_error"
+    if reply.stop in FAILURES:
+        return [], FAILURES[reply.stop]
+    found = find_object(reply.text, "correction")
+    texts = [found.get(name) for name in STRETCHES] if found else []
+    if not texts or not all(text is None or isinstance(text, str) for text in texts):
+        return [], "unparsable"
+    return texts, "ok"
+
+
+class Example(NamedTuple):
+    """A self-correction to fine-tune on; `status` is `ok`, or why there are no texts."""
+
+    status: str
+    off_topic: str = ""
+    correction: str = ""
+    on_topic: str = ""
+
+
+def write_examples(
+    pairs: Sequence[tuple[str, str]], rubric: Rubric, correspondent: CachedLlm
+) -> list[Example]:
+    """Have self-corrections written, in three parts that follow each other.
+
+    Args:
+        pairs: Prompt and unrelated subject of each. Equal pairs get the same example.
+        rubric: What the writer is told.
+        correspondent: Who writes; its temperature decides how much examples differ.
+    """
+    calls = [rubric.call(prompt=prompt, subject=subject) for prompt, subject in pairs]
+    return [read_example(reply) for reply in correspondent.ask(calls)]
+
+
+def read_example(reply: Reply | None) -> Example:
+    """The three parts in a reply; none may be missing or empty."""
+    texts, status = _three_texts(reply)
+    if status != "ok":
+        return Example(status)
+    parts = [(text or "").strip() for text in texts]
+    return Example("ok", *parts) if all(parts) else Example("unparsable")

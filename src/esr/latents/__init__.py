@@ -1,0 +1,1 @@
+"""Selection of the latents that are steered: candidates, ratings, relevance."""

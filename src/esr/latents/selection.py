@@ -1,0 +1,123 @@
+"""From all latents of an SAE to those that are steered, with the reason for every exclusion.
+
+Candidates are drawn with a seed; their labels are rated for concreteness; their activations on the
+prompts say which are relevant to them; the first `count` that pass are selected (paper 2.2).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from esr.config import ConcretenessConfig
+from esr.errors import EsrError
+
+
+def read_labels(path: Path | None, d_sae: int) -> pd.DataFrame:
+    """Labels of all latents of an SAE: the table `labels`.
+
+    Raises:
+        EsrError: wrong columns, a latent that the SAE does not have, a latent labelled twice.
+    """
+    table = pd.DataFrame({"latent": range(d_sae)})
+    if path is None:
+        return table.assign(label=None)
+    # A label may read "None" or "null"; only an empty one is missing.
+    given = pd.read_csv(path, dtype={"label": str}, keep_default_na=False, na_values=[""])
+    if "latent" not in given:
+        given = given.rename(columns={"index_in_sae": "latent"})
+    if not {"latent", "label"} <= set(given.columns):
+        raise EsrError(
+            f"labels: {path} has columns {list(given.columns)}, needs latent, label "
+            "(latent may be called index_in_sae)"
+        )
+    outside = given.loc[~given["latent"].isin(table["latent"]), "latent"]
+    if len(outside):
+        raise EsrError(
+            f"labels: {path} labels latent {outside.iloc[0]}, but the SAE has latents 0 to "
+            f"{d_sae - 1}; these labels belong to another SAE"
+        )
+    repeated = given.loc[given["latent"].duplicated(), "latent"]
+    if len(repeated):
+        raise EsrError(f"labels: {path} labels latent {repeated.iloc[0]} twice; keep one of them")
+    return table.merge(given[["latent", "label"]], on="latent", how="left")
+
+
+def draw_candidates(labels: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
+    """Draw candidates without replacement from all latents: the table `candidates`.
+
+    A latent without label stays in the draw and is excluded later, for that reason, unless no
+    latent of the SAE has one.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))[:number]
+    drawn = labels.iloc[order].reset_index(drop=True)
+    return drawn.assign(order=range(len(drawn)))[["latent", "order", "label"]]
+
+
+def select_latents(
+    candidates: pd.DataFrame,
+    concreteness: pd.DataFrame,
+    relevance: pd.DataFrame,
+    *,
+    count: int,
+    trials: int,
+    criteria: ConcretenessConfig,
+    scope: str,
+) -> pd.DataFrame:
+    """Select the first `count` candidates that pass: the table `latents`.
+
+    Raises:
+        EsrError: fewer than `count` survive (says how many did and what excluded the others), or
+            the relevance of a candidate was not measured.
+    """
+    unread = sorted(set(candidates["latent"]) - set(relevance["latent"]))
+    if unread:
+        raise EsrError(
+            f"relevance: {len(unread)} candidates were never read, first {unread[0]}; measure it "
+            "on these candidates"
+        )
+    table = candidates.merge(concreteness.drop(columns="status"), on="latent", how="left")
+    table = table.sort_values("order", ignore_index=True)
+    prompts = list(dict.fromkeys(relevance["prompt_id"]))
+    hits = relevance[relevance["relevant"]].groupby("latent")["prompt_id"].agg(set)
+    relevant = [hits.get(latent, set()) for latent in table["latent"]]
+    table["relevant_prompts"] = [len(found) for found in relevant]
+    table["prompts"] = [[p for p in prompts if p not in found] for found in relevant]
+    table["reason"] = _reasons(table, criteria, scope, trials)
+    passed = table["reason"].eq("")
+    if passed.sum() < count:
+        raise EsrError(_too_few(table["reason"], int(passed.sum()), count))
+    chosen = passed & (passed.cumsum() <= count)
+    table["reason"] = table["reason"].mask(passed & ~chosen, "enough latents before it")
+    table["reason"] = table["reason"].mask(chosen, "selected")
+    return table.assign(selected=chosen)
+
+
+def _reasons(
+    table: pd.DataFrame, criteria: ConcretenessConfig, scope: str, trials: int
+) -> pd.Series:
+    """First reason against each candidate, empty if there is none."""
+    reason = pd.Series("", index=table.index)
+    rating = table["concreteness"]
+    if table["label"].notna().any():  # an SAE without labels skips concreteness
+        median = rating.median() if rating.notna().any() else criteria.minimum
+        lowest = median if criteria.criterion == "median" else criteria.minimum
+        reason[table["label"].isna()] = "no label"
+        reason[reason.eq("") & rating.isna()] = "label not rated"
+        reason[reason.eq("") & rating.lt(lowest).fillna(False)] = "label not concrete"
+    if scope == "pool":
+        reason[reason.eq("") & table["relevant_prompts"].gt(0)] = "relevant to a prompt"
+    else:
+        few = table["prompts"].map(len) < trials
+        reason[reason.eq("") & few] = "relevant to too many prompts"
+    return reason
+
+
+def _too_few(reasons: pd.Series, survivors: int, count: int) -> str:
+    excluded = reasons[reasons.ne("")].value_counts()
+    listed = ", ".join(f"{number} {reason}" for reason, number in excluded.items())
+    return (
+        f"latents.count asks for {count} latents, but only {survivors} of {len(reasons)} "
+        f"candidates survive (excluded: {listed or 'none'}); lower latents.count, raise "
+        "latents.candidates, or loosen latents.concreteness or latents.relevance"
+    )

@@ -1,0 +1,269 @@
+"""What `snakemake check` does: everything about a study that can be known without a GPU.
+
+Cheap checks of files run at every start (`esr.planning.files.check_files`); these load tokenizers,
+read every table that a person wrote, and reach for the hub where a model lives there.
+"""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from esr.analysis.claims import read_claims
+from esr.arms.chat import prompt_tokens, response_text
+from esr.arms.prompts import read_prompts
+from esr.arms.restarts import read_phrases
+from esr.assets.checkpoints import model_shape
+from esr.assets.saelens import sae_shape
+from esr.config import Config, HumanJudgeConfig, ModelConfig, NeuronpediaConfig
+from esr.errors import EsrError
+from esr.judges import open_judge
+from esr.judges.base import JudgeInput
+from esr.latents.selection import read_labels
+from esr.planning.files import check_shapes
+from esr.planning.resources import (
+    check_disk,
+    check_gpu_memory,
+    check_priors,
+    check_walltime,
+    estimate_compute,
+    partition_problems,
+)
+
+
+def check_study(config: Config) -> Iterator[str]:
+    """Check a study; yield a line for everything found in order.
+
+    Raises:
+        EsrError: the first thing that is not in order, with its key.
+    """
+    prompts = read_prompts(config.prompts)
+    yield f"prompts: {len(prompts)} in {config.prompts}"
+    read_phrases(config.judging.restart_phrases)
+    yield f"restart phrases: {config.judging.restart_phrases}"
+    yield from check_machines(config)
+    yield from check_judges(config, config.judging.llms)
+    for name, settings in config.judging.judges.items():
+        if name in config.judging.llms:
+            continue
+        judge = open_judge(settings)
+        if isinstance(settings, HumanJudgeConfig):
+            yield f"judge {name}: {settings.sheet} is a sheet, filled in"
+            continue
+        answers = judge.judge([JudgeInput(prompt, prompt) for prompt in prompts["prompt"]])
+        bad = [p for p, a in zip(prompts["prompt"], answers, strict=True) if a.status != "ok"]
+        if bad:
+            raise EsrError(f"judge {name} cannot place the prompt {bad[0]!r}: reword or drop it")
+        yield f"judge {name}: {judge.served_as} places all prompts"
+    yield f"claims: {len(read_claims(config.claims))} in {len(config.claims)} files"
+    for name, model in config.originals.items():
+        try:
+            described = _check_model(config, name, prompts["prompt"].tolist())
+            shape = _shape(model)
+        except EsrError as error:
+            raise EsrError(f"models.{name}: {error}") from None
+        problems = check_shapes(config, name, shape, sae_shape(config, name))
+        if problems:
+            raise EsrError("\n".join(problems))
+        yield f"model {name}: {described}"
+
+
+def check_machines(config: Config) -> Iterator[str]:
+    """Check that models fit their GPUs, disks what is written to them, partitions the jobs.
+
+    Raises:
+        EsrError: all that does not, a line each.
+    """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    problems = [
+        *check_priors(config),
+        *check_gpu_memory(config, config.models),
+        *partition_problems(config),
+    ]
+    missing = [name for name, model in config.originals.items() if not _is_at_hand(model)]
+    problems += check_disk(config, Path(HF_HUB_CACHE), missing)
+    if problems:
+        raise EsrError("\n".join(problems))
+    table = estimate_compute(config)
+    yield f"machines: {len(config.models)} models fit"
+    yield from check_walltime(table)
+
+
+def _is_at_hand(model: ModelConfig) -> bool:
+    """Whether a checkpoint is in its folder or in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if model.is_local:
+        return True
+    found = try_to_load_from_cache(model.source, "config.json", revision=model.revision)
+    return isinstance(found, str)
+
+
+def _is_commit_at_hand(repository: str, revision: str) -> bool:
+    """Whether the hub's cache has files of a repository at a commit."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = f"models--{repository.replace('/', '--')}"
+    return (Path(HF_HUB_CACHE) / folder / "snapshots" / revision).is_dir()
+
+
+def _check_hub(model: ModelConfig) -> None:
+    """Check that a checkpoint can be downloaded, unless it is at hand.
+
+    Raises:
+        EsrError: gated and no access, no such repository or revision, no network.
+    """
+    if not _is_at_hand(model):
+        _check_repository("source", model.source, "revision", model.revision)
+
+
+def _check_repository(key: str, repository: str, pin: str, revision: str | None) -> None:
+    """Check that the hub has a repository at a commit, and lets one have it; the keys say which."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{key}: {repository}"
+    try:
+        HfApi().auth_check(repository)
+        HfApi().model_info(repository, revision=revision)
+    except GatedRepoError:
+        raise EsrError(
+            f"{where} is gated: accept its terms at https://huggingface.co/{repository} and set "
+            "HF_TOKEN to a token of that account"
+        ) from None
+    except RepositoryNotFoundError:
+        raise EsrError(f"{where}: the hub has no such repository; check its spelling") from None
+    except RevisionNotFoundError:
+        raise EsrError(f"{pin}: {repository} has no commit {revision}") from None
+    except Exception as error:  # also those of its HTTP library, which has changed before
+        raise EsrError(
+            f"{where} is not in the hub's cache, and the hub cannot be asked ({error}); on a node "
+            "that has a network run `snakemake downloads`"
+        ) from None
+
+
+def _check_release(model: ModelConfig) -> str:
+    """Check an SAE's release, id, labels and commit; say at which commit it is.
+
+    Only the commit needs a network, unless it is in the hub's cache.
+
+    Raises:
+        EsrError: no such release, id or commit, or labels of another SAE.
+    """
+    if model.sae.release is None:
+        return ""
+    listed = sae_releases()
+    if model.sae.release not in listed:
+        near = get_close_matches(model.sae.release, listed)
+        raise EsrError(f"sae.release: SAELens has no {model.sae.release!r}; near it: {near}")
+    saes = {sae["id"]: sae.get("neuronpedia") for sae in listed[model.sae.release]["saes"]}
+    if model.sae.id not in saes:
+        near = get_close_matches(str(model.sae.id), saes)
+        raise EsrError(f"sae.id: {model.sae.release} has no {model.sae.id!r}; near it: {near}")
+    labels, known = model.labels, saes[str(model.sae.id)]
+    if isinstance(labels, NeuronpediaConfig) and known not in (None, labels.neuronpedia):
+        raise EsrError(f"labels: {labels.neuronpedia} belongs to another SAE; this one is {known}")
+    repository, revision = listed[model.sae.release]["repo_id"], model.sae.revision
+    if revision is None:
+        return f", SAE of {repository} at its newest commit (sae.revision keeps to one)"
+    if not _is_commit_at_hand(repository, revision):
+        _check_repository("sae.release", repository, "sae.revision", revision)
+    return f", SAE of {repository} at {revision[:7]}"
+
+
+@cache
+def sae_releases() -> dict[str, Any]:
+    """Releases that SAELens lists, from its file; importing the library takes many seconds."""
+    package = find_spec("sae_lens")
+    assert package is not None
+    assert package.origin is not None
+    text = (Path(package.origin).parent / "pretrained_saes.yaml").read_text()
+    found: dict[str, Any] = yaml.load(text, yaml.CSafeLoader)
+    return found
+
+
+def check_judges(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """Check that judges can be asked: rubric, key, address, model, price; yield a line for each.
+
+    Costs nothing. Judges that are no language models need no check.
+
+    Raises:
+        EsrError: the first thing that is not in order, with its key.
+    """
+    wanted = {name: config.judging.llms[name] for name in names if name in config.judging.llms}
+    if not wanted:
+        return
+    # Imported here: most studies are judged without these SDKs, which are slow to import.
+    from esr.judges.costs import price_of, read_prices
+    from esr.judges.llm import check_llm
+
+    prices = read_prices(config.judging.prices)
+    for name, settings in wanted.items():
+        where = f"judging.judges.{name}"
+        try:
+            if config.judging.budget is not None:
+                price_of(settings.model, prices, config.judging.prices)
+            check_llm(settings)
+        except EsrError as error:
+            raise EsrError(f"{where}: {error}") from None
+        price = prices.get(settings.model)
+        retires = f", which retires on {price.retires}" if price and price.retires else ""
+        note = f" ({price.note})" if price and price.note else ""
+        cost = f"price of {price.date}" if price else f"no price in {config.judging.prices}"
+        yield f"judge {name}: {settings.model} at {settings.base_url}{retires}{note}, {cost}"
+
+
+def _check_model(config: Config, name: str, prompts: list[str]) -> str:
+    model = config.models[name]
+    sae = _check_release(model)
+    _check_hub(model)
+    tokenizer = _tokenizer(model)
+    templates = [arm.meta_prompt for arm in config.arms.values() if arm.meta_prompt]
+    longest = 0
+    for template in ["{prompt}", *templates]:
+        for prompt in prompts:
+            shown = template.format(prompt=prompt, label="a label")
+            tokens = prompt_tokens(tokenizer, shown, "", config.generation.doubled_header)
+            longest = max(longest, len(tokens))
+    # A word the tokenizer does not know would reach the model as something else.
+    unknown = tokenizer.unk_token_id
+    for prompt in prompts:
+        if unknown is not None and unknown in tokenizer.encode(prompt, add_special_tokens=False):
+            raise EsrError(f"the tokenizer does not know a word of the prompt {prompt!r}")
+    response_text(tokenizer, tokenizer.encode(prompts[0], add_special_tokens=False))
+    labels = "no labels"
+    if model.labels_file is not None:
+        has = sae_shape(config, name)
+        labels = "labels unchecked"
+        if has is not None and model.labels_file.is_file():
+            labels = f"{read_labels(model.labels_file, has.d_sae)['label'].notna().sum()} labels"
+    return f"{model.source}, longest prompt {longest} tokens, {labels}{sae}"
+
+
+def _tokenizer(model: ModelConfig) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model.source, revision=model.revision)
+    except (OSError, ValueError) as error:
+        raise EsrError(f"source {model.source}: cannot load its tokenizer: {error}") from None
+
+
+def _shape(model: ModelConfig) -> dict[str, Any]:
+    """Shape of a checkpoint, from its config.json in the folder or, at its commit, on the hub."""
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(model.source, revision=model.revision)
+        return model_shape(found.to_dict())
+    except (OSError, ValueError, KeyError) as error:
+        raise EsrError(f"source {model.source}: cannot read its config.json: {error}") from None

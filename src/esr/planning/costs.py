@@ -1,0 +1,173 @@
+"""What a study's replies will cost, before any is asked for.
+
+Calls are counted from the configuration. A response is taken to be as long as it may be
+(`generation.max_new_tokens`), texts at four characters a token, replies as long as the rubric
+expects; so the estimate errs on the dear side, by as much as responses end early.
+"""
+
+from collections.abc import Iterator
+from math import ceil
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from esr.arms.prompts import read_prompts
+from esr.config import ArmConfig, Config, LevelsConfig
+from esr.judges.costs import read_prices, tokens
+from esr.judges.rubrics import Rubric, read_rubric
+
+LABEL_TOKENS = 20
+"""Tokens of a label in a list of them, number included."""
+RATING_TOKENS = 15
+"""Tokens of the rating of a label."""
+PROMPT_TOKENS = 20
+"""Tokens of a prompt, and of a subject beside it."""
+PART_TOKENS = 120
+"""Tokens of an example's answer, or of its off-topic part."""
+
+
+class Planned(NamedTuple):
+    """Calls that a rule makes to a judge, all alike, with tokens of each."""
+
+    rule: str
+    judge: str
+    calls: int
+    read: float
+    written: float
+
+
+def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
+    """Trials of an arm of one model; those of a sweep, if none of its levels is left out."""
+    while arm.replay is not None:
+        arm = config.arms[arm.replay]
+    levels = arm.boost.count if isinstance(arm.boost, LevelsConfig) else 1
+    units = prompts if arm.over == "prompts" else arm.latents or config.latents.count
+    return units * (arm.trials or 0) * levels
+
+
+def planned_calls(config: Config) -> Iterator[Planned]:
+    """Every rule that asks a language model, with what it asks."""
+    llms, primary = config.judging.llms, config.judging.primary
+    rater = config.latents.concreteness.rater
+    if rater in llms:
+        yield _ratings(config, rater)
+    if primary in llms:
+        settings = config.thresholds
+        searched = settings.steps * settings.samples_per_step * config.latents.count
+        calls = searched * len(config.models)
+        yield _judging(config, "find_thresholds", primary, calls)
+        yield _judging(config, "judge_responses", primary, _trials(config, list(config.arms)))
+    sample = min(config.agreement.size, _trials(config, list(config.agreement.arms)))
+    for judge in llms:
+        if judge != primary:  # whose replies to the sample are there already
+            yield _judging(config, "judge_sample", judge, sample)
+    yield from _examples(config)
+    annotator = config.episodes.boundaries
+    if annotator in llms:
+        rubric = read_rubric(config.episodes.boundaries_rubric)
+        calls = config.episodes.most * len(config.originals)
+        yield _asking(config, "annotate_boundaries", annotator, calls, rubric)
+
+
+def _trials(config: Config, arms: list[str]) -> int:
+    """Trials of these arms, over all models that run them."""
+    total = 0
+    for model in config.models:
+        for name in config.arms_of(model):
+            if name in arms:
+                path = config.arms[name].prompts or config.prompts
+                total += trials_of(config, config.arms[name], len(read_prompts(path)))
+    return total
+
+
+def _ratings(config: Config, rater: str) -> Planned:
+    concreteness = config.latents.concreteness
+    labelled = sum(model.labels is not None for model in config.originals.values())
+    candidates = config.latents.count * config.latents.candidates
+    calls = ceil(candidates / concreteness.batch) * labelled
+    rubric = read_rubric(concreteness.rubric)
+    return Planned(
+        "rate_concreteness",
+        rater,
+        calls,
+        tokens(rubric.system) + concreteness.batch * LABEL_TOKENS,
+        rubric.expected.fixed + concreteness.batch * RATING_TOKENS,
+    )
+
+
+def _examples(config: Config) -> Iterator[Planned]:
+    """Examples to fine-tune on, written and judged."""
+    data, llms, primary = config.finetune.data, config.judging.llms, config.judging.primary
+    if not config.finetuned:
+        return
+    if data.writer in llms:
+        for path, calls in ((data.rubric, data.corrections), (data.answer_rubric, data.answers)):
+            rubric = read_rubric(path)
+            read = tokens(rubric.system) + tokens(rubric.user) + PROMPT_TOKENS
+            yield Planned("write_examples", data.writer, calls, read, rubric.expected.fixed)
+    if primary in llms:  # answers, and both ends of self-corrections
+        rubric = read_rubric(llms[primary].rubric)
+        shown = rubric.call("", prompt="", response="")
+        read = tokens(shown.system + shown.user) + PROMPT_TOKENS + PART_TOKENS
+        written = rubric.expected.fixed + rubric.expected.of_response * PART_TOKENS
+        yield Planned("judge_examples", primary, data.answers + 2 * data.corrections, read, written)
+
+
+def _judging(config: Config, rule: str, judge: str, calls: int) -> Planned:
+    settings = config.judging.llms[judge]
+    return _asking(config, rule, judge, calls, read_rubric(settings.rubric))
+
+
+def _asking(config: Config, rule: str, judge: str, calls: int, rubric: Rubric) -> Planned:
+    """Calls that show a prompt and a response."""
+    prompts = read_prompts(config.prompts)["prompt"]
+    response = config.generation.max_new_tokens
+    shown = rubric.call("a label of the latent", prompt="", response="")
+    written = rubric.expected.fixed + rubric.expected.of_response * response
+    read = tokens(shown.system + shown.user) + prompts.map(len).mean() / 4 + response
+    return Planned(rule, judge, calls, read, min(written, config.judging.llms[judge].max_tokens))
+
+
+ESTIMATE = ["rule", "judge", "model", "mode", "calls", "input_tokens", "output_tokens"]
+ESTIMATE += ["dollars_live", "dollars_batch", "price_date"]
+
+
+def estimate(config: Config) -> pd.DataFrame:
+    """Calls, tokens and dollars of every rule and judge, live and in batches.
+
+    Columns: rule, judge, model (id), mode (as configured), calls, input_tokens, output_tokens,
+    dollars_live, dollars_batch (missing without a price, or where there are no batches),
+    price_date.
+    """
+    prices = read_prices(config.judging.prices)
+    rows: list[dict[str, Any]] = []
+    for one in planned_calls(config):
+        settings = config.judging.llms[one.judge]
+        price = prices.get(settings.model)
+        read, written = one.calls * one.read, one.calls * one.written
+        batches = settings.kind == "anthropic" and one.rule != "find_thresholds"
+        mode = settings.mode if settings.kind == "anthropic" and batches else "live"
+        live = price.cost(read, written, batch=False) if price else None
+        batch = price.cost(read, written, batch=True) if price and batches else None
+        rows.append(
+            {
+                "rule": one.rule,
+                "judge": one.judge,
+                "model": settings.model,
+                "mode": mode,
+                "calls": one.calls,
+                "input_tokens": round(read),
+                "output_tokens": round(written),
+                "dollars_live": live,
+                "dollars_batch": batch,
+                "price_date": price.date if price else None,
+            }
+        )
+    return pd.DataFrame(rows, columns=ESTIMATE)
+
+
+def as_configured(table: pd.DataFrame) -> float:
+    """Dollars of an estimate in the modes that are configured; NaN where a price is missing."""
+    batch = table["mode"].eq("batch")
+    dollars = table["dollars_batch"].where(batch, table["dollars_live"]).astype(float)
+    return float(dollars.sum(skipna=False))

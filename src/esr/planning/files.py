@@ -1,0 +1,202 @@
+"""Checks of the files that a study names; they run at every start and load no model."""
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from esr.assets.checkpoints import checkpoint_files, model_shape
+from esr.assets.downloads import PROMPT_FILES
+from esr.assets.saelens import SAE_FILES, SaeShape, folder_shape
+from esr.config import Config, ModelConfig
+
+
+def check_files(config: Config) -> list[str]:
+    """What is missing or does not fit, found from the files at hand, in a blink, without a GPU.
+
+    Returns:
+        One line a problem, each naming the key to change; empty if all is well.
+    """
+    problems = [] if _exists(config.prompts) else [f"prompts: {config.prompts} does not exist"]
+    phrases = config.judging.restart_phrases
+    if not phrases.is_file():
+        problems.append(f"judging.restart_phrases: {phrases} does not exist")
+    lexicon = config.latents.concreteness.lexicon
+    if lexicon is not None and not lexicon.is_file():
+        problems.append(f"latents.concreteness.lexicon: {lexicon} does not exist")
+    for name, judge in config.judging.judges.items():
+        for file, path in judge.files.items():
+            if not path.is_file():
+                problems.append(f"judging.judges.{name}.{file}: {path} does not exist")
+    prices = config.judging.prices
+    if config.judging.llms and not prices.is_file():
+        problems.append(f"judging.prices: {prices} does not exist")
+    problems += [
+        f"arms.{name}.prompts: {arm.prompts} does not exist"
+        for name, arm in config.arms.items()
+        if arm.prompts is not None and not _exists(arm.prompts)
+    ]
+    problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
+    problems += _check_discovery(config)
+    problems += _check_finetuning(config)
+    for name, model in config.originals.items():
+        problems += [f"models.{name}.{line}" for line in _check_model(model)]
+        config_file, sae = model.folder / "config.json", model.sae.path
+        problems += check_shapes(
+            config,
+            name,
+            model_shape(json.loads(config_file.read_text())) if config_file.is_file() else None,
+            None if sae is None else folder_shape(sae),
+        )
+    return problems
+
+
+def check_shapes(
+    config: Config, name: str, model: Mapping[str, Any] | None, sae: SaeShape | None
+) -> list[str]:
+    """A line for every key of a model that asks for what its checkpoint or its SAE does not have.
+
+    Args:
+        config: The study.
+        name: The model.
+        model: Shape of its checkpoint (`model_shape`), if known.
+        sae: Shape of its SAE, if known.
+    """
+    keys = config.models[name]
+    problems = []
+    if model is not None:
+        problems += [
+            f"models.{name}.{layer}: {getattr(keys, layer)}, but the model has layers 0 to "
+            f"{model['n_layers'] - 1}"
+            for layer in ("steer_layer", "read_layer", "ablate_layer")
+            if (getattr(keys, layer) or 0) >= model["n_layers"]
+        ]
+    if sae is None:
+        return problems
+    if model is not None and sae.d_model != model["d_model"]:
+        problems.append(
+            f"models.{name}.sae.{'id' if keys.sae.path is None else 'path'}: the SAE reads width "
+            f"{sae.d_model}, but the model's residual is {model['d_model']} wide; take an SAE of "
+            "this model"
+        )
+    return problems + _check_latents(config, name, sae.d_sae)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file is there, or made by a rule that downloads it."""
+    return path.is_file() or path in PROMPT_FILES
+
+
+def _check_discovery(config: Config) -> list[str]:
+    """Detectors must be looked for on prompts that nothing else uses."""
+    files = {name: arm.prompts or config.prompts for name, arm in config.arms.items()}
+    source = config.detectors.arm
+    wanted = any(isinstance(arm.ablate, str) for arm in config.arms.values())
+    if not wanted or not all(path.is_file() for path in files.values()):
+        return []
+    own = {_words(text) for text in _prompt_texts(files[source])}
+    for path in dict.fromkeys(path for name, path in files.items() if name != source):
+        shared = [text for text in _prompt_texts(path) if _words(text) in own]
+        if shared:
+            return [
+                f"arms.{source}.prompts: detectors are looked for on prompts that are evaluated, "
+                f"too: {len(shared)} of {path}, e.g. {shared[0]!r}; give the arm prompts of its own"
+            ]
+    return []
+
+
+def _check_finetuning(config: Config) -> list[str]:
+    """What fine-tuning needs must be there, and must not be what is evaluated."""
+    if not config.finetuned:
+        return []
+    data = config.finetune.data
+    corpus = data.writer == "corpus"
+    names = ["lexicon", "phrases"] if corpus else ["subjects", "rubric", "answer_rubric"]
+    problems = [
+        f"finetune.data.{name}: {getattr(data, name)} does not exist"
+        for name in names
+        if not getattr(data, name).is_file()
+    ]
+    for name in config.finetune.models:
+        model = config.models[name]
+        if model.is_local and not _has_chat_template(model.folder):
+            problems.append(
+                f"finetune.models: {name} ({model.source}) has no chat template; fine-tune an "
+                "instruction-tuned checkpoint"
+            )
+    if not data.prompts.is_file():
+        return [*problems, f"finetune.data.prompts: {data.prompts} does not exist"]
+    used = [config.prompts, *(config.arms[name].prompts for name in config.finetune.arms)]
+    own = {_words(text) for text in _prompt_texts(data.prompts)}
+    for path in dict.fromkeys(path for path in used if path and path.is_file()):
+        shared = [text for text in _prompt_texts(path) if _words(text) in own]
+        if shared and not data.share_prompts:
+            problems.append(
+                f"finetune.data.prompts: {len(shared)} of them are evaluated, too ({path}), e.g. "
+                f"{shared[0]!r}; take others, or set finetune.data.share_prompts"
+            )
+    return problems
+
+
+def _has_chat_template(folder: Path) -> bool:
+    tokenizer = folder / "tokenizer_config.json"
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    return tokenizer.is_file() and "chat_template" in json.loads(tokenizer.read_text())
+
+
+def _prompt_texts(path: Path) -> list[str]:
+    # Not `read_prompts`: every job parses the workflow, and pandas would slow each of them down.
+    with path.open(newline="") as file:
+        return [row.get("prompt") or "" for row in csv.DictReader(file)]
+
+
+def _words(prompt: str) -> tuple[str, ...]:
+    """A prompt without case, spacing and punctuation."""
+    return tuple(re.findall(r"\w+", prompt.casefold()))
+
+
+def _check_model(model: ModelConfig) -> list[str]:
+    problems = []
+    if isinstance(model.labels, Path) and not model.labels.is_file():
+        problems.append(f"labels: {model.labels} does not exist")
+    if model.source.startswith((".", "/", "resources/", "results/")) and not model.is_local:
+        return [*problems, f"source: folder {model.source} does not exist"]
+    if model.sae.path is not None:
+        problems += [
+            f"sae.path: {model.sae.path / name} does not exist"
+            for name in SAE_FILES
+            if not (model.sae.path / name).is_file()
+        ]
+    if not model.is_local:
+        if model.revision is None:
+            problems.append(
+                f"revision: {model.source} is no folder here, so it is read as a hub model, "
+                "which needs the commit to use; add it"
+            )
+        return problems
+    config_file = model.folder / "config.json"
+    if not config_file.is_file():
+        return [*problems, f"source: {config_file} does not exist"]
+    problems += [
+        f"source: {path} does not exist"
+        for path in checkpoint_files(model.folder)
+        if not path.is_file()
+    ]
+    return problems
+
+
+def _check_latents(config: Config, name: str, d_sae: int) -> list[str]:
+    named = {f"models.{name}.detectors": config.models[name].detectors}
+    named[f"models.{name}.backtracking"] = config.models[name].backtracking
+    for arm, settings in config.arms.items():
+        if not isinstance(settings.ablate, str):
+            named[f"arms.{arm}.ablate"] = settings.ablate
+    return [
+        f"{key}: latent {latent} is not in the SAE (0 to {d_sae - 1}) (model {name})"
+        for key, latents in named.items()
+        for latent in latents
+        if not 0 <= latent < d_sae
+    ]

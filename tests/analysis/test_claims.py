@@ -1,0 +1,220 @@
+"""The scorecard: one rule for every verdict, and claims files that can be read."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2
+
+from esr.analysis.claims import (
+    CLAIM,
+    WIDER,
+    Finding,
+    Region,
+    decide,
+    find_rows,
+    read_claims,
+    score,
+)
+from esr.errors import EsrError
+from helpers.checkout import REPO
+
+CLAIMS = sorted((REPO / "resources/claims").glob("*.csv"))
+NAN, INF = np.nan, np.inf
+
+
+def claims(tmp_path: Path, **changes: str) -> pd.DataFrame:
+    """One sound claim, with changes."""
+    plain = dict.fromkeys(CLAIM, "") | {
+        "claim": "rate",
+        "source": "a paper",
+        "statement": "the rate is 4 %",
+        "table": "tables/summary.csv",
+        "where": "model=m; measure=esr_rate",
+        "statistic": "estimate",
+        "expected": "4",
+        "lower": "2",
+        "upper": "6",
+        "unit": "percent",
+    }
+    path = tmp_path / "claims.csv"
+    pd.DataFrame([plain | changes]).to_csv(path, index=False)
+    return read_claims([path])
+
+
+def summary(**changes: object) -> dict[str, pd.DataFrame]:
+    """A study's summary with one row."""
+    row = {"model": "m", "measure": "esr_rate", "estimate": 4.0, "low": 3.0, "high": 5.0}
+    row |= {"n": 500, "status": "ok"}
+    return {"tables/summary.csv": pd.DataFrame([row | changes])}
+
+
+class TestRule:
+    @pytest.mark.parametrize(
+        ("low", "high", "region", "verdict"),
+        [
+            (3, 5, Region(2, 6), "confirmed"),
+            (2, 6, Region(2, 6), "confirmed"),
+            (1, 5, Region(2, 6), "undecided"),
+            (5, 7, Region(2, 6), "undecided"),
+            (1, 7, Region(2, 6), "undecided"),
+            (7, 9, Region(2, 6), "refuted"),
+            (0, 1.9, Region(2, 6), "refuted"),
+            (0.1, 9, Region(0, INF), "confirmed"),
+            (-1, 9, Region(0, INF), "undecided"),
+            (-3, -1, Region(0, INF), "refuted"),
+            (-3, -1, Region(-INF, 0), "confirmed"),
+        ],
+    )
+    def test_an_interval_inside_confirms_outside_refutes_across_decides_nothing(
+        self, low: float, high: float, region: Region, verdict: str
+    ) -> None:
+        assert decide(Finding((low + high) / 2, low, high), region)[0] == verdict
+
+    def test_without_a_value_or_an_interval_nothing_is_decided(self) -> None:
+        region = Region(0, INF)
+        assert decide(Finding(NAN, NAN, NAN, status="undefined"), region)[0] == "undecided"
+        assert decide(Finding(4, NAN, NAN, status="too_few"), region)[0] == "undecided"
+
+    @pytest.mark.parametrize("status", ["not_run", "no_labels"])
+    def test_what_was_not_run_is_not_run(self, status: str) -> None:
+        assert decide(Finding(NAN, NAN, NAN, status=status), Region(0, 1))[0] == "not run"
+
+    @pytest.mark.parametrize(
+        ("p_value", "region", "verdict"),
+        [
+            (NAN, Region(1, 7), "confirmed"),  # 4 -+ 2.5
+            (NAN, Region(2, 6), "undecided"),
+            (0.001, Region(2, 6), "undecided"),
+            (NAN, Region(7, INF), "refuted"),
+            (NAN, Region(6, INF), "undecided"),
+            (NAN, Region(0, INF), "confirmed"),
+        ],
+    )
+    def test_a_sparse_interval_decides_if_it_would_with_ends_farther_out(
+        self, p_value: float, region: Region, verdict: str
+    ) -> None:
+        finding = Finding(4, 3, 5, status="sparse", p_value=p_value)
+        assert decide(finding, region)[0] == verdict
+
+    @pytest.mark.parametrize(
+        ("p_value", "verdict"), [(0.001, "confirmed"), (0.2, "undecided"), (NAN, "undecided")]
+    )
+    def test_or_on_a_sign_that_a_permutation_test_bears_out(
+        self, p_value: float, verdict: str
+    ) -> None:
+        finding = Finding(4, 1, 9, status="sparse", p_value=p_value)
+        assert decide(finding, Region(0, INF))[0] == verdict
+
+    @pytest.mark.parametrize("events", range(1, 8))
+    def test_that_far_out_lies_the_exact_interval_of_a_few_events(self, events: int) -> None:
+        latents = 500
+        rng = np.random.default_rng(events)
+        draws = rng.binomial(latents, events / latents, 20_000)  # a bootstrap of their number
+        low, high = np.quantile(draws, [0.025, 0.975])
+        exact = chi2.ppf([0.025, 0.975], [2 * events, 2 * events + 2]) / 2
+        assert events - WIDER * (events - low) <= exact[0]
+        assert exact[1] <= events + WIDER * (high - events)
+
+    def test_a_tied_peak_has_an_interval_but_no_value(self) -> None:
+        finding = Finding(NAN, -0.2, 2.4, status="tied")
+        assert decide(finding, Region(-INF, 2.9))[0] == "confirmed"
+        assert decide(finding, Region(-INF, 2))[0] == "undecided"
+
+    def test_a_count_is_exact(self, tmp_path: Path) -> None:
+        table = {"tables/summary.csv": summary()["tables/summary.csv"].drop(columns=["low"])}
+        assert score(claims(tmp_path, exact="yes"), table)["verdict"].tolist() == ["confirmed"]
+        with pytest.raises(EsrError, match="no column 'low'"):
+            score(claims(tmp_path), table)
+
+
+class TestRows:
+    @pytest.mark.parametrize(
+        ("changes", "verdict"),
+        [
+            ({}, "confirmed"),
+            ({"low": 7.0, "high": 9.0, "estimate": 8.0}, "refuted"),
+            ({"low": 0.0, "high": 9.0}, "undecided"),
+            ({"low": NAN, "high": NAN, "estimate": NAN, "status": "undefined"}, "undecided"),
+            ({"model": "other"}, "not run"),
+        ],
+    )
+    def test_changed_measurements_change_the_verdict(
+        self, tmp_path: Path, changes: dict[str, object], verdict: str
+    ) -> None:
+        row = score(claims(tmp_path), summary(**changes)).iloc[0]
+        assert row["verdict"] == verdict
+        assert row["reason"]
+
+    def test_a_study_without_the_table_has_not_run_it(self, tmp_path: Path) -> None:
+        row = score(claims(tmp_path), {}).iloc[0]
+        assert row["verdict"] == "not run"
+        assert "tables/summary.csv" in row["reason"]
+        assert np.isnan(row["measured"])
+
+    def several(self, tmp_path: Path, *lows: float, where: str = "model=*") -> str:
+        rows = [
+            summary(model=f"m{i}", low=low, high=low + 1)["tables/summary.csv"]
+            for i, low in enumerate(lows)
+        ]
+        table = {"tables/summary.csv": pd.concat(rows, ignore_index=True)}
+        return str(score(claims(tmp_path, where=where), table)["verdict"].iloc[0])
+
+    def test_a_claim_about_several_rows_holds_if_it_holds_in_each(self, tmp_path: Path) -> None:
+        assert self.several(tmp_path, 3, 4) == "confirmed"
+        assert self.several(tmp_path, 3, 5.5) == "undecided"
+        assert self.several(tmp_path, 3, 5.5, 9) == "refuted"
+
+    def test_a_model_that_was_not_run_leaves_it_undecided(self, tmp_path: Path) -> None:
+        assert self.several(tmp_path, 3, 4, where="model=m0|m1|m2") == "undecided"
+        assert self.several(tmp_path, 3, 9, where="model=m0|m1|m2") == "refuted"
+        assert self.several(tmp_path, 3, 4, where="model=m0|m1") == "confirmed"
+        assert self.several(tmp_path, 3, 9, where="model=*; model!=m1") == "confirmed"
+
+    def test_a_row_that_is_not_unique_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(EsrError, match="names 2 rows"):
+            self.several(tmp_path, 3, 4, where="measure=esr_rate")
+
+    def test_a_mistyped_column_is_an_error_and_no_missing_experiment(self, tmp_path: Path) -> None:
+        with pytest.raises(EsrError, match="no column 'mesure'"):
+            score(claims(tmp_path, where="mesure=esr_rate"), summary())
+        with pytest.raises(EsrError, match="no column 'estimat'"):
+            score(claims(tmp_path, statistic="estimat"), summary())
+
+    def test_a_missing_value_is_matched_by_nothing(self) -> None:
+        table = pd.DataFrame({"arm": ["a", None], "latent": [1.0, NAN]})
+        assert len(find_rows(table, "latent=1")[0]) == 1
+        assert len(find_rows(table, "arm=*")[0]) == 1
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"lower": "", "upper": ""}, "has no region"),
+            ({"lower": "7"}, "ends before it begins"),
+            ({"expected": "9"}, "outside of its region"),
+            ({"lower": "low"}, "column lower"),
+            ({"where": "model"}, "is not `column=value`"),
+            ({"exact": "perhaps"}, "neither `yes` nor nothing"),
+        ],
+    )
+    def test_a_claim_that_says_nothing_is_named(
+        self, tmp_path: Path, changes: dict[str, str], message: str
+    ) -> None:
+        with pytest.raises(EsrError, match=message):
+            claims(tmp_path, **changes)
+
+    def test_a_file_with_other_columns_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_text("claim,says\na,b\n")
+        with pytest.raises(EsrError, match="claims have"):
+            read_claims([tmp_path / "x.csv"])
+
+    @pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
+    def test_the_shipped_claims_can_be_read(self, path: Path) -> None:
+        found = read_claims([path])
+        assert len(found) >= 20
+        assert found["source"].ne("").all()
+        assert found["basis"].ne("").all()
+        assert found["unit"].ne("").all()

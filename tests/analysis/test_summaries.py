@@ -1,0 +1,161 @@
+"""Tables and numbers: what a text cites is what was measured, and what is undefined says so."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from esr.analysis.macros import (
+    cite_agreement,
+    cite_arms,
+    cite_detectors,
+    cite_sweep,
+    collect_macros,
+    macro_name,
+    tex_macros,
+    tex_number,
+)
+from esr.analysis.measures import summarise
+from esr.analysis.summaries import comparison_table, exclusion_table, summary_table, write_tables
+from esr.config import StatisticsConfig
+from esr.errors import EsrError
+from helpers.scores import scores_of
+
+SETTINGS = StatisticsConfig(bootstrap=200)
+SINGLE, GOOD, BAD = [40.0], [20.0, 90.0], [60.0, 10.0]
+
+
+def two_arms() -> pd.DataFrame:
+    """An arm in which half of the trials try again, and the same trials without any retry."""
+    steered = scores_of([GOOD, SINGLE] * 20, per_latent=2).assign(model="m-1", arm="steered")
+    ablated = scores_of([SINGLE, SINGLE] * 20, per_latent=2).assign(model="m-1", arm="ablate")
+    return pd.concat([steered, ablated], ignore_index=True)
+
+
+def test_the_summary_is_what_the_measures_say() -> None:
+    scores = two_arms()
+    table = summary_table(scores, SETTINGS).set_index(["arm", "measure"])
+    steered = scores[scores["arm"].eq("steered")]
+    direct = summarise(steered, n_boot=200, seed=45, crossed=None)
+    direct = direct[direct["method"].eq("cluster_bootstrap")].set_index("measure")
+    for measure in direct.index:
+        assert table.loc[("steered", measure), "estimate"] == direct.loc[measure, "estimate"]
+    assert table.loc[("steered", "multi_attempt_rate"), "estimate"] == 50
+    assert table.loc[("ablate", "multi_attempt_rate"), "estimate"] == 0
+    assert np.isnan(table.loc[("ablate", "success_rate"), "estimate"]), "no retry, no success rate"
+
+
+def test_an_arm_without_latents_is_clustered_by_prompt() -> None:
+    answers = scores_of([SINGLE] * 12, latent=pd.array([None] * 12, "Int64"))
+    table = summary_table(answers.assign(model="m", arm="answers"), SETTINGS)
+    assert set(table["cluster"]) == {"prompt_id"}
+
+
+def test_comparisons_are_paired_and_corrected() -> None:
+    table = comparison_table(two_arms(), {"ablate": "steered", "absent": "steered"}, SETTINGS)
+    row = table.set_index("measure").loc["multi_attempt_rate"]
+    assert (row["difference"], row["n_pairs"], row["against"]) == (-50, 40, "steered")
+    assert row["p_value"] < 0.01
+    assert row["p_holm"] >= row["p_value"]
+    assert table.set_index("measure").loc["first_score", ["p_holm"]].isna().all()
+
+
+def test_without_a_replay_there_is_nothing_to_compare() -> None:
+    with pytest.raises(EsrError, match="nothing to compare"):
+        comparison_table(two_arms(), {}, SETTINGS)
+
+
+def test_exclusions_add_up() -> None:
+    scores = scores_of([SINGLE, None, GOOD], status="refused").assign(model="m", arm="a")
+    table = exclusion_table(scores).set_index("status")["n"]
+    assert table.to_dict() == {"ok": 2, "refused": 1, "total": 3}
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (("planted", "steered", "msi"), "esrPlantedSteeredMsi"),
+        (("gemma-2-2b", "ablate-random-0", "esr_rate"), "esrGemmaTwoTwoBAblateRandomZeroEsrRate"),
+    ],
+)
+def test_macro_names_are_letters(parts: tuple[str, ...], name: str) -> None:
+    assert macro_name(*parts) == name
+    assert re.fullmatch("[A-Za-z]+", name)
+
+
+def test_numbers_carry_the_tables_and_say_when_they_are_undefined() -> None:
+    scores = two_arms()
+    summary = summary_table(scores, SETTINGS)
+    comparisons = comparison_table(scores, {"ablate": "steered"}, SETTINGS)
+    found = collect_macros(cite_arms(summary, comparisons))
+    assert found["esrMOneSteeredMultiAttemptRate"]["value"] == 50
+    assert found["esrMOneAblateMultiAttemptRateDifference"]["value"] == -50
+    assert found["esrMOneAblateSuccessRate"]["value"] is None
+    assert tex_number(found["esrMOneAblateSuccessRate"]) == "n/a"
+    assert tex_number(found["esrMOneSteeredMsiN"]) == "40"
+    json.dumps(found, allow_nan=False)
+
+
+def test_every_macro_is_defined_once_and_can_be_read_back() -> None:
+    summary = summary_table(two_arms(), SETTINGS)
+    found = collect_macros(
+        cite_arms(summary, comparison_table(two_arms(), {"ablate": "steered"}, SETTINGS))
+    )
+    defined = re.findall(r"\\newcommand\{\\([A-Za-z]+)\}\{([^\n]*)\}", tex_macros(found))
+    assert [name for name, _ in defined] == list(found)
+    assert dict(defined)["esrMOneSteeredMultiAttemptRate"] == "50.0"
+
+
+def test_numbers_of_figures_and_agreement_are_named_alike() -> None:
+    fig3 = pd.DataFrame(
+        {
+            "model": "m-1",
+            "kind": ["level", "peak"],
+            "panel": "msi",
+            "value": [4.0, -0.3],
+            "low": [3.0, -1.0],
+            "high": [5.0, np.nan],
+        }
+    )
+    fig5 = pd.DataFrame({"model": "m-1", "kind": "count", "panel": "confirmed", "value": [12.0]})
+    agreement = pd.DataFrame(
+        {
+            "quantity": "multi_attempt",
+            "judge_a": ["a", None],
+            "judge_b": ["b", None],
+            "statistic": ["kappa", "alpha"],
+            "weighting": "population",
+            "estimate": [0.97, 0.9],
+            "low": 0.8,
+            "high": 1.0,
+            "n": 600,
+        }
+    )
+    found = collect_macros(cite_sweep(fig3), cite_detectors(fig5), cite_agreement(agreement))
+    printed = {name: tex_number(number) for name, number in found.items()}
+    assert printed["esrMOneBoostSweepMsiPeak"] == "-0.30"
+    assert printed["esrMOneBoostSweepMsiPeakHigh"] == "n/a"
+    assert printed["esrMOneDetectorsConfirmed"] == "12"
+    assert printed["esrAgreementMultiAttemptABKappa"] == "0.97"
+    assert printed["esrAgreementMultiAttemptAlphaN"] == "600"
+
+
+def test_names_that_would_collide_are_an_error() -> None:
+    table = summary_table(two_arms(), SETTINGS)
+    twice = pd.concat([table, table.assign(model="m_1")])
+    with pytest.raises(EsrError, match="two numbers would be called"):
+        collect_macros(
+            cite_arms(twice, comparison_table(two_arms(), {"ablate": "steered"}, SETTINGS))
+        )
+
+
+def test_tables_are_written_for_people_and_for_machines(tmp_path: Path) -> None:
+    shown = pd.DataFrame({"Multi-attempt %": ["24.5 [19.1, 30.0]"], "Arm": ["a_b"]})
+    write_tables(tmp_path / "t.csv", tmp_path / "t.tex", pd.DataFrame({"x": [0.5]}), shown)
+    assert (tmp_path / "t.csv").read_text() == "x\n0.5\n"
+    text = (tmp_path / "t.tex").read_text()
+    assert r"Multi-attempt \%" in text
+    assert r"a\_b" in text

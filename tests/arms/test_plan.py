@@ -1,0 +1,313 @@
+"""Trials and arms: who draws what, what a replay keeps, and what names a trial."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from esr.arms.plan import (
+    apply_condition,
+    latent_trials,
+    new_trials,
+    prompt_trials,
+    shard,
+    shown_prompt,
+    sweep,
+    sweep_levels,
+    trial_id,
+)
+from esr.config import ArmConfig, LevelsConfig
+from esr.errors import EsrError
+from esr.tables import TABLES, read_table, write_table
+from helpers.checkout import load_script
+
+PROMPTS = pd.DataFrame(
+    {"prompt_id": list("pqrs"), "category": "x", "prompt": [f"Explain {c}." for c in "pqrs"]}
+)
+LATENTS = pd.DataFrame(
+    {
+        "latent": [7, 3, 5, 9],
+        "label": ["boats", None, "bread", "wool"],
+        "selected": [True, True, True, False],
+        "prompts": [list("pqrs"), list("pqr"), list("pqrs"), list("pqrs")],
+    }
+)
+THRESHOLDS = pd.DataFrame(
+    {
+        "latent": [7, 3, 5],
+        "threshold": [4.25, 6.0, None],
+        "status": ["converged", "not_converged", "out_of_bounds"],
+    }
+)
+STEERED = ArmConfig(over="latents", trials=2)
+SWEEP: dict[str, Any] = {"over": "latents", "trials": 2, "boost": LevelsConfig()}
+SAME = ["prompt_id", "prompt", "latent", "boost", "seed"]
+
+
+def steered(**changes: Any) -> pd.DataFrame:
+    settings: dict[str, Any] = {"latents": LATENTS, "thresholds": THRESHOLDS, "prompts": PROMPTS}
+    drawn = latent_trials(**settings | {"trials": 2, "seed": 44} | changes)
+    return apply_condition(new_trials(drawn, 44), STEERED)
+
+
+def replay(plan: pd.DataFrame, folder: Path, **condition: Any) -> pd.DataFrame:
+    """Replay a plan as rules do: through its file."""
+    write_table(plan, folder / "plan.parquet", "plan", {})
+    arm = ArmConfig(replay="steered", **condition)
+    return apply_condition(read_table(folder / "plan.parquet", "plan"), arm)
+
+
+# Drawing
+
+
+def test_only_selected_latents_with_a_usable_threshold_are_steered_each_at_its_own() -> None:
+    plan = steered()
+    assert plan["latent"].tolist() == [7, 7, 3, 3]
+    assert plan["boost"].tolist() == [4.25, 4.25, 6.0, 6.0]
+
+
+def test_prompts_of_a_latent_are_drawn_without_replacement_from_its_own() -> None:
+    plan = steered(trials=3)
+    drawn = plan.groupby("latent")["prompt_id"].agg(list)
+    assert sorted(drawn[3]) == list("pqr")
+    assert len(set(drawn[7])) == 3
+
+
+def test_trial_i_of_an_arm_samples_with_seed_generation_plus_i() -> None:
+    assert steered()["seed"].tolist() == [44, 45, 46, 47]
+
+
+def test_another_latent_changes_no_other_ones_prompts() -> None:
+    alone = steered(latents=LATENTS[LATENTS["latent"] == 3])
+    together = steered()
+    assert (
+        alone["prompt_id"].tolist() == together.loc[together["latent"] == 3, "prompt_id"].tolist()
+    )
+
+
+def test_too_few_prompts_for_the_trials_is_an_error() -> None:
+    with pytest.raises(EsrError, match="latent 3 may be steered on 3 prompts, but `trials` asks"):
+        steered(trials=4)
+
+
+def test_no_usable_threshold_at_all_is_an_error() -> None:
+    with pytest.raises(EsrError, match="nothing to steer"):
+        steered(thresholds=THRESHOLDS.assign(status="no_data"))
+
+
+def test_an_arm_over_prompts_runs_every_prompt_unsteered(tmp_path: Path) -> None:
+    arm = ArmConfig(over="prompts", trials=2, boost="none")
+    plan = apply_condition(new_trials(prompt_trials(PROMPTS, 2), 44), arm)
+    assert plan["prompt_id"].tolist() == list("ppqqrrss")
+    assert plan["latent"].isna().all()
+    assert plan["boost"].eq(0).all()
+    assert plan["trial_id"].is_unique
+    write_table(plan, tmp_path / "plan.parquet", "plan", {})
+
+
+# Conditions
+
+
+def test_a_replayed_arm_keeps_latent_prompt_seed_and_boost(tmp_path: Path) -> None:
+    plan = steered()
+    again = replay(plan, tmp_path, meta_prompt="{prompt} Stay on topic.")
+    pd.testing.assert_frame_equal(again[SAME], plan[SAME], check_dtype=False)
+    assert set(again["trial_id"]).isdisjoint(plan["trial_id"])
+
+
+def test_replaying_without_any_change_names_the_same_trials(tmp_path: Path) -> None:
+    plan = steered()
+    assert replay(plan, tmp_path)["trial_id"].tolist() == plan["trial_id"].tolist()
+
+
+def test_the_unsteered_arm_keeps_the_latent_and_loses_the_boost(tmp_path: Path) -> None:
+    plan = steered()
+    again = replay(plan, tmp_path, boost="none")
+    assert again["boost"].eq(0).all()
+    assert again["latent"].tolist() == plan["latent"].tolist()
+    assert again["trial_id"].is_unique
+
+
+def test_conditions_add_up_from_replay_to_replay(tmp_path: Path) -> None:
+    ablated = replay(steered(), tmp_path, ablate=(1, 2))
+    both = replay(ablated, tmp_path, prefill="Sure")
+    assert [list(found) for found in both["ablated"]] == [[1, 2]] * 4
+    assert both["prefill"].eq("Sure").all()
+
+
+def test_a_meta_prompt_that_names_the_label_needs_labels(tmp_path: Path) -> None:
+    with pytest.raises(EsrError, match="names the label, but 2 trials have unlabelled"):
+        replay(steered(), tmp_path, meta_prompt="{prompt} Do not speak of {label}.")
+
+
+def test_the_meta_prompt_is_shown_to_the_model_around_the_prompt_and_the_label() -> None:
+    plan = steered(latents=LATENTS[LATENTS["latent"] == 7])
+    meta = ArmConfig(replay="steered", meta_prompt="{prompt} No {label}, {{please}}.")
+    shown = [shown_prompt(row) for row in apply_condition(plan, meta).itertuples()]
+    assert shown == [f"{prompt} No boats, {{please}}." for prompt in plan["prompt"]]
+
+
+def test_without_meta_prompt_the_prompt_itself_is_shown_braces_and_all(tmp_path: Path) -> None:
+    plan = steered().assign(prompt="Explain {x}.")
+    again = replay(plan, tmp_path)
+    assert [shown_prompt(row) for row in again.itertuples()] == ["Explain {x}."] * 4
+
+
+# Sweeps
+
+DRAWN = pd.DataFrame(
+    {
+        "latent": [1, 2, 3, 4],
+        "threshold": [10.0, 14.0, None, 99.0],
+        "status": ["converged", "not_converged", "no_data", "out_of_bounds"],
+    }
+)
+
+
+def test_levels_are_means_and_sds_of_the_usable_thresholds() -> None:
+    levels = sweep_levels(DRAWN, LevelsConfig(count=4, lowest=-1.5, highest=3))
+    assert levels == {-1.5: 9.0, 0.0: 12.0, 1.5: 15.0, 3.0: 18.0}  # mean 12, sd 2
+
+
+def test_levels_below_zero_are_left_out_not_clamped() -> None:
+    levels = sweep_levels(DRAWN, LevelsConfig(count=5, lowest=-8, highest=8))
+    assert levels == {-4.0: 4.0, 0.0: 12.0, 4.0: 20.0, 8.0: 28.0}
+
+
+@pytest.mark.parametrize("thresholds", [DRAWN[:1], DRAWN[2:], DRAWN.assign(threshold=7.0)])
+def test_thresholds_without_spread_have_no_levels(thresholds: pd.DataFrame) -> None:
+    with pytest.raises(EsrError, match=r"\d usable thresholds without spread"):
+        sweep_levels(thresholds, LevelsConfig())
+
+
+def test_every_level_has_the_same_latents_prompts_and_seeds() -> None:
+    drawn = new_trials(latent_trials(LATENTS, THRESHOLDS, PROMPTS, 2, 44), 44)
+    plan = apply_condition(sweep(drawn, {-1.0: 2.5, 0.0: 5.0, 2.0: 9.0}), ArmConfig(**SWEEP))
+    assert plan.groupby("level")["boost"].agg(set).tolist() == [{2.5}, {5.0}, {9.0}]
+    same = [part[["latent", "prompt_id", "seed"]] for _, part in plan.groupby("level")]
+    for other in same[1:]:
+        assert other.to_numpy().tolist() == same[0].to_numpy().tolist()
+    assert plan["trial_id"].is_unique
+
+
+def test_levels_keep_their_names_on_the_way_through_the_file(tmp_path: Path) -> None:
+    drawn = new_trials(latent_trials(LATENTS, THRESHOLDS, PROMPTS, 2, 44), 44)
+    plan = apply_condition(sweep(drawn, {-1.5: 2.5, 0.0: 5.0}), ArmConfig(**SWEEP))
+    write_table(plan, tmp_path / "plan.parquet", "plan", {})
+    assert read_table(tmp_path / "plan.parquet", "plan")["level"].tolist() == [-1.5] * 4 + [0.0] * 4
+    assert steered()["level"].isna().all()
+
+
+# Ablations
+
+
+def detector_tables(folder: Path) -> SimpleNamespace:
+    """Detectors 4 and 2 (3 is known, but not in use), and two random sets."""
+    numbers = [name for name, c in TABLES["detectors"].columns.items() if str(c.type) == "double"]
+    detectors = pd.DataFrame({"latent": [4, 2, 3], "label": None} | dict.fromkeys(numbers, 0.0))
+    flags = {"found": True, "given": False, "detector": [True, True, False]}
+    write_table(detectors.assign(**flags), folder / "detectors.parquet", "detectors", {})
+    controls = pd.DataFrame({"set": [0, 0, 1, 1], "latent": [8, 9, 9, 6], "detector": [4, 2, 4, 2]})
+    activity = dict.fromkeys(("frequency", "mean", "detector_frequency", "detector_mean"), 0.5)
+    write_table(controls.assign(**activity), folder / "controls.parquet", "controls", {})
+    return SimpleNamespace(
+        detectors=folder / "detectors.parquet", controls=folder / "controls.parquet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ablate", "latents"),
+    [("detectors", [4, 2]), ("random-0", [8, 9]), ("random-1", [9, 6]), ((5, 1), []), ((), [])],
+)
+def test_an_arm_ablates_the_detectors_in_use_or_a_set_matched_to_them(
+    tmp_path: Path, ablate: Any, latents: list[int]
+) -> None:
+    arm = ArmConfig(replay="steered", ablate=ablate)
+    found = load_script("plan_arm").ablated_latents(arm, detector_tables(tmp_path))
+    assert found == latents
+    plan = apply_condition(steered(), arm, found)
+    assert plan["ablated"].tolist() == [latents or list(ablate)] * 4
+
+
+def test_an_ablated_arm_replays_its_trials_under_other_names(tmp_path: Path) -> None:
+    plan = steered()
+    arm = ArmConfig(replay="steered", ablate="detectors")
+    write_table(plan, tmp_path / "plan.parquet", "plan", {})
+    again = apply_condition(read_table(tmp_path / "plan.parquet", "plan"), arm, [4, 2])
+    pd.testing.assert_frame_equal(again[SAME], plan[SAME], check_dtype=False)
+    assert set(again["trial_id"]).isdisjoint(plan["trial_id"])
+
+
+def test_without_detectors_an_ablation_repeats_the_arm_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inputs = detector_tables(tmp_path)
+    none = read_table(inputs.detectors, "detectors").assign(detector=False)
+    write_table(none, inputs.detectors, "detectors", {})
+    arm, plan = ArmConfig(replay="steered", ablate="detectors"), steered()
+    assert load_script("plan_arm").ablated_latents(arm, inputs) == []
+    assert "no detectors: the arm repeats steered" in caplog.text
+    assert apply_condition(plan, arm, [])["trial_id"].tolist() == plan["trial_id"].tolist()
+
+
+# Names
+
+TRIAL = {
+    "prompt": "Explain how to bake bread.",
+    "latent": 7,
+    "boost": 4.25,
+    "seed": 44,
+    "meta_prompt": None,
+    "prefill": "",
+    "ablated": [],
+}
+
+
+def test_a_trial_is_named_by_what_determines_it() -> None:
+    assert trial_id(TRIAL) == "8b5dca3e10aa5be3"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": "Explain how to bake cake."},
+        {"latent": 8},
+        {"latent": None},
+        {"boost": 4.26},
+        {"seed": 45},
+        {"meta_prompt": "{prompt}!"},
+        {"prefill": "Sure"},
+        {"ablated": [1]},
+    ],
+    ids=str,
+)
+def test_any_change_renames_it(changes: dict[str, Any]) -> None:
+    assert trial_id(TRIAL | changes) != trial_id(TRIAL)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"latent": np.int64(7), "boost": np.float64(4.25), "seed": np.int64(44)},
+        {"meta_prompt": np.nan, "ablated": np.array([], dtype=int)},
+        {"meta_prompt": pd.NA, "label": "boats", "prompt_id": "p"},
+    ],
+    ids=str,
+)
+def test_its_name_depends_neither_on_dtypes_nor_on_anything_else(same: dict[str, Any]) -> None:
+    assert trial_id(TRIAL | same) == trial_id(TRIAL)
+
+
+# Shards
+
+
+@pytest.mark.parametrize(("rows", "count"), [(10, 3), (3, 3), (2, 5), (0, 2), (7, 1)])
+def test_shards_partition_the_plan_in_order_and_evenly(rows: int, count: int) -> None:
+    plan = pd.DataFrame({"trial_id": range(rows)})
+    parts = [shard(plan, i, count) for i in range(count)]
+    assert [t for part in parts for t in part["trial_id"]] == list(range(rows))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1

@@ -1,0 +1,207 @@
+"""What was paid for goes into one file and comes back out of it."""
+
+import contextlib
+import gzip
+import io
+import json
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from esr.bundle import __main__ as bundle
+from esr.bundle.archive import import_bundle, read_manifest, write_bundle
+from esr.errors import EsrError
+from helpers.checkout import link_checkout, run_snakemake
+
+ORIGIN = {"study": "tiny", "git": "abc"}
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle of two files, made in a folder of its own."""
+    here = tmp_path / "made"
+    for name, text in {"plan.parquet": "a plan", "journals/x.jsonl": "{}\n"}.items():
+        path = here / "results/tiny" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.chdir(here)
+    files = sorted(path for path in Path("results").rglob("*") if path.is_file())
+    write_bundle(Path("bundle.tar.gz"), files, ORIGIN)
+    return here / "bundle.tar.gz"
+
+
+def fresh(tmp_path: Path) -> Path:
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    return folder
+
+
+def test_what_goes_in_comes_out(packed: Path, tmp_path: Path) -> None:
+    folder = fresh(tmp_path)
+    files = import_bundle(packed, folder)
+    assert [file.as_posix() for file in files] == [
+        "results/tiny/journals/x.jsonl",
+        "results/tiny/plan.parquet",
+    ]
+    assert (folder / "results/tiny/plan.parquet").read_text() == "a plan"
+    assert len({(folder / file).stat().st_mtime for file in files}) == 1
+    assert read_manifest(packed)["esr"] == ORIGIN
+
+
+def test_equal_contents_give_equal_bytes(packed: Path) -> None:
+    before = packed.read_bytes()
+    files = [path for path in Path("results").rglob("*") if path.is_file()]
+    for path in files:
+        path.touch()
+    write_bundle(packed, reversed(files), ORIGIN)
+    assert packed.read_bytes() == before
+
+
+def test_a_file_that_differs_is_not_overwritten_unless_asked_for(
+    packed: Path, tmp_path: Path
+) -> None:
+    folder = fresh(tmp_path)
+    import_bundle(packed, folder)
+    import_bundle(packed, folder)  # the same once more does no harm
+    mine = folder / "results/tiny/plan.parquet"
+    mine.write_text("another plan")
+    with pytest.raises(EsrError, match=r"plan.parquet is there already and differs"):
+        import_bundle(packed, folder)
+    assert mine.read_text() == "another plan"
+    import_bundle(packed, folder, replace=True)
+    assert mine.read_text() == "a plan"
+
+
+def repack(
+    path: Path, change: dict[str, bytes | None], rename: dict[str, str] | None = None
+) -> None:
+    """Replace, remove (None) or rename members of a bundle, behind the manifest's back."""
+    with tarfile.open(path, "r:gz") as tar:
+        members = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
+    members = {(rename or {}).get(name, name): text for name, text in members.items()}
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, text in (members | change).items():
+            if text is not None:
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text))
+    path.write_bytes(gzip.compress(out.getvalue()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"results/tiny/plan.parquet": b"a flan"}, "plan.parquet is damaged"),
+        ({"results/tiny/plan.parquet": None}, "plan.parquet is missing"),
+        ({"results/tiny/more.parquet": b"?"}, "more.parquet' is not in its manifest"),
+        ({"manifest.json": b"{}"}, "format None"),
+    ],
+)
+def test_a_bundle_that_is_not_sound_leaves_nothing_behind(
+    packed: Path, tmp_path: Path, change: dict[str, bytes | None], said: str
+) -> None:
+    repack(packed, change)
+    folder = fresh(tmp_path)
+    with pytest.raises(EsrError, match=said):
+        import_bundle(packed, folder)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_bundle_cut_short_is_refused(packed: Path, tmp_path: Path) -> None:
+    packed.write_bytes(packed.read_bytes()[:-40])
+    folder = fresh(tmp_path)
+    with pytest.raises(EsrError, match=r"bundle\.tar\.gz: "):
+        import_bundle(packed, folder)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["/etc/evil", "results/../../evil", "config.yaml"])
+def test_nothing_is_written_outside_results(packed: Path, tmp_path: Path, name: str) -> None:
+    manifest = read_manifest(packed)
+    manifest["files"][name] = {"sha256": "0", "bytes": 1}
+    repack(packed, {"manifest.json": json.dumps(manifest).encode(), name: b"!"})
+    with pytest.raises(EsrError, match="is not below results/"):
+        import_bundle(packed, fresh(tmp_path))
+
+
+def test_a_file_that_is_no_bundle_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes.txt").write_text("no bundle")
+    (tmp_path / "Snakefile").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"notes\.txt: not a bundle"):
+        bundle.main(["import", "notes.txt"])
+
+
+FREE = {"score_claims", "collect_numbers", "measure_agreement", "draw_graph", "build_report", "all"}
+"""Rules, beside those that plot and tabulate, that need neither a GPU nor a judge."""
+AGAIN = "arms={again: {replay: steered, meta_prompt: '{prompt} Take care.'}}"
+
+
+@pytest.fixture(scope="module")
+def imported(organism_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh checkout with the bundle of the organism study."""
+    done = run_snakemake(organism_study, "bundle")
+    assert done.returncode == 0, done.stdout[-4000:]
+    folder = link_checkout(tmp_path_factory.mktemp("imported"))
+    packed = (organism_study / "results/organism/bundle.tar.gz").resolve()
+    with contextlib.chdir(folder):
+        bundle.main(["import", packed.as_posix()])
+    return folder
+
+
+def planned(folder: Path, *arguments: str) -> list[tuple[str, str]]:
+    """Jobs that a run would have: rule and wildcards."""
+    done = run_snakemake(folder, "all", "--dry-run", *arguments)
+    assert done.returncode == 0, done.stdout[-4000:]
+    jobs = re.split(r"^(?:local)?rule (\w+):$", done.stdout, flags=re.MULTILINE)
+    found = zip(jobs[1::2], jobs[2::2], strict=True)
+    return [(rule, "".join(re.findall(r"wildcards: (.*)", said))) for rule, said in found]
+
+
+@pytest.mark.slow
+def test_after_an_import_nothing_that_was_paid_for_is_planned(imported: Path) -> None:
+    rules = {rule for rule, _ in planned(imported)}
+    assert {f"plot_{name}" for name in ("fig2", "fig6", "fig7", "training")} <= rules
+    assert {rule for rule in rules if not rule.startswith(("plot_", "tabulate_"))} <= FREE
+
+
+@pytest.mark.slow
+def test_an_arm_added_to_an_imported_study_runs_alone(imported: Path, organism_study: Path) -> None:
+    # What `snakemake downloads` makes; newer than everything that came in the bundle.
+    saes = (f"organism/{model}/assets/sae.safetensors" for model in ("planted", "twin"))
+    for name in ("environments/finetune.txt", *saes):
+        (imported / "results" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(organism_study / "results" / name, imported / "results" / name)
+    installed = organism_study / "envs/finetune/.venv"
+    (imported / "envs/finetune/.venv").symlink_to(installed)
+    assert {"generate_responses", "find_thresholds"} <= {rule for rule, _ in planned(imported)}
+    done = run_snakemake(imported, "--touch", "--cores", "1", "all")
+    assert done.returncode == 0, done.stdout[-4000:]
+    jobs = planned(imported, "--config", AGAIN)
+    of_arms = {wildcards for rule, wildcards in jobs if "arm=" in wildcards}
+    assert {rule for rule, _ in jobs} >= {"generate_responses", "judge_responses"}
+    assert of_arms
+    assert {wildcards for wildcards in of_arms if "arm=again" not in wildcards} == set()
+    paid = {"find_thresholds", "measure_relevance", "find_detectors", "read_episodes"}
+    assert paid & {rule for rule, _ in jobs} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.rebuild
+def test_a_fresh_checkout_rebuilds_every_figure_from_a_bundle(
+    organism_study: Path, imported: Path
+) -> None:
+    done = run_snakemake(imported, "--cores", "2", "all")
+    assert done.returncode == 0, done.stdout[-4000:]
+    here = organism_study / "results/organism"
+    made = [path.relative_to(here) for path in here.glob("figures/*.csv")]
+    made += [path.relative_to(here) for path in here.glob("tables/*.csv")]
+    assert len(made) > 20
+    other = imported / "results/organism"
+    # Only how long jobs took does not come in a bundle.
+    different = [n for n in made if (other / n).read_bytes() != (here / n).read_bytes()]
+    assert different == []

@@ -1,0 +1,467 @@
+"""The configuration: what is accepted, what is refused and how, and what it amounts to."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from esr.config import Config, load, merge, plain_settings
+from esr.errors import EsrError
+from esr.planning.files import check_files
+from helpers.checkout import REPO
+
+MINIMAL = """
+study: small
+title: A small study
+prompts: prompts.csv
+latents:
+  concreteness: {lexicon: lexicon.csv}
+arms:
+  answers: {over: prompts, trials: 1, boost: none}
+  steered: {over: latents, trials: 5}
+  unsteered: {replay: steered, boost: none}
+judging:
+  primary: words
+  judges:
+    words: {kind: lexical, lexicon: lexicon.csv}
+models:
+  tiny:
+    label: Tiny
+    source: model
+    parameters: 1.0e+6
+    sae: {path: sae}
+    steer_layer: 1
+    read_layer: 1
+    boosts: {upper: 40, mean: 12, sd: 8}
+"""
+
+
+def raw(*overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return merge(yaml.safe_load(MINIMAL), *overrides)
+
+
+def problem(*overrides: Mapping[str, Any]) -> str:
+    with pytest.raises(EsrError) as caught:
+        load(raw(*overrides))
+    return str(caught.value)
+
+
+def nested(dotted: str, value: Any) -> dict[str, Any]:
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return value
+
+
+# What is accepted
+
+
+def test_what_is_not_said_has_the_defaults_of_the_protocol() -> None:
+    config = load(raw())
+    assert (config.thresholds.target, config.generation.temperature) == (50, 0.6)
+    assert (config.seeds.latents, config.seeds.boosts, config.seeds.generation) == (42, 43, 44)
+    assert config.models["tiny"].sae.path == Path("sae")
+
+
+def test_a_loaded_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(raw()).thresholds.target = 30
+
+
+def test_values_may_come_as_text_since_snakemake_passes_nested_ones_on_so() -> None:
+    config = load(raw({"thresholds": {"target": "30"}, "generation": {"doubled_header": "true"}}))
+    assert config.thresholds.target == 30
+    assert config.generation.doubled_header is True
+
+
+@pytest.mark.parametrize("null", [None, "null"])
+def test_null_disables_an_arm_a_model_and_a_judge(null: str | None) -> None:
+    config = load(
+        raw(
+            {"arms": {"unsteered": null}, "models": {"spare": null}},
+            {"judging": {"judges": {"spare": null}}},
+        )
+    )
+    assert list(config.arms) == ["answers", "steered"]
+    assert list(config.models) == ["tiny"]
+    assert list(config.judging.judges) == ["words"]
+
+
+def test_models_may_override_the_repetition_penalty() -> None:
+    config = load(raw(nested("models.tiny.repetition_penalty", 1.2)))
+    expected = {"temperature": 0.6, "max_new_tokens": 512, "repetition_penalty": 1.2}
+    assert config.sampling("tiny") == expected
+
+
+def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
+    more = {"arms": {"held-out": {"over": "latents", "trials": 7}, "answers": {"trials": 99}}}
+    assert load(raw(more)).trials_per_latent == 7
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (nested("thresholds.targt", 30), ["thresholds.targt", "unknown key", "30"]),
+        (nested("models.tiny.layer", 3), ["models.tiny.layer", "unknown key"]),
+        (nested("latents.count", "many"), ["latents.count", "integer", "'many'"]),
+        (nested("latents.count", 2.5), ["latents.count", "integer", "2.5"]),
+        (nested("thresholds.target", 100), ["thresholds.target", "less than 100"]),
+        (nested("generation.temperature", -1), ["generation.temperature", "greater than or equal"]),
+        (nested("generation.temperature", float("nan")), ["generation.temperature", "nan"]),
+        (nested("models.tiny.boosts.upper", float("inf")), ["models.tiny.boosts.upper", "finite"]),
+        (nested("models.tiny.boosts.mean", 50), ["models.tiny.boosts", "lower < mean < upper"]),
+        (nested("engine.name", "abacus"), ["engine.name", "'transformers'", "'abacus'"]),
+        (nested("models.tiny.sae.release", "x"), ["models.tiny.sae", "either `path`"]),
+        (nested("models.tiny.sae", {"path": None, "release": "x"}), ["`release` and `id`"]),
+        (nested("models", None), ["models", "dictionary"]),
+        (nested("models.tiny", None), ["models", "at least 1"]),
+        (nested("models.my model", {}), ["models.my model", "pattern"]),
+        (nested("study", "a/b"), ["study", "pattern", "'a/b'"]),
+        (nested("arms.extra", {}), ["arms.extra", "exactly one of `over`", "`replay`"]),
+        (nested("arms.steered.replay", "answers"), ["arms.steered", "exactly one of"]),
+        (nested("arms.unsteered.trials", 3), ["arms.unsteered", "`trials` belongs to"]),
+        (nested("arms.steered.trials", None), ["arms.steered", "`trials` belongs to"]),
+        (nested("arms.answers.boost", "threshold"), ["arms.answers", "set `boost: none`"]),
+        (nested("arms.unsteered.replay", "steerd"), ["arms.unsteered", "unknown arm 'steerd'"]),
+        (nested("arms.steered", None), ["arms.unsteered", "unknown arm 'steered'"]),
+        (nested("arms.unsteered.replay", "unsteered"), ["arms.unsteered", "replays itself"]),
+        (nested("arms.steered.meta_prompt", "Focus!"), ["arms.steered", "{prompt}"]),
+        (nested("arms.steered.meta_prompt", "{prompt} {topic}"), ["arms.steered", "'topic'"]),
+        (nested("arms.steered.ablate", [3, 3]), ["arms.steered", "`ablate` names a latent twice"]),
+        (nested("arms.steered.ablate", [3, -1]), ["arms.steered.ablate.1", "-1"]),
+        (nested("judging.judges.c", {"kind": "anthropic"}), ["judging.judges.c.model: missing"]),
+        (
+            nested("latents.concreteness.rater", "haiku"),
+            ["latents.concreteness.rater: 'haiku' is no judge that is a language model"],
+        ),
+        (
+            nested("episodes.boundaries", "words"),
+            ["episodes.boundaries: 'words' is no judge that is a language model; there are: det"],
+        ),
+        (nested("judging.primary", "word"), ["judging", "'word'", "['words']"]),
+        (nested("judging.judges.words", None), ["judging", "primary judge 'words'"]),
+        (nested("judging.judges.words.kind", "poll"), ["judging.judges.words.kind", "'lexical'"]),
+        (nested("judging.judges.words.kind", None), ["judging.judges.words.kind", "'sentences'"]),
+        (nested("judging.judges.spare", {}), ["judging.judges.spare.kind", "missing; add it"]),
+        (nested("judging.judges.words.model", "x"), ["judging.judges.words.model", "unknown key"]),
+        (
+            nested("judging.judges.lexical", {"kind": "lexical"}),
+            ["judging.judges.lexical.lexicon: missing"],
+        ),
+        (nested("agreement.arms", ["steerd"]), ["agreement.arms", "'steerd'"]),
+        (nested("agreement.arms", []), ["agreement.arms", "at least 1"]),
+        (nested("latents.relevance.answers", "steered"), ["latents.relevance.answers", "`zero`"]),
+        (nested("latents.concreteness.lexicon", None), ["latents.concreteness.lexicon", "missing"]),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_refused_with_its_key(override: dict[str, Any], said: list[str]) -> None:
+    message = problem(override)
+    for text in said:
+        assert text in message
+
+
+def test_a_missing_key_is_refused_with_its_name() -> None:
+    small = raw()
+    del small["prompts"], small["models"]["tiny"]["steer_layer"]
+    with pytest.raises(EsrError) as caught:
+        load(small)
+    assert "prompts: missing" in str(caught.value)
+    assert "models.tiny.steer_layer: missing" in str(caught.value)
+
+
+def test_several_mistakes_are_named_at_once_with_the_study_and_the_page() -> None:
+    message = problem(nested("latents.coutn", 3), nested("thresholds.target", 0))
+    assert "study 'small'" in message
+    assert "latents.coutn" in message
+    assert "thresholds.target" in message
+    assert "docs/config.md" in message
+
+
+def test_replays_that_go_in_a_circle_are_refused_with_the_circle() -> None:
+    circle = {"arms": {"a": {"replay": "b"}, "b": {"replay": "a"}}}
+    assert "a -> b" in problem(circle)
+
+
+# Merging
+
+
+def test_later_mappings_win_key_by_key() -> None:
+    base = {"a": {"x": 1, "y": 2}, "b": 1}
+    study = {"a": {"y": 3}, "b": {"z": 1}}
+    command_line = {"a": {"y": 4}}
+    assert merge(base, study, command_line) == {"a": {"x": 1, "y": 4}, "b": {"z": 1}}
+    assert base == {"a": {"x": 1, "y": 2}, "b": 1}
+
+
+def test_lists_are_replaced_whole() -> None:
+    assert merge({"a": [1, 2]}, {"a": [3]}) == {"a": [3]}
+
+
+def test_merging_is_what_snakemake_does() -> None:
+    code = (
+        "import sys, json; from snakemake.utils import update_config; "
+        "parts = json.load(sys.stdin); "
+        "[update_config(parts[0], p) for p in parts[1:]]; print(json.dumps(parts[0]))"
+    )
+    parts: list[dict[str, Any]] = [
+        {"a": {"x": 1, "y": [2]}, "b": 1, "c": {"d": 1}},
+        {"a": {"y": [3]}, "e": {"f": 1}, "c": None},
+        {"a": {"x": {"z": 0}}, "b": None},
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(parts), capture_output=True, text=True
+    )
+    assert json.loads(done.stdout) == merge(*parts), done.stderr
+
+
+# Digest and settings
+
+
+def test_the_digest_names_the_content_whatever_the_order_and_whoever_wrote_it() -> None:
+    config = load(raw())
+    assert len(config.digest) == 16
+    assert int(config.digest, 16) >= 0
+    shuffled = dict(reversed(list(raw().items())))
+    spelled_out = raw(nested("thresholds.target", "50.0"), nested("arms.unused", None))
+    for same in (shuffled, spelled_out, config.model_dump(mode="json")):
+        assert load(same).digest == config.digest
+
+
+@pytest.mark.parametrize(
+    "dotted", ["thresholds.target", "seeds.latents", "generation.max_new_tokens"]
+)
+def test_the_digest_changes_with_any_value(dotted: str) -> None:
+    assert load(raw(nested(dotted, 31))).digest != load(raw()).digest
+
+
+def test_the_digest_is_that_of_canonical_json() -> None:
+    class Fixed(Config):
+        def model_dump(self, **_: Any) -> dict[str, Any]:
+            return {"b": [1, 2.5], "a": None}
+
+    # sha256 of {"a": null, "b": [1, 2.5]}
+    assert Fixed.model_construct().digest == "6b1d84977084473f"
+
+
+def test_settings_of_a_rule_are_plain_data() -> None:
+    config = load(raw())
+    found = plain_settings(config, ["thresholds.target", "models.tiny.sae", "arms", "prompts"])
+    assert found["thresholds.target"] == 50
+    absent = {"release": None, "id": None, "revision": None}
+    assert found["models.tiny.sae"] == {"path": "sae", **absent}
+    assert found["arms"]["steered"]["trials"] == 5
+    assert found["prompts"] == "prompts.csv"
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_settings_that_do_not_exist_are_an_error() -> None:
+    with pytest.raises(EsrError, match=r"'models.huge.dtype' \(at 'huge.dtype'\)"):
+        plain_settings(load(raw()), ["models.huge.dtype"])
+
+
+# Files, as far as they can be checked in a blink
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with all files that the minimal study names."""
+    monkeypatch.chdir(tmp_path)
+    model = {"num_hidden_layers": 3, "hidden_size": 8, "vocab_size": 50, "architectures": ["X"]}
+    contents = {
+        "prompts.csv": "prompt_id,category,prompt\n",
+        "lexicon.csv": "topic,part,word\n",
+        "resources/restart_phrases.txt": "wait\n",
+        "model/config.json": json.dumps(model),
+        "model/model.safetensors": "",
+        "model/tokenizer.json": "{}",
+        "model/tokenizer_config.json": "{}",
+        "sae/cfg.json": json.dumps({"d_in": 8, "d_sae": 16}),
+        "sae/sae_weights.safetensors": "",
+    }
+    for name, text in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("files")
+def test_files_that_fit_are_no_problem() -> None:
+    assert check_files(load(raw())) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "key"),
+    [
+        ("prompts.csv", "prompts"),
+        ("resources/restart_phrases.txt", "judging.restart_phrases"),
+        ("model/config.json", "models.tiny.source"),
+        ("model/model.safetensors", "models.tiny.source"),
+        ("model/tokenizer.json", "models.tiny.source"),
+        ("sae/cfg.json", "models.tiny.sae.path"),
+        ("sae/sae_weights.safetensors", "models.tiny.sae.path"),
+    ],
+)
+def test_a_missing_file_is_named_with_its_key(files: Path, missing: str, key: str) -> None:
+    (files / missing).unlink()
+    assert check_files(load(raw())) == [f"{key}: {missing} does not exist"]
+
+
+def test_every_missing_file_is_named_at_once(files: Path) -> None:
+    for name in ("prompts.csv", "lexicon.csv", "sae/cfg.json"):
+        (files / name).unlink()
+    problems = check_files(load(raw(nested("models.tiny.labels", "labels.csv"))))
+    assert [line.split(":")[0] for line in problems] == [
+        "prompts",
+        "latents.concreteness.lexicon",
+        "judging.judges.words.lexicon",
+        "models.tiny.labels",
+        "models.tiny.sae.path",
+    ]
+
+
+def test_checking_files_needs_no_pandas_which_every_job_would_wait_for() -> None:
+    code = "import sys, esr.config, esr.planning.files; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_detectors_are_not_looked_for_on_prompts_that_are_evaluated(files: Path) -> None:
+    head = "prompt_id,category,prompt\n"
+    (files / "prompts.csv").write_text(head + "a,x,Explain how to bake bread.\n")
+    discovery = {"over": "prompts", "trials": 1, "boost": "none", "prompts": "own.csv"}
+    ablated = {"replay": "steered", "ablate": "detectors"}
+    config = load(raw({"arms": {"discovery": discovery, "ablated": ablated}}))
+    (files / "own.csv").write_text(head + "b,x,Explain how to sail.\n")
+    assert check_files(config) == []
+    (files / "own.csv").write_text(head + "b,x,explain how  to bake bread\n")
+    (problem,) = check_files(config)
+    assert problem.startswith("arms.discovery.prompts: detectors are looked for on prompts that")
+    assert "Explain how to bake bread." in problem
+
+
+@pytest.mark.usefixtures("files")
+def test_missing_prompts_of_an_arm_are_named() -> None:
+    (problem,) = check_files(load(raw(nested("arms.answers.prompts", "others.csv"))))
+    assert problem == "arms.answers.prompts: others.csv does not exist"
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("layer", ["steer_layer", "read_layer"])
+def test_a_layer_that_the_model_does_not_have_is_named(layer: str) -> None:
+    assert check_files(load(raw(nested(f"models.tiny.{layer}", 2)))) == []
+    problems = check_files(load(raw(nested(f"models.tiny.{layer}", 3))))
+    assert problems == [f"models.tiny.{layer}: 3, but the model has layers 0 to 2"]
+
+
+def test_an_sae_of_another_width_is_named(files: Path) -> None:
+    (files / "sae/cfg.json").write_text(json.dumps({"d_in": 9, "d_sae": 16}))
+    (problem,) = check_files(load(raw()))
+    assert problem.startswith("models.tiny.sae.path: the SAE reads width 9")
+    assert "8" in problem
+
+
+@pytest.mark.usefixtures("files")
+def test_an_ablated_latent_that_the_sae_does_not_have_is_named() -> None:
+    assert check_files(load(raw(nested("arms.steered.ablate", [0, 15])))) == []
+    (problem,) = check_files(load(raw(nested("arms.steered.ablate", [0, 16]))))
+    assert problem == "arms.steered.ablate: latent 16 is not in the SAE (0 to 15) (model tiny)"
+
+
+@pytest.mark.parametrize("study", ["paper", "arxiv"])
+def test_the_paper_is_computed_with_models_and_saes_at_pinned_commits(study: str) -> None:
+    models = yaml.safe_load((REPO / f"studies/{study}.yaml").read_text())["models"]
+    assert len(models) == 5
+    for model in models.values():
+        for commit in (model["revision"], model["sae"]["revision"]):
+            assert re.fullmatch(r"[0-9a-f]{40}", commit)
+
+
+@pytest.mark.usefixtures("files")
+def test_a_hub_model_needs_a_revision() -> None:
+    sae = {"path": None, "release": "r", "id": "i"}
+    hub = {"models": {"tiny": {"source": "lab/tiny", "sae": sae}}}
+    (problem,) = check_files(load(raw(hub)))
+    assert problem.startswith("models.tiny.revision: lab/tiny is no folder here")
+    pinned = nested("models.tiny.revision", "0" * 40)
+    assert check_files(load(raw(hub, pinned))) == []
+
+
+@pytest.mark.usefixtures("files")
+def test_a_folder_that_is_not_there_is_not_taken_for_a_hub_model() -> None:
+    (problem,) = check_files(load(raw(nested("models.tiny.source", "./elsewhere"))))
+    assert problem == "models.tiny.source: folder ./elsewhere does not exist"
+
+
+def test_a_key_in_the_place_of_its_variable_is_not_repeated() -> None:
+    judge = {"kind": "anthropic", "model": "m", "key_variable": "sk-secret"}
+    with pytest.raises(EsrError, match=r"judging\.judges\.c\.key_variable") as told:
+        load(raw(nested("judging.judges.c", judge)))
+    assert "sk-secret" not in str(told.value)
+
+
+def test_a_setting_is_found_below_a_name_with_dots() -> None:
+    model = raw()["models"][next(iter(raw()["models"]))]
+    config = load(raw({"models": {"llama-3": model, "llama-3.1-8b": model}}))
+    keys = ["models.llama-3.1-8b.dtype", "models.llama-3.dtype"]
+    assert plain_settings(config, keys) == dict.fromkeys(keys, config.models["llama-3"].dtype)
+    with pytest.raises(EsrError, match=r"models\.llama-3\.2\.dtype"):
+        plain_settings(config, ["models.llama-3.2.dtype"])
+
+
+SIZES = [
+    {"parameters": up_to, "gpus": g, "memory": 4, "generate": 1, "calibrate": 1, "read": 1}
+    for up_to, g in ((1e8, 0), (1e10, 1))
+]
+
+
+def test_a_job_size_is_the_smallest_that_holds_the_model() -> None:
+    config = load(raw({"jobs": SIZES}))
+    name = next(iter(config.models))
+    assert config.job_size(name) == config.jobs[config.models[name].parameters > 1e8]
+    assert load(raw()).job_size(name) is None
+
+
+@pytest.mark.parametrize(
+    ("jobs", "said"),
+    [
+        ([SIZES[1], SIZES[0]], "list sizes by `parameters`, smallest first"),
+        ([{**SIZES[0], "parameters": 10}], "larger than any size in `jobs`"),
+    ],
+)
+def test_job_sizes_that_leave_a_model_out_are_refused(jobs: list[Any], said: str) -> None:
+    assert said in problem({"jobs": jobs})
+
+
+def test_a_retry_asks_for_more_time_only_where_it_begins_anew() -> None:
+    size = load(raw({"jobs": [{**SIZES[1], "generate": 3, "read": 2, "train": 5}]})).jobs[0]
+    assert [size.hours("generate_responses", attempt) for attempt in (1, 2, 3)] == [3, 3, 3]
+    assert [size.hours("read_episodes", attempt) for attempt in (1, 2, 3)] == [2, 4, 6]
+    assert size.hours("train_adapter", 2) == 10
+
+
+def test_what_a_job_asks_of_a_scheduler_is_no_part_of_the_digest() -> None:
+    assert load(raw({"jobs": SIZES})).digest == load(raw()).digest
+
+
+def test_labels_are_a_file_or_an_export_of_neuronpedia() -> None:
+    name = next(iter(raw()["models"]))
+    export = {"neuronpedia": "gemma-2-2b/16-gemmascope-res-16k"}
+    model = load(raw({"models": {name: {"labels": export}}})).models[name]
+    expected = Path("results/downloads/neuronpedia/gemma-2-2b/16-gemmascope-res-16k.csv")
+    assert model.labels_file == expected
+    assert "labels" in problem({"models": {name: {"labels": {"neuronpedia": "../evil"}}}})
+
+
+def test_an_arm_may_have_shards_of_its_own() -> None:
+    name = next(iter(raw()["arms"]))
+    config = load(raw({"engine": {"shards": 4}, "arms": {name: {"shards": 1}}}))
+    assert config.shards(name) == 1
+    assert {config.shards(arm) for arm in config.arms if arm != name} == {4}

@@ -1,0 +1,454 @@
+"""Off-topic detectors: who is dealt whose response, what is found, held-out pairs, controls."""
+
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
+
+from esr.config import Config, DetectorsConfig, StatisticsConfig, load, merge
+from esr.detectors.controls import match_controls
+from esr.detectors.search import (
+    Pairs,
+    assign_mismatched,
+    auroc,
+    check_table,
+    derange,
+    detector_table,
+    effect_sizes,
+    hold_out,
+    pair_table,
+)
+from esr.engines.base import Intervention, Request
+from esr.errors import EsrError
+from esr.planning.files import check_files
+from esr.tables import read_table, write_table
+from helpers.checkout import REPO, load_script
+from helpers.planted_pairs import D_SAE, GRADED, PLANTED, SEPARABLE, N, found_in, labels, planted
+
+FAST = StatisticsConfig(bootstrap=400)
+STRICT = DetectorsConfig(criterion="zero_then_frequent", frequency=0.8)
+
+few = st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=40)
+
+
+def balanced(categories: list[str]) -> bool:
+    return 2 * max(categories.count(name) for name in categories) <= len(categories)
+
+
+class TestDerangement:
+    @given(few, st.integers(0, 5))
+    def test_nobody_meets_its_own_category_and_everybody_is_dealt_once(
+        self, categories: list[str], seed: int
+    ) -> None:
+        if not balanced(categories):
+            with pytest.raises(EsrError, match=r"\d+ of \d+ discovery responses are of one cat"):
+                derange(categories, seed)
+            return
+        partner = derange(categories, seed)
+        assert sorted(partner) == list(range(len(categories)))
+        assert all(categories[i] != categories[j] for i, j in enumerate(partner))
+
+    def test_the_same_seed_deals_the_same_and_another_one_otherwise(self) -> None:
+        categories = [f"c{i % 8}" for i in range(80)]
+        assert derange(categories, 1).tolist() == derange(categories, 1).tolist()
+        assert derange(categories, 1).tolist() != derange(categories, 2).tolist()
+
+    def test_a_category_meets_many_others_not_one(self) -> None:
+        categories = np.array([f"c{i % 8}" for i in range(160)])
+        met = pd.Series(categories[derange(categories.tolist(), 0)]).groupby(categories).nunique()
+        assert met.min() >= 5
+
+    def test_every_other_member_is_met_about_equally_often(self) -> None:
+        met = np.zeros((6, 6))
+        for seed in range(1000):
+            met[np.arange(6), derange(list("aabbcd"), seed)] += 1
+        expected = np.zeros((6, 6))
+        names = "aabbcd"
+        valid = [p for p in permutations(range(6)) if all(names[i] != names[p[i]] for i in p)]
+        for permutation in valid:
+            expected[np.arange(6), permutation] += 1000 / len(valid)
+        assert np.abs(met - expected).max() < 5 * np.sqrt(1000 * 0.25)
+
+
+class TestSplit:
+    @given(
+        st.lists(st.integers(0, 9), min_size=1, max_size=60),
+        st.floats(0, 0.95),
+        st.integers(0, 3),
+    )
+    def test_all_responses_to_a_prompt_are_on_the_same_side(
+        self, prompts: list[int], share: float, seed: int
+    ) -> None:
+        names = [f"p{i}" for i in prompts]
+        out = hold_out(names, [f"c{i % 3}" for i in prompts], share, seed)
+        sides = pd.Series(out).groupby(names)
+        assert sides.nunique().eq(1).all()
+        kept = int(sides.first().sum())
+        assert kept == int(np.floor(share * len(set(names)) + 0.5))
+
+    def test_half_of_every_category_is_held_out(self) -> None:
+        prompts = [f"p{i}" for i in range(24)]
+        categories = [f"c{i % 6}" for i in range(24)]
+        out = pd.Series(hold_out(prompts, categories, 0.5, 7))
+        assert out.groupby(categories).sum().eq(2).all()
+
+    @given(st.integers(0, 20))
+    @settings(max_examples=10)
+    def test_partners_stay_on_their_side_and_off_their_category(self, seed: int) -> None:
+        categories = [f"c{i % 5}" for i in range(50)]
+        out = hold_out([f"p{i}" for i in range(50)], categories, 0.4, seed)
+        partner = assign_mismatched(categories, out, seed)
+        assert sorted(partner) == list(range(50))
+        assert (out == out[partner]).all()
+        assert all(categories[i] != categories[j] for i, j in enumerate(partner))
+
+
+class TestAuroc:
+    def test_golden_values(self) -> None:
+        matched = np.array([[1, 0, 5], [2, 0, 6]], float)
+        mismatched = np.array([[3, 0, 5], [1.5, 1, 0]], float)
+        # of 4 comparisons: 3 won; 2 won and 2 tied; 1 tied
+        assert auroc(matched, mismatched).tolist() == [0.75, 0.75, 0.125]
+
+    @given(st.integers(0, 50))
+    @settings(max_examples=15)
+    def test_it_is_the_share_of_comparisons_won_ties_counting_half(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        a, b = rng.integers(0, 4, (9, 5)).astype(float), rng.integers(0, 5, (7, 5)).astype(float)
+        won = (b[:, None] > a).mean(axis=(0, 1)) + (b[:, None] == a).mean(axis=(0, 1)) / 2
+        np.testing.assert_allclose(auroc(a, b), won)
+        u = mannwhitneyu(b, a, axis=0).statistic
+        np.testing.assert_allclose(auroc(a, b), u / 63)
+
+    def test_swapping_the_sides_gives_the_complement(self) -> None:
+        rng = np.random.default_rng(0)
+        a, b = rng.random((8, 20)), rng.random((8, 20))
+        np.testing.assert_allclose(auroc(a, b) + auroc(b, a), 1)
+
+    def test_blocks_of_latents_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rng = np.random.default_rng(0)
+        a, b = rng.random((8, 11)), rng.random((8, 11))
+        whole = auroc(a, b)
+        monkeypatch.setattr("esr.detectors.search.BLOCK", 4)
+        assert auroc(a, b).tolist() == whole.tolist()
+
+
+class TestSearch:
+    @pytest.mark.parametrize("how", [SEPARABLE, GRADED, STRICT], ids=lambda how: how.criterion)
+    def test_every_criterion_finds_what_was_planted_and_nothing_else(
+        self, how: DetectorsConfig
+    ) -> None:
+        table = found_in(planted(), how)
+        assert sorted(table.loc[table["found"], "latent"]) == PLANTED
+        assert table["detector"].tolist() == table["found"].tolist()
+
+    def test_the_table_is_sorted_labelled_and_without_dead_latents(self) -> None:
+        table = found_in(planted(), SEPARABLE)
+        assert set(table["latent"].head(3)) == set(PLANTED)
+        assert table["frequency_mismatched"].iloc[3:].is_monotonic_decreasing
+        assert table["label"].tolist() == [f"label {i}" for i in table["latent"]]
+        assert D_SAE - 1 not in set(table["latent"])
+
+    def test_what_the_search_has_not_seen_cannot_change_what_it_finds(self) -> None:
+        pairs = planted()
+        spoiled = pairs.mismatched.copy()
+        spoiled[pairs.held_out] = 0
+        other = Pairs(pairs.matched, spoiled, pairs.held_out, pairs.prompts, pairs.partner)
+        before, after = found_in(pairs, SEPARABLE), found_in(other, SEPARABLE)
+        searched = ["latent", "mean_mismatched", "auroc", "margin", "found"]
+        pd.testing.assert_frame_equal(before[searched], after[searched])
+        check = after.set_index("latent").loc[PLANTED]
+        assert check["held_out_mismatched"].eq(0).all()
+        assert check["held_out_auroc"].le(0.5).all()
+
+    def test_chance_findings_do_not_survive_the_held_out_pairs(self) -> None:
+        rng = np.random.default_rng(1)
+        a, b = rng.random((16, 3000)), rng.random((16, 3000))
+        out = np.arange(16) >= 8
+        pairs = Pairs(a, b, out, [f"p{i}" for i in range(16)], np.roll(np.arange(16), 1))
+        how = DetectorsConfig(criterion="graded", auroc=0.9, leak=1)
+        table = detector_table(pairs, labels(3000), how, ())
+        lucky = table[table["found"]]
+        assert len(lucky) > 3
+        assert lucky["auroc"].min() >= 0.9
+        assert lucky["held_out_auroc"].astype(float).mean() == pytest.approx(0.5, abs=0.15)
+
+    def test_margin_separates_separable_from_an_overlap_of_one_pair(self) -> None:
+        pairs = planted(held_out=0)
+        pairs.matched[0, PLANTED[0]] = 5.999
+        table = found_in(pairs, SEPARABLE).set_index("latent")
+        assert not table.loc[PLANTED[0], "found"]
+        assert table.loc[PLANTED[0], "auroc"] > 0.98
+        assert table.loc[PLANTED[0], "margin"] < 0
+
+    def test_zero_then_frequent_is_strict_about_zero_and_counts_pairs(self) -> None:
+        pairs = planted(held_out=0)
+        pairs.matched[5, PLANTED[0]] = 0.01
+        pairs.mismatched[: N // 5 + 1, PLANTED[1]] = 0  # active on less than 80 %
+        pairs.mismatched[: N // 5, PLANTED[2]] = 0  # on exactly 80 %
+        table = found_in(pairs, STRICT)
+        assert table.loc[table["found"], "latent"].tolist() == [PLANTED[2]]
+
+    def test_a_latent_that_is_never_active_is_no_detector_whatever_the_criterion(self) -> None:
+        anything = [
+            DetectorsConfig(criterion="zero_then_frequent", frequency=0),
+            DetectorsConfig(criterion="graded", auroc=0.5, leak=1),
+            SEPARABLE,
+        ]
+        for how in anything:
+            table = found_in(planted(), how, given=(D_SAE - 1,))
+            assert not table.set_index("latent").loc[D_SAE - 1, "found"]
+
+    def test_a_given_list_stands_beside_the_found_one_or_in_for_it(self) -> None:
+        beside = found_in(planted(), SEPARABLE, given=(17, 5, 39))
+        assert sorted(beside.loc[beside["detector"], "latent"]) == PLANTED
+        both = beside[beside["found"] & beside["given"]]
+        assert both["latent"].tolist() == [17]
+        stands_in = found_in(planted(), DetectorsConfig(use="given"), given=(17, 5, 39))
+        assert sorted(stands_in.loc[stands_in["detector"], "latent"]) == [5, 17, 39]
+        none_given = found_in(planted(), DetectorsConfig(use="given"), given=())
+        assert sorted(none_given.loc[none_given["detector"], "latent"]) == PLANTED
+
+    def test_without_held_out_pairs_the_check_is_missing_not_passed(self, tmp_path: Path) -> None:
+        table = found_in(planted(held_out=0), SEPARABLE)
+        assert table["held_out_auroc"].isna().all()
+        write_table(table, tmp_path / "detectors.parquet", "detectors", {})
+        assert (
+            read_table(tmp_path / "detectors.parquet", "detectors")["held_out_auroc"].isna().all()
+        )
+
+    def test_finding_nothing_gives_tables_without_detectors(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        a = rng.random((10, 4))
+        pairs = Pairs(a, a, np.zeros(10, bool), [f"p{i}" for i in range(10)], np.arange(10))
+        table = detector_table(pairs, labels(4), SEPARABLE, ())
+        assert not table["found"].any()
+        write_table(table, tmp_path / "a.parquet", "detectors", {})
+        write_table(pair_table(pairs, []), tmp_path / "b.parquet", "detector_pairs", {})
+        none = read_table(tmp_path / "b.parquet", "detector_pairs")
+        assert none.empty
+        assert check_table(none, FAST).empty
+
+
+class TestPairs:
+    def test_every_pair_of_a_detector_says_who_is_asked_and_who_answers(
+        self, tmp_path: Path
+    ) -> None:
+        pairs = planted()
+        write_table(pair_table(pairs, PLANTED), tmp_path / "a.parquet", "detector_pairs", {})
+        table = read_table(tmp_path / "a.parquet", "detector_pairs")
+        assert len(table) == 2 * N * len(PLANTED)
+        own = table[table["matched"]]
+        assert own["prompt_id"].eq(own["response_of"]).all()
+        dealt = table[~table["matched"]]
+        assert dealt["prompt_id"].ne(dealt["response_of"]).all()
+        one = dealt[dealt["latent"].eq(PLANTED[1])]
+        np.testing.assert_allclose(one["activation"], pairs.mismatched[:, PLANTED[1]])
+
+
+class TestCheckTable:
+    def test_statistics_are_those_of_the_pairs_that_were_not_searched(self) -> None:
+        pairs = planted()
+        table = check_table(pair_table(pairs, PLANTED), FAST).set_index("latent")
+        out = pairs.mismatched[pairs.held_out]
+        assert table["mean_mismatched"].tolist() == pytest.approx(out[:, PLANTED].mean(axis=0))
+        assert table["pairs"].eq("held_out").all()
+        assert table["n_pairs"].eq(len(out)).all()
+        assert table["n_prompts"].eq(len(out) // 2).all()
+
+    def test_without_held_out_pairs_it_says_that_these_were_searched(self) -> None:
+        table = check_table(pair_table(planted(held_out=0), PLANTED), FAST)
+        assert table["pairs"].eq("search").all()
+
+    def test_d_is_the_difference_of_means_over_the_root_mean_variance(self) -> None:
+        a = np.array([[0.0], [2], [4], [6], [3], [3]])
+        b = np.array([[5.0], [6], [9], [12], [8], [8]])
+        table = effect_sizes(a, b, list("pqrstu"), FAST)
+        expected = 5 / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+        assert table["d"].iloc[0] == pytest.approx(expected)
+        assert table["low"].iloc[0] < expected < table["high"].iloc[0]
+
+    def test_copies_of_a_prompts_responses_add_no_certainty(self) -> None:
+        rng = np.random.default_rng(0)
+        a, b = rng.normal(0, 1, (30, 1)), rng.normal(1, 1, (30, 1))
+        names = [f"p{i}" for i in range(30)]
+        once = effect_sizes(a, b, names, FAST).iloc[0]
+        wide_a, wide_b = np.repeat(a, 3, axis=0), np.repeat(b, 3, axis=0)
+        thrice = effect_sizes(wide_a, wide_b, names * 3, FAST).iloc[0]
+        assert once["high"] - once["low"] > 0
+        again = effect_sizes(np.tile(a, (3, 1)), np.tile(b, (3, 1)), names * 3, FAST).iloc[0]
+        width = once["high"] - once["low"]
+        assert again["high"] - again["low"] == pytest.approx(width, rel=0.1)
+        wrong = thrice["high"] - thrice["low"]  # copies given to other prompts
+        assert wrong < 0.8 * width
+
+    def test_intervals_hold_the_truth_as_often_as_they_say(self) -> None:
+        rng = np.random.default_rng(3)
+        hits = 0
+        for seed in range(120):
+            prompts = np.repeat(np.arange(25), 2)
+            own = rng.normal(0, 0.6, 25)[prompts]
+            a = own + rng.normal(0, 0.8, 50)
+            b = 1.5 + own + rng.normal(0, 0.8, 50)
+            how = StatisticsConfig(bootstrap=300, seed=seed)
+            row = effect_sizes(a[:, None], b[:, None], [str(p) for p in prompts], how).iloc[0]
+            hits += row["low"] <= 1.5 <= row["high"]
+        assert 0.87 <= hits / 120 <= 0.99
+
+    @pytest.mark.parametrize(
+        ("a", "b", "prompts", "status"),
+        [
+            (np.zeros((4, 1)), np.full((4, 1), 7.3), list("pqrs"), "undefined"),
+            (np.array([[0.0], [1]]), np.array([[2.0], [4]]), list("pp"), "too_few"),
+        ],
+    )
+    def test_what_cannot_be_said_is_missing(
+        self, a: np.ndarray, b: np.ndarray, prompts: list[str], status: str
+    ) -> None:
+        row = effect_sizes(a, b, prompts, FAST).iloc[0]
+        assert row["status"] == status
+        assert np.isnan(row["low"])
+
+
+class TestControls:
+    """500 latents whose activity spans four orders of magnitude, ten of them detectors."""
+
+    RNG = np.random.default_rng(5)
+    FREQUENCY = np.where(RNG.random(500) < 0.2, 0, 10 ** RNG.uniform(-4, -0.3, 500))
+    MEAN = FREQUENCY * 10 ** RNG.normal(0, 0.3, 500)
+    ALIVE = np.flatnonzero(FREQUENCY > 0)
+    DETECTORS = RNG.choice(ALIVE, 10, replace=False).tolist()
+
+    def match(self, **changes: Any) -> pd.DataFrame:
+        how: dict[str, Any] = {
+            "detectors": self.DETECTORS,
+            "frequency": self.FREQUENCY,
+            "mean": self.MEAN,
+            "sets": 5,
+            "nearest": 4,
+            "seed": 0,
+        }
+        return match_controls(**how | changes)
+
+    def test_sets_have_a_latent_of_its_own_for_every_detector(self) -> None:
+        table = self.match()
+        for _, one in table.groupby("set"):
+            assert sorted(one["detector"]) == sorted(self.DETECTORS)
+            assert one["latent"].is_unique
+        assert set(table["latent"]).isdisjoint(self.DETECTORS)
+        assert set(table["latent"]) <= set(self.ALIVE)
+
+    def test_they_are_about_as_active_as_the_detectors(self) -> None:
+        table = self.match()
+        for name in ("frequency", "mean"):
+            ratio = np.log10(table[name] / table[f"detector_{name}"])
+            assert ratio.abs().median() < 0.15
+            assert ratio.abs().max() < 1
+        unmatched = self.match(nearest=400)
+        off = np.log10(unmatched["mean"] / unmatched["detector_mean"])
+        assert off.abs().median() > 0.5
+
+    def test_sets_differ_and_come_again_with_the_seed(self) -> None:
+        table = self.match()
+        sets = table.groupby("set")["latent"].agg(frozenset)
+        assert sets.nunique() == 5
+        pd.testing.assert_frame_equal(table, self.match())
+        fewer = self.match(sets=2)
+        pd.testing.assert_frame_equal(fewer, table[table["set"] < 2])
+
+    def test_detectors_known_but_not_in_use_are_not_drawn(self) -> None:
+        drawn = set(self.match()["latent"])
+        again = set(self.match(excluded=sorted(drawn))["latent"])
+        assert again.isdisjoint(drawn)
+
+    def test_without_detectors_there_is_nothing_to_match(self, tmp_path: Path) -> None:
+        table = self.match(detectors=[])
+        write_table(table, tmp_path / "controls.parquet", "controls", {})
+        assert read_table(tmp_path / "controls.parquet", "controls").empty
+
+    def test_without_room_for_controls_it_says_so_and_what_to_do(self) -> None:
+        alive = np.zeros(500)
+        alive[[*self.DETECTORS, 1, 2]] = 0.1
+        with pytest.raises(EsrError, match=r"10 detectors, but only \d+ other.*disable the arms"):
+            self.match(frequency=alive, mean=alive)
+
+
+class TestReadings:
+    REQUESTS = tuple(Request((2, 5, 6), 44 + i, Intervention(7, 3.0)) for i in range(3))
+
+    def test_steering_is_read_along_only_where_it_comes_before_the_layer_read(self) -> None:
+        script = load_script("match_controls")
+        for earlier, expected in ((True, Intervention(7, 3.0)), (False, Intervention())):
+            readings = script.steered_readings(self.REQUESTS, [[8, 9], None, []], earlier)
+            assert [reading.intervention for reading in readings] == [expected]
+            assert [(r.tokens, r.start) for r in readings] == [((2, 5, 6, 8, 9), 3)]
+
+    def test_activity_counts_every_token_once(self) -> None:
+        script = load_script("match_controls")
+        readings = script.steered_readings(self.REQUESTS, [[8], [8, 9, 9], []], False)
+
+        class Says:
+            def encode(self, readings: Any, pool: str) -> list[np.ndarray]:
+                return [np.array([0.0]), np.array([1.0 if pool == "share" else 4.0])]
+
+        frequency, mean = script.activity(Says(), readings)
+        assert frequency.tolist() == [0.75]
+        assert mean.tolist() == [3.0]
+
+    def test_responses_that_failed_are_not_read_and_none_at_all_is_an_error(self) -> None:
+        script = load_script("find_detectors")
+        plan = pd.DataFrame({"prompt_id": list("pqr")})
+        responses = pd.DataFrame(
+            {"status": ["ok", "engine_error", "ok"], "tokens": [[1, 2], None, []]}
+        )
+        kept, tokens = script.spoken_trials(plan, responses, "discovery")
+        assert kept["prompt_id"].tolist() == ["p"]
+        assert tokens == [[1, 2]]
+        with pytest.raises(EsrError, match="arm discovery has no response to read"):
+            script.spoken_trials(plan, responses.assign(status="engine_error"), "discovery")
+
+
+class TestDiscoveryPrompts:
+    def study(self, **arms: Any) -> Config:
+        raw = merge(
+            yaml.safe_load((REPO / "config.yaml").read_text()),
+            yaml.safe_load((REPO / "studies/organism.yaml").read_text()),
+            {"arms": arms},
+        )
+        return load(raw)
+
+    def problems(self, **arms: Any) -> list[str]:
+        return [text for text in check_files(self.study(**arms)) if "discovery" in text]
+
+    @pytest.fixture(autouse=True)
+    def _in_the_repository(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(REPO)
+
+    def test_those_of_the_organism_are_its_own(self) -> None:
+        assert self.problems() == []
+
+    def test_prompts_that_are_evaluated_are_refused_by_name(self) -> None:
+        (problem,) = self.problems(discovery={"prompts": "resources/prompts/organism.csv"})
+        assert problem.startswith("arms.discovery.prompts: detectors are looked for on prompts")
+        assert "48 of resources/prompts/organism.csv" in problem
+
+    def test_one_prompt_in_other_letters_is_enough(self, tmp_path: Path) -> None:
+        prompts = pd.read_csv("resources/prompts/organism_discovery.csv")
+        shared = pd.read_csv("resources/prompts/organism.csv")["prompt"].iloc[3]
+        prompts.loc[0, "prompt"] = f" {shared.upper().rstrip('.')} "
+        prompts.to_csv(tmp_path / "mine.csv", index=False)
+        (problem,) = self.problems(discovery={"prompts": str(tmp_path / "mine.csv")})
+        assert "1 of resources/prompts/organism.csv" in problem
+
+    def test_without_ablations_nobody_looks_for_detectors(self) -> None:
+        ablations = [name for name, arm in self.study().arms.items() if isinstance(arm.ablate, str)]
+        disabled: dict[str, Any] = dict.fromkeys(ablations)
+        evaluated = {"prompts": "resources/prompts/organism.csv"}
+        assert self.problems(**disabled, discovery=evaluated) == []

@@ -1,0 +1,247 @@
+"""esr.engines.journaled: what a journal saves, and tables of requests and responses."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from esr.arms.chat import prompt_tokens
+from esr.arms.responses import requests_of, responses_table
+from esr.engines.base import Generation, Intervention, Request, Sampling
+from esr.engines.journaled import JournaledStream, generate_journaled
+from esr.engines.transformers import TransformersEngine
+from esr.errors import EsrError
+from esr.journal import Journal
+from helpers.counting_engine import CountingEngine
+from helpers.tiny import llama_tokenizer, tiny_model, tiny_sae
+
+SAMPLING = Sampling(temperature=0.6, max_new_tokens=8)
+REQUESTS = [
+    Request((2, 3 + i % 3), seed, Intervention(i, 1.5)) for i, seed in enumerate(range(44, 51))
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.jsonl"
+
+
+def generate(
+    engine: CountingEngine,
+    path: Path,
+    requests: Sequence[Request] = REQUESTS,
+    sampling: Sampling = SAMPLING,
+) -> list[Generation]:
+    with Journal(path) as journal:
+        return generate_journaled(engine, requests, sampling, journal)
+
+
+class TestJournaled:
+    def test_responses_come_in_the_order_of_the_requests(self, path: Path) -> None:
+        done = generate(CountingEngine(), path)
+        assert [generation.tokens[0] for generation in done] == [r.seed for r in REQUESTS]
+
+    def test_a_rerun_computes_nothing_and_answers_the_same(self, path: Path) -> None:
+        first, again = CountingEngine(), CountingEngine()
+        done, before = generate(first, path), path.read_bytes()
+        assert len(first.computed) == 3
+        assert generate(again, path) == done
+        assert again.computed == []
+        assert path.read_bytes() == before
+
+    @pytest.mark.parametrize("groups", [0, 1, 2])
+    def test_a_failure_keeps_the_groups_that_were_done(self, path: Path, groups: int) -> None:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            generate(CountingEngine(fail_after=groups), path)
+        assert path.read_bytes().count(b"\n") == 3 * groups
+        rest = CountingEngine()
+        generate(rest, path)
+        assert len(rest.computed) == 3 - groups
+
+    def test_resumed_after_a_kill_at_any_byte_is_the_uninterrupted_run(self, path: Path) -> None:
+        done, whole = generate(CountingEngine(), path), path.read_bytes()
+        for cut in range(0, len(whole), 7):
+            path.write_bytes(whole[:cut])
+            resumed = CountingEngine()
+            assert generate(resumed, path) == done
+            assert path.read_bytes() == whole
+            # Never more than the groups that were not whole.
+            assert sum(map(len, resumed.computed)) - whole[cut:].count(b"\n") <= 2
+
+    def test_a_recorded_response_stands_when_its_group_is_computed_again(self, path: Path) -> None:
+        done = generate(CountingEngine(), path)
+        lines = path.read_text().splitlines(keepends=True)
+        changed = json.loads(lines[0]) | {"tokens": [7]}
+        path.write_text(json.dumps(changed) + "\n" + "".join(lines[3:]))
+        again = generate(CountingEngine(), path)
+        at = [i for i, generation in enumerate(again) if generation.tokens == (7,)]
+        assert len(at) == 1
+        assert [g for i, g in enumerate(again) if i not in at] == [
+            g for i, g in enumerate(done) if i not in at
+        ]
+
+    def test_groups_may_be_done_in_any_order(self, path: Path) -> None:
+        expected = generate(CountingEngine(), path)
+        path.unlink()
+        assert generate(CountingEngine(backwards=True), path) == expected
+
+    def test_what_the_journal_has_comes_first_and_more_may_be_handed_in(self, path: Path) -> None:
+        generate(CountingEngine(), path, REQUESTS[:2])
+        engine = CountingEngine()
+        with Journal(path) as journal:
+            stream = JournaledStream(engine, SAMPLING, journal)
+            stream.submit(7, [REQUESTS[4]])
+            stream.submit(8, [REQUESTS[0], REQUESTS[1]])
+            assert stream.missing == 1
+            results = stream.results()
+            assert next(results)[0] == 8
+            assert engine.computed == []
+            stream.submit(9, [REQUESTS[5]])
+            assert [name for name, _ in results] == [7, 9]
+        assert engine.computed == [[REQUESTS[4]], [REQUESTS[5]]]
+
+    def test_equal_requests_are_computed_once(self, path: Path) -> None:
+        engine = CountingEngine()
+        done = generate(engine, path, [*REQUESTS, *REQUESTS[::-1]])
+        assert done == [*done[:7], *done[:7][::-1]]
+        assert sum(map(len, engine.computed)) == 7
+
+    def test_nothing_to_do_is_no_response(self, path: Path) -> None:
+        assert generate(CountingEngine(), path, []) == []
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"engine": CountingEngine(sae="another")},
+            {"sampling": Sampling(0.7, 8)},
+            {"sampling": Sampling(0.6, 9)},
+            {"sampling": Sampling(0.6, 8, repetition_penalty=1.1)},
+            {"requests": [Request((2, 4), 44, Intervention(0, 1.5))]},
+            {"requests": [Request((2, 3), 45, Intervention(0, 1.5))]},
+            {"requests": [Request((2, 3), 44, Intervention(1, 1.5))]},
+            {"requests": [Request((2, 3), 44, Intervention(0, 1.25))]},
+            {"requests": [Request((2, 3), 44, Intervention(0, 1.5, (1,)))]},
+            {"requests": [Request((2, 3), 44)]},
+        ],
+        ids=lambda other: str(*other.values())[:40],
+    )
+    def test_whatever_determines_a_response_makes_it_another_one(
+        self, path: Path, other: dict[str, Any]
+    ) -> None:
+        arguments: dict[str, Any] = {
+            "engine": CountingEngine(),
+            "requests": REQUESTS[:1],
+            "sampling": SAMPLING,
+        }
+        generate(path=path, **arguments)
+        arguments = arguments | other
+        before = len(arguments["engine"].computed)
+        generate(path=path, **arguments)
+        assert len(arguments["engine"].computed) == before + 1
+
+    def test_an_engine_that_drops_a_response_is_found_out(self, path: Path) -> None:
+        class Dropping(CountingEngine):
+            def respond(self, group: Sequence[Request]) -> list[Generation]:
+                return super().respond(group)[1:]
+
+        with pytest.raises(ValueError, match="zip"):
+            generate(Dropping(), path)
+        assert path.read_bytes() == b""
+
+
+def plan(**columns: Any) -> pd.DataFrame:
+    """Two trials: steered and ablated; unsteered, of a latent, with a prefill."""
+    rows = {
+        "trial_id": ["a", "b"],
+        "prompt": ["bake bread", "bake"],
+        "latent": pd.array([3, 5], dtype="Int64"),
+        "label": ["bread", None],
+        "boost": [2.5, 0.0],
+        "seed": [44, 45],
+        "meta_prompt": [None, None],
+        "prefill": ["", "wait ,"],
+        "ablated": [np.array([7, 1]), np.array([], dtype=int)],
+    }
+    return pd.DataFrame(rows | columns)
+
+
+TOKENIZER = llama_tokenizer()
+
+
+class TestTables:
+    def test_a_trial_becomes_its_request(self) -> None:
+        steered, unsteered = requests_of(plan(), TOKENIZER, doubled_header=False)
+        prompt = prompt_tokens(TOKENIZER, "bake bread")
+        assert steered == Request(prompt, 44, Intervention(3, 2.5, (7, 1)))
+        assert unsteered == Request(prompt_tokens(TOKENIZER, "bake", "wait ,"), 45)
+
+    def test_a_boost_of_zero_is_the_request_of_no_latent(self) -> None:
+        without = plan(latent=pd.array([3, None], dtype="Int64"))
+        assert requests_of(plan(), TOKENIZER, False) == requests_of(without, TOKENIZER, False)
+
+    def test_meta_prompt_and_doubled_header_reach_the_tokens(self) -> None:
+        meta = plan(meta_prompt=["{prompt} . that is {label}", None])
+        first, second = requests_of(meta, TOKENIZER, doubled_header=True)
+        assert first.tokens == prompt_tokens(TOKENIZER, "bake bread . that is bread", "", True)
+        assert second.tokens == prompt_tokens(TOKENIZER, "bake", "wait ,", True)
+
+    def test_requests_can_be_named_in_a_journal(self, path: Path) -> None:
+        assert len(generate(CountingEngine(), path, requests_of(plan(), TOKENIZER, False))) == 2
+
+    def test_a_failed_generation_is_a_status_and_nothing_else(self) -> None:
+        said = TOKENIZER.convert_tokens_to_ids(["that", "is", "wrong", "<|eot_id|>"])
+        done = [Generation((), "error"), Generation(tuple(said), "stop")]
+        requests = requests_of(plan(), TOKENIZER, False)
+        table = responses_table(plan(), requests, done, TOKENIZER)
+        failed, spoken = table.astype(object).where(table.notna(), None).to_dict("records")
+        assert failed == {
+            "trial_id": "a",
+            "status": "engine_error",
+            "response": None,
+            "tokens": None,
+            "n_prompt_tokens": len(requests[0].tokens),
+            "finish_reason": None,
+        }
+        assert spoken == {
+            "trial_id": "b",
+            "status": "ok",
+            "response": "wait , that is wrong",
+            "tokens": said,
+            "n_prompt_tokens": len(requests[1].tokens),
+            "finish_reason": "stop",
+        }
+
+    def test_a_response_too_few_is_an_error(self) -> None:
+        requests = requests_of(plan(), TOKENIZER, False)
+        with pytest.raises(ValueError, match="zip"):
+            responses_table(plan(), requests, [Generation((), "error")], TOKENIZER)
+
+
+def test_an_invalid_intervention_fails_before_it_is_journaled(path: Path) -> None:
+    class Checking(CountingEngine):
+        def submit(self, name: int, group: Sequence[Request]) -> None:
+            for request in group:
+                request.intervention.check(d_sae=6)
+            super().submit(name, group)
+
+    with pytest.raises(EsrError, match="latent 6 is not in the SAE"):
+        generate(Checking(), path)
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("boost", [float("nan"), float("inf")])
+def test_a_boost_that_is_no_number_is_named_with_its_latent(path: Path, boost: float) -> None:
+    engine = TransformersEngine(tiny_model(), tiny_sae(), steer_layer=1, read_layer=2, batch_size=2)
+    with Journal(path) as journal:
+        done = generate_journaled(engine, REQUESTS[:2], SAMPLING, journal)
+        kept = path.read_bytes()
+        bad = Request((2, 3), 1, Intervention(7, boost))
+        with pytest.raises(EsrError, match=f"boost {boost} of latent 7 is not a finite number"):
+            generate_journaled(engine, [REQUESTS[2], bad], SAMPLING, journal)
+    assert path.read_bytes() == kept
+    with Journal(path) as journal:
+        assert generate_journaled(engine, REQUESTS[:2], SAMPLING, journal) == done

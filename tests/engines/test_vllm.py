@@ -1,0 +1,567 @@
+"""The vLLM engine against the reference: same tokens, log-probabilities and activations.
+
+Real vLLM with its CPU backend, float32, greedy. It is imported once, every engine is a fork.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from esr.assets.sae import Activation, Sae
+from esr.engines.base import (
+    EncodeRequest,
+    Generation,
+    Intervention,
+    Pool,
+    Request,
+    Sampling,
+    generate,
+)
+from esr.engines.journaled import generate_journaled
+from esr.engines.transformers import TransformersEngine
+from esr.engines.vllm.client import VllmEngine
+from esr.engines.vllm.launch import launcher, pinned_version
+from esr.engines.vllm.messages import Generate, Generated, Setup
+from esr.errors import EsrError
+from esr.journal import Journal
+from helpers.tiny import STOP, VOCABULARY, tiny_model, tiny_model_that_sees
+from helpers.vllm_hosts import ENVIRONMENT, Nursery, interpreted, nursery, sync
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(shutil.which("uv") is None, reason="uv installs the environment"),
+]
+
+STEER, READ, D_MODEL, D_SAE = 1, 2, 64, 256
+GREEDY = Sampling(temperature=0, max_new_tokens=24)
+ALL = tuple(range(0, D_SAE, 8))
+INTERVENTIONS = [
+    Intervention(),
+    Intervention(3, 4.0),
+    Intervention(100, -3.0),
+    Intervention(ablated=ALL),
+    Intervention(7, 3.0, ablated=ALL),
+    Intervention(8, 6.0, ablated=(8, 9, 17, 200)),
+]
+
+
+def tokens(length: int, seed: int) -> tuple[int, ...]:
+    draw = torch.Generator().manual_seed(seed)
+    return (2, *torch.randint(3, VOCABULARY, (length - 1,), generator=draw).tolist())
+
+
+REQUESTS = [
+    Request(tokens(length, seed=i), 44 + i, INTERVENTIONS[i % len(INTERVENTIONS)])
+    for i, length in enumerate([5, 9, 17, 40, 3, 28] * 4)
+]
+"""24 requests: unsteered, steered, ablated and both, of different lengths."""
+OVERFLOW = Request(tokens(5, seed=0), 1, Intervention(3, 1e39))
+"""Beyond float32: its residual stream is not finite."""
+# 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
+TIGHT = {"max_num_batched_tokens": 32, "block_size": 32, "num_gpu_blocks_override": 9}
+READINGS = [EncodeRequest(r.tokens, len(r.tokens) // 3, r.intervention) for r in REQUESTS]
+
+
+def make_model(family: str) -> Any:
+    changes: dict[str, Any] = {"hidden_size": D_MODEL, "head_dim": 32, "initializer_range": 0.2}
+    changes |= {"intermediate_size": 128, "max_position_embeddings": 256}
+    if family.startswith("gemma"):
+        changes |= {"tie_word_embeddings": True, "query_pre_attn_scalar": 32}
+    if family == "qwen2":  # whose heads are as wide as they come out
+        changes |= {"num_attention_heads": 2, "num_key_value_heads": 1}
+    sees = family == "gemma3-that-sees"
+    model = tiny_model_that_sees(**changes) if sees else tiny_model(family, **changes)
+    model.generation_config.eos_token_id = STOP
+    return model
+
+
+def make_sae(form: Activation, family: str = "llama") -> Sae:
+    """Random SAE with decoder rows as long as the family's residual stream wants them."""
+    scale = 6 if family.startswith("gemma") else 1
+    draw = torch.Generator().manual_seed(0)
+    W_dec = torch.nn.functional.normalize(torch.randn(D_SAE, D_MODEL, generator=draw), dim=1)
+    return Sae(
+        form,
+        W_enc=W_dec.T.contiguous(),
+        b_enc=torch.randn(D_SAE, generator=draw) / 4,
+        W_dec=scale * W_dec,
+        b_dec=torch.randn(D_MODEL, generator=draw),
+        threshold=torch.rand(D_SAE, generator=draw) if form == "jumprelu" else None,
+        k=32 if form == "topk" else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    sync()
+    with nursery(tmp_path_factory.mktemp("vllm") / "log") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Activation], Path]:
+    """Folder with a checkpoint and an SAE file."""
+    folder = tmp_path_factory.mktemp("assets")
+
+    def made(family: str, form: Activation) -> Path:
+        here = folder / f"{family}-{form}"
+        if not here.is_dir():
+            make_model(family).save_pretrained(here / "model")
+            make_sae(form, family).save(here / "sae.safetensors")
+        return here
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def opened(
+    host: Nursery, assets: Callable[[str, Activation], Path]
+) -> Iterator[Callable[..., VllmEngine]]:
+    """Open vLLM on a tiny model; eager unless told otherwise."""
+    engines: list[VllmEngine] = []
+
+    def make(
+        family: str = "llama",
+        form: Activation = "relu",
+        variables: dict[str, str] | None = None,
+        setup: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> VllmEngine:
+        folder = assets(family, form)
+        settings: dict[str, Any] = {
+            "source": str(folder / "model"),
+            "revision": None,
+            "adapter": None,
+            "dtype": "float32",
+            "sae_file": str(folder / "sae.safetensors"),
+            "steer_layer": STEER,
+            "ablate_layer": STEER,
+            "read_layer": READ,
+            "n_requests": 32,
+            "n_ablated": 64,
+            "max_model_len": 128,
+            "prefix_caching": False,
+            "options": {"enforce_eager": True, "kv_cache_memory_bytes": 2**27} | options,
+        }
+        engine = VllmEngine(
+            Setup(**settings | (setup or {})),
+            host.launcher(**(variables or {})),
+            d_sae=D_SAE,
+            made_for=256,
+            stops=(STOP,),
+            identity={},
+            environment=ENVIRONMENT,
+            version=pinned_version(ENVIRONMENT),
+        )
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def llama(opened: Callable[..., VllmEngine]) -> VllmEngine:
+    return opened()
+
+
+def reference(
+    family: str = "llama", form: Activation = "relu", **layers: int
+) -> TransformersEngine:
+    settings = {"steer_layer": STEER, "read_layer": READ, "batch_size": 32} | layers
+    return TransformersEngine(make_model(family), make_sae(form, family), **settings)  # type: ignore[arg-type]
+
+
+def with_logprobs(
+    engine: VllmEngine, requests: Sequence[Request], sampling: Sampling = GREEDY
+) -> list[Generated]:
+    """Responses with the log-probabilities of their tokens."""
+    numbers = [
+        engine.order(partial(Generate, request=r, sampling=sampling, stops=(STOP,), logprobs=True))
+        for r in requests
+    ]
+    found: dict[int, Generated] = {}
+    while len(found) < len(numbers):
+        reply = engine.reply()
+        assert isinstance(reply, Generated)
+        found[reply.number] = reply
+    return [found[number] for number in numbers]
+
+
+def expected_logprobs(
+    engine: TransformersEngine, requests: Sequence[Request]
+) -> tuple[list[Generation], list[np.ndarray]]:
+    """Responses of the reference, and the log-probabilities of their tokens."""
+    logits: list[torch.Tensor] = []
+    hook = engine.model.register_forward_hook(
+        lambda _, __, out: logits.append(out.logits[:, -1].float().log_softmax(-1))
+    )
+    (done,) = generate(engine, [requests], GREEDY)
+    hook.remove()
+    table = torch.stack(logits, dim=1)
+    return done, [
+        table[row, range(len(one.tokens)), list(one.tokens)].numpy() for row, one in enumerate(done)
+    ]
+
+
+def check_parity(engine: VllmEngine, plain: TransformersEngine) -> None:
+    done, logprobs = expected_logprobs(plain, REQUESTS)
+    found = with_logprobs(engine, REQUESTS)
+    assert [Generation(f.tokens, f.finish_reason) for f in found] == done
+    for one, expected in zip(found, logprobs, strict=True):
+        np.testing.assert_allclose(one.logprobs, expected, atol=1e-4)
+    # The interventions do something: else all of this would hold without them.
+    unsteered = [replace(request, intervention=Intervention()) for request in REQUESTS]
+    bare, _ = expected_logprobs(plain, unsteered)
+    changed = [a.tokens != b.tokens for a, b in zip(done, bare, strict=True)]
+    assert sum(changed) >= 0.6 * len(REQUESTS) * 5 / 6
+    assert not any(changed[:: len(INTERVENTIONS)])
+
+
+def check_overflow(engine: VllmEngine, plain: TransformersEngine, times: int = 2) -> None:
+    """What is not finite stays with its request, also in blocks of the KV cache that it leaves."""
+    good = REQUESTS[:6]
+    mixed = [one for r in good for one in (replace(OVERFLOW, tokens=r.tokens), r)]
+    (expected,) = generate(plain, [good], GREEDY)
+    for _ in range(times):
+        done = [one for (one,) in generate(engine, [[r] for r in mixed], GREEDY)]
+        assert done[::2] == [Generation((), "error")] * len(good)
+        assert done[1::2] == expected
+
+
+def check_reading(
+    engine: VllmEngine,
+    plain: TransformersEngine,
+    pools: Sequence[Pool | None] = ("max",),
+    latents: Sequence[int] | None = None,
+) -> None:
+    for pool in pools:
+        found = engine.encode(READINGS, latents, pool)
+        for acts, expected in zip(found, plain.encode(READINGS, latents, pool), strict=True):
+            np.testing.assert_allclose(acts, expected, atol=1e-4)
+
+
+class TestParity:
+    def test_eager(self, llama: VllmEngine) -> None:
+        check_parity(llama, reference())
+
+    def test_a_step_is_as_large_as_in_plain_vllm(self, llama: VllmEngine) -> None:
+        assert llama.inquire()["largest_step"] == 4096  # of its `LLM` class, on a CPU
+
+    @pytest.mark.parametrize("latents", [None, (5, 200, 8)], ids=["all", "some"])
+    def test_reading(self, llama: VllmEngine, latents: tuple[int, ...] | None) -> None:
+        check_reading(llama, reference(), ("max", "mean", "share", None), latents)
+
+    @pytest.mark.parametrize(
+        ("family", "form"), [("llama", "topk"), ("gemma2", "jumprelu")], ids=str
+    )
+    def test_compiled(
+        self, opened: Callable[..., VllmEngine], family: str, form: Activation
+    ) -> None:
+        with opened(family, form, enforce_eager=False) as engine:
+            check_parity(engine, reference(family, form))
+            check_reading(engine, reference(family, form))
+
+    @pytest.mark.parametrize("family", ["gemma3", "gemma3-that-sees", "qwen2", "qwen3"])
+    def test_other_families(self, opened: Callable[..., VllmEngine], family: str) -> None:
+        with opened(family, "jumprelu") as engine:
+            check_parity(engine, reference(family, "jumprelu"))
+            check_reading(engine, reference(family, "jumprelu"))
+
+    def test_the_other_runner_of_vllm_with_chunked_prompts_and_preemption(
+        self, opened: Callable[..., VllmEngine]
+    ) -> None:
+        engine = opened(**TIGHT | {"num_gpu_blocks_override": 17})  # fewer steps: each takes long
+        engine._launch = interpreted
+        with engine:
+            check_parity(engine, reference())
+            assert engine.facts["runner"] == "V2"
+            assert engine.facts["steps"] == 0  # of those that warm up, none is the client's
+            check_reading(engine, reference())
+            check_overflow(engine, reference(), times=1)
+            assert engine.inquire()["preemptions"] >= 2
+
+    def test_two_workers_in_tensor_parallel(self, opened: Callable[..., VllmEngine]) -> None:
+        with opened(tensor_parallel_size=2) as engine:
+            check_parity(engine, reference())
+            check_reading(engine, reference())
+
+    @pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
+    def test_chunked_prompts_and_preemption(
+        self, opened: Callable[..., VllmEngine], eager: bool
+    ) -> None:
+        with opened(**TIGHT, enforce_eager=eager) as engine:
+            check_parity(engine, reference())
+            check_reading(engine, reference(), ("mean",))
+            check_overflow(engine, reference())
+            done = engine.inquire()
+            assert done["preemptions"] >= 5
+            assert min(done["steered_tokens"], done["ablated_tokens"]) > 500
+
+    def test_latents_ablated_at_a_layer_of_their_own(
+        self, opened: Callable[..., VllmEngine]
+    ) -> None:
+        with opened("llama", "topk", setup={"steer_layer": 2, "ablate_layer": 0}) as engine:
+            plain = reference("llama", "topk", steer_layer=2, ablate_layer=0)
+            check_parity(engine, plain)
+            check_reading(engine, plain)
+
+    def test_a_cached_prefix_is_that_of_the_same_intervention(
+        self, opened: Callable[..., VllmEngine]
+    ) -> None:
+        with opened(setup={"prefix_caching": True}, block_size=32) as engine:
+            prompt = tokens(70, seed=5)
+            same = [Request(prompt, 1, what) for what in INTERVENTIONS]
+            (expected,) = generate(reference(), [same], GREEDY)
+            for from_cache in (0, 64 * len(same)):  # the second time, both full blocks of each
+                done = [one for (one,) in generate(engine, [[r] for r in same], GREEDY)]
+                assert done == expected
+                assert engine.inquire()["cached_tokens"] == from_cache
+            readings = [EncodeRequest(prompt, 3, what) for what in INTERVENTIONS]
+            for acts, other in zip(
+                engine.encode(readings, None, "mean"),
+                reference().encode(readings, None, "mean"),
+                strict=True,
+            ):
+                np.testing.assert_allclose(acts, other, atol=1e-4)
+            assert engine.inquire()["cached_tokens"] == from_cache  # readings compute all of it
+            bad = replace(OVERFLOW, tokens=prompt)
+            failed = Generation((), "error")
+            for request, wanted in ((bad, failed), (bad, failed), (same[0], expected[0])):
+                assert list(generate(engine, [[request]], GREEDY)) == [[wanted]]
+                # It is empty from then on, lest zeros be found in it for what was not finite.
+                assert engine.inquire()["cached_tokens"] == from_cache
+
+    @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+    def test_half_precision_steers_as_far_as_it_can_tell(
+        self, opened: Callable[..., VllmEngine], dtype: str
+    ) -> None:
+        with opened(setup={"dtype": dtype}) as engine:
+            done, logprobs = expected_logprobs(reference(), REQUESTS)
+            found = with_logprobs(engine, REQUESTS)
+            # First tokens, before small differences have chosen other words.
+            agree = [f.tokens[0] == d.tokens[0] for f, d in zip(found, done, strict=True)]
+            assert sum(agree) >= 20
+            off = [
+                abs(f.logprobs[0] - e[0])
+                for f, e, same in zip(found, logprobs, agree, strict=True)
+                if same
+            ]
+            assert np.median(off) < 0.05
+
+
+class TestSampling:
+    SAMPLED = Sampling(temperature=1.0, max_new_tokens=12)
+
+    def test_a_response_is_that_of_its_seed_whoever_shares_the_batch(
+        self, llama: VllmEngine
+    ) -> None:
+        prompt = tokens(6, seed=1)
+        requests = [Request(prompt, seed) for seed in (1, 1, 2, 3, 4, 5, 6)]
+        done = [one for (one,) in generate(llama, [[r] for r in requests], self.SAMPLED)]
+        (alone,) = generate(llama, [[requests[3]]], self.SAMPLED)
+        assert done[0] == done[1]
+        assert alone == [done[3]]
+        assert len({one.tokens for one in done}) >= 5
+
+    def test_repetition_penalty_is_that_of_the_reference(self, llama: VllmEngine) -> None:
+        sampling = replace(GREEDY, repetition_penalty=1.3)
+        done = [one for (one,) in generate(llama, [[r] for r in REQUESTS], sampling)]
+        (expected,) = generate(reference(), [REQUESTS], sampling)
+        (plain,) = generate(reference(), [REQUESTS], GREEDY)
+        assert done == expected != plain
+
+    def test_the_stop_token_belongs_to_the_response(self, llama: VllmEngine) -> None:
+        many = [Request(tokens(5, seed=i), i) for i in range(40)]
+        done = [one for (one,) in generate(llama, [[r] for r in many], self.SAMPLED)]
+        ended = [one for one in done if one.finish_reason == "stop"]
+        assert 0 < len(ended) < 40
+        assert all(one.tokens[-1] == STOP and STOP not in one.tokens[:-1] for one in ended)
+        cut = [one for one in done if one.finish_reason == "length"]
+        assert all(len(one.tokens) == 12 and STOP not in one.tokens for one in cut)
+
+    def test_logits_that_are_not_finite_are_an_error_and_no_response(
+        self, llama: VllmEngine
+    ) -> None:
+        good = REQUESTS[1]
+        found = [one for (one,) in generate(llama, [[OVERFLOW], [good], [OVERFLOW]], GREEDY)]
+        (expected,) = generate(reference(), [[good]], GREEDY)
+        assert found == [Generation((), "error"), expected[0], Generation((), "error")]
+
+    def test_what_is_not_finite_stays_with_its_request(self, llama: VllmEngine) -> None:
+        check_overflow(llama, reference())
+
+
+class TestAdapters:
+    def test_an_adapter_is_served_as_if_it_were_merged(
+        self, opened: Callable[..., VllmEngine], tmp_path: Path
+    ) -> None:
+        model, rank = make_model("llama"), 8
+        draw = torch.Generator().manual_seed(3)
+        weights: dict[str, torch.Tensor] = {}
+        for number, layer in enumerate(model.model.layers):
+            for name in ("q_proj", "v_proj"):
+                linear = getattr(layer.self_attn, name)
+                A = torch.randn(rank, linear.in_features, generator=draw) / 4
+                B = torch.randn(linear.out_features, rank, generator=draw) / 4
+                path = f"base_model.model.model.layers.{number}.self_attn.{name}"
+                weights |= {f"{path}.lora_A.weight": A, f"{path}.lora_B.weight": B}
+                linear.weight.data += 2 * B @ A
+        save_file(weights, tmp_path / "adapter_model.safetensors")
+        (tmp_path / "adapter_config.json").write_text(
+            '{"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, '
+            '"target_modules": ["q_proj", "v_proj"], "bias": "none"}'
+        )
+        merged = TransformersEngine(model, make_sae("relu"), STEER, READ, 32)
+        with opened(setup={"adapter": str(tmp_path)}, max_lora_rank=8) as engine:
+            check_parity(engine, merged)
+
+
+class TestFaults:
+    """Clear errors; what was finished stays in the journal; a rerun goes on from there."""
+
+    @pytest.mark.parametrize(
+        ("request_", "said"),
+        [
+            (Request((2, 3), 1, Intervention(D_SAE, 1.0)), "latent 256 is not in the SAE"),
+            (Request((2, 3), 1, Intervention(3, float("nan"))), "boost nan of latent 3"),
+            (Request((2,) * 120, 1), "a prompt of 120 tokens and 24 new ones do not fit"),
+            (
+                Request((2, 3), 1, Intervention(ablated=tuple(range(65)))),
+                "there is room for 64; raise engine.vllm.max_ablated",
+            ),
+        ],
+        ids=["latent", "boost", "length", "ablated"],
+    )
+    def test_a_bad_request_is_named_before_a_host_is_started(
+        self, opened: Callable[..., VllmEngine], request_: Request, said: str
+    ) -> None:
+        engine = opened()
+        with pytest.raises(EsrError, match=said):
+            generate(engine, [[REQUESTS[0]], [request_]], GREEDY)
+        assert engine.facts == {}
+
+    def test_an_exception_in_the_worker_reaches_the_client_and_a_rerun_does_the_rest(
+        self, opened: Callable[..., VllmEngine], llama: VllmEngine, tmp_path: Path
+    ) -> None:
+        good, path = REQUESTS[:5], tmp_path / "journal.jsonl"
+        bad = Request((2, 3, 4), 1, Intervention(D_SAE + 5, 1.0))
+        engine = opened(setup={"n_requests": 2})
+        engine.limits = replace(engine.limits, d_sae=D_SAE + 10)  # so that it is not seen before
+        said = "vLLM failed: IndexError: index 261 is out of bounds .* finished is in the journal"
+        with Journal(path) as journal, pytest.raises(EsrError, match=said):
+            generate_journaled(engine, [*good[:3], bad, *good[3:]], GREEDY, journal)
+        kept = path.read_bytes()
+        assert kept.count(b"\n") in (2, 3)
+        (expected,) = generate(reference(), [good], GREEDY)
+        with Journal(path) as journal:
+            assert generate_journaled(llama, good, GREEDY, journal) == expected
+        assert path.read_bytes().startswith(kept)
+        assert path.read_bytes().count(b"\n") == len(good)
+
+    def test_a_file_that_is_not_there_is_named(
+        self, opened: Callable[..., VllmEngine], tmp_path: Path
+    ) -> None:
+        engine = opened(setup={"sae_file": str(tmp_path / "gone.safetensors")})
+        with pytest.raises(EsrError, match=r"vLLM failed: FileNotFoundError: .*gone\.safetensors"):
+            list(generate(engine, [REQUESTS[:2]], GREEDY))
+
+    @pytest.mark.parametrize("workers", [1, 2], ids=["alone", "in parallel"])
+    def test_an_sae_of_another_width_never_gets_to_steer(
+        self, opened: Callable[..., VllmEngine], tmp_path: Path, workers: int
+    ) -> None:
+        sae = make_sae("relu")
+        narrow = replace(sae, W_enc=sae.W_enc[:32], W_dec=sae.W_dec[:, :32], b_dec=sae.b_dec[:32])
+        narrow.save(tmp_path / "sae.safetensors")
+        engine = opened(
+            setup={"sae_file": str(tmp_path / "sae.safetensors")}, tensor_parallel_size=workers
+        )
+        with pytest.raises(EsrError, match="SAE reads width 32, the residual stream is 64 wide"):
+            list(generate(engine, [REQUESTS[:2]], GREEDY))
+
+    def test_another_version_of_vllm_is_refused(self, opened: Callable[..., VllmEngine]) -> None:
+        engine = opened()
+        engine.version = "0.31.0"
+        said = r"has vLLM 0\.32\.0, esr is written for 0\.31\.0; .*uv sync --project .*/serve-cpu"
+        with pytest.raises(EsrError, match=said):
+            list(generate(engine, [REQUESTS[:2]], GREEDY))
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (
+                {"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}},
+                "speculative decoding",
+            ),
+            (
+                {"ubatch_size": 2, "all2all_backend": "deepep_low_latency"},
+                "computing in microbatches",
+            ),
+            ({"enable_hc_sp": True}, "sequence parallelism"),
+        ],
+        ids=["speculative", "microbatches", "sequence"],
+    )
+    def test_what_would_leave_tokens_unsteered_is_refused(
+        self, opened: Callable[..., VllmEngine], options: dict[str, Any], said: str
+    ) -> None:
+        engine = opened(**options)
+        with pytest.raises(EsrError, match=f"{said}.* is not supported under steering"):
+            list(generate(engine, [REQUESTS[:2]], GREEDY))
+
+    def test_an_unknown_quantisation_is_named_with_those_there_are(
+        self, opened: Callable[..., VllmEngine]
+    ) -> None:
+        said = (
+            r"Unknown quantization method: fp9\..* 'compressed-tensors'.*; choose models\.<model>"
+        )
+        with pytest.raises(EsrError, match=f"(?s){said}"):
+            list(generate(opened(quantization="fp9"), [REQUESTS[:2]], GREEDY))
+
+    def test_too_little_memory_names_the_key(self, opened: Callable[..., VllmEngine]) -> None:
+        engine = opened(kv_cache_memory_bytes=2**12)
+        said = r"No available memory for the cache blocks.* a GPU, engine\.vllm\.cpu_cache\), lower"
+        with pytest.raises(EsrError, match=said):
+            list(generate(engine, [REQUESTS[:2]], GREEDY))
+
+    def test_a_killed_engine_leaves_the_journal_and_a_rerun_does_the_rest(
+        self, opened: Callable[..., VllmEngine], tmp_path: Path
+    ) -> None:
+        sampling = replace(GREEDY, max_new_tokens=60)
+        requests = [replace(r, tokens=r.tokens[:9], seed=i) for i, r in enumerate(REQUESTS)]
+        path = tmp_path / "journal.jsonl"
+        expected = generate_journaled(
+            opened(), requests, sampling, Journal(tmp_path / "whole.jsonl")
+        )
+        engine = opened(max_num_seqs=4)
+
+        class Watched(Journal):
+            def append(self, records: Any) -> None:
+                super().append(records)
+                if len(self) == 5:
+                    os.kill(engine.facts["pid"], signal.SIGKILL)
+
+        with Watched(path) as journal, pytest.raises(EsrError, match="the vLLM process is gone"):
+            generate_journaled(engine, requests, sampling, journal)
+        kept = path.read_bytes()
+        assert 5 <= kept.count(b"\n") < len(REQUESTS)
+        with Journal(path) as journal:
+            assert generate_journaled(opened(), requests, sampling, journal) == expected
+        assert path.read_bytes().startswith(kept)
+
+    def test_a_missing_environment_is_named_with_the_command_that_makes_it(
+        self, tmp_path: Path
+    ) -> None:
+        command = rf"uv sync --project {tmp_path}/serve` where"
+        with pytest.raises(EsrError, match=command):
+            launcher(tmp_path / "serve", {})

@@ -1,0 +1,122 @@
+"""What vLLM is told, from the configuration of a study; without vLLM."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from esr.assets.checkpoints import describe_local_model
+from esr.assets.sae import from_saelens
+from esr.config import Config, load, merge
+from esr.engines import open_engine
+from esr.engines.vllm.client import VllmEngine
+from esr.engines.vllm.launch import pinned_version, vllm_options
+from esr.errors import EsrError
+from helpers.checkout import REPO
+from helpers.tiny import tiny_sae
+
+MODEL = "resources/organisms/planted/model"
+
+
+@pytest.fixture(autouse=True)
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+
+
+def study(name: str, changes: dict[str, Any] | None = None) -> Config:
+    parts = [
+        yaml.safe_load((REPO / p).read_text()) for p in ("config.yaml", f"studies/{name}.yaml")
+    ]
+    return load(merge(*parts, {"study": name}, changes or {}))
+
+
+def test_the_70b_is_quantised_and_spread_over_the_gpus_of_its_job() -> None:
+    config = study("paper")
+    assert vllm_options(config, "llama-3.3-70b", None) == {
+        "enforce_eager": False,
+        "gpu_memory_utilization": 0.85,
+        "tensor_parallel_size": 2,
+        "quantization": "fp8",
+    }
+    assert config.environment("llama-3.3-70b") == "serve"
+
+
+def test_gemma_gets_attention_that_caps_logits() -> None:
+    options = vllm_options(study("paper"), "gemma-2-9b", None)
+    assert options["attention_backend"] == "FLASH_ATTN"
+    assert options["tensor_parallel_size"] == 1
+
+
+def test_without_a_gpu_there_is_a_cache_in_main_memory_and_another_environment() -> None:
+    config = study("organism", {"engine": {"name": "vllm", "vllm": {"cpu_cache": 0.5}}})
+    options = vllm_options(config, "planted", None)
+    assert options == {
+        "enforce_eager": False,
+        "tensor_parallel_size": 1,
+        "kv_cache_memory_bytes": 2**29,
+    }
+    assert config.environment("planted") == "serve-cpu"
+    assert study("organism").environment("planted") is None
+
+
+@pytest.mark.parametrize(("rank", "room"), [(4, 8), (8, 8), (24, 32)])
+def test_an_adapter_gets_the_room_that_its_rank_needs(tmp_path: Path, rank: int, room: int) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    config = study("organism", {"engine": {"name": "vllm"}})
+    assert vllm_options(config, "planted", str(tmp_path))["max_lora_rank"] == room
+
+
+def test_versions_are_those_of_the_environments() -> None:
+    assert pinned_version(REPO / "envs/serve") == pinned_version(REPO / "envs/serve-cpu")
+
+
+CHANGES = {"engine": {"name": "vllm", "vllm": {"max_ablated": 7}}}
+
+
+class TestOpening:
+    def sae_file(self, folder: Path) -> Path:
+        import sae_lens
+
+        loaded = sae_lens.SAE.load_from_disk(str(REPO / "resources/organisms/planted/sae"))
+        from_saelens(loaded).save(folder / "sae.safetensors")
+        return folder / "sae.safetensors"
+
+    def test_a_model_of_a_study(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("esr.engines.vllm.launch.launcher", lambda *_: lambda _: None)
+        config, manifest = study("organism", CHANGES), describe_local_model(Path(MODEL))
+        engine = open_engine(config, "planted", manifest, self.sae_file(tmp_path))
+        assert isinstance(engine, VllmEngine)
+        assert engine.independent
+        assert engine.setup.max_model_len == 320  # no more than the model was made for
+        assert engine.setup.n_ablated == 7
+        assert engine.setup.steer_layer == engine.setup.ablate_layer == 2
+        assert engine.identity["engine"] == f"vllm {engine.version}"
+        assert engine.identity["model"] == manifest["files"]
+        assert "quantization" not in engine.identity
+
+    def test_what_does_not_fit_is_said_before_a_process_is_started(self, tmp_path: Path) -> None:
+        config, manifest = study("organism", CHANGES), describe_local_model(Path(MODEL))
+        narrow = tmp_path / "narrow.safetensors"
+        tiny_sae().save(narrow)
+        with pytest.raises(EsrError, match="SAE reads width 16, the residual stream is 128 wide"):
+            open_engine(config, "planted", manifest, narrow)
+        deep = study("organism", merge(CHANGES, {"models": {"planted": {"steer_layer": 4}}}))
+        sae_file = self.sae_file(tmp_path)
+        with pytest.raises(EsrError, match="steer_layer 4: the model has layers 0 to 3"):
+            open_engine(deep, "planted", manifest | {"n_layers": 4}, sae_file)
+
+    def test_an_environment_that_is_not_installed_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config, manifest = study("organism", CHANGES), describe_local_model(Path(MODEL))
+        manifest |= {"source": str(REPO / MODEL)}
+        sae_file = self.sae_file(tmp_path)
+        environment = tmp_path / "envs/serve-cpu"
+        environment.mkdir(parents=True)
+        pins = (REPO / "envs/serve-cpu/pyproject.toml").read_text()
+        (environment / "pyproject.toml").write_text(pins)
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(EsrError, match="run `uv sync --project envs/serve-cpu`"):
+            open_engine(config, "planted", manifest, sae_file)

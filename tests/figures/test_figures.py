@@ -1,0 +1,323 @@
+"""Figures 3, 4, A7 and A8 from hand-made scores: what is plotted, and what is said when missing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from esr.analysis.comparisons import compare
+from esr.analysis.measures import summarise
+from esr.analysis.statistics import holm
+from esr.analysis.sweeps import peak
+from esr.errors import EsrError
+from esr.figures import style
+from esr.figures import tables as figures
+from esr.tables import write_table
+from helpers.arms import FAST, LATENTS, PER_LATENT, arm
+from helpers.checkout import load_script
+from helpers.scores import scores_of
+
+MODELS: dict[str, dict[str, Any]] = {
+    "small": {"label": "Small", "parameters": 1e6},
+    "large": {"label": "Large", "parameters": 1e9},
+}
+VARIANTS = {"meta-plain": "{prompt} Stay on topic.", "meta-label": "{prompt} Ignore {label}."}
+
+fig3, fig4 = load_script("plot_fig3"), load_script("plot_fig4")
+fig_a7, fig_a8 = load_script("plot_figA7"), load_script("plot_figA8")
+
+
+def sweep(events: Sequence[int], latents: int = LATENTS) -> pd.DataFrame:
+    """A boost sweep with so many events a latent at levels -1, 0, 1, ..."""
+    parts = []
+    for i, count in enumerate(events):
+        table = arm(count, latents=latents).assign(level=i - 1.0, boost=100.0 + 20 * i)
+        parts.append(table.assign(trial_id=[f"{i}-{name}" for name in table["trial_id"]]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def noisy(events: Sequence[int], seed: int = 0) -> pd.DataFrame:
+    """The same with latents that differ: every one is left out at random at half of the levels."""
+    table = sweep(events)
+    kept = np.random.default_rng(seed).random((LATENTS, len(events))) < 0.5
+    codes = table["level"].to_numpy(int) + 1
+    drop = ~kept[table["latent"].to_numpy(int), codes] & table["multi_attempt"].to_numpy(bool)
+    single = arm(0).iloc[0]
+    for column in ("n_attempts", "last_score", "score_change", "multi_attempt", "improved"):
+        table.loc[drop, column] = single[column]
+    return table
+
+
+def texts(figure: Figure) -> str:
+    """All that is written in a figure, once drawn."""
+    figure.canvas.draw()
+    found = [text.get_text() for text in figure.findobj(plt.Text)]
+    plt.close(figure)
+    return "\n".join(found)
+
+
+class TestPeak:
+    @pytest.mark.parametrize("measure", ["multi_attempt_rate", "esr_rate", "msi"])
+    def test_a_planted_peak_is_found_without_smoothing(self, measure: str) -> None:
+        found = peak(sweep([1, 2, 9, 1, 2]), measure, n_boot=200)
+        assert (found["peak"], found["low"], found["high"]) == (1.0, 1.0, 1.0)
+
+    def test_it_is_the_largest_of_the_estimates(self) -> None:
+        scores = noisy([2, 5, 6, 4])
+        table = figures.estimates(scores, ["esr_rate"], FAST, by=["boost"])
+        best = table.loc[table["value"].idxmax(), "boost"]
+        assert peak(scores, "esr_rate", n_boot=200, over="boost")["peak"] == best
+
+    def test_the_interval_covers_levels_that_cannot_be_told_apart(self) -> None:
+        found = peak(noisy([0, 5, 5, 5, 0], seed=1), "multi_attempt_rate", n_boot=500)
+        assert 0 <= found["low"] < found["high"] <= 2
+        assert found["low"] <= found["peak"] <= found["high"]
+
+    def test_rows_may_come_in_any_order(self) -> None:
+        scores = noisy([2, 5, 6, 4])
+        shuffled = scores.sample(frac=1, random_state=3)
+        assert peak(scores, "msi", n_boot=200) == peak(shuffled, "msi", n_boot=200)
+
+    def test_a_tie_is_called_one(self) -> None:
+        found = peak(sweep([0, 4, 4, 0]), "esr_rate", n_boot=500)
+        assert found["status"] == "tied"
+        assert np.isnan(found["peak"])
+        assert (found["low"], found["high"]) == (0.0, 1.0)
+
+    def test_a_flat_curve_has_no_peak(self) -> None:
+        found = peak(sweep([0, 0, 0]), "esr_rate", n_boot=50)
+        assert found["status"] == "no_variation"
+        assert np.isnan([found["peak"], found["low"], found["high"]]).all()
+
+    def test_a_measure_that_is_defined_nowhere_has_no_peak(self) -> None:
+        assert peak(sweep([0, 0]), "success_rate", n_boot=50)["status"] == "undefined"
+
+    def test_one_latent_has_no_interval(self) -> None:
+        found = peak(sweep([1, 5], latents=1), "esr_rate", n_boot=50)
+        assert (found["peak"], found["status"]) == (0.0, "too_few")
+        assert np.isnan(found["low"])
+
+    def test_events_in_few_latents_are_sparse(self) -> None:
+        scores = sweep([0, 5, 0])
+        rows = scores["latent"].gt(0) & scores["multi_attempt"].astype(bool)
+        single = arm(0).iloc[0]
+        for column in ("n_attempts", "last_score", "score_change", "multi_attempt", "improved"):
+            scores.loc[rows, column] = single[column]
+        found = peak(scores, "esr_rate", n_boot=500)
+        assert (found["peak"], found["status"]) == (0.0, "sparse")
+
+    def test_estimates_by_level_are_refused_since_the_name_is_taken(self) -> None:
+        with pytest.raises(EsrError, match="by its `boost`"):
+            summarise(sweep([1, 2]), ["msi"], by=["level"], n_boot=50)
+
+
+class TestSharedTables:
+    def test_scores_are_named_by_their_path(self, tmp_path: Path) -> None:
+        columns = {"label": None, "level": None, "meta_prompt": None, "prefill": ""}
+        path = tmp_path / "results/study/small/arms/steered/scores/lexical.parquet"
+        table = arm(2).assign(**columns, ablated=[[] for _ in range(LATENTS * PER_LATENT)])
+        write_table(table, path, "scores", {})
+        found = figures.read_scores([str(path)])
+        assert list(found) == ["steered"]
+        assert list(found["steered"]) == ["small"]
+        assert len(found["steered"]["small"]) == len(table)
+
+    def test_models_go_from_large_to_small(self) -> None:
+        assert figures.large_to_small(MODELS) == ["large", "small"]
+
+    def test_estimates_are_those_of_the_measures(self) -> None:
+        scores = noisy([2, 5])
+        table = summarise(scores, ["esr_rate"], n_boot=200, seed=FAST.seed)
+        clustered = table.set_index("method").loc["cluster_bootstrap"]
+        found = figures.estimates(scores, ["esr_rate"], FAST).iloc[0]
+        assert [found["value"], found["low"], found["high"]] == list(
+            clustered[["estimate", "low", "high"]]
+        )
+
+    def test_what_was_not_run_is_missing_and_says_so(self) -> None:
+        table = figures.missing(["msi"], "not_run")
+        assert table["value"].isna().all()
+        assert table["n"].eq(0).all()
+        assert table["status"].eq("not_run").all()
+
+
+class TestFigure3:
+    def test_points_are_the_plain_rates_of_every_level(self) -> None:
+        table = fig3.figure_table({"large": sweep([1, 3, 0])}, {"large": MODELS["large"]}, FAST)
+        points = table[table["kind"].eq("level")]
+        rates = points[points["panel"].eq("multi_attempt_rate")]
+        assert rates["level"].tolist() == [-1.0, 0.0, 1.0]
+        assert rates["value"].tolist() == [10.0, 30.0, 0.0]
+        success = points[points["panel"].eq("success_rate")]
+        assert success["value"].isna().tolist() == [False, False, True]
+        assert success["n"].tolist() == [LATENTS, 3 * LATENTS, 0]
+
+    def test_levels_are_in_order_whatever_the_order_of_the_trials(self) -> None:
+        shuffled = sweep([1, 3, 0]).sample(frac=1, random_state=1)
+        table = fig3.figure_table({"large": shuffled}, {"large": MODELS["large"]}, FAST)
+        levels = table.loc[table["kind"].eq("level") & table["panel"].eq("msi"), "level"]
+        assert levels.tolist() == [-1.0, 0.0, 1.0]
+
+    def test_a_model_without_events_is_flat_and_one_without_trials_not_run(self) -> None:
+        table = fig3.figure_table({"large": sweep([0, 0, 0])}, MODELS, FAST)
+        small = table[table["model"].eq("small")]
+        assert small["status"].eq("not_run").all()
+        assert small["value"].isna().all()
+        shown = texts(fig3.draw(table, "title", 0.95))
+        assert shown.count("flat: no maximum") == 3
+        assert "no multi-attempt trial" in shown
+        assert "Small: not run" in shown
+
+    def test_a_tie_is_written_with_its_interval(self) -> None:
+        table = fig3.figure_table({"large": sweep([0, 4, 4, 0])}, MODELS, FAST)
+        assert "tied (0.0 to 1.0)" in texts(fig3.draw(table, "title", 0.95))
+
+    def test_nothing_run_is_drawn_as_that(self) -> None:
+        table = fig3.figure_table({}, MODELS, FAST)
+        assert "Large: not run" in texts(fig3.draw(table, "title", 0.95))
+
+
+class TestFigure4:
+    def table(self, scores: dict[str, figures.Scores]) -> pd.DataFrame:
+        return fig4.figure_table(scores, MODELS, VARIANTS, FAST)
+
+    def test_changes_are_the_paired_comparison(self) -> None:
+        plain, meta = noisy([3]), noisy([7], seed=5)
+        table = self.table({"steered": {"large": plain}, "meta-plain": {"large": meta}})
+        row = table.set_index(["model", "arm", "panel"]).loc["large", "meta-plain", "esr_rate"]
+        expected = compare(plain, meta, ["esr_rate"], n_boot=200, seed=FAST.seed).iloc[0]
+        for ours, theirs in {"value": "difference", "low": "low", "n": "n_pairs"}.items():
+            assert row[ours] == expected[theirs]
+
+    def test_a_model_without_labels_says_so(self) -> None:
+        scores = {
+            "steered": {"large": arm(1), "small": arm(1)},
+            "meta-plain": {"large": arm(3), "small": arm(4)},
+            "meta-label": {"large": arm(6)},
+        }
+        table = self.table(scores)
+        silent = table[table["model"].eq("small") & table["arm"].eq("meta-label")]
+        assert silent["status"].eq("no_labels").all()
+        assert silent["value"].isna().all()
+        assert texts(fig4.draw(table, "title", 0.95)).count("no labels") == len(fig4.PANELS)
+
+    def test_p_values_are_adjusted_over_the_meta_prompts_of_a_model(self) -> None:
+        scores = {
+            "steered": {"large": noisy([3]), "small": noisy([3])},
+            "meta-plain": {"large": noisy([4], seed=2), "small": noisy([6], seed=3)},
+            "meta-label": {"large": noisy([8], seed=4), "small": noisy([5], seed=5)},
+        }
+        for _, family in self.table(scores).groupby(["model", "panel"]):
+            assert len(family["p_value"].dropna()) == 2
+            np.testing.assert_array_equal(family["p_holm"], holm(family["p_value"]))
+
+    def test_the_plain_prompt_is_shown_by_its_value(self) -> None:
+        table = self.table({"steered": {"large": arm(3)}, "meta-plain": {"large": arm(4)}})
+        plain = table[table["arm"].eq("steered") & table["panel"].eq("multi_attempt_rate")]
+        assert plain.set_index("model").loc["large", "baseline"] == 30.0
+        shown = texts(fig4.draw(table, "title", 0.95))
+        assert "30.0" in shown
+        assert "Small: not run" in shown
+
+    @pytest.mark.parametrize("variants", [{}, VARIANTS])
+    def test_no_meta_prompt_or_no_model_draws(self, variants: dict[str, str]) -> None:
+        table = fig4.figure_table({}, MODELS, variants, FAST)
+        assert table["status"].eq("not_run").all()
+        assert "Large: not run" in texts(fig4.draw(table, "title", 0.95))
+
+
+class TestNoSteering:
+    def test_no_event_has_the_bound_of_the_rule_of_three(self) -> None:
+        scores = {"steered": {"large": arm(3)}, "unsteered": {"large": arm(0, first=90)}}
+        table = fig_a7.figure_table(scores, {"large": MODELS["large"]}, FAST)
+        rows = table[table["arm"].eq("unsteered")].set_index("panel")
+        bound = 100 * (1 - 0.05 ** (1 / (LATENTS * PER_LATENT)))
+        assert rows["high"].tolist() == pytest.approx([bound] * 3)
+        assert rows["low"].tolist() == pytest.approx([0, 0, -bound])
+        assert rows["value"].eq(0).all()
+        shown = texts(fig_a7.draw(table, "title", 0.95))
+        assert shown.count(f"0 of {LATENTS * PER_LATENT} (below 2.5 %)") == 2
+
+    def test_steered_trials_without_events_keep_their_clusters(self) -> None:
+        scores = {"steered": {"large": arm(0)}, "unsteered": {"large": arm(0, first=90)}}
+        table = fig_a7.figure_table(scores, {"large": MODELS["large"]}, FAST)
+        steered = table[table["arm"].eq("steered")]
+        assert steered["method"].eq("bootstrap:latent").all()
+        assert steered["high"].min() > 2.5  # 12 latents say less than 120 independent trials
+
+    def test_an_event_without_steering_is_shown_like_any_other(self) -> None:
+        scores = {"steered": {"large": arm(3)}, "unsteered": {"large": arm(1, first=60)}}
+        table = fig_a7.figure_table(scores, {"large": MODELS["large"]}, FAST)
+        rows = table[table["arm"].eq("unsteered")]
+        assert rows["method"].eq("bootstrap:prompt_id").all()
+        assert rows["value"].iloc[0] == 10.0
+
+    def test_the_difference_is_paired(self) -> None:
+        plain, bare = noisy([4]), arm(0, first=90)
+        table = figures.no_steering(
+            {"steered": {"large": plain}, "unsteered": {"large": bare}},
+            {"large": MODELS["large"]},
+            ["first_score"],
+            FAST,
+        )
+        row = table[table["kind"].eq("difference")].iloc[0]
+        expected = compare(bare, plain, ["first_score"], n_boot=200, seed=FAST.seed).iloc[0]
+        assert (row["value"], row["low"]) == (expected["difference"], expected["low"])
+
+    @pytest.mark.parametrize("script", [fig_a7, fig_a8])
+    def test_what_was_not_run_is_not_a_bar_at_zero(self, script: Any) -> None:
+        table = script.figure_table({"steered": {"large": arm(2)}}, MODELS, FAST)
+        silent = table[table["arm"].eq("unsteered") | table["model"].eq("small")]
+        assert silent["value"].isna().all()
+        assert silent["status"].eq("not_run").all()
+        assert "n/a" in texts(script.draw(table, "title", 0.95))
+
+    @pytest.mark.parametrize("script", [fig_a7, fig_a8])
+    def test_an_arm_in_which_no_trial_was_scored_is_undefined(self, script: Any) -> None:
+        refused = scores_of([None] * LATENTS * PER_LATENT, per_latent=PER_LATENT)
+        scores = {"steered": {"large": arm(2)}, "unsteered": {"large": refused}}
+        table = script.figure_table(scores, {"large": MODELS["large"]}, FAST)
+        silent = table[table["arm"].eq("unsteered")]
+        assert silent["value"].isna().all()
+        assert silent["status"].eq("undefined").all()
+        assert "n/a" in texts(script.draw(table, "title", 0.95))
+
+    def test_the_histogram_is_of_scored_trials_and_adds_up(self) -> None:
+        attempts = [[0.0], [4.9], [5.0], [100.0], None]
+        table = fig_a8.histogram(scores_of(attempts))
+        assert table["value"].sum() == pytest.approx(100)
+        assert table["n"].eq(4).all()
+        assert table.loc[table["value"].gt(0), ["left", "value"]].to_numpy().tolist() == [
+            [0, 50],
+            [5, 25],
+            [95, 25],
+        ]
+
+
+class TestStyle:
+    def test_points_without_an_interval_are_hollow_and_missing_ones_absent(self) -> None:
+        figure, axes = plt.subplots()
+        nan = np.nan
+        style.points(axes, [0, 1, 2], [1, 2, nan], [0.5, nan, nan], [1.5, nan, nan], style.BLUE)
+        hollow = axes.lines[-1]
+        assert hollow.get_markerfacecolor() == "white"
+        assert np.asarray(hollow.get_xdata())[np.isfinite(np.asarray(hollow.get_ydata()))] == [1]
+        plt.close(figure)
+
+    def test_a_model_keeps_its_look_and_no_two_share_one(self) -> None:
+        looks = style.model_looks([f"m{i}" for i in range(7)])
+        assert len(set(looks.values())) == 7
+        assert style.model_looks(["m0"])["m0"] == looks["m0"]
+
+    def test_a_long_footnote_stays_within_the_figure(self) -> None:
+        figure = plt.figure(figsize=(style.WIDTH, 2))
+        style.footnote(figure, "evidence about the pipeline " * 12)
+        figure.canvas.draw()
+        box = figure.findobj(plt.Text)[0].get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        plt.close(figure)

@@ -1,0 +1,7 @@
+"""Replies of a language model, as the journal has them."""
+
+from esr.judges.replies import Reply
+
+
+def reply(text: str, stop: str = "end") -> Reply:
+    return Reply(text, stop, "model-1", "req", "key", 0.0, False, 10, 20)

@@ -1,0 +1,171 @@
+"""A small report of trials made up for tests, with everything in it that a page must survive."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from esr.analysis.claims import CLAIM, MEASURED
+from esr.arms.restarts import find_restarts, read_phrases
+from esr.report.jobs import COLUMNS as COMPUTE
+from esr.report.site import Picture, Study, build, markdown
+from esr.report.transcripts import Row, write_transcripts
+from helpers.checkout import REPO
+
+TEMPLATES = REPO / "resources/report"
+PHRASES = read_phrases(REPO / "resources/restart_phrases.txt")
+HOSTILE = (
+    "<script>globalThis.broken = 1</script><img src=x onerror='globalThis.broken = 1'> "
+    "**bold** [a link](javascript:globalThis.broken=1) </script> \u2028 &amp; "
+)
+FIRST = "The purple violins of Cremona sing. 🎻🎻 "
+RESTART = "Wait, that is not right. "
+SECOND = "Knead the dough for ten minutes."
+MODELS = {"large": "Large <b>model</b>", "small": "Small model"}
+ARMS = ["steered", "unsteered", "ablate-otd"]
+LATENTS, PROMPTS = 20, 5
+
+
+def trial(model: str, arm: str, number: int) -> Row:
+    """A trial; every third steered one restarts, and the first of those is traced."""
+    restarts = arm == "steered" and number % 3 == 0
+    head = HOSTILE if number == 0 else ""
+    first = head + FIRST
+    response = first + RESTART + SECOND if restarts else first if arm == "steered" else SECOND
+    spans = [[0, len(first), 12.0], [len(first), len(response), 81.0]]
+    attempts = spans if restarts else [[0, len(response), 90.0]]
+    failed = number == 7
+    scores = [score for _, _, score in attempts]
+    traced = restarts and number < 6
+    latent = number % LATENTS
+    index = {
+        "model": model,
+        "arm": arm,
+        "trial_id": f"{arm}-{number}",
+        "label": f"violins: {latent} <i>strings</i>",
+        "status": "refused" if failed else "ok",
+        "latent": latent,
+        "boost": 0.0 if arm == "unsteered" else 12.345678,
+        "level": None,
+        "seed": number,
+        "n_attempts": None if failed else len(attempts),
+        "first_score": None if failed else scores[0],
+        "last_score": None if failed else scores[-1],
+        "restart_detected": restarts,
+        "degraded": False,
+        "traced": traced,
+    }
+    text = {
+        "id": index["trial_id"],
+        "prompt": f"Explain how to bake bread {number % PROMPTS}",
+        "response": None if failed else response,
+        "attempts": [] if failed else attempts,
+        "restarts": [list(span) for span in find_restarts(PHRASES, response)],
+        "meta": None,
+        "prefill": "",
+        "ablated": [3, 4] if arm == "ablate-otd" else [],
+        "finish": "stop",
+        "heat": {"detector": heat(response)} if traced else {},
+    }
+    return {"index": index, "text": text}
+
+
+def heat(response: str) -> list[list[float]]:
+    """An activation for every word, falling along the response."""
+    tokens, at = [], 0
+    for word in response.split(" "):
+        tokens.append([at, at + len(word), round(100 / (1 + at), 3)])
+        at += len(word) + 1
+    return [token for token in tokens if token[0] < token[1]]
+
+
+def trials(count: int) -> Iterator[Row]:
+    """About `count` trials over models and arms."""
+    each = -(-count // (len(MODELS) * len(ARMS)))
+    for model in MODELS:
+        for arm in ARMS:
+            for number in range(each):
+                yield trial(model, arm, number)
+
+
+def claim(**changes: Any) -> dict[str, Any]:
+    """A row of the scorecard."""
+    row: dict[str, Any] = dict.fromkeys([*CLAIM, *MEASURED], "")
+    row |= dict.fromkeys(["expected", "upper", "paper_n", "paper_low", "paper_high"], np.nan)
+    row |= {"claim": "one", "source": "a paper", "experiment": "Figure 2", "unit": "percent"}
+    row |= {
+        "statement": "It is <b>more</b>",
+        "lower": 0.0,
+        "measured": 4.0,
+        "low": 3.0,
+        "high": 5.0,
+    }
+    row |= {"n": 500, "status": "ok", "verdict": "confirmed", "reason": "[3, 5] lies within"}
+    return row | changes
+
+
+MASKS = {
+    "rows": 2,
+    "prompt": 8,
+    "off_topic": 5,
+    "trained": 21,
+    "end": 2,
+    "sample": [
+        [
+            {"trained": False, "text": "Explain <bread>. Boats sail."},
+            {"trained": True, "text": "Wait, no."},
+        ]
+    ],
+}
+"""What `check_masks` says of two rows, one of them shown."""
+
+
+def study(count: int) -> Study:
+    """A study with one figure, two tables and four claims."""
+    numbers = pd.DataFrame({"model": ["large", "small"], "value": [4.0, 1.5], "n": [500, 400]})
+    verdicts = ["confirmed", "refuted", "undecided", "not run"]
+    return Study(
+        name="made-up",
+        title="Made-up trials",
+        level=0.95,
+        models={name: {"label": label, "parameters": 1e9} for name, label in MODELS.items()},
+        arms={arm: {} for arm in ARMS},
+        scorecard=pd.DataFrame([claim(claim=each, verdict=each) for each in verdicts]),
+        figures=[
+            Picture(
+                name="fig2",
+                title="Figure 2: a picture",
+                caption=markdown("**A picture.**"),
+                numbers=numbers,
+                script="scripts/figures/plot_fig2.py",
+                files={"png": "figures/fig2.png", "csv": "figures/fig2.csv"},
+                graph="graph.html#graph-fig2",
+            )
+        ],
+        tables={"summary": numbers, "exclusions": numbers},
+        compute=pd.DataFrame([["generate_responses", 6, 0.5, 0.6, 700.0, 900.0]], columns=COMPUTE),
+        dependencies=pd.DataFrame({"figure": ["fig2"], "script": ["scripts/figures/plot_fig2.py"]}),
+        origin={"Study": "made-up"},
+        settings="study: made-up\n",
+        deviations=markdown("# Deviations\n\n<b>none</b>\n"),
+        trials=count,
+        graphs={"all": "graph/all.svg"},
+        masks={"Small, 10 % corrections": MASKS},
+    )
+
+
+def write_site(folder: Path, count: int) -> int:
+    """Write the report of about `count` trials; returns how many there are."""
+    (folder / "figures").mkdir(parents=True)
+    (folder / "graph").mkdir()
+    dot = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+    (folder / "graph/all.svg").write_text(dot)
+    (folder / "graph/dependencies.csv").write_text("figure,script\n")
+    (folder / "figures/fig2.png").write_bytes((REPO / "docs/images/fig2.png").read_bytes())
+    (folder / "figures/fig2.csv").write_text("model,value,n\n")
+    scales = {"large": {"detector": 100.0}, "small": {"detector": 100.0}}
+    written = write_transcripts(folder / "data", trials(count), MODELS, scales)
+    build(study(written), TEMPLATES, folder)
+    return written

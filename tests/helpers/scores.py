@@ -1,0 +1,53 @@
+"""Score tables built by hand."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from esr.arms.scores import JUDGED
+
+Attempts = list[float] | None
+
+
+def scores_of(
+    attempts: Sequence[Attempts],
+    *,
+    per_latent: int = 2,
+    status: str = "refused",
+    **columns: Any,
+) -> pd.DataFrame:
+    """Scores of trials given the scores of their attempts; None is a trial that was not judged."""
+    n = len(attempts)
+    frame = pd.DataFrame(
+        {
+            "trial_id": [f"t{i}" for i in range(n)],
+            "prompt_id": [f"p{i % 3}" for i in range(n)],
+            "latent": pd.array([i // per_latent for i in range(n)], "Int64"),
+            "boost": 1.0,
+            "seed": range(n),
+            "status": ["ok" if each else status for each in attempts],
+        }
+    )
+    judged = [_judged(each) for each in attempts]
+    for column in JUDGED:
+        flag = column in ("multi_attempt", "improved")
+        kind = "boolean" if flag else "Float64"
+        frame[column] = pd.array([each.get(column) for each in judged], kind)
+    frame["restart_detected"] = pd.array([False] * n, "boolean")
+    frame["degraded"] = pd.array([False] * n, "boolean")
+    return frame.assign(**columns)
+
+
+def _judged(attempts: Attempts) -> dict[str, Any]:
+    if not attempts:
+        return {}
+    change = attempts[-1] - attempts[0]
+    return {
+        "n_attempts": len(attempts),
+        "first_score": attempts[0],
+        "last_score": attempts[-1],
+        "score_change": change,
+        "multi_attempt": len(attempts) > 1,
+        "improved": len(attempts) > 1 and change > 0,
+    }

@@ -1,0 +1,263 @@
+"""From a reply's text to attempts: rubrics, JSON in text, and quotes found in the response."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esr.errors import EsrError
+from esr.judges.base import Attempt, Judgment, after_restart, check_spans, judgments_table
+from esr.judges.locate import Found, locate, normalise
+from esr.judges.parse import find_object, read_attempts, read_judgment
+from esr.judges.rubrics import read_rubric
+from helpers.checkout import REPO
+from helpers.replies import reply
+
+RUBRICS = sorted((REPO / "resources/rubrics").glob("*.yaml"))
+WHOLE, OPENING = (read_rubric(REPO / f"resources/rubrics/{n}.yaml") for n in ("blind", "compact"))
+
+
+# Rubrics
+
+
+@pytest.mark.parametrize("path", RUBRICS, ids=lambda path: path.stem)
+def test_every_rubric_is_sound_and_has_a_version(path: Path) -> None:
+    rubric = read_rubric(path)
+    assert rubric.identity == f"{path.stem}/{rubric.version}"
+
+
+@pytest.mark.parametrize("name", ["paper", "blind", "structured", "compact"])
+def test_a_judging_rubric_shows_prompt_and_response_whatever_is_in_them(name: str) -> None:
+    rubric = read_rubric(REPO / f"resources/rubrics/{name}.yaml")
+    call = rubric.call(None, prompt="Pay $5 to {him}?", response="$response or $x {y} %s")
+    assert "Pay $5 to {him}?" in call.user
+    assert "$response or $x {y} %s" in call.user
+    assert "explicit" in rubric.system or "in so many words" in rubric.system
+
+
+def test_blind_rubrics_do_not_hint_that_anything_was_done_to_the_model() -> None:
+    for name in ("blind", "structured", "compact"):
+        text = read_rubric(REPO / f"resources/rubrics/{name}.yaml").system.lower()
+        for word in ("steer", "unrelated subject", "something was done", "condition", "latent"):
+            assert word not in text
+
+
+def test_the_label_is_shown_where_the_rubric_has_a_place_for_it_and_it_is_known() -> None:
+    paper = read_rubric(REPO / "resources/rubrics/paper.yaml")
+    shown = paper.call("boats for $5", prompt="p", response="r").user
+    assert shown.endswith("<unrelated_subject>\nboats for $5\n</unrelated_subject>\n")
+    assert "unrelated_subject" not in paper.call(None, prompt="p", response="r").user
+    assert WHOLE.call("boats", prompt="p", response="r") == WHOLE.call(prompt="p", response="r")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "is not YAML"),
+        ("just words", "does not hold keys and values"),
+        ("system: s\nuser: u\nexpected: {fixed: 1}", "version: Field required"),
+        ("version: 1\nsystem: s\nuser: 5 $ a\nexpected: {fixed: 1}", r"write \$\$"),
+        ("version: 1\nsystem: s\nuser: u\nexpected: {fixed: 1}\nsystm: s", "systm: Extra inputs"),
+    ],
+)
+def test_a_broken_rubric_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(EsrError, match=rf"rubric: .*mine\.yaml.*{said}"):
+        read_rubric(path)
+
+
+def test_a_missing_rubric_and_a_missing_text_are_named(tmp_path: Path) -> None:
+    with pytest.raises(EsrError, match=r"cannot read .*no\.yaml: No such file"):
+        read_rubric(tmp_path / "no.yaml")
+    with pytest.raises(EsrError, match=r"blind/1 wants \$response, but there are only \$prompt"):
+        WHOLE.call(prompt="p")
+
+
+# JSON in text
+
+ONE = {"attempts": [{"text": "a", "score": 7}]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(ONE),
+        f"Feedback with {{braces}}.\n<json>\n{json.dumps(ONE, indent=1)}\n</json>\nDone.",
+        f"```json\n{json.dumps(ONE)}\n```",
+        f'<json>{{"attempts": []}}</json> No: <json>{json.dumps(ONE)}</json>',
+        f'<think>{{"attempts": []}} hm</think>{json.dumps(ONE)}',
+        f'{{"note": 1}} {json.dumps(ONE)} {{"other": {{"attempts": 3}}}}',
+        '<json>{"attempts": [{"text": "a", "score": 7.0}]}',
+    ],
+)
+def test_the_last_object_with_attempts_counts(text: str) -> None:
+    assert read_attempts(text) == [("a", 7)]
+
+
+def test_line_breaks_in_strings_are_let_pass() -> None:
+    assert read_attempts('{"attempts": [{"text": "a\nb\t", "score": 0}]}') == [("a\nb\t", 0)]
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        None,
+        {},
+        "a",
+        [{"text": "a"}],
+        [{"score": 5}],
+        [{"text": "a", "score": None}],
+        [{"text": "a", "score": "7"}],
+        [{"text": "a", "score": True}],
+        [{"text": "a", "score": -1}],
+        [{"text": "a", "score": 100.5}],
+        [{"text": "a", "score": float("nan")}],
+        [{"text": 3, "score": 5}],
+        [["a", 5]],
+        [{"text": "a", "score": 5}, {"text": "b"}],
+    ],
+)
+def test_an_attempt_without_text_or_score_makes_the_reply_unparsable(attempts: object) -> None:
+    assert read_attempts(json.dumps({"attempts": attempts})) is None
+    judgment = read_judgment(reply(json.dumps({"attempts": attempts})), WHOLE, "a")
+    assert judgment.status == "unparsable"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", "{", '{"attempts": [', "<json></json>", "{" * 9999]
+)
+def test_text_without_json_has_no_object(text: str) -> None:
+    assert find_object(text, "attempts") is None
+
+
+@given(st.text())
+def test_no_text_breaks_the_parser(text: str) -> None:
+    judgment = read_judgment(reply(text), WHOLE, text)
+    check_spans(judgment, text)
+
+
+def test_no_attempts_is_neither_unparsable_nor_a_score() -> None:
+    judgment = read_judgment(reply('{"attempts": []}'), WHOLE, "a")
+    assert judgment.status == "no_attempts"
+    assert judgment.first_score is None
+
+
+def test_a_call_without_reply_is_an_api_error() -> None:
+    assert read_judgment(None, WHOLE, "a") == Judgment("api_error")
+
+
+# Quotes in the response
+
+RESPONSE = (
+    "Body positions are **key**.\nStand up straight.\n\n"
+    "Wait, that’s not right! Probability is  favourable / total.\nFor a die: 1/6."
+)
+FIRST = (0, RESPONSE.index("\n\n"))
+SECOND = (RESPONSE.index("Wait"), len(RESPONSE))
+
+
+@pytest.mark.parametrize(
+    ("first", "how"),
+    [
+        ("Body positions are **key**.\nStand up straight.", "exact"),
+        ("  Body positions are **key**.\nStand up straight.\n", "exact"),
+        ("Body positions are key. Stand up straight.", "normalised"),
+        ("body POSITIONS are key.   Stand up straight.", "normalised"),
+        ("Body positions are key... up straight.", "elided"),
+        ("Body positions are kay. Stand upp straight.", "fuzzy"),
+    ],
+)
+def test_quotes_are_found_with_the_liberties_that_judges_take(first: str, how: str) -> None:
+    second = "Wait, that's not right! Probability is favourable / total. For a die: 1/6."
+    found = locate([first, second], RESPONSE)
+    assert found == [Found(*FIRST, how), Found(*SECOND, "normalised")]
+
+
+def test_what_is_not_there_is_not_found() -> None:
+    made_up = "I never said any of this, it is a fabricated second attempt."
+    assert locate([made_up, "", "  ", "oops"], RESPONSE) == [None] * 4
+
+
+def test_attempts_are_in_order_and_do_not_overlap() -> None:
+    assert locate(["one. two.", "one. two."], "one. two. one. two.") == [
+        Found(0, 9, "exact"),
+        Found(10, 19, "exact"),
+    ]
+    assert locate(["two.", "one."], "one. two.") == [Found(5, 9, "exact"), None]
+
+
+def test_an_opening_reaches_to_where_the_next_attempt_begins() -> None:
+    found = locate(["Body positions are key", "Wait, that's not"], RESPONSE, opening=True)
+    assert found == [Found(*FIRST, "normalised"), Found(*SECOND, "normalised")]
+    lost = locate(["Body positions", "nothing of the kind", "For a die"], RESPONSE, opening=True)
+    assert lost == [Found(0, RESPONSE.index("\nFor"), "exact"), None, Found(108, 123, "exact")]
+
+
+@given(st.text(), st.data())
+def test_any_part_of_any_response_is_found_as_it_is(response: str, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(response)))
+    parts = [part.strip() for part in (response[:cut], response[cut:])]
+    for opening in (False, True):
+        for part, found in zip(parts, locate(parts, response, opening), strict=True):
+            assert (found is None) == (part == "")
+            assert found is None or (found.how == "exact")
+            if found and not opening:
+                assert response[found.start : found.end] == part
+
+
+@given(st.lists(st.text(), max_size=4), st.text())
+def test_spans_fit_the_response_whatever_is_quoted(quotes: list[str], response: str) -> None:
+    for opening in (False, True):
+        spans = locate(quotes, response, opening)
+        attempts = tuple(
+            Attempt(s.start, s.end, 1, s.how) if s else Attempt(None, None, 1, "not_found")
+            for s in spans
+        )
+        check_spans(Judgment("ok" if attempts else "no_attempts", attempts), response)
+
+
+@given(st.text())
+def test_normalised_characters_know_where_they_come_from(text: str) -> None:
+    plain = normalise(text)
+    assert len(plain.text) == len(plain.origin)
+    assert plain.origin == sorted(plain.origin)
+    assert all(0 <= at < len(text) for at in plain.origin)
+
+
+def test_an_attempt_that_is_not_found_keeps_its_score_and_is_flagged() -> None:
+    text = json.dumps({"attempts": [{"text": "Bread.", "score": 5}, {"text": "Gone!", "score": 9}]})
+    judgment = read_judgment(reply(text), WHOLE, "Bread. And more.")
+    assert judgment.status == "ok"
+    assert judgment.attempts[1] == Attempt(None, None, 9, "not_found")
+    table = judgments_table(["t"], [judgment], "judge", [[]])
+    assert table["located"].tolist() == ["exact", "not_found"]
+    assert table["start"].isna().tolist() == [False, True]
+
+
+# Restart phrases beside the judge
+
+
+def test_a_boundary_without_a_restart_phrase_is_flagged() -> None:
+    response = "Boats. " * 30 + "Wait, no. " + "Bread. " * 30 + "More bread."
+    at = response.index("Wait"), response.index("More")
+    quotes = [response[: at[0]], response[at[0] : at[1]], response[at[1] :]]
+    listed = [{"text": quote, "score": 50} for quote in quotes]
+    judgment = read_judgment(reply(json.dumps({"attempts": listed})), WHOLE, response)
+    table = judgments_table(["t"], [judgment], "judge", [[(at[0], at[0] + 8)]])
+    assert table["restart_phrase"].tolist()[1:] == [True, False]
+    assert table["restart_phrase"].isna().tolist() == [True, False, False]
+
+
+def test_a_phrase_counts_within_100_characters() -> None:
+    for start, near in ((0, False), (40, True), (150, True), (260, True), (261, False)):
+        assert after_restart(Attempt(start, 300, 1), [(140, 160)]) is near
+    assert after_restart(Attempt(None, None, 1, "not_found"), [(0, 5)]) is None
+
+
+def test_opening_rubrics_are_read_as_openings() -> None:
+    text = json.dumps({"attempts": [{"text": "Bread", "score": 5}, {"text": "Wait", "score": 9}]})
+    judgment = read_judgment(reply(text), OPENING, "Bread and more. Wait, no. Rest.")
+    assert [(a.start, a.end) for a in judgment.attempts] == [(0, 15), (16, 31)]

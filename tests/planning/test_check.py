@@ -1,0 +1,341 @@
+"""What `snakemake check` finds, with a tokenizer that splits at blanks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import huggingface_hub
+import numpy as np
+import pytest
+from huggingface_hub import errors
+from safetensors.numpy import save_file
+
+from esr.config import Config, ModelConfig, load
+from esr.errors import EsrError
+from esr.planning import check
+from esr.planning.check import check_study
+
+KNOWN = ["<unk>", "<s>", "user", "model", "explain", "how", "to", "bake", "bread", "sail", "now"]
+
+
+class Tokenizer:
+    """Knows the words above; its template is BOS, user, the prompt, model."""
+
+    chat_template: str | None = "..."
+    bos_token_id, eos_token_id, unk_token_id = 1, None, 0
+    all_special_ids = (1,)
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        words = text.lower().replace(".", "").split()
+        return [KNOWN.index(word) if word in KNOWN else 0 for word in words]
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> dict[str, Any]:
+        return {"input_ids": [1, 2, *self.encode(messages[-1]["content"]), 3]}
+
+    def decode(self, tokens: list[int], **_: Any) -> str:
+        return " ".join(KNOWN[token] for token in tokens)
+
+
+@pytest.fixture
+def tokenizer(monkeypatch: pytest.MonkeyPatch) -> Tokenizer:
+    found = Tokenizer()
+    monkeypatch.setattr(check, "_tokenizer", lambda model: found)
+    monkeypatch.setattr(check, "_is_at_hand", lambda model: True)
+    monkeypatch.setattr(check, "_shape", lambda model: {"n_layers": 2, "d_model": 8})
+    # Token counts are this module's concern, rendering is esr.arms.chat's.
+    monkeypatch.setattr(check, "prompt_tokens", lambda t, shown, *_: (1, 2, *t.encode(shown), 3))
+    monkeypatch.setattr(check, "response_text", lambda t, tokens: t.decode(tokens))
+    return found
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Config:
+    contents = {
+        "prompts.csv": "prompt_id,category,prompt\np,craft,Explain how to bake bread.\n",
+        "lexicon.csv": "topic,part,word\nbaking,verb,bake\nbaking,noun,bread\n",
+        "phrases.txt": "wait\n",
+        "labels.csv": "latent,label\n3,bread\n",
+        "cfg.json": '{"d_in": 8, "d_sae": 16}',
+    }
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+    lexicon = str(tmp_path / "lexicon.csv")
+    model = {
+        "label": "Tiny",
+        "source": "model",
+        "parameters": 1e6,
+        "sae": {"path": str(tmp_path)},
+        "labels": str(tmp_path / "labels.csv"),
+        "steer_layer": 1,
+        "read_layer": 1,
+        "boosts": {"upper": 40, "mean": 12, "sd": 8},
+    }
+    return load(
+        {
+            "study": "small",
+            "title": "A small study",
+            "prompts": str(tmp_path / "prompts.csv"),
+            "latents": {"concreteness": {"lexicon": lexicon}},
+            "arms": {
+                "answers": {"over": "prompts", "trials": 1, "boost": "none"},
+                "steered": {"over": "latents", "trials": 1},
+                "told": {"replay": "answers", "meta_prompt": "{prompt} now now now"},
+            },
+            "judging": {
+                "primary": "words",
+                "judges": {"words": {"kind": "lexical", "lexicon": lexicon}},
+                "restart_phrases": str(tmp_path / "phrases.txt"),
+            },
+            "models": {"tiny": model},
+        }
+    )
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_a_study_in_order_is_described(study: Config) -> None:
+    lines = list(check_study(study))
+    assert lines[0].startswith("prompts: 1 in ")
+    assert lines[-1] == "model tiny: model, longest prompt 11 tokens, 1 labels"
+    assert "judge words: lexical/1 places all prompts" in lines
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_a_prompt_that_the_judge_cannot_place_is_named(study: Config) -> None:
+    study.prompts.write_text("prompt_id,category,prompt\np,craft,Explain how to sail.\n")
+    with pytest.raises(EsrError, match="judge words cannot place the prompt 'Explain how to sail"):
+        list(check_study(study))
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_a_word_that_the_tokenizer_does_not_know_is_named_with_the_model(study: Config) -> None:
+    study.prompts.write_text("prompt_id,category,prompt\np,craft,Explain baguette bread.\n")
+    with pytest.raises(EsrError, match=r"models\.tiny: the tokenizer does not know .*baguette"):
+        list(check_study(study))
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_labels_of_another_sae_are_named_with_the_model(study: Config, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("latent,label\n16,bread\n")
+    with pytest.raises(EsrError, match=r"models\.tiny: labels: .*latent 16, but the SAE has"):
+        list(check_study(study))
+
+
+@pytest.mark.usefixtures("tokenizer")
+def test_claims_that_cannot_be_read_are_named(study: Config, tmp_path: Path) -> None:
+    (tmp_path / "claims.csv").write_text("claim,says\na,b\n")
+    with pytest.raises(EsrError, match=r"claims\.csv: columns are"):
+        list(check_study(study.model_copy(update={"claims": (tmp_path / "claims.csv",)})))
+
+
+class TestHub:
+    """What the hub may say of a repository, without asking it."""
+
+    @pytest.fixture
+    def model(self, study: Config, monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
+        monkeypatch.setattr(check, "_is_at_hand", lambda model: False)
+        changes = {"source": "lab/model", "revision": "c0ffee"}
+        return study.models["tiny"].model_copy(update=changes)
+
+    def says(self, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise error
+
+        for name in ("auth_check", "model_info"):
+            answer = fail if name == method else lambda *_, **__: None
+            monkeypatch.setattr(huggingface_hub.HfApi, name, answer)
+
+    @pytest.mark.parametrize(
+        ("method", "kind", "said"),
+        [
+            (
+                "auth_check",
+                errors.GatedRepoError,
+                "lab/model is gated: accept its terms at .*HF_TO",
+            ),
+            ("auth_check", errors.RepositoryNotFoundError, "the hub has no such repository"),
+            ("model_info", errors.RevisionNotFoundError, "lab/model has no commit c0ffee"),
+        ],
+    )
+    def test_what_cannot_be_had_is_named_with_its_remedy(
+        self,
+        model: ModelConfig,
+        monkeypatch: pytest.MonkeyPatch,
+        method: str,
+        kind: type[Exception],
+        said: str,
+    ) -> None:
+        response = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
+        self.says(monkeypatch, method, kind("no", response=response))  # type: ignore[call-arg]
+        with pytest.raises(EsrError, match=said):
+            check._check_hub(model)
+
+    def test_without_a_network_the_target_to_run_elsewhere_is_named(
+        self, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.says(monkeypatch, "auth_check", OSError("no route"))
+        with pytest.raises(
+            EsrError, match="on a node that has a network run `snakemake downloads`"
+        ):
+            check._check_hub(model)
+
+    def test_what_is_there_already_is_not_asked_for(
+        self, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.says(monkeypatch, "auth_check", OSError("no route"))
+        monkeypatch.setattr(check, "_is_at_hand", lambda model: True)
+        check._check_hub(model)
+
+
+class TestCommitOfAnSae:
+    """SAELens lists a release with its repository; the hub is not asked."""
+
+    @pytest.fixture
+    def model(self, study: Config) -> ModelConfig:
+        sae = {
+            "release": "gemma-scope-2b-pt-res-canonical",
+            "id": "layer_16/width_16k/canonical",
+        }
+        labels = {"neuronpedia": "gemma-2-2b/16-gemmascope-res-16k"}
+        model = study.models["tiny"].model_dump() | {"sae": sae, "labels": labels}
+        return ModelConfig.model_validate(model)
+
+    def pinned(self, model: ModelConfig) -> ModelConfig:
+        sae = model.sae.model_copy(update={"revision": "1" * 40})
+        return model.model_copy(update={"sae": sae})
+
+    def test_an_sae_without_one_is_said_to_be_the_newest(self, model: ModelConfig) -> None:
+        said = check._check_release(model)
+        assert "google/gemma-scope-2b-pt-res at its newest commit (sae.revision" in said
+
+    def test_one_in_the_cache_needs_no_network(
+        self, model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commit = "models--google--gemma-scope-2b-pt-res/snapshots/" + "1" * 40
+        (tmp_path / commit).mkdir(parents=True)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        assert check._check_release(self.pinned(model)).endswith("gemma-scope-2b-pt-res at 1111111")
+
+    def test_one_that_the_hub_does_not_have_is_named(
+        self, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            response = httpx.Response(404, request=httpx.Request("GET", "https://hub"))
+            raise errors.RevisionNotFoundError("no", response=response)
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "auth_check", lambda *_: None)
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
+        with pytest.raises(EsrError, match=r"sae\.revision: google/.* has no commit 1111"):
+            check._check_release(self.pinned(model))
+
+
+REVISION = "2" * 40
+RELEASE = {"release": "gemma-scope-9b-pt-res-canonical", "id": "layer_20/width_16k/canonical"}
+UNKNOWN = {"release": "gemma-scope-2-270m-it-res", "id": "layer_12_width_16k_l0_medium"}
+"""SAELens does not know the shape of this one without asking the hub."""
+WIDTH, LATENTS = 3584, 16_384  # of RELEASE
+LAYERS = {"hidden_size": WIDTH, "num_hidden_layers": 46}
+PLAIN = {"model_type": "llama", **LAYERS}
+NESTED = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", **LAYERS}}
+SHAPE = check._shape
+"""The function itself, which the fixture `tokenizer` replaces."""
+
+
+class TestShapes:
+    """Layers, width and latents of what lies on the hub, with the cache in its place."""
+
+    @pytest.fixture(params=[PLAIN, NESTED], ids=["plain", "nested"])
+    def hub(
+        self,
+        request: pytest.FixtureRequest,
+        tokenizer: Tokenizer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Path:
+        """A hub's cache that has config.json of lab/model at a commit; no network."""
+        monkeypatch.setattr(check, "_shape", SHAPE)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.chdir(tmp_path)
+        folder = tmp_path / f"hub/models--lab--model/snapshots/{REVISION}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(request.param))
+        return tmp_path
+
+    def study(self, study: Config, **changes: Any) -> Config:
+        """The study with a hub model that has another value in some keys."""
+        model = study.models["tiny"].model_dump() | {
+            "source": "lab/model",
+            "revision": REVISION,
+            "sae": RELEASE,
+            "labels": None,
+            **changes,
+        }
+        return study.model_copy(update={"models": {"tiny": ModelConfig.model_validate(model)}})
+
+    def said(self, config: Config) -> list[str]:
+        with pytest.raises(EsrError) as caught:
+            list(check_study(config))
+        return str(caught.value).splitlines()
+
+    @pytest.mark.usefixtures("hub")
+    def test_layers_and_latents_that_are_there_are_no_problem(self, study: Config) -> None:
+        last = {"steer_layer": 45, "read_layer": 45, "ablate_layer": 45}
+        latents = {"detectors": [LATENTS - 1], "backtracking": [0]}
+        lines = list(check_study(self.study(study, **last, **latents)))
+        assert lines[-1].startswith("model tiny: lab/model")
+
+    @pytest.mark.usefixtures("hub")
+    @pytest.mark.parametrize("layer", ["steer_layer", "read_layer", "ablate_layer"])
+    def test_a_layer_that_the_model_does_not_have_is_named(self, study: Config, layer: str) -> None:
+        said = self.said(self.study(study, **{layer: 60}))
+        assert said == [f"models.tiny.{layer}: 60, but the model has layers 0 to 45"]
+
+    @pytest.mark.usefixtures("hub")
+    def test_the_sae_of_another_model_is_named(self, study: Config) -> None:
+        other = {"release": "gemma-scope-27b-pt-res-canonical"}
+        sae = other | {"id": "layer_22/width_131k/canonical"}
+        assert self.said(self.study(study, sae=sae)) == [
+            "models.tiny.sae.id: the SAE reads width 4608, but the model's residual is 3584 wide; "
+            "take an SAE of this model"
+        ]
+
+    @pytest.mark.usefixtures("hub")
+    @pytest.mark.parametrize("key", ["detectors", "backtracking"])
+    def test_latents_that_the_sae_does_not_have_are_named(self, study: Config, key: str) -> None:
+        said = self.said(self.study(study, **{key: [3, LATENTS]}))
+        assert said == [
+            f"models.tiny.{key}: latent 16384 is not in the SAE (0 to 16383) (model tiny)"
+        ]
+
+    @pytest.mark.usefixtures("hub")
+    def test_so_are_those_that_an_arm_ablates(self, study: Config) -> None:
+        config = self.study(study)
+        ablating = config.arms["steered"].model_copy(update={"ablate": (LATENTS,)})
+        config = config.model_copy(update={"arms": config.arms | {"steered": ablating}})
+        (line,) = self.said(config)
+        assert line.startswith("arms.steered.ablate: latent 16384 is not in the SAE")
+
+    def made(self, folder: Path, source: dict[str, Any]) -> None:
+        """Put an SAE of width 8 among the assets that was made from these settings."""
+        file = folder / "results/small/tiny/assets/sae.safetensors"
+        file.parent.mkdir(parents=True)
+        header = {"sae": json.dumps({"source": json.dumps(source)})}
+        save_file({"W_dec": np.zeros((16, 8), np.float32)}, file, metadata=header)
+
+    def test_an_sae_among_the_assets_is_looked_at_itself(self, hub: Path, study: Config) -> None:
+        config = self.study(study, sae=UNKNOWN)
+        assert list(check_study(config))[-1].startswith("model tiny")
+        self.made(hub, UNKNOWN | {"path": None, "revision": None})
+        (line,) = self.said(config)
+        assert "the SAE reads width 8, but the model's residual is 3584" in line
+
+    def test_one_that_was_made_from_other_settings_is_not(self, hub: Path, study: Config) -> None:
+        self.made(hub, RELEASE | {"path": None, "revision": None})
+        lines = list(check_study(self.study(study, sae=UNKNOWN)))
+        assert lines[-1].startswith("model tiny")
+
+    @pytest.mark.usefixtures("hub")
+    def test_a_commit_that_is_not_at_hand_is_named_without_a_network(self, study: Config) -> None:
+        (line, *_) = self.said(self.study(study, revision="3" * 40))
+        assert line.startswith("models.tiny: source lab/model: cannot read its config.json:")

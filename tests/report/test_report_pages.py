@@ -1,0 +1,280 @@
+"""The report in a real browser, opened from disk: what a reader sees, clicks and types."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.browser import DESK, PHONE, Reader, expect
+from helpers.report_fixture import ARMS, FIRST, HOSTILE, RESTART, SECOND, heat, trials, write_site
+
+MANY, SOME = 25_000, 600
+PAGES = ["index", "figures", "tables", "transcripts", "graph", "provenance"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "report"
+    assert write_site(folder, SOME) == SOME
+    return folder
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("large") / "report"
+    assert write_site(folder, MANY) >= MANY
+    return folder
+
+
+@pytest.fixture
+def reader(browser: Any, folder: Path) -> Iterator[Reader]:
+    reader = Reader(browser, folder)
+    yield reader
+    assert reader.errors == []
+    assert all(url.startswith(folder.as_uri()) for url in reader.requests)
+    reader.context.close()
+
+
+@cache
+def index_rows() -> list[dict[str, Any]]:
+    return [row["index"] | {"prompt": row["text"]["prompt"]} for row in trials(SOME)]
+
+
+def expected(**wanted: Any) -> int:
+    """Number of trials with these values in the index."""
+    return sum(all(row[name] == value for name, value in wanted.items()) for row in index_rows())
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_opens_from_disk_and_fits_the_screen(
+    browser: Any, folder: Path, name: str, size: dict[str, int], scheme: str
+) -> None:
+    reader = Reader(browser, folder, size, color_scheme=scheme)
+    page = reader.open(name)
+    assert page.locator("h1").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    assert page.locator("nav a[aria-current]").inner_text() in page.title()
+    assert reader.errors == []
+    assert all(url.startswith(folder.as_uri()) for url in reader.requests)
+    reader.context.close()
+
+
+class TestFilters:
+    @pytest.mark.parametrize(
+        ("control", "option", "wanted"),
+        [
+            ("model", "Small model", {"model": "small"}),
+            ("arm", "ablate-otd", {"arm": "ablate-otd"}),
+            ("prompt", "Explain how to bake bread 3", {"prompt": "Explain how to bake bread 3"}),
+            ("attempts", "two or more", {"n_attempts": 2}),
+            ("status", "refused", {"status": "refused"}),
+            ("change", "better by 20 or more", {"n_attempts": 2}),
+            ("flag", "activations read", {"traced": True}),
+        ],
+    )
+    def test_each_filter_leaves_what_it_names(
+        self, reader: Reader, control: str, option: str, wanted: dict[str, Any]
+    ) -> None:
+        page = reader.open()
+        page.locator(f"[name={control}]").select_option(label=option)
+        assert reader.count() == expected(**wanted) > 0
+
+    def test_filters_combine_and_are_cleared(self, reader: Reader) -> None:
+        page = reader.open()
+        page.locator("[name=arm]").select_option(label="steered")
+        page.locator("[name=label]").fill("VIOLINS: 13")
+        assert reader.count() == expected(arm="steered", latent=13) > 0
+        page.get_by_role("button", name="Clear filters").click()
+        expect(page.locator("#count")).to_have_text(re.compile(f"^{SOME} of"))
+
+    def test_the_search_finds_words_of_label_and_prompt_numbers_and_markup(
+        self, reader: Reader
+    ) -> None:
+        page = reader.open()
+        for words, wanted in [
+            ("violins: 4 bread", {"prompt": "Explain how to bake bread 4"}),
+            ("<i>strings</i>", {}),
+            ("nowhere", {"arm": "nowhere"}),
+        ]:
+            page.locator("[name=q]").fill(words)
+            if wanted.get("prompt"):
+                assert 0 < reader.count() < SOME
+            else:
+                assert reader.count() == expected(**wanted)
+
+    def test_words_of_responses_are_found_too(self, reader: Reader) -> None:
+        page = reader.open()
+        page.locator("[name=texts]").check()
+        page.locator("[name=q]").fill("That is not right")
+        wanted = expected(n_attempts=2)
+        expect(page.locator("#count")).to_have_text(f"{wanted} of {SOME} trials")
+        page.locator("[name=model]").select_option(label="Small model")
+        wanted = expected(n_attempts=2, model="small")
+        expect(page.locator("#count")).to_have_text(f"{wanted} of {SOME} trials")
+        assert "texts=1" in page.url
+
+    def test_only_what_is_seen_of_25_000_trials_is_drawn(self, browser: Any, large: Path) -> None:
+        reader = Reader(browser, large)
+        page = reader.open()
+        assert reader.count() >= MANY
+        assert 0 < page.locator(".trial").count() < 40
+        page.locator("#list").evaluate("list => { list.scrollTop = list.scrollHeight }")
+        last = page.locator(".trial").last
+        expect(last).to_have_attribute("aria-posinset", str(reader.count()))
+        assert page.locator(".trial").count() < 40
+        page.locator("[name=label]").fill("violins: 19")
+        assert 0 < reader.count() < MANY
+        assert 0 < page.locator(".trial").count() < 40
+        assert reader.errors == []
+        reader.context.close()
+
+    def test_texts_are_loaded_when_they_are_opened(self, reader: Reader) -> None:
+        page = reader.open()
+        assert not any("chunk-" in url for url in reader.requests)
+        page.locator(".trial").first.click()
+        page.locator(".response").wait_for()
+        assert [url.rsplit("/", 1)[1] for url in reader.requests if "chunk-" in url] == [
+            "chunk-0.js"
+        ]
+
+
+class TestTranscript:
+    def open_first(self, reader: Reader) -> Any:
+        page = reader.open()
+        page.locator(".trial").first.click()
+        page.locator(".response").wait_for()
+        return page
+
+    def test_what_the_model_wrote_is_text_and_never_html(self, reader: Reader) -> None:
+        page = self.open_first(reader)
+        said = page.locator(".words").evaluate_all(
+            "all => all.map(each => each.textContent).join('')"
+        )
+        assert said == HOSTILE + FIRST + RESTART + SECOND
+        kinds = page.locator(".reader *").evaluate_all("all => all.map(each => each.tagName)")
+        assert not {"SCRIPT", "IMG", "A", "STRONG", "I", "B"} & set(kinds)
+        assert page.evaluate("globalThis.broken") is None
+
+    def test_attempts_have_their_scores_and_begin_where_the_judge_says(
+        self, reader: Reader
+    ) -> None:
+        page = self.open_first(reader)
+        assert page.locator(".tag").all_inner_texts() == [
+            "Attempt 1 · 12 points",
+            "Attempt 2 · 81 points",
+        ]
+        second = page.locator(".attempt").nth(1).locator(".words")
+        assert second.inner_text().strip() == (RESTART + SECOND).strip()  # after two emoji
+        assert "low" in page.locator(".attempt").first.get_attribute("class")
+        assert "".join(page.locator("mark").all_inner_texts()) == "Wait, that"
+
+    def test_the_heat_strip_lies_under_the_tokens_it_is_of(self, reader: Reader) -> None:
+        page = self.open_first(reader)
+        shown = page.locator(".token").evaluate_all(
+            "all => all.map(each => [each.textContent, each.style.getPropertyValue('--heat')])"
+        )
+        response = HOSTILE + FIRST + RESTART + SECOND
+        tokens = heat(response)
+        assert "".join(text for text, _ in shown) == "".join(
+            response[int(a) : int(b)] for a, b, _ in tokens
+        )
+        assert float(shown[0][1]) == pytest.approx(min(1, tokens[0][2] / 100), abs=0.001)
+        assert float(shown[0][1]) > float(shown[-1][1])
+        page.locator("[name=heat]").select_option("")
+        expect(page.locator(".token")).to_have_count(0)
+
+    def test_the_same_trial_under_another_condition_is_shown_beside_it(
+        self, reader: Reader
+    ) -> None:
+        page = self.open_first(reader)
+        beside = page.locator("[name=beside]")
+        assert beside.locator("option").all_inner_texts() == ["nothing", *ARMS[1:]]
+        beside.select_option(label="ablate-otd")
+        expect(page.locator(".transcript")).to_have_count(2)
+        first, second = page.locator(".transcript").all()
+        assert first.locator("h3").inner_text() == "steered"
+        assert second.locator("h3").inner_text() == "ablate-otd"
+        assert "2 latents" in second.locator(".about").inner_text()
+        boxes = [each.bounding_box() for each in (first, second)]
+        assert boxes[0]["y"] == boxes[1]["y"]
+        assert boxes[0]["x"] < boxes[1]["x"]
+
+    def test_a_failure_is_a_status_and_no_score(self, reader: Reader) -> None:
+        page = reader.open()
+        page.locator("[name=status]").select_option(label="refused")
+        assert page.locator(".scores").first.inner_text() == "refused"
+        page.locator(".trial").first.click()
+        page.get_by_text("No response: refused").wait_for()
+
+    def test_a_view_can_be_sent_as_an_address(self, reader: Reader) -> None:
+        page = self.open_first(reader)
+        page.locator("[name=beside]").select_option(label="unsteered")
+        page.locator("[name=attempts]").select_option(label="two or more")
+        expect(page.locator(".transcript")).to_have_count(2)
+        address = page.url
+        assert "open=large%2Fsteered%2Fsteered-0" in address
+        again = reader.context.new_page()
+        again.goto(address)
+        expect(again.locator(".transcript")).to_have_count(2)
+        assert again.locator("[name=attempts]").input_value() == "2+"
+        assert again.locator(".trial[aria-selected=true]").count() == 1
+
+
+class TestKeyboardAndPhone:
+    def test_a_transcript_can_be_found_and_read_without_a_mouse(self, reader: Reader) -> None:
+        page = reader.open()
+        page.keyboard.press("/")
+        page.keyboard.type("violins: 3")
+        page.keyboard.press("Enter")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        assert page.locator(".trial[aria-selected=true]").get_attribute("aria-posinset") == "2"
+        chosen = page.locator("#list").get_attribute("aria-activedescendant")
+        assert page.locator(f"#{chosen}").get_attribute("aria-selected") == "true"
+        page.keyboard.press("Enter")
+        expect(page.locator("#reader")).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(page.locator("#list")).to_be_focused()
+        page.keyboard.press("End")
+        last = page.locator(".trial[aria-selected=true]")
+        assert last.get_attribute("aria-posinset") == str(reader.count())
+
+    def test_on_a_phone_a_transcript_takes_the_screen_and_gives_it_back(
+        self, browser: Any, folder: Path
+    ) -> None:
+        reader = Reader(browser, folder, PHONE)
+        page = reader.open()
+        assert not page.locator("#reader").is_visible()
+        page.locator(".trial").first.click()
+        page.locator(".response").wait_for()
+        assert not page.locator("#list").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        page.get_by_role("button", name="Trials").click()
+        assert page.locator("#list").is_visible()
+        reader.context.close()
+
+
+def test_the_policy_forbids_scripts_in_the_page(browser: Any, folder: Path) -> None:
+    reader = Reader(browser, folder)
+    page = reader.open()
+    page.evaluate(
+        "() => { const s = document.createElement('script'); s.textContent = 'globalThis.ran = 1';"
+        " document.body.append(s) }"
+    )
+    assert page.evaluate("globalThis.ran") is None
+    assert any("Content Security Policy" in error for error in reader.errors)
+    reader.context.close()
+
+
+def test_a_table_is_sorted_by_the_head_of_a_column(reader: Reader) -> None:
+    page = reader.open("tables")
+    table = page.locator("#summary table")
+    table.get_by_role("button", name="value").click()
+    assert table.locator("tbody td:nth-child(2)").all_inner_texts() == ["1.5", "4"]
+    table.get_by_role("button", name="value").click()
+    assert table.locator("tbody td:nth-child(2)").all_inner_texts() == ["4", "1.5"]

@@ -1,0 +1,199 @@
+"""A reduced organism study through a real Slurm, with everything that goes wrong on clusters.
+
+As root, with Debian's slurm-wlm and munge; elsewhere these tests skip and say why.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from helpers.checkout import link_checkout, run_snakemake, snakemake_command
+from helpers.cluster import Cluster, slurm, why_not
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+BATCH = 8
+STUDY = [
+    "--config",
+    "study=organism",
+    "models={twin: null}",
+    "latents={count: 5, candidates: 40}",
+    "thresholds={steps: 4, samples_per_step: 2}",
+    "arms={answers: {trials: 4}, steered: {trials: 8}}",
+    f"engine={{shards: 2, batch_size: {BATCH}}}",
+    # Organisms need no GPU; ask for one, so that a job is given one.
+    "jobs=[{parameters: 1e9, gpus: 1, cpus: 2, memory: 3, generate: 1, calibrate: 1, read: 1}]",
+]
+PROFILE = ["--profile", "slurm", "--slurm-status-command", "squeue"]
+PROFILE += ["--slurm-init-seconds-before-status-checks", "2"]
+PROFILE += ["--seconds-between-status-checks", "2", "--latency-wait", "20"]
+ARM = "results/organism/planted/arms/answers"
+SCORES = f"{ARM}/scores/lexical.parquet"
+PATIENCE = 1200
+"""Longest wait for a job to begin or end, in seconds: machines may be busy."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    with slurm(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An arm of the same study without a cluster."""
+    folder = link_checkout(tmp_path_factory.mktemp("local"))
+    done = run_snakemake(folder, "--cores", "2", *STUDY, "--", SCORES)
+    assert done.returncode == 0, done.stdout[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The arm on the cluster: job killed, node drained, controller and Snakemake killed."""
+    folder = link_checkout(tmp_path_factory.mktemp("faulty"))
+    with running(folder) as first:
+        job = cluster.job_of("generate_responses", PATIENCE)
+        (folder / "gpu").write_text(cluster.ask("scontrol", "show", "job", "-d", job))
+        # Both shards may be running; some of the one that is killed is to be in its journal.
+        logs = folder / ".snakemake/slurm_logs/rule_generate_responses"
+        cluster.wait_until(lambda: list(logs.glob(f"*/{job}.log")) != [], PATIENCE)
+        shard = int(next(logs.glob(f"*_answers_*/{job}.log")).parent.name[-1])
+        cluster.wait_until(lambda: written(folder, shard) > 0, PATIENCE)
+        cluster.ask("scancel", "--signal=KILL", "--full", job)
+        said = folder / "said"
+        cluster.wait_until(lambda: "Trying to restart job" in said.read_text(), PATIENCE)
+
+        cluster.node("DRAIN")
+        cluster.wait_until(lambda: cluster.state() == "drained", PATIENCE)
+        cluster.restart("slurmctld")
+        cluster.node("RESUME")
+
+        cluster.job_of("", PATIENCE)
+        os.killpg(first.pid, signal.SIGKILL)
+    cluster.ask("scancel", "--user=root")
+    cluster.wait_until(lambda: cluster.queue() == [], PATIENCE)
+    kept = {s: written(folder, s) for s in (0, 1) if not (folder / shard_of(s)).exists()}
+    (folder / "kept").write_text(json.dumps(kept))
+    done = run_snakemake(folder, "--unlock", *STUDY, "--", SCORES)
+    assert done.returncode == 0, done.stdout
+    with running(folder) as second:
+        assert second.wait(timeout=3 * PATIENCE) == 0, said.read_text()[-6000:]
+    return folder
+
+
+@contextmanager
+def running(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Snakemake on the cluster, in the background; what it says is added to the file `said`."""
+    command = snakemake_command(*PROFILE, *STUDY, "--", SCORES)
+    with (folder / "said").open("ab") as said:
+        run = subprocess.Popen(
+            command, cwd=folder, stdout=said, stderr=said, start_new_session=True
+        )
+    try:
+        yield run
+    finally:
+        run.kill()
+        run.wait()
+
+
+def shard_of(number: int) -> str:
+    return f"{ARM}/shards/{number}.parquet"
+
+
+def to_compute(folder: Path, shard: int) -> tuple[int, int]:
+    """Batches that the last job of a shard had to compute, and all batches of the shard."""
+    log = folder / f"logs/organism/planted/answers/generate_responses_{shard}.log"
+    missing, total = re.findall(r"(\d+) of (\d+) batches are to be computed", log.read_text())[-1]
+    return int(missing), int(total)
+
+
+def written(folder: Path, shard: int) -> int:
+    """Responses in the journal of a shard."""
+    path = folder / f"results/organism/planted/journals/answers-{shard}.jsonl"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """Every table of the study, and what the figure plots."""
+    files = [*folder.glob("results/**/*.parquet"), *folder.glob("results/**/*.csv")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_the_outcome_is_that_of_a_local_run_to_the_byte(local_run: Path, faulty_run: Path) -> None:
+    local, cluster = tables(local_run), tables(faulty_run)
+    assert local.keys() == cluster.keys()
+    assert len(local) == 6  # plan, two shards, responses, judgments, scores
+    assert [name for name in local if local[name] != cluster[name]] == []
+
+
+def test_nothing_that_was_generated_was_generated_again(faulty_run: Path, local_run: Path) -> None:
+    kept = {int(s): n for s, n in json.loads((faulty_run / "kept").read_text()).items()}
+    assert kept, "both shards were done before Snakemake was killed"
+    for shard, responses in kept.items():
+        missing, total = to_compute(faulty_run, shard)
+        assert missing == total - responses // BATCH
+    for shard in (0, 1):
+        path = f"results/organism/planted/journals/answers-{shard}.jsonl"
+        keys, others = (
+            sorted(json.loads(line)["key"] for line in (folder / path).read_text().splitlines())
+            for folder in (faulty_run, local_run)
+        )
+        assert keys == others
+
+
+def test_a_killed_job_goes_on_where_it_was(faulty_run: Path) -> None:
+    logs = faulty_run.glob("logs/organism/planted/answers/generate_responses_*.log")
+    said = "".join(path.read_text() for path in logs)
+    assert "records stand from an earlier run" in said
+    assert "Trying to restart job" in (faulty_run / "said").read_text()
+
+
+def test_a_gpu_job_is_given_gpu_and_cores_in_the_gpu_partition(faulty_run: Path) -> None:
+    said = (faulty_run / "gpu").read_text()
+    assert "Partition=gpu" in said
+    assert re.search(r"GRES=gpu:1|gres/gpu=1|TresPerJob=gres:gpu:1", said), said
+    assert re.search(r"NumCPUs=2 .*CPUs/Task=2", said), said
+
+
+def test_a_model_on_two_gpus_is_given_both_and_computes_nothing_anew(
+    cluster: Cluster, faulty_run: Path
+) -> None:
+    before = (faulty_run / shard_of(0)).read_bytes()
+    both = [setting.replace("gpus: 1", "gpus: 2") for setting in STUDY]
+    again = ["--forcerun", "generate_responses", "--", shard_of(0)]
+    done = run_snakemake(faulty_run, *PROFILE, *both, *again)
+    assert done.returncode == 0, done.stdout[-4000:]
+    job = re.findall(r"SLURM jobid '?(\d+)", done.stdout)[-1]
+    said = cluster.ask("scontrol", "show", "job", "-d", job)
+    assert re.search(r"GRES=gpu:2|gres/gpu=2|TresPerJob=gres:gpu:2", said), said
+    assert to_compute(faulty_run, 0)[0] == 0
+    assert (faulty_run / shard_of(0)).read_bytes() == before
+
+
+def test_a_partition_that_does_not_exist_is_named(cluster: Cluster, local_run: Path) -> None:
+    other = ["--forcerun", "plan_arm", "--default-resources", "slurm_partition=nowhere", "--"]
+    done = run_snakemake(local_run, *PROFILE, *STUDY, *other, f"{ARM}/plan.parquet")
+    assert done.returncode != 0
+    assert "there is no partition 'nowhere' here; choose among cpu, gpu" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_figure_is_that_of_a_local_run(
+    cluster: Cluster, local_run: Path, faulty_run: Path
+) -> None:
+    assert run_snakemake(faulty_run, *PROFILE, *STUDY, "--", "fig2").returncode == 0
+    assert run_snakemake(local_run, "--cores", "2", *STUDY, "--", "fig2").returncode == 0
+    local, there = tables(local_run), tables(faulty_run)
+    assert local.keys() == there.keys()
+    assert [name for name in local if local[name] != there[name]] == []

@@ -1,0 +1,33 @@
+"""Code that is formatted, linted and type-checked."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.checkout import REPO
+
+TOOLS = {
+    "ruff check": ["-m", "ruff", "check", "."],
+    "ruff format": ["-m", "ruff", "format", "--check", "."],
+    "snakefmt": ["-m", "snakefmt", "--check", "Snakefile", "rules"],
+    "mypy": ["-m", "mypy"],
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_tool_finds_nothing(tool: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *TOOLS[tool]], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_scripts_are_short() -> None:
+    long = {
+        path.name: lines
+        for path in Path(REPO / "scripts").glob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 170
+    }
+    assert not long

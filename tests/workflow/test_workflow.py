@@ -1,0 +1,269 @@
+"""The workflow as a graph: every public target can be planned, and what is wrong is named first."""
+
+import json
+import re
+import resource
+from pathlib import Path
+
+import pytest
+
+from esr.config import ENGINE_HOURS
+from helpers.checkout import REPO, run_snakemake
+
+FIGURES = ["fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "training"] + [
+    f"figA{i}" for i in range(2, 10)
+]
+TABLES = ["tableA1", "tables", "tables_activation", "numbers", "exclusions", "robustness"]
+REPORT = ["scorecard", "dag", "report"]
+SLOTS = "input output log benchmark conda threads resources params script shell".split()  # noqa: SIM905
+
+
+ALWAYS = ["check", "estimate", "rejudge"]
+PAID = ["costs", "label_sheet"]
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ["all"],
+        ALWAYS,
+        ["rebuild_organisms"],
+        ["bundle"],
+        ["downloads"],
+        FIGURES,
+        TABLES,
+        REPORT,
+        PAID,
+    ],
+)
+def test_every_public_target_can_be_planned(checkout: Path, targets: list[str]) -> None:
+    done = run_snakemake(checkout, "--dry-run", *targets)
+    assert done.returncode == 0, done.stdout
+    for target in targets:
+        assert f"rule {target}:" in done.stdout, "a target that is not a rule of its own"
+
+
+def test_a_figure_can_be_asked_for_by_its_file(checkout: Path) -> None:
+    done = run_snakemake(checkout, "--dry-run", "results/organism/figures/fig2.png")
+    assert done.returncode == 0, done.stdout
+    assert "plot_fig2" in done.stdout
+
+
+def test_the_graph_is_known_before_the_first_job(checkout: Path) -> None:
+    done = run_snakemake(checkout, "--rulegraph", "dot", "--", "all")
+    assert done.returncode == 0, done.stdout
+    for rule in ("prepare_model", "find_thresholds", "generate_responses", "score_trials"):
+        assert rule in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("thresholds={targt: 30}", ["thresholds.targt", "unknown key"]),
+        ("models={planted: {steer_layer: 7}}", ["models.planted.steer_layer", "layers 0 to 4"]),
+        ("models={twin: {labels: missing.csv}}", ["models.twin.labels", "missing.csv"]),
+        ("arms={steered: {ablate: [512]}}", ["arms.steered.ablate", "512", "0 to 511"]),
+        ("arms={unsteered: {replay: steerd}}", ["arms.unsteered", "steerd"]),
+        ("claims=[claims/mine.csv]", ["claims: claims/mine.csv does not exist"]),
+        ("study=organsim", ["organsim", "choose one of", "organism"]),
+    ],
+)
+def test_a_mistake_is_named_before_any_job(checkout: Path, setting: str, named: list[str]) -> None:
+    done = run_snakemake(checkout, "--dry-run", "all", "--config", setting)
+    assert done.returncode != 0
+    for text in named:
+        assert text in done.stdout, done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_an_sae_that_does_not_fit_the_model_is_named_before_any_job(checkout: Path) -> None:
+    shipped = REPO / "resources/organisms/planted/sae"
+    wide = checkout / "wide"
+    wide.mkdir()
+    facts = json.loads((shipped / "cfg.json").read_text()) | {"d_in": 256}
+    (wide / "cfg.json").write_text(json.dumps(facts))
+    setting = "models={planted: {sae: {path: wide}}}"
+    done = run_snakemake(checkout, "--dry-run", "all", "--config", setting)
+    assert done.returncode != 0
+    assert "models.planted.sae.path: the SAE reads width 256" in done.stdout
+
+
+def test_configuration_on_the_command_line_wins_over_the_study(checkout: Path) -> None:
+    setting = "models={twin: null}"
+    done = run_snakemake(checkout, "--dry-run", "all", "--config", setting)
+    assert done.returncode == 0, done.stdout
+    assert "results/organism/planted/" in done.stdout
+    assert "results/organism/twin/" not in done.stdout
+
+
+def test_snakemake_finds_nothing_to_lint(checkout: Path) -> None:
+    done = run_snakemake(checkout, "--lint")
+    assert done.returncode == 0, done.stdout
+
+
+def total(said: str) -> int:
+    """Number of jobs that a dry run says it would run."""
+    return next(int(line.split()[1]) for line in said.splitlines() if line.startswith("total"))
+
+
+def test_the_paper_study_is_planned_in_seconds_without_gpu_or_hub(checkout: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = run_snakemake(checkout, "--dry-run", "--quiet", "rules", "--profile", "slurm", "all")
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    assert done.returncode == 0, done.stdout
+    said = re.search(r"some (\d+) jobs", (REPO / "docs/cluster.md").read_text())
+    assert said
+    assert abs(total(done.stdout) - int(said[1])) < 10
+    assert seconds < 10
+
+
+def test_every_rule_that_asks_a_judge_is_said_to_need_a_network() -> None:
+    text = "".join(path.read_text() for path in sorted((REPO / "rules").glob("*.smk")))
+    rules = [body for body in re.split(r"^rule ", text, flags=re.MULTILINE) if "replies=" in body]
+    guide = (REPO / "docs/cluster.md").read_text()
+    table = guide.split("| needs a network |")[1].split("| everything else |")[0]
+    asking = {body.split(":")[0] for body in rules}
+    assert len(asking) == 6
+    assert {rule for rule in asking if f"`{rule}`" not in table} == set()
+
+
+@pytest.mark.slow
+def test_jobs_grow_with_models_times_arms_alone(checkout: Path) -> None:
+    models = ["llama-3.3-70b", "llama-3.1-8b", "gemma-2-27b", "gemma-2-9b", "gemma-2-2b"]
+    labelled = [models[i] for i in (0, 1, 3)]
+    totals = []
+    for number in (1, 2, 3):
+        off = ", ".join(f"{name}: null" for name in models if name not in labelled[:number])
+        plain = "finetune={models: []}"  # the graph grows by what is fine-tuned as well
+        options = ["--config", "study=paper", f"models={{{off}}}", plain, "--", "all"]
+        done = run_snakemake(checkout, "--dry-run", "--quiet", "rules", *options)
+        totals.append(total(done.stdout))
+    assert totals[2] - totals[1] == totals[1] - totals[0] > 100
+
+
+ASKED = {
+    "llama-3.3-70b": {"gpu": 2, "cpus_per_task": 8, "mem_mb": 240000},
+    "gemma-2-27b": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 96000},
+    "gemma-2-2b": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 24000},
+    "llama-3.1-8b+sc90": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 48000},
+}
+"""What engine jobs ask of Slurm, by model."""
+OF_A_MODEL = ["thresholds.parquet", "arms/steered/shards/0.parquet"]
+OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
+OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
+
+
+def asked(said: str, name: str) -> dict[tuple[str, str], int]:
+    """A resource of every engine job of a dry run, by rule and model."""
+    found = {}
+    for job in re.split(r"\nrule ", said):
+        rule = job.split(":")[0]
+        if rule in ENGINE_HOURS:
+            model = re.search(r"\bmodel=([^,\s]+)", job)
+            amount = re.search(rf"\b{name}=(\d+)", job)
+            assert model, job
+            assert amount, job
+            assert "slurm_partition=gpu" in job
+            found[rule, model[1]] = int(amount[1])
+    return found
+
+
+def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) -> None:
+    targets = [
+        f"results/paper/{model}/{name}"
+        for model in ASKED
+        for name in (OF_A_MODEL if "+" in model else OF_A_MODEL + OF_AN_ORIGINAL)
+    ]
+    slurm = ["--dry-run", "--profile", "slurm"]
+    first = run_snakemake(checkout, *slurm, "--", *targets)
+    assert first.returncode == 0, first.stdout
+    for name in ("gpu", "cpus_per_task", "mem_mb"):
+        found = asked(first.stdout, name)
+        assert {rule for rule, _ in found} == set(ENGINE_HOURS)
+        of_these = {cell: amount for cell, amount in found.items() if cell[1] in ASKED}
+        assert of_these == {cell: ASKED[cell[1]][name] for cell in of_these}
+    # A retry with a journal goes on where it was; one without gets as much time again.
+    again = run_snakemake(checkout, *slurm, "--attempt", "2", "--", *targets)
+    before, after = asked(first.stdout, "runtime"), asked(again.stdout, "runtime")
+    assert before["generate_responses", "llama-3.3-70b"] == 12 * 60
+    assert before["read_episodes", "llama-3.3-70b"] == 4 * 60
+    assert {rule for rule, model in before if after[rule, model] == before[rule, model]} == {
+        "find_thresholds",
+        "generate_responses",
+    }
+    assert after["train_adapter", "llama-3.1-8b+sc90"] == 2 * 4 * 60
+    assert asked(again.stdout, "mem_mb")["train_adapter", "llama-3.1-8b+sc90"] == 72000
+
+
+def test_a_job_without_a_gpu_asks_for_the_cores_of_its_threads_alone(checkout: Path) -> None:
+    target = "results/organism/twin/arms/steered/shards/0.parquet"
+    options = ["--dry-run", "--profile", "slurm", "--config", "study=organism"]
+    done = run_snakemake(checkout, *options, "--", target)
+    assert set(asked(done.stdout, "cpus_per_task").values()) == {1}
+    done = run_snakemake(checkout, *options, "engine={threads: 2}", "--", target)
+    assert asked(done.stdout, "cpus_per_task")["generate_responses", "twin"] == 2
+
+
+def test_an_environment_is_installed_once_for_those_that_want_it(checkout: Path) -> None:
+    whole = run_snakemake(checkout, "--dry-run", "--config", "study=paper", "--", "downloads")
+    named = re.findall(r"output: results/environments/([\w-]+)\.txt", whole.stdout)
+    assert sorted(set(named)) == ["finetune", "serve"], whole.stdout
+    options = ["--config", "engine={name: vllm}", "--", "fig2"]
+    by_vllm = run_snakemake(checkout, "--dry-run", *options)
+    assert set(re.findall(r"environments/([\w-]+)\.txt", by_vllm.stdout)) == {"serve-cpu"}
+    plain = run_snakemake(checkout, "--dry-run", "--", "fig2")
+    assert "environments/" not in plain.stdout
+    # Installed, and then installed anew with other versions: what it is for is made all the same.
+    installed = checkout / "results/environments/serve-cpu.txt"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    lock = checkout / "envs/serve-cpu/requirements.lock"
+    lock.write_text(lock.read_text() + "\n")
+    again = run_snakemake(checkout, "--dry-run", "--quiet", "rules", *options)
+    assert total(again.stdout) >= total(by_vllm.stdout) - 1
+
+
+def test_the_original_prompts_are_downloaded_on_request_alone(checkout: Path) -> None:
+    plain = run_snakemake(checkout, "--dry-run", "--config", "study=laptop", "--", "downloads")
+    assert plain.returncode == 0, plain.stdout
+    assert "fetch_labels" in plain.stdout
+    assert "fetch_prompts" not in plain.stdout
+    theirs = "prompts=results/downloads/prompts/original.csv"
+    done = run_snakemake(
+        checkout, "--dry-run", "--config", "study=laptop", theirs, "--", "downloads"
+    )
+    assert "fetch_prompts" in done.stdout, done.stdout
+
+
+def rules() -> list[tuple[str, str]]:
+    """Name and body of every rule that makes something."""
+    texts = [path.read_text() for path in sorted((REPO / "rules").glob("*.smk"))]
+    bodies = re.split(r"^rule ", "\n".join(texts), flags=re.MULTILINE)[1:]
+    return [(body.split(":")[0], body) for body in bodies]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"), rules(), ids=lambda value: str(value).split("\n")[0][:30]
+)
+def test_rule_script_log_and_benchmark_share_a_stem(name: str, body: str) -> None:
+    slots = [s for s in re.findall(r"^    (\w+):", body, re.MULTILINE) if s in SLOTS]
+    assert slots == sorted(slots, key=SLOTS.index)
+    assert {"output", "log", "benchmark", "resources"} <= set(slots)
+    assert slots[-1] == "shell" or re.search(rf'"\.\./scripts/{name}\.py"', body)
+    assert re.search(rf'"logs/[^"]*/{name}[^"/]*\.log"', body)
+    assert re.search(rf'"benchmarks/jobs/[^"]*/{name}[^"/]*\.tsv"', body)
+    assert re.match(rf'{name}:\n    """', body), "a rule begins with its docstring"
+
+
+def test_every_script_belongs_to_a_rule() -> None:
+    scripts = {path.stem for path in (REPO / "scripts").glob("*.py")}
+    assert scripts == {name for name, body in rules() if f"scripts/{name}.py" in body} | set(ALWAYS)
+
+
+def test_every_figure_has_its_place_in_the_report_of_snakemake() -> None:
+    for figure in FIGURES:
+        body = next(body for name, body in rules() if name == f"plot_{figure}")
+        assert f'caption="../resources/captions/{figure}.rst"' in body
+        assert 'category="Figures"' in body
+        assert f'labels={{"figure": TITLES["{figure}"]}}' in body
+        assert (REPO / f"resources/captions/{figure}.rst").read_text().startswith("**Figure ")
