@@ -1,18 +1,43 @@
 # An arm of trials: plan -> responses -> judgments -> scores.
 
 
+def plan_inputs(wildcards):
+    """An arm is drawn from latents at their thresholds, from prompts, or from another arm's plan."""
+    arm = CONFIG.arms[wildcards.arm]
+    here = "<results>/{model}"
+    inputs = {"prompts": arm.prompts or CONFIG.prompts}
+    if arm.replay is not None:
+        inputs["replayed"] = f"{here}/arms/{arm.replay}/plan.parquet"
+    elif arm.over == "latents":
+        inputs["latents"] = of_base("latents/latents.parquet")(wildcards)
+        other = "" if arm.target is None else f"-{arm.target}"
+        inputs["thresholds"] = f"{here}/thresholds{other}.parquet"
+    if arm.ablate == "detectors":
+        inputs["detectors"] = f"{here}/detectors/detectors.parquet"
+    elif isinstance(arm.ablate, str):
+        inputs["controls"] = f"{here}/detectors/controls.parquet"
+    return inputs
+
+
+def shards(wildcards):
+    """The parts that an arm's responses are generated in."""
+    return expand(
+        "<results>/{model}/arms/{arm}/shards/{shard}.parquet",
+        shard=range(CONFIG.shards(wildcards.arm)),
+        **wildcards,
+    )
+
+
 rule plan_arm:
     """Write down every trial of an arm: prompt, latent, boost, seed, condition."""
     input:
         unpack(plan_inputs),
     output:
-        "results/{study}/{model}/arms/{arm}/plan.parquet",
+        "<results>/{model}/arms/{arm}/plan.parquet",
     log:
-        "logs/{study}/{model}/{arm}/plan_arm.log",
+        "<logs>/{model}/{arm}/plan_arm.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/{arm}/plan_arm.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/{arm}/plan_arm.tsv"
     resources:
         mem_mb=1000,
     params:
@@ -24,23 +49,21 @@ rule plan_arm:
 rule generate_responses:
     """Run a shard of an arm's trials; what is generated is in the journal at once."""
     input:
-        plan="results/{study}/{model}/arms/{arm}/plan.parquet",
-        model="results/{study}/{model}/assets/model.json",
+        plan="<results>/{model}/arms/{arm}/plan.parquet",
+        model="<results>/{model}/assets/model.json",
         sae=of_base("assets/sae.safetensors"),
         environment=engine_environment,
     output:
-        "results/{study}/{model}/arms/{arm}/shards/{shard}.parquet",
+        "<results>/{model}/arms/{arm}/shards/{shard}.parquet",
     log:
-        "logs/{study}/{model}/{arm}/generate_responses_{shard}.log",
+        "<logs>/{model}/{arm}/generate_responses_{shard}.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/{arm}/generate_responses_{shard}.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/{arm}/generate_responses_{shard}.tsv"
     threads: CONFIG.engine.threads
     resources:
         **engine_job("generate_responses"),
     params:
-        journal="results/{study}/{model}/journals/{arm}-{shard}.jsonl",
+        journal=f"{RESULTS}/{{model}}/journals/{{arm}}-{{shard}}.jsonl",
         settings=settings(
             "generation",
             "engine.name",
@@ -60,62 +83,33 @@ rule generate_responses:
 rule merge_responses:
     """Put the shards of an arm's responses together, in the order of the plan."""
     input:
-        plan="results/{study}/{model}/arms/{arm}/plan.parquet",
+        plan="<results>/{model}/arms/{arm}/plan.parquet",
         shards=shards,
     output:
-        "results/{study}/{model}/arms/{arm}/responses.parquet",
+        "<results>/{model}/arms/{arm}/responses.parquet",
     log:
-        "logs/{study}/{model}/{arm}/merge_responses.log",
+        "<logs>/{model}/{arm}/merge_responses.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/{arm}/merge_responses.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/{arm}/merge_responses.tsv"
     resources:
         mem_mb=1000,
     script:
         "../scripts/arms/merge_responses.py"
 
 
-rule judge_responses:
-    """Let a judge find and score the attempts in every response."""
-    input:
-        plan="results/{study}/{model}/arms/{arm}/plan.parquet",
-        responses="results/{study}/{model}/arms/{arm}/responses.parquet",
-        judge=ancient(judge_files),
-        phrases=ancient(PHRASES),
-    output:
-        "results/{study}/{model}/arms/{arm}/judgments/{judge}.parquet",
-    log:
-        "logs/{study}/{model}/{arm}/judge_responses_{judge}.log",
-    benchmark:
-        "benchmarks/jobs/{study}/{model}/{arm}/judge_responses_{judge}.tsv"
-    conda:
-        "../envs/main.yaml"
-    resources:
-        mem_mb=1000,
-    params:
-        replies="results/{study}/replies/judge_responses/{model}/{arm}/{judge}.jsonl",
-        contents=contents(judge_files, PHRASES),
-        settings=settings("judging.judges.{judge}"),
-    script:
-        "../scripts/judges/judge_responses.py"
-
-
 rule score_trials:
     """Reduce judgments to one row a trial; nothing is dropped, failures are statuses."""
     input:
-        plan="results/{study}/{model}/arms/{arm}/plan.parquet",
-        responses="results/{study}/{model}/arms/{arm}/responses.parquet",
-        judgments="results/{study}/{model}/arms/{arm}/judgments/{judge}.parquet",
+        plan="<results>/{model}/arms/{arm}/plan.parquet",
+        responses="<results>/{model}/arms/{arm}/responses.parquet",
+        judgments="<results>/{model}/arms/{arm}/judgments/{judge}.parquet",
         phrases=ancient(PHRASES),
     output:
-        "results/{study}/{model}/arms/{arm}/scores/{judge}.parquet",
+        "<results>/{model}/arms/{arm}/scores/{judge}.parquet",
     log:
-        "logs/{study}/{model}/{arm}/score_trials_{judge}.log",
+        "<logs>/{model}/{arm}/score_trials_{judge}.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/{arm}/score_trials_{judge}.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/{arm}/score_trials_{judge}.tsv"
     resources:
         mem_mb=1000,
     params:

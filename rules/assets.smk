@@ -1,4 +1,93 @@
-# Model, SAE and labels of a study's models, each as one local file with its origin.
+# Models, SAEs, labels, prompts and environments: one local file each, with its origin.
+
+
+# What needs a network runs where Snakemake itself runs; on a cluster that is the login node.
+
+
+def model_files(wildcards):
+    """Files of a local checkpoint; a hub model is named by its revision instead."""
+    model = CONFIG.models[wildcards.model]
+    return checkpoint_files(model.folder) if model.is_local else []
+
+
+def sae_files(wildcards):
+    """Files of a local SAE in SAELens' format; a release is named by its id instead."""
+    folder = CONFIG.models[wildcards.model].sae.path
+    return [folder / "cfg.json", folder / "sae_weights.safetensors"] if folder else []
+
+
+def downloads():
+    """Environments, assets of every model, and labels and prompts that are downloaded."""
+    assets = [
+        f"<results>/{model}/assets/{name}"
+        for model in CONFIG.base_models
+        for name in ("model.json", "sae.safetensors")
+    ]
+    files = [model.labels_file for model in CONFIG.base_models.values()]
+    files += [CONFIG.prompts, *(arm.prompts for arm in CONFIG.arms.values())]
+    files += [CONFIG.finetune.data.prompts] if CONFIG.finetuned else []
+    fetched = [path for path in files if path and path.is_relative_to(DOWNLOADS)]
+    used = {CONFIG.environment(model) for model in CONFIG.models} - {None}
+    used |= {"finetune"} if CONFIG.finetuned else set()
+    installed = [f"results/environments/{name}.txt" for name in sorted(used)]
+    return [*installed, *assets, *map(str, dict.fromkeys(fetched))]
+
+
+localrules:
+    fetch_labels,
+    fetch_prompts,
+    prepare_model,
+    prepare_sae,
+    sync_environment,
+
+
+rule sync_environment:
+    """Install an environment; what is in it now, package by package, is the output."""
+    output:
+        "results/environments/{environment}.txt",
+    log:
+        "logs/environments/sync_environment_{environment}.log",
+    benchmark:
+        "benchmarks/jobs/environments/sync_environment_{environment}.tsv"
+    resources:
+        mem_mb=1000,
+    # Nothing makes it run again, or every job that uses one would: an upgrade is no reason to
+    # compute anything anew. `esr.assets.environments.check_environments` sees that jobs find what is pinned.
+    shell:
+        "(uv sync --project envs/{wildcards.environment} && "
+        "uv pip freeze --python envs/{wildcards.environment}/.venv > {output}) 2> {log}"
+
+
+rule fetch_labels:
+    """Download the labels of an SAE from Neuronpedia's exports."""
+    output:
+        csv=protected("results/downloads/neuronpedia/{export}/{sae}.csv"),
+        json=protected("results/downloads/neuronpedia/{export}/{sae}.json"),
+    log:
+        "logs/downloads/fetch_labels_{export}_{sae}.log",
+    benchmark:
+        "benchmarks/jobs/downloads/fetch_labels_{export}_{sae}.tsv"
+    retries: 3
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/assets/fetch_labels.py"
+
+
+rule fetch_prompts:
+    """Download a list of the paper's own prompts from its public repository."""
+    output:
+        csv=protected("results/downloads/prompts/{list}.csv"),
+        json=protected("results/downloads/prompts/{list}.json"),
+    log:
+        "logs/downloads/fetch_prompts_{list}.log",
+    benchmark:
+        "benchmarks/jobs/downloads/fetch_prompts_{list}.tsv"
+    retries: 3
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/assets/fetch_prompts.py"
 
 
 rule prepare_model:
@@ -6,15 +95,13 @@ rule prepare_model:
     input:
         model_files,
     output:
-        "results/{study}/{model}/assets/model.json",
+        "<results>/{model}/assets/model.json",
     log:
-        "logs/{study}/{model}/prepare_model.log",
+        "<logs>/{model}/prepare_model.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/prepare_model.tsv"
+        "<benchmarks>/{model}/prepare_model.tsv"
     wildcard_constraints:
-        model=one_of(CONFIG.originals),
-    conda:
-        "../envs/main.yaml"
+        model=one_of(CONFIG.base_models),
     resources:
         mem_mb=2000,
     params:
@@ -27,15 +114,13 @@ rule prepare_sae:
     """Load an SAE with SAELens; write it as one plain file in raw decoder units."""
     input:
         files=sae_files,
-        model="results/{study}/{model}/assets/model.json",
+        model="<results>/{model}/assets/model.json",
     output:
-        "results/{study}/{model}/assets/sae.safetensors",
+        "<results>/{model}/assets/sae.safetensors",
     log:
-        "logs/{study}/{model}/prepare_sae.log",
+        "<logs>/{model}/prepare_sae.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/prepare_sae.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/prepare_sae.tsv"
     resources:
         mem_mb=4000,
     params:
@@ -47,16 +132,14 @@ rule prepare_sae:
 rule prepare_labels:
     """Lay the labels of an SAE's latents out, one row a latent."""
     input:
-        sae="results/{study}/{model}/assets/sae.safetensors",
+        sae="<results>/{model}/assets/sae.safetensors",
         labels=lambda wildcards: CONFIG.models[wildcards.model].labels_file or [],
     output:
-        "results/{study}/{model}/labels.parquet",
+        "<results>/{model}/labels.parquet",
     log:
-        "logs/{study}/{model}/prepare_labels.log",
+        "<logs>/{model}/prepare_labels.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/prepare_labels.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/prepare_labels.tsv"
     resources:
         mem_mb=1000,
     params:

@@ -1,18 +1,84 @@
 # What was paid for, in one file: `snakemake bundle`, and `python -m esr.bundle import FILE`.
 
 
+def paid_files():
+    """Every table that took a GPU, a judge or a download to make, and what leads up to them."""
+    judge = CONFIG.judging.primary
+    targets = {
+        arm: CONFIG.arms[arm].target for arm in CONFIG.arms if CONFIG.arms[arm].target
+    }
+    of_all = ["assets/model.json", "thresholds.parquet", "threshold_trials.parquet"]
+    tables = ["labels.parquet"]
+    latents = ["candidates", "concreteness", "relevance", "latents"]
+    tables += [f"latents/{name}.parquet" for name in latents]
+    detectors = ["detectors", "detector_pairs", "controls"]
+    tables += [f"detectors/{name}.parquet" for name in detectors]
+    episodes = ["episodes", "episode_activations"]
+    if CONFIG.episodes.boundaries != "detector":
+        episodes.append("boundaries")
+    tables += [f"episodes/{name}.parquet" for name in episodes]
+    # Scores, which cost nothing, come along: episodes and the cross-judge sample are drawn from
+    # them, and would be made anew with them.
+    of_arms = ["plan.parquet", "responses.parquet"]
+    of_arms += [f"{kind}/{judge}.parquet" for kind in ("judgments", "scores")]
+    agreement = [
+        f"{kind}/{name}.parquet"
+        for kind in ("judgments", "scores")
+        for name in CONFIG.judging.judges
+    ]
+    finetuning = ["finetuning/axolotl.yaml", "finetuning/masks.json"]
+    finetuning += [
+        "finetuning/training.csv",
+        *(f"finetuning/adapter/{name}" for name in ADAPTER_FILES),
+    ]
+    return [
+        *(f"<results>/{model}/{name}" for model in CONFIG.models for name in of_all),
+        *(
+            f"<results>/{model}/{name}"
+            for model in CONFIG.base_models
+            for name in tables
+        ),
+        *(
+            f"<results>/{model}/thresholds-{targets[arm]}.parquet"
+            for model, arm in cells()
+            if arm in targets
+        ),
+        *([f"<results>/finetuning/examples.parquet"] if CONFIG.finetuned else []),
+        *(
+            f"<results>/{model}/{name}"
+            for model in CONFIG.finetuned
+            for name in finetuning
+        ),
+        *(f"<results>/{m}/arms/{a}/{name}" for m, a in cells() for name in of_arms),
+        *(f"<results>/agreement/{name}" for name in ["sample.parquet", *agreement]),
+    ]
+
+
+def journals(wildcards):
+    """Journals of generations and of replies that jobs of this study may have written."""
+    # Imported here, since every job of a run parses this file.
+    from esr.judges.replies import reply_journals
+
+    names = [
+        (m, f"{a}-{shard}") for m, a in cells() for shard in range(CONFIG.shards(a))
+    ]
+    names += [(model, "thresholds") for model in CONFIG.models]
+    replies = [path.as_posix() for _, _, path in reply_journals(CONFIG)]
+    return [
+        f"<results>/{model}/journals/{name}.jsonl" for model, name in names
+    ] + replies
+
+
 rule write_bundle:
     """Pack every table that took a GPU, a judge or a download, with journals and checksums."""
     input:
         paid_files(),
     output:
-        "results/{study}/bundle.tar.gz",
+        "<results>/bundle.tar.gz",
     log:
-        "logs/{study}/write_bundle.log",
+        "<logs>/write_bundle.log",
     benchmark:
-        "benchmarks/jobs/{study}/write_bundle.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/write_bundle.tsv"
     resources:
         mem_mb=1000,
         runtime=240,

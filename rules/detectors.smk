@@ -1,25 +1,34 @@
 # Off-topic detectors, random sets of latents to compare them with, and what ablating either does.
 
 
+def detector_prompts():
+    """Prompts of the arm in which detectors are looked for."""
+    arm = CONFIG.arms.get(CONFIG.detectors.arm)
+    return (arm and arm.prompts) or CONFIG.prompts
+
+
+def detector_files(name):
+    """A table of the detectors, one file a model."""
+    return [f"<results>/{model}/detectors/{name}.parquet" for model in CONFIG.base_models]
+
+
 rule find_detectors:
     """Find the latents that tell mismatched pairs of prompt and response from matched ones."""
     input:
         prompts=detector_prompts(),
-        labels="results/{study}/{model}/labels.parquet",
-        model="results/{study}/{model}/assets/model.json",
-        sae="results/{study}/{model}/assets/sae.safetensors",
+        labels="<results>/{model}/labels.parquet",
+        model="<results>/{model}/assets/model.json",
+        sae="<results>/{model}/assets/sae.safetensors",
         environment=engine_environment,
-        plan=f"results/{{study}}/{{model}}/arms/{CONFIG.detectors.arm}/plan.parquet",
-        responses=f"results/{{study}}/{{model}}/arms/{CONFIG.detectors.arm}/responses.parquet",
+        plan=f"<results>/{{model}}/arms/{CONFIG.detectors.arm}/plan.parquet",
+        responses=f"<results>/{{model}}/arms/{CONFIG.detectors.arm}/responses.parquet",
     output:
-        detectors="results/{study}/{model}/detectors/detectors.parquet",
-        pairs="results/{study}/{model}/detectors/detector_pairs.parquet",
+        detectors="<results>/{model}/detectors/detectors.parquet",
+        pairs="<results>/{model}/detectors/detector_pairs.parquet",
     log:
-        "logs/{study}/{model}/find_detectors.log",
+        "<logs>/{model}/find_detectors.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/find_detectors.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/find_detectors.tsv"
     threads: CONFIG.engine.threads
     resources:
         **engine_job("find_detectors"),
@@ -41,20 +50,18 @@ rule find_detectors:
 rule match_controls:
     """Draw random sets of latents that are as active on steered text as the detectors."""
     input:
-        detectors="results/{study}/{model}/detectors/detectors.parquet",
-        model="results/{study}/{model}/assets/model.json",
-        sae="results/{study}/{model}/assets/sae.safetensors",
+        detectors="<results>/{model}/detectors/detectors.parquet",
+        model="<results>/{model}/assets/model.json",
+        sae="<results>/{model}/assets/sae.safetensors",
         environment=engine_environment,
-        plan="results/{study}/{model}/arms/steered/plan.parquet",
-        responses="results/{study}/{model}/arms/steered/responses.parquet",
+        plan="<results>/{model}/arms/steered/plan.parquet",
+        responses="<results>/{model}/arms/steered/responses.parquet",
     output:
-        "results/{study}/{model}/detectors/controls.parquet",
+        "<results>/{model}/detectors/controls.parquet",
     log:
-        "logs/{study}/{model}/match_controls.log",
+        "<logs>/{model}/match_controls.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/match_controls.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/match_controls.tsv"
     threads: CONFIG.engine.threads
     resources:
         **engine_job("match_controls"),
@@ -73,88 +80,3 @@ rule match_controls:
         ),
     script:
         "../scripts/detectors/match_controls.py"
-
-
-rule plot_fig5:
-    """Plot off-topic detectors and what ablating them changes (Figure 5)."""
-    input:
-        scores=scores_of(cells("steered", "ablate-otd", models=CONFIG.originals)),
-        detectors=detector_files("detectors"),
-        pairs=detector_files("detector_pairs"),
-    output:
-        pdf="results/{study}/figures/fig5.pdf",
-        png=report(
-            "results/{study}/figures/fig5.png",
-            caption="../resources/captions/fig5.rst",
-            category="Figures",
-            labels={"figure": TITLES["fig5"]},
-        ),
-        csv="results/{study}/figures/fig5.csv",
-    log:
-        "logs/{study}/plot_fig5.log",
-    benchmark:
-        "benchmarks/jobs/{study}/plot_fig5.tsv"
-    conda:
-        "../envs/main.yaml"
-    resources:
-        mem_mb=1000,
-    params:
-        settings=settings("title", "statistics", "detectors"),
-        models=figure_models(),
-    script:
-        "../scripts/figures/plot_fig5.py"
-
-
-rule plot_figA9:
-    """Plot ablations of random sets beside that of the detectors (Figure A9)."""
-    input:
-        scores=scores_of(
-            cells("steered", "ablate-otd", *random_arms(), models=CONFIG.originals)
-        ),
-        detectors=detector_files("detectors"),
-        controls=detector_files("controls"),
-    output:
-        pdf="results/{study}/figures/figA9.pdf",
-        png=report(
-            "results/{study}/figures/figA9.png",
-            caption="../resources/captions/figA9.rst",
-            category="Figures",
-            labels={"figure": TITLES["figA9"]},
-        ),
-        csv="results/{study}/figures/figA9.csv",
-    log:
-        "logs/{study}/plot_figA9.log",
-    benchmark:
-        "benchmarks/jobs/{study}/plot_figA9.tsv"
-    conda:
-        "../envs/main.yaml"
-    resources:
-        mem_mb=1000,
-    params:
-        settings=settings("title", "statistics"),
-        models=figure_models(),
-    script:
-        "../scripts/figures/plot_figA9.py"
-
-
-rule tabulate_tableA1:
-    """Tabulate the statistics of every off-topic detector (Table A1)."""
-    input:
-        detectors=detector_files("detectors"),
-        pairs=detector_files("detector_pairs"),
-    output:
-        csv="results/{study}/tables/tableA1.csv",
-        tex="results/{study}/tables/tableA1.tex",
-    log:
-        "logs/{study}/tabulate_tableA1.log",
-    benchmark:
-        "benchmarks/jobs/{study}/tabulate_tableA1.tsv"
-    conda:
-        "../envs/main.yaml"
-    resources:
-        mem_mb=1000,
-    params:
-        settings=settings("statistics"),
-        models=figure_models(),
-    script:
-        "../scripts/analysis/tabulate_tableA1.py"

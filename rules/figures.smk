@@ -1,25 +1,42 @@
 # Figures: from scores to PDF, PNG and the CSV that is plotted.
 
+FIG6_MODELS = [*CONFIG.finetune.models, *CONFIG.finetuned]
+FIG6_ARMS = [a for a in ("steered", "unsteered") if a in CONFIG.finetune.arms]
+
+
+def figure_files(name):
+    """Outputs of a figure's rule; the picture joins Snakemake's own report with its caption."""
+    return {
+        "pdf": f"<results>/figures/{name}.pdf",
+        "png": report(
+            f"<results>/figures/{name}.png",
+            caption=f"../resources/captions/{name}.rst",
+            category="Figures",
+            labels={"figure": FIGURES[name].title},
+        ),
+        "csv": f"<results>/figures/{name}.csv",
+    }
+
+
+def random_arms():
+    """Arms that ablate random sets on the trials of the steered arm."""
+    return [
+        name
+        for name, arm in CONFIG.arms.items()
+        if str(arm.ablate).startswith("random-") and arm.replay == "steered"
+    ]
+
 
 rule plot_fig2:
     """Plot ESR across models: score change, multi-attempt rate, ESR rate, MSI (Figure 2)."""
     input:
-        scores=scores_of(cells("steered", models=CONFIG.originals)),
+        scores=scores_of(cells("steered", models=CONFIG.base_models)),
     output:
-        pdf="results/{study}/figures/fig2.pdf",
-        png=report(
-            "results/{study}/figures/fig2.png",
-            caption="../resources/captions/fig2.rst",
-            category="Figures",
-            labels={"figure": TITLES["fig2"]},
-        ),
-        csv="results/{study}/figures/fig2.csv",
+        **figure_files("fig2"),
     log:
-        "logs/{study}/plot_fig2.log",
+        "<logs>/plot_fig2.log",
     benchmark:
-        "benchmarks/jobs/{study}/plot_fig2.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/plot_fig2.tsv"
     resources:
         mem_mb=1000,
     params:
@@ -32,22 +49,13 @@ rule plot_fig2:
 rule plot_fig3:
     """Plot the measures against the level of a boost sweep, and their peaks (Figure 3)."""
     input:
-        scores=scores_of(cells("boost-sweep", models=CONFIG.originals)),
+        scores=scores_of(cells("boost-sweep", models=CONFIG.base_models)),
     output:
-        pdf="results/{study}/figures/fig3.pdf",
-        png=report(
-            "results/{study}/figures/fig3.png",
-            caption="../resources/captions/fig3.rst",
-            category="Figures",
-            labels={"figure": TITLES["fig3"]},
-        ),
-        csv="results/{study}/figures/fig3.csv",
+        **figure_files("fig3"),
     log:
-        "logs/{study}/plot_fig3.log",
+        "<logs>/plot_fig3.log",
     benchmark:
-        "benchmarks/jobs/{study}/plot_fig3.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/plot_fig3.tsv"
     resources:
         mem_mb=1000,
     params:
@@ -60,22 +68,13 @@ rule plot_fig3:
 rule plot_fig4:
     """Plot what each meta-prompt changes on the same steered trials (Figure 4)."""
     input:
-        scores=scores_of(cells("steered", *CONFIG.meta_arms, models=CONFIG.originals)),
+        scores=scores_of(cells("steered", *CONFIG.meta_arms, models=CONFIG.base_models)),
     output:
-        pdf="results/{study}/figures/fig4.pdf",
-        png=report(
-            "results/{study}/figures/fig4.png",
-            caption="../resources/captions/fig4.rst",
-            category="Figures",
-            labels={"figure": TITLES["fig4"]},
-        ),
-        csv="results/{study}/figures/fig4.csv",
+        **figure_files("fig4"),
     log:
-        "logs/{study}/plot_fig4.log",
+        "<logs>/plot_fig4.log",
     benchmark:
-        "benchmarks/jobs/{study}/plot_fig4.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/plot_fig4.tsv"
     resources:
         mem_mb=1000,
     params:
@@ -89,25 +88,198 @@ rule plot_fig4:
         "../scripts/figures/plot_fig4.py"
 
 
+rule plot_fig5:
+    """Plot off-topic detectors and what ablating them changes (Figure 5)."""
+    input:
+        scores=scores_of(cells("steered", "ablate-otd", models=CONFIG.base_models)),
+        detectors=detector_files("detectors"),
+        pairs=detector_files("detector_pairs"),
+    output:
+        **figure_files("fig5"),
+    log:
+        "<logs>/plot_fig5.log",
+    benchmark:
+        "<benchmarks>/plot_fig5.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics", "detectors"),
+        models=figure_models(),
+    script:
+        "../scripts/figures/plot_fig5.py"
+
+
+rule plot_fig6:
+    """Plot what fine-tuning does by the share of self-corrections, and its trends (Figure 6)."""
+    input:
+        scores=scores_of(cells(*FIG6_ARMS, models=FIG6_MODELS)),
+    output:
+        **figure_files("fig6"),
+    log:
+        "<logs>/plot_fig6.log",
+    benchmark:
+        "<benchmarks>/plot_fig6.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics", "finetune.models", "finetune.ratios"),
+    script:
+        "../scripts/figures/plot_fig6.py"
+
+
+rule plot_fig6_losses:
+    """Plot losses while adapters were trained."""
+    input:
+        curves=[
+            f"<results>/{name}/finetuning/training.csv" for name in CONFIG.finetuned
+        ],
+    output:
+        **figure_files("fig6_losses"),
+    log:
+        "<logs>/plot_fig6_losses.log",
+    benchmark:
+        "<benchmarks>/plot_fig6_losses.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "finetune.models", "finetune.ratios"),
+    script:
+        "../scripts/figures/plot_fig6_losses.py"
+
+
+rule plot_fig7:
+    """Plot detectors and backtracking latents over the tokens of one self-correction (Figure 7)."""
+    input:
+        episodes=episode_tables("episodes"),
+        activations=episode_tables("episode_activations"),
+        responses=expand(
+            "<results>/{model}/arms/{arm}/responses.parquet",
+            study=CONFIG.study,
+            model=CONFIG.base_models,
+            arm=CONFIG.episodes.arm,
+        ),
+    output:
+        **figure_files("fig7"),
+    log:
+        "<logs>/plot_fig7.log",
+    benchmark:
+        "<benchmarks>/plot_fig7.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "episodes"),
+        models=figure_models(),
+    script:
+        "../scripts/figures/plot_fig7.py"
+
+
+rule plot_figA2:
+    """Plot on which trials judges find several attempts, and improvement (Figure A2)."""
+    input:
+        "<results>/agreement/agreement.parquet",
+    output:
+        **figure_files("figA2"),
+    log:
+        "<logs>/plot_figA2.log",
+    benchmark:
+        "<benchmarks>/plot_figA2.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics.level"),
+    script:
+        "../scripts/figures/plot_figA2.py"
+
+
+rule plot_figA3:
+    """Plot how each judge ranks the models (Figure A3)."""
+    input:
+        sample="<results>/agreement/sample.parquet",
+        scores=expand("<results>/agreement/scores/{judge}.parquet", judge=JUDGES),
+    output:
+        **figure_files("figA3"),
+    log:
+        "<logs>/plot_figA3.log",
+    benchmark:
+        "<benchmarks>/plot_figA3.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/figures/plot_figA3.py"
+
+
+rule plot_figA4:
+    """Plot attempts and first scores of every pair of judges (Figure A4)."""
+    input:
+        agreement="<results>/agreement/agreement.parquet",
+        scores=expand("<results>/agreement/scores/{judge}.parquet", judge=JUDGES),
+    output:
+        **figure_files("figA4"),
+    log:
+        "<logs>/plot_figA4.log",
+    benchmark:
+        "<benchmarks>/plot_figA4.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics.level"),
+    script:
+        "../scripts/figures/plot_figA4.py"
+
+
+rule plot_figA5:
+    """Plot activations by token around the start of the correction (Figure A5)."""
+    input:
+        episodes=episode_tables("episodes"),
+        activations=episode_tables("episode_activations"),
+    output:
+        **figure_files("figA5"),
+    log:
+        "<logs>/plot_figA5.log",
+    benchmark:
+        "<benchmarks>/plot_figA5.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "episodes", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/figures/plot_figA5.py"
+
+
+rule plot_figA6:
+    """Plot activations by stretch of the response, and their contrasts (Figure A6)."""
+    input:
+        episodes=episode_tables("episodes"),
+        activations=episode_tables("episode_activations"),
+    output:
+        **figure_files("figA6"),
+    log:
+        "<logs>/plot_figA6.log",
+    benchmark:
+        "<benchmarks>/plot_figA6.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "episodes", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/figures/plot_figA6.py"
+
+
 rule plot_figA7:
     """Plot attempts and improvement with and without steering (Figure A7)."""
     input:
-        scores=scores_of(cells("steered", "unsteered", models=CONFIG.originals)),
+        scores=scores_of(cells("steered", "unsteered", models=CONFIG.base_models)),
     output:
-        pdf="results/{study}/figures/figA7.pdf",
-        png=report(
-            "results/{study}/figures/figA7.png",
-            caption="../resources/captions/figA7.rst",
-            category="Figures",
-            labels={"figure": TITLES["figA7"]},
-        ),
-        csv="results/{study}/figures/figA7.csv",
+        **figure_files("figA7"),
     log:
-        "logs/{study}/plot_figA7.log",
+        "<logs>/plot_figA7.log",
     benchmark:
-        "benchmarks/jobs/{study}/plot_figA7.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/plot_figA7.tsv"
     resources:
         mem_mb=1000,
     params:
@@ -120,22 +292,13 @@ rule plot_figA7:
 rule plot_figA8:
     """Plot the scores of first attempts with and without steering (Figure A8)."""
     input:
-        scores=scores_of(cells("steered", "unsteered", models=CONFIG.originals)),
+        scores=scores_of(cells("steered", "unsteered", models=CONFIG.base_models)),
     output:
-        pdf="results/{study}/figures/figA8.pdf",
-        png=report(
-            "results/{study}/figures/figA8.png",
-            caption="../resources/captions/figA8.rst",
-            category="Figures",
-            labels={"figure": TITLES["figA8"]},
-        ),
-        csv="results/{study}/figures/figA8.csv",
+        **figure_files("figA8"),
     log:
-        "logs/{study}/plot_figA8.log",
+        "<logs>/plot_figA8.log",
     benchmark:
-        "benchmarks/jobs/{study}/plot_figA8.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/plot_figA8.tsv"
     resources:
         mem_mb=1000,
     params:
@@ -143,3 +306,26 @@ rule plot_figA8:
         models=figure_models(),
     script:
         "../scripts/figures/plot_figA8.py"
+
+
+rule plot_figA9:
+    """Plot ablations of random sets beside that of the detectors (Figure A9)."""
+    input:
+        scores=scores_of(
+            cells("steered", "ablate-otd", *random_arms(), models=CONFIG.base_models)
+        ),
+        detectors=detector_files("detectors"),
+        controls=detector_files("controls"),
+    output:
+        **figure_files("figA9"),
+    log:
+        "<logs>/plot_figA9.log",
+    benchmark:
+        "<benchmarks>/plot_figA9.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/figures/plot_figA9.py"

@@ -9,15 +9,13 @@ RATER_FILES = (
 rule draw_candidates:
     """Draw the latents that selection starts from."""
     input:
-        "results/{study}/{model}/labels.parquet",
+        "<results>/{model}/labels.parquet",
     output:
-        "results/{study}/{model}/latents/candidates.parquet",
+        "<results>/{model}/latents/candidates.parquet",
     log:
-        "logs/{study}/{model}/draw_candidates.log",
+        "<logs>/{model}/draw_candidates.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/draw_candidates.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/draw_candidates.tsv"
     resources:
         mem_mb=1000,
     params:
@@ -29,21 +27,19 @@ rule draw_candidates:
 rule rate_concreteness:
     """Rate how concrete the labels of the candidates are."""
     input:
-        candidates="results/{study}/{model}/latents/candidates.parquet",
+        candidates="<results>/{model}/latents/candidates.parquet",
         lexicon=CONFIG.latents.concreteness.lexicon or [],
         rubric=ancient(RATER_FILES),
     output:
-        "results/{study}/{model}/latents/concreteness.parquet",
+        "<results>/{model}/latents/concreteness.parquet",
     log:
-        "logs/{study}/{model}/rate_concreteness.log",
+        "<logs>/{model}/rate_concreteness.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/rate_concreteness.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/rate_concreteness.tsv"
     resources:
         mem_mb=1000,
     params:
-        replies=f"results/{{study}}/replies/rate_concreteness/{{model}}/{RATER}.jsonl",
+        replies=f"{RESULTS}/replies/rate_concreteness/{{model}}/{RATER}.jsonl",
         contents=contents(RATER_FILES),
         settings=settings("latents.concreteness.rater", "latents.concreteness.batch"),
     script:
@@ -54,13 +50,13 @@ rule measure_relevance:
     """Read how active every latent is on each prompt (or on its unsteered answer)."""
     input:
         prompts=CONFIG.prompts,
-        candidates="results/{study}/{model}/latents/candidates.parquet",
-        model="results/{study}/{model}/assets/model.json",
-        sae="results/{study}/{model}/assets/sae.safetensors",
+        candidates="<results>/{model}/latents/candidates.parquet",
+        model="<results>/{model}/assets/model.json",
+        sae="<results>/{model}/assets/sae.safetensors",
         environment=engine_environment,
         answers=(
             expand(
-                "results/{{study}}/{{model}}/arms/{arm}/{table}.parquet",
+                "<results>/{{model}}/arms/{arm}/{table}.parquet",
                 arm=CONFIG.latents.relevance.answers,
                 table=["plan", "responses"],
             )
@@ -68,13 +64,11 @@ rule measure_relevance:
             else []
         ),
     output:
-        "results/{study}/{model}/latents/relevance.parquet",
+        "<results>/{model}/latents/relevance.parquet",
     log:
-        "logs/{study}/{model}/measure_relevance.log",
+        "<logs>/{model}/measure_relevance.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/measure_relevance.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/measure_relevance.tsv"
     threads: CONFIG.engine.threads
     resources:
         **engine_job("measure_relevance"),
@@ -95,17 +89,15 @@ rule measure_relevance:
 rule select_latents:
     """Select the latents to steer, with the reason for every exclusion."""
     input:
-        candidates="results/{study}/{model}/latents/candidates.parquet",
-        concreteness="results/{study}/{model}/latents/concreteness.parquet",
-        relevance="results/{study}/{model}/latents/relevance.parquet",
+        candidates="<results>/{model}/latents/candidates.parquet",
+        concreteness="<results>/{model}/latents/concreteness.parquet",
+        relevance="<results>/{model}/latents/relevance.parquet",
     output:
-        "results/{study}/{model}/latents/latents.parquet",
+        "<results>/{model}/latents/latents.parquet",
     log:
-        "logs/{study}/{model}/select_latents.log",
+        "<logs>/{model}/select_latents.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/select_latents.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/select_latents.tsv"
     resources:
         mem_mb=1000,
     params:

@@ -15,8 +15,6 @@ rule build_organism:
         "logs/organisms/{organism}/build_organism.log",
     benchmark:
         "benchmarks/jobs/organisms/{organism}/build_organism.tsv"
-    conda:
-        "../envs/main.yaml"
     resources:
         mem_mb=3000,
     script:
@@ -38,8 +36,6 @@ rule measure_organism:
         "logs/organisms/{organism}/measure_organism.log",
     benchmark:
         "benchmarks/jobs/organisms/{organism}/measure_organism.tsv"
-    conda:
-        "../envs/main.yaml"
     resources:
         mem_mb=3000,
     script:

@@ -6,25 +6,23 @@ rule find_thresholds:
     input:
         prompts=CONFIG.prompts,
         latents=of_base("latents/latents.parquet"),
-        model="results/{study}/{model}/assets/model.json",
+        model="<results>/{model}/assets/model.json",
         sae=of_base("assets/sae.safetensors"),
         environment=engine_environment,
         judge=ancient(judge_files),
     output:
-        thresholds="results/{study}/{model}/thresholds.parquet",
-        trials="results/{study}/{model}/threshold_trials.parquet",
+        thresholds="<results>/{model}/thresholds.parquet",
+        trials="<results>/{model}/threshold_trials.parquet",
     log:
-        "logs/{study}/{model}/find_thresholds.log",
+        "<logs>/{model}/find_thresholds.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/find_thresholds.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/find_thresholds.tsv"
     threads: CONFIG.engine.threads
     resources:
         **engine_job("find_thresholds"),
     params:
-        journal="results/{study}/{model}/journals/thresholds.jsonl",
-        replies=f"results/{{study}}/replies/find_thresholds/{{model}}/{CONFIG.judging.primary}.jsonl",
+        journal=f"{RESULTS}/{{model}}/journals/thresholds.jsonl",
+        replies=f"{RESULTS}/replies/find_thresholds/{{model}}/{CONFIG.judging.primary}.jsonl",
         contents=contents(judge_files),
         settings=settings(
             "thresholds",
@@ -48,16 +46,14 @@ rule find_thresholds:
 rule estimate_thresholds:
     """Estimate thresholds for another target from the responses judged for the first one."""
     input:
-        thresholds="results/{study}/{model}/thresholds.parquet",
-        trials="results/{study}/{model}/threshold_trials.parquet",
+        thresholds="<results>/{model}/thresholds.parquet",
+        trials="<results>/{model}/threshold_trials.parquet",
     output:
-        "results/{study}/{model}/thresholds-{target}.parquet",
+        "<results>/{model}/thresholds-{target}.parquet",
     log:
-        "logs/{study}/{model}/estimate_thresholds_{target}.log",
+        "<logs>/{model}/estimate_thresholds_{target}.log",
     benchmark:
-        "benchmarks/jobs/{study}/{model}/estimate_thresholds_{target}.tsv"
-    conda:
-        "../envs/main.yaml"
+        "<benchmarks>/{model}/estimate_thresholds_{target}.tsv"
     resources:
         mem_mb=1000,
     params:

@@ -93,9 +93,9 @@ def printed(name: str, table: pd.DataFrame) -> pd.DataFrame:
 def main(job: Any) -> None:
     """Write the four tables."""
     config = config_of(job)
-    traces = read_traces(config.originals, job.input.episodes, job.input.activations)
-    paths = dict(zip(config.originals, job.input.labels, strict=True))
-    names = {name: model.label for name, model in config.originals.items()}
+    traces = read_traces(config.base_models, job.input.episodes, job.input.activations)
+    paths = dict(zip(config.base_models, job.input.labels, strict=True))
+    names = {name: model.label for name, model in config.base_models.items()}
     for name, make in PARTS.items():
         parts = []
         for model, found in traces.items():

@@ -31,7 +31,7 @@ def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
     scores = read_scores(job.input.scores)
-    sizes = {name: model.parameters for name, model in config.originals.items()}
+    sizes = {name: model.parameters for name, model in config.base_models.items()}
     parts = [pairs(scores.get("steered", {}), config.statistics).assign(arm="steered")]
     for arm in config.meta_arms:
         trend = size_trends(scores["steered"], scores.get(arm, {}), sizes, config.statistics)

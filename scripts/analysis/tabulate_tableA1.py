@@ -65,8 +65,8 @@ def printed(table: pd.DataFrame, models: dict[str, dict[str, Any]]) -> pd.DataFr
 def main(job: Any) -> None:
     """Write the table twice: in full as CSV, as printed in LaTeX."""
     config, models = config_of(job), dict(job.params.models)
-    detectors = dict(zip(config.originals, job.input.detectors, strict=True))
-    pairs = dict(zip(config.originals, job.input.pairs, strict=True))
+    detectors = dict(zip(config.base_models, job.input.detectors, strict=True))
+    pairs = dict(zip(config.base_models, job.input.pairs, strict=True))
     parts = []
     for name in large_to_small(models):
         table = detector_statistics(

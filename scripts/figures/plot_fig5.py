@@ -124,8 +124,8 @@ def main(job: Any) -> None:
     """Write the figure and its data."""
     config, models = config_of(job), dict(job.params.models)
     scores = figures.read_scores(job.input.scores)
-    detectors_of = dict(zip(config.originals, job.input.detectors, strict=True))
-    pairs_of = dict(zip(config.originals, job.input.pairs, strict=True))
+    detectors_of = dict(zip(config.base_models, job.input.detectors, strict=True))
+    pairs_of = dict(zip(config.base_models, job.input.pairs, strict=True))
     parts = []
     for name in figures.large_to_small(models):
         detectors = read_table(Path(detectors_of[name]), "detectors")

@@ -112,11 +112,11 @@ def draw(table: pd.DataFrame, labels: dict[str, str], title: str) -> Figure:
 def main(job: Any) -> None:
     """Write the figure and its data."""
     config = config_of(job)
-    traces = read_traces(config.originals, job.input.episodes, job.input.activations)
-    paths = dict(zip(config.originals, job.input.responses, strict=True))
+    traces = read_traces(config.base_models, job.input.episodes, job.input.activations)
+    paths = dict(zip(config.base_models, job.input.responses, strict=True))
     responses = {name: read_table(Path(path), "responses") for name, path in paths.items()}
     table = figure_table(traces, responses, config.episodes.window)
-    labels = {name: model.label for name, model in config.originals.items()}
+    labels = {name: model.label for name, model in config.base_models.items()}
     write_figure(job, table, lambda table, title, _: draw(table, labels, title))
 
 

@@ -121,7 +121,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
 def main(job: Any) -> None:
     """Write the figure and its data."""
     config = config_of(job)
-    traces = read_traces(config.originals, job.input.episodes, job.input.activations)
+    traces = read_traces(config.base_models, job.input.episodes, job.input.activations)
     table = figure_table(traces, config)
     write_figure(job, table, draw)
 

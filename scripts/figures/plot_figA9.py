@@ -109,8 +109,8 @@ def main(job: Any) -> None:
     """Write the figure and its data."""
     config, models = config_of(job), dict(job.params.models)
     scores = figures.read_scores(job.input.scores)
-    detectors = dict(zip(config.originals, job.input.detectors, strict=True))
-    controls = dict(zip(config.originals, job.input.controls, strict=True))
+    detectors = dict(zip(config.base_models, job.input.detectors, strict=True))
+    controls = dict(zip(config.base_models, job.input.controls, strict=True))
     parts = []
     for name in figures.large_to_small(models):
         found = int(read_table(Path(detectors[name]), "detectors")["detector"].sum())

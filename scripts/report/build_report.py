@@ -102,7 +102,7 @@ def main(job: Any) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     copy_files([*job.input.pictures, *job.input.figures], folder / "figures")
     copy_files([*job.input.graphs, job.input.dependencies], folder / "graph")
-    read = zip(config.originals, job.input.episodes, job.input.activations, strict=True)
+    read = zip(config.base_models, job.input.episodes, job.input.activations, strict=True)
     traces = {model: read_traces(Path(first), Path(second)) for model, first, second in read}
     labels = {name: model.label for name, model in config.models.items()}
     scales = {model: full_bars(found) for model, found in traces.items()}

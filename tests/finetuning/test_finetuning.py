@@ -71,7 +71,7 @@ def refused(settings: dict[str, Any]) -> str:
 def test_fine_tuned_models_are_models_like_their_base_but_for_label_and_source() -> None:
     config = study()
     assert list(config.models) == ["planted", "twin", "twin+sc5", "twin+sc30", "twin+sc90"]
-    assert list(config.originals) == ["planted", "twin"]
+    assert list(config.base_models) == ["planted", "twin"]
     assert config.base_of("twin+sc30") == "twin" == config.base_of("twin")
     made, base = config.models["twin+sc30"], config.models["twin"]
     assert made.source == "results/organism/twin+sc30/finetuning/merged"

@@ -225,7 +225,7 @@ class TestHours:
         rate, _ = tokens_per_second(study(), "find_thresholds", "llama-3.3-70b", H100)
         assert rate == pytest.approx(256 / (0.091371 / 2 + 0.03), rel=1e-4)
 
-    @pytest.mark.parametrize("name", list(study().originals))
+    @pytest.mark.parametrize("name", list(study().base_models))
     def test_no_gpu_reads_or_writes_faster_than_it_computes(self, name: str) -> None:
         config = study()
         for rule in ("generate_responses", "find_detectors"):

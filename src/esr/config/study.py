@@ -211,7 +211,7 @@ class Config(Section):
         return model.model_copy(update=own)
 
     @property
-    def originals(self) -> dict[str, ModelConfig]:
+    def base_models(self) -> dict[str, ModelConfig]:
         """Models that are not fine-tuned ones: those that every experiment is about."""
         made = self.finetuned
         return {name: model for name, model in self.models.items() if name not in made}

@@ -164,7 +164,7 @@ def reply_journals(config: Config) -> list[tuple[str, str, Path]]:
     for judge in config.judging.llms:
         for model in config.models:
             rules = ["find_thresholds"]
-            if model in config.originals:
+            if model in config.base_models:
                 rules += ["rate_concreteness", "annotate_boundaries"]
             for rule in rules:
                 found.append((rule, judge, here / rule / model / f"{judge}.jsonl"))

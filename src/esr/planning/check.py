@@ -60,7 +60,7 @@ def check_study(config: Config) -> Iterator[str]:
             raise EsrError(f"judge {name} cannot place the prompt {bad[0]!r}: reword or drop it")
         yield f"judge {name}: {judge.served_as} places all prompts"
     yield f"claims: {len(read_claims(config.claims))} in {len(config.claims)} files"
-    for name, model in config.originals.items():
+    for name, model in config.base_models.items():
         try:
             described = _check_model(config, name, prompts["prompt"].tolist())
             shape = _shape(model)
@@ -85,7 +85,7 @@ def check_machines(config: Config) -> Iterator[str]:
         *check_gpu_memory(config, config.models),
         *partition_problems(config),
     ]
-    missing = [name for name, model in config.originals.items() if not _is_at_hand(model)]
+    missing = [name for name, model in config.base_models.items() if not _is_at_hand(model)]
     problems += check_disk(config, Path(HF_HUB_CACHE), missing)
     if problems:
         raise EsrError("\n".join(problems))

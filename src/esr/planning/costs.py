@@ -65,7 +65,7 @@ def planned_calls(config: Config) -> Iterator[Planned]:
     annotator = config.episodes.boundaries
     if annotator in llms:
         rubric = read_rubric(config.episodes.boundaries_rubric)
-        calls = config.episodes.most * len(config.originals)
+        calls = config.episodes.most * len(config.base_models)
         yield _asking(config, "annotate_boundaries", annotator, calls, rubric)
 
 
@@ -82,7 +82,7 @@ def _trials(config: Config, arms: list[str]) -> int:
 
 def _ratings(config: Config, rater: str) -> Planned:
     concreteness = config.latents.concreteness
-    labelled = sum(model.labels is not None for model in config.originals.values())
+    labelled = sum(model.labels is not None for model in config.base_models.values())
     candidates = config.latents.count * config.latents.candidates
     calls = ceil(candidates / concreteness.batch) * labelled
     rubric = read_rubric(concreteness.rubric)

@@ -41,7 +41,7 @@ def check_files(config: Config) -> list[str]:
     problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
     problems += _check_discovery(config)
     problems += _check_finetuning(config)
-    for name, model in config.originals.items():
+    for name, model in config.base_models.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
         config_file, sae = model.folder / "config.json", model.sae.path
         problems += check_shapes(

@@ -395,10 +395,10 @@ def check_walltime(table: pd.DataFrame) -> Iterator[str]:
 
 def disk_bytes(config: Config) -> dict[str, float]:
     """Bytes that a study takes on disk, by what takes them."""
-    hub = [model for model in config.originals.values() if not model.is_local]
+    hub = [model for model in config.base_models.values() if not model.is_local]
     merged = config.finetuned if config.finetune.serve == "merged" else ()
-    saes = {name: sae_bytes(config, name) for name in config.originals}
-    released = [name for name, model in config.originals.items() if model.sae.release]
+    saes = {name: sae_bytes(config, name) for name in config.base_models}
+    released = [name for name, model in config.base_models.items() if model.sae.release]
     return {
         CACHED[0]: sum(weight_bytes(model) for model in hub),
         CACHED[1]: sum(saes[name] for name in released),

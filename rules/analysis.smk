@@ -1,0 +1,236 @@
+# From the scores of all arms to tables, numbers and verdicts.
+
+TABLES = """
+    summary comparisons models exclusions robustness tableA1 activation_regions
+    activation_contrasts activation_latents activation_lead
+""".split()
+STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])
+
+
+rule tabulate_summary:
+    """Tabulate every measure of every model and arm."""
+    input:
+        scores=scores_of(cells()),
+    output:
+        csv="<results>/tables/summary.csv",
+        tex="<results>/tables/summary.tex",
+    log:
+        "<logs>/tabulate_summary.log",
+    benchmark:
+        "<benchmarks>/tabulate_summary.tsv"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        cells=cells(),
+    script:
+        "../scripts/analysis/tabulate_summary.py"
+
+
+rule tabulate_comparisons:
+    """Compare every replayed arm with the arm that it replays, trial by trial."""
+    input:
+        scores=scores_of(cells()),
+    output:
+        csv="<results>/tables/comparisons.csv",
+        tex="<results>/tables/comparisons.tex",
+    log:
+        "<logs>/tabulate_comparisons.log",
+    benchmark:
+        "<benchmarks>/tabulate_comparisons.tsv"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        cells=cells(),
+    script:
+        "../scripts/analysis/tabulate_comparisons.py"
+
+
+rule tabulate_models:
+    """Compare models with each other, and tabulate slopes over size and over boost."""
+    input:
+        scores=scores_of(
+            cells("steered", "boost-sweep", *CONFIG.meta_arms, models=CONFIG.base_models)
+        ),
+    output:
+        csv="<results>/tables/models.csv",
+        tex="<results>/tables/models.tex",
+    log:
+        "<logs>/tabulate_models.log",
+    benchmark:
+        "<benchmarks>/tabulate_models.tsv"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/analysis/tabulate_models.py"
+
+
+rule tabulate_exclusions:
+    """Count trials by status, so that whatever was dropped is seen."""
+    input:
+        scores=scores_of(cells()),
+    output:
+        csv="<results>/tables/exclusions.csv",
+        tex="<results>/tables/exclusions.tex",
+    log:
+        "<logs>/tabulate_exclusions.log",
+    benchmark:
+        "<benchmarks>/tabulate_exclusions.tsv"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        cells=cells(),
+    script:
+        "../scripts/analysis/tabulate_exclusions.py"
+
+
+rule tabulate_ledger:
+    """Tabulate what judges and raters cost, from the replies themselves."""
+    input:
+        scores=scores_of(cells()),
+        agreement="<results>/agreement/agreement.parquet",
+        prices=CONFIG.judging.prices,
+    output:
+        csv=report(
+            "<results>/tables/ledger.csv",
+            caption="../resources/captions/ledger.rst",
+            category="Tables",
+        ),
+        tex="<results>/tables/ledger.tex",
+    log:
+        "<logs>/tabulate_ledger.log",
+    benchmark:
+        "<benchmarks>/tabulate_ledger.tsv"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("judging"),
+    script:
+        "../scripts/analysis/tabulate_ledger.py"
+
+
+rule tabulate_robustness:
+    """Repeat the main result under other choices."""
+    input:
+        scores=scores_of(STEERED),
+    output:
+        csv="<results>/tables/robustness.csv",
+        tex="<results>/tables/robustness.tex",
+    log:
+        "<logs>/tabulate_robustness.log",
+    benchmark:
+        "<benchmarks>/tabulate_robustness.tsv"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("statistics"),
+        cells=STEERED,
+    script:
+        "../scripts/analysis/tabulate_robustness.py"
+
+
+rule collect_numbers:
+    """Name every number that a text can cite, as JSON and as LaTeX macros."""
+    input:
+        summary="<results>/tables/summary.csv",
+        comparisons="<results>/tables/comparisons.csv",
+        fig3="<results>/figures/fig3.csv",
+        fig5="<results>/figures/fig5.csv",
+        fig6="<results>/figures/fig6.csv",
+        contrasts="<results>/tables/activation_contrasts.csv",
+        lead="<results>/tables/activation_lead.csv",
+        agreement="<results>/agreement/agreement.parquet",
+    output:
+        json="<results>/numbers.json",
+        tex="<results>/numbers.tex",
+    log:
+        "<logs>/collect_numbers.log",
+    benchmark:
+        "<benchmarks>/collect_numbers.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/analysis/collect_numbers.py"
+
+
+rule score_claims:
+    """Judge every claim by what was measured: confirmed, refuted, undecided, or not run."""
+    input:
+        claims=[path.as_posix() for path in CONFIG.claims],
+        tables=[f"<results>/tables/{name}.csv" for name in TABLES],
+        figures=[f"<results>/figures/{name}.csv" for name in FIGURES],
+    output:
+        report(
+            "<results>/scorecard.csv",
+            caption="../resources/captions/scorecard.rst",
+            category="Scorecard",
+            labels={"table": "Scorecard"},
+        ),
+    log:
+        "<logs>/score_claims.log",
+    benchmark:
+        "<benchmarks>/score_claims.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("statistics.level"),
+    script:
+        "../scripts/analysis/score_claims.py"
+
+
+rule tabulate_activation:
+    """Tabulate activations in episodes: stretches, contrasts, single latents, lead time."""
+    input:
+        episodes=episode_tables("episodes"),
+        activations=episode_tables("episode_activations"),
+        labels=expand(
+            "<results>/{model}/labels.parquet",
+            study=CONFIG.study,
+            model=CONFIG.base_models,
+        ),
+    output:
+        regions_csv="<results>/tables/activation_regions.csv",
+        regions_tex="<results>/tables/activation_regions.tex",
+        contrasts_csv="<results>/tables/activation_contrasts.csv",
+        contrasts_tex="<results>/tables/activation_contrasts.tex",
+        latents_csv="<results>/tables/activation_latents.csv",
+        latents_tex="<results>/tables/activation_latents.tex",
+        lead_csv="<results>/tables/activation_lead.csv",
+        lead_tex="<results>/tables/activation_lead.tex",
+    log:
+        "<logs>/tabulate_activation.log",
+    benchmark:
+        "<benchmarks>/tabulate_activation.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("episodes", "statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/analysis/tabulate_activation.py"
+
+
+rule tabulate_tableA1:
+    """Tabulate the statistics of every off-topic detector (Table A1)."""
+    input:
+        detectors=detector_files("detectors"),
+        pairs=detector_files("detector_pairs"),
+    output:
+        csv="<results>/tables/tableA1.csv",
+        tex="<results>/tables/tableA1.tex",
+    log:
+        "<logs>/tabulate_tableA1.log",
+    benchmark:
+        "<benchmarks>/tabulate_tableA1.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("statistics"),
+        models=figure_models(),
+    script:
+        "../scripts/analysis/tabulate_tableA1.py"

@@ -1,0 +1,34 @@
+# Checks and estimates before a run. They talk to the terminal, the hub and the judges, so they run
+# where Snakemake itself runs.
+
+
+localrules:
+    check,
+    estimate,
+    rejudge,
+
+
+rule check:
+    """Validate configuration and assets as far as that goes without a GPU; runs every time."""
+    log:
+        "<logs>/check.log",
+    script:
+        "../scripts/planning/check.py"
+
+
+rule estimate:
+    """Print GPU hours, disk, and calls and dollars of every rule; starts and sends nothing."""
+    log:
+        "<logs>/estimate.log",
+    script:
+        "../scripts/planning/estimate.py"
+
+
+rule rejudge:
+    log:
+        "<logs>/rejudge.log",
+    """Call judges for the replies that are missing, and for no other."""
+    params:
+        cells=cells(),
+    script:
+        "../scripts/judges/rejudge.py"

@@ -1,0 +1,114 @@
+# What is asked for by name: figures, tables, the report, everything.
+
+
+def figure(name):
+    """The three files of a figure."""
+    return [f"<results>/figures/{name}.{kind}" for kind in ("pdf", "png", "csv")]
+
+
+def table(name):
+    """The two files of a table."""
+    return [f"<results>/tables/{name}.{kind}" for kind in ("csv", "tex")]
+
+
+# `snakemake fig2`: a target a figure, named as in the catalogue.
+for name, spec in FIGURES.items():
+
+    rule:
+        name:
+            name
+        input:
+            figure(name),
+
+    workflow.get_rule(name).docstring = f"{spec.title}. {spec.shows}"
+
+
+rule tableA1:
+    """Table A1: statistics of the off-topic detectors."""
+    input:
+        table("tableA1"),
+
+
+rule tables:
+    """Every measure of every arm, replayed arms against the one they replay, models compared."""
+    input:
+        table("summary"),
+        table("comparisons"),
+        table("models"),
+
+
+rule activation_tables:
+    """Activations in episodes: regions, contrasts, single latents, lead time."""
+    input:
+        table("activation_regions"),
+        table("activation_contrasts"),
+        table("activation_latents"),
+        table("activation_lead"),
+
+
+rule exclusions:
+    """Trials by status, for every model and arm."""
+    input:
+        table("exclusions"),
+
+
+rule robustness:
+    """The main result under other choices: degraded out, other target, other clustering."""
+    input:
+        table("robustness"),
+
+
+rule ledger:
+    """What judges and raters cost, from their replies."""
+    input:
+        table("ledger"),
+
+
+rule label_sheet:
+    """A blinded sheet of responses for people to judge."""
+    input:
+        "<results>/agreement/label_sheet.csv",
+
+
+rule numbers:
+    """Every number that a text can cite, as JSON and LaTeX macros."""
+    input:
+        "<results>/numbers.json",
+        "<results>/numbers.tex",
+
+
+rule scorecard:
+    """Every claim, as measured, with a verdict."""
+    input:
+        "<results>/scorecard.csv",
+
+
+rule dag:
+    """Pictures of the graph: the whole study, and what each figure takes."""
+    input:
+        expand("<results>/graph/{name}.svg", name=GRAPHS),
+        "<results>/graph/dependencies.csv",
+
+
+rule report:
+    """The report, a static site: open results/<study>/report/index.html."""
+    input:
+        "<results>/report",
+
+
+rule rebuild_organisms:
+    """Train and measure the planted organisms anew, in results/organisms/ (the shipped ones stay)."""
+    input:
+        expand("results/organisms/{organism}/measured.csv", organism=ORGANISMS),
+
+
+rule bundle:
+    """What was paid for, in one file: any checkout that imports it rebuilds the figures."""
+    input:
+        "<results>/bundle.tar.gz",
+
+
+rule downloads:
+    """All that needs a network before the first GPU job: environments, models, SAEs, labels, prompts."""
+    input:
+        downloads(),

@@ -1,0 +1,38 @@
+"""Where the files of a study lie, relative to the project's folder. One study exists a run."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from esr.errors import EsrError
+
+RESULTS, LOGS, BENCHMARKS = Path("results"), Path("logs"), Path("benchmarks/jobs")
+DOWNLOADS = RESULTS / "downloads"
+SHARED = ("downloads", "environments", "organisms")
+"""Folders below `results/` that belong to no study."""
+
+
+def results_of(study: str) -> Path:
+    """Folder of everything that a study makes."""
+    return RESULTS / study
+
+
+def check_targets(targets: Iterable[str], study: str, studies: Iterable[str]) -> None:
+    """Raise unless every file that is asked for belongs to the study of this run.
+
+    Args:
+        targets: What the command line asks for: rules, files, options.
+        study: Study of this run.
+        studies: Names of all studies.
+
+    Raises:
+        EsrError: a file lies below `results/<other study>/`.
+    """
+    others = set(studies) - {study}
+    for target in targets:
+        found = re.match(r"(?:\./)?(?:results|logs)/([^/]+)/", target)
+        if found and found[1] in others:
+            raise EsrError(
+                f"{target} belongs to study {found[1]!r}, but this run is about {study!r}: "
+                f"add --config study={found[1]}"
+            )

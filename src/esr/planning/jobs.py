@@ -1,0 +1,75 @@
+"""What the jobs of a run are going to use, read off Snakemake's graph before the first one starts.
+
+Jobs are Snakemake's own (`snakemake.jobs.Job`): of each, its rule, wildcards, input, output, params
+and resources are read.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from esr.assets.environments import check_environments
+from esr.config import ENGINE_HOURS, Config
+from esr.planning.check import check_judges
+from esr.planning.resources import check_gpu_memory, check_partitions
+
+Jobs = Sequence[Any]
+"""Jobs of a Snakemake graph."""
+
+
+def check_run(config: Config, jobs: Iterable[Any], slurm: bool) -> Iterator[str]:
+    """Problems that would stop a run later: GPU memory, environments, partitions.
+
+    Args:
+        config: The study.
+        jobs: Jobs that this run is going to start.
+        slurm: Whether they go to a Slurm cluster, whose partitions are then looked up.
+    """
+    listed = list(jobs)
+    yield from check_gpu_memory(config, loaded_models(listed))
+    yield from check_environments(used_environments(listed))
+    if slurm:
+        yield from check_partitions(requested_partitions(listed), "slurm_partition")
+
+
+def check_called_judges(config: Config, jobs: Iterable[Any]) -> Iterator[str]:
+    """Check every judge that the jobs are sure to call; one line each.
+
+    Raises:
+        EsrError: a judge cannot be called.
+    """
+    return check_judges(config, called_judges(list(jobs)))
+
+
+def called_judges(jobs: Jobs) -> list[str]:
+    """Judges that jobs are sure to call: those without any reply in the journal of the job.
+
+    A job that has some replies may have all of them, and then needs neither key nor model.
+    """
+    journals = [Path(job.params.replies) for job in jobs if job.params.get("replies")]
+    return sorted({p.stem for p in journals if not (p.is_file() and p.stat().st_size)})
+
+
+def loaded_models(jobs: Jobs) -> list[str]:
+    """Models that the jobs are going to load: those of the rules that run an engine."""
+    engine = [job for job in jobs if job.rule.name in ENGINE_HOURS]
+    return sorted({job.wildcards.model for job in engine})
+
+
+def used_environments(jobs: Jobs) -> list[str]:
+    """Environments that the jobs use and that are not installed in this very run."""
+    used = {Path(path) for job in jobs for path in job.input}
+    made = {Path(path) for job in jobs for path in job.output}
+    listed = [path for path in used - made if path.parent == Path("results/environments")]
+    return sorted(path.stem for path in listed)
+
+
+def requested_partitions(jobs: Jobs) -> dict[str, float]:
+    """Partitions that the jobs go to, and the longest walltime requested there in hours."""
+    requested: dict[str, float] = {}
+    for job in jobs:
+        partition = job.resources.get("slurm_partition")
+        if partition and not job.is_local:
+            hours = job.resources.get("runtime", 0) / 60
+            requested[partition] = max(requested.get(partition, 0), hours)
+    return requested
