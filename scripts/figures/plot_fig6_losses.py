@@ -1,4 +1,4 @@
-"""Make figures/training.{pdf,png,csv}: losses while adapters were trained.
+"""Make figures/fig6_losses.{pdf,png,csv}: losses while adapters were trained.
 
 CSV, one row a point: model, label, share (percent of self-corrections), step, epoch, panel (`loss`
 of a step, `eval_loss` on the rows kept out), value (nats per trained token).

@@ -42,7 +42,7 @@ def pictures(job: Any) -> list[Picture]:
                 title=title,
                 caption=markdown(Path(caption).read_text()),
                 numbers=pd.read_csv(csv),
-                script=f"scripts/plot_{name}.py",
+                script=f"scripts/figures/plot_{name}.py",
                 files={kind: f"figures/{name}.{kind}" for kind in ("png", "pdf", "csv")},
                 graph=f"graph.html#graph-{name}",
             )

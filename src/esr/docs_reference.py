@@ -213,7 +213,7 @@ class _Untitled(GenerateJsonSchema):
 def config_schema() -> Node:
     """JSON Schema of a merged configuration, in which `null` disables arms, models and judges."""
     schema = Config.model_json_schema(schema_generator=_Untitled)
-    judging = schema["$defs"]["Judging"]["properties"]
+    judging = schema["$defs"]["JudgingConfig"]["properties"]
     for named in (schema["properties"]["arms"], schema["properties"]["models"], judging["judges"]):
         for pattern, entry in named["patternProperties"].items():
             named["patternProperties"][pattern] = {"anyOf": [entry, {"type": "null"}]}

@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from esr.config import ENGINE_HOURS
+from esr.figures.catalogue import FIGURES
 from helpers.checkout import REPO, run_snakemake
 
-FIGURES = ["fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "training"] + [
-    f"figA{i}" for i in range(2, 10)
-]
-TABLES = ["tableA1", "tables", "tables_activation", "numbers", "exclusions", "robustness"]
+TABLES = ["tableA1", "tables", "activation_tables", "numbers", "exclusions", "robustness", "ledger"]
 REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output log benchmark conda threads resources params script shell".split()  # noqa: SIM905
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from esr.config.study import Config
 from esr.errors import EsrError
 
-FORMS = {"constrained-str", "Levels", "str"}
+FORMS = {"constrained-str", "LevelsConfig", "str"}
 
 
 def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, Any]:

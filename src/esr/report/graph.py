@@ -172,7 +172,7 @@ def dependencies(jobs: Jobs, figures: Mapping[str, str]) -> pd.DataFrame:
         rows.append(
             {
                 "figure": name,
-                "script": f"scripts/{rule}.py",
+                "script": f"scripts/figures/{rule}.py",
                 "rules": len({jobs.rules[job] for job in behind}),
                 "jobs": len(behind),
                 "arms": " ".join(jobs.values(behind, "arm")),
