@@ -119,6 +119,7 @@ def sae_shape(config: Config, name: str) -> SaeShape | None:
 
 
 def folder_shape(folder: Path) -> SaeShape | None:
+    """Shape of an SAE in a folder, from its `cfg.json`; None if there is none."""
     if not (folder / "cfg.json").is_file():
         return None
     facts = json.loads((folder / "cfg.json").read_text())
