@@ -23,6 +23,7 @@ RATES = ["multi_attempt_rate", "esr_rate", "msi"]
 COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
 BINS = (np.arange(32) - 15.5) * 20 / 3
 """Bins of 6.67 points, one of them centred on 0 (paper, Figure 2)."""
+BOUND = "Where no trial differs, the interval is a bound over latents."
 
 
 def histogram(scores: pd.DataFrame) -> pd.DataFrame:
@@ -55,14 +56,22 @@ def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
     if n:
         widths = bins["right"] - bins["left"]
         axes.bar(bins["left"], bins["value"], widths, align="edge", color=style.SKY)
-        success = table.loc[table["panel"].eq("success_rate"), "value"].iloc[0]
-        note = f"{success:.0f} % improved\n{n} of {trials} trials"
+        success = table[table["panel"].eq("success_rate")].iloc[0]
+        note = f"{success['value']:.0f} % improved\n{n} of {trials} trials"
+        if pd.notna(success["low"]):
+            note += f"\n[{success['low']:.0f}, {success['high']:.0f}] %"
     else:
         note = f"none of {trials} trials"
     axes.axvline(0, color=style.RED, lw=1)
     axes.text(0.02, 0.95, note, transform=axes.transAxes, va="top", fontsize=7.5)
     axes.set(xlim=(BINS[0], BINS[-1]), yticks=[], ylabel=table["label"].iloc[0])
     axes.spines["left"].set_visible(False)
+
+
+def bar_text(bar: Any) -> str:
+    """Text at the end of a bar: the value, or the upper bound of a rate with no event."""
+    no_event = bar.status == "no_variation" and bar.value == 0 and bar.panel != "msi"
+    return f"≤ {style.number(bar.high)}" if no_event else style.number(bar.value)
 
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
@@ -82,12 +91,10 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
             axes.set_xlabel("last - first score (points)")
     for column, measure in enumerate(RATES, start=1):
         axes = figure.add_subplot(grid[:, column])
-        bars = (
-            style.drop_degenerate_intervals(table[table["panel"].eq(measure)])
-            .set_index("model")
-            .loc[models]
-        )
-        style.bars(axes, bars["value"], bars["low"], bars["high"], COLOURS[measure])
+        bars = table[table["panel"].eq(measure)].set_index("model").loc[models]
+        texts = [bar_text(bar) for bar in bars.itertuples()]
+        ends = (bars["value"], bars["low"], bars["high"])
+        style.bars(axes, *ends, COLOURS[measure], texts=texts)
         axes.set(title=TITLES[measure], xlabel=UNITS[measure], yticks=[])
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_ylim(len(models) - 0.5, -0.5)
@@ -96,7 +103,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         else:
             axes.set_xlim(0, max(10, axes.get_xlim()[1]))
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}. {interval}. {style.ALIKE}")
+    style.footnote(figure, f"{title}. {interval}. {BOUND}")
     return figure
 
 

@@ -28,6 +28,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 VARIANTS = {"meta-plain": "{prompt} Stay on topic.", "meta-label": "{prompt} Ignore {label}."}
 
+fig2 = load_script("plot_fig2")
 fig3, fig4 = load_script("plot_fig3"), load_script("plot_fig4")
 fig_a7, fig_a8 = load_script("plot_figA7"), load_script("plot_figA8")
 
@@ -144,6 +145,33 @@ class TestSharedTables:
         assert table["value"].isna().all()
         assert table["n"].eq(0).all()
         assert table["status"].eq("not_run").all()
+
+
+class TestFigure2:
+    def test_a_model_without_any_event_is_drawn_with_its_bound(self) -> None:
+        table = fig2.figure_table({"small": arm(0), "large": arm(3)}, MODELS, FAST)
+        rates = table[table["model"].eq("small")].set_index("panel")
+        bound = rates.loc["multi_attempt_rate", "high"]
+        assert rates.loc["multi_attempt_rate", "value"] == 0
+        assert bound > 0
+        figure = fig2.draw(table, "A study", 0.95)
+        drawn = [
+            path.vertices[:, 0].tolist()
+            for lines in figure.axes[2].collections
+            for path in lines.get_paths()
+        ]
+        assert [0, pytest.approx(bound)] in drawn
+        assert f"≤ {bound:.1f}" in texts(figure)
+
+    def test_every_number_is_shown_with_its_interval(self) -> None:
+        table = fig2.figure_table({"small": arm(1), "large": arm(3)}, MODELS, FAST)
+        measures = table[table["panel"].ne("score_change")]
+        assert measures[["low", "high"]].notna().all(axis=None)
+        success = measures[measures["panel"].eq("success_rate")]
+        shown = texts(fig2.draw(table, "A study", 0.95))
+        for row in success.itertuples():
+            assert f"{row.value:.0f} % improved" in shown
+            assert f"[{row.low:.0f}, {row.high:.0f}] %" in shown
 
 
 class TestFigure3:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -42,22 +43,42 @@ COMMANDS = sorted({command for _, command in commands()})
 SNAKEMAKE = re.compile(r"(?:uv run (?:--no-sync )?)?snakemake\b ?(.*)")
 
 
-def examples() -> dict[str, str]:
-    """Studies that pages write out in full: a block that begins with `# studies/<name>.yaml`."""
-    found = {}
-    for page in PAGES:
-        for block in YAML.findall(page.read_text()):
-            if named := re.match(r"# studies/([\w-]+)\.yaml\n", block):
-                found[named.group(1)] = block
-    return found
+STUDY = re.compile(r"# studies/([\w-]+)\.yaml\n")
+
+
+class Example(NamedTuple):
+    """A block of YAML on a page: a study in full, or a part of one."""
+
+    page: str
+    line: int
+    text: str
+
+    @property
+    def study(self) -> str | None:
+        """Name of the study that the block writes out in full; None for a part of one."""
+        named = STUDY.match(self.text)
+        return named.group(1) if named else None
+
+
+def examples() -> list[Example]:
+    """Every block of YAML on every page, in its place."""
+    return [
+        Example(page.name, text[: block.start()].count("\n") + 1, block.group(1))
+        for page in PAGES
+        for text in [page.read_text()]
+        for block in YAML.finditer(text)
+    ]
+
+
+STUDIES = [example for example in examples() if example.study]
 
 
 @pytest.fixture(scope="module")
 def written_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the studies of the pages in it."""
     folder = link_checkout(tmp_path_factory.mktemp("docs"))
-    for name, text in examples().items():
-        (folder / "studies" / f"{name}.yaml").write_text(text)
+    for example in STUDIES:
+        (folder / "studies" / f"{example.study}.yaml").write_text(example.text)
     return folder
 
 
@@ -107,25 +128,20 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         assert not target or (page.parent / target).exists(), f"{page.name} links {target}"
 
 
-@pytest.mark.parametrize("name", sorted(examples()))
-def test_a_study_that_is_written_out_is_valid(name: str) -> None:
-    protocol = yaml.safe_load((REPO / "config.yaml").read_text())
-    assert load(merge(protocol, yaml.safe_load(examples()[name]), {"study": name})).study == name
+def test_two_pages_do_not_write_out_the_same_study() -> None:
+    names = [example.study for example in STUDIES]
+    assert sorted(names) == sorted(set(names))
+    assert {"README.md", "add-a-model.md"} <= {example.page for example in STUDIES}
 
 
-def fragments() -> list[tuple[str, str]]:
-    """Blocks of YAML that show a part of a study."""
-    pages = [page for page in PAGES if page.name != "config.md"]
-    blocks = [(page.name, block) for page in pages for block in YAML.findall(page.read_text())]
-    return [(name, block) for name, block in blocks if not block.startswith("# studies/")]
-
-
-@pytest.mark.parametrize(("page", "block"), fragments(), ids=lambda text: text[:12])
-def test_a_part_of_a_study_fits_into_the_default_one(page: str, block: str) -> None:
-    whole = [
-        yaml.safe_load((REPO / p).read_text()) for p in ("config.yaml", "studies/organism.yaml")
-    ]
-    load(merge(*whole, yaml.safe_load(block), {"study": "organism"}))
+@pytest.mark.parametrize(
+    "example", examples(), ids=lambda example: f"{example.page}:{example.line}"
+)
+def test_every_block_of_yaml_is_valid(example: Example) -> None:
+    base = ["config.yaml"] if example.study else ["config.yaml", "studies/organism.yaml"]
+    files = [yaml.safe_load((REPO / path).read_text()) for path in base]
+    name = example.study or "organism"
+    assert load(merge(*files, yaml.safe_load(example.text), {"study": name})).study == name
 
 
 def test_the_table_of_figures_is_that_of_the_graph(written_out: Path) -> None:
