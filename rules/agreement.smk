@@ -12,15 +12,15 @@ rule sample_responses:
         scores=scores_of(SAMPLED),
     output:
         "<results>/agreement/sample.parquet",
+    params:
+        cells=SAMPLED,
+        settings=settings("agreement"),
     log:
         "<logs>/agreement/sample_responses.log",
     benchmark:
         "<benchmarks>/agreement/sample_responses.tsv"
     resources:
         mem_mb=2000,
-    params:
-        cells=SAMPLED,
-        settings=settings("agreement"),
     script:
         "../scripts/agreement/sample_responses.py"
 
@@ -34,12 +34,6 @@ rule judge_sample:
     output:
         judgments="<results>/agreement/judgments/{judge}.parquet",
         scores="<results>/agreement/scores/{judge}.parquet",
-    log:
-        "<logs>/agreement/judge_sample_{judge}.log",
-    benchmark:
-        "<benchmarks>/agreement/judge_sample_{judge}.tsv"
-    resources:
-        mem_mb=1000,
     params:
         replies=f"{RESULTS}/replies/judge_sample/{{judge}}.jsonl",
         others=[
@@ -48,6 +42,12 @@ rule judge_sample:
         ],
         contents=contents(judge_files, PHRASES),
         settings=settings("judging.judges.{judge}"),
+    log:
+        "<logs>/agreement/judge_sample_{judge}.log",
+    benchmark:
+        "<benchmarks>/agreement/judge_sample_{judge}.tsv"
+    resources:
+        mem_mb=1000,
     script:
         "../scripts/agreement/judge_sample.py"
 
@@ -66,14 +66,14 @@ rule write_label_sheet:
         ),
     output:
         "<results>/agreement/label_sheet.csv",
+    params:
+        settings=settings("agreement.seed"),
     log:
         "<logs>/agreement/write_label_sheet.log",
     benchmark:
         "<benchmarks>/agreement/write_label_sheet.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("agreement.seed"),
     script:
         "../scripts/agreement/write_label_sheet.py"
 
@@ -85,13 +85,13 @@ rule measure_agreement:
         scores=expand("<results>/agreement/scores/{judge}.parquet", judge=JUDGES),
     output:
         "<results>/agreement/agreement.parquet",
+    params:
+        settings=settings("statistics"),
     log:
         "<logs>/agreement/measure_agreement.log",
     benchmark:
         "<benchmarks>/agreement/measure_agreement.tsv"
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("statistics"),
     script:
         "../scripts/agreement/measure_agreement.py"

@@ -14,15 +14,15 @@ rule tabulate_summary:
     output:
         csv="<results>/tables/summary.csv",
         tex="<results>/tables/summary.tex",
+    params:
+        settings=settings("statistics"),
+        cells=cells(),
     log:
         "<logs>/tabulate_summary.log",
     benchmark:
         "<benchmarks>/tabulate_summary.tsv"
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("statistics"),
-        cells=cells(),
     script:
         "../scripts/analysis/tabulate_summary.py"
 
@@ -34,15 +34,15 @@ rule tabulate_comparisons:
     output:
         csv="<results>/tables/comparisons.csv",
         tex="<results>/tables/comparisons.tex",
+    params:
+        settings=settings("statistics"),
+        cells=cells(),
     log:
         "<logs>/tabulate_comparisons.log",
     benchmark:
         "<benchmarks>/tabulate_comparisons.tsv"
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("statistics"),
-        cells=cells(),
     script:
         "../scripts/analysis/tabulate_comparisons.py"
 
@@ -51,20 +51,22 @@ rule tabulate_models:
     """Compare models with each other, and tabulate slopes over size and over boost."""
     input:
         scores=scores_of(
-            cells("steered", "boost-sweep", *CONFIG.meta_arms, models=CONFIG.base_models)
+            cells(
+                "steered", "boost-sweep", *CONFIG.meta_arms, models=CONFIG.base_models
+            )
         ),
     output:
         csv="<results>/tables/models.csv",
         tex="<results>/tables/models.tex",
+    params:
+        settings=settings("statistics"),
+        models=figure_models(),
     log:
         "<logs>/tabulate_models.log",
     benchmark:
         "<benchmarks>/tabulate_models.tsv"
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("statistics"),
-        models=figure_models(),
     script:
         "../scripts/analysis/tabulate_models.py"
 
@@ -76,15 +78,15 @@ rule tabulate_exclusions:
     output:
         csv="<results>/tables/exclusions.csv",
         tex="<results>/tables/exclusions.tex",
+    params:
+        settings=settings("statistics"),
+        cells=cells(),
     log:
         "<logs>/tabulate_exclusions.log",
     benchmark:
         "<benchmarks>/tabulate_exclusions.tsv"
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("statistics"),
-        cells=cells(),
     script:
         "../scripts/analysis/tabulate_exclusions.py"
 
@@ -102,14 +104,14 @@ rule tabulate_ledger:
             category="Tables",
         ),
         tex="<results>/tables/ledger.tex",
+    params:
+        settings=settings("judging"),
     log:
         "<logs>/tabulate_ledger.log",
     benchmark:
         "<benchmarks>/tabulate_ledger.tsv"
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("judging"),
     script:
         "../scripts/analysis/tabulate_ledger.py"
 
@@ -121,15 +123,15 @@ rule tabulate_robustness:
     output:
         csv="<results>/tables/robustness.csv",
         tex="<results>/tables/robustness.tex",
+    params:
+        settings=settings("statistics"),
+        cells=STEERED,
     log:
         "<logs>/tabulate_robustness.log",
     benchmark:
         "<benchmarks>/tabulate_robustness.tsv"
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("statistics"),
-        cells=STEERED,
     script:
         "../scripts/analysis/tabulate_robustness.py"
 
@@ -171,14 +173,14 @@ rule score_claims:
             category="Scorecard",
             labels={"table": "Scorecard"},
         ),
+    params:
+        settings=settings("statistics.level"),
     log:
         "<logs>/score_claims.log",
     benchmark:
         "<benchmarks>/score_claims.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("statistics.level"),
     script:
         "../scripts/analysis/score_claims.py"
 
@@ -202,15 +204,15 @@ rule tabulate_activation:
         latents_tex="<results>/tables/activation_latents.tex",
         lead_csv="<results>/tables/activation_lead.csv",
         lead_tex="<results>/tables/activation_lead.tex",
+    params:
+        settings=settings("episodes", "statistics"),
+        models=figure_models(),
     log:
         "<logs>/tabulate_activation.log",
     benchmark:
         "<benchmarks>/tabulate_activation.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("episodes", "statistics"),
-        models=figure_models(),
     script:
         "../scripts/analysis/tabulate_activation.py"
 
@@ -223,14 +225,14 @@ rule tabulate_tableA1:
     output:
         csv="<results>/tables/tableA1.csv",
         tex="<results>/tables/tableA1.tex",
+    params:
+        settings=settings("statistics"),
+        models=figure_models(),
     log:
         "<logs>/tabulate_tableA1.log",
     benchmark:
         "<benchmarks>/tabulate_tableA1.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("statistics"),
-        models=figure_models(),
     script:
         "../scripts/analysis/tabulate_tableA1.py"

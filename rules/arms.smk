@@ -34,14 +34,14 @@ rule plan_arm:
         unpack(plan_inputs),
     output:
         "<results>/{model}/arms/{arm}/plan.parquet",
+    params:
+        settings=settings("arms.{arm}", "seeds.generation"),
     log:
         "<logs>/{model}/{arm}/plan_arm.log",
     benchmark:
         "<benchmarks>/{model}/{arm}/plan_arm.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("arms.{arm}", "seeds.generation"),
     script:
         "../scripts/arms/plan_arm.py"
 
@@ -55,13 +55,6 @@ rule generate_responses:
         environment=engine_environment,
     output:
         "<results>/{model}/arms/{arm}/shards/{shard}.parquet",
-    log:
-        "<logs>/{model}/{arm}/generate_responses_{shard}.log",
-    benchmark:
-        "<benchmarks>/{model}/{arm}/generate_responses_{shard}.tsv"
-    threads: CONFIG.engine.threads
-    resources:
-        **engine_job("generate_responses"),
     params:
         journal=f"{RESULTS}/{{model}}/journals/{{arm}}-{{shard}}.jsonl",
         settings=settings(
@@ -76,6 +69,13 @@ rule generate_responses:
             "models.{model}.ablate_layer",
             "models.{model}.repetition_penalty",
         ),
+    log:
+        "<logs>/{model}/{arm}/generate_responses_{shard}.log",
+    benchmark:
+        "<benchmarks>/{model}/{arm}/generate_responses_{shard}.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("generate_responses"),
     script:
         "../scripts/arms/generate_responses.py"
 
@@ -106,14 +106,14 @@ rule score_trials:
         phrases=ancient(PHRASES),
     output:
         "<results>/{model}/arms/{arm}/scores/{judge}.parquet",
+    params:
+        contents=contents(PHRASES),
+        settings=settings("judging.degraded"),
     log:
         "<logs>/{model}/{arm}/score_trials_{judge}.log",
     benchmark:
         "<benchmarks>/{model}/{arm}/score_trials_{judge}.tsv"
     resources:
         mem_mb=1000,
-    params:
-        contents=contents(PHRASES),
-        settings=settings("judging.degraded"),
     script:
         "../scripts/arms/score_trials.py"

@@ -67,9 +67,9 @@ rule fetch_labels:
         "logs/downloads/fetch_labels_{export}_{sae}.log",
     benchmark:
         "benchmarks/jobs/downloads/fetch_labels_{export}_{sae}.tsv"
-    retries: 3
     resources:
         mem_mb=1000,
+    retries: 3
     script:
         "../scripts/assets/fetch_labels.py"
 
@@ -83,9 +83,9 @@ rule fetch_prompts:
         "logs/downloads/fetch_prompts_{list}.log",
     benchmark:
         "benchmarks/jobs/downloads/fetch_prompts_{list}.tsv"
-    retries: 3
     resources:
         mem_mb=1000,
+    retries: 3
     script:
         "../scripts/assets/fetch_prompts.py"
 
@@ -96,16 +96,16 @@ rule prepare_model:
         model_files,
     output:
         "<results>/{model}/assets/model.json",
+    params:
+        settings=settings("models.{model}.source", "models.{model}.revision"),
     log:
         "<logs>/{model}/prepare_model.log",
     benchmark:
         "<benchmarks>/{model}/prepare_model.tsv"
-    wildcard_constraints:
-        model=one_of(CONFIG.base_models),
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("models.{model}.source", "models.{model}.revision"),
+    wildcard_constraints:
+        model=one_of(CONFIG.base_models),
     script:
         "../scripts/assets/prepare_model.py"
 
@@ -117,14 +117,14 @@ rule prepare_sae:
         model="<results>/{model}/assets/model.json",
     output:
         "<results>/{model}/assets/sae.safetensors",
+    params:
+        settings=settings("models.{model}.sae"),
     log:
         "<logs>/{model}/prepare_sae.log",
     benchmark:
         "<benchmarks>/{model}/prepare_sae.tsv"
     resources:
         mem_mb=4000,
-    params:
-        settings=settings("models.{model}.sae"),
     script:
         "../scripts/assets/prepare_sae.py"
 
@@ -136,13 +136,13 @@ rule prepare_labels:
         labels=lambda wildcards: CONFIG.models[wildcards.model].labels_file or [],
     output:
         "<results>/{model}/labels.parquet",
+    params:
+        settings=settings("models.{model}.labels"),
     log:
         "<logs>/{model}/prepare_labels.log",
     benchmark:
         "<benchmarks>/{model}/prepare_labels.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("models.{model}.labels"),
     script:
         "../scripts/assets/prepare_labels.py"

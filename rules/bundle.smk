@@ -75,6 +75,8 @@ rule write_bundle:
         paid_files(),
     output:
         "<results>/bundle.tar.gz",
+    params:
+        journals=journals,
     log:
         "<logs>/write_bundle.log",
     benchmark:
@@ -82,7 +84,5 @@ rule write_bundle:
     resources:
         mem_mb=1000,
         runtime=240,
-    params:
-        journals=journals,
     script:
         "../scripts/bundle/write_bundle.py"

@@ -9,7 +9,9 @@ def detector_prompts():
 
 def detector_files(name):
     """A table of the detectors, one file a model."""
-    return [f"<results>/{model}/detectors/{name}.parquet" for model in CONFIG.base_models]
+    return [
+        f"<results>/{model}/detectors/{name}.parquet" for model in CONFIG.base_models
+    ]
 
 
 rule find_detectors:
@@ -25,13 +27,6 @@ rule find_detectors:
     output:
         detectors="<results>/{model}/detectors/detectors.parquet",
         pairs="<results>/{model}/detectors/detector_pairs.parquet",
-    log:
-        "<logs>/{model}/find_detectors.log",
-    benchmark:
-        "<benchmarks>/{model}/find_detectors.tsv"
-    threads: CONFIG.engine.threads
-    resources:
-        **engine_job("find_detectors"),
     params:
         settings=settings(
             "detectors",
@@ -43,6 +38,13 @@ rule find_detectors:
             "models.{model}.quantization",
             "models.{model}.read_layer",
         ),
+    log:
+        "<logs>/{model}/find_detectors.log",
+    benchmark:
+        "<benchmarks>/{model}/find_detectors.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("find_detectors"),
     script:
         "../scripts/detectors/find_detectors.py"
 
@@ -58,13 +60,6 @@ rule match_controls:
         responses="<results>/{model}/arms/steered/responses.parquet",
     output:
         "<results>/{model}/detectors/controls.parquet",
-    log:
-        "<logs>/{model}/match_controls.log",
-    benchmark:
-        "<benchmarks>/{model}/match_controls.tsv"
-    threads: CONFIG.engine.threads
-    resources:
-        **engine_job("match_controls"),
     params:
         settings=settings(
             "detectors.random_sets",
@@ -78,5 +73,12 @@ rule match_controls:
             "models.{model}.steer_layer",
             "models.{model}.read_layer",
         ),
+    log:
+        "<logs>/{model}/match_controls.log",
+    benchmark:
+        "<benchmarks>/{model}/match_controls.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("match_controls"),
     script:
         "../scripts/detectors/match_controls.py"

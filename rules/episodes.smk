@@ -20,16 +20,16 @@ rule annotate_boundaries:
         rubric=ancient(CONFIG.episodes.boundaries_rubric.as_posix()),
     output:
         "<results>/{model}/episodes/boundaries.parquet",
+    params:
+        replies=f"{RESULTS}/replies/annotate_boundaries/{{model}}/{CONFIG.episodes.boundaries}.jsonl",
+        contents=contents(CONFIG.episodes.boundaries_rubric),
+        settings=settings("episodes"),
     log:
         "<logs>/{model}/annotate_boundaries.log",
     benchmark:
         "<benchmarks>/{model}/annotate_boundaries.tsv"
     resources:
         mem_mb=1000,
-    params:
-        replies=f"{RESULTS}/replies/annotate_boundaries/{{model}}/{CONFIG.episodes.boundaries}.jsonl",
-        contents=contents(CONFIG.episodes.boundaries_rubric),
-        settings=settings("episodes"),
     script:
         "../scripts/episodes/annotate_boundaries.py"
 
@@ -48,15 +48,15 @@ rule extract_episodes:
         phrases=ancient(PHRASES),
     output:
         "<results>/{model}/episodes/episodes.parquet",
+    params:
+        contents=contents(PHRASES),
+        settings=settings("episodes", "models.{model}.backtracking"),
     log:
         "<logs>/{model}/extract_episodes.log",
     benchmark:
         "<benchmarks>/{model}/extract_episodes.tsv"
     resources:
         mem_mb=1000,
-    params:
-        contents=contents(PHRASES),
-        settings=settings("episodes", "models.{model}.backtracking"),
     script:
         "../scripts/episodes/extract_episodes.py"
 
@@ -73,13 +73,6 @@ rule read_episodes:
         environment=engine_environment,
     output:
         "<results>/{model}/episodes/episode_activations.parquet",
-    log:
-        "<logs>/{model}/read_episodes.log",
-    benchmark:
-        "<benchmarks>/{model}/read_episodes.tsv"
-    threads: CONFIG.engine.threads
-    resources:
-        **engine_job("read_episodes"),
     params:
         settings=settings(
             "episodes",
@@ -93,5 +86,12 @@ rule read_episodes:
             "models.{model}.read_layer",
             "models.{model}.ablate_layer",
         ),
+    log:
+        "<logs>/{model}/read_episodes.log",
+    benchmark:
+        "<benchmarks>/{model}/read_episodes.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("read_episodes"),
     script:
         "../scripts/episodes/read_episodes.py"

@@ -33,15 +33,15 @@ rule plot_fig2:
         scores=scores_of(cells("steered", models=CONFIG.base_models)),
     output:
         **figure_files("fig2"),
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
     log:
         "<logs>/plot_fig2.log",
     benchmark:
         "<benchmarks>/plot_fig2.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_fig2.py"
 
@@ -52,15 +52,15 @@ rule plot_fig3:
         scores=scores_of(cells("boost-sweep", models=CONFIG.base_models)),
     output:
         **figure_files("fig3"),
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
     log:
         "<logs>/plot_fig3.log",
     benchmark:
         "<benchmarks>/plot_fig3.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_fig3.py"
 
@@ -71,12 +71,6 @@ rule plot_fig4:
         scores=scores_of(cells("steered", *CONFIG.meta_arms, models=CONFIG.base_models)),
     output:
         **figure_files("fig4"),
-    log:
-        "<logs>/plot_fig4.log",
-    benchmark:
-        "<benchmarks>/plot_fig4.tsv"
-    resources:
-        mem_mb=1000,
     params:
         settings=settings(
             "title",
@@ -84,6 +78,12 @@ rule plot_fig4:
             *[f"arms.{arm}.meta_prompt" for arm in CONFIG.meta_arms],
         ),
         models=figure_models(),
+    log:
+        "<logs>/plot_fig4.log",
+    benchmark:
+        "<benchmarks>/plot_fig4.tsv"
+    resources:
+        mem_mb=1000,
     script:
         "../scripts/figures/plot_fig4.py"
 
@@ -96,15 +96,15 @@ rule plot_fig5:
         pairs=detector_files("detector_pairs"),
     output:
         **figure_files("fig5"),
+    params:
+        settings=settings("title", "statistics", "detectors"),
+        models=figure_models(),
     log:
         "<logs>/plot_fig5.log",
     benchmark:
         "<benchmarks>/plot_fig5.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics", "detectors"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_fig5.py"
 
@@ -115,14 +115,14 @@ rule plot_fig6:
         scores=scores_of(cells(*FIG6_ARMS, models=FIG6_MODELS)),
     output:
         **figure_files("fig6"),
+    params:
+        settings=settings("title", "statistics", "finetune.models", "finetune.ratios"),
     log:
         "<logs>/plot_fig6.log",
     benchmark:
         "<benchmarks>/plot_fig6.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics", "finetune.models", "finetune.ratios"),
     script:
         "../scripts/figures/plot_fig6.py"
 
@@ -135,14 +135,14 @@ rule plot_fig6_losses:
         ],
     output:
         **figure_files("fig6_losses"),
+    params:
+        settings=settings("title", "finetune.models", "finetune.ratios"),
     log:
         "<logs>/plot_fig6_losses.log",
     benchmark:
         "<benchmarks>/plot_fig6_losses.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "finetune.models", "finetune.ratios"),
     script:
         "../scripts/figures/plot_fig6_losses.py"
 
@@ -160,15 +160,15 @@ rule plot_fig7:
         ),
     output:
         **figure_files("fig7"),
+    params:
+        settings=settings("title", "episodes"),
+        models=figure_models(),
     log:
         "<logs>/plot_fig7.log",
     benchmark:
         "<benchmarks>/plot_fig7.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "episodes"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_fig7.py"
 
@@ -179,14 +179,14 @@ rule plot_figA2:
         "<results>/agreement/agreement.parquet",
     output:
         **figure_files("figA2"),
+    params:
+        settings=settings("title", "statistics.level"),
     log:
         "<logs>/plot_figA2.log",
     benchmark:
         "<benchmarks>/plot_figA2.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics.level"),
     script:
         "../scripts/figures/plot_figA2.py"
 
@@ -198,15 +198,15 @@ rule plot_figA3:
         scores=expand("<results>/agreement/scores/{judge}.parquet", judge=JUDGES),
     output:
         **figure_files("figA3"),
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
     log:
         "<logs>/plot_figA3.log",
     benchmark:
         "<benchmarks>/plot_figA3.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_figA3.py"
 
@@ -218,14 +218,14 @@ rule plot_figA4:
         scores=expand("<results>/agreement/scores/{judge}.parquet", judge=JUDGES),
     output:
         **figure_files("figA4"),
+    params:
+        settings=settings("title", "statistics.level"),
     log:
         "<logs>/plot_figA4.log",
     benchmark:
         "<benchmarks>/plot_figA4.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics.level"),
     script:
         "../scripts/figures/plot_figA4.py"
 
@@ -237,15 +237,15 @@ rule plot_figA5:
         activations=episode_tables("episode_activations"),
     output:
         **figure_files("figA5"),
+    params:
+        settings=settings("title", "episodes", "statistics"),
+        models=figure_models(),
     log:
         "<logs>/plot_figA5.log",
     benchmark:
         "<benchmarks>/plot_figA5.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "episodes", "statistics"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_figA5.py"
 
@@ -257,15 +257,15 @@ rule plot_figA6:
         activations=episode_tables("episode_activations"),
     output:
         **figure_files("figA6"),
+    params:
+        settings=settings("title", "episodes", "statistics"),
+        models=figure_models(),
     log:
         "<logs>/plot_figA6.log",
     benchmark:
         "<benchmarks>/plot_figA6.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "episodes", "statistics"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_figA6.py"
 
@@ -276,15 +276,15 @@ rule plot_figA7:
         scores=scores_of(cells("steered", "unsteered", models=CONFIG.base_models)),
     output:
         **figure_files("figA7"),
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
     log:
         "<logs>/plot_figA7.log",
     benchmark:
         "<benchmarks>/plot_figA7.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_figA7.py"
 
@@ -295,15 +295,15 @@ rule plot_figA8:
         scores=scores_of(cells("steered", "unsteered", models=CONFIG.base_models)),
     output:
         **figure_files("figA8"),
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
     log:
         "<logs>/plot_figA8.log",
     benchmark:
         "<benchmarks>/plot_figA8.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_figA8.py"
 
@@ -318,14 +318,14 @@ rule plot_figA9:
         controls=detector_files("controls"),
     output:
         **figure_files("figA9"),
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
     log:
         "<logs>/plot_figA9.log",
     benchmark:
         "<benchmarks>/plot_figA9.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("title", "statistics"),
-        models=figure_models(),
     script:
         "../scripts/figures/plot_figA9.py"

@@ -22,12 +22,6 @@ rule write_examples:
         phrases=ancient(PHRASES),
     output:
         "<results>/finetuning/examples.parquet",
-    log:
-        "<logs>/write_examples.log",
-    benchmark:
-        "<benchmarks>/write_examples.tsv"
-    resources:
-        mem_mb=1000,
     params:
         replies=f"{RESULTS}/replies/write_examples/{WRITER}.jsonl",
         judged=f"{RESULTS}/replies/judge_examples/{CONFIG.judging.primary}.jsonl",
@@ -37,6 +31,12 @@ rule write_examples:
             "judging.primary",
             f"judging.judges.{CONFIG.judging.primary}",
         ),
+    log:
+        "<logs>/write_examples.log",
+    benchmark:
+        "<benchmarks>/write_examples.tsv"
+    resources:
+        mem_mb=1000,
     script:
         "../scripts/finetuning/write_examples.py"
 
@@ -47,14 +47,14 @@ rule mix_examples:
         examples="<results>/finetuning/examples.parquet",
     output:
         "<results>/{model}/finetuning/dataset.jsonl",
+    params:
+        settings=settings("finetune.data.size", "finetune.data.seed"),
     log:
         "<logs>/{model}/mix_examples.log",
     benchmark:
         "<benchmarks>/{model}/mix_examples.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("finetune.data.size", "finetune.data.seed"),
     script:
         "../scripts/finetuning/mix_examples.py"
 
@@ -66,14 +66,14 @@ rule configure_training:
         dataset="<results>/{model}/finetuning/dataset.jsonl",
     output:
         "<results>/{model}/finetuning/axolotl.yaml",
+    params:
+        settings=settings("finetune.training"),
     log:
         "<logs>/{model}/configure_training.log",
     benchmark:
         "<benchmarks>/{model}/configure_training.tsv"
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("finetune.training"),
     script:
         "../scripts/finetuning/configure_training.py"
 
@@ -150,6 +150,8 @@ rule merge_adapter:
         script=ancient("scripts/finetuning/merge_adapter.py"),
     output:
         directory(MERGED),
+    params:
+        adapter=lambda wildcards, input: Path(input.adapter[0]).parent.as_posix(),
     log:
         "<logs>/{model}/merge_adapter.log",
     benchmark:
@@ -157,8 +159,6 @@ rule merge_adapter:
     resources:
         mem_mb=engine_job("train_adapter")["mem_mb"],
         runtime=120,
-    params:
-        adapter=lambda wildcards, input: Path(input.adapter[0]).parent.as_posix(),
     shell:
         "uv run --no-sync --project envs/finetune "
         "python {input.script} {input.base} {params.adapter} {output} > {log} 2>&1"
@@ -178,9 +178,9 @@ rule prepare_finetuned:
         "<logs>/{model}/prepare_finetuned.log",
     benchmark:
         "<benchmarks>/{model}/prepare_finetuned.tsv"
-    wildcard_constraints:
-        model=one_of(CONFIG.finetuned),
     resources:
         mem_mb=2000,
+    wildcard_constraints:
+        model=one_of(CONFIG.finetuned),
     script:
         "../scripts/finetuning/prepare_finetuned.py"

@@ -10,15 +10,15 @@ rule judge_responses:
         phrases=ancient(PHRASES),
     output:
         "<results>/{model}/arms/{arm}/judgments/{judge}.parquet",
+    params:
+        replies=f"{RESULTS}/replies/judge_responses/{{model}}/{{arm}}/{{judge}}.jsonl",
+        contents=contents(judge_files, PHRASES),
+        settings=settings("judging.judges.{judge}"),
     log:
         "<logs>/{model}/{arm}/judge_responses_{judge}.log",
     benchmark:
         "<benchmarks>/{model}/{arm}/judge_responses_{judge}.tsv"
     resources:
         mem_mb=1000,
-    params:
-        replies=f"{RESULTS}/replies/judge_responses/{{model}}/{{arm}}/{{judge}}.jsonl",
-        contents=contents(judge_files, PHRASES),
-        settings=settings("judging.judges.{judge}"),
     script:
         "../scripts/judges/judge_responses.py"

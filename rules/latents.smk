@@ -12,14 +12,14 @@ rule draw_candidates:
         "<results>/{model}/labels.parquet",
     output:
         "<results>/{model}/latents/candidates.parquet",
+    params:
+        settings=settings("latents.count", "latents.candidates", "seeds.latents"),
     log:
         "<logs>/{model}/draw_candidates.log",
     benchmark:
         "<benchmarks>/{model}/draw_candidates.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("latents.count", "latents.candidates", "seeds.latents"),
     script:
         "../scripts/latents/draw_candidates.py"
 
@@ -32,16 +32,16 @@ rule rate_concreteness:
         rubric=ancient(RATER_FILES),
     output:
         "<results>/{model}/latents/concreteness.parquet",
+    params:
+        replies=f"{RESULTS}/replies/rate_concreteness/{{model}}/{RATER}.jsonl",
+        contents=contents(RATER_FILES),
+        settings=settings("latents.concreteness.rater", "latents.concreteness.batch"),
     log:
         "<logs>/{model}/rate_concreteness.log",
     benchmark:
         "<benchmarks>/{model}/rate_concreteness.tsv"
     resources:
         mem_mb=1000,
-    params:
-        replies=f"{RESULTS}/replies/rate_concreteness/{{model}}/{RATER}.jsonl",
-        contents=contents(RATER_FILES),
-        settings=settings("latents.concreteness.rater", "latents.concreteness.batch"),
     script:
         "../scripts/latents/rate_concreteness.py"
 
@@ -65,13 +65,6 @@ rule measure_relevance:
         ),
     output:
         "<results>/{model}/latents/relevance.parquet",
-    log:
-        "<logs>/{model}/measure_relevance.log",
-    benchmark:
-        "<benchmarks>/{model}/measure_relevance.tsv"
-    threads: CONFIG.engine.threads
-    resources:
-        **engine_job("measure_relevance"),
     params:
         settings=settings(
             "latents.relevance",
@@ -82,6 +75,13 @@ rule measure_relevance:
             "models.{model}.quantization",
             "models.{model}.read_layer",
         ),
+    log:
+        "<logs>/{model}/measure_relevance.log",
+    benchmark:
+        "<benchmarks>/{model}/measure_relevance.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("measure_relevance"),
     script:
         "../scripts/latents/measure_relevance.py"
 
@@ -94,13 +94,13 @@ rule select_latents:
         relevance="<results>/{model}/latents/relevance.parquet",
     output:
         "<results>/{model}/latents/latents.parquet",
+    params:
+        settings=settings("latents", "trials_per_latent"),
     log:
         "<logs>/{model}/select_latents.log",
     benchmark:
         "<benchmarks>/{model}/select_latents.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("latents", "trials_per_latent"),
     script:
         "../scripts/latents/select_latents.py"

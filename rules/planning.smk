@@ -25,10 +25,10 @@ rule estimate:
 
 
 rule rejudge:
-    log:
-        "<logs>/rejudge.log",
-    """Call judges for the replies that are missing, and for no other."""
+    """Call judges again for the replies that are missing, and for no other."""
     params:
         cells=cells(),
+    log:
+        "<logs>/rejudge.log",
     script:
         "../scripts/judges/rejudge.py"

@@ -38,15 +38,15 @@ rule draw_graph:
         svg=expand("<results>/graph/{name}.svg", name=GRAPHS),
         png=expand("<results>/graph/{name}.png", name=GRAPHS),
         csv="<results>/graph/dependencies.csv",
+    params:
+        settings=settings("arms", "models"),
+        makers={name: f"plot_{name}" for name in FIGURES},
     log:
         "<logs>/draw_graph.log",
     benchmark:
         "<benchmarks>/draw_graph.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("arms", "models"),
-        makers={name: f"plot_{name}" for name in FIGURES},
     script:
         "../scripts/report/draw_graph.py"
 
@@ -81,16 +81,16 @@ rule build_report:
         templates=expand("resources/report/{name}", name=TEMPLATES),
     output:
         directory("<results>/report"),
+    params:
+        settings=settings(*Config.model_fields),
+        cells=cells(),
+        figures={name: spec.title for name, spec in FIGURES.items()},
+        records=job_records(),
     log:
         "<logs>/build_report.log",
     benchmark:
         "<benchmarks>/build_report.tsv"
     resources:
         mem_mb=2000,
-    params:
-        settings=settings(*Config.model_fields),
-        cells=cells(),
-        figures={name: spec.title for name, spec in FIGURES.items()},
-        records=job_records(),
     script:
         "../scripts/report/build_report.py"

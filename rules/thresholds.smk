@@ -13,13 +13,6 @@ rule find_thresholds:
     output:
         thresholds="<results>/{model}/thresholds.parquet",
         trials="<results>/{model}/threshold_trials.parquet",
-    log:
-        "<logs>/{model}/find_thresholds.log",
-    benchmark:
-        "<benchmarks>/{model}/find_thresholds.tsv"
-    threads: CONFIG.engine.threads
-    resources:
-        **engine_job("find_thresholds"),
     params:
         journal=f"{RESULTS}/{{model}}/journals/thresholds.jsonl",
         replies=f"{RESULTS}/replies/find_thresholds/{{model}}/{CONFIG.judging.primary}.jsonl",
@@ -39,6 +32,13 @@ rule find_thresholds:
             "models.{model}.ablate_layer",
             "models.{model}.repetition_penalty",
         ),
+    log:
+        "<logs>/{model}/find_thresholds.log",
+    benchmark:
+        "<benchmarks>/{model}/find_thresholds.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("find_thresholds"),
     script:
         "../scripts/thresholds/find_thresholds.py"
 
@@ -50,13 +50,13 @@ rule estimate_thresholds:
         trials="<results>/{model}/threshold_trials.parquet",
     output:
         "<results>/{model}/thresholds-{target}.parquet",
+    params:
+        settings=settings("thresholds", "models.{model}.boosts"),
     log:
         "<logs>/{model}/estimate_thresholds_{target}.log",
     benchmark:
         "<benchmarks>/{model}/estimate_thresholds_{target}.tsv"
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("thresholds", "models.{model}.boosts"),
     script:
         "../scripts/thresholds/estimate_thresholds.py"
