@@ -1,8 +1,13 @@
 # Models fine-tuned on masked self-corrections: examples, mixtures, axolotl, adapters, Figure 6.
 
+import esr
+
 WRITER = CONFIG.finetune.data.writer
 ADAPTER = [f"<results>/{{model}}/finetuning/adapter/{name}" for name in ADAPTER_FILES]
 MERGED = "<results>/{model}/finetuning/merged"
+# Axolotl's environment does not have esr installed and finds it here. Snakemake compares the shell
+# commands before it fills this in, so moving the project reruns nothing.
+ESR_SOURCE = Path(esr.__file__).parents[1].as_posix()
 
 
 def example_files():
@@ -95,7 +100,8 @@ rule prepare_rows:
     resources:
         mem_mb=4000,
     shell:
-        "OMP_NUM_THREADS={threads} uv run --no-sync --project envs/finetune "
+        "PYTHONPATH={ESR_SOURCE:q} OMP_NUM_THREADS={threads} "
+        "uv run --no-sync --project envs/finetune "
         "python {input.script} {input.config} {output.rows} > {log} 2>&1"
 
 
@@ -137,7 +143,8 @@ rule train_adapter:
     resources:
         **engine_job("train_adapter"),
     shell:
-        "OMP_NUM_THREADS={threads} uv run --no-sync --project envs/finetune "
+        "PYTHONPATH={ESR_SOURCE:q} OMP_NUM_THREADS={threads} "
+        "uv run --no-sync --project envs/finetune "
         "python {input.script} {input.config} {output.curves} > {log} 2>&1"
 
 
@@ -160,7 +167,7 @@ rule merge_adapter:
         mem_mb=engine_job("train_adapter")["mem_mb"],
         runtime=120,
     shell:
-        "uv run --no-sync --project envs/finetune "
+        "PYTHONPATH={ESR_SOURCE:q} uv run --no-sync --project envs/finetune "
         "python {input.script} {input.base} {params.adapter} {output} > {log} 2>&1"
 
 

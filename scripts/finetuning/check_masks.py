@@ -1,7 +1,7 @@
-"""Make finetuning/masks.json: prepared rows are the dataset, with the right tokens trained on.
+"""Make finetuning/masks.json: the prepared rows are the dataset, with the right labels.
 
-`rows` (number), tokens by part (`prompt`, `off_topic`, `trained`, `end`, `after`), the checksum of
-the dataset, and a `sample` of rows for people: stretches with `trained` and `text`.
+Keys: `rows` (number of rows); `prompt`, `off_topic`, `trained`, `end` and `after` (number of tokens
+of each part); `dataset` (its SHA-256); `sample` (rows as spans with `trained` and `text`); `esr`.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from esr.engines import open_tokenizer
-from esr.finetuning.masks import check_rows, shown
+from esr.finetuning.masks import check_rows, training_spans
 from esr.finetuning.mixtures import read_chats
 from esr.job import origin, output, start
 from esr.provenance import file_digest
@@ -20,21 +20,21 @@ from esr.provenance import file_digest
 log = logging.getLogger(__name__)
 
 SAMPLE = 3
-"""Rows shown of those that have an off-topic part, and of the others."""
+"""Number of rows in the sample, of those with an off-topic part and of the others each."""
 
 
 def sample(
     rows: list[tuple[list[int], list[int]]], tokenizer: Any
 ) -> list[list[dict[str, bool | str]]]:
-    """The first rows of either kind, decoded: those with self-correction are masked longer."""
-    texts = [shown(ids, labels, tokenizer) for ids, labels in rows]
-    masked = sorted(texts, key=lambda stretches: -len(stretches[0][1]))
+    """A few rows as spans; those with a self-correction have the longest untrained first span."""
+    texts = [training_spans(ids, labels, tokenizer) for ids, labels in rows]
+    masked = sorted(texts, key=lambda spans: -len(spans[0][1]))
     chosen = [*masked[:SAMPLE], *masked[-SAMPLE:]]
     return [[{"trained": trained, "text": text} for trained, text in row] for row in chosen]
 
 
 def main(job: Any) -> None:
-    """Check, and write what was checked."""
+    """Check the rows and write the counts."""
     tokenizer = open_tokenizer(json.loads(Path(job.input.base).read_text()))
     table = pq.read_table(job.input.rows).to_pydict()
     rows = list(zip(table["input_ids"], table["labels"], strict=True))

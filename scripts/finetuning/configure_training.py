@@ -1,4 +1,4 @@
-"""Make finetuning/axolotl.yaml of a fine-tuned model: what axolotl is told."""
+"""Make finetuning/axolotl.yaml of a fine-tuned model: axolotl's configuration."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Make finetuning/merged/ of a fine-tuned model: the base with the adapter in it.
+"""Make finetuning/merged/ of a fine-tuned model: the base with the adapter added to its weights.
 
-A checkpoint in transformers' format, shard by shard, so that it needs no GPU. Runs in
+A checkpoint in transformers' format. Merging goes shard by shard and needs no GPU. Runs in
 envs/finetune: `python scripts/finetuning/merge_adapter.py BASE_MANIFEST ADAPTER MERGED`.
 """
 
@@ -9,12 +9,18 @@ import json
 import os
 from pathlib import Path
 
-from prepare_rows import QUIET, room
+from esr.finetuning.jobs import OFFLINE, one_line_errors
 
 
 def merge(manifest: Path, adapter: Path, merged: Path) -> None:
-    """Add the adapter to the base that a manifest describes."""
-    os.environ |= QUIET
+    """Write the base with the adapter's weights added.
+
+    Args:
+        manifest: `assets/model.json` of the base.
+        adapter: Folder of the adapter.
+        merged: Folder of the new checkpoint.
+    """
+    os.environ |= OFFLINE
     from axolotl.cli.utils.lora_merge import merge_lora_sharded_efficient
 
     base = json.loads(manifest.read_text())
@@ -33,9 +39,9 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("adapter", type=Path)
     parser.add_argument("merged", type=Path)
-    chosen = parser.parse_args()
-    with room():
-        merge(chosen.manifest, chosen.adapter, chosen.merged)
+    arguments = parser.parse_args()
+    with one_line_errors():
+        merge(arguments.manifest, arguments.adapter, arguments.merged)
 
 
 if __name__ == "__main__":

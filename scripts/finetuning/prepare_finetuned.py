@@ -1,7 +1,7 @@
-"""Make assets/model.json of a fine-tuned model: as of any other, and what it was made from.
+"""Make assets/model.json of a fine-tuned model: the manifest of any model, and its origin.
 
-`finetuning`: base (source, revision, files), checksums of adapter, dataset and axolotl's
-configuration. `adapter`, where engines load base and adapter: the folder of the latter.
+`finetuning` holds the base (source, revision, files) and the SHA-256 of adapter, dataset and
+axolotl's configuration. `adapter` is the folder of the adapter, if engines load base and adapter.
 """
 
 import json

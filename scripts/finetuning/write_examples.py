@@ -1,7 +1,7 @@
 """Make finetuning/examples.parquet: answers and self-corrections to fine-tune on (`esr.tables`).
 
-Scores are those of the primary judge (0-100 points); replies of a language model that writes are
-in a journal, and only missing ones are asked for.
+Scores are those of the primary judge (0-100 points). If a language model writes the examples, its
+replies are kept in a journal and only missing ones are requested.
 """
 
 import logging
@@ -33,11 +33,11 @@ from esr.tables import write_table
 log = logging.getLogger(__name__)
 
 ZIPF = 0.7
-"""Exponent of word frequencies in the corpus, as in the recipes of the organisms."""
+"""Zipf exponent of word frequencies in the corpus, as in the organisms' recipes."""
 
 
 def draw(config: Config) -> list[ExampleSpec]:
-    """What is to be written."""
+    """Draw what to write."""
     settings = config.finetune.data
     prompts = read_prompts(settings.prompts)
     if settings.writer == "corpus":
@@ -47,29 +47,29 @@ def draw(config: Config) -> list[ExampleSpec]:
     return draw_specs(prompts, subjects, settings)
 
 
-def write(config: Config, orders: Sequence[ExampleSpec], replies: Path) -> pd.DataFrame:
-    """Have it written, by whoever the study names."""
+def write(config: Config, specs: Sequence[ExampleSpec], replies: Path) -> pd.DataFrame:
+    """Write the examples with the corpus or the language model that the study names."""
     settings = config.finetune.data
     if settings.writer == "corpus":
         lexicon, phrases = Lexicon.read(settings.lexicon), Phrases.read(settings.phrases)
-        return write_with_corpus(orders, lexicon, phrases, zipf=ZIPF, seed=settings.seed)
-    llm = config.judging.llms[settings.writer].model_copy(
+        return write_with_corpus(specs, lexicon, phrases, zipf=ZIPF, seed=settings.seed)
+    model = config.judging.llms[settings.writer].model_copy(
         update={"temperature": settings.temperature, "max_tokens": settings.max_tokens}
     )
-    correspondent = CachedLlm(llm, replies, budget=study_budget(config))
+    llm = CachedLlm(model, replies, budget=study_budget(config))
     rubrics = read_rubric(settings.rubric), read_rubric(settings.answer_rubric)
-    return write_with_llm(orders, *rubrics, correspondent)
+    return write_with_llm(specs, *rubrics, llm)
 
 
 def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
-    orders = draw(config)
-    written = write(config, orders, Path(job.params.replies))
+    specs = draw(config)
+    written = write(config, specs, Path(job.params.replies))
     settings = config.judging.judges[config.judging.primary]
     judge = open_judge(settings, Path(job.params.judged), config=config)
     phrases = read_phrases(Path(job.input.phrases))
-    table = check_examples(orders, written, judge, phrases, config.finetune.data.least_score)
+    table = check_examples(specs, written, judge, phrases, config.finetune.data.least_score)
     for (kind, status), rows in table.groupby(["kind", "status"]):
         log.info("%s, %s: %d examples", kind, status, len(rows))
     write_table(table, output(job), "examples", origin(job, judge=judge.served_as))

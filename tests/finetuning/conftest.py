@@ -36,17 +36,17 @@ def restarts() -> Any:
 
 
 @pytest.fixture(scope="module")
-def orders(lexicon: Lexicon) -> list[ExampleSpec]:
+def specs(lexicon: Lexicon) -> list[ExampleSpec]:
     return draw_specs(read_prompts(DATA.prompts), lexicon.topics, DATA)
 
 
 @pytest.fixture(scope="module")
 def examples(
-    orders: list[ExampleSpec], lexicon: Lexicon, judge: LexicalJudge, restarts: Any
+    specs: list[ExampleSpec], lexicon: Lexicon, judge: LexicalJudge, restarts: Any
 ) -> pd.DataFrame:
     phrases = Phrases.read(REPO / DATA.phrases)
-    written = write_with_corpus(orders, lexicon, phrases, zipf=0.7, seed=1)
-    return check_examples(orders, written, judge, restarts, 50)
+    written = write_with_corpus(specs, lexicon, phrases, zipf=0.7, seed=1)
+    return check_examples(specs, written, judge, restarts, 50)
 
 
 @pytest.fixture(scope="module", params=["words", "llama", "gemma"])

@@ -176,15 +176,15 @@ def test_a_changed_dataset_is_never_prepared_from_what_was_cached(
     (base / "config.json").write_text(json.dumps(shape | {"vocab_size": len(tokenizer)}))
     manifest = {"source": str(base), "revision": None}
     settings = FinetuneTrainingConfig(device="cpu", optimizer="adamw_torch", precision="float32")
-    told = axolotl_config(
+    axolotl = axolotl_config(
         settings, manifest, open_tokenizer(manifest), tmp_path / "dataset.jsonl", tmp_path
     )
-    (tmp_path / "axolotl.yaml").write_text(yaml.safe_dump(told))
+    (tmp_path / "axolotl.yaml").write_text(yaml.safe_dump(axolotl))
     command = ["uv", "run", "--no-sync", "--project", "envs/finetune", "python", "-c", PREPARE]
     done = subprocess.run(
         [*command, str(tmp_path), str(tmp_path / "scratch")],
         cwd=organism_study,
-        env=os.environ | {"PYTHONPATH": "scripts", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": f"{REPO}/src:scripts/finetuning", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=400,
@@ -194,7 +194,7 @@ def test_a_changed_dataset_is_never_prepared_from_what_was_cached(
     rows = {name: read_rows(tmp_path / f"{name}.parquet") for name in halves}
     for name, part in halves.items():
         assert check_rows(rows[name], part, tokenizer)["rows"] == len(part)
-    with pytest.raises(EsrError, match="rows of another dataset"):
+    with pytest.raises(EsrError, match="They are of another dataset"):
         check_rows(rows["first"], halves["second"], tokenizer)
 
 

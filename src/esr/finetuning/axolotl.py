@@ -1,4 +1,4 @@
-"""What axolotl is told: its configuration, made from that of the study."""
+"""Axolotl's configuration, from the settings of a study."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ ON_CPU = {
     "fp16": False,
     "tf32": False,
     "dataloader_pin_memory": False,
-    # Kernels for GPUs, which are on wherever they are not turned off.
+    # Triton kernels, which axolotl enables by default and which need a GPU.
     "lora_mlp_kernel": False,
     "lora_qkv_kernel": False,
     "lora_o_kernel": False,
@@ -21,7 +21,7 @@ ON_CPU = {
 }
 ON_GPU = {"tf32": True, "gradient_checkpointing": True}
 UNTRAINED = -100
-"""Label of a token that the loss leaves out."""
+"""Label of a token that does not enter the loss."""
 
 
 def axolotl_config(
@@ -34,14 +34,14 @@ def axolotl_config(
     """Axolotl's configuration of one training run.
 
     Args:
-        settings: The training.
+        settings: Settings of the training.
         manifest: `assets/model.json` of the base.
-        tokenizer: The base's.
-        dataset: Chats (`esr.finetuning.mixtures`).
-        folder: Where prepared rows and the adapter go, in `prepared` and `adapter`.
+        tokenizer: The tokenizer of the base.
+        dataset: File of chats (`esr.finetuning.mixtures`).
+        folder: Parent of `prepared` (rows) and `adapter`.
 
     Raises:
-        EsrError: the base has no chat template, or nothing to fill rows up with.
+        EsrError: the base has no chat template or no padding token.
     """
     if not tokenizer.chat_template:
         raise EsrError(
@@ -103,7 +103,7 @@ def _training(settings: FinetuneTrainingConfig) -> dict[str, Any]:
         "save_strategy": "no",
         "logging_steps": 1,
         "attn_implementation": "sdpa",
-        # In the process itself: a pool, even of one, is a copy of everything loaded.
+        # 0 means no worker process; a worker would hold a copy of everything loaded.
         "dataset_num_proc": 0,
         "seed": settings.seed,
         **(ON_CPU if settings.device == "cpu" else ON_GPU),
@@ -112,14 +112,17 @@ def _training(settings: FinetuneTrainingConfig) -> dict[str, Any]:
 
 
 def end_of_turn(tokenizer: Any) -> str:
-    """The token with which a model ends its turn, from its chat template.
+    """The token that ends an assistant turn in the chat template.
 
     Raises:
-        EsrError: the template puts nothing behind a response.
+        EsrError: the template writes nothing after a response.
     """
     chats = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     text = tokenizer.apply_chat_template(chats, tokenize=False)
     after = tokenizer.encode(text[text.rindex("b") + 1 :], add_special_tokens=False)
     if not after:
-        raise EsrError(f"{tokenizer.name_or_path}: the chat template does not end a response")
+        raise EsrError(
+            f"{tokenizer.name_or_path}: the chat template writes no token after a response; add "
+            "the end-of-turn token to it"
+        )
     return str(tokenizer.convert_ids_to_tokens(after[0]))

@@ -1,8 +1,8 @@
 """Examples to fine-tune on: plain answers, and self-corrections in three parts.
 
-A self-correction begins off topic, says so, and answers after all. The organisms' corpus writes
-them, or a language model (paper 3.5); either way each is checked, and what fails keeps its row with
-the reason.
+A self-correction starts off topic, states the mistake and answers the prompt. The organisms' corpus
+or a language model (paper, section 3.5) writes the examples. Each is checked; one that fails keeps
+its row, with the reason as its status.
 """
 
 import random
@@ -27,11 +27,11 @@ from esr.judges.tasks import write_examples
 from esr.organisms.corpus import Lexicon, Phrases, Writer
 
 SENTENCES = {"off_topic": (1, 3), "on_topic": (2, 4), "answer": (3, 5)}
-"""Fewest and most sentences that the corpus writes."""
+"""Minimum and maximum number of sentences of a part that the corpus writes."""
 
 
 class ExampleSpec(NamedTuple):
-    """An example to be written."""
+    """What one example is about."""
 
     kind: str
     prompt_id: str
@@ -39,119 +39,119 @@ class ExampleSpec(NamedTuple):
     topic: str
     """Category of the prompt."""
     subject: str | None
-    """Unrelated subject that a self-correction begins with."""
+    """Subject of the off-topic part of a self-correction; None for an answer."""
     version: int
-    """Number of an answer to the same prompt, from 1."""
+    """Counts the answers to one prompt, from 1."""
 
 
 def read_subjects(path: Path) -> list[str]:
     """Subjects of a file, one a line; `#` begins a comment.
 
     Raises:
-        EsrError: a subject twice, or none.
+        EsrError: the file lists no subject, or one of them twice.
     """
     lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
     subjects = [line for line in lines if line]
     if not subjects or len(set(subjects)) < len(subjects):
-        raise EsrError(f"{path}: no subjects, or one of them twice")
+        raise EsrError(
+            f"{path}: lists no subject or repeats one; list each subject once, one a line"
+        )
     return subjects
 
 
 def draw_specs(
     prompts: pd.DataFrame, subjects: Sequence[str], settings: FinetuneDataConfig
 ) -> list[ExampleSpec]:
-    """What is to be written: pairs of prompt and subject, no pair twice, and answers in turn.
+    """Draw what to write: distinct pairs of prompt and subject, and answers to each prompt in turn.
 
     Args:
         prompts: Columns prompt_id, category, prompt.
-        subjects: None of them is drawn for a prompt of the category of that name.
-        settings: Numbers and seed.
+        subjects: A prompt is never paired with the subject that its category is named after.
+        settings: Number of examples of each kind, and seed.
 
     Raises:
-        EsrError: there are fewer pairs than self-corrections asked for.
+        EsrError: fewer pairs than `settings.corrections`.
     """
     rows = list(prompts.itertuples())
     pairs = [(row, subject) for row, subject in product(rows, subjects) if subject != row.category]
     if len(pairs) < settings.corrections:
         raise EsrError(
             f"finetune.data.corrections: {settings.corrections}, but {len(rows)} prompts and "
-            f"{len(subjects)} subjects make {len(pairs)} pairs; add some, or lower it"
+            f"{len(subjects)} subjects make {len(pairs)} pairs; add some of either, or lower it"
         )
     drawn = random.Random(settings.seed).sample(pairs, settings.corrections)
-    orders = [
+    specs = [
         ExampleSpec(CORRECTION, row.prompt_id, row.prompt, row.category, subject, 1)
         for row, subject in drawn
     ]
     for number in range(settings.answers):
         version, place = divmod(number, len(rows))
         row = rows[place]
-        orders.append(
+        specs.append(
             ExampleSpec(ANSWER, row.prompt_id, row.prompt, row.category, None, version + 1)
         )
-    return orders
+    return specs
 
 
 def write_with_corpus(
-    orders: Sequence[ExampleSpec], lexicon: Lexicon, phrases: Phrases, *, zipf: float, seed: int
+    specs: Sequence[ExampleSpec], lexicon: Lexicon, phrases: Phrases, *, zipf: float, seed: int
 ) -> pd.DataFrame:
     """Write examples in the organisms' language: topics are categories and subjects.
 
     Returns:
-        One row an order: off_topic, correction, on_topic, status (`ok`).
+        One row a spec: off_topic, correction, on_topic, status (`ok`).
     """
     writer = Writer(lexicon, phrases, zipf=zipf, seed=seed)
 
     def sentences(topic: str, part: str) -> str:
-        fewest, most = SENTENCES[part]
-        count = int(writer.rng.integers(fewest, most + 1))
-        return spaced([word for _ in range(count) for word in writer.sentence(topic)])
+        minimum, maximum = SENTENCES[part]
+        count = int(writer.rng.integers(minimum, maximum + 1))
+        return join_words([word for _ in range(count) for word in writer.sentence(topic)])
 
     rows: list[tuple[str | None, str | None, str]] = []
-    for order in orders:
-        if order.subject is None:
-            rows.append((None, None, sentences(order.topic, "answer")))
+    for spec in specs:
+        if spec.subject is None:
+            rows.append((None, None, sentences(spec.topic, "answer")))
         else:
-            off_topic = sentences(order.subject, "off_topic")
-            correction = spaced(writer.correction())
-            rows.append((off_topic, correction, sentences(order.topic, "on_topic")))
+            off_topic = sentences(spec.subject, "off_topic")
+            correction = join_words(writer.correction())
+            rows.append((off_topic, correction, sentences(spec.topic, "on_topic")))
     return pd.DataFrame(rows, columns=["off_topic", "correction", "on_topic"]).assign(status="ok")
 
 
-def spaced(words: Sequence[str]) -> str:
-    """Words and punctuation marks as text."""
+def join_words(words: Sequence[str]) -> str:
+    """Words and punctuation marks as text, without a space before a mark."""
     return re.sub(r" ([^\w\s])", r"\1", " ".join(words))
 
 
 def write_with_llm(
-    orders: Sequence[ExampleSpec],
+    specs: Sequence[ExampleSpec],
     rubric: Rubric,
     answer_rubric: Rubric,
-    correspondent: CachedLlm,
+    llm: CachedLlm,
 ) -> pd.DataFrame:
-    """Have a language model write the examples; one that has been written is not asked for again.
+    """Have a language model write the examples; replies in its journal are used again.
 
     Returns:
-        One row an order: off_topic, correction, on_topic, status (`ok`, or why there is no text).
+        One row a spec: off_topic, correction, on_topic, status (`ok`, or why there is no text).
     """
-    corrections = [order for order in orders if order.subject is not None]
-    answers = [order for order in orders if order.subject is None]
-    pairs = [(order.prompt, str(order.subject)) for order in corrections]
-    calls = [
-        answer_rubric.call(prompt=order.prompt, version=str(order.version)) for order in answers
-    ]
+    corrections = [spec for spec in specs if spec.subject is not None]
+    answers = [spec for spec in specs if spec.subject is None]
+    pairs = [(spec.prompt, str(spec.subject)) for spec in corrections]
+    calls = [answer_rubric.call(prompt=spec.prompt, version=str(spec.version)) for spec in answers]
     written = [
         (part.off_topic or None, part.correction or None, part.on_topic or None, part.status)
-        for part in write_examples(pairs, rubric, correspondent)
+        for part in write_examples(pairs, rubric, llm)
     ]
-    written += [(None, None, *read_answer(reply)) for reply in correspondent.ask(calls)]
-    places = [i for i, order in enumerate(orders) if order.subject is not None]
-    places += [i for i, order in enumerate(orders) if order.subject is None]
+    written += [(None, None, *read_answer(reply)) for reply in llm.ask(calls)]
+    places = [i for i, spec in enumerate(specs) if spec.subject is not None]
+    places += [i for i, spec in enumerate(specs) if spec.subject is None]
     table = pd.DataFrame(written, columns=["off_topic", "correction", "on_topic", "status"])
     return table.set_axis(places).sort_index()
 
 
 def read_answer(reply: Reply | None) -> tuple[str | None, str]:
-    """Text of an answer, and a status."""
+    """Text of an answer (None if there is none), and its status."""
     if reply is None:
         return None, "api_error"
     if reply.stop in FAILURES:
@@ -161,38 +161,39 @@ def read_answer(reply: Reply | None) -> tuple[str | None, str]:
 
 
 def check_examples(
-    orders: Sequence[ExampleSpec],
+    specs: Sequence[ExampleSpec],
     written: pd.DataFrame,
     judge: Judge,
     phrases: re.Pattern[str],
     least_score: float,
 ) -> pd.DataFrame:
-    """The table `examples`: what was written, and whether it is fit to be trained on.
+    """The table `examples`: each text with a status; only `ok` is trained on.
 
-    A correction must contain a restart phrase, the off-topic part none, and the judge must give
-    the answer at least `least_score` and, if there is an off-topic part, that part less.
+    A correction must contain a restart phrase and its off-topic part must not. The judge must score
+    the answer at `least_score` or above, and the off-topic part below it.
 
     Args:
-        orders: What was asked for.
-        written: As from `write_with_corpus` or `write_with_llm`.
-        judge: Scores texts as first attempts at the prompt.
+        specs: What each example is about.
+        written: Output of `write_with_corpus` or `write_with_llm`.
+        judge: Scores each text as a first attempt at the prompt.
         phrases: Restart phrases.
-        least_score: In points.
+        least_score: In points, 0-100.
     """
-    table = pd.DataFrame(orders).drop(columns=["topic"])
+    table = pd.DataFrame(specs).drop(columns=["topic"])
     table = pd.concat([table, written.reset_index(drop=True)], axis=1)
     table.insert(0, "example", range(len(table)))
     table["score"] = _scores(table, "on_topic", judge)
     off_topic = _scores(table, "off_topic", judge)
     explicit = [_restarts(phrases, text) for text in table["correction"]]
     early = [_restarts(phrases, text) for text in table["off_topic"]]
-    ok, wrong = table["status"].eq("ok"), table["kind"].eq(CORRECTION)
+    ok = table["status"].eq("ok")
+    corrections = table["kind"].eq(CORRECTION)
     for reason, found in {
-        "not_explicit": wrong & ~pd.Series(explicit),
-        "corrected_early": wrong & pd.Series(early),
+        "not_explicit": corrections & ~pd.Series(explicit),
+        "corrected_early": corrections & pd.Series(early),
         "not_scored": table["score"].isna(),
         "answer_off_topic": table["score"].lt(least_score).fillna(False),
-        "start_on_topic": wrong & off_topic.ge(least_score).fillna(False),
+        "start_on_topic": corrections & off_topic.ge(least_score).fillna(False),
     }.items():
         table.loc[ok & table["status"].eq("ok") & found, "status"] = reason
     return table
@@ -204,7 +205,7 @@ def _restarts(phrases: re.Pattern[str], text: str | None) -> bool:
 
 def _scores(table: pd.DataFrame, part: str, judge: Judge) -> pd.Series:
     """First score of a part as a response to the prompt; missing where there is none."""
-    shown = table[table["status"].eq("ok") & table[part].notna()]
-    exchanges = [JudgeInput(row.prompt, getattr(row, part)) for row in shown.itertuples()]
-    scores = [judgment.first_score for judgment in judge.judge(exchanges)]
-    return pd.Series(scores, index=shown.index, dtype="Float64").reindex(table.index)
+    judged = table[table["status"].eq("ok") & table[part].notna()]
+    inputs = [JudgeInput(row.prompt, getattr(row, part)) for row in judged.itertuples()]
+    scores = [judgment.first_score for judgment in judge.judge(inputs)]
+    return pd.Series(scores, index=judged.index, dtype="Float64").reindex(table.index)

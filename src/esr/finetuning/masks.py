@@ -1,7 +1,7 @@
-"""Which tokens are trained on: prepared rows, decoded and held against the chats they came from.
+"""Which tokens are trained on: prepared rows are compared with the chats they came from.
 
-What is expected is worked out from the texts alone, by the character at which training begins; how
-axolotl came to its labels does not matter.
+The expected labels follow from the texts alone, by the character at which training begins. They are
+independent of how axolotl computes its labels.
 """
 
 from collections import Counter
@@ -12,10 +12,10 @@ from esr.errors import EsrError
 from esr.finetuning.axolotl import UNTRAINED
 
 
-class Expected(NamedTuple):
-    """A chat as tokens: ids, and for each of them the part that it belongs to.
+class LabelledChat(NamedTuple):
+    """A chat as token ids, and the part that each token belongs to.
 
-    Parts: `prompt` (special tokens and headers included), `off_topic`, `trained` (correction and
+    Parts: `prompt` (with special tokens and headers), `off_topic`, `trained` (correction and
     answer), `end` (of the turn), `after`.
     """
 
@@ -30,20 +30,20 @@ RULES = {
     "end": (True, "the end of the turn is not trained on"),
     "after": (False, "a token after the end of the turn is trained on"),
 }
-"""Whether tokens of a part are trained on, and what is wrong if it is otherwise."""
+"""For each part: whether its tokens are trained on, and the error message if not so."""
 
 
-def expect(chat: Mapping[str, Any], tokenizer: Any) -> Expected:
-    """Work out how a chat is to be tokenized, and where training begins and ends.
+def label_chat(chat: Mapping[str, Any], tokenizer: Any) -> LabelledChat:
+    """Tokenize a chat and label each token with its part.
 
     Raises:
-        EsrError: the template changes the response, or the row has not exactly one BOS.
+        EsrError: the template changes the response, or does not write exactly one BOS, first.
     """
     user, assistant = chat["messages"]
-    asked = "".join(part["text"] for part in user["content"])
+    prompt = "".join(part["text"] for part in user["content"])
     response = "".join(part["text"] for part in assistant["content"])
-    left_out = "".join(part["text"] for part in assistant["content"] if not part["train"])
-    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": response}]
+    untrained = "".join(part["text"] for part in assistant["content"] if not part["train"])
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
     text = tokenizer.apply_chat_template(turns, tokenize=False)
     begin = text.rfind(response)
     if begin < 0:
@@ -51,9 +51,13 @@ def expect(chat: Mapping[str, Any], tokenizer: Any) -> Expected:
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     bos = tokenizer.bos_token_id
     if bos is not None and (coded["input_ids"].count(bos) != 1 or coded["input_ids"][0] != bos):
-        raise EsrError(f"masks: not exactly one BOS, at the beginning of {text[:60]!r}")
-    cut, end = begin + len(left_out), begin + len(response)
-    parts, ended = [], False
+        raise EsrError(
+            f"masks: {text[:60]!r} does not begin with exactly one BOS; fix the base's "
+            "chat template"
+        )
+    cut = begin + len(untrained)
+    end = begin + len(response)
+    parts: list[str] = []
     for first, last in coded["offset_mapping"]:
         if last <= begin:
             parts.append("prompt")
@@ -62,9 +66,8 @@ def expect(chat: Mapping[str, Any], tokenizer: Any) -> Expected:
         elif first < end:
             parts.append("trained")
         else:
-            parts.append("after" if ended else "end")
-            ended = True
-    return Expected(tuple(coded["input_ids"]), tuple(parts))
+            parts.append("after" if "end" in parts else "end")
+    return LabelledChat(tuple(coded["input_ids"]), tuple(parts))
 
 
 def check_rows(
@@ -72,20 +75,20 @@ def check_rows(
     chats: Sequence[Mapping[str, Any]],
     tokenizer: Any,
 ) -> dict[str, int]:
-    """Check that prepared rows are the chats, each once, with the right tokens trained on.
+    """Check that the prepared rows are the chats, each once, with the right labels.
 
     Args:
         rows: Token ids and labels (`UNTRAINED`, or the id) of every prepared row.
-        chats: The dataset.
-        tokenizer: The base's.
+        chats: The dataset, as `read_chats` returns it.
+        tokenizer: The tokenizer of the base.
 
     Returns:
-        Rows, and tokens by part, for the report.
+        Number of rows, and of tokens by part.
 
     Raises:
-        EsrError: naming the first row that is not as it must be, decoded.
+        EsrError: a row is missing, extra or wrongly labelled; the message shows it decoded.
     """
-    expected = [expect(chat, tokenizer) for chat in chats]
+    expected = [label_chat(chat, tokenizer) for chat in chats]
     found = Counter(tuple(ids) for ids, _ in rows)
     wanted = Counter(one.ids for one in expected)
     stray = next(iter(found - wanted or wanted - found), None)
@@ -93,8 +96,8 @@ def check_rows(
         raise EsrError(
             f"masks: {(found - wanted).total()} prepared rows are not in the dataset and "
             f"{(wanted - found).total()} of the dataset are missing, e.g. "
-            f"{tokenizer.decode(stray)!r}: rows of another dataset, or cut at `sequence`; delete "
-            "finetuning/prepared, or raise finetune.training.sequence"
+            f"{tokenizer.decode(stray)!r}. They are of another dataset or truncated; delete "
+            "finetuning/prepared, or raise the sequence length in finetune.training"
         )
     parts = {one.ids: one.parts for one in expected}
     for ids, labels in rows:
@@ -118,12 +121,14 @@ def _check_labels(
         )
 
 
-def shown(ids: Sequence[int], labels: Sequence[int], tokenizer: Any) -> list[tuple[bool, str]]:
-    """A prepared row for people: stretches that are trained on or not, as text."""
-    stretches: list[tuple[bool, list[int]]] = []
+def training_spans(
+    ids: Sequence[int], labels: Sequence[int], tokenizer: Any
+) -> list[tuple[bool, str]]:
+    """A prepared row as text, in spans of tokens that are all trained on or all not."""
+    spans: list[tuple[bool, list[int]]] = []
     for token, label in zip(ids, labels, strict=True):
         trained = label != UNTRAINED
-        if not stretches or stretches[-1][0] != trained:
-            stretches.append((trained, []))
-        stretches[-1][1].append(token)
-    return [(trained, tokenizer.decode(tokens)) for trained, tokens in stretches]
+        if not spans or spans[-1][0] != trained:
+            spans.append((trained, []))
+        spans[-1][1].append(token)
+    return [(trained, tokenizer.decode(tokens)) for trained, tokens in spans]

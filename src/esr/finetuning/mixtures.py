@@ -1,7 +1,7 @@
 """Mixtures of answers and self-corrections, as rows of the chats that axolotl reads.
 
-All mixtures have the same size, so that training differs in nothing but the share; each holds the
-self-corrections of every smaller share.
+All mixtures of a model have the same size and differ in the share of self-corrections only. A
+mixture contains the self-corrections of every mixture with a smaller share.
 """
 
 import json
@@ -17,41 +17,43 @@ from esr.errors import EsrError
 from esr.finetuning import ANSWER, CORRECTION
 
 
-def mix(examples: pd.DataFrame, settings: FinetuneConfig, share: int) -> pd.DataFrame:
+def draw_mixture(examples: pd.DataFrame, settings: FinetuneConfig, share: int) -> pd.DataFrame:
     """Draw a mixture: rows of the table `examples`, shuffled.
 
     Args:
-        examples: Those with another status than `ok` are left out.
+        examples: Only those with status `ok` are drawn.
         settings: Size and seed.
-        share: Self-corrections, percent.
+        share: Percentage of self-corrections.
 
     Raises:
-        EsrError: too few sound examples of a kind.
+        EsrError: too few examples of a kind have status `ok`.
     """
     parts = []
     counts = dict(zip((CORRECTION, ANSWER), settings.counts(share), strict=True))
     for kind, count in counts.items():
-        sound = examples[examples["kind"].eq(kind) & examples["status"].eq("ok")]
-        if len(sound) < count:
+        usable = examples[examples["kind"].eq(kind) & examples["status"].eq("ok")]
+        if len(usable) < count:
             written = int(examples["kind"].eq(kind).sum())
             raise EsrError(
                 f"finetune.ratios: {share} % of {settings.data.size} rows takes {count} examples "
-                f"of kind {kind}, but only {len(sound)} of {written} are sound (status `ok`); "
+                f"of kind {kind}, but only {len(usable)} of {written} have status `ok`; "
                 f"raise finetune.data.{kind}s, or lower finetune.data.size"
             )
-        order = random.Random(f"{settings.data.seed}/{kind}").sample(range(len(sound)), len(sound))
-        parts.append(sound.iloc[order[:count]])
+        order = random.Random(f"{settings.data.seed}/{kind}").sample(
+            range(len(usable)), len(usable)
+        )
+        parts.append(usable.iloc[order[:count]])
     mixture = pd.concat(parts)
     found = mixture["kind"].value_counts().reindex(list(counts), fill_value=0).to_dict()
     if found != counts:
-        raise AssertionError(f"a mixture of {found}, where {counts} was meant")
+        raise AssertionError(f"drew a mixture of {found} in place of {counts}")
     return mixture.sample(frac=1, random_state=settings.data.seed)
 
 
-def chat(example: Mapping[str, Any]) -> dict[str, Any]:
-    """An example as a chat: its prompt, and the response in parts that are trained on or not.
+def to_chat(example: Mapping[str, Any]) -> dict[str, Any]:
+    """An example as a chat: the prompt, and the response in parts marked trained or not.
 
-    The blank between off-topic part and correction belongs to the latter.
+    The space between off-topic part and correction belongs to the correction.
     """
     answer = str(example["on_topic"])
     parts = [{"type": "text", "text": answer, "train": True}]
@@ -61,9 +63,9 @@ def chat(example: Mapping[str, Any]) -> dict[str, Any]:
             {"type": "text", "text": str(example["off_topic"]), "train": False},
             {"type": "text", "text": trained, "train": True},
         ]
-    asked = [{"type": "text", "text": str(example["prompt"])}]
+    prompt = [{"type": "text", "text": str(example["prompt"])}]
     return {
-        "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": parts}]
+        "messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": parts}]
     }
 
 
@@ -74,5 +76,5 @@ def write_chats(chats: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def read_chats(path: Path) -> list[dict[str, Any]]:
-    """Chats of a file of JSON lines."""
+    """Read chats from JSON lines."""
     return [json.loads(line) for line in path.read_text().splitlines()]
