@@ -129,7 +129,7 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 
 def test_two_pages_do_not_write_out_the_same_study() -> None:
-    names = [example.study for example in STUDIES]
+    names = [str(example.study) for example in STUDIES]
     assert sorted(names) == sorted(set(names))
     assert {"README.md", "add-a-model.md"} <= {example.page for example in STUDIES}
 
