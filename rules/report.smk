@@ -1,4 +1,4 @@
-# What a reader opens: the scorecard, pictures of the graph, and the report with its transcripts.
+# What a reader opens: pictures of the graph, and the report with scorecard and transcripts.
 
 GRAPHS = ["all", *FIGURES]
 TEMPLATES = """
@@ -30,7 +30,7 @@ def job_records():
 
 
 rule draw_graph:
-    """Draw the rules behind everything and behind each figure, and tabulate what these take."""
+    """Draw the rules behind the study and behind each figure, and tabulate what each figure needs."""
     input:
         snakefile="Snakefile",
         rules=expand("rules/{name}.smk", name=STAGES),
@@ -41,6 +41,10 @@ rule draw_graph:
     params:
         settings=settings("arms", "models"),
         makers={name: f"plot_{name}" for name in FIGURES},
+        # A function, since rules of later stages are not parsed yet.
+        stages=lambda wildcards: {
+            rule.name: Path(rule.snakefile).stem for rule in workflow.rules
+        },
     log:
         "<logs>/draw_graph.log",
     benchmark:

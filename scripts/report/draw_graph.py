@@ -1,7 +1,8 @@
-"""Make graph/*.{svg,png} and graph/dependencies.csv: what makes what.
+"""Make graph/*.{svg,png} and graph/dependencies.csv: which rules a study and its figures need.
 
-A picture of the whole study and one of each figure. CSV, one row a figure: figure, script, rules,
-jobs (numbers of them), arms, models (names, separated by spaces), all that it takes counted.
+A picture of the whole study and one of each figure. CSV, one row a figure: figure, script, rules
+and jobs (their numbers), arms and models (their names, separated by spaces), counting all that the
+figure needs.
 """
 
 import json
@@ -11,11 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-
 from esr.errors import EsrError
 from esr.job import output, start
-from esr.report.graph import Jobs, dependencies, draw, read_jobs, stages
+from esr.report.graph import Jobs, dependencies, draw, read_jobs, write
 
 OWN = {"all", "draw_graph", "build_report"}
 """Rules left out of the pictures: the target, this one, and the one that shows them."""
@@ -41,15 +40,11 @@ def jobs_of(config: dict[str, Any], snakefile: str) -> Jobs:
 def main(job: Any) -> None:
     """Draw everything and write the table."""
     jobs = jobs_of(job.config, job.input.snakefile)
-    stage = stages(map(Path, job.input.rules))
     everything = {each for each, rule in jobs.rules.items() if rule not in OWN}
     for svg, png in zip(job.output.svg, job.output.png, strict=True):
         name = Path(svg).stem
         behind = everything if name == "all" else jobs.behind(job.params.makers[name])
-        figure = draw(jobs.edges(behind), stage)
-        figure.savefig(svg, metadata={"Date": None})
-        figure.savefig(png, dpi=110, metadata={"Software": None})
-        plt.close(figure)
+        write(draw(jobs.edges(behind), job.params.stages), svg, png)
     dependencies(jobs, job.params.makers).to_csv(output(job, "csv"), index=False)
 
 

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from esr.errors import EsrError
-from esr.report.graph import dependencies, draw, read_jobs, stages
+from esr.report.graph import NOTHING, dependencies, draw, read_jobs, write
 
 DOT = r"""digraph snakemake_dag {
     graph[bgcolor=white, margin=0];
@@ -35,20 +33,29 @@ DOT = r"""digraph snakemake_dag {
 	9 -> 0
 }
 """
-STAGE = dict.fromkeys(
-    ["all", "plan_arm", "find_detectors", "prepare_model", "plot_fig2", "plot_fig3"], "stage"
-)
+STAGES = {
+    "prepare_model": "assets",
+    "plan_arm": "arms",
+    "find_detectors": "detectors",
+    "plot_fig2": "figures",
+    "plot_fig3": "figures",
+    "all": "targets",
+}
 
 
 def test_jobs_have_their_rule_their_wildcards_and_what_they_need() -> None:
     jobs = read_jobs(DOT)
-    assert jobs.rules[3] == "generate_responses"
-    assert jobs.wildcards[7] == {"arm": "discovery", "study": "x"}
-    assert jobs.needs[2] == {3, 4}
-    assert jobs.behind("plot_fig3") == {9, 8}
+    assert jobs.rules["3"] == "generate_responses"
+    assert jobs.wildcards["7"] == {"arm": "discovery", "study": "x"}
+    assert set(jobs.graph.predecessors("2")) == {"3", "4"}
+    assert jobs.behind("plot_fig3") == {"9", "8"}
 
 
-def test_an_arm_is_one_box_so_that_nothing_runs_in_circles() -> None:
+def test_lines_around_the_graph_do_not_matter() -> None:
+    assert read_jobs(f"Building DAG of jobs...\n{DOT}\nDone.\n").rules == read_jobs(DOT).rules
+
+
+def test_an_arm_is_one_box_so_that_the_graph_has_no_cycle() -> None:
     jobs = read_jobs(DOT)
     assert jobs.edges(jobs.behind("plot_fig2")) == {
         ("prepare_model", "arm discovery"),
@@ -58,7 +65,7 @@ def test_an_arm_is_one_box_so_that_nothing_runs_in_circles() -> None:
     }
 
 
-def test_arms_that_need_and_serve_the_same_are_one_box() -> None:
+def test_arms_with_the_same_neighbours_are_one_box() -> None:
     edges = read_jobs(
         DOT.replace("2 -> 1", "2 -> 1\n10 -> 1\n5 -> 10").replace(
             "\t0[label", '\t10[label = "plan_arm\\narm: other", style="rounded"];\n\t0[label', 1
@@ -83,28 +90,55 @@ def test_a_figure_has_its_script_arms_and_models() -> None:
     assert (second["arms"], second["models"], second["jobs"]) == ("", "large", 2)
 
 
-def test_a_picture_has_a_box_a_rule_and_an_arrow_an_edge() -> None:
+def test_an_edge_that_a_longer_path_implies_is_left_out() -> None:
+    jobs = read_jobs(DOT.replace("\t9 -> 0", "\t9 -> 0\n\t8 -> 1"))
+    assert ("prepare_model", "plot_fig2") not in jobs.edges(jobs.behind("plot_fig2"))
+
+
+def test_a_picture_has_a_box_a_rule_and_an_arrow_an_edge(tmp_path: Path) -> None:
     jobs = read_jobs(DOT)
     edges = jobs.edges(jobs.rules)
-    figure = draw(edges, STAGE)
-    patches = figure.axes[0].patches
-    boxes = [patch for patch in patches if isinstance(patch, FancyBboxPatch)]
-    assert len(boxes) == len({name for edge in edges for name in edge})
-    assert sum(isinstance(patch, FancyArrowPatch) for patch in patches) == len(edges)
-    places = [box.get_bbox().bounds for box in boxes]
-    for i, (x, y, width, height) in enumerate(places):
-        for other_x, other_y, *_ in places[:i]:
-            assert abs(x - other_x) >= width or abs(y - other_y) >= height, "boxes overlap"
-    plt.close(figure)
+    picture = draw(edges, STAGES)
+    assert set(picture.nodes()) == {name for edge in edges for name in edge}
+    assert set(picture.edges()) == edges
+    write(picture, tmp_path / "a.svg", tmp_path / "a.png")
+    boxes = [tuple(map(float, node.attr["pos"].split(","))) for node in picture.nodes()]
+    assert len(set(boxes)) == len(boxes)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / "a.svg").read_text()
+    assert all(f">{name}</text>" in svg for name in picture.nodes())
+    write(draw(edges, STAGES), tmp_path / "b.svg")
+    assert (tmp_path / "b.svg").read_text() == svg
 
 
-def test_what_snakemake_did_not_print_is_named() -> None:
+def test_boxes_have_the_colour_of_their_stage_in_every_picture(tmp_path: Path) -> None:
+    jobs = read_jobs(DOT)
+    pictures = [
+        draw(jobs.edges(found), STAGES) for found in (set(jobs.rules), jobs.behind("plot_fig2"))
+    ]
+    colours = [
+        {str(node): node.attr["fillcolor"] for node in picture.nodes()} for picture in pictures
+    ]
+    assert colours[1].items() <= colours[0].items()
+    assert colours[0]["prepare_model"] != colours[0]["find_detectors"]
+    write(draw(jobs.edges(jobs.behind("plot_fig2")), STAGES), tmp_path / "a.svg")
+    svg = (tmp_path / "a.svg").read_text()
+    legend = [stage for stage in dict.fromkeys(STAGES.values()) if f"> {stage} <" in svg]
+    assert legend == ["assets", "arms", "detectors", "figures"]
+
+
+def test_a_target_that_needs_no_other_rule_has_a_picture_that_says_so(tmp_path: Path) -> None:
+    write(draw(set(), {}), tmp_path / "a.svg")
+    assert NOTHING in (tmp_path / "a.svg").read_text()
+
+
+def test_a_rule_without_a_stage_is_an_error() -> None:
+    with pytest.raises(EsrError, match="defines 'b'"):
+        draw({("a", "b")}, {"a": "assets"})
+
+
+def test_output_without_jobs_and_an_unknown_rule_are_errors() -> None:
     with pytest.raises(EsrError, match="no jobs"):
         read_jobs("Error: something")
     with pytest.raises(EsrError, match="no job of rule 'plot_fig9'"):
         read_jobs(DOT).behind("plot_fig9")
-
-
-def test_the_stage_of_a_rule_is_the_file_that_holds_it(tmp_path: Path) -> None:
-    (tmp_path / "assets.smk").write_text("rule prepare_model:\n    input: x\n\n\nrule other:\n")
-    assert stages([tmp_path / "assets.smk"]) == {"prepare_model": "assets", "other": "assets"}

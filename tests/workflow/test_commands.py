@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from esr.config import AnthropicJudgeConfig, load, merge
+from esr.figures.catalogue import FIGURES
 from esr.report.graph import dependencies, read_jobs
 from helpers.checkout import REPO, link_checkout, run_snakemake
 
@@ -144,17 +145,23 @@ def test_every_block_of_yaml_is_valid(example: Example) -> None:
     assert load(merge(*files, yaml.safe_load(example.text), {"study": name})).study == name
 
 
-def test_the_table_of_figures_is_that_of_the_graph(written_out: Path) -> None:
+def test_the_table_of_figures_is_that_of_the_catalogue_and_the_graph(written_out: Path) -> None:
     done = run_snakemake(written_out, "--dag", "dot", "--", "all")
-    names = re.findall(r'^    "(fig\w+)":', (REPO / "rules/common.smk").read_text(), re.MULTILINE)
-    table = dependencies(read_jobs(done.stdout), {name: f"plot_{name}" for name in names})
+    table = dependencies(read_jobs(done.stdout), {name: f"plot_{name}" for name in FIGURES})
     rows = [
-        f"| `{row.figure}` | `{row.script}` | {', '.join(f'`{arm}`' for arm in row.arms.split())} |"
+        f"| `{row.figure}` | {FIGURES[row.figure].shows} | {', '.join(row.arms.split())} |"
         for row in table.itertuples()
     ]
     page = (REPO / "docs/report.md").read_text()
     shown = page.split("<!-- dependencies -->\n")[1].split("<!-- /dependencies -->")[0]
     assert shown.splitlines() == rows
-    models = table.set_index("figure")["models"]
+    models = table.set_index("figure")["models"].to_dict()
     assert models.pop("fig6") == "twin twin+sc30 twin+sc5 twin+sc90"
-    assert set(models) == {"planted twin"}
+    assert models.pop("fig6_losses") == "twin twin+sc30 twin+sc5 twin+sc90"
+    assert set(models.values()) == {"planted twin"}
+
+
+def test_every_figure_is_a_target_on_the_page_of_experiments() -> None:
+    rows = re.findall(r"^\| (`[^|]+) \|", (REPO / "docs/experiments.md").read_text(), re.MULTILINE)
+    targets = re.findall(r"`(\w+)`", " ".join(rows))
+    assert sorted(name for name in targets if name.startswith("fig")) == sorted(FIGURES)

@@ -1,170 +1,128 @@
-"""Pictures of the workflow: the rules behind a target, drawn from Snakemake's own graph of jobs.
+"""Pictures of the workflow: the rules behind a target, from Snakemake's own graph of jobs.
 
-Layers and crossings are Sugiyama's method (Sugiyama, Tagawa and Toda 1981) as igraph has it, so
-that no graph-drawing program need be installed.
+networkx reduces the graph. Graphviz lays it out and draws it; pygraphviz ships Graphviz in its
+wheels, so no system package is needed.
 """
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import igraph
-import matplotlib.pyplot as plt
-import numpy as np
+import networkx as nx
 import pandas as pd
-from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
-from matplotlib.path import Path as Curve
+import pygraphviz as pgv
 
 from esr.errors import EsrError
-from esr.figures import style
 
-NODE = re.compile(r'^\s*(\d+)\s*\[label = "((?:[^"\\]|\\.)*)"', re.MULTILINE)
-EDGE = re.compile(r"^\s*(\d+) -> (\d+)", re.MULTILINE)
-RULE = re.compile(r"^rule (\w+):", re.MULTILINE)
-COLOURS = [
-    "#DCE9F5",
-    "#FCE9C8",
-    "#D5EFE4",
-    "#F9DCCB",
-    "#F3DFEA",
-    "#DDF0FA",
-    "#FAF6C4",
-    "#E8E8E8",
-    "#E3DCF7",
-]
 SPINE = ["plan_arm", "generate_responses", "merge_responses", "judge_responses", "score_trials"]
 """Rules of an arm."""
 ARM = "arm "
-LAYER, GAP, BOX = 2.6, 0.46, (2.1, 0.32)
-"""From left to right: distance of layers and of boxes in one; and size of a box (inches)."""
-STEP, APART = 0.62, 2.3
-"""From top to bottom, for graphs that are narrow: the same distances."""
-NARROW = 5  # boxes side by side
+COLOURS = 12
+"""Colours of ColorBrewer's qualitative scheme `set3`, by the stage's place in the pipeline."""
+NARROW = 5
+"""Boxes in the widest layer up to which a graph is drawn downwards; a wider one goes right."""
+NOTHING = "no other rule is behind this target"
+LOOK = {
+    "graph": {"ranksep": "0.3", "nodesep": "0.12", "fontname": "Helvetica", "dpi": "96"},
+    "node": {"shape": "box", "style": "rounded,filled", "height": "0.3", "margin": "0.09,0.03"},
+    "edge": {"color": "#8A8A8A", "arrowsize": "0.6", "penwidth": "0.9"},
+}
+TEXT = {"fontname": "Helvetica", "fontsize": "10"}
 
 Edge = tuple[str, str]
-Places = Float[np.ndarray, "points 2"]
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """Jobs of a workflow: rule and new wildcards of each, and which job each one waits for."""
+    """Jobs of a workflow: rule and new wildcards of each, and edges from a job to its readers."""
 
-    rules: Mapping[int, str]
-    wildcards: Mapping[int, Mapping[str, str]]
-    needs: Mapping[int, frozenset[int]]
+    rules: Mapping[str, str]
+    wildcards: Mapping[str, Mapping[str, str]]
+    graph: nx.DiGraph
 
-    def behind(self, rule: str) -> set[int]:
-        """The jobs of a rule and all that they need.
+    def behind(self, rule: str) -> set[str]:
+        """The jobs of a rule and all jobs that they need.
 
         Raises:
-            EsrError: there is no such job.
+            EsrError: no job runs this rule.
         """
-        found = {job for job, name in self.rules.items() if name == rule}
-        if not found:
-            raise EsrError(
-                f"graph: no job of rule {rule!r}; there are {sorted(set(self.rules.values()))}"
-            )
-        new = found
-        while new := {need for job in new for need in self.needs[job]} - found:
-            found = found | new
-        return found
+        jobs = {job for job, name in self.rules.items() if name == rule}
+        if not jobs:
+            known = sorted(set(self.rules.values()))
+            raise EsrError(f"graph: no job of rule {rule!r}; there are {known}")
+        return jobs.union(*(nx.ancestors(self.graph, job) for job in jobs))
 
-    def edges(self, jobs: Iterable[int]) -> set[Edge]:
-        """From maker to reader among jobs: those of a rule are one, and so are those of an arm.
+    def edges(self, jobs: Iterable[str]) -> set[Edge]:
+        """Edges from maker to reader among jobs, without those that a longer path implies.
 
-        The rules of an arm (`SPINE`) are one box, since an arm may need others that came before:
-        rule by rule the graph would run in circles. Arms that need and serve the same are one, too.
+        All jobs of a rule are one box. So are the rules of an arm (`SPINE`): an arm may need
+        another arm, and rule by rule the graph would have cycles. Arms with the same neighbours
+        share a box.
         """
-        kept = sorted(jobs)
-        names = {job: self._box(job) for job in kept}
-        found = {(names[need], names[job]) for job in kept for need in self.needs[job] & set(kept)}
-        found = {(first, second) for first, second in found if first != second}
-        return _joined(_reduced(found))
+        kept = self.graph.subgraph(jobs)
+        named = {(self._box(maker), self._box(reader)) for maker, reader in kept.edges}
+        boxes = nx.DiGraph((maker, reader) for maker, reader in named if maker != reader)
+        return _merge_arms(set(nx.transitive_reduction(boxes).edges))
 
-    def _box(self, job: int) -> str:
+    def _box(self, job: str) -> str:
         if self.rules[job] not in SPINE:
             return self.rules[job]
-        while "arm" not in self.wildcards[job]:  # Snakemake names a wildcard where it first occurs
-            job = next(need for need in self.needs[job] if self.rules[need] in SPINE)
+        # Snakemake labels a job with a wildcard only where that wildcard first occurs.
+        while "arm" not in self.wildcards[job]:
+            job = next(need for need in self.graph.predecessors(job) if self.rules[need] in SPINE)
         return f"{ARM}{self.wildcards[job]['arm']}"
 
-    def values(self, jobs: Iterable[int], wildcard: str) -> list[str]:
+    def values(self, jobs: Iterable[str], wildcard: str) -> list[str]:
         """Values of a wildcard among jobs, sorted."""
         return sorted(
             {self.wildcards[job][wildcard] for job in jobs if wildcard in self.wildcards[job]}
         )
 
 
-def _joined(edges: set[Edge]) -> set[Edge]:
+def _merge_arms(edges: set[Edge]) -> set[Edge]:
     """Edges in which arms with the same neighbours are one box."""
-    alike: dict[tuple[frozenset[str], frozenset[str]], list[str]] = {}
+    groups: dict[tuple[frozenset[str], frozenset[str]], list[str]] = {}
     for name in sorted({name for edge in edges for name in edge if name.startswith(ARM)}):
-        before = frozenset(first for first, second in edges if second == name)
-        after = frozenset(second for first, second in edges if first == name)
-        alike.setdefault((before, after), []).append(name)
+        before = frozenset(maker for maker, reader in edges if reader == name)
+        after = frozenset(reader for maker, reader in edges if maker == name)
+        groups.setdefault((before, after), []).append(name)
     new: dict[str, str] = {}
-    for arms in alike.values():
+    for arms in groups.values():
         rest = f" and {len(arms) - 1} more" if len(arms) > 1 else ""
         new |= dict.fromkeys(arms, arms[0] + rest)
-    return {(new.get(first, first), new.get(second, second)) for first, second in edges}
-
-
-def _reduced(edges: set[Edge]) -> set[Edge]:
-    """Edges less those that a longer way implies; the graph must have no cycle."""
-    after: dict[str, set[str]] = {}
-    for first, second in edges:
-        after.setdefault(first, set()).add(second)
-
-    @cache
-    def reached(name: str) -> frozenset[str]:
-        ways = (reached(each) | {each} for each in after.get(name, ()))
-        return frozenset().union(*ways)
-
-    return {
-        (first, second)
-        for first, second in edges
-        if not any(second in reached(other) for other in after[first] - {second})
-    }
+    return {(new.get(maker, maker), new.get(reader, reader)) for maker, reader in edges}
 
 
 def read_jobs(dot: str) -> Jobs:
-    """Jobs as `snakemake --dag dot` prints them.
+    """Jobs from the output of `snakemake --dag dot`.
 
     Raises:
         EsrError: the text has no jobs.
     """
-    rules, wildcards = {}, {}
-    for number, label in NODE.findall(dot):
-        rule, *rest = label.split("\\n")
-        rules[int(number)] = rule
-        wildcards[int(number)] = dict(line.split(": ", 1) for line in rest if ": " in line)
-    if not rules:
+    start = dot.find("digraph")
+    plan = pgv.AGraph(string=dot[start:]) if start >= 0 else pgv.AGraph()
+    if not plan.nodes():
         raise EsrError(f"graph: Snakemake printed no jobs but {dot[-400:]!r}")
-    needs: dict[int, set[int]] = {job: set() for job in rules}
-    for maker, reader in EDGE.findall(dot):
-        needs[int(reader)].add(int(maker))
-    return Jobs(rules, wildcards, {job: frozenset(found) for job, found in needs.items()})
-
-
-def stages(files: Iterable[Path]) -> dict[str, str]:
-    """The stage of each rule: the name of the file in rules/ that holds it."""
-    return {rule: path.stem for path in files for rule in RULE.findall(path.read_text())}
+    labels = {str(node): node.attr["label"].split("\\n") for node in plan.nodes()}
+    graph = nx.DiGraph((str(maker), str(reader)) for maker, reader in plan.edges())
+    graph.add_nodes_from(labels)
+    return Jobs(
+        rules={job: rule for job, (rule, *_) in labels.items()},
+        wildcards={
+            job: dict(line.split(": ", 1) for line in lines if ": " in line)
+            for job, (_, *lines) in labels.items()
+        },
+        graph=graph,
+    )
 
 
 def dependencies(jobs: Jobs, figures: Mapping[str, str]) -> pd.DataFrame:
-    """What each figure takes: columns figure, script, rules (number), jobs, arms, models.
+    """What each figure needs: columns figure, script, rules (number), jobs, arms, models.
 
     Args:
         jobs: Of the whole study.
-        figures: Rule that makes each figure or table, by its name.
+        figures: Rule that makes each figure, by the figure's name.
     """
     rows = []
     for name, rule in figures.items():
@@ -182,90 +140,61 @@ def dependencies(jobs: Jobs, figures: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw(edges: set[Edge], stage: Mapping[str, str]) -> Figure:
-    """Draw a rule graph, boxes coloured by stage: downwards if it is narrow, else to the right.
+def draw(edges: set[Edge], stages: Mapping[str, str]) -> pgv.AGraph:
+    """Lay out a rule graph, with boxes coloured by stage and a legend of the stages.
 
     Args:
         edges: From maker to reader (`Jobs.edges`).
-        stage: Of every rule.
+        stages: Stage of every rule; stages in pipeline order.
+
+    Returns:
+        The graph, to be written by `write`.
+
+    Raises:
+        EsrError: a rule has no stage.
     """
-    names = sorted({name for edge in edges for name in edge})
-    places, paths, down = _layout(names, sorted(edges))
-    points = np.concatenate([places, *paths])
-    margin = np.array(BOX) / 2 + 0.2
-    low, high = points.min(axis=0) - margin - (0, 0.7), points.max(axis=0) + margin
-    figure = plt.figure(figsize=tuple(high - low), layout="none")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-    axes.set_axis_off()
-    for path in paths:
-        _draw_edge(axes, path, down)
-    kinds = {
-        name: stage.get("plan_arm" if name.startswith(ARM) else name, "other") for name in names
-    }
-    shown = sorted(set(kinds.values()))
-    colours = dict(zip(shown, COLOURS * len(shown), strict=False))
-    for name, (x, y) in zip(names, places, strict=True):
-        _draw_box(axes, x, y, name, colours[kinds[name]])
-    handles = [Rectangle((0, 0), 1, 1, fc=colour, ec=style.GREY) for colour in colours.values()]
-    columns = max(1, min(len(shown), int((high - low)[0] / 1.2)))
-    axes.legend(handles, shown, loc="lower left", ncols=columns, fontsize=8, borderaxespad=0.3)
-    return figure
+    places = {stage: i for i, stage in enumerate(dict.fromkeys(stages.values()))}
+    picture = pgv.AGraph(directed=True, rankdir="TB" if _is_narrow(edges) else "LR")
+    picture.graph_attr.update(LOOK["graph"])
+    picture.node_attr.update(LOOK["node"], **TEXT)
+    picture.edge_attr.update(LOOK["edge"])
+    if not edges:
+        picture.add_node(NOTHING, shape="plaintext", style="")
+        return picture
+    shown = set()
+    for name in sorted({name for edge in edges for name in edge}):
+        stage = stages.get("plan_arm" if name.startswith(ARM) else name)
+        if stage is None:
+            raise EsrError(f"graph: no file in rules/ defines {name!r}; give its stage")
+        picture.add_node(name, fillcolor=_colour(places[stage]))
+        shown.add(stage)
+    picture.add_edges_from(sorted(edges))
+    legend = {stage: _colour(place) for stage, place in places.items() if stage in shown}
+    picture.graph_attr.update(label=_legend(legend), labelloc="b", labeljust="l")
+    return picture
 
 
-def _layout(names: Sequence[str], edges: Sequence[Edge]) -> tuple[Places, list[Places], bool]:
-    """Where each box stands (inches), the points each edge runs through, and whether downwards."""
-    order = {name: i for i, name in enumerate(names)}
-    ends = [(order[first], order[second]) for first, second in edges]
-    plain = igraph.Graph(ends, n=len(names), directed=True).layout_sugiyama()
-    layers = [round(y) for _, y in plain.coords]
-    # A bend in every layer that an edge passes keeps it clear of the boxes there.
-    chains = []
-    for first, second in ends:
-        between = range(layers[first] + 1, layers[second])
-        bends = range(len(layers), len(layers) + len(between))
-        layers.extend(between)
-        chains.append([first, *bends, second])
-    steps = [step for chain in chains for step in pairwise(chain)]
-    graph = igraph.Graph(steps, n=len(layers), directed=True)
-    found = np.array(graph.layout_sugiyama(layers=layers, maxiter=1000).coords)
-    across, along = found.T
-    down = max(Counter(layers[: len(names)]).values()) <= NARROW
-    columns = [across * APART, -along * STEP] if down else [along * LAYER, -across * GAP]
-    places = np.column_stack(columns)
-    return places[: len(names)], [places[chain] for chain in chains], down
+def _is_narrow(edges: set[Edge]) -> bool:
+    layers = nx.topological_generations(nx.DiGraph(edges))
+    return max(map(len, layers), default=0) <= NARROW
 
 
-def _draw_edge(axes: Axes, points: Places, down: bool) -> None:
-    """A smooth line through the points, from the far side of a box to the near side of another."""
-    points = points.copy()
-    way = np.array([0, -BOX[1] / 2]) if down else np.array([BOX[0] / 2, 0])
-    points[0] += way
-    points[-1] -= way
-    corners, codes = [points[0]], [Curve.MOVETO]
-    for start, end in pairwise(points):
-        x, y = (start + end) / 2
-        corners += [(start[0], y), (end[0], y), end] if down else [(x, start[1]), (x, end[1]), end]
-        codes += [Curve.CURVE4] * 3
-    look: dict[str, Any] = {
-        "color": style.GREY,
-        "lw": 0.9,
-        "mutation_scale": 8,
-        "shrinkA": 0,
-        "shrinkB": 0,
-    }
-    axes.add_patch(
-        FancyArrowPatch(path=Curve(corners, codes), arrowstyle="-|>", fill=False, **look)
+def _colour(place: int) -> str:
+    return f"/set3{COLOURS}/{place % COLOURS + 1}"
+
+
+def _legend(colours: Mapping[str, str]) -> str:
+    """Graphviz's HTML for a row of coloured cells."""
+    cells = "".join(
+        f'<td bgcolor="{colour}"><font point-size="10"> {stage} </font></td>'
+        for stage, colour in colours.items()
     )
+    look = 'border="0" cellborder="1" cellspacing="4" color="#8A8A8A"'
+    return f"<<table {look}><tr>{cells}</tr></table>>"
 
 
-def _draw_box(axes: Axes, x: float, y: float, name: str, colour: str) -> None:
-    corner = (x - BOX[0] / 2, y - BOX[1] / 2)
-    look: dict[str, Any] = {
-        "boxstyle": "round,pad=0,rounding_size=0.07",
-        "fc": colour,
-        "ec": style.GREY,
-        "lw": 0.8,
-    }
-    axes.add_patch(FancyBboxPatch(corner, *BOX, zorder=2, **look))
-    axes.text(x, y, name, ha="center", va="center", fontsize=9 if len(name) < 27 else 7, zorder=3)
+def write(picture: Any, *paths: str | Path) -> None:
+    """Write a picture in the formats of the files' names (`svg`, `png`)."""
+    picture.layout(prog="dot")
+    for path in paths:
+        picture.draw(str(path))
