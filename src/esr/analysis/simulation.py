@@ -1,0 +1,276 @@
+"""Studies drawn from a small generative model, as the score tables that real studies have.
+
+Latents and prompts are crossed random factors; replayed arms share latents, prompts and, in part,
+the chance of single trials; judges miss attempts and see some that are not there. What a design can
+decide follows from running such studies through the code of measures, intervals and verdicts
+(benchmarks/claims.py, `esr.analysis.operating`).
+
+A trial of latent l on prompt p restarts with probability min(1, a_l b_p): a_l is a beta variable
+with the arm's rate as its mean and the intra-latent correlation (Kupper and Haseman 1978), the same
+quantile in every arm; b_p a gamma variable with mean 1. Scores are points, 0-100.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from scipy import stats
+
+Flags = Bool[np.ndarray, " trials"]
+Numbers = Float[np.ndarray, " trials"]
+Codes = Int[np.ndarray, " trials"]
+
+GRID = 2001
+"""Quantiles at which the beta distribution is tabulated."""
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """True rates (fractions) and scores (points) of an arm.
+
+    Attributes:
+        multi: Share of trials that restart.
+        success: Share of restarts after which the score is higher.
+        gain: Mean rise of the score in these.
+        loss: Mean fall of the score in the other restarts.
+        first: Mean score of the first attempt.
+        extra: Mean number of attempts beyond the second in trials that restart.
+    """
+
+    multi: float = 0.02
+    success: float = 0.6
+    gain: float = 40.0
+    loss: float = 15.0
+    first: float = 50.0
+    extra: float = 0.0
+
+    @property
+    def esr(self) -> float:
+        """Share of trials that restart and improve."""
+        return self.multi * self.success
+
+    @property
+    def msi(self) -> float:
+        """Mean score improvement, points."""
+        return self.multi * (self.success * self.gain - (1 - self.success) * self.loss)
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """Sensitivity and specificity of a judge for several attempts, by arm if they differ."""
+
+    sensitivity: float | Mapping[str, float] = 1.0
+    specificity: float | Mapping[str, float] = 1.0
+
+    def rates(self, arm: str) -> tuple[float, float]:
+        """Sensitivity and specificity in an arm; one that a mapping does not name has 1."""
+        pair = (self.sensitivity, self.specificity)
+        first, second = (x if isinstance(x, float | int) else x.get(arm, 1.0) for x in pair)
+        return float(first), float(second)
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """Design and truth of a study.
+
+    Attributes:
+        latents: Steered latents.
+        trials: Trials of each, on different prompts.
+        prompts: Prompts that they are drawn from.
+        arms: What is true in each arm. All replay the same (latent, prompt, seed).
+        rho: Intra-latent correlation of restarts.
+        rho_prompt: The same of two trials on one prompt.
+        pairing: Share of trials whose chance the arms have in common (0: only the clusters).
+        score_sd: Standard deviation of first scores between latents, points.
+        judges: Judges by name; the first is the primary one.
+        detector: Errors of the judge-free restart detector.
+    """
+
+    latents: int
+    trials: int
+    prompts: int = 38
+    arms: Mapping[str, ArmSpec] = field(default_factory=lambda: {"steered": ArmSpec()})
+    rho: float = 0.1
+    rho_prompt: float = 0.01
+    pairing: float = 0.0
+    score_sd: float = 10.0
+    judges: Mapping[str, JudgeSpec] = field(default_factory=lambda: {"primary": JudgeSpec()})
+    detector: JudgeSpec = JudgeSpec()
+
+    def changed(self, arm: str, **truth: float) -> "StudySpec":
+        """The same study with another truth in one arm."""
+        return replace(self, arms={**self.arms, arm: replace(self.arms[arm], **truth)})
+
+
+class Truth(NamedTuple):
+    """What happens in the trials of an arm, before any judge: flags, attempts, scores."""
+
+    multi: Flags
+    n_attempts: Numbers
+    first: Numbers
+    last: Numbers
+    redrawn: Numbers
+
+
+class Design(NamedTuple):
+    """Trials that all arms share: latent and prompt of each, and the random effects."""
+
+    latent: Codes
+    prompt: Codes
+    latent_quantile: Float[np.ndarray, " latents"]
+    prompt_quantile: Float[np.ndarray, " prompts"]
+    score_effect: Float[np.ndarray, " latents"]
+    chance: Float[np.ndarray, "5 trials"]
+
+
+def draw_design(spec: StudySpec, rng: np.random.Generator) -> Design:
+    """Latents, each on `trials` prompts drawn without replacement, and their random effects."""
+    shape = (spec.latents, spec.prompts)
+    prompts = rng.random(shape).argsort(axis=1)[:, : spec.trials]
+    latents = np.repeat(np.arange(spec.latents), spec.trials)
+    return Design(
+        latents,
+        prompts.ravel(),
+        rng.random(spec.latents),
+        rng.random(spec.prompts),
+        rng.normal(0, 1, spec.latents),
+        rng.random((5, len(latents))),
+    )
+
+
+def draw_arm(spec: StudySpec, arm: str, design: Design, rng: np.random.Generator) -> Truth:
+    """What happens in the trials of an arm."""
+    truth = spec.arms[arm]
+    shared = rng.random(design.latent.shape) < spec.pairing
+    chance = np.where(shared, design.chance, rng.random(design.chance.shape))
+    rate = restart_rates(spec, truth.multi, design)
+    multi = chance[0] < rate[design.latent, design.prompt]
+    mean = np.clip(truth.first + spec.score_sd * design.score_effect[design.latent], 5, 95)
+    first = _scores(mean, chance[1])
+    success = chance[2] < truth.success
+    up = 100 * _mean_beta(truth.gain / max(100 - truth.first, 1e-9), chance[3]) / 100
+    down = _mean_beta(truth.loss / max(truth.first, 1e-9), chance[3])
+    changed = np.where(success, first + (100 - first) * up, first - first * down)
+    last = np.where(multi, changed, first)
+    extra = stats.poisson.ppf(chance[4], truth.extra) if truth.extra else 0.0
+    return Truth(
+        multi, 1.0 + multi * (1 + extra), first, last, _scores(mean, rng.random(len(mean)))
+    )
+
+
+def restart_rates(
+    spec: StudySpec, rate: float, design: Design
+) -> Float[np.ndarray, "latents prompts"]:
+    """Probability of a restart by latent and prompt."""
+    own = _beta_quantile(rate, spec.rho, design.latent_quantile)
+    common = np.ones(spec.prompts)
+    if spec.rho_prompt and rate:
+        spread = spec.rho_prompt * (1 - rate) / rate
+        common = _gamma_quantile(spread, design.prompt_quantile)
+    return np.minimum(1, own[:, None] * common)
+
+
+def judged(
+    truth: Truth, sensitivity: float, specificity: float, rng: np.random.Generator
+) -> dict[str, Numbers]:
+    """What a judge with these errors writes down.
+
+    A missed restart is one attempt with the first score; an attempt that is not there gets the
+    score of another draw from the same latent, so that half of such changes are improvements.
+    """
+    chance = rng.random(len(truth.multi))
+    flagged = np.where(truth.multi, chance < sensitivity, chance >= specificity)
+    last = np.where(flagged, np.where(truth.multi, truth.last, truth.redrawn), truth.first)
+    change = last - truth.first
+    return {
+        "n_attempts": np.where(flagged, np.maximum(truth.n_attempts, 2), 1.0),
+        "first_score": truth.first,
+        "last_score": last,
+        "score_change": change,
+        "multi_attempt": flagged,
+        "improved": flagged & (change > 0),
+    }
+
+
+def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd.DataFrame]]:
+    """Scores of every arm by every judge: `study[judge][arm]`, columns as in the table `scores`.
+
+    Also a column `truly_multi`: whether the trial restarts, which no judge sees.
+    """
+    rng = np.random.default_rng(seed)
+    design = draw_design(spec, rng)
+    study: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in spec.judges}
+    trial = _trial_columns(design)
+    for arm in spec.arms:
+        truth = draw_arm(spec, arm, design, rng)
+        detected = judged(truth, *spec.detector.rates(arm), rng)["multi_attempt"]
+        for name, judge in spec.judges.items():
+            columns = judged(truth, *judge.rates(arm), rng)
+            study[name][arm] = pd.DataFrame(
+                {**trial, **columns, "restart_detected": detected, "truly_multi": truth.multi}
+            )
+    return study
+
+
+def _trial_columns(design: Design) -> dict[str, np.ndarray | str | float | bool]:
+    n = len(design.latent)
+    return {
+        "trial_id": np.arange(n).astype(str),
+        "prompt_id": design.prompt.astype(str),
+        "latent": design.latent,
+        "boost": 1.0,
+        "seed": np.arange(n),
+        "status": "ok",
+        "degraded": False,
+    }
+
+
+def _scores(mean: Numbers, chance: Numbers) -> Numbers:
+    """Scores with these means, U-shaped: low or high, each uniform in its half of the scale."""
+    low = np.clip((75 - mean) / 50, 0, 1)
+    level = np.where(
+        chance < low, chance / np.maximum(low, 1e-9), (chance - low) / (1 - low + 1e-9)
+    )
+    inner = np.where(chance < low, 50 * level, 50 + 50 * level)
+    # Beyond 25 and 75 all scores lie in one half, which shrinks towards the end of the scale.
+    return np.where(
+        mean < 25, 2 * mean * level, np.where(mean > 75, 100 - 2 * (100 - mean) * level, inner)
+    )
+
+
+def _mean_beta(mean: float, chance: Numbers) -> Numbers:
+    """Variable in [0, 1] with this mean: power of a uniform one, u^(1 / mean - 1)."""
+    clipped = min(max(mean, 1e-6), 1 - 1e-6)
+    return chance ** (1 / clipped - 1)
+
+
+@lru_cache(maxsize=256)
+def _beta_table(rate: float, rho: float) -> Float[np.ndarray, " grid"]:
+    scale = (1 - rho) / rho
+    return stats.beta.ppf(_grid(), rate * scale, (1 - rate) * scale)
+
+
+def _beta_quantile(rate: float, rho: float, at: np.ndarray) -> np.ndarray:
+    if rho == 0 or rate in (0, 1):
+        return np.full(len(at), float(rate))
+    return np.interp(at, _grid(), _beta_table(rate, rho))
+
+
+@lru_cache(maxsize=256)
+def _gamma_table(spread: float) -> Float[np.ndarray, " grid"]:
+    return stats.gamma.ppf(_grid(), 1 / spread, scale=spread)
+
+
+def _gamma_quantile(spread: float, at: np.ndarray) -> np.ndarray:
+    return np.interp(at, _grid(), _gamma_table(spread))
+
+
+@lru_cache(maxsize=1)
+def _grid() -> Float[np.ndarray, " grid"]:
+    """Quantiles, denser towards the upper end, where rare events have their clusters."""
+    u = np.linspace(0, 1, GRID)
+    return np.clip(1 - (1 - u) ** 3, 0, 1 - 1e-9)
