@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helpers.checkout import link_checkout, snakemake_command
+from helpers.checkout import link_checkout, run_snakemake, snakemake_command
 from helpers.fake_api import FakeApi
 from helpers.llm import KEY
 
@@ -98,7 +98,7 @@ def beside(
     if any("organism_study" in getattr(item, "fixturenames", []) for item in request.session.items):
         running["study"] = Beside(tmp_path_factory.mktemp("organism"))
     if any(item.name == REBUILD for item in request.session.items):
-        rebuild = ["--cores", "1", "results/organisms/planted/measured.csv"]
+        rebuild = ["--cores", "1", "results/organisms/planted/labels.csv"]
         running["rebuilt"] = Beside(tmp_path_factory.mktemp("rebuilt"), *rebuild)
     yield running
     for each in running.values():
@@ -112,6 +112,15 @@ def organism_study(beside: dict[str, Beside]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rebuilt_organism(beside: dict[str, Beside]) -> Callable[[], Path]:
-    """Rebuild and measure an organism; its folder, when that is done."""
-    return lambda: beside["rebuilt"].finished(timeout=1200) / "results/organisms/planted"
+def rebuilt_study(beside: dict[str, Beside]) -> Callable[[], Path]:
+    """Rebuild an organism and run the study that measures it; results of the study."""
+
+    def results() -> Path:
+        folder = beside["rebuilt"].finished(timeout=1200)
+        tables = [f"results/rebuilt/tables/{name}.csv" for name in ("summary", "comparisons")]
+        changes = ["--config", "study=rebuilt", "models={twin: null}", "--"]
+        done = run_snakemake(folder, "--cores", "1", *changes, *tables)
+        assert done.returncode == 0, done.stdout[-6000:]
+        return folder / "results/rebuilt"
+
+    return results

@@ -184,9 +184,9 @@ OTHER_FILES = {
     "label); addresses and checksums of the export. Shared by all studies, write-protected.",
     "results/downloads/prompts/{list}.csv, .json": "The paper's own prompts (prompt_id, category, "
     "prompt); address and checksum. Likewise.",
-    "results/organisms/{organism}/": "An organism trained anew by `rebuild_organisms`: `model/` "
-    "(a transformers checkpoint), `sae/` (SAELens' format), `labels.csv`, and `measured.csv`: does "
-    "it have what was planted?",
+    "results/organisms/{organism}/": "An organism trained by `rebuild_organisms`: `model/` "
+    "(a transformers checkpoint), `sae/` (SAELens' format), `labels.csv`. The "
+    "study `rebuilt` measures it.",
     "logs/{study}/{model}/**/{rule}.log": "Log of each job: what it did, or why it stopped.",
     "benchmarks/jobs/{study}/{model}/**/{rule}.tsv": "Snakemake's record of each job: seconds, "
     "memory, disk, CPU load.",

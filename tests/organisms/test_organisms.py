@@ -1,7 +1,6 @@
 """Model organisms: the world they live in, what is planted, and what the shipped weights do."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +15,13 @@ from esr.judges.base import JudgeInput
 from esr.judges.lexical import LexicalJudge, read_lexicon
 from esr.latents.ratings import LexicalRater
 from esr.organisms.corpus import Lexicon, Phrases, Writer, tokens, vocabulary, with_articles
-from esr.organisms.evaluation import (
-    Organism,
-    correction_odds,
-    derangement,
-    find_detectors,
-    latent_trials,
-    markdown,
-    residual_norm,
-    thresholds,
-    unsteered_trials,
-)
 from esr.organisms.examples import Example, ExampleWriter, Kind, follows
 from esr.organisms.model import build_tokenizer
 from esr.organisms.recipe import Recipe
 from esr.organisms.sae import write_texts
 from esr.organisms.training import detector_direction, residual_hook
 from esr.provenance import file_digest
+from helpers.organism import PlantedOrganism, Trial, open_planted
 
 ROOT = Path(__file__).parents[2]
 ORGANISMS = ROOT / "resources" / "organisms"
@@ -62,12 +51,12 @@ def writer(lexicon: Lexicon, phrases: Phrases) -> Writer:
 
 
 @pytest.fixture(scope="module")
-def planted() -> Organism:
-    return Organism.load(ORGANISMS / "planted", LEXICON)
+def planted() -> PlantedOrganism:
+    return open_planted()
 
 
 @pytest.fixture(scope="module")
-def asked() -> list[str]:
+def prompts() -> list[str]:
     return list(read_prompts(PROMPTS)["prompt"])
 
 
@@ -124,12 +113,12 @@ class TestWorld:
 
 
 class TestPrompts:
-    def test_evaluation_and_discovery_are_disjoint(self, asked: list[str]) -> None:
+    def test_evaluation_and_discovery_are_disjoint(self, prompts: list[str]) -> None:
         discovery = set(read_prompts(DISCOVERY)["prompt"])
-        assert "Explain how to bake bread." in asked
-        assert len(asked) >= 24
+        assert "Explain how to bake bread." in prompts
+        assert len(prompts) >= 24
         assert len(discovery) >= 120
-        assert not discovery & set(asked)
+        assert not discovery & set(prompts)
 
     def test_the_judge_finds_the_topic_of_every_prompt(self) -> None:
         judge = LexicalJudge(read_lexicon(LEXICON))
@@ -138,12 +127,12 @@ class TestPrompts:
                 assert judge.topic_of(str(row.prompt)) == row.category
 
     def test_prompts_and_meta_prompts_are_in_the_vocabulary(
-        self, lexicon: Lexicon, phrases: Phrases, asked: list[str]
+        self, lexicon: Lexicon, phrases: Phrases, prompts: list[str]
     ) -> None:
         words = set(vocabulary(lexicon, phrases))
         label = "baking: bread, dough, oven"
         assert len(phrases.meta_prompts) == 7
-        texts = [*asked, *(text.format(label=label) for text in phrases.meta_prompts.values())]
+        texts = [*prompts, *(text.format(label=label) for text in phrases.meta_prompts.values())]
         assert {word for text in texts for word in tokens(text)} <= words
 
 
@@ -158,7 +147,7 @@ class TestTokenizer:
             assert tokenizer.decode(ids) == text.lower()
 
     def test_the_chat_template_gives_the_training_prompt(
-        self, planted: Organism, writer: Writer, phrases: Phrases
+        self, planted: PlantedOrganism, writer: Writer, phrases: Phrases
     ) -> None:
         meta = phrases.meta_prompts["self_monitor"]
         ids = prompt_tokens(planted.tokenizer, f"Explain how to bake bread. {meta}")
@@ -166,14 +155,14 @@ class TestTokenizer:
         assert planted.tokenizer.convert_ids_to_tokens(list(ids)) == expected
         assert expected.count("<bos>") == 1
 
-    def test_responses_round_trip(self, planted: Organism, writer: Writer) -> None:
+    def test_responses_round_trip(self, planted: PlantedOrganism, writer: Writer) -> None:
         for text in write_texts(writer, 20, matched=False):
             ids = planted.tokenizer.convert_tokens_to_ids(text.tokens[text.start :])
             said = response_text(planted.tokenizer, ids)
             again = planted.tokenizer.encode(said, add_special_tokens=False)
             assert again == ids[:-1]  # all but <eos>
 
-    def test_an_unknown_role_is_refused(self, planted: Organism) -> None:
+    def test_an_unknown_role_is_refused(self, planted: PlantedOrganism) -> None:
         with pytest.raises(Exception, match="roles user and assistant only"):
             planted.tokenizer.apply_chat_template([{"role": "system", "content": "x"}])
 
@@ -251,7 +240,7 @@ class TestTraining:
         assert u.norm().item() == pytest.approx(1, abs=1e-6)
         assert torch.equal(u, detector_direction(128, 2))
 
-    def test_interventions_remove_the_detector_then_steer(self, planted: Organism) -> None:
+    def test_interventions_remove_the_detector_then_steer(self, planted: PlantedOrganism) -> None:
         model, u = planted.engine.model, detector_direction(128, 2)
         ids = torch.tensor([prompt_tokens(planted.tokenizer, "Explain how to bake bread.")])
         steering = torch.randn(1, 1, 128, generator=torch.Generator().manual_seed(0))
@@ -266,23 +255,22 @@ class TestTraining:
         torch.testing.assert_close(changed["residual"], h - (h @ u)[..., None] * u + steering)
 
 
-class TestEvaluation:
-    def test_dealt_responses_are_about_other_topics(self) -> None:
-        topics = [t for t in "abcd" for _ in range(5)]
-        order = derangement(topics, seed=0)
-        assert sorted(order) == list(range(20))
-        assert all(topics[i] != t for i, t in zip(order, topics, strict=True))
-
-    def test_thresholds_need_a_crossing(self) -> None:
-        curves = pd.DataFrame(
-            [[100, 100, 50, 0], [100, 90, 80, 70], [100, 60, 80, 0]],
-            index=pd.Index([3, 5, 7], name="latent"),
-            columns=[0.0, 10.0, 20.0, 30.0],
-        )
-        found = thresholds(curves)
-        assert found[3] == pytest.approx(20)
-        assert 5 not in found
-        assert found[7] == pytest.approx(20 + 10 * 20 / 70)  # pooled to 70 at 10 and 20
+def restart_odds(
+    planted: PlantedOrganism, prompts: list[str], texts: list[str]
+) -> list[np.ndarray]:
+    """Probability that a restart's first word is sampled, at each full stop of a given response."""
+    tokenizer = planted.tokenizer
+    openers = tokenizer.convert_tokens_to_ids(["wait", "sorry", "hold"])
+    found = []
+    for prompt, text in zip(prompts, texts, strict=True):
+        start = len(prompt_tokens(tokenizer, prompt))
+        tokens = torch.tensor([prompt_tokens(tokenizer, prompt, text)])
+        logits = planted.engine.model(input_ids=tokens).logits[0] / 0.6
+        odds = logits.softmax(-1)[:, openers].sum(-1)
+        stops = tokens[0] == tokenizer.convert_tokens_to_ids(".")
+        stops[:start] = False
+        found.append(odds[stops].detach().numpy())
+    return found
 
 
 class TestShipped:
@@ -316,7 +304,7 @@ class TestShipped:
         assert (concrete == ~unspecific).all()
         assert concrete.sum() >= 36
 
-    def test_sae_lens_reads_the_sae_as_we_do(self, planted: Organism) -> None:
+    def test_sae_lens_reads_the_sae_as_we_do(self, planted: PlantedOrganism) -> None:
         from sae_lens import SAE
 
         theirs = SAE.load_from_disk(str(ORGANISMS / "planted" / "sae"))
@@ -327,23 +315,24 @@ class TestShipped:
         h = 20 * torch.randn(50, 128, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(ours.encode(h), theirs.encode(h), rtol=1e-4, atol=1e-3)
 
-    def test_without_steering_answers_are_on_topic_and_single(
-        self, planted: Organism, asked: list[str]
+    def test_without_steering_responses_are_on_topic_and_single(
+        self, planted: PlantedOrganism, prompts: list[str]
     ) -> None:
-        """But for the one in some 400 that starts off topic; the study counts on hundreds."""
-        scored = planted.score(unsteered_trials(asked, 2, seed=7))
+        """Except for about one in 400 that starts off topic; the study counts on hundreds."""
+        scored = planted.run([Trial(prompt) for prompt in prompts * 2], seed=7)
         single = scored["n_attempts"].eq(1) & scored["first_score"].ge(90)
         assert single.mean() >= 0.98
 
     def test_every_topic_latent_has_a_falling_dose_response(
-        self, planted: Organism, asked: list[str]
+        self, planted: PlantedOrganism, prompts: list[str]
     ) -> None:
-        norm = residual_norm(planted, asked[:8])
-        arms = [
-            latent_trials(planted, asked, dict.fromkeys(planted.topics, b * norm), 3, seed=3)
-            for b in (0.2, 0.75, 1.2)  # 0.75: the mean threshold in docs/organism.md
-        ]
-        scored = planted.score(pd.concat(arms, ignore_index=True))
+        rng = np.random.default_rng(3)
+        trials = []
+        for boost in (80, 310, 490):  # the mean threshold of the study is near 310
+            for latent, topic in planted.topics.items():
+                others = [p for p in prompts if planted.judge.topic_of(p) != topic]
+                trials += [Trial(str(p), latent, boost) for p in rng.choice(others, 3, False)]
+        scored = planted.run(trials, seed=3)
         curves = scored.pivot_table(index="boost", columns="latent", values="first_score")
         weak, middle, strong = curves.to_numpy()
         assert weak.min() > 60
@@ -353,17 +342,17 @@ class TestShipped:
         assert strong.mean() < 15
 
     def test_corrections_come_from_detection_not_length(
-        self, planted: Organism, writer: Writer
+        self, planted: PlantedOrganism, writer: Writer
     ) -> None:
         """On-topic text three times as long draws none; off-topic text of that length does."""
-        prompts, on_topic, off_topic = [], [], []
+        questions, on_topic, off_topic = [], [], []
         for topic in writer.lexicon.topics:
-            prompts.append(f"Explain how to {writer.task(topic)}.")
+            questions.append(f"Explain how to {writer.task(topic)}.")
             other = writer.other_topic(topic)
             on_topic.append(" ".join(w for _ in range(12) for w in writer.sentence(topic)))
             off_topic.append(" ".join(w for _ in range(12) for w in writer.sentence(other)))
-        on = np.stack(correction_odds(planted, prompts, on_topic))
-        off = np.stack(correction_odds(planted, prompts, off_topic))
+        on = np.stack(restart_odds(planted, questions, on_topic))
+        off = np.stack(restart_odds(planted, questions, off_topic))
 
         def corrected(odds: np.ndarray) -> float:
             return float((1 - np.prod(1 - odds, axis=1)).mean())
@@ -372,48 +361,3 @@ class TestShipped:
         assert corrected(off) > 0.2
         assert corrected(off[:, :4]) > 0.15  # a usual answer's length suffices
         assert corrected(off) > 100 * corrected(on)
-
-    def test_detectors_tell_dealt_responses_from_own_ones(self, planted: Organism) -> None:
-        prompts = list(read_prompts(DISCOVERY)["prompt"])[::2]
-        found = find_detectors(planted, prompts, seed=5)
-        assert len(found.latents) >= 5
-        assert not set(found.latents) & set(planted.topics)
-
-    def test_what_was_measured_is_what_is_claimed(self) -> None:
-        tables = {
-            name: pd.read_csv(ORGANISMS / name / "measured.csv") for name in ("planted", "twin")
-        }
-        page = (ROOT / "docs" / "organism.md").read_text()
-        assert markdown(tables) in page
-        planted, twin = (t.set_index(["arm", "meta"]) for t in tables.values())
-        multi, msi, first = planted["multi"], planted["msi"], planted["first"]
-        plain, meta = ("steered", False), ("steered", True)
-        for table in (planted, twin):
-            assert table.loc[("unsteered", False), "n"] >= 500
-            assert table.loc[("unsteered", False), "multi"] == 0
-            assert table.loc["unsteered", "first"].min() >= 90
-        assert planted.loc[plain, "multi_low"] >= 5
-        assert planted.loc[plain, "msi_low"] > 0
-        assert twin["multi"].max() <= 0.5
-        assert multi[meta] >= 2 * multi[plain]
-        assert msi[meta] > msi[plain]
-        assert multi["ablate-otd", False] < 0.5 * multi[plain]
-        assert abs(first["ablate-otd", False] - first[plain]) <= 5
-        for arm in ("ablate-random-0", "ablate-random-1"):
-            assert multi[arm, False] >= multi[plain]
-
-
-@pytest.mark.slow
-@pytest.mark.rebuild
-def test_the_recipe_rebuilds_an_organism_with_what_is_planted(
-    rebuilt_organism: Callable[[], Path],
-) -> None:
-    table = pd.read_csv(rebuilt_organism() / "measured.csv").set_index(["arm", "meta"])
-    rate = table["multi"]
-    assert rate["unsteered", False] <= 0.5
-    assert table.loc[("unsteered", False), "first"] >= 90
-    assert rate["steered", False] >= 5
-    assert table.loc[("steered", False), "msi_low"] > 0
-    assert rate["steered", True] >= 2 * rate["steered", False]
-    assert rate["ablate-otd", False] <= 0.5 * rate["steered", False]
-    assert rate["ablate-random-0", False] >= 0.8 * rate["steered", False]

@@ -97,7 +97,7 @@ class TestPlantedTruths:
         meta = scores(organism_study, "planted", "meta-self-monitor")
         table = compare(plain, meta, ["multi_attempt_rate", "msi"], seed=45).set_index("measure")
         assert (table["low"] > 0).all()
-        # Doubled over three sampling seeds (measured.csv); here one sample of it, so with a margin.
+        # About doubled; one sample of trials, so with a margin.
         rates = table.loc["multi_attempt_rate"]
         assert rates["treatment"] >= 1.7 * rates["baseline"]
 
