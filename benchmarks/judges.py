@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from fake_api import CLAUDE, QWEN, FakeApi
 
 from esr.config import AnthropicJudgeConfig, LlmConfig, OpenAiJudgeConfig
 from esr.judges import open_judge
 from esr.judges.base import JudgeInput
+from helpers.fake_api import CLAUDE, QWEN, FakeApi
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Code that is formatted, linted and type-checked."""
+"""Code is formatted, linted and type-checked, and what it imports is declared."""
 
 import subprocess
 import sys
@@ -13,6 +13,7 @@ TOOLS = {
     "ruff format": ["-m", "ruff", "format", "--check", "."],
     "snakefmt": ["-m", "snakefmt", "--check", "Snakefile", "rules"],
     "mypy": ["-m", "mypy"],
+    "deptry": ["-m", "deptry", "src", "scripts", "tests", "benchmarks"],
 }
 
 
