@@ -116,7 +116,7 @@ rule plot_fig6:
     output:
         **figure_files("fig6"),
     params:
-        settings=settings("title", "statistics", "finetune.models", "finetune.ratios"),
+        settings=settings("title", "statistics", "finetune.models", "finetune.shares"),
     log:
         "<logs>/plot_fig6.log",
     benchmark:
@@ -136,7 +136,7 @@ rule plot_fig6_losses:
     output:
         **figure_files("fig6_losses"),
     params:
-        settings=settings("title", "finetune.models", "finetune.ratios"),
+        settings=settings("title", "finetune.models", "finetune.shares"),
     log:
         "<logs>/plot_fig6_losses.log",
     benchmark:

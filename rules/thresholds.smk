@@ -20,12 +20,12 @@ rule find_thresholds:
         settings=settings(
             "thresholds",
             "generation",
-            "seeds.boosts",
+            "seeds.thresholds",
             "engine.name",
             "engine.batch_size",
             "judging.primary",
             f"judging.judges.{CONFIG.judging.primary}",
-            "models.{model}.boosts",
+            "models.{model}.threshold_prior",
             "models.{model}.dtype",
             "models.{model}.quantization",
             "models.{model}.steer_layer",
@@ -51,7 +51,7 @@ rule estimate_thresholds:
     output:
         "<results>/{model}/thresholds-{target}.parquet",
     params:
-        settings=settings("thresholds", "models.{model}.boosts"),
+        settings=settings("thresholds", "models.{model}.threshold_prior"),
     log:
         "<logs>/{model}/estimate_thresholds_{target}.log",
     benchmark:

@@ -71,8 +71,8 @@ def main(job: Any) -> None:
     table = read_table(Path(job.input.detectors), "detectors")
     detectors = table.loc[table["detector"], "latent"].tolist()
     known = table.loc[table["found"] | table["given"], "latent"].tolist()
-    sets, nearest, seed = settings.random_sets, settings.nearest, settings.seed
-    controls = match_controls(detectors, frequency, mean, sets, nearest, seed, known)
+    sets, pool, seed = settings.random_sets, settings.matched_pool, settings.seed
+    controls = match_controls(detectors, frequency, mean, sets, pool, seed, known)
     log.info("%d sets matched to %d detectors", sets if detectors else 0, len(detectors))
     write_table(controls, output(job), "controls", origin(job, engine=engine.identity))
 

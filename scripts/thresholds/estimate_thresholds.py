@@ -15,7 +15,7 @@ def main(job: Any) -> None:
         read_table(Path(job.input.thresholds), "thresholds"),
         read_table(Path(job.input.trials), "threshold_trials"),
         config.thresholds,
-        config.models[job.wildcards.model].boosts,
+        config.models[job.wildcards.model].threshold_prior,
         float(job.wildcards.target),
     )
     write_table(table, output(job), "thresholds", origin(job))

@@ -60,7 +60,7 @@ def main(job: Any) -> None:
     labels = {
         row.latent: row.label if pd.notna(row.label) else None for row in latents.itertuples()
     }
-    search = (config.thresholds, config.models[name].boosts, config.seeds.boosts)
+    search = (config.thresholds, config.models[name].threshold_prior, config.seeds.thresholds)
     determining = {
         "engine": engine.identity,
         "sampling": asdict(sampling_of(config, name)),

@@ -79,7 +79,7 @@ models:
     labels: resources/labels/my-model.csv
     steer_layer: 16
     read_layer: 16
-    boosts: {lower: 0, upper: 400, mean: 100, sd: 60}
+    threshold_prior: {lower: 0, upper: 400, mean: 100, sd: 60}
 ```
 
 The study's prompts, arms and judges apply to it at once; `snakemake check` says whether model,

@@ -10,8 +10,22 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from esr.config import Config, load, merge, plain_settings
+from esr.config import (
+    Config,
+    DetectorsConfig,
+    EpisodesConfig,
+    FinetuneConfig,
+    FinetuneTrainingConfig,
+    JobSizeConfig,
+    ModelConfig,
+    SeedsConfig,
+    load,
+    merge,
+    plain_settings,
+)
+from esr.config.load import RENAMED
 from esr.errors import EsrError
 from esr.planning.files import check_files
 from helpers.checkout import REPO
@@ -38,7 +52,7 @@ models:
     sae: {path: sae}
     steer_layer: 1
     read_layer: 1
-    boosts: {upper: 40, mean: 12, sd: 8}
+    threshold_prior: {upper: 40, mean: 12, sd: 8}
 """
 
 
@@ -64,7 +78,7 @@ def nested(dotted: str, value: Any) -> dict[str, Any]:
 def test_what_is_not_said_has_the_defaults_of_the_protocol() -> None:
     config = load(raw())
     assert (config.thresholds.target, config.generation.temperature) == (50, 0.6)
-    assert (config.seeds.latents, config.seeds.boosts, config.seeds.generation) == (42, 43, 44)
+    assert (config.seeds.latents, config.seeds.thresholds, config.seeds.generation) == (42, 43, 44)
     assert config.models["tiny"].sae.path == Path("sae")
 
 
@@ -116,8 +130,14 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
         (nested("thresholds.target", 100), ["thresholds.target", "less than 100"]),
         (nested("generation.temperature", -1), ["generation.temperature", "greater than or equal"]),
         (nested("generation.temperature", float("nan")), ["generation.temperature", "nan"]),
-        (nested("models.tiny.boosts.upper", float("inf")), ["models.tiny.boosts.upper", "finite"]),
-        (nested("models.tiny.boosts.mean", 50), ["models.tiny.boosts", "lower < mean < upper"]),
+        (
+            nested("models.tiny.threshold_prior.upper", float("inf")),
+            ["models.tiny.threshold_prior.upper", "finite"],
+        ),
+        (
+            nested("models.tiny.threshold_prior.mean", 50),
+            ["models.tiny.threshold_prior", "lower < mean < upper"],
+        ),
         (nested("engine.name", "abacus"), ["engine.name", "'transformers'", "'abacus'"]),
         (nested("models.tiny.sae.release", "x"), ["models.tiny.sae", "either `path`"]),
         (nested("models.tiny.sae", {"path": None, "release": "x"}), ["`release` and `id`"]),
@@ -127,24 +147,24 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
         (nested("study", "a/b"), ["study", "pattern", "'a/b'"]),
         (nested("arms.extra", {}), ["arms.extra", "exactly one of `over`", "`replay`"]),
         (nested("arms.steered.replay", "answers"), ["arms.steered", "exactly one of"]),
-        (nested("arms.unsteered.trials", 3), ["arms.unsteered", "`trials` belongs to"]),
-        (nested("arms.steered.trials", None), ["arms.steered", "`trials` belongs to"]),
+        (nested("arms.unsteered.trials", 3), ["arms.unsteered", "`trials` goes with `over`"]),
+        (nested("arms.steered.trials", None), ["arms.steered", "`trials` goes with `over`"]),
         (nested("arms.answers.boost", "threshold"), ["arms.answers", "set `boost: none`"]),
         (nested("arms.unsteered.replay", "steerd"), ["arms.unsteered", "unknown arm 'steerd'"]),
         (nested("arms.steered", None), ["arms.unsteered", "unknown arm 'steered'"]),
         (nested("arms.unsteered.replay", "unsteered"), ["arms.unsteered", "replays itself"]),
         (nested("arms.steered.meta_prompt", "Focus!"), ["arms.steered", "{prompt}"]),
         (nested("arms.steered.meta_prompt", "{prompt} {topic}"), ["arms.steered", "'topic'"]),
-        (nested("arms.steered.ablate", [3, 3]), ["arms.steered", "`ablate` names a latent twice"]),
+        (nested("arms.steered.ablate", [3, 3]), ["arms.steered", "`ablate` lists a latent twice"]),
         (nested("arms.steered.ablate", [3, -1]), ["arms.steered.ablate.1", "-1"]),
         (nested("judging.judges.c", {"kind": "anthropic"}), ["judging.judges.c.model: missing"]),
         (
             nested("latents.concreteness.rater", "haiku"),
-            ["latents.concreteness.rater: 'haiku' is no judge that is a language model"],
+            ["latents.concreteness.rater: 'haiku' is not a judge that is a language model"],
         ),
         (
             nested("episodes.boundaries", "words"),
-            ["episodes.boundaries: 'words' is no judge that is a language model; there are: det"],
+            ["episodes.boundaries: 'words' is not a judge that is a language model; choose "],
         ),
         (nested("judging.primary", "word"), ["judging", "'word'", "['words']"]),
         (nested("judging.judges.words", None), ["judging", "primary judge 'words'"]),
@@ -167,6 +187,92 @@ def test_a_mistake_is_refused_with_its_key(override: dict[str, Any], said: list[
     message = problem(override)
     for text in said:
         assert text in message
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            nested("models.tiny.boosts", {"upper": 40, "mean": 12, "sd": 8}),
+            "models.tiny.boosts: unknown key (value {'upper': 40, 'mean': 12, 'sd': 8}); it is now "
+            "called `threshold_prior`",
+        ),
+        (nested("episodes.most", 3), "(value 3); it is now called `max_episodes`"),
+        (nested("detectors.nearest", 3), "(value 3); it is now called `matched_pool`"),
+        (nested("finetune.training.warm_up", 3), "(value 3); it is now called `warmup_steps`"),
+        (nested("finetune.ratios", [3]), "(value [3]); it is now called `shares`"),
+        (
+            {"jobs": [{"parameters": 3}]},
+            "jobs.0.parameters: unknown key (value 3); it is now calle",
+        ),
+    ],
+    ids=["model", "episodes", "detectors", "training", "shares", "jobs"],
+)
+def test_an_old_key_is_refused_with_its_new_name(override: dict[str, Any], line: str) -> None:
+    assert line in problem(override)
+
+
+@pytest.mark.parametrize("location", RENAMED)
+def test_every_renamed_key_exists_under_its_new_name_only(location: str) -> None:
+    sections: dict[str, type[BaseModel]] = {
+        "seeds": SeedsConfig,
+        "models.*": ModelConfig,
+        "detectors": DetectorsConfig,
+        "episodes": EpisodesConfig,
+        "finetune": FinetuneConfig,
+        "finetune.training": FinetuneTrainingConfig,
+        "jobs.*": JobSizeConfig,
+    }
+    section, old = location.rsplit(".", 1)
+    assert RENAMED[location] in sections[section].model_fields
+    assert old not in sections[section].model_fields
+
+
+def test_an_old_key_is_one_line_although_the_new_one_is_missing() -> None:
+    old = raw()
+    old["models"]["tiny"]["boosts"] = old["models"]["tiny"].pop("threshold_prior")
+    with pytest.raises(EsrError) as caught:
+        load(old)
+    assert str(caught.value).count("\n  - ") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (nested("generation.max_new_tokens", 10**9), "generation.max_new_tokens: Input should be"),
+        (nested("thresholds.steps", 10**9), "thresholds.steps: Input should be"),
+        (nested("statistics.bootstrap", 10**9), "statistics.bootstrap: Input should be"),
+        (
+            nested("seeds.generation", 2**64),
+            "seeds.generation: Input should be less than 4294967296",
+        ),
+        (nested("statistics.seed", -1), "statistics.seed: Input should be greater than or equal"),
+        (nested("models.tiny.threshold_prior.sd", True), "`sd` is True; give a number"),
+        (
+            nested("models.tiny.threshold_prior.sd", 1e308),
+            "sd is 1e+308, but the bounds are 40 apa",
+        ),
+        (
+            nested("models.tiny.threshold_prior.sd", 1e-9),
+            "sd is 1e-09, but the bounds are 40 apart",
+        ),
+        (nested("models.tiny.detectors", [3, True]), "`detectors` is True; give a number"),
+        (nested("arms.steered.ablate", [True]), "`ablate` is True; give a number"),
+        (nested("arms.CON", {"replay": "steered"}), "'CON' is a device name on Windows"),
+        ({"arms": {"lpt1.x": {"replay": "steered"}}}, "'lpt1.x' is a device name"),
+        (nested("arms.1", {"replay": "steered"}), "'1' reads as a number"),
+        (nested("arms.yes", {"replay": "steered"}), "'yes' reads as a number, a truth value or nu"),
+        (nested("study", "1e3"), "'1e3' reads as a number"),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)
+def test_a_value_that_nobody_means_is_refused(override: dict[str, Any], line: str) -> None:
+    assert line in problem(override)
+
+
+@pytest.mark.parametrize("name", ["3.5-turbo", "1b", "console", "no-restart", "e5"])
+def test_a_name_with_a_word_in_it_is_accepted(name: str) -> None:
+    assert name in load(raw({"arms": {name: {"replay": "steered"}}})).arms
 
 
 def test_a_missing_key_is_refused_with_its_name() -> None:
@@ -264,7 +370,7 @@ def test_settings_of_a_rule_are_plain_data() -> None:
 
 
 def test_settings_that_do_not_exist_are_an_error() -> None:
-    with pytest.raises(EsrError, match=r"'models.huge.dtype' \(at 'huge.dtype'\)"):
+    with pytest.raises(EsrError, match=r"'models.huge.dtype' \(unknown from 'huge.dtype' on\)"):
         plain_settings(load(raw()), ["models.huge.dtype"])
 
 
@@ -417,7 +523,7 @@ def test_a_setting_is_found_below_a_name_with_dots() -> None:
 
 
 SIZES = [
-    {"parameters": up_to, "gpus": g, "memory": 4, "generate": 1, "calibrate": 1, "read": 1}
+    {"max_parameters": up_to, "gpus": g, "memory": 4, "generate": 1, "thresholds": 1, "encode": 1}
     for up_to, g in ((1e8, 0), (1e10, 1))
 ]
 
@@ -432,8 +538,8 @@ def test_a_job_size_is_the_smallest_that_holds_the_model() -> None:
 @pytest.mark.parametrize(
     ("jobs", "said"),
     [
-        ([SIZES[1], SIZES[0]], "list sizes by `parameters`, smallest first"),
-        ([{**SIZES[0], "parameters": 10}], "larger than any size in `jobs`"),
+        ([SIZES[1], SIZES[0]], "sort the sizes by `max_parameters`, smallest first"),
+        ([{**SIZES[0], "max_parameters": 10}], "larger than any `max_parameters` in `jobs`"),
     ],
 )
 def test_job_sizes_that_leave_a_model_out_are_refused(jobs: list[Any], said: str) -> None:
@@ -441,7 +547,7 @@ def test_job_sizes_that_leave_a_model_out_are_refused(jobs: list[Any], said: str
 
 
 def test_a_retry_asks_for_more_time_only_where_it_begins_anew() -> None:
-    size = load(raw({"jobs": [{**SIZES[1], "generate": 3, "read": 2, "train": 5}]})).jobs[0]
+    size = load(raw({"jobs": [{**SIZES[1], "generate": 3, "encode": 2, "train": 5}]})).jobs[0]
     assert [size.hours("generate_responses", attempt) for attempt in (1, 2, 3)] == [3, 3, 3]
     assert [size.hours("read_episodes", attempt) for attempt in (1, 2, 3)] == [2, 4, 6]
     assert size.hours("train_adapter", 2) == 10

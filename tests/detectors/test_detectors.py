@@ -33,7 +33,7 @@ from helpers.checkout import REPO, load_script
 from helpers.planted_pairs import D_SAE, GRADED, PLANTED, SEPARABLE, N, found_in, labels, planted
 
 FAST = StatisticsConfig(bootstrap=400)
-STRICT = DetectorsConfig(criterion="zero_then_frequent", frequency=0.8)
+STRICT = DetectorsConfig(criterion="zero_then_frequent", min_frequency=0.8)
 
 few = st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=40)
 
@@ -173,7 +173,7 @@ class TestSearch:
         a, b = rng.random((16, 3000)), rng.random((16, 3000))
         out = np.arange(16) >= 8
         pairs = Pairs(a, b, out, [f"p{i}" for i in range(16)], np.roll(np.arange(16), 1))
-        how = DetectorsConfig(criterion="graded", auroc=0.9, leak=1)
+        how = DetectorsConfig(criterion="graded", min_auroc=0.9, max_leak=1)
         table = detector_table(pairs, labels(3000), how, ())
         lucky = table[table["found"]]
         assert len(lucky) > 3
@@ -198,8 +198,8 @@ class TestSearch:
 
     def test_a_latent_that_is_never_active_is_no_detector_whatever_the_criterion(self) -> None:
         anything = [
-            DetectorsConfig(criterion="zero_then_frequent", frequency=0),
-            DetectorsConfig(criterion="graded", auroc=0.5, leak=1),
+            DetectorsConfig(criterion="zero_then_frequent", min_frequency=0),
+            DetectorsConfig(criterion="graded", min_auroc=0.5, max_leak=1),
             SEPARABLE,
         ]
         for how in anything:

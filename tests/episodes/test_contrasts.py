@@ -201,7 +201,7 @@ class TestAlignment:
 
 
 class TestLead:
-    settings = EpisodesConfig(smooth=2, false_alarms=0.1)
+    settings = EpisodesConfig(smoothing_window=2, false_alarms=0.1)
 
     def test_the_rise_is_the_first_token_above_what_baselines_reach(self) -> None:
         traces = made(

@@ -294,7 +294,7 @@ class TestExtraction:
 
     def test_only_so_many_of_a_group_are_read_the_same_ones_every_time(self) -> None:
         rows = [EPISODE] * 10 + [BASELINE] * 10 + [UNRESTARTED] * 10
-        sizes: dict[str, Any] = {"most": 4, "baseline": 3, "unrestarted": 0}
+        sizes: dict[str, Any] = {"max_episodes": 4, "max_baseline": 3, "max_unrestarted": 0}
         table = extracted(*rows, **sizes)
         counts = table[table["status"].eq("ok")]["group"].value_counts().to_dict()
         assert counts == {"episode": 4, "baseline": 3}

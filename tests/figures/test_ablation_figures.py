@@ -363,7 +363,9 @@ class TestTableA1:
         assert printed["d"].iloc[0].count("[") == 1
 
     def test_without_any_detector_it_is_a_table_that_says_so(self) -> None:
-        table = self.statistics(DetectorsConfig(criterion="graded", auroc=1, leak=0)).iloc[:0]
+        table = self.statistics(DetectorsConfig(criterion="graded", min_auroc=1, max_leak=0)).iloc[
+            :0
+        ]
         printed = load_script("tabulate_tableA1").printed(table, self.MODELS)
         assert printed["Latent"].tolist() == ["none", "none"]
 

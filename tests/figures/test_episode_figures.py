@@ -21,7 +21,7 @@ fig7, fig_a5 = load_script("plot_fig7"), load_script("plot_figA5")
 fig_a6, tables = load_script("plot_figA6"), load_script("tabulate_activation")
 
 CONFIG: Any = SimpleNamespace(
-    episodes=EpisodesConfig(window=4, smooth=2),
+    episodes=EpisodesConfig(window=4, smoothing_window=2),
     statistics=StatisticsConfig(bootstrap=100),
     models={name: SimpleNamespace(label=name.title()) for name in ("planted", "twin")},
 )

@@ -16,7 +16,7 @@ from helpers.tokenizers import DATA
 
 @pytest.mark.parametrize("share", [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100])
 def test_a_mixture_has_exactly_the_share_that_it_is_named_for(share: int) -> None:
-    settings = FinetuneConfig(ratios=(share,), data=DATA)
+    settings = FinetuneConfig(shares=(share,), data=DATA)
     mixture = draw_mixture(plain(60, 50), settings, share)
     assert len(mixture) == 40
     assert mixture["kind"].eq(CORRECTION).sum() == 40 * share / 100

@@ -56,8 +56,8 @@ def test_the_paper_fine_tunes_the_8b_on_nine_mixtures() -> None:
     ("settings", "named"),
     [
         ({"models": ["twn"]}, ["finetune.models", "twn"]),
-        ({"ratios": [10, 10]}, ["finetune", "ratios", "twice"]),
-        ({"ratios": [110]}, ["finetune.ratios", "110"]),
+        ({"shares": [10, 10]}, ["finetune", "shares", "twice"]),
+        ({"shares": [110]}, ["finetune.shares", "110"]),
         ({"arms": ["unsteered"]}, ["finetune.arms", "`steered` is missing"]),
         ({"arms": ["steered", "twice"]}, ["finetune.arms", "twice"]),
         ({"arms": ["steered", "ablate-otd"]}, ["ablate-otd needs detectors"]),

@@ -14,7 +14,7 @@ from esr.detectors.search import (
 SEPARABLE = DetectorsConfig(criterion="separable")
 
 
-GRADED = DetectorsConfig(criterion="graded", auroc=0.95, leak=0.05)
+GRADED = DetectorsConfig(criterion="graded", min_auroc=0.95, max_leak=0.05)
 
 
 D_SAE, N = 40, 60

@@ -147,7 +147,7 @@ def test_a_structured_reply_is_constrained_to_the_schema(
 def test_the_judge_sees_the_base_prompt_unless_told_otherwise(api: FakeApi, tmp_path: Path) -> None:
     exchange = JudgeInput("Explain baking.", "Bread.", None, "Explain baking. Stay on topic!")
     judged(claude(api), tmp_path, [exchange])
-    judged(claude(api, shown="asked"), tmp_path, [exchange])
+    judged(claude(api, shown="full_prompt"), tmp_path, [exchange])
     shown = ["Stay on topic!" in sent.body["messages"][0]["content"] for sent in api.seen]
     assert shown == [False, True]
 

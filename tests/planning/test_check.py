@@ -69,7 +69,7 @@ def study(tmp_path: Path) -> Config:
         "labels": str(tmp_path / "labels.csv"),
         "steer_layer": 1,
         "read_layer": 1,
-        "boosts": {"upper": 40, "mean": 12, "sd": 8},
+        "threshold_prior": {"upper": 40, "mean": 12, "sd": 8},
     }
     return load(
         {

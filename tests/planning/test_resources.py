@@ -88,7 +88,7 @@ class TestMemory:
             ),
             (
                 {"models": {"llama-3.3-70b": {"tensor_parallel": 4}}},
-                r"tensor_parallel: 4, but `jobs` grants 2 GPUs to models of up to 1e\+11",
+                r"tensor_parallel: 4, but `jobs` requests 2 GPUs for models of up to 1e\+11",
             ),
         ],
         ids=["engine", "gpus"],
@@ -199,9 +199,11 @@ class TestPriors:
         assert list(check_priors(study(name))) == []
 
     def test_a_prior_outside_its_bounds_is_named(self) -> None:
-        wide = {"models": {"gemma-2-2b": {"boosts": {"sd": 500}}}}
+        wide = {"models": {"gemma-2-2b": {"threshold_prior": {"sd": 500}}}}
         (line,) = check_priors(study("paper", wide))
-        assert line.startswith("models.gemma-2-2b.boosts: 84 % of the prior 50 +- 500 lie outside")
+        assert line.startswith(
+            "models.gemma-2-2b.threshold_prior: 84 % of the prior 50 +- 500 lie outside"
+        )
 
 
 H100 = compute.Gpu(80, 3350, 989)
@@ -331,17 +333,19 @@ class TestHours:
         assert profile_hours(table)[1] == 40  # of the profile that comes with the project
 
     def test_jobs_that_outlast_what_they_ask_for_are_named(self) -> None:
-        short = [size | {"calibrate": 2.1, "read": 0.12, "train": 0.1} for size in PROTOCOL["jobs"]]
+        short = [
+            size | {"thresholds": 2.1, "encode": 0.12, "train": 0.1} for size in PROTOCOL["jobs"]
+        ]
         table = estimate_compute(study("paper", {"jobs": short}))
         lines = list(check_walltime(table))
         assert len(lines) == 2 + 1 + 9
         assert lines[0] == (
             "find_thresholds of llama-3.3-70b: 2.2 h expected (assumed), but `jobs` asks for 2.1 "
-            "h; retries go on where a job was cut off; or raise `calibrate`"
+            "h; retries go on where a job was cut off; or raise `thresholds`"
         )
         begins_anew = "a job that is cut off begins anew, so raise"
         assert lines[1].startswith("match_controls of llama-3.3-70b: 0.1 h expected (assumed)")
-        assert lines[1].endswith(f"{begins_anew} `read`")
+        assert lines[1].endswith(f"{begins_anew} `encode`")
         assert lines[-1].startswith("train_adapter of llama-3.1-8b+sc90")
         assert lines[-1].endswith(f"{begins_anew} `train`")
 
@@ -354,11 +358,11 @@ SHORT = ["answers", "discovery", "boost-sweep"]
 
 def test_everything_that_does_not_fit_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "_is_at_hand", lambda _: True)
-    wide = {"models": {"gemma-2-2b": {"boosts": {"sd": 500}}}}
+    wide = {"models": {"gemma-2-2b": {"threshold_prior": {"sd": 500}}}}
     with pytest.raises(EsrError) as caught:
         list(check_machines(study("paper", ONE_DEVICE, wide)))
     said = str(caught.value)
-    assert "models.gemma-2-2b.boosts" in said
+    assert "models.gemma-2-2b.threshold_prior" in said
     assert "models.llama-3.3-70b: 141 GB" in said
 
 

@@ -29,7 +29,8 @@ STUDY = [
     "arms={answers: {trials: 4}, steered: {trials: 8}}",
     f"engine={{shards: 2, batch_size: {BATCH}}}",
     # Organisms need no GPU; ask for one, so that a job is given one.
-    "jobs=[{parameters: 1e9, gpus: 1, cpus: 2, memory: 3, generate: 1, calibrate: 1, read: 1}]",
+    "jobs=[{max_parameters: 1e9, gpus: 1, cpus: 2, memory: 3, generate: 1, thresholds: 1,"
+    " encode: 1}]",
 ]
 PROFILE = ["--profile", "slurm", "--slurm-status-command", "squeue"]
 PROFILE += ["--slurm-init-seconds-before-status-checks", "2"]

@@ -1,4 +1,4 @@
-"""How responses are sampled, what computes them, and what its jobs ask of a scheduler."""
+"""Sampling of responses, the engine, and the resources that its jobs request."""
 
 from typing import Literal
 
@@ -8,12 +8,18 @@ from esr.config.section import Section, key
 class GenerationConfig(Section):
     """How responses are sampled."""
 
-    temperature: float = key(0.6, "Sampling temperature; 0 is greedy.", ge=0, source="paper 2.1")
-    max_new_tokens: int = key(512, "Longest response.", unit="tokens", gt=0, source="paper 2.1")
+    temperature: float = key(
+        0.6, "Sampling temperature; 0 is greedy.", ge=0, le=100, source="paper 2.1"
+    )
+    max_new_tokens: int = key(
+        512, "Maximum length of a response.", unit="tokens", gt=0, le=1_000_000, source="paper 2.1"
+    )
     repetition_penalty: float = key(
         1.0,
-        "Divides (multiplies) the positive (negative) logits of tokens seen before; 1 is off.",
+        "Divides the positive, and multiplies the negative, logits of tokens that occurred before; "
+        "1 is off.",
         gt=0,
+        le=100,
         source="January 1.0; published 1.1; released code 1.1-1.2 by model",
     )
     doubled_header: bool = key(
@@ -24,102 +30,124 @@ class GenerationConfig(Section):
 
 
 class VllmConfig(Section):
-    """What concerns the engine `vllm` alone."""
+    """Settings of the engine `vllm` alone."""
 
     memory_fraction: float = key(
         0.85,
-        "Share of each GPU's memory that vLLM takes. The SAE has to fit beside it.",
+        "Share of each GPU's memory that vLLM may use. The SAE has to fit beside it.",
         gt=0,
         lt=1,
     )
-    cpu_cache: float = key(1, "KV cache where there is no GPU.", unit="GB", gt=0)
+    cpu_cache: float = key(1, "KV cache when running on a CPU.", unit="GB", gt=0, le=100_000)
     max_model_len: int = key(
-        4096, "Longest prompt and response together.", unit="tokens", gt=0, source="released code"
+        4096,
+        "Maximum length of prompt and response together.",
+        unit="tokens",
+        gt=0,
+        le=10_000_000,
+        source="released code",
     )
     prefix_caching: bool = key(
         False,
-        "Keep the cache of prompts for requests under the same intervention. What is read is never "
-        "taken from it.",
+        "Cache prompts across requests under the same intervention. Readouts never come from the "
+        "cache.",
         source="released code: off",
     )
-    eager: bool = key(False, "Neither compile nor capture CUDA graphs: starts sooner, runs slower.")
+    eager: bool = key(
+        False, "Skip compilation and CUDA graphs: the engine starts sooner and runs slower."
+    )
     max_ablated: int = key(
-        128, "Latents that a job may ablate, in all its trials together.", unit="latents", gt=0
+        128,
+        "Maximum number of latents that one job may ablate, over all its trials.",
+        unit="latents",
+        gt=0,
+        le=1_000_000,
     )
 
 
 class EngineConfig(Section):
-    """What computes the generations, and in which portions."""
+    """What generates responses and encodes activations, and in which batches."""
 
     name: Literal["transformers", "vllm"] = key(
         "transformers",
-        "`transformers`: exact, the same bytes again; `vllm`: continuous batches, fast.",
+        "`transformers`: exact and reproducible byte for byte; `vllm`: continuous batching, fast.",
         source="paper: a fork of vLLM",
     )
     device: str = key(
         "auto",
-        "`cpu`, `cuda`, `cuda:1`, ... or `auto`: CUDA if there is one (`vllm`: if `jobs` asks for "
-        "GPUs for the model).",
+        "`cpu`, `cuda`, `cuda:1`, ... or `auto`: CUDA where it is available (`vllm`: where `jobs` "
+        "requests GPUs for the model).",
     )
     batch_size: int = key(
         64,
-        "Rows generated together. Part of what fixes the bytes of `transformers`; `vllm` runs up "
-        "to so many at a time.",
+        "Rows generated together. With `transformers`, the bytes of the results depend on it; "
+        "`vllm` runs up to this many requests at a time.",
         unit="trials",
         gt=0,
+        le=1_000_000,
     )
-    threads: int = key(1, "CPU threads an engine job uses.", gt=0)
+    threads: int = key(1, "CPU threads of an engine job.", gt=0, le=10_000)
     shards: int = key(
-        1, "Jobs that the responses of an arm are divided over (`arms.<arm>.shards` wins).", gt=0
+        1,
+        "Number of jobs that generate the responses of an arm (`arms.<arm>.shards` overrides it).",
+        gt=0,
+        le=100_000,
     )
     gpu: str | None = key(
         None,
-        "The GPUs at hand, by name in resources/gpus.csv: `check` says what does not fit on them, "
+        "GPU type, by its name in resources/gpus.csv. `check` reports models that do not fit, "
         "`estimate` how long they take.",
     )
     vllm: VllmConfig = key(VllmConfig(), "The engine `vllm`.")
 
 
 class JobSizeConfig(Section):
-    """What an engine job asks of a scheduler, for models up to a size. Inert where there is none.
+    """Resources that an engine job requests, for models up to a size. Unused without a scheduler.
 
-    A retry asks for half as much memory again. Generating and calibrating go on where they were cut
-    off; reading and training begin anew, and each retry asks for as much time again.
+    Each retry requests half as much memory again. Threshold searches and generation resume where
+    they stopped. Encoding and training start over, and each retry requests as much time again.
     """
 
-    parameters: float = key(..., "Largest model that this is for.", unit="parameters", gt=0)
-    gpus: int = key(..., "GPUs of a job.", ge=0)
+    max_parameters: float = key(
+        ..., "Largest model that this entry applies to.", unit="parameters", gt=0, le=1e15
+    )
+    gpus: int = key(..., "GPUs per job.", ge=0, le=10_000)
     cpus: int = key(
         1,
-        "CPU cores of a job, if `threads` are not more: an engine's processes, its compiler and "
-        "what we do with responses run on them.",
+        "CPU cores per job (at least `threads`): the engine's processes, its compiler and the "
+        "judge's client run on them.",
         gt=0,
+        le=10_000,
     )
-    memory: float = key(..., "Main memory: the weights pass through it.", unit="GB", gt=0)
-    generate: float = key(..., "Time for a shard of an arm.", unit="hours", gt=0)
-    calibrate: float = key(..., "Time for all thresholds of a model.", unit="hours", gt=0)
-    read: float = key(..., "Time for reading activations of stored texts.", unit="hours", gt=0)
-    train: float = key(4, "Time for fine-tuning on one mixture.", unit="hours", gt=0)
+    memory: float = key(
+        ..., "Main memory; the weights pass through it.", unit="GB", gt=0, le=1_000_000
+    )
+    generate: float = key(..., "Time for one shard of an arm.", unit="hours", gt=0, le=8760)
+    thresholds: float = key(..., "Time for all thresholds of a model.", unit="hours", gt=0, le=8760)
+    encode: float = key(
+        ..., "Time to encode stored texts with the SAE.", unit="hours", gt=0, le=8760
+    )
+    train: float = key(4, "Time to fine-tune on one mixture.", unit="hours", gt=0, le=8760)
 
     def hours(self, rule: str, attempt: int = 1) -> float:
-        """Hours that a job of a rule asks for, the first or a later time.
+        """Hours that a job of a rule requests on its n-th attempt.
 
-        A retry of a job with a journal goes on where it was cut off, in the same time; one that
-        begins anew gets as much time again.
+        A job with a journal resumes, and requests the same time on every attempt. Any other job
+        starts over, and requests as much time again on every retry.
         """
         once: float = getattr(self, ENGINE_HOURS[rule])
         return once if rule in JOURNALED else once * attempt
 
 
 ENGINE_HOURS = {
-    "find_thresholds": "calibrate",
+    "find_thresholds": "thresholds",
     "generate_responses": "generate",
-    "measure_relevance": "read",
-    "find_detectors": "read",
-    "match_controls": "read",
-    "read_episodes": "read",
+    "measure_relevance": "encode",
+    "find_detectors": "encode",
+    "match_controls": "encode",
+    "read_episodes": "encode",
     "train_adapter": "train",
 }
-"""Rules whose jobs run an engine, and which of the hours of a size they ask for."""
+"""Rules whose jobs run an engine, and the key of `JobSizeConfig` that holds their hours."""
 JOURNALED = ("find_thresholds", "generate_responses")
-"""Those whose retries go on where a job was cut off; retries of the others begin anew."""
+"""Rules whose jobs resume from a journal after an interruption; jobs of the others start over."""

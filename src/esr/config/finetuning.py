@@ -6,23 +6,23 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from esr.config.section import Name, Section, key
+from esr.config.section import Name, Section, Seed, key
 
 EXAMPLES = ("corrections", "answers")
-"""Kinds of examples, as `data` counts them."""
+"""Kinds of examples, by the keys of `data` that count them."""
 
 GPU_KEYS = (
     r"bf16|fp16|fp8|tf32|bfloat16|float16|load_in_[48]bit|gptq|deepspeed|fsdp\w*|"
     r"(flash|xformers|sage)_\w+|lora_\w+_kernel|fused_attn_kernel|liger_\w+|cut_cross_entropy"
 )
-"""Keys of axolotl's configuration that, switched on, need a GPU."""
+"""Keys of axolotl's configuration that need a GPU when they are switched on."""
 GPU_VALUES = {
     "use_cpu": "False",
     "adapter": "qlora",
     "optimizer": r".*(\dbit|fp8).*|flash_.*",
     "attn_implementation": r"(flash|xformers|sage).*",
 }
-"""Values of others that do."""
+"""Values of other keys that need a GPU."""
 
 
 class FinetuneDataConfig(Section):
@@ -30,80 +30,127 @@ class FinetuneDataConfig(Section):
 
     writer: Name = key(
         "corpus",
-        "Who writes them: `corpus`, the organisms' own language, or a judge that is a language "
-        "model.",
+        "What writes the examples: `corpus`, the language of the organisms, or a judge that is a "
+        "language model.",
         source="paper: Claude Sonnet 4.5",
     )
     prompts: Path = key(
         Path("resources/prompts/paper_finetune.csv"),
-        "Prompts of the examples (prompt_id, category, prompt), none of which is evaluated.",
+        "Prompts of the examples (prompt_id, category, prompt); none of them may be evaluated.",
     )
     share_prompts: bool = key(
         False,
-        "Whether prompts of the examples may be evaluated, too.",
+        "Whether prompts of the examples may also be evaluated.",
         source="released code: the same 38 prompts",
     )
     subjects: Path = key(
         Path("resources/subjects.txt"),
-        "Unrelated subjects that self-corrections begin with, one a line; `corpus`: the other "
-        "topics instead.",
+        "Unrelated subjects that self-corrections start with, one per line. `corpus` uses its "
+        "other topics instead.",
         source="released code: 50",
     )
-    corrections: int = key(1000, "Self-corrections written.", gt=0, source="released code: 1,020")
-    answers: int = key(1000, "Answers written.", gt=0, source="released code: 760")
+    corrections: int = key(
+        1000, "Self-corrections to write.", gt=0, le=10_000_000, source="released code: 1,020"
+    )
+    answers: int = key(1000, "Answers to write.", gt=0, le=10_000_000, source="released code: 760")
     size: int = key(
-        900, "Rows of every mixture, whatever its share.", gt=1, source="released code: 851 to 917"
+        900,
+        "Rows of every mixture, whatever its share.",
+        gt=1,
+        le=10_000_000,
+        source="released code: 851 to 917",
     )
     least_score: float = key(
-        50, "Least score of an answer by the primary judge; worse ones are left out.", ge=0, le=100
+        50,
+        "Minimum score of an answer by the primary judge; examples below it are dropped.",
+        unit="points",
+        ge=0,
+        le=100,
     )
     rubric: Path = key(
-        Path("resources/rubrics/self_correction.yaml"), "How a self-correction is asked for."
+        Path("resources/rubrics/self_correction.yaml"),
+        "Instructions of a language model that writes self-corrections.",
     )
-    answer_rubric: Path = key(Path("resources/rubrics/answer.yaml"), "How an answer is.")
+    answer_rubric: Path = key(
+        Path("resources/rubrics/answer.yaml"),
+        "Instructions of a language model that writes answers.",
+    )
     temperature: float | None = key(
-        0.8, "Temperature of a language model that writes.", ge=0, source="released code: 0.8"
+        0.8,
+        "Sampling temperature of a language model that writes.",
+        ge=0,
+        le=100,
+        source="released code: 0.8",
     )
-    max_tokens: int = key(1024, "Longest example it writes.", unit="tokens", gt=0)
+    max_tokens: int = key(
+        1024,
+        "Maximum length of an example from a language model.",
+        unit="tokens",
+        gt=0,
+        le=1_000_000,
+    )
     lexicon: Path = key(
         Path("resources/organisms/lexicon.csv"), "Words of `corpus` (topic, part, word)."
     )
     phrases: Path = key(Path("resources/organisms/phrases.yaml"), "Sentences of `corpus`.")
-    seed: int = key(48, "Seed of pairs, texts of `corpus`, and mixtures.", source="code: 42")
+    seed: Seed = key(48, "Seed of pairs, texts of `corpus`, and mixtures.", source="code: 42")
 
 
 class FinetuneTrainingConfig(Section):
-    """How axolotl trains an adapter (LoRA on all linear layers)."""
+    """How axolotl trains an adapter (LoRA on all linear layers). Most keys are axolotl's."""
 
-    device: Literal["gpu", "cpu"] = key("gpu", "What it trains on.")
-    rank: int = key(32, "Rank of the adapter.", gt=0, source="released code")
-    alpha: int = key(16, "Its scale is alpha / rank.", gt=0, source="released code")
-    dropout: float = key(0.05, "Dropout of its input.", ge=0, lt=1, source="released code")
-    learning_rate: float = key(2e-4, "Highest learning rate.", gt=0, source="released code")
-    scheduler: Literal["cosine", "linear", "constant"] = key(
-        "cosine", "Course of the learning rate.", source="released code"
+    device: Literal["gpu", "cpu"] = key("gpu", "Device to train on.")
+    lora_r: int = key(32, "Rank of the adapter.", gt=0, le=100_000, source="released code")
+    lora_alpha: int = key(
+        16,
+        "The adapter is scaled by lora_alpha / lora_r.",
+        gt=0,
+        le=1_000_000,
+        source="released code",
     )
-    warm_up: int = key(10, "Steps until it is highest.", unit="steps", ge=0, source="released code")
-    epochs: int = key(4, "Passes over a mixture.", gt=0, source="released code")
-    micro_batch: int = key(2, "Rows computed at a time.", gt=0, source="released code")
-    accumulation: int = key(4, "Micro-batches of a step.", gt=0, source="released code")
+    lora_dropout: float = key(
+        0.05, "Dropout of the adapter's input.", ge=0, lt=1, source="released code"
+    )
+    learning_rate: float = key(2e-4, "Peak learning rate.", gt=0, le=100, source="released code")
+    lr_scheduler: Literal["cosine", "linear", "constant"] = key(
+        "cosine", "Learning-rate schedule after warm-up.", source="released code"
+    )
+    warmup_steps: int = key(
+        10,
+        "Steps over which the learning rate rises to its peak.",
+        unit="steps",
+        ge=0,
+        le=10_000_000,
+        source="released code",
+    )
+    num_epochs: int = key(4, "Passes over a mixture.", gt=0, le=100_000, source="released code")
+    micro_batch_size: int = key(
+        2, "Rows of a forward pass.", gt=0, le=1_000_000, source="released code"
+    )
+    gradient_accumulation_steps: int = key(
+        4, "Micro-batches per optimizer step.", gt=0, le=1_000_000, source="released code"
+    )
     optimizer: Literal["adamw_bnb_8bit", "adamw_torch"] = key(
-        "adamw_bnb_8bit", "The first needs a GPU.", source="released code"
+        "adamw_bnb_8bit", "Optimizer; `adamw_bnb_8bit` needs a GPU.", source="released code"
     )
     precision: Literal["bfloat16", "float32"] = key(
-        "bfloat16", "Of the computation.", source="released code"
+        "bfloat16", "Precision of the computation.", source="released code"
     )
-    sequence: int = key(4096, "Longest row.", unit="tokens", gt=0, source="released code")
-    validation: float = key(
-        0.05, "Share of the rows that is kept for validation.", gt=0, lt=1, source="released code"
+    sequence_len: int = key(
+        4096, "Maximum length of a row.", unit="tokens", gt=0, le=10_000_000, source="released code"
+    )
+    val_set_size: float = key(
+        0.05, "Share of the rows held out for validation.", gt=0, lt=1, source="released code"
     )
     pad_token: str | None = key(
-        None, "Token that fills rows up; none = the tokenizer's own.", source="<|end_of_text|>"
+        None, "Padding token; none = the tokenizer's own.", source="<|end_of_text|>"
     )
-    threads: int = key(1, "CPU threads of a training job.", gt=0)
-    seed: int = key(49, "Seed of the split, the order and the initial weights.", source="none set")
+    threads: int = key(1, "CPU threads of a training job.", gt=0, le=10_000)
+    seed: Seed = key(49, "Seed of the split, the order and the initial weights.", source="none set")
     extra: dict[str, Any] = key(
-        {}, "More of axolotl's configuration, as it is; for a CPU nothing that needs a GPU."
+        {},
+        "More keys of axolotl's configuration, passed on unchanged. With `device: cpu`, keys that "
+        "need a GPU are refused.",
     )
 
     @model_validator(mode="after")
@@ -131,12 +178,12 @@ def _needs_gpu(key: str, value: Any) -> bool:
 class FinetuneConfig(Section):
     """Models fine-tuned on mixtures of answers and masked self-corrections (paper 3.5).
 
-    Each is a model of the study, `<base>+sc<share>`, with the latents and prompts of its base and
-    thresholds of its own.
+    Each mixture gives a model of the study, `<base>+sc<share>`. It uses the latents and prompts of
+    its base model, and has thresholds of its own.
     """
 
-    models: tuple[Name, ...] = key((), "Models that are fine-tuned; none = no fine-tuning.")
-    ratios: tuple[Annotated[int, Field(ge=0, le=100)], ...] = key(
+    models: tuple[Name, ...] = key((), "Models to fine-tune; none = no fine-tuning.")
+    shares: tuple[Annotated[int, Field(ge=0, le=100)], ...] = key(
         (10, 20, 30, 40, 50, 60, 70, 80, 90),
         "Shares of self-corrections in the mixtures.",
         unit="percent",
@@ -148,40 +195,41 @@ class FinetuneConfig(Section):
     serve: Literal["merged", "lora"] = key(
         "merged",
         "What engines load: a checkpoint with the adapter merged into it, or base and adapter "
-        "(engine `vllm`; saves the disk of a checkpoint a mixture).",
+        "(engine `vllm`; saves one checkpoint on disk per mixture).",
         source="released code: merged",
     )
     data: FinetuneDataConfig = key(FinetuneDataConfig(), "The examples.")
     training: FinetuneTrainingConfig = key(FinetuneTrainingConfig(), "The training.")
 
     @model_validator(mode="after")
-    def _named_once(self) -> Self:
-        for name in ("models", "ratios", "arms"):
+    def _no_duplicates(self) -> Self:
+        for name in ("models", "shares", "arms"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"`{name}` lists something twice: {list(values)}")
         return self
 
     @model_validator(mode="after")
-    def _data_fill_the_mixtures(self) -> Self:
-        for ratio in self.ratios if self.models else ():
-            for kind, needed in zip(EXAMPLES, self.counts(ratio), strict=True):
+    def _enough_examples(self) -> Self:
+        for share in self.shares if self.models else ():
+            for kind, needed in zip(EXAMPLES, self.counts(share), strict=True):
                 written = getattr(self.data, kind)
                 if needed > written:
                     raise ValueError(
-                        f"`ratios`: {ratio} % of {self.data.size} rows takes {needed} {kind}, but "
+                        f"`shares`: {share} % of {self.data.size} rows takes {needed} {kind}, but "
                         f"`data.{kind}` is {written}; raise it, or lower `data.size`"
                     )
         return self
 
-    def counts(self, ratio: int) -> tuple[int, int]:
-        """Self-corrections and answers of a mixture (the former rounded to the nearest)."""
-        corrections = (self.data.size * ratio + 50) // 100
+    def counts(self, share: int) -> tuple[int, int]:
+        """Numbers of self-corrections and answers in a mixture of a share (percent)."""
+        # Half a row rounds up.
+        corrections = (self.data.size * share + 50) // 100
         return corrections, self.data.size - corrections
 
 
 class FineTuned(NamedTuple):
-    """What a fine-tuned model is made of: a model, and a share of self-corrections (percent)."""
+    """A fine-tuned model: its base model, and its share of self-corrections (percent)."""
 
     base: str
     share: int

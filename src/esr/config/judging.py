@@ -9,11 +9,11 @@ from esr.config.section import Name, Section, Variable, key
 
 
 class BaseJudgeConfig(Section):
-    """What is true of every judge."""
+    """Base class of the settings of every judge."""
 
     @property
     def files(self) -> dict[str, Path]:
-        """Files that the judge works with, by the key that names them."""
+        """Files that the judge reads, by their key."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: value for name, value in values.items() if isinstance(value, Path)}
 
@@ -21,87 +21,104 @@ class BaseJudgeConfig(Section):
 class LexicalJudgeConfig(BaseJudgeConfig):
     """Judge of the organism study: word lists instead of a language model."""
 
-    kind: Literal["lexical"] = key(..., "Which judge this is.")
+    kind: Literal["lexical"] = key(..., "Kind of judge.")
     lexicon: Path = key(..., "CSV with columns topic, part, word.")
 
 
 class SentenceJudgeConfig(BaseJudgeConfig):
-    """Second judge of the organism study: sentences for words, restarts by another rule."""
+    """Second judge of the organism study: scores sentences, and finds restarts by another rule."""
 
-    kind: Literal["sentences"] = key(..., "Which judge this is.")
+    kind: Literal["sentences"] = key(..., "Kind of judge.")
     lexicon: Path = key(..., "CSV with columns topic, part, word.")
 
 
 class HumanJudgeConfig(BaseJudgeConfig):
-    """An annotator: the sheet of `snakemake label_sheet`, filled in."""
+    """A human annotator, who fills in the sheet of `snakemake label_sheet`."""
 
-    kind: Literal["human"] = key(..., "Which judge this is.")
-    sheet: Path = key(..., "The filled-in sheet (CSV); docs/judges.md says how.")
+    kind: Literal["human"] = key(..., "Kind of judge.")
+    sheet: Path = key(..., "The completed sheet (CSV); see docs/judges.md.")
 
 
 class LlmJudgeConfig(BaseJudgeConfig):
-    """What judges that are language models have in common."""
+    """Settings that all judges that are language models share."""
 
-    model: str = key(..., "Model id, as the API calls it; prices are looked up by it.")
+    model: str = key(..., "Model id of the API; prices are looked up by it.")
     rubric: Path = key(
         Path("resources/rubrics/blind.yaml"),
-        "What the judge is told: `paper`, `blind`, `structured`, `compact`, or your own file.",
+        "Instructions of the judge: `paper`, `blind`, `structured` or `compact` in "
+        "resources/rubrics/, or your own file.",
     )
-    shown: Literal["prompt", "asked"] = key(
-        "prompt",
-        "What the judge sees as the prompt: the base prompt, or (`asked`) what the model was "
-        "asked, meta-prompt included.",
-        source="paper: base prompt; released code: asked",
+    shown: Literal["base_prompt", "full_prompt"] = key(
+        "base_prompt",
+        "Prompt that the judge sees: the base prompt, or the full prompt that the model received, "
+        "including the meta-prompt.",
+        source="paper: base prompt; released code: full prompt",
     )
     temperature: float | None = key(
         0,
-        "Sampling temperature of the judge; `null` sends none. A model that refuses it is asked "
-        "without, which its rows say.",
+        "Sampling temperature of the judge; `null` sends none. If a model rejects the parameter, "
+        "it is left out, and the rows record that.",
         ge=0,
+        le=100,
         source="January: 0; released code: none sent, so 1",
     )
     max_tokens: int = key(
-        4096, "Longest reply; a longer one is `truncated`.", unit="tokens", gt=0, source="code"
+        4096,
+        "Maximum length of a reply; a longer one has the status `truncated`.",
+        unit="tokens",
+        gt=0,
+        le=1_000_000,
+        source="code",
     )
-    concurrency: int = key(16, "Calls in flight at a time.", gt=0)
+    concurrency: int = key(16, "Maximum number of calls in flight.", gt=0, le=10_000)
     retries: int = key(
-        8, "How often a call is repeated (HTTP 408, 409, 429, 5xx, lost connections).", ge=0
+        8,
+        "Maximum number of retries of a call (HTTP 408, 409, 429, 5xx, lost connections).",
+        ge=0,
+        le=1000,
     )
-    timeout: float = key(120, "Longest wait for a reply.", unit="s", gt=0, source="released code")
+    timeout: float = key(
+        120, "Timeout of a call.", unit="s", gt=0, le=86_400, source="released code"
+    )
 
 
 class AnthropicJudgeConfig(LlmJudgeConfig):
-    """Claude, by Anthropic's Messages API, live or in batches."""
+    """Claude, through Anthropic's Messages API, live or in batches."""
 
-    kind: Literal["anthropic"] = key(..., "Which judge this is.")
+    kind: Literal["anthropic"] = key(..., "Kind of judge.")
     key_variable: Variable = key("ANTHROPIC_API_KEY", "Environment variable that holds the key.")
-    base_url: str = key("https://api.anthropic.com", "Where the API is.")
+    base_url: str = key("https://api.anthropic.com", "Address of the API.")
     api_version: str = key(
         "2023-06-01",
-        "Header `anthropic-version`. Later versions (2026-10-21) refuse any temperature.",
+        "Header `anthropic-version`. Later versions (2026-10-21) reject any temperature.",
     )
     mode: Literal["live", "batch"] = key(
         "live",
-        "`batch`: Message Batches, at half the price, within a day. Thresholds are found live.",
+        "`batch`: Message Batches, at half the price, within a day. The threshold search always "
+        "calls live.",
     )
-    batch_size: int = key(5000, "Most calls of a batch.", gt=0, le=100_000)
-    poll: float = key(60, "Time between looks at a batch.", unit="s", gt=0)
+    batch_size: int = key(5000, "Maximum number of calls in a batch.", gt=0, le=100_000)
+    poll: float = key(60, "Interval between polls of a batch.", unit="s", gt=0, le=86_400)
 
 
 class OpenAiJudgeConfig(LlmJudgeConfig):
     """Any OpenAI-compatible chat completions API: OpenAI, OpenRouter, a local vLLM server, ..."""
 
-    kind: Literal["openai"] = key(..., "Which judge this is.")
+    kind: Literal["openai"] = key(..., "Kind of judge.")
     key_variable: Variable | None = key(
-        "OPENAI_API_KEY", "Environment variable that holds the key; `null`: the server wants none."
+        "OPENAI_API_KEY", "Environment variable that holds the key; `null`: the server needs none."
     )
-    base_url: str = key("https://api.openai.com/v1", "Where the API is, `/v1` included.")
-    provider: str | None = key(None, "Provider that OpenRouter is to use, and no other.")
+    base_url: str = key("https://api.openai.com/v1", "Address of the API, including `/v1`.")
+    provider: str | None = key(None, "The only provider that OpenRouter may use.")
     limit: Literal["max_tokens", "max_completion_tokens"] = key(
-        "max_tokens", "What the API calls `max_tokens`; OpenAI's reasoning models: the longer name."
+        "max_tokens",
+        "Name of the parameter `max_tokens` in the API. OpenAI's reasoning models use the longer "
+        "name.",
     )
     extra: dict[str, Any] = key(
-        {}, "More of the request, as it is (`{reasoning_effort: minimal}`); part of what is cached."
+        {},
+        "More fields of the request, passed on unchanged (`{reasoning_effort: minimal}`); part of "
+        "the cache key.",
     )
 
 
@@ -112,21 +129,22 @@ JudgeConfig = LexicalJudgeConfig | SentenceJudgeConfig | HumanJudgeConfig | LlmC
 
 
 class JudgingConfig(Section):
-    """Who scores responses, and the judge-free restart detector beside them."""
+    """Judges that score responses, and the judge-free restart detector."""
 
-    primary: Name = key(..., "The judge whose scores figures and tables show.")
+    primary: Name = key(..., "Judge whose scores figures and tables show.")
     judges: dict[Name, Annotated[JudgeConfig, Field(discriminator="kind")]] = key(
         ...,
-        "Judges by name. The primary one grades every arm, all of them the sample of `agreement`.",
+        "Judges by name. The primary judge grades every arm; every judge grades the sample of "
+        "`agreement`.",
     )
     restart_phrases: Path = key(
         Path("resources/restart_phrases.txt"),
-        "Regular expressions, one a line, of the judge-free restart detector.",
+        "Regular expressions of the judge-free restart detector, one per line.",
     )
     degraded: Literal["included", "excluded"] = key(
         "included",
-        "Whether a response that repeats a word five times in a row counts; one that is excluded "
-        "has the status `degraded`, and no score.",
+        "Whether a response that repeats a word five times in a row counts. An excluded response "
+        "has the status `degraded` and no score.",
         source="released code: included; January: excluded",
     )
     prices: Path = key(
@@ -134,7 +152,7 @@ class JudgingConfig(Section):
     )
     budget: float | None = key(
         None,
-        "Most that the replies of a study may cost, all rules together; then jobs stop cleanly.",
+        "Maximum cost of all replies of a study. Jobs that would exceed it stop cleanly.",
         unit="US dollars",
         ge=0,
     )
@@ -144,10 +162,12 @@ class JudgingConfig(Section):
         if self.primary not in self.judges:
             raise ValueError(f"primary judge {self.primary!r} is not among {sorted(self.judges)}")
         if self.judges[self.primary].kind == "human":
-            raise ValueError(f"primary judge {self.primary!r} is a person, who grades a sheet only")
+            raise ValueError(
+                f"primary judge {self.primary!r} is a person, who grades only the sheet"
+            )
         return self
 
     @property
     def llms(self) -> dict[str, LlmConfig]:
-        """Judges that are language models."""
+        """Judges that are language models, by name."""
         return {name: judge for name, judge in self.judges.items() if isinstance(judge, LlmConfig)}

@@ -1,6 +1,7 @@
-"""From merged mappings to a checked configuration, and to values that can be compared."""
+"""Load a configuration: merge, validate, and explain every problem."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,38 @@ from esr.config.study import Config
 from esr.errors import EsrError
 
 FORMS = {"constrained-str", "LevelsConfig", "str"}
+"""What pydantic adds to the location of a key that has several forms: the form that it tried."""
+RENAMED = {
+    "seeds.boosts": "thresholds",
+    "models.*.boosts": "threshold_prior",
+    "detectors.frequency": "min_frequency",
+    "detectors.auroc": "min_auroc",
+    "detectors.leak": "max_leak",
+    "detectors.nearest": "matched_pool",
+    "episodes.most": "max_episodes",
+    "episodes.baseline": "max_baseline",
+    "episodes.unrestarted": "max_unrestarted",
+    "episodes.smooth": "smoothing_window",
+    "finetune.ratios": "shares",
+    "finetune.training.rank": "lora_r",
+    "finetune.training.alpha": "lora_alpha",
+    "finetune.training.dropout": "lora_dropout",
+    "finetune.training.scheduler": "lr_scheduler",
+    "finetune.training.warm_up": "warmup_steps",
+    "finetune.training.epochs": "num_epochs",
+    "finetune.training.micro_batch": "micro_batch_size",
+    "finetune.training.accumulation": "gradient_accumulation_steps",
+    "finetune.training.sequence": "sequence_len",
+    "finetune.training.validation": "val_set_size",
+    "jobs.*.parameters": "max_parameters",
+    "jobs.*.calibrate": "thresholds",
+    "jobs.*.read": "encode",
+}
+"""New names of keys that were renamed, by the location of the old key."""
 
 
 def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge mappings deeply, later ones winning; what Snakemake does with its config files."""
+    """Merge mappings recursively; later ones win. Snakemake merges its config files like this."""
     result = dict(base)
     for override in overrides:
         for name, value in override.items():
@@ -24,7 +53,7 @@ def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, A
 
 
 def plain_settings(config: Config, keys: Iterable[str]) -> dict[str, Any]:
-    """Values of dotted keys as plain data, which Snakemake compares between runs.
+    """Return values of dotted keys as plain data, which Snakemake compares between runs.
 
     Raises:
         EsrError: there is no such key.
@@ -36,7 +65,7 @@ def _look_up(config: Config, dotted: str) -> Any:
     value: Any = config
     rest = dotted
     while rest:
-        if isinstance(value, Mapping):  # names may contain dots: the longest that is there
+        if isinstance(value, Mapping):  # names may contain dots: take the longest match
             names = [name for name in value if f"{rest}.".startswith(f"{name}.")]
             part = max(names, key=len, default="")
         else:
@@ -44,7 +73,7 @@ def _look_up(config: Config, dotted: str) -> Any:
         try:
             value = value[part] if isinstance(value, Mapping) else getattr(value, part)
         except (KeyError, AttributeError):
-            raise EsrError(f"there is no configuration key {dotted!r} (at {rest!r})") from None
+            raise EsrError(f"no configuration key {dotted!r} (unknown from {rest!r} on)") from None
         rest = rest[len(part) + 1 :]
     return value
 
@@ -58,9 +87,9 @@ def _plain(value: Any) -> Any:
 
 
 def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove arms, models and judges that a study sets to null (`arms: {unsteered: null}`).
+    """Remove arms, models and judges that are null (`arms: {unsteered: null}`).
 
-    A model that is disabled is not fine-tuned, either.
+    A disabled model is not fine-tuned either.
     """
     result = dict(raw)
     for section in ("arms", "models"):
@@ -78,20 +107,20 @@ def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _enabled(named: Mapping[str, Any]) -> dict[str, Any]:
-    # Snakemake passes what is nested in `--config` on as text, so null arrives as "null".
+    # Snakemake passes nested values of `--config` as text, so null arrives as "null".
     return {name: value for name, value in named.items() if value not in (None, "null")}
 
 
 def load(raw: Mapping[str, Any]) -> Config:
-    """Validate a merged configuration; fine-tuned models are among its `models`.
+    """Validate a merged configuration, and add its fine-tuned models to `models`.
 
     Raises:
-        EsrError: naming every offending key, its value, and what it should be.
+        EsrError: the message names every invalid key, its value, and the remedy.
     """
     try:
         return _with_finetuned(Config.model_validate(drop_disabled(raw)))
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = [_explain(problem) for problem in _without_consequences(error.errors())]
         study = raw.get("study", "?")
         raise EsrError(
             f"The configuration of study {study!r} is not valid:\n"
@@ -105,8 +134,29 @@ def _with_finetuned(config: Config) -> Config:
     return config.model_copy(update={"models": {**config.models, **added}})
 
 
+def _without_consequences(problems: Sequence[Any]) -> list[Any]:
+    """Drop "missing" for a required key that is given under its old name: one line says it all."""
+    renamed = {
+        (*problem["loc"][:-1], _new_name(problem["loc"]))
+        for problem in problems
+        if problem["type"] == "extra_forbidden"
+    }
+    return [p for p in problems if p["type"] != "missing" or p["loc"] not in renamed]
+
+
+def _new_name(location: Sequence[Any]) -> str | None:
+    """New name of the key at a location, if it was renamed."""
+    dotted = ".".join(map(str, location))
+    depth = len(location)
+    for pattern, name in RENAMED.items():
+        # A name may contain dots, which `*` matches; a deeper key may not.
+        if pattern.count(".") + 1 == depth and fnmatchcase(dotted, pattern):
+            return name
+    return None
+
+
 def _explain(problem: Any) -> str:
-    # Where a key has several forms, pydantic adds the form it tried ("tuple[...]") to the place.
+    """Describe a problem that pydantic found: key, value, remedy."""
     parts = [str(part) for part in problem["loc"]]
     if parts[:2] == ["judging", "judges"]:
         del parts[3:4]  # the kind of judge
@@ -115,12 +165,14 @@ def _explain(problem: Any) -> str:
         problem = problem | {"input": problem["input"].get("kind")}
     where = ".".join(p for p in parts if "[" not in p and p not in FORMS) or "config"
     if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key (value {problem['input']!r}); remove it or mend its spelling"
+        name = _new_name(problem["loc"])
+        remedy = "remove it or fix its spelling" if name is None else f"it is now called `{name}`"
+        return f"{where}: unknown key (value {problem['input']!r}); {remedy}"
     if problem["type"] in ("missing", "union_tag_not_found"):
         return f"{where}: missing; add it"
     message = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]
-    # Who takes `key_variable` for the place of the key itself should not find it in a log.
+    # A user may put the key itself into `key_variable`; it must not appear in a log.
     hidden = isinstance(value, Mapping) or "key_variable" in parts
     shown = "" if hidden else f" (got {value!r})"
     return f"{where}: {message}{shown}"

@@ -1,4 +1,4 @@
-"""Models: checkpoint, SAE, labels, layers and bounds of boosts."""
+"""Models: checkpoint, SAE, labels, layers, and the prior of the thresholds."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -9,14 +9,14 @@ from esr.config.section import DOWNLOADS, Section, key
 
 
 class SaeConfig(Section):
-    """Where a model's SAE comes from: a SAELens folder, or a SAELens release and id."""
+    """Source of a model's SAE: a SAELens folder, or a SAELens release and id."""
 
     path: Path | None = key(None, "Folder with cfg.json and sae_weights.safetensors.")
     release: str | None = key(None, "SAELens release, e.g. gemma-scope-2b-pt-res-canonical.")
     id: str | None = key(None, "SAE id within the release, e.g. layer_16/width_16k/canonical.")
     revision: str | None = key(
         None,
-        "Commit of the hub repository behind the release; none = the newest. Either way "
+        "Commit of the release's hub repository; none = the newest. Either way, "
         "`assets/sae.safetensors` records the commit and the checksums of the files.",
         pattern=r"^[0-9a-f]{40}$",
     )
@@ -37,16 +37,22 @@ class NeuronpediaConfig(Section):
 
     neuronpedia: str = key(
         ...,
-        "Id `<model>/<sae>`, e.g. gemma-2-2b/16-gemmascope-res-16k; SAELens lists it by release.",
+        "Id `<model>/<sae>`, e.g. gemma-2-2b/16-gemmascope-res-16k; SAELens lists these ids.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
 
 
+SD_LIMIT = 10
+"""Largest prior sd, as a multiple of the distance between the bounds: flat between them."""
+WIDEST_SPAN = 1e6
+"""Largest distance between the bounds, as a multiple of the prior sd: a point between them."""
+
+
 class ThresholdPriorConfig(Section):
-    """What is known of a model's thresholds beforehand."""
+    """Prior and bounds of a model's thresholds."""
 
     lower: float = key(0.0, "Lowest boost tried.", unit="decoder units", ge=0)
-    upper: float = key(..., "Highest boost tried.", unit="decoder units", gt=0)
+    upper: float = key(..., "Highest boost tried.", unit="decoder units", gt=0, le=1e9)
     mean: float = key(..., "Prior mean of the threshold.", unit="decoder units", gt=0)
     sd: float = key(..., "Prior standard deviation.", unit="decoder units", gt=0)
 
@@ -56,67 +62,76 @@ class ThresholdPriorConfig(Section):
             raise ValueError(
                 f"need lower < mean < upper, got {self.lower} < {self.mean} < {self.upper}"
             )
+        span = self.upper - self.lower
+        if not span / WIDEST_SPAN <= self.sd <= SD_LIMIT * span:
+            raise ValueError(
+                f"sd is {self.sd:g}, but the bounds are {span:g} apart; give an sd of "
+                f"{span / WIDEST_SPAN:g} to {SD_LIMIT * span:g}"
+            )
         return self
 
 
 class ModelConfig(Section):
-    """A language model with its SAE, and where one steers and reads."""
+    """A language model with its SAE, and the layers at which it is steered and encoded."""
 
-    label: str = key(..., "Name shown in figures and tables.")
+    label: str = key(..., "Name in figures and tables.")
     source: str = key(..., "Folder of a transformers checkpoint, or a hub id.")
     revision: str | None = key(None, "Commit of the hub repository; required for hub ids.")
-    parameters: float = key(..., "Number of parameters; figures sort models by it.", gt=0)
+    parameters: float = key(..., "Number of parameters; figures sort models by it.", gt=0, le=1e15)
     dtype: Literal["float32", "bfloat16", "float16"] = key("bfloat16", "Weights and activations.")
     quantization: str | None = key(
         None,
-        "Weights quantised, by the name of the method in `vllm`, which checks it: on loading (fp8, "
-        "int8_per_channel_weight_only), or as the checkpoint has them (gptq, awq, "
-        "compressed-tensors); none = `dtype`, or what the checkpoint says.",
+        "Quantisation of the weights, by its name in `vllm`: while loading (fp8, "
+        "int8_per_channel_weight_only), or stored in the checkpoint (gptq, awq, "
+        "compressed-tensors); none = `dtype`, or the checkpoint's own.",
         source="released code: fp8 for 70B",
     )
     tensor_parallel: int | None = key(
         None,
-        "GPUs over which `vllm` spreads the model; none = those that `jobs` grants it.",
+        "GPUs over which `vllm` splits the model; none = all that `jobs` requests for it.",
         gt=0,
+        le=10_000,
         source="released code: all GPUs of the machine",
     )
     attention_backend: str | None = key(
         None,
-        "Attention of `vllm`, by its name there; none = its own choice. Gemma 2 needs one that "
-        "caps logits softly (FLASHINFER, FLASH_ATTN).",
+        "Attention backend of `vllm`; none = its own choice. Gemma 2 needs a backend with logit "
+        "soft-capping (FLASHINFER, FLASH_ATTN).",
         source="released code: FLASHINFER for Gemma",
     )
-    sae: SaeConfig = key(..., "The sparse autoencoder whose decoder directions steer.")
+    sae: SaeConfig = key(..., "The sparse autoencoder whose decoder directions are added.")
     labels: Path | NeuronpediaConfig | None = key(
         None,
-        "CSV with columns latent (or index_in_sae, as Goodfire has it), label; or "
+        "CSV with columns latent (or index_in_sae, as in Goodfire's files) and label; or "
         "`{neuronpedia: <id>}`; none = no labels: concreteness is skipped, and so are arms whose "
         "meta-prompt names the latent.",
     )
     steer_layer: int = key(
         ..., "Decoder layer (0-based) at whose output the boost is added and latents ablated.", ge=0
     )
-    read_layer: int = key(..., "Decoder layer whose output the SAE's encoder reads.", ge=0)
+    read_layer: int = key(..., "Decoder layer (0-based) whose output the SAE encodes.", ge=0)
     ablate_layer: int | None = key(
         None,
-        "Decoder layer at whose output latents are ablated; none = steer_layer.",
+        "Decoder layer (0-based) at whose output latents are ablated; none = steer_layer.",
         ge=0,
         source="January: the SAE's layer; released code: the steering layer",
     )
-    boosts: ThresholdPriorConfig = key(..., "Prior and bounds of the thresholds.")
+    threshold_prior: ThresholdPriorConfig = key(..., "Prior and bounds of the thresholds.")
     detectors: tuple[Annotated[int, Field(ge=0)], ...] = key(
-        (), "Off-topic detectors known beforehand; beside, or (`use: given`) for, those found."
+        (),
+        "Known off-topic detectors; reported beside those found, or used in their place "
+        "(`detectors.use: given`).",
     )
     backtracking: tuple[Annotated[int, Field(ge=0)], ...] = key(
-        (), "Backtracking latents known beforehand; none = chosen (`episodes.backtracking`)."
+        (), "Known backtracking latents; none = chosen from episodes (`episodes.backtracking`)."
     )
     repetition_penalty: float | None = key(
-        None, "Overrides `generation.repetition_penalty` for this model.", gt=0
+        None, "Overrides `generation.repetition_penalty` for this model.", gt=0, le=100
     )
 
     @property
     def labels_file(self) -> Path | None:
-        """The CSV with the labels, a downloaded one included."""
+        """The CSV with the labels, provided or downloaded."""
         if isinstance(self.labels, NeuronpediaConfig):
             return DOWNLOADS / f"neuronpedia/{self.labels.neuronpedia}.csv"
         return self.labels

@@ -1,11 +1,11 @@
 """Intervals and tests."""
 
-from esr.config.section import Section, key
+from esr.config.section import Section, Seed, key
 
 
 class StatisticsConfig(Section):
     """How intervals are computed."""
 
-    level: float = key(0.95, "Coverage of every interval.", gt=0, lt=1)
-    bootstrap: int = key(4000, "Resamples of the latent-clustered bootstrap.", gt=0)
-    seed: int = key(45, "Seed of bootstrap and permutation tests.")
+    level: float = key(0.95, "Nominal coverage of every interval.", gt=0, lt=1)
+    bootstrap: int = key(4000, "Resamples of the latent-clustered bootstrap.", gt=0, le=1_000_000)
+    seed: Seed = key(45, "Seed of bootstrap and permutation tests.")

@@ -1,4 +1,4 @@
-"""The whole configuration of a study, and what follows from several sections together."""
+"""The configuration of a study, the checks across its sections, and values derived from them."""
 
 import hashlib
 import json
@@ -16,47 +16,47 @@ from esr.config.finetuning import FinetuneConfig, FineTuned
 from esr.config.judging import JudgingConfig
 from esr.config.latents import LatentsConfig
 from esr.config.models import ModelConfig
-from esr.config.section import Name, Section, key
+from esr.config.section import Name, Section, Seed, key
 from esr.config.statistics import StatisticsConfig
 from esr.config.thresholds import ThresholdsConfig
 
 
 class SeedsConfig(Section):
-    """Seeds, one a purpose."""
+    """Seeds, one per purpose."""
 
-    latents: int = key(42, "Order in which candidate latents are drawn.", source="January README")
-    boosts: int = key(43, "Prompts drawn while thresholds are found.", source="January README")
-    generation: int = key(
+    latents: Seed = key(42, "Order in which candidate latents are drawn.", source="January README")
+    thresholds: Seed = key(43, "Prompts of the threshold search.", source="January README")
+    generation: Seed = key(
         44, "Trial i of an arm samples with seed generation + i.", source="January README"
     )
 
 
 class Config(Section):
-    """Everything that decides what a study computes."""
+    """Everything that determines what a study computes."""
 
-    study: Name = key(..., "Name of the study; results go to results/<study>/.")
-    title: str = key(..., "What the study is evidence about; shown under its figures.")
+    study: Name = key(..., "Name of the study; its results are in results/<study>/.")
+    title: str = key(..., "What the study is evidence about; printed under its figures.")
     prompts: Path = key(
         ..., "CSV with columns prompt_id, category, prompt.", source="paper: 38 prompts"
     )
-    seeds: SeedsConfig = key(SeedsConfig(), "Seeds.")
+    seeds: SeedsConfig = key(SeedsConfig(), "Random seeds.")
     generation: GenerationConfig = key(GenerationConfig(), "Sampling of responses.")
-    engine: EngineConfig = key(EngineConfig(), "Engine.")
+    engine: EngineConfig = key(EngineConfig(), "What computes.")
     latents: LatentsConfig = key(LatentsConfig(), "Selection of latents.")
     thresholds: ThresholdsConfig = key(ThresholdsConfig(), "Threshold finding.")
     arms: dict[Name, ArmConfig] = key(..., "Arms by name.")
     detectors: DetectorsConfig = key(DetectorsConfig(), "Off-topic detectors and their controls.")
-    episodes: EpisodesConfig = key(EpisodesConfig(), "Self-corrections read token by token.")
-    judging: JudgingConfig = key(..., "Judges.")
+    episodes: EpisodesConfig = key(EpisodesConfig(), "Self-corrections encoded token by token.")
+    judging: JudgingConfig = key(..., "Judges, and the restart detector.")
     agreement: AgreementConfig = key(AgreementConfig(), "Cross-judge sample.")
     statistics: StatisticsConfig = key(StatisticsConfig(), "Intervals and tests.")
     models: dict[Name, ModelConfig] = key(..., "Models by name.", min_length=1)
     finetune: FinetuneConfig = key(FinetuneConfig(), "Fine-tuned models.")
     claims: tuple[Path, ...] = key(
-        (), "CSV files of claims that the scorecard judges (columns: `esr.analysis.claims.CLAIM`)."
+        (), "CSV files of the claims in the scorecard (columns: `esr.analysis.claims.CLAIM`)."
     )
     jobs: tuple[JobSizeConfig, ...] = key(
-        (), "What engine jobs ask of a scheduler, by model size, smallest first."
+        (), "Resources that engine jobs request, by model size, smallest first."
     )
 
     @model_validator(mode="after")
@@ -74,24 +74,27 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _every_model_has_a_job_size(self) -> Self:
-        bounds = [size.parameters for size in self.jobs]
+        bounds = [size.max_parameters for size in self.jobs]
         if bounds != sorted(set(bounds)):
-            raise ValueError("jobs: list sizes by `parameters`, smallest first")
+            raise ValueError("jobs: sort the sizes by `max_parameters`, smallest first")
         for name in self.models:
             if self.jobs and self.job_size(name) is None:
                 raise ValueError(
-                    f"models.{name}.parameters: larger than any size in `jobs`; add one there"
+                    f"models.{name}.parameters: larger than any `max_parameters` in `jobs`; "
+                    "add a size"
                 )
         return self
 
     @model_validator(mode="after")
     def _keys_fit_the_engine(self) -> Self:
         for name, model in self.models.items():
-            size, parallel = self.job_size(name), model.tensor_parallel or 1
+            size = self.job_size(name)
+            parallel = model.tensor_parallel or 1
             if size is not None and parallel > max(size.gpus, 1):
                 raise ValueError(
-                    f"models.{name}.tensor_parallel: {parallel}, but `jobs` grants {size.gpus} "
-                    f"GPUs to models of up to {size.parameters:g} parameters; raise it there"
+                    f"models.{name}.tensor_parallel: {parallel}, but `jobs` requests "
+                    f"{size.gpus} GPUs for models of up to {size.max_parameters:g} parameters; "
+                    "raise `gpus` there"
                 )
             if model.quantization is not None and self.engine.name == "transformers":
                 raise ValueError(
@@ -107,15 +110,15 @@ class Config(Section):
         if relevance.criterion == "top_n" and (arm is None or arm.over != "prompts"):
             raise ValueError(
                 f"latents.relevance.answers: {relevance.answers!r} is not an arm over prompts; "
-                "add one, or use criterion `zero`, which reads prompts alone"
+                "add one, or use criterion `zero`, which encodes only prompts"
             )
         return self
 
     @model_validator(mode="after")
-    def _rater_has_words(self) -> Self:
+    def _lexical_rater_has_a_lexicon(self) -> Self:
         concreteness = self.latents.concreteness
         if concreteness.rater == "lexical" and concreteness.lexicon is None:
-            raise ValueError("latents.concreteness.lexicon: missing; the lexical rater needs it")
+            raise ValueError("latents.concreteness.lexicon: missing; rater `lexical` needs it")
         _check_rater(self.judging, "latents.concreteness.rater", concreteness.rater, "lexical")
         return self
 
@@ -132,8 +135,8 @@ class Config(Section):
             source = self.arms.get(self.detectors.arm)
             if source is None or source.over != "prompts":
                 raise ValueError(
-                    f"arms.{name}.ablate: {arm.ablate} needs detectors, and detectors.arm "
-                    f"({self.detectors.arm!r}) is not an arm over prompts"
+                    f"arms.{name}.ablate: {arm.ablate} needs detectors, but detectors.arm "
+                    f"({self.detectors.arm!r}) is not an arm over prompts; add that arm"
                 )
             number = arm.ablate.removeprefix("random-")
             if number.isdigit() and int(number) >= self.detectors.random_sets:
@@ -147,7 +150,9 @@ class Config(Section):
     def _sampled_arms_exist(self) -> Self:
         unknown = [name for name in self.agreement.arms if name not in self.arms]
         if unknown:
-            raise ValueError(f"agreement.arms: there are no arms {unknown}")
+            raise ValueError(
+                f"agreement.arms: no such arms: {unknown}; choose from {sorted(self.arms)}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -159,52 +164,62 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _finetuned_models_are_sound(self) -> Self:
+    def _finetuning_is_consistent(self) -> Self:
         settings = self.finetune
         unknown = [name for name in settings.models if name not in self.models]
         if unknown:
-            raise ValueError(f"finetune.models: there are no models {unknown}")
+            raise ValueError(
+                f"finetune.models: no such models: {unknown}; choose from {sorted(self.models)}"
+            )
         if not settings.models:
             return self
-        # A configuration that was loaded and written down has them already, as they must be.
+        # A configuration that was loaded and dumped contains its fine-tuned models already.
         taken = [
             name
             for name in self.finetuned
             if name in self.models and self.models[name] != self.finetuned_model(name)
         ]
         if taken:
-            raise ValueError(f"models.{taken[0]}: the name of a fine-tuned model; take another one")
+            raise ValueError(
+                f"models.{taken[0]}: this name belongs to a fine-tuned model; choose another"
+            )
         if settings.serve == "lora" and self.engine.name == "transformers":
             raise ValueError(
-                "finetune.serve: lora needs engine vllm; merge adapters for engine transformers"
+                "finetune.serve: lora needs engine vllm; use `merged` with engine transformers"
             )
         _check_rater(self.judging, "finetune.data.writer", settings.data.writer, "corpus")
         if "steered" not in settings.arms:
-            raise ValueError("finetune.arms: `steered` is missing, which Figure 6 shows")
+            raise ValueError("finetune.arms: add `steered`, which Figure 6 shows")
         for name in settings.arms:
             if name not in self.arms:
-                raise ValueError(f"finetune.arms: there is no arm {name!r}")
+                raise ValueError(
+                    f"finetune.arms: no such arm: {name!r}; choose from {sorted(self.arms)}"
+                )
             arm = self.arms[name]
             if arm.replay is not None and arm.replay not in settings.arms:
-                raise ValueError(f"finetune.arms: {name} replays {arm.replay}; list that, too")
+                raise ValueError(
+                    f"finetune.arms: {name} replays {arm.replay}; list {arm.replay} as well"
+                )
             if isinstance(arm.ablate, str):
-                raise ValueError(f"finetune.arms: {name} needs detectors, which only bases have")
+                raise ValueError(
+                    f"finetune.arms: {name} needs detectors, which only base models have"
+                )
         return self
 
     @property
     def finetuned(self) -> dict[str, FineTuned]:
-        """Fine-tuned models by name: base by base, shares in the order of the configuration."""
+        """Fine-tuned models by name, ordered by base model, then by share."""
         return {
             f"{base}+sc{share}": FineTuned(base, share)
             for base in self.finetune.models
-            for share in self.finetune.ratios
+            for share in self.finetune.shares
         }
 
     def finetuned_model(self, name: str) -> ModelConfig:
-        """A fine-tuned model: like its base, but for label and, once merged, source."""
-        base, share = self.finetuned[name]
-        model = self.models[base]
-        own: dict[str, Any] = {"label": f"{model.label}, {share} % corrections"}
+        """Settings of a fine-tuned model: those of its base, with its own label and source."""
+        tuned = self.finetuned[name]
+        model = self.models[tuned.base]
+        own: dict[str, Any] = {"label": f"{model.label}, {tuned.share} % corrections"}
         if self.finetune.serve == "merged":
             folder = f"results/{self.study}/{name}/finetuning/merged"
             own |= {"source": folder, "revision": None}
@@ -212,30 +227,30 @@ class Config(Section):
 
     @property
     def base_models(self) -> dict[str, ModelConfig]:
-        """Models that are not fine-tuned ones: those that every experiment is about."""
-        made = self.finetuned
-        return {name: model for name, model in self.models.items() if name not in made}
+        """Models that every experiment is about: all but the fine-tuned ones."""
+        tuned = self.finetuned
+        return {name: model for name, model in self.models.items() if name not in tuned}
 
     def base_of(self, model: str) -> str:
-        """The model that a fine-tuned one comes from, whose latents and SAE it has; or itself."""
+        """The base of a fine-tuned model, whose latents and SAE it uses; else the model itself."""
         return self.finetuned[model].base if model in self.finetuned else model
 
     def arms_of(self, model: str) -> list[str]:
-        """Arms that a model runs: a fine-tuned one, those of `finetune.arms`.
+        """Arms that a model runs; a fine-tuned model runs those of `finetune.arms`.
 
-        Without labels, none whose meta-prompt names the latent.
+        A model without labels skips arms whose meta-prompt names the latent.
         """
         labelled = self.models[model].labels is not None
-        asked = self.finetune.arms if model in self.finetuned else self.arms
+        listed = self.finetune.arms if model in self.finetuned else self.arms
         return [
             name
             for name, arm in self.arms.items()
-            if name in asked and (labelled or not arm.needs_labels)
+            if name in listed and (labelled or not arm.needs_labels)
         ]
 
     @property
     def meta_arms(self) -> list[str]:
-        """Arms that repeat `steered` under a meta-prompt, in the order of the configuration."""
+        """Arms that replay `steered` under a meta-prompt, in the order of the configuration."""
         return [
             name
             for name, arm in self.arms.items()
@@ -244,49 +259,50 @@ class Config(Section):
 
     @property
     def trials_per_latent(self) -> int:
-        """Most trials that any arm wants of a latent, each on another prompt."""
+        """Largest number of trials per latent in any arm, each on another prompt."""
         return max(
             (arm.trials or 0 for arm in self.arms.values() if arm.over == "latents"), default=0
         )
 
     def shards(self, arm: str) -> int:
-        """Jobs that the responses of an arm are divided over."""
+        """Number of jobs that generate the responses of an arm."""
         return self.arms[arm].shards or self.engine.shards
 
     def on_cpu(self, model: str) -> bool:
-        """Whether `vllm` runs a model on the CPU: so told, or granted no GPU."""
+        """Whether `vllm` runs a model on the CPU: by `engine.device`, or if `jobs` has no GPU."""
         size = self.job_size(model)
         return self.engine.device == "cpu" or (size is not None and size.gpus == 0)
 
     def gpus(self, model: str) -> int:
-        """GPUs over which the study's engine spreads a model; 0 = it runs on the CPU."""
+        """Number of GPUs that a model is split over; 0 = it runs on the CPU."""
         if self.on_cpu(model):
             return 0
         if self.engine.name == "transformers":
-            return 1  # whatever the scheduler grants
+            return 1  # this engine uses one, whatever `jobs` requests
         size = self.job_size(model)
         return self.models[model].tensor_parallel or (1 if size is None else size.gpus)
 
     def environment(self, model: str) -> str | None:
-        """Environment below `envs/` that the engine of a model runs in; None = the main one."""
+        """Environment below `envs/` in which a model's engine runs; None = the main one."""
         if self.engine.name == "transformers":
             return None
         return "serve-cpu" if self.on_cpu(model) else "serve"
 
     def job_size(self, model: str) -> JobSizeConfig | None:
-        """What engine jobs of a model ask of a scheduler; None if no size is large enough."""
-        fitting = (size for size in self.jobs if self.models[model].parameters <= size.parameters)
+        """Resources that engine jobs of a model request; None if no size is large enough."""
+        parameters = self.models[model].parameters
+        fitting = (size for size in self.jobs if parameters <= size.max_parameters)
         return next(fitting, None)
 
     @property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the configuration as canonical JSON."""
-        # Not what a job asks of a scheduler, which decides when it runs and not what it computes.
+        # Resources decide when a job runs, not what it computes.
         text = json.dumps(self.model_dump(mode="json", exclude={"jobs"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def sampling(self, model: str) -> dict[str, float | int]:
-        """Sampling settings of a model: `generation` with the model's own overrides."""
+        """Sampling settings of a model: `generation`, with the model's overrides."""
         penalty = self.models[model].repetition_penalty or self.generation.repetition_penalty
         return {
             "temperature": self.generation.temperature,
@@ -299,5 +315,5 @@ def _check_rater(judging: JudgingConfig, where: str, name: str, builtin: str) ->
     if name != builtin and name not in judging.llms:
         known = ", ".join([builtin, *judging.llms])
         raise ValueError(
-            f"{where}: {name!r} is no judge that is a language model; there are: {known}"
+            f"{where}: {name!r} is not a judge that is a language model; choose from: {known}"
         )

@@ -6,12 +6,12 @@ from esr.config.section import Section, key
 
 
 class ThresholdsConfig(Section):
-    """How the boost of a latent is found at which the first attempt scores `target`."""
+    """How thresholds are found: the boosts at which first attempts score `target` on average."""
 
     method: Literal["logistic", "bisection"] = key(
         "logistic",
-        "`logistic`: Bayesian dose-response, adaptive; `bisection`: the paper's own.",
-        source="paper: bisection; docs/calibration.md for why not",
+        "`logistic`: an adaptive Bayesian dose-response model; `bisection`: the paper's method.",
+        source="paper: bisection; docs/thresholds.md compares them",
     )
     target: float = key(
         50,
@@ -21,12 +21,17 @@ class ThresholdsConfig(Section):
         lt=100,
         source="January 50; published 30",
     )
-    steps: int = key(10, "Boosts tried per latent.", gt=0, source="released code")
+    steps: int = key(10, "Boosts tried per latent.", gt=0, le=1000, source="released code")
     samples_per_step: int = key(
-        2, "Judged responses per boost tried.", gt=0, source="released code: 1, and 5 for 70B"
+        2,
+        "Judged responses per boost.",
+        gt=0,
+        le=1000,
+        source="released code: 1, and 5 for 70B",
     )
     max_widenings: int = key(
         3,
-        "How often bounds that prove too narrow are doubled (`logistic`; `bisection` keeps them).",
+        "How often the bounds may be doubled if they prove too narrow (`logistic` only).",
         ge=0,
+        le=20,
     )

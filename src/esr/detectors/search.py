@@ -177,9 +177,9 @@ def meets(table: pd.DataFrame, settings: DetectorsConfig) -> pd.Series:
         return table["margin"].gt(0)
     if settings.criterion == "zero_then_frequent":
         silent = table["frequency_matched"].eq(0)
-        return silent & table["frequency_mismatched"].ge(max(settings.frequency, 1e-12))
-    quiet = table["mean_matched"].le(settings.leak * table["mean_mismatched"])
-    return quiet & table["mean_mismatched"].gt(0) & table["auroc"].ge(settings.auroc)
+        return silent & table["frequency_mismatched"].ge(max(settings.min_frequency, 1e-12))
+    quiet = table["mean_matched"].le(settings.max_leak * table["mean_mismatched"])
+    return quiet & table["mean_mismatched"].gt(0) & table["auroc"].ge(settings.min_auroc)
 
 
 def pair_table(pairs: Pairs, latents: Sequence[int]) -> pd.DataFrame:

@@ -209,9 +209,9 @@ def _sentence_end(text: str, at: int) -> int:
 
 def _most(group: str, settings: EpisodesConfig) -> int:
     return {
-        "episode": settings.most,
-        "baseline": settings.baseline,
-        "unrestarted": settings.unrestarted,
+        "episode": settings.max_episodes,
+        "baseline": settings.max_baseline,
+        "unrestarted": settings.max_unrestarted,
     }[group]
 
 

@@ -115,16 +115,17 @@ def lead_times(tokens: pd.DataFrame, settings: EpisodesConfig) -> pd.DataFrame:
     """When the detectors rise in each response: one row a trial.
 
     A rise is the first token at which the trailing mean of the summed activation, over
-    `settings.smooth` tokens, exceeds the level that a share `settings.false_alarms` of the baseline
-    responses ever exceed. Columns: trial_id, group, cluster, level, rise (token), correction
-    (token), lead (correction - rise, where that is positive), status (`before` the correction,
-    `after` its start, `never`; `risen` for controls; `no_baseline`).
+    `settings.smoothing_window` tokens, exceeds the level that only a share
+    `settings.false_alarms` of the baseline responses ever exceed. Columns: trial_id, group,
+    cluster, level, rise (token), correction (token), lead (correction - rise, where that is
+    positive), status (`before` the correction, `after` its start, `never`; `risen` for controls;
+    `no_baseline`).
     """
     rows = []
     start = tokens[tokens["region"].eq("correction")].groupby("trial_id")["position"].min()
     for (group, trial, cluster), mine in tokens.groupby(["group", "trial_id", "cluster"]):
         ordered = mine.sort_values("position")
-        mean = ordered["value"].rolling(settings.smooth).mean().to_numpy()
+        mean = ordered["value"].rolling(settings.smoothing_window).mean().to_numpy()
         where = {"trial_id": trial, "group": group, "cluster": cluster}
         rows.append(where | {"mean": mean, "position": ordered["position"].to_numpy()})
     peaks = [np.nanmax(r["mean"]) for r in rows if r["group"] == "baseline" and _any(r["mean"])]

@@ -97,7 +97,7 @@ def check_rows(
             f"masks: {(found - wanted).total()} prepared rows are not in the dataset and "
             f"{(wanted - found).total()} of the dataset are missing, e.g. "
             f"{tokenizer.decode(stray)!r}. They are of another dataset or truncated; delete "
-            "finetuning/prepared, or raise the sequence length in finetune.training"
+            "finetuning/prepared, or raise finetune.training.sequence_len"
         )
     parts = {one.ids: one.parts for one in expected}
     for ids, labels in rows:

@@ -35,7 +35,7 @@ def draw_mixture(examples: pd.DataFrame, settings: FinetuneConfig, share: int) -
         if len(usable) < count:
             written = int(examples["kind"].eq(kind).sum())
             raise EsrError(
-                f"finetune.ratios: {share} % of {settings.data.size} rows takes {count} examples "
+                f"finetune.shares: {share} % of {settings.data.size} rows takes {count} examples "
                 f"of kind {kind}, but only {len(usable)} of {written} have status `ok`; "
                 f"raise finetune.data.{kind}s, or lower finetune.data.size"
             )

@@ -93,7 +93,7 @@ class LlmJudge:
 
     def call(self, exchange: JudgeInput) -> Call:
         """What the judge is shown of an exchange."""
-        asked = self._correspondent.settings.shown == "asked" and exchange.asked is not None
+        asked = self._correspondent.settings.shown == "full_prompt" and exchange.asked is not None
         prompt = exchange.asked if asked and exchange.asked else exchange.prompt
         return self._rubric.call(exchange.label, prompt=prompt, response=exchange.response)
 

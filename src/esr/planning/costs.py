@@ -65,7 +65,7 @@ def planned_calls(config: Config) -> Iterator[Planned]:
     annotator = config.episodes.boundaries
     if annotator in llms:
         rubric = read_rubric(config.episodes.boundaries_rubric)
-        calls = config.episodes.most * len(config.base_models)
+        calls = config.episodes.max_episodes * len(config.base_models)
         yield _asking(config, "annotate_boundaries", annotator, calls, rubric)
 
 

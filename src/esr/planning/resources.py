@@ -209,7 +209,7 @@ def check_partitions(asked: Mapping[str, float], where: str) -> Iterator[str]:
             yield (
                 f"{where}: jobs ask for {hours:g} h of partition {name}, which ends them after "
                 f"{limits[name]:g} h, so that they would wait for ever; take another partition, or "
-                "lower the hours in `jobs` (what `calibrate` and `generate` are for goes on where "
+                "lower the hours in `jobs` (what `thresholds` and `generate` are for goes on where "
                 "it was cut off; reading and training begin anew, and ask for more each time)"
             )
 
@@ -227,12 +227,12 @@ def _hours(limit: str) -> float:
 def check_priors(config: Config) -> Iterator[str]:
     """A line for every prior of thresholds that lies mostly outside its bounds."""
     for name, model in config.models.items():
-        prior = model.boosts
+        prior = model.threshold_prior
         normal = NormalDist(prior.mean, prior.sd)
         inside = normal.cdf(prior.upper) - normal.cdf(prior.lower)
         if inside < 0.5:
             yield (
-                f"models.{name}.boosts: {100 * (1 - inside):.0f} % of the prior "
+                f"models.{name}.threshold_prior: {100 * (1 - inside):.0f} % of the prior "
                 f"{prior.mean:g} +- {prior.sd:g} lie outside {prior.lower:g} to {prior.upper:g}; "
                 "lower `sd` or widen the bounds"
             )
@@ -259,10 +259,10 @@ def tokens_per_second(
     """
     model, kind = config.models[name], ENGINE_HOURS[rule]
     if kind == "train":
-        tokens = config.finetune.training.micro_batch * EXAMPLE_TOKENS
+        tokens = config.finetune.training.micro_batch_size * EXAMPLE_TOKENS
         return tokens / (PASSES * pass_seconds(model, gpu, 1, tokens)), "assumed"
     rows, gpus = config.engine.batch_size, max(config.gpus(name), 1)
-    if kind == "read":
+    if kind == "encode":
         tokens = rows * config.generation.max_new_tokens
         return tokens / pass_seconds(model, gpu, gpus, tokens), "assumed"
     with measured.open(newline="") as file:
@@ -285,16 +285,16 @@ def planned_work(config: Config) -> Iterator[Work]:
         shards = sum(config.shards(arm) for arm in trials)
         yield Work("generate_responses", name, shards, sum(trials.values()) * length)
         if name in config.finetuned:
-            rows = config.finetune.data.size * config.finetune.training.epochs
+            rows = config.finetune.data.size * config.finetune.training.num_epochs
             yield Work("train_adapter", name, 1, rows * EXAMPLE_TOKENS)
             continue
         read = {
             "measure_relevance": trials.get(config.latents.relevance.answers, 0),
             "find_detectors": 2 * trials.get(config.detectors.arm, 0),
             "match_controls": trials.get("steered", 0),
-            "read_episodes": config.episodes.most
-            + config.episodes.baseline
-            + config.episodes.unrestarted,
+            "read_episodes": config.episodes.max_episodes
+            + config.episodes.max_baseline
+            + config.episodes.max_unrestarted,
         }
         for rule, texts in read.items():
             yield Work(rule, name, 1, texts * length)

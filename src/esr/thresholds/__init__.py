@@ -1,6 +1,6 @@
 """Thresholds: the boost at which a latent's first attempts score the target on average.
 
-finder = open_finder(config.thresholds, config.models[name].boosts, n_latents)
+finder = open_finder(config.thresholds, config.models[name].threshold_prior, n_latents)
 boosts = finder.propose(which)             # (m, samples)
 finder.observe(which, boosts, scores)      # (m, samples), 0-100 or NaN
 finder.estimate()                          # one row a latent
