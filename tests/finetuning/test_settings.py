@@ -58,7 +58,7 @@ def test_the_paper_fine_tunes_the_8b_on_nine_mixtures() -> None:
         ({"models": ["twn"]}, ["finetune.models", "twn"]),
         ({"shares": [10, 10]}, ["finetune", "shares", "twice"]),
         ({"shares": [110]}, ["finetune.shares", "110"]),
-        ({"arms": ["unsteered"]}, ["finetune.arms", "`steered` is missing"]),
+        ({"arms": ["unsteered"]}, ["finetune.arms", "add `steered`"]),
         ({"arms": ["steered", "twice"]}, ["finetune.arms", "twice"]),
         ({"arms": ["steered", "ablate-otd"]}, ["ablate-otd needs detectors"]),
         ({"serve": "lora"}, ["finetune.serve", "vllm", "transformers"]),
@@ -88,7 +88,7 @@ def test_what_cannot_be_trained_is_refused_when_the_study_is_read(
 
 def test_an_arm_comes_with_the_arm_that_it_replays() -> None:
     again = {"arms": {"again": {"replay": "steered-30"}}}
-    with pytest.raises(EsrError, match="again replays steered-30; list that, too"):
+    with pytest.raises(EsrError, match="again replays steered-30; list steered-30 as well"):
         load_study(again, {"finetune": {"arms": ["steered", "again"]}})
 
 
@@ -99,7 +99,7 @@ def test_a_study_that_was_loaded_and_written_down_loads_again() -> None:
 
 def test_a_name_that_a_fine_tuned_model_will_have_is_taken() -> None:
     twin = load_study().models["twin"].model_dump(mode="json", exclude_none=True)
-    with pytest.raises(EsrError, match=r"models\.twin\+sc5: the name of a fine-tuned model"):
+    with pytest.raises(EsrError, match=r"models\.twin\+sc5: this name belongs to a fine-tuned model"):
         load_study({"models": {"twin+sc5": twin}})
 
 

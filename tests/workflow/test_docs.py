@@ -55,7 +55,7 @@ def test_a_key_that_takes_a_value_or_a_block_has_a_row_and_a_section() -> None:
     assert "| `threshold` or `none` or a block (below) | `threshold` |" in row(
         "arms.<arm>", "boost"
     )
-    assert "| integer > 1 |" in row("arms.<arm>.boost", "count")
+    assert "| integer > 1 and <= 1000 |" in row("arms.<arm>.boost", "count")
 
 
 def row(section: str, key: str) -> str:
@@ -68,7 +68,7 @@ def test_keys_say_their_limits_units_and_sources() -> None:
     target = row("thresholds", "target")
     assert "| number > 0 and < 100 | `50` |" in target
     assert "| points | January 50; published 30 |" in target
-    assert "| integer > 0 or `null` | `null` |" in row("arms.<arm>", "trials")
+    assert "| integer > 0 and <= 1e+06 or `null` | `null` |" in row("arms.<arm>", "trials")
     assert "| path | required |" in row("judging.judges.<judge> (lexical)", "lexicon")
 
 
