@@ -102,6 +102,47 @@ def crossed_rate(values: Values, factors: Factors, level: float = 0.95) -> Estim
     return Estimate(interval, "few_clusters" if counts[0] < FEW_CLUSTERS else "ok")
 
 
+def weighted_rate(
+    values: Values, weights: Values, factors: Factors, level: float = 0.95
+) -> tuple[float, Estimate]:
+    """Rate of a sample with weights, sum w x / sum w, and its interval.
+
+    As `crossed_rate`, with influence values w (x - rate) / sum w, and at most as many effective
+    trials as the weights leave, (sum w)^2 / sum w^2 (Kish 1965).
+    """
+    inside = ~np.isnan(values)
+    if not inside.any():
+        return np.nan, Estimate(NO_INTERVAL, "undefined")
+    counts = [_clusters(codes, inside) for codes in factors]
+    w = np.where(inside, weights, 0.0)
+    rate = float((w * np.where(inside, values, 0.0)).sum() / w.sum())
+    if np.ptp(values[inside]) == 0:
+        rate = float(values[inside][0])  # free of rounding
+    if min(counts) < 2:
+        return rate, Estimate(NO_INTERVAL, "too_few")
+    kish = float(w.sum() ** 2 / (w**2).sum())
+    effective = kish / _design_effect_floor(values, factors, rate)
+    if 0 < rate < 1:
+        u = np.where(inside, w * (values - rate), 0.0) / w.sum()
+        effective = min(effective, rate * (1 - rate) / crossed_variance(u, factors, inside))
+    interval = _wilson(rate, effective, _quantile(min(counts), level))
+    status = "few_clusters" if counts[0] < FEW_CLUSTERS else "ok"
+    return rate, Estimate(interval, "no_variation" if rate in (0, 1) else status)
+
+
+def moment_wilson(rate: float, u: Values, factors: Factors, level: float = 0.95) -> Interval | None:
+    """Wilson's interval of a rate with a known variance: at n = rate (1 - rate) / V trials.
+
+    None where rate or variance is degenerate. `u`: influence of each trial on the rate.
+    """
+    inside = np.ones(len(u), bool)
+    counts = [_clusters(codes, inside) for codes in factors]
+    variance = crossed_variance(u, factors)
+    if not 0 < rate < 1 or min(counts) < 2 or variance <= 0:
+        return None
+    return _wilson(rate, rate * (1 - rate) / variance, _quantile(min(counts), level))
+
+
 def crossed_mean(
     values: Values,
     factors: Factors,
@@ -240,16 +281,23 @@ def _clusters(codes: Codes, inside: Inside) -> int:
 
 
 def _design_effect(values: Values, factors: Factors, rate: float, n: int) -> float:
+    floor = _design_effect_floor(values, factors, rate)
+    if rate in (0, 1):
+        return floor
+    variance = crossed_variance(influence(values), factors, ~np.isnan(values))
+    return max(floor, variance / (rate * (1 - rate) / n), 1.0)
+
+
+def _design_effect_floor(values: Values, factors: Factors, rate: float) -> float:
+    """Least design effect assumed, from the number of latents that hold the events."""
     inside = ~np.isnan(values)
     sizes = np.bincount(factors[0][inside])
-    excess = float((sizes**2).sum() / n - 1)
+    excess = float((sizes**2).sum() / sizes.sum() - 1)
     if rate in (0, 1):
         return 1 + excess * CORRELATION_OF_NONE
     events = np.bincount(factors[0][inside], values[inside])
     holding = min(int((events > 0).sum()), int((events < sizes).sum()))
-    floor = 1 + excess * CORRELATION_FLOOR * min(1.0, ENOUGH_CLUSTERS / holding)
-    variance = crossed_variance(influence(values), factors, inside)
-    return max(floor, variance / (rate * (1 - rate) / n), 1.0)
+    return 1 + excess * CORRELATION_FLOOR * min(1.0, ENOUGH_CLUSTERS / holding)
 
 
 @lru_cache
