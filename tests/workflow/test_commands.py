@@ -125,10 +125,32 @@ def test_every_other_command_is_known_and_names_what_is_there(command: str) -> N
         assert shutil.which(words[0]), f"{command!r}: nothing here knows how to check it"
 
 
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub and the site make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def links() -> list[tuple[Path, str]]:
+    """Page and target of every link that does not leave the project."""
+    pattern = re.compile(r"\]\((?!https?:)([^)]*)\)")
+    return [(page, target) for page in PAGES for target in pattern.findall(page.read_text())]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#[\w-]*)?\)", page.read_text()):
-        assert not target or (page.parent / target).exists(), f"{page.name} links {target}"
+    for target in (target for origin, target in links() if origin == page):
+        name, _, anchor = target.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), f"{page.name} links {target}"
+        assert not anchor or anchor in anchors(path), f"{page.name} links {target}"
+
+
+def test_links_to_headings_are_found() -> None:
+    targets = {target for _, target in links()}
+    assert "method.md#claims-and-verdicts" in targets
+    assert "where-a-value-comes-from" in anchors(REPO / "docs/config.md")
 
 
 def test_two_pages_do_not_write_out_the_same_study() -> None:
