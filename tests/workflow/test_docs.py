@@ -21,7 +21,7 @@ from esr.errors import EsrError
 from esr.tables import TABLES
 from helpers.checkout import REPO
 
-PARQUET = re.compile(r'"results/\{study\}/([^"]+\.parquet)"')
+PARQUET = re.compile(r'"<results>/([^"]+\.parquet)"')
 
 
 def study(name: str) -> dict:
