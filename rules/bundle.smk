@@ -26,8 +26,9 @@ def paid_files():
         for kind in ("judgments", "scores")
         for name in CONFIG.judging.judges
     ]
-    finetuning = ["finetuning/axolotl.yaml", "finetuning/masks.json"]
-    finetuning += [
+    # Axolotl's configuration is regenerated, never imported: it can name code to run.
+    finetuning = [
+        "finetuning/masks.json",
         "finetuning/training.csv",
         *(f"finetuning/adapter/{name}" for name in ADAPTER_FILES),
     ]

@@ -147,7 +147,7 @@ OTHER_FILES = {
     "Keep these: they were paid for.",
     "{model}/finetuning/dataset.jsonl": "Mixture that a fine-tuned model is trained on, a chat a "
     "line; each part of a response says whether it is trained on.",
-    "{model}/finetuning/axolotl.yaml": "What axolotl is told; `assets/model.json` has checksums of "
+    "{model}/finetuning/axolotl.yaml": "Axolotl's configuration; `assets/model.json` has checksums of "
     "it, of the dataset and of the adapter (`finetuning`).",
     "{model}/finetuning/prepared/": "The dataset as axolotl trains on it.",
     "{model}/finetuning/prepared.parquet": "The same, a row a chat: `input_ids`, `labels` (-100: "
@@ -179,7 +179,7 @@ OTHER_FILES = {
     "report/": "The report: open `index.html`; it works from disk and asks no other host. "
     "`data/index.js` and `data/chunk-*.js` hold the trials (`esr.report.transcripts`).",
     "bundle.tar.gz": "What the study paid for, by `snakemake bundle`: `manifest.json` (origin, "
-    "settings, checksum of every file) and the files; `python -m esr.bundle import` takes it.",
+    "settings, checksum of every file) and the files; `python -m esr.bundle import` imports it.",
     "results/downloads/neuronpedia/{model}/{sae}.csv, .json": "Labels from Neuronpedia (latent, "
     "label); addresses and checksums of the export. Shared by all studies, write-protected.",
     "results/downloads/prompts/{list}.csv, .json": "The paper's own prompts (prompt_id, category, "

@@ -111,6 +111,14 @@ def test_a_local_model_is_described_with_the_checksums_of_what_decides_its_words
     assert describe_local_model(tmp_path) != manifest
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_local_model_that_brings_its_own_code_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(TEXT))
+    (tmp_path / name).write_text(json.dumps(TEXT | {"auto_map": {"AutoModel": "evil.Model"}}))
+    with pytest.raises(EsrError, match=rf"{name}: `auto_map` would run Python files"):
+        describe_local_model(tmp_path)
+
+
 def test_a_hub_model_is_described_with_the_checksums_of_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from esr.bundle import __main__ as bundle
-from esr.bundle.archive import import_bundle, read_manifest, write_bundle
+from esr.bundle.archive import write_bundle
+from esr.bundle.unpack import import_bundle, read_manifest
 from esr.errors import EsrError
 from helpers.checkout import link_checkout, run_snakemake
 
@@ -48,7 +50,7 @@ def test_what_goes_in_comes_out(packed: Path, tmp_path: Path) -> None:
     ]
     assert (folder / "results/tiny/plan.parquet").read_text() == "a plan"
     assert len({(folder / file).stat().st_mtime for file in files}) == 1
-    assert read_manifest(packed)["esr"] == ORIGIN
+    assert read_manifest(packed).esr.model_dump() == ORIGIN
 
 
 def test_equal_contents_give_equal_bytes(packed: Path) -> None:
@@ -68,7 +70,7 @@ def test_a_file_that_differs_is_not_overwritten_unless_asked_for(
     import_bundle(packed, folder)  # the same once more does no harm
     mine = folder / "results/tiny/plan.parquet"
     mine.write_text("another plan")
-    with pytest.raises(EsrError, match=r"plan.parquet is there already and differs"):
+    with pytest.raises(EsrError, match=r"plan.parquet exists and differs"):
         import_bundle(packed, folder)
     assert mine.read_text() == "another plan"
     import_bundle(packed, folder, replace=True)
@@ -101,14 +103,14 @@ def repack(
         ({"manifest.json": b"{}"}, "format None"),
     ],
 )
-def test_a_bundle_that_is_not_sound_leaves_nothing_behind(
+def test_a_damaged_bundle_leaves_nothing_behind(
     packed: Path, tmp_path: Path, change: dict[str, bytes | None], said: str
 ) -> None:
     repack(packed, change)
     folder = fresh(tmp_path)
     with pytest.raises(EsrError, match=said):
         import_bundle(packed, folder)
-    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    assert list(folder.rglob("*")) == []
 
 
 def test_a_bundle_cut_short_is_refused(packed: Path, tmp_path: Path) -> None:
@@ -116,16 +118,109 @@ def test_a_bundle_cut_short_is_refused(packed: Path, tmp_path: Path) -> None:
     folder = fresh(tmp_path)
     with pytest.raises(EsrError, match=r"bundle\.tar\.gz: "):
         import_bundle(packed, folder)
-    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    assert list(folder.rglob("*")) == []
 
 
-@pytest.mark.parametrize("name", ["/etc/evil", "results/../../evil", "config.yaml"])
+@pytest.mark.parametrize(
+    "name", ["/etc/evil", "results/../../evil", "results/tiny/../x.csv", "a.csv"]
+)
 def test_nothing_is_written_outside_results(packed: Path, tmp_path: Path, name: str) -> None:
-    manifest = read_manifest(packed)
-    manifest["files"][name] = {"sha256": "0", "bytes": 1}
-    repack(packed, {"manifest.json": json.dumps(manifest).encode(), name: b"!"})
-    with pytest.raises(EsrError, match="is not below results/"):
-        import_bundle(packed, fresh(tmp_path))
+    announce(packed, {name: b"!"})
+    refused(packed, tmp_path, r"is not below results/tiny/")
+
+
+def announce(packed: Path, files: dict[str, bytes]) -> None:
+    """Add files to a bundle, with their checksums in the manifest."""
+    manifest = read_manifest(packed).model_dump()
+    for name, text in files.items():
+        digest = hashlib.sha256(text).hexdigest()
+        manifest["files"][name] = {"sha256": digest, "bytes": len(text)}
+    repack(packed, {"manifest.json": json.dumps(manifest).encode(), **files})
+
+
+def refused(packed: Path, tmp_path: Path, message: str) -> None:
+    """The import stops with one line and leaves the checkout as it was."""
+    folder = fresh(tmp_path)
+    with pytest.raises(EsrError, match=message) as caught:
+        import_bundle(packed, folder)
+    assert "\n" not in str(caught.value)
+    assert list(folder.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("model/modeling_evil.py", b"import os", "is no data file"),
+        ("model/pytorch_model.bin", b"pickle", "is no data file"),
+        ("model/chat_template.jinja", b"{{ x }}", "is no data file"),
+        ("config.json", b'{"auto_map": {"AutoModel": "evil.Model"}}', "has `auto_map`"),
+        ("a.json", b'{"x": [{"trust_remote_code": true}]}', "has `trust_remote_code`"),
+        ("adapter_config.json", b'{"auto_mapping": {"base": "x"}}', "has `auto_mapping`"),
+        ("broken.json", b"[" * 100_000, "is not valid JSON"),
+    ],
+)
+def test_files_that_could_run_code_are_refused(
+    packed: Path, tmp_path: Path, name: str, text: bytes, message: str
+) -> None:
+    announce(packed, {f"results/tiny/{name}": text})
+    refused(packed, tmp_path, message)
+
+
+def test_configuration_is_not_imported(packed: Path, tmp_path: Path) -> None:
+    name = "results/tiny/m/finetuning/axolotl.yaml"
+    announce(packed, {name: b"trust_remote_code: true"})
+    folder = fresh(tmp_path)
+    assert Path(name) not in import_bundle(packed, folder)
+    assert not (folder / name).exists()
+
+
+FACTS = {"sha256": "0" * 64, "bytes": 1}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ([], "not a bundle"),
+        ({"format": 1, "esr": ORIGIN}, "files: Field required"),
+        ({"format": 1, "esr": {"git": "x"}, "files": {}}, "esr.study: Field required"),
+        ({"format": 1, "esr": ORIGIN | {"study": "../x"}, "files": {}}, "esr.study"),
+        ({"format": 1, "esr": ORIGIN, "files": {"results/tiny/a.csv": {}}}, "sha256: Field"),
+        ({"format": 1, "esr": ORIGIN, "files": {"results/tiny/a.csv": FACTS | {"bytes": -1}}}, "0"),
+        ({"format": 1, "esr": ORIGIN, "files": {"results/tiny/./a.csv": FACTS}}, "is not below"),
+        ({"format": 1, "esr": ORIGIN, "files": {"results/other/a.csv": FACTS}}, "is not below"),
+    ],
+)
+def test_every_wrong_manifest_is_one_line(
+    packed: Path, tmp_path: Path, manifest: object, message: str
+) -> None:
+    repack(packed, {"manifest.json": json.dumps(manifest).encode()})
+    refused(packed, tmp_path, message)
+
+
+def test_a_deeply_nested_manifest_is_one_line(packed: Path, tmp_path: Path) -> None:
+    repack(packed, {"manifest.json": b"[" * 200_000})
+    refused(packed, tmp_path, "not valid JSON")
+
+
+def test_a_flipped_byte_is_one_line(packed: Path, tmp_path: Path) -> None:
+    content = bytearray(packed.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    packed.write_bytes(bytes(content))
+    refused(packed, tmp_path, "bundle.tar.gz")
+
+
+def test_a_file_larger_than_announced_is_refused_before_it_is_unpacked(
+    packed: Path, tmp_path: Path
+) -> None:
+    repack(packed, {"results/tiny/plan.parquet": bytes(10**8)})
+    refused(packed, tmp_path, "its size differs|more than its manifest lists")
+
+
+def test_a_bundle_larger_than_the_disk_is_refused(packed: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(packed).model_dump()
+    manifest["files"]["results/tiny/plan.parquet"]["bytes"] = 10**18
+    repack(packed, {"manifest.json": json.dumps(manifest).encode()})
+    refused(packed, tmp_path, "GB free; make room first")
 
 
 def test_a_file_that_is_no_bundle_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

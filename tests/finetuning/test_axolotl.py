@@ -78,6 +78,13 @@ def test_more_of_axolotls_keys_may_be_given_and_win() -> None:
     assert (found["learning_rate"], found["weight_decay"]) == (1.0, 0.1)
 
 
+@pytest.mark.parametrize("key", ["trust_remote_code", "trust_remote_code_for_model"])
+def test_code_of_a_checkpoint_is_never_run(key: str) -> None:
+    with pytest.raises(EsrError, match=rf"extra: {key} would run code"):
+        configure(FinetuneTrainingConfig(extra={key: True}))
+    configure(FinetuneTrainingConfig(extra={key: False}))
+
+
 def test_on_a_cpu_only_what_needs_a_gpu_is_refused() -> None:
     harmless = {
         "weight_decay": 0.1,

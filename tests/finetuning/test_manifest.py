@@ -1,5 +1,6 @@
 """The manifest of a fine-tuned model."""
 
+import json
 from pathlib import Path
 
 from esr.assets.checkpoints import describe_finetuned_model
@@ -10,7 +11,7 @@ def test_the_manifest_says_what_a_model_was_made_from(tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (adapter / name).write_text(name)
+        (adapter / name).write_text(json.dumps(name))
     for name in ("dataset.jsonl", "axolotl.yaml"):
         (tmp_path / name).write_text(name)
     base = {"source": "lab/base", "revision": "abc", "files": {"w": "1"}, "n_layers": 2, "esr": {}}

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from esr.assets.remote_code import find_remote_code
 from esr.errors import EsrError, full_disk, is_full
 from esr.provenance import file_digest
 
@@ -42,9 +43,29 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return [folder / "config.json", *weights, *tokenizer, *optional]
 
 
+def refuse_code(folder: Path) -> None:
+    """Refuse a folder whose configuration names Python files to run (`auto_map` and the like).
+
+    Raises:
+        EsrError: naming the file and the key.
+    """
+    for path in sorted(folder.glob("*config.json")):
+        key = find_remote_code(json.loads(path.read_text(encoding="utf-8")))
+        if key is not None:
+            raise EsrError(
+                f"{path}: `{key}` would run Python files of the checkpoint, which esr never does; "
+                "if transformers itself has this architecture, delete the key"
+            )
+
+
 def describe_local_model(folder: Path) -> dict[str, Any]:
-    """Manifest of a checkpoint in a folder: shape, and checksums of `checkpoint_files`."""
-    config = json.loads((folder / "config.json").read_text())
+    """Manifest of a checkpoint in a folder: shape, and checksums of `checkpoint_files`.
+
+    Raises:
+        EsrError: the checkpoint brings code of its own.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    refuse_code(folder)
     files = {p.name: file_digest(p) for p in sorted(checkpoint_files(folder))}
     return {"source": folder.as_posix(), "revision": None, "files": files, **model_shape(config)}
 
@@ -58,6 +79,7 @@ def describe_finetuned_model(folder: Path, base: dict[str, Any], *, merged: bool
         merged: Whether engines load a merged checkpoint; else base and adapter, and `adapter` names
             its folder.
     """
+    refuse_code(folder / "adapter")
     adapter = {name: file_digest(folder / "adapter" / name) for name in ADAPTER_FILES}
     origin = {
         "base": {"source": base["source"], "revision": base["revision"], "files": base["files"]},

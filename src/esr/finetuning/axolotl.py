@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from esr.assets.remote_code import find_remote_code
 from esr.config import FinetuneTrainingConfig
 from esr.errors import EsrError
 
@@ -41,8 +42,14 @@ def axolotl_config(
         folder: Parent of `prepared` (rows) and `adapter`.
 
     Raises:
-        EsrError: the base has no chat template or no padding token.
+        EsrError: the base has no chat template or no padding token, or `extra` would run code.
     """
+    key = find_remote_code(settings.extra)
+    if key is not None:
+        raise EsrError(
+            f"finetune.training.extra: {key} would run code from a checkpoint; leave it out, "
+            "and use a base whose architecture is part of transformers"
+        )
     if not tokenizer.chat_template:
         raise EsrError(
             f"finetune.models: {manifest['source']} has no chat template; fine-tune an "
