@@ -147,8 +147,8 @@ OTHER_FILES = {
     "Keep these: they were paid for.",
     "{model}/finetuning/dataset.jsonl": "Mixture that a fine-tuned model is trained on, a chat a "
     "line; each part of a response says whether it is trained on.",
-    "{model}/finetuning/axolotl.yaml": "Axolotl's configuration; `assets/model.json` has checksums of "
-    "it, of the dataset and of the adapter (`finetuning`).",
+    "{model}/finetuning/axolotl.yaml": "Axolotl's configuration; `assets/model.json` has checksums "
+    "of it, of the dataset and of the adapter (`finetuning`).",
     "{model}/finetuning/prepared/": "The dataset as axolotl trains on it.",
     "{model}/finetuning/prepared.parquet": "The same, a row a chat: `input_ids`, `labels` (-100: "
     "not trained on).",

@@ -99,7 +99,9 @@ def test_a_study_that_was_loaded_and_written_down_loads_again() -> None:
 
 def test_a_name_that_a_fine_tuned_model_will_have_is_taken() -> None:
     twin = load_study().models["twin"].model_dump(mode="json", exclude_none=True)
-    with pytest.raises(EsrError, match=r"models\.twin\+sc5: this name belongs to a fine-tuned model"):
+    with pytest.raises(
+        EsrError, match=r"models\.twin\+sc5: this name belongs to a fine-tuned model"
+    ):
         load_study({"models": {"twin+sc5": twin}})
 
 
