@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from esr.assets.checkpoints import ADAPTER_FILES, checkpoint_files
 from esr.assets.downloads import ORIGINAL_PROMPTS
 from esr.config import Config, NAME, load, plain_settings
+from esr.config.files import check_study_file, read_study_file
 from esr.errors import EsrError
 from esr.figures.catalogue import FIGURES
 from esr.paths import BENCHMARKS, DOWNLOADS, LOGS, check_targets, results_of
@@ -28,6 +29,10 @@ def study_file(study):
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in Path("studies").glob("*.yaml")))
         raise WorkflowError(f"study: there is no {path}; choose one of: {known}")
+    try:
+        check_study_file(path)
+    except EsrError as error:
+        raise WorkflowError(str(error)) from None
     return path.as_posix()
 
 
@@ -43,6 +48,8 @@ def refuse_other_studies(arguments):
 def load_config(raw):
     """The validated configuration; every problem is named before any job runs."""
     try:
+        for path in workflow.configfiles:  # Snakemake lets the last of equal keys win
+            read_study_file(Path(path))
         loaded = load(raw)
         problems = check_files(loaded)
     except EsrError as error:

@@ -25,7 +25,7 @@ from esr.thresholds.pipeline import QueryPipeline
 from esr.thresholds.search import ProposalLog, Query, find_thresholds
 
 
-def open_desk(
+def open_pipeline(
     config: Config,
     model: str,
     engine: Engine,
@@ -34,7 +34,7 @@ def open_desk(
     journal: Journal,
     labels: Mapping[int, str | None],
 ) -> QueryPipeline:
-    """Where queries are answered: by the engine, with the journal, and the judge."""
+    """Pipeline that runs queries with the engine, its journal, and the judge."""
     prompts = read_prompts(config.prompts).set_index("prompt_id")["prompt"]
     doubled = config.generation.doubled_header
 
@@ -43,8 +43,8 @@ def open_desk(
         return Request(tokens, query.seed, Intervention(query.latent, query.boost))
 
     def exchange(query: Query, generation: Generation) -> JudgeInput:
-        said = response_text(tokenizer, generation.tokens)
-        return JudgeInput(prompts[query.prompt_id], said, labels[query.latent])
+        response = response_text(tokenizer, generation.tokens)
+        return JudgeInput(prompts[query.prompt_id], response, labels[query.latent])
 
     return QueryPipeline(engine, sampling_of(config, model), journal, judge, request, exchange)
 
@@ -70,10 +70,10 @@ def main(job: Any) -> None:
     tokenizer = open_tokenizer(manifest)
     with (
         Journal(Path(job.params.journal)) as journal,
-        open_desk(config, name, engine, tokenizer, judge, journal, labels) as desk,
+        open_pipeline(config, name, engine, tokenizer, judge, journal, labels) as pipeline,
     ):
-        course = ProposalLog(journal if desk.independent else None, **determining)
-        thresholds, trials = find_thresholds(latents, *search, desk, course)
+        proposals = ProposalLog(journal if pipeline.independent else None, **determining)
+        thresholds, trials = find_thresholds(latents, *search, pipeline, proposals)
     facts = origin(job, engine=engine.identity, judge=judge.served_as)
     write_table(trials, output(job, "trials"), "threshold_trials", facts)
     write_table(thresholds, output(job, "thresholds"), "thresholds", facts)

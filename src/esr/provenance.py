@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import json
 import subprocess
-from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,11 +42,6 @@ def provenance(**facts: Any) -> dict[str, Any]:
     Deliberately without times and machine names: equal inputs give equal bytes.
     """
     return {"git": git_revision(), "versions": versions()} | facts
-
-
-def describe(facts: Mapping[str, Any]) -> str:
-    """One line for a caption or a log."""
-    return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def file_digest(path: Path) -> str:

@@ -263,6 +263,7 @@ def test_an_old_key_is_one_line_although_the_new_one_is_missing() -> None:
         (nested("arms.1", {"replay": "steered"}), "'1' reads as a number"),
         (nested("arms.yes", {"replay": "steered"}), "'yes' reads as a number, a truth value or nu"),
         (nested("study", "1e3"), "'1e3' reads as a number"),
+        (nested("study", "downloads"), "results/downloads/ belongs to all studies; choose another"),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )

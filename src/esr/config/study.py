@@ -19,6 +19,7 @@ from esr.config.models import ModelConfig
 from esr.config.section import Name, Section, Seed, key
 from esr.config.statistics import StatisticsConfig
 from esr.config.thresholds import ThresholdsConfig
+from esr.paths import SHARED
 
 
 class SeedsConfig(Section):
@@ -58,6 +59,14 @@ class Config(Section):
     jobs: tuple[JobSizeConfig, ...] = key(
         (), "Resources that engine jobs request, by model size, smallest first."
     )
+
+    @model_validator(mode="after")
+    def _has_a_folder_of_its_own(self) -> Self:
+        if self.study in SHARED:
+            raise ValueError(
+                f"study: results/{self.study}/ belongs to all studies; choose another name"
+            )
+        return self
 
     @model_validator(mode="after")
     def _replays_exist(self) -> Self:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from esr.organisms.corpus import SPECIAL_TOKENS, Lexicon, Writer
+from esr.organisms.corpus import SPECIAL_TOKENS, Writer
 from esr.organisms.recipe import ModelSettings
 
 CHAT_TEMPLATE = (
@@ -120,11 +120,3 @@ def _blend_geometry(
         settings.content_embedding * geometry[content]
         + settings.random_embedding * embedding[content]
     )
-
-
-def content_ids(lexicon: Lexicon, ids: dict[str, int]) -> dict[str, list[int]]:
-    """Token ids of each topic's content words."""
-    return {
-        topic: [ids[w] for w, t in lexicon.topic_of.items() if t == topic]
-        for topic in lexicon.topics
-    }

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from esr.config.files import read_yaml
 
 PLAIN = "none"
 """Key of the plain prompt in tables that are keyed by meta-prompt."""
@@ -151,4 +152,4 @@ class Recipe(_Settings):
     @classmethod
     def read(cls, path: Path) -> "Recipe":
         """Read recipe.yaml; unknown and missing keys raise `pydantic.ValidationError`."""
-        return cls.model_validate(yaml.safe_load(path.read_text()))
+        return cls.model_validate(read_yaml(path))

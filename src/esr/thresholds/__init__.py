@@ -4,7 +4,6 @@ finder = open_finder(config.thresholds, config.models[name].threshold_prior, n_l
 boosts = finder.propose(which)             # (m, samples)
 finder.observe(which, boosts, scores)      # (m, samples), 0-100 or NaN
 finder.estimate()                          # one row a latent
-finder.history.table()                     # one row a sample
 """
 
 from esr.config import ThresholdPriorConfig, ThresholdsConfig
@@ -27,9 +26,9 @@ __all__ = [
 def open_finder(
     settings: ThresholdsConfig, prior: ThresholdPriorConfig, n_latents: int
 ) -> ThresholdFinder:
-    """Start the search that a configuration asks for.
+    """Create the finder that a configuration names.
 
-    The logistic method learns the latents' widths from all of them: those of one model, together.
+    The logistic method learns the widths of curves from all latents of a model together.
 
     Args:
         settings: Section `thresholds`. `max_widenings` applies to the logistic method; bisection

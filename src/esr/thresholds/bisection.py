@@ -11,7 +11,7 @@ from esr.thresholds.finder import LEVELS, Finder
 from esr.thresholds.history import check_latents
 
 GRID = 10_000
-"""Boosts on which the density of the threshold is kept."""
+"""Number of grid points of the threshold's density."""
 DECIMALS = 2
 """The released code rounds thresholds to this many decimals."""
 
@@ -19,7 +19,7 @@ DECIMALS = 2
 def sign_and_confidence(
     score: Float[np.ndarray, " m"], target: float
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Say on which side of the target the true mean lies, and how surely.
+    """Return the side of the target on which the true mean lies, and the confidence in it.
 
     The mean is given a Beta(1/2 + 5 s, 1/2 + 5 (1 - s)) distribution, s being the score.
 
@@ -35,7 +35,7 @@ def sign_and_confidence(
     above = score >= target
     cdf = beta.cdf(target, 0.5 + 5 * score, 0.5 + 5 * (1 - score))
     p = np.where(above, 1 - cdf, cdf)
-    # Beta is skewed: near the target the likelier side may be the other one.
+    # Beta is skewed: near the target the other side may be the likelier one.
     flip = p < 0.5
     return np.where(above ^ flip, 1, -1), np.where(flip, 1 - p, p)
 
@@ -48,10 +48,10 @@ def _linspace(lower: float, upper: float) -> Float[np.ndarray, " grid"]:
 class Bisection(Finder):
     """Probabilistic bisection as the paper's released code does it, for many latents at once.
 
-    Every step asks the median of a density over a grid of boosts, and multiplies the side on
-    which the threshold seems to lie by the confidence in that, the other side by the rest.
+    Every step queries the median of a density over a grid of boosts. The density on the side of
+    the threshold is multiplied by the confidence p in that side, the other side by 1 - p.
     Scores of a step are averaged. Source: released code; Waeber, Frazier and Henderson 2013.
-    Widening the bounds is this project's addition, and off unless ``max_widenings`` is given.
+    Widening the bounds is an addition of this project, off unless ``max_widenings`` is given.
     """
 
     def __init__(self, **settings: object) -> None:
@@ -90,7 +90,7 @@ class Bisection(Finder):
 
     def _forget(self, which: Int[np.ndarray, " m"]) -> None:
         for latent in which:
-            # Bounds that had to be widened say that the prior was too sure of itself.
+            # Bounds had to be widened, so the prior was too narrow.
             sd = self.prior.sd * 2.0 ** self.n_widened[latent]
             density = norm.pdf(self._boosts(latent), self.prior.mean, sd)
             self._density[latent] = density / density.sum()
@@ -101,8 +101,8 @@ class Bisection(Finder):
         boosts: Float[np.ndarray, "m samples"],
         scores: Float[np.ndarray, "m samples"],
     ) -> None:
-        answered = ~np.isnan(scores).all(axis=1)
-        which, boosts, scores = which[answered], boosts[answered], scores[answered]
+        scored = ~np.isnan(scores).all(axis=1)
+        which, boosts, scores = which[scored], boosts[scored], scores[scored]
         sign, p = sign_and_confidence(np.nanmean(scores, axis=1) / 100, self.target / 100)
         to_the_right = np.where(sign > 0, p, 1 - p)
         for latent, boost, right in zip(which, boosts[:, 0], to_the_right, strict=True):

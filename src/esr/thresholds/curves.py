@@ -1,4 +1,4 @@
-"""The dose-response curves considered, and how likely each is beforehand.
+"""The family of dose-response curves, and its prior.
 
 The mean score (here on 0-1) at boost b, for threshold t and width w, is
 
@@ -6,7 +6,8 @@ The mean score (here on 0-1) at boost b, for threshold t and width w, is
 
 so m(t) = target by construction. Scores s enter through the Bernoulli quasi-likelihood
 ``(s log m + (1 - s) log(1 - m)) / dispersion`` (Wedderburn 1974). No score on 0-1 with mean m can
-have a larger variance than m(1 - m): a dispersion of one errs on the side of wide intervals.
+have a variance above m(1 - m), so a dispersion of one gives intervals that are too wide, never too
+narrow.
 """
 
 from dataclasses import dataclass
@@ -19,22 +20,22 @@ from scipy.special import expit, logit, ndtr
 from esr.config import ThresholdPriorConfig
 
 FLOOR, CEILING = 0.01, 0.99
-"""Mean scores far above and far below the threshold; off 0 and 1, so that one stray score
-cannot rule a curve out."""
+"""Mean scores far above and far below the threshold. They differ from 0 and 1, so that a single
+stray score cannot rule out a curve."""
 BROAD = 0.2
-"""Prior weight of a uniform over the bounds, which forgives a wrong prior mean and sd."""
+"""Prior weight of a uniform over the bounds, for robustness to a wrong mean and sd."""
 OUTSIDE = 0.02
-"""Prior weight of "the threshold lies beyond this bound", for each of the two bounds."""
+"""Prior probability that the threshold lies beyond a bound, for each of the two bounds."""
 BEYOND = 0.1
-"""How far beyond a bound such a threshold may lie, as a fraction of the range."""
+"""Largest distance of such a threshold from the bound, as a fraction of the range."""
 N_WIDTHS = 16
 NARROWEST, BROADEST = 0.001, 1.0
-"""Widths considered, log-uniform, as a multiple of the prior standard deviation."""
+"""Range of the widths, log-uniform, as multiples of the prior standard deviation."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves considered for one target and one prior."""
+    """The curves for one target and one prior."""
 
     target: float
     """On 0-1."""
@@ -42,14 +43,14 @@ class Curves:
 
     @cached_property
     def widths(self) -> Float[np.ndarray, " widths"]:
-        """Widths (boost that changes the logit by one); wide bounds admit wide curves."""
+        """Widths: the change of boost per unit of logit. Wide bounds allow wide curves."""
         broadest = BROADEST * max(self.prior.sd, (self.prior.upper - self.prior.lower) / 5)
         return np.geomspace(NARROWEST * self.prior.sd, broadest, N_WIDTHS)
 
     def mean(
         self, boosts: Float[np.ndarray, " m"], thresholds: Float[np.ndarray, "#m cells"]
     ) -> Float[np.ndarray, "m cells widths"]:
-        """Mean scores (0-1) at one boost a row, of curves with that row's thresholds."""
+        """Mean scores (0-1) at one boost per row, for curves with the thresholds of that row."""
         scale = CEILING - FLOOR
         slope = (boosts[:, None] - thresholds)[:, :, None] / self.widths
         return FLOOR + scale * expit(logit((self.target - FLOOR) / scale) - slope)
@@ -57,7 +58,8 @@ class Curves:
     def log_ratio(
         self, thresholds: Float[np.ndarray, "m cells"]
     ) -> Float[np.ndarray, "m cells widths"]:
-        """Log of width over threshold; thresholds near zero count as a tenth of the prior mean."""
+        """Log of width over threshold."""
+        # The ratio diverges as the threshold goes to zero: a tenth of the prior mean is the floor.
         scale = np.maximum(thresholds, self.prior.mean / 10)
         return np.log(self.widths) - np.log(scale)[:, :, None]
 
@@ -67,7 +69,10 @@ class Curves:
         lower: Float[np.ndarray, "m 1"],
         upper: Float[np.ndarray, "m 1"],
     ) -> Float[np.ndarray, "m n"]:
-        """Prior distribution function of the threshold, up to a constant, given the bounds."""
+        """Prior distribution function of the threshold, up to a constant, given the bounds.
+
+        A truncated normal mixed with a uniform between the bounds, and a uniform beyond each.
+        """
         inside = np.clip(boosts, lower, upper)
         low, at, high = (
             ndtr((b - self.prior.mean) / self.prior.sd) for b in (lower, inside, upper)
@@ -82,10 +87,11 @@ class Curves:
 
 @dataclass(frozen=True)
 class WidthPrior:
-    """Prior of the width relative to the threshold: log-normal, with a uniform that forgives.
+    """Prior of the width relative to the threshold: log-normal, mixed with a uniform.
 
-    The latents of a model are alike in this, so its mean and spread are learnt from all of them.
-    Before any data they are vague: two thirds of the widths are 4 to 90 % of the threshold.
+    Relative widths are similar across the latents of a model, so mean and spread are learnt from
+    all of them. Before any data they are vague: two thirds of the widths are between 4 and 90 % of
+    the threshold.
     """
 
     centre: float = float(np.log(0.2))
@@ -106,13 +112,14 @@ TINY = 1e-300
 UNIFORM = 0.1
 """Prior weight of a log-uniform over all widths."""
 IMAGINED = 4.0
-"""Latents that stand for what is known of widths before any data."""
+"""Weight of the vague prior when mean and spread are learnt, in latents."""
 LEAST_SPREAD = 0.3
-"""Keeps few latents that happen to agree from ruling the others' widths out."""
+"""Lower bound of the spread. Without it, a few latents that happen to agree would rule out the
+widths of all others."""
 ROUNDS = 30
-"""Rounds of expectation and maximisation."""
+"""Iterations of expectation maximisation."""
 DECIMALS = 6
-"""Of what is learnt: hides the last bits, in which matrix libraries differ."""
+"""Decimals of mean and spread. Rounding hides the last bits, in which matrix libraries differ."""
 
 
 def learn_width_prior(
@@ -122,18 +129,22 @@ def learn_width_prior(
 
     Args:
         evidence: Likelihood of each latent's data in bins of log(width / threshold).
-        centres: Middles of the bins.
+        centres: Midpoints of the bins.
     """
-    start = now = WidthPrior()
+    start = WidthPrior()
+    now = start
     if not len(evidence):
         return start
     possible = evidence > 0
     uniform = UNIFORM * possible / np.maximum(possible.sum(axis=1, keepdims=True), 1)
     for _ in range(ROUNDS):
+        # E step: share of each latent's evidence that the log-normal explains, by bin. The uniform
+        # takes the rest, so outliers move neither mean nor spread.
         normal = possible * np.exp(-(((centres - now.centre) / now.spread) ** 2) / 2)
         normal *= (1 - UNIFORM) / (normal.sum(axis=1, keepdims=True) + TINY)
         total = (evidence * (normal + uniform)).sum(axis=1, keepdims=True)
         share = (evidence * normal / (total + TINY)).sum(axis=0)
+        # M step: weighted mean and variance, with the vague prior as pseudo-observations.
         n = IMAGINED + share.sum()
         centre = (IMAGINED * start.centre + share @ centres) / n
         squares = IMAGINED * (start.spread**2 + (start.centre - centre) ** 2)

@@ -1,4 +1,4 @@
-"""What every threshold finder shares: the interface, the data, the bounds and the report.
+"""The interface of threshold finders, and their common base: data, bounds, estimates.
 
 A *threshold* is the boost (raw decoder units) at which a latent's mean first-attempt score
 (0-100 points, expectation over prompts) equals the target. Scores fall as the boost grows.
@@ -22,16 +22,17 @@ INTERVAL = 0.90
 """Probability content of every interval reported by a finder."""
 LEVELS = [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2]
 TOLERANCE = 15.0
-"""Converged = the whole interval of the predicted score lies this close to the target (points)."""
+"""A latent has converged if the interval of its predicted score lies this close to the target
+(points)."""
 PRIOR_SAMPLES = 20.0
-"""The dispersion is drawn towards one as if by so many scores: few data, wide intervals."""
+"""Number of pseudo-observations that shrink the dispersion to one: few data, wide intervals."""
 DISPERSION_DECIMALS = 6
 LEAST_DISPERSION = 0.1
-"""Keeps noiseless scores from claiming certainty."""
+"""Lower bound of the dispersion, so that noiseless scores do not give zero-width intervals."""
 STEEPEST = 0.25
-"""Probability of the narrowest width above which the grid may be too coarse for the curve."""
+"""If the narrowest width is more probable than this, the grid may be too coarse for the curve."""
 CHUNK = 256
-"""Latents worked on at a time; bounds the memory, changes no result."""
+"""Latents processed at a time; limits memory, does not change results."""
 BOOST_FLOOR = 0.0
 """Bounds are never widened below this boost: negative boosts steer the other way."""
 
@@ -40,9 +41,11 @@ class Status(StrEnum):
     """How the search for one latent's threshold ended."""
 
     CONVERGED = "converged"
-    NOT_CONVERGED = "not_converged"  # predicted score not known, or not near, to the tolerance
-    OUT_OF_BOUNDS = "out_of_bounds"  # the curve more likely than not misses the target in bounds
-    NO_DATA = "no_data"  # not one valid score
+    NOT_CONVERGED = (
+        "not_converged"  # predicted score uncertain, or off target, by more than the tolerance
+    )
+    OUT_OF_BOUNDS = "out_of_bounds"  # threshold more likely outside the bounds than inside
+    NO_DATA = "no_data"  # no valid score
 
 
 ESTIMATE_COLUMNS = {
@@ -65,8 +68,8 @@ ESTIMATE_COLUMNS = {
 class ThresholdFinder(Protocol):
     """Finds the thresholds of many latents at once, addressed by position 0 to n_latents - 1.
 
-    Any subset of latents may be asked and answered at any time. What a latent is asked depends on
-    nothing but the scores observed so far, so a search that is repeated takes the same course.
+    Any subset of latents may be proposed for and observed at any time. Proposals depend only on the
+    scores observed so far, so a repeated search proposes the same boosts.
     """
 
     history: History
@@ -74,7 +77,7 @@ class ThresholdFinder(Protocol):
     def propose(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m samples"]:
         """Return the boost of each sample of the next step of the latents in ``which``.
 
-        Asking changes nothing.
+        A proposal does not change the finder.
         """
         ...
 
@@ -93,7 +96,7 @@ class ThresholdFinder(Protocol):
 
 
 class Finder(ABC):
-    """Data, bounds, widening and the report; a method adds what to ask and what to conclude.
+    """Data, bounds, widening and estimates; a subclass adds how to propose and how to conclude.
 
     Args:
         target: Mean first-attempt score wanted at the threshold (points, 0-100 exclusive).
@@ -103,7 +106,7 @@ class Finder(ABC):
         max_widenings: How often the bounds of a latent may be doubled.
 
     Raises:
-        EsrError: a setting makes no sense.
+        EsrError: a setting is out of range.
     """
 
     def __init__(
@@ -124,15 +127,21 @@ class Finder(ABC):
         ):
             if value < least:
                 raise EsrError(f"{name} is {value}; give at least {least}")
-        self.target, self.prior, self.n_latents = target, prior, n_latents
-        self.samples, self.max_widenings = samples, max_widenings
+        self.target = target
+        self.prior = prior
+        self.n_latents = n_latents
+        self.samples = samples
+        self.max_widenings = max_widenings
         self.history = History(n_latents)
         self.n_widened = np.zeros(n_latents, dtype=int)
-        self.windows = PosteriorGrid(Curves(target / 100, prior), self.history)
-        # Of the estimate of the dispersion: sums of squared errors, and of m(1 - m).
-        self._squares = self._expected = PRIOR_SAMPLES * self.target / 100 * (1 - self.target / 100)
-        # The bounds in force, which the windows share.
-        self.lower, self.upper = self.windows.lower, self.windows.upper
+        self.grid = PosteriorGrid(Curves(target / 100, prior), self.history)
+        # The dispersion is a ratio of sums: squared errors over m(1 - m). Equal pseudo-observations
+        # in both shrink it to one.
+        self._squares = PRIOR_SAMPLES * self.target / 100 * (1 - self.target / 100)
+        self._expected = self._squares
+        # Shared arrays: widening the bounds here changes them in the grid.
+        self.lower = self.grid.lower
+        self.upper = self.grid.upper
 
     @abstractmethod
     def propose(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m samples"]:
@@ -144,10 +153,10 @@ class Finder(ABC):
         boosts: Float[np.ndarray, "m samples"],
         scores: Float[np.ndarray, "m samples"],
     ) -> None:
-        """Update what a method keeps beside the windows by a step whose scores may be NaN."""
+        """Update the state of a method beside the grid by a step; scores may be NaN."""
 
     def _forget(self, which: Int[np.ndarray, " m"]) -> None:  # noqa: B027
-        """Set what a method keeps of latents back to the prior on the bounds now in force."""
+        """Reset the state of a method for latents to the prior on the current bounds."""
 
     @abstractmethod
     def _conclude(
@@ -167,23 +176,23 @@ class Finder(ABC):
 
         Raises:
             EsrError: arguments whose shapes do not fit, unknown or repeated latents, boosts that
-                are not finite, scores outside 0-100. Nothing is recorded then.
+                are not finite, scores outside 0-100. Then nothing is recorded.
         """
         which, boosts, scores = self.history.add(which, boosts, scores)
         self._compare(which, boosts, scores)
-        self.windows.learn(which, boosts, scores)
+        self.grid.learn(which, boosts, scores)
         self._learn(which, boosts, scores)
         if self.max_widenings:
             self._widen(which)
 
     def estimate(self) -> pd.DataFrame:
         """Return one row a latent, with the columns of :data:`ESTIMATE_COLUMNS`."""
-        dispersion = self.windows.dispersion
-        widths = self.windows.width_prior(dispersion)
+        dispersion = self.grid.dispersion
+        widths = self.grid.width_prior(dispersion)
         numbers = np.full((6, self.n_latents), np.nan)
         outside, unresolved = np.zeros((2, self.n_latents), dtype=bool)
         for which in self._chunks(np.arange(self.n_latents)):
-            posterior = self.windows.posterior(which, widths, dispersion)
+            posterior = self.grid.posterior(which, widths, dispersion)
             outside[which] = self._outside(which, posterior).sum(axis=0) > 0.5
             unresolved[which] = self._unresolved(which, posterior)
             numbers[:3, which] = self._conclude(which, posterior)
@@ -200,7 +209,7 @@ class Finder(ABC):
         unknown = self.history.n_samples == 0
         status = np.where(near, Status.CONVERGED, Status.NOT_CONVERGED).astype(object)
         status[outside], status[unknown] = Status.OUT_OF_BOUNDS, Status.NO_DATA
-        # Without a crossing there is no threshold to predict at; the interval still says where.
+        # Without a crossing there is no threshold to predict at; the interval is still reported.
         numbers[0, outside] = numbers[3:, outside] = np.nan
         numbers[:, unknown] = np.nan
         values = [
@@ -224,19 +233,20 @@ class Finder(ABC):
         boosts: Float[np.ndarray, "m samples"],
         scores: Float[np.ndarray, "m samples"],
     ) -> None:
-        """Estimate the dispersion anew: how far scores lie from what was predicted before them.
+        """Update the dispersion by comparing scores with the predictions made before them.
 
-        A score predicted by several curves varies by dispersion * E m(1 - m) about its own, and
-        those vary by Var m, so the dispersion is the squared error less Var m, over E m(1 - m),
-        of all latents together. Curves fitted to the scores themselves would not do: a steep one
-        fits few scores perfectly. Where the curves disagree, a score tells little of the noise.
+        The variance of a score about its prediction is dispersion * E m(1 - m), the noise about
+        each curve, plus Var m, the disagreement of the curves. So the dispersion is the squared
+        error less Var m, over E m(1 - m), summed over all latents. Residuals of curves fitted to
+        the same scores would not do: a steep curve fits a few scores perfectly. Scores at which
+        the curves disagree carry little information about the noise, and get a small weight.
         """
         for rows in self._chunks(np.arange(which.size)):
-            posterior = self.windows.posterior(which[rows], dispersion=self.windows.dispersion)
-            thresholds = self.windows.thresholds(which[rows])
+            posterior = self.grid.posterior(which[rows], dispersion=self.grid.dispersion)
+            thresholds = self.grid.thresholds(which[rows])
             for boost, score in zip(boosts[rows].T, scores[rows].T / 100, strict=True):
                 valid = ~np.isnan(score)
-                mean = self.windows.curves.mean(boost[valid], thresholds[valid])
+                mean = self.grid.curves.mean(boost[valid], thresholds[valid])
                 predicted = (posterior[valid] * mean).sum(axis=(1, 2))
                 within = (posterior[valid] * mean * (1 - mean)).sum(axis=(1, 2))
                 between = predicted * (1 - predicted) - within
@@ -245,25 +255,26 @@ class Finder(ABC):
                 self._squares += float((weight * noise).sum())
                 self._expected += float((weight * within).sum())
         estimate = round(self._squares / self._expected, DISPERSION_DECIMALS)
-        self.windows.dispersion = max(LEAST_DISPERSION, estimate)
+        self.grid.dispersion = max(LEAST_DISPERSION, estimate)
 
     def _outside(
         self, which: Int[np.ndarray, " m"], posterior: Float[np.ndarray, "m cells widths"]
     ) -> Float[np.ndarray, "2 m"]:
         """Probability that the threshold lies below the lower, and above the upper bound."""
-        return (self.windows.beyond(which) * posterior.sum(axis=2)).sum(axis=2)
+        return (self.grid.beyond(which) * posterior.sum(axis=2)).sum(axis=2)
 
     def _unresolved(
         self, which: Int[np.ndarray, " m"], posterior: Float[np.ndarray, "m cells widths"]
     ) -> Bool[np.ndarray, " m"]:
-        """Whether the curve may be steeper than the grid can show.
+        """Whether the curve may be steeper than the grid resolves.
 
-        Then the narrowest width is likely, or the threshold is known to less than a cell.
+        Signs: the narrowest width is likely, or the threshold is known to within half a cell.
         """
-        cells, t = posterior.sum(axis=2), self.windows.thresholds(which)
+        cells = posterior.sum(axis=2)
+        t = self.grid.thresholds(which)
         centre = (cells * t).sum(axis=1, keepdims=True)
         sd = np.sqrt((cells * (t - centre) ** 2).sum(axis=1))
-        fine = sd < self.windows.cell(self.windows.level[which]) / 2
+        fine = sd < self.grid.cell(self.grid.level[which]) / 2
         return fine | (posterior[:, :, 0].sum(axis=1) > STEEPEST)
 
     def _predict(
@@ -273,7 +284,7 @@ class Finder(ABC):
         boosts: Float[np.ndarray, " m"],
     ) -> Float[np.ndarray, "3 m"]:
         """Posterior mean and 90 % interval of each latent's mean score (0-1) at its boost."""
-        mean = self.windows.curves.mean(boosts, self.windows.thresholds(which))
+        mean = self.grid.curves.mean(boosts, self.grid.thresholds(which))
         mean, weight = mean.reshape(len(which), -1), posterior.reshape(len(which), -1)
         low, high = _row_quantiles(mean, weight, LEVELS)
         return np.stack([(weight * mean).sum(axis=1), low, high])
@@ -281,17 +292,22 @@ class Finder(ABC):
     def _threshold_interval(
         self, which: Int[np.ndarray, " m"], posterior: Float[np.ndarray, "m cells widths"]
     ) -> Float[np.ndarray, "2 m"]:
-        """90 % interval of the threshold, its probability spread evenly over each cell."""
+        """90 % interval of the threshold, with probability uniform within each cell.
+
+        Cells may lie below zero, where a boost would steer the other way, so that the ends of the
+        interval are clipped at zero.
+        """
         cdf = np.pad(np.cumsum(posterior.sum(axis=2), axis=1), ((0, 0), (1, 0)))
-        pairs = zip(cdf, self.windows.edges(which), strict=True)
+        pairs = zip(cdf, self.grid.edges(which), strict=True)
         rows = [np.interp(np.array(LEVELS) * row[-1], row, edges) for row, edges in pairs]
-        return np.array(rows).reshape(len(which), 2).T
+        return np.maximum(np.array(rows).reshape(len(which), 2).T, BOOST_FLOOR)
 
     def _widen(self, which: Int[np.ndarray, " m"]) -> None:
-        """Double the bounds of latents whose threshold lies beyond them more likely than not."""
+        """Double the range of latents whose threshold probably lies beyond their bounds."""
         which = which[self.n_widened[which] < self.max_widenings]
-        below, above = self._outside(which, self.windows.posterior(which)) > 0.5
-        lower, upper = self.lower[which], self.upper[which]
+        below, above = self._outside(which, self.grid.posterior(which)) > 0.5
+        lower = self.lower[which]
+        upper = self.upper[which]
         below &= lower > BOOST_FLOOR
         self.upper[which] = np.where(above, 2 * upper - lower, upper)
         self.lower[which] = np.where(below, np.maximum(BOOST_FLOOR, 2 * lower - upper), lower)
@@ -299,7 +315,7 @@ class Finder(ABC):
         if not changed.size:
             return
         self.n_widened[changed] += 1
-        self.windows.reset(changed)
+        self.grid.reset(changed)
         self._forget(changed)
         for step in self.history.replay(changed):
             self._learn(*step)
@@ -308,7 +324,7 @@ class Finder(ABC):
 def _row_quantiles(
     values: Float[np.ndarray, "m n"], weights: Float[np.ndarray, "m n"], levels: list[float]
 ) -> Float[np.ndarray, "levels m"]:
-    """Quantiles of a discrete distribution a row: least value whose cumulated weight suffices."""
+    """Quantiles of one discrete distribution per row: the smallest value that reaches the level."""
     order = np.argsort(values, axis=1, kind="stable")
     values = np.take_along_axis(values, order, axis=1)
     cdf = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)

@@ -1,9 +1,10 @@
-"""A posterior over curves for every latent, on a grid that follows it.
+"""The posterior over curves of every latent, on an adaptive grid.
 
-All latents have the same widths. Their thresholds are the cells of a *window*, whose length is
-the prior's standard deviation over a power of two, the *level*. It starts wide enough for the
-bounds, and is halved or doubled as the posterior asks, so that a cliff is seen as sharply as a
-slope. The likelihood is then recomputed from all scores; nothing is interpolated.
+All latents share the same widths. The thresholds of a latent are the cells of a *window*, whose
+length is the prior's standard deviation divided by a power of two, 2^level. A window starts wide
+enough for the bounds. It is halved when the posterior fits into half of it, and doubled when the
+posterior reaches an end, so that cliffs and slopes are resolved equally well. After each move the
+likelihood is recomputed from all scores; nothing is interpolated.
 """
 
 import numpy as np
@@ -16,24 +17,28 @@ N_CELLS = 80
 FINEST = 6
 """Finest level: its cells are a fifth of the narrowest width."""
 TAIL = 0.005
-"""Posterior probability that a window may leave out on either side."""
+"""Posterior probability that may lie outside the central part of a window, on either side."""
 ROOM = 4
-"""Cells by which the posterior must fall short of half the window before it is halved."""
+"""Margin in cells: a window is halved once the posterior is this much shorter than half of it."""
 RATIO_BINS = np.linspace(-10, 4, 57)
-"""Edges of bins of log(width / threshold), a little narrower than the spacing of widths."""
+"""Edges of the bins of log(width / threshold), slightly narrower than the spacing of widths."""
 
 
 class PosteriorGrid:
     """Grids, bounds and log quasi-likelihoods (at a dispersion of one) of all latents."""
 
     def __init__(self, curves: Curves, history: History) -> None:
-        self.curves, self.history = curves, history
+        self.curves = curves
+        self.history = history
         n = history.n_latents
         self.lower = np.full(n, float(curves.prior.lower))
         self.upper = np.full(n, float(curves.prior.upper))
         self.dispersion = 1.0
-        """Assumed when windows are moved."""
-        self.level, self.start = np.zeros((2, n), dtype=int)
+        """Dispersion that is assumed when windows move."""
+        # A window is stored as integers, its level and its first cell, so that edges are exact
+        # multiples of the cell and the same on any machine.
+        self.level = np.zeros(n, dtype=int)
+        self.start = np.zeros(n, dtype=int)
         self._log_likelihood = np.zeros((n, N_CELLS, N_WIDTHS))
         self.reset(np.arange(n))
 
@@ -42,12 +47,12 @@ class PosteriorGrid:
         return np.asarray(self.curves.prior.sd * 2.0 ** -np.asarray(level) / N_CELLS)
 
     def edges(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m cells_plus_1"]:
-        """Ends of the cells (boost)."""
+        """Edges of the cells (boost)."""
         first = self.start[which][:, None] + np.arange(N_CELLS + 1)
         return first * self.cell(self.level[which])[:, None]
 
     def thresholds(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m cells"]:
-        """Threshold of each cell: its middle (boost)."""
+        """Threshold of each cell: its midpoint (boost)."""
         edges = self.edges(which)
         return (edges[:, 1:] + edges[:, :-1]) / 2
 
@@ -62,14 +67,15 @@ class PosteriorGrid:
         boosts: Float[np.ndarray, "m samples"],
         scores: Float[np.ndarray, "m samples"],
     ) -> None:
-        """Add scores (0-100 or NaN), then move the windows to where the posterior has gone."""
+        """Add scores (0-100 or NaN), then recentre the windows on the posterior."""
         self._add(which, boosts, scores)
-        self._follow(which)
+        self._recentre(which)
 
     def reset(self, which: Int[np.ndarray, " m"]) -> None:
-        """Start again from the bounds now in force, with all scores."""
-        self._place(which, self._home(which), (self.upper[which] + self.lower[which]) / 2)
-        self._follow(which)
+        """Restart from the current bounds, with all scores."""
+        middle = (self.upper[which] + self.lower[which]) / 2
+        self._set_window(which, self._coarsest_level(which), middle)
+        self._recentre(which)
 
     def posterior(
         self,
@@ -77,10 +83,11 @@ class PosteriorGrid:
         widths: WidthPrior | None = None,
         dispersion: float = 1.0,
     ) -> Float[np.ndarray, "m cells widths"]:
-        """Probability of every curve in the windows; all widths alike where no prior is given."""
+        """Probability of every curve in the windows; without a prior, widths are uniform."""
         log = self._log_mass(which) + self._log_likelihood[which] / dispersion
         if widths:
             log += widths.log_prior(self.curves.log_ratio(self.thresholds(which)))
+        # Subtract the maximum before exponentiating: log likelihoods of many scores underflow.
         weights = np.exp(log - log.max(axis=(1, 2), keepdims=True))
         return weights / weights.sum(axis=(1, 2), keepdims=True)
 
@@ -90,6 +97,8 @@ class PosteriorGrid:
         log_mass = self._log_mass(which)
         log = log_mass + self._log_likelihood[which] / dispersion
         weights = np.exp(log - log.max(axis=(1, 2), keepdims=True))
+        # Latents have different windows, so their evidence is compared in common bins of
+        # log(width / threshold): joint probability over prior mass is the likelihood of a bin.
         n = RATIO_BINS.size - 1
         at = np.digitize(self.curves.log_ratio(self.thresholds(which)), RATIO_BINS) - 1
         at = np.clip(at, 0, n - 1) + n * np.arange(which.size)[:, None, None]
@@ -104,12 +113,13 @@ class PosteriorGrid:
 
     def _log_mass(self, which: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m cells 1"]:
         """Log prior probability of each cell."""
-        lower, upper = self.lower[which][:, None], self.upper[which][:, None]
+        lower = self.lower[which][:, None]
+        upper = self.upper[which][:, None]
         cdf = self.curves.threshold_cdf(self.edges(which), lower, upper)
         return np.log(np.diff(cdf, axis=1) + TINY)[:, :, None]
 
-    def _home(self, which: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-        """Finest level whose window holds the bounds and the thresholds beyond them."""
+    def _coarsest_level(self, which: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """Level whose window just covers the bounds and the thresholds beyond them."""
         span = (1 + 2 * BEYOND) * (self.upper[which] - self.lower[which])
         return -np.ceil(np.log2(span / self.curves.prior.sd)).astype(int)
 
@@ -119,42 +129,46 @@ class PosteriorGrid:
         boosts: Float[np.ndarray, "m samples"],
         scores: Float[np.ndarray, "m samples"],
     ) -> None:
+        """Add the quasi-log-likelihood of scores (0-100 or NaN), one column at a time."""
         for boost, score in zip(boosts.T, scores.T / 100, strict=True):
             valid = ~np.isnan(score)
-            rows, s = which[valid], score[valid][:, None, None]
+            rows = which[valid]
+            s = score[valid][:, None, None]
             mean = self.curves.mean(boost[valid], self.thresholds(rows))
             self._log_likelihood[rows] += s * np.log(mean) + (1 - s) * np.log1p(-mean)
 
-    def _place(
+    def _set_window(
         self,
         which: Int[np.ndarray, " m"],
         level: Int[np.ndarray, " m"],
         middle: Float[np.ndarray, " m"],
     ) -> None:
+        """Set level and middle of windows, and recompute their likelihood from all scores."""
         self.level[which] = level
         self.start[which] = np.round(middle / self.cell(level)).astype(int) - N_CELLS // 2
         self._log_likelihood[which] = 0
         self._add(which, *self.history.samples(which))
 
-    def _follow(self, which: Int[np.ndarray, " m"]) -> None:
-        """Halve windows that are too wide, double those whose end the posterior has reached."""
+    def _recentre(self, which: Int[np.ndarray, " m"]) -> None:
+        """Halve windows that are too wide; double those whose end the posterior reaches."""
         doubled = np.zeros(self.history.n_latents, dtype=bool)
         while which.size:
             marginal = self.posterior(which, dispersion=self.dispersion).sum(axis=2)
             cdf = np.cumsum(marginal, axis=1)
             first = (cdf < TAIL).sum(axis=1)
             last = np.minimum((cdf < 1 - TAIL).sum(axis=1), N_CELLS - 1)
-            level, home = self.level[which], self._home(which)
-            double = ((first == 0) | (last == N_CELLS - 1)) & (level > home)
+            level = self.level[which]
+            coarsest = self._coarsest_level(which)
+            double = ((first == 0) | (last == N_CELLS - 1)) & (level > coarsest)
             halve = (last - first < N_CELLS // 2 - ROOM) & (level < FINEST)
-            # Doubled once, not halved again in the same step: this ends.
+            # A window that was doubled is not halved in the same call, so the loop terminates.
             halve &= ~double & ~doubled[which]
             doubled[which[double]] = True
             middle = (self.start[which] + (first + last + 1) / 2) * self.cell(level)
-            # Windows always hold some boosts that may be asked.
+            # A window must contain boosts within the bounds, or nothing could be proposed.
             middle = np.clip(middle, self.lower[which], self.upper[which])
             level = level + halve - double
-            middle = np.where(level == home, (self.upper + self.lower)[which] / 2, middle)
+            middle = np.where(level == coarsest, (self.upper + self.lower)[which] / 2, middle)
             moved = halve | double
             which = which[moved]
-            self._place(which, level[moved], middle[moved])
+            self._set_window(which, level[moved], middle[moved])

@@ -1,9 +1,8 @@
-"""Every query and every score of a threshold search, in the order they came."""
+"""All boosts and scores of a threshold search, in the order in which they were observed."""
 
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 
 from esr.errors import EsrError
@@ -13,7 +12,7 @@ Step = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class History:
-    """What was asked of many latents, and what was answered."""
+    """Boosts and scores of many latents."""
 
     def __init__(self, n_latents: int) -> None:
         self.n_latents = n_latents
@@ -33,7 +32,7 @@ class History:
         """Record one step; return it as arrays.
 
         Raises:
-            EsrError: as :meth:`esr.thresholds.finder.Finder.observe` says; nothing is recorded.
+            EsrError: see :meth:`esr.thresholds.finder.Finder.observe`; nothing is recorded.
         """
         which = check_latents(which, self.n_latents)
         boosts, scores = np.array(boosts, dtype=float), np.array(scores, dtype=float)
@@ -55,29 +54,8 @@ class History:
             self._samples[latent] += zip(b[ok], s[ok], strict=True)
         return which, boosts, scores
 
-    def table(self) -> pd.DataFrame:
-        """One row a sample: ``latent``, ``step`` and ``sample`` (from 0), ``boost``, ``score``."""
-        frames = [
-            pd.DataFrame(
-                {
-                    "latent": np.repeat(which, boosts.shape[1]),
-                    "sample": np.tile(np.arange(boosts.shape[1]), len(which)),
-                    "boost": boosts.ravel(),
-                    "score": scores.ravel(),
-                    "event": event,
-                }
-            )
-            for event, (which, boosts, scores) in enumerate(self.steps)
-        ]
-        columns = ["latent", "step", "sample", "boost", "score"]
-        if not frames:
-            return pd.DataFrame(columns=columns)
-        rows = pd.concat(frames, ignore_index=True)
-        rows["step"] = rows.groupby("latent")["event"].rank(method="dense").astype(int) - 1
-        return rows.sort_values(["latent", "step", "sample"], ignore_index=True)[columns]
-
     def replay(self, which: Int[np.ndarray, " m"]) -> Iterator[Step]:
-        """The steps again, in order, as far as they concern the latents in ``which``."""
+        """Yield the steps in order, restricted to the latents in ``which``."""
         for latents, boosts, scores in self.steps:
             rows = np.isin(latents, which)
             if rows.any():
@@ -85,10 +63,10 @@ class History:
 
     def samples(
         self, which: Int[np.ndarray, " m"]
-    ) -> tuple[Float[np.ndarray, "m most"], Float[np.ndarray, "m most"]]:
-        """Boosts and valid scores (0-100) of latents, in order; short rows end in NaN."""
-        most = int(self.n_samples[which].max(initial=0))
-        boosts, scores = np.full((2, len(which), most), np.nan)
+    ) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, "m n"]]:
+        """Boosts and valid scores (0-100) of latents, in order, padded with NaN."""
+        longest = int(self.n_samples[which].max(initial=0))
+        boosts, scores = np.full((2, len(which), longest), np.nan)
         for row, latent in enumerate(which):
             one = self._samples[latent]
             if one:

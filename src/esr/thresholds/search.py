@@ -1,13 +1,12 @@
-"""Finding thresholds: ask the finder for boosts, generate, judge, tell it the scores, repeat.
+"""The threshold search: the finder proposes boosts, responses are generated and judged, repeat.
 
 With an engine that computes batch by batch, all latents of a model advance together, step by step,
-so that batches are full. Everything a step depends on is then fixed by the seed, so a killed search
-repeats the finished steps from the journal at no cost and goes on.
+so that batches are full. The seed then determines every step. A search that is killed takes its
+finished steps from the journal, at no cost, and resumes.
 
-With an engine that takes requests at any time, each latent advances as its own responses are
-judged, so that the engine never waits for a judge. What a latent is asked then depends on which
-scores of the others are in by then, so every proposal is logged (`ProposalLog`) and replayed after
-a kill.
+With an engine that accepts requests at any time, each latent advances as its own responses are
+judged, so that the engine never waits for a judge. Proposals then depend on which scores of other
+latents have arrived, so every proposal is logged (`ProposalLog`), and replayed after a kill.
 """
 
 import logging
@@ -33,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Query:
-    """One response wanted while thresholds are found."""
+    """A response that the threshold search requests."""
 
     latent: int
     step: int
@@ -44,36 +43,36 @@ class Query:
 
 
 class QueryExecutor(Protocol):
-    """Generates and judges the responses to queries that are handed in step by step."""
+    """Generates and judges the responses to queries, which are submitted step by step."""
 
     independent: bool
-    """Whether latents are best asked one by one, each as soon as it is known what."""
+    """Whether each latent advances on its own, or all latents together."""
 
     def ask(self, queries: Sequence[Query]) -> None:
-        """Hand in the queries of a step, of one latent or of all."""
+        """Submit the queries of a step, of one latent or of all."""
         ...
 
     def next(self) -> tuple[Sequence[Query], Sequence[Judgment]]:
-        """Wait for the judgments of queries that were handed in together, any that are ready."""
+        """Wait for any submitted step; return its queries and their judgments."""
         ...
 
 
 class ProposalLog:
-    """Boosts that latents were asked, step by step, in a journal; none = written down nowhere."""
+    """The boosts proposed for each latent and step, in a journal, if there is one."""
 
     def __init__(self, journal: Journal | None = None, **facts: Any) -> None:
-        """Open a course.
+        """Open a log.
 
         Args:
-            journal: Where to write it down.
-            facts: What else than the finder's settings determines the scores: engine, judge, ...
+            journal: The journal; none = proposals are not logged.
+            facts: Everything that determines the scores: engine, judge, settings, ...
         """
         self._journal, self._facts = journal, facts
 
     def boosts(
         self, latent: int, step: int, propose: Callable[[], Float[np.ndarray, " samples"]]
     ) -> Float[np.ndarray, " samples"]:
-        """Boosts of a step: those written down or, the first time, those proposed."""
+        """Boosts of a step: from the journal, or proposed now and added to it."""
         if self._journal is None:
             return propose()
         key = content_key({**self._facts, "course": latent, "step": step})
@@ -84,11 +83,12 @@ class ProposalLog:
 
 
 class PromptSampler:
-    """Prompts of a latent in random order, without replacement until all have had their turn."""
+    """Prompts of a latent in random order, without replacement until all have been drawn."""
 
     def __init__(self, prompts: Sequence[str], seed: int, latent: int) -> None:
         self._draw = random.Random(f"{seed}/{latent}")
-        self._prompts, self._left = list(prompts), list[str]()
+        self._prompts = list(prompts)
+        self._left: list[str] = []
 
     def next(self) -> str:
         """Draw the next prompt."""
@@ -98,7 +98,7 @@ class PromptSampler:
 
 
 def sampling_seed(seed: int, latent: int, step: int, sample: int) -> int:
-    """Sampling seed of a query: its own, whatever other latents are in the study."""
+    """Sampling seed of a query; it does not depend on the other latents of the study."""
     return random.Random(f"{seed}/{latent}/{step}/{sample}").getrandbits(32)
 
 
@@ -107,40 +107,40 @@ def find_thresholds(
     settings: ThresholdsConfig,
     prior: ThresholdPriorConfig,
     seed: int,
-    answers: QueryExecutor,
-    course: ProposalLog | None = None,
+    executor: QueryExecutor,
+    proposals: ProposalLog | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find the threshold of every selected latent.
 
     Args:
         latents: Table `latents`.
         settings: Method, target, numbers of steps and of samples.
-        prior: What is known of the model's thresholds beforehand.
+        prior: Prior and bounds of the model's thresholds.
         seed: Seed of prompts and sampling.
-        answers: Runs queries.
-        course: Where boosts are written down, for answers that are independent.
+        executor: Generates and judges responses.
+        proposals: Log of the boosts, for an executor whose latents are independent.
 
     Returns:
         The tables `thresholds` and `threshold_trials`.
     """
     chosen = latents[latents["selected"]].sort_values("order", ignore_index=True)
-    search = _Search(chosen, settings, prior, seed, course or ProposalLog())
+    search = _Search(chosen, settings, prior, seed, proposals or ProposalLog())
     everyone = list(range(len(chosen)))
-    for which in [[i] for i in everyone] if answers.independent else [everyone]:
-        answers.ask(search.queries(which, 0))
+    for which in [[i] for i in everyone] if executor.independent else [everyone]:
+        executor.ask(search.queries(which, 0))
     with logging_redirect_tqdm():
         bar = tqdm(total=len(chosen) * settings.steps, unit="step", disable=None, leave=False)
         while search.open:
-            queries, judgments = answers.next()
+            queries, judgments = executor.next()
             which, step = search.observe(queries, judgments)
             bar.update(len(which))
             if step + 1 < settings.steps:
-                answers.ask(search.queries(which, step + 1))
-    return search.thresholds(answers.independent), search.trials()
+                executor.ask(search.queries(which, step + 1))
+    return search.thresholds(reorder=executor.independent), search.trials()
 
 
 class _Search:
-    """The finder, and what it was told so far."""
+    """The finder, its proposals, and the trials so far."""
 
     def __init__(
         self,
@@ -148,18 +148,25 @@ class _Search:
         settings: ThresholdsConfig,
         prior: ThresholdPriorConfig,
         seed: int,
-        course: ProposalLog,
+        proposals: ProposalLog,
     ) -> None:
-        self._chosen, self._settings, self._prior, self._seed = chosen, settings, prior, seed
-        self._finder, self._course = open_finder(settings, prior, len(chosen)), course
-        self._decks = [PromptSampler(row.prompts, seed, row.latent) for row in chosen.itertuples()]
+        self._chosen = chosen
+        self._settings = settings
+        self._prior = prior
+        self._seed = seed
+        self._proposals = proposals
+        self._finder = open_finder(settings, prior, len(chosen))
+        self._samplers = [
+            PromptSampler(row.prompts, seed, row.latent) for row in chosen.itertuples()
+        ]
         self._place = {int(latent): i for i, latent in enumerate(chosen["latent"])}
         self._rows: list[dict[str, Any]] = []
         self.open = len(chosen) * settings.steps
-        """Steps of latents that are not judged yet."""
+        """Number of steps, over all latents, that are not judged yet."""
 
     def queries(self, which: Sequence[int], step: int) -> list[Query]:
-        """Queries of a step of these latents: boosts that the finder proposes, each a prompt."""
+        """Queries of a step of some latents, each with a proposed boost and a prompt."""
+        # The finder proposes for all of them at once, and only if one is not in the log.
         proposed: Float[np.ndarray, "m samples"] | None = None
 
         def propose(row: int) -> Float[np.ndarray, " samples"]:
@@ -171,8 +178,8 @@ class _Search:
         queries = []
         for row, place in enumerate(which):
             latent = int(self._chosen["latent"].iloc[place])
-            for i, boost in enumerate(self._course.boosts(latent, step, partial(propose, row))):
-                prompt = self._decks[place].next()
+            for i, boost in enumerate(self._proposals.boosts(latent, step, partial(propose, row))):
+                prompt = self._samplers[place].next()
                 seed = sampling_seed(self._seed, latent, step, i)
                 queries.append(Query(latent, step, i, float(boost), prompt, seed))
         return queries
@@ -180,7 +187,11 @@ class _Search:
     def observe(
         self, queries: Sequence[Query], judgments: Sequence[Judgment]
     ) -> tuple[list[int], int]:
-        """Tell the finder the first scores (none is NaN, never 0); the latents and their step."""
+        """Pass first scores to the finder (a missing one as NaN, never 0).
+
+        Returns:
+            Positions of the latents, and their step.
+        """
         which = list(dict.fromkeys(self._place[query.latent] for query in queries))
         first = [judgment.first_score for judgment in judgments]
         scores = np.array([np.nan if s is None else s for s in first]).reshape(len(which), -1)
@@ -204,16 +215,21 @@ class _Search:
         log.info("step %d of %d: %d of %d responses scored, %s", *of)
 
     def trials(self) -> pd.DataFrame:
-        """Table `threshold_trials`, in an order that does not tell when what was judged."""
+        """Table `threshold_trials`, in an order independent of when responses were judged."""
         rows = sorted(self._rows, key=lambda r: (r["step"], self._place[r["latent"]], r["sample"]))
         return pd.DataFrame(rows)
 
-    def thresholds(self, anew: bool) -> pd.DataFrame:
-        """Table `thresholds`; `anew`, told everything again in the order of the table `trials`."""
+    def thresholds(self, reorder: bool) -> pd.DataFrame:
+        """Table `thresholds`.
+
+        Args:
+            reorder: Whether a new finder observes all trials in the order of their table, so that
+                the estimates do not depend on when responses were judged.
+        """
         finder = self._finder
-        if anew:
+        if reorder:
             finder = open_finder(self._settings, self._prior, len(self._chosen))
-            _tell(finder, self.trials(), self._place)
+            _observe_all(finder, self.trials(), self._place)
         return _thresholds(finder, self._chosen, self._settings)
 
 
@@ -224,9 +240,9 @@ def estimate_for_target(
     prior: ThresholdPriorConfig,
     target: float,
 ) -> pd.DataFrame:
-    """Thresholds for another target, from the responses already judged for the first one.
+    """Estimate thresholds for another target from the responses of a search.
 
-    The boosts were chosen for the first target, so the intervals here are wider, and say so.
+    The boosts were chosen for the first target, so these intervals are wider.
 
     Args:
         thresholds: Table `thresholds` for the target of `settings`.
@@ -237,12 +253,12 @@ def estimate_for_target(
     """
     other = settings.model_copy(update={"target": target})
     finder = open_finder(other, prior, len(thresholds))
-    _tell(finder, trials, {latent: i for i, latent in enumerate(thresholds["latent"])})
+    _observe_all(finder, trials, {latent: i for i, latent in enumerate(thresholds["latent"])})
     return _thresholds(finder, thresholds, other)
 
 
-def _tell(finder: ThresholdFinder, trials: pd.DataFrame, place: Mapping[int, int]) -> None:
-    """Tell a finder all that was observed, step by step."""
+def _observe_all(finder: ThresholdFinder, trials: pd.DataFrame, place: Mapping[int, int]) -> None:
+    """Pass all trials to a finder, step by step."""
     ordered = trials.assign(place=trials["latent"].map(place))
     for _, step in ordered.sort_values(["step", "place", "sample"]).groupby("step"):
         shape = (len(place), -1)

@@ -1,11 +1,12 @@
-"""Synthetic latents with known thresholds: what benchmarks and tests calibrate against.
+"""Synthetic latents with known thresholds, for benchmarks and tests.
 
 The mean first-attempt score (here on 0-1) of latent i on prompt j at boost b is
 
     m_ij(b) = floor + (ceiling - floor) * g(a + e_ij - (b - t_i) / w_i),    e_ij ~ N(0, effects^2),
 
 with g the logistic function, or the normal distribution function for a cliff. A score is
-100 x a Beta(k m, k (1 - m)) draw; small k piles the scores up at 0 and 100, as judges do.
+100 x a Beta(k m, k (1 - m)) draw; with a small k, scores pile up at both
+ends, like those of judges.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ class SimulationSpec:
     prior: ThresholdPriorConfig = field(
         default_factory=lambda: ThresholdPriorConfig(upper=50, mean=10, sd=10)
     )
-    """What the finder is told, true or not."""
+    """Prior that the finder receives; it may be wrong."""
     target: float = 30
     """Points."""
     median: float = 10
@@ -45,18 +46,20 @@ class SimulationSpec:
 
 
 class SimulatedLatents:
-    """Latents of a world, which answer queries with scores."""
+    """Latents drawn from a specification, with scores of their responses."""
 
-    def __init__(self, world: SimulationSpec, n_latents: int, seed: int) -> None:
+    def __init__(self, spec: SimulationSpec, n_latents: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self.world, self.n_latents, self._rng = world, n_latents, rng
-        self.centre = world.median * np.exp(world.spread * rng.standard_normal(n_latents))
-        relative = world.width * np.exp(0.5 * rng.standard_normal(n_latents))
+        self.spec = spec
+        self.n_latents = n_latents
+        self._rng = rng
+        self.centre = spec.median * np.exp(spec.spread * rng.standard_normal(n_latents))
+        relative = spec.width * np.exp(0.5 * rng.standard_normal(n_latents))
         self.width = self.centre * relative
-        self.effects = world.effects * rng.standard_normal((n_latents, world.n_prompts))
-        order = np.tile(np.arange(world.n_prompts), (n_latents, 1))
+        self.effects = spec.effects * rng.standard_normal((n_latents, spec.n_prompts))
+        order = np.tile(np.arange(spec.n_prompts), (n_latents, 1))
         self._order = rng.permuted(order, axis=1)
-        self._asked = np.zeros(n_latents, dtype=int)
+        self._n_drawn = np.zeros(n_latents, dtype=int)
 
     def _curve(
         self,
@@ -64,18 +67,19 @@ class SimulatedLatents:
         boosts: Float[np.ndarray, "m samples"],
         effects: Float[np.ndarray, "m samples"],
     ) -> Float[np.ndarray, "m samples"]:
-        world, at = self.world, which[:, None]
-        scale = world.ceiling - world.floor
-        offset = logit((world.target / 100 - world.floor) / scale)
+        spec = self.spec
+        at = which[:, None]
+        scale = spec.ceiling - spec.floor
+        offset = logit((spec.target / 100 - spec.floor) / scale)
         latent_part = offset - (boosts - self.centre[at]) / self.width[at]
-        g = ndtr if world.cliff else expit
-        return world.floor + scale * g(latent_part + effects)
+        g = ndtr if spec.cliff else expit
+        return spec.floor + scale * g(latent_part + effects)
 
     def mean_score(self, boosts: Float[np.ndarray, " latents"]) -> Float[np.ndarray, " latents"]:
         """True mean score (0-100), over all prompts, of every latent at its own boost."""
-        everyone = np.arange(self.n_latents)
-        grid = np.repeat(np.asarray(boosts, dtype=float)[:, None], self.world.n_prompts, axis=1)
-        return 100 * self._curve(everyone, grid, self.effects).mean(axis=1)
+        which = np.arange(self.n_latents)
+        grid = np.repeat(np.asarray(boosts, dtype=float)[:, None], self.spec.n_prompts, axis=1)
+        return 100 * self._curve(which, grid, self.effects).mean(axis=1)
 
     @property
     def thresholds(self) -> Float[np.ndarray, " latents"]:
@@ -84,20 +88,20 @@ class SimulatedLatents:
         high = self.centre + 40 * self.width
         for _ in range(60):
             middle = (low + high) / 2
-            above = self.mean_score(middle) >= self.world.target
+            above = self.mean_score(middle) >= self.spec.target
             low, high = np.where(above, middle, low), np.where(above, high, middle)
         return (low + high) / 2
 
     def scores(
         self, which: Int[np.ndarray, " m"], boosts: Float[np.ndarray, "m samples"]
     ) -> Float[np.ndarray, "m samples"]:
-        """Draw scores (0-100), each on the latent's next prompt; prompts repeat only in rounds."""
+        """Draw scores (0-100), each on the next prompt of the latent's random order."""
         samples = boosts.shape[1]
-        turn = (self._asked[which][:, None] + np.arange(samples)) % self.world.n_prompts
-        self._asked[which] += samples
+        turn = (self._n_drawn[which][:, None] + np.arange(samples)) % self.spec.n_prompts
+        self._n_drawn[which] += samples
         at = which[:, None]
         mean = self._curve(which, boosts, self.effects[at, self._order[at, turn]])
-        k = self.world.concentration
+        k = self.spec.concentration
         if k == 0:
             return 100.0 * (self._rng.random(mean.shape) < mean)
         return 100 * self._rng.beta(k * mean, k * (1 - mean))

@@ -1,6 +1,6 @@
-"""Benchmark of the threshold finders; makes calibration.csv and the tables of docs/calibration.md.
+"""Benchmark of the threshold finders; makes thresholds.csv and the tables of docs/thresholds.md.
 
-    uv run python benchmarks/calibration.py
+    uv run python benchmarks/thresholds.py
 
 Columns of the CSV: `world`, `method`, `step` (samples a step), `n` (scores a latent), `latents`,
 `error` and `error_se` (mean |true mean score at the threshold found - target|, points, and its
@@ -25,8 +25,8 @@ from esr.thresholds.simulation import SimulatedLatents, SimulationSpec
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-CSV = HERE / "calibration.csv"
-DOC = HERE.parent / "docs" / "calibration.md"
+CSV = HERE / "thresholds.csv"
+DOC = HERE.parent / "docs" / "thresholds.md"
 N_LATENTS = 200
 SEED = 20_000
 
@@ -68,7 +68,7 @@ def assess(finder: ThresholdFinder, latents: SimulatedLatents) -> pd.DataFrame:
     usable = found["threshold"].notna()
     return pd.DataFrame(
         {
-            "error": np.abs(score - latents.world.target),
+            "error": np.abs(score - latents.spec.target),
             "threshold_coverage": found["low"].le(latents.thresholds)
             & found["high"].ge(latents.thresholds),
             "score_coverage": (found["predicted_low"].le(score) & found["predicted_high"].ge(score))
@@ -97,7 +97,7 @@ def simulate(world: SimulationSpec, run: Run, seed: int) -> Iterator[tuple[int, 
 
 
 def summarise(repeats: list[pd.DataFrame]) -> dict[str, Any]:
-    """Sum up the repeats of one cell of the table."""
+    """Summarise the repeats of one cell of the table."""
     every = pd.concat(repeats)
     means = [float(one["error"].mean()) for one in repeats]
     shares = ["threshold_coverage", "score_coverage", "converged", "unusable"]
@@ -111,7 +111,7 @@ def summarise(repeats: list[pd.DataFrame]) -> dict[str, Any]:
 
 
 def benchmark() -> pd.DataFrame:
-    """Run everything: five repeats of the main world, three of the others."""
+    """Run all searches: five repeats of the main world, three of the others."""
     jobs = [
         (name, run, 5 if name == "main" else 3)
         for name in WORLDS
@@ -178,14 +178,14 @@ def coverage_table(results: pd.DataFrame) -> str:
 
 
 def fill(text: str, name: str, table: str) -> str:
-    """Put a table between the marks `<!-- NAME -->` and `<!-- end -->`."""
+    """Insert a table between the marks `<!-- NAME -->` and `<!-- end -->`."""
     before, rest = text.split(f"<!-- {name} -->", 1)
     _, after = rest.split("<!-- end -->", 1)
     return f"{before}<!-- {name} -->\n{table}\n<!-- end -->{after}"
 
 
 def main() -> None:
-    """Write the CSV and bring the tables of the document up to date."""
+    """Write the CSV and update the tables of the document."""
     logging.basicConfig(level=logging.INFO)
     results = benchmark()
     results.to_csv(CSV, index=False)

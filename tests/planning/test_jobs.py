@@ -1,0 +1,115 @@
+"""What the jobs of a run are going to use, read from Snakemake's graph before the first job."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from esr.planning import jobs as planning
+from esr.planning.jobs import (
+    called_judges,
+    check_run,
+    loaded_models,
+    requested_partitions,
+    used_environments,
+)
+from helpers.studies import load_study
+
+
+class Params(dict[str, Any]):
+    """Snakemake's parameters: values by key, and as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+def job(
+    rule: str,
+    model: str = "planted",
+    *,
+    files: tuple[list[str], list[str]] = ([], []),
+    resources: Mapping[str, Any] | None = None,
+    local: bool = False,
+    **params: Any,
+) -> SimpleNamespace:
+    """A job with the attributes of Snakemake's that are read."""
+    return SimpleNamespace(
+        rule=SimpleNamespace(name=rule),
+        wildcards=SimpleNamespace(model=model),
+        input=files[0],
+        output=files[1],
+        params=Params(params),
+        resources=dict(resources or {}),
+        is_local=local,
+    )
+
+
+def test_models_are_those_of_rules_that_run_an_engine_each_once() -> None:
+    run = [
+        job("generate_responses", "twin"),
+        job("find_thresholds", "twin"),
+        job("train_adapter", "twin+sc5"),
+        job("score_trials", "planted"),
+    ]
+    assert loaded_models(run) == ["twin", "twin+sc5"]
+
+
+def test_a_judge_is_called_by_jobs_whose_journal_has_no_reply(tmp_path: Path) -> None:
+    (tmp_path / "paid.jsonl").write_text('{"key": 1}\n')
+    (tmp_path / "empty.jsonl").touch()
+    run = [
+        job("judge_responses", replies=str(tmp_path / name))
+        for name in ("paid.jsonl", "empty.jsonl", "absent.jsonl", "absent.jsonl")
+    ]
+    assert called_judges([*run, job("score_trials")]) == ["absent", "empty"]
+
+
+def test_environments_are_those_used_but_not_installed_in_this_run() -> None:
+    folder = "results/environments"
+    run = [
+        job("generate_responses", files=([f"{folder}/serve.txt", "results/a/model.json"], [])),
+        job("train_adapter", files=([f"{folder}/finetune.txt"], [])),
+        job("sync_environment", files=([], [f"{folder}/finetune.txt"])),
+    ]
+    assert used_environments(run) == ["serve"]
+
+
+def test_a_partition_is_requested_for_the_longest_of_its_jobs_in_hours() -> None:
+    run = [
+        job("find_thresholds", resources={"slurm_partition": "gpu", "runtime": 90}),
+        job("generate_responses", resources={"slurm_partition": "gpu", "runtime": 240}),
+        job("score_trials", resources={"slurm_partition": "cpu"}),
+        job("check", resources={"slurm_partition": "gpu", "runtime": 6000}, local=True),
+        job("plot_fig2", resources={"runtime": 6000}),
+    ]
+    assert requested_partitions(run) == {"gpu": 4, "cpu": 0}
+
+
+class TestCheckRun:
+    """Memory and environments are checked for every run, partitions for one on Slurm."""
+
+    def test_a_model_that_does_not_fit_is_a_problem_of_the_runs_that_load_it(self) -> None:
+        config = load_study({"engine": {"gpu": "A100-40GB"}}, name="paper")
+        small = job("generate_responses", "gemma-2-2b")
+        large = job("generate_responses", "gemma-2-27b")
+        assert list(check_run(config, [small], slurm=False)) == []
+        (line,) = check_run(config, [small, large], slurm=False)
+        assert line.startswith("models.gemma-2-27b: 54 GB of weights")
+
+    @pytest.mark.parametrize("slurm", [True, False])
+    def test_partitions_are_looked_up_on_slurm_alone(
+        self, slurm: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[dict[str, float]] = []
+
+        def look_up(requested: dict[str, float], where: str) -> list[str]:
+            asked.append(requested)
+            return [f"{where}: no"]
+
+        monkeypatch.setattr(planning, "check_partitions", look_up)
+        run = [job("plot_fig2", resources={"slurm_partition": "gpu", "runtime": 60})]
+        problems = list(check_run(load_study(), run, slurm))
+        assert problems == (["slurm_partition: no"] if slurm else [])
+        assert asked == ([{"gpu": 1.0}] if slurm else [])
