@@ -261,7 +261,7 @@ function drawTools(row, beside, texts) {
     open(row, choice.value === "" ? null : Number(choice.value), false);
   });
   const tools = element("div", "tools");
-  tools.append(back, labelled("Beside it", choice));
+  tools.append(back, labelled("Compare with", choice));
   if (texts.some((text) => Object.keys(text.heat).length)) {
     const kinds = document.createElement("select");
     kinds.name = "heat";

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from esr.report.jobs import compute_table
-from esr.report.site import markdown, measured, number
+from esr.report.site import TABLE_TITLES, markdown, measured, number, table_title
 from esr.report.transcripts import (
     CHUNK,
     FLAGS,
@@ -231,3 +231,11 @@ def test_bars_stand_out_from_the_ground_and_so_do_their_words(theme: str, grade:
 
 def test_the_contrast_of_black_on_white_is_21() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+def test_every_table_of_the_study_has_a_title() -> None:
+    rules = (REPO / "rules/analysis.smk").read_text()
+    names = rules.split('TABLES = """')[1].split('"""')[0].split()
+    assert set(TABLE_TITLES) == {*names, "ledger"}
+    assert table_title("tableA1") == "Table A1: off-topic detectors"
+    assert table_title("my_table") == "My table"

@@ -1,7 +1,7 @@
 """Pages of the report: from a study's files to HTML, by the templates in resources/report/.
 
-Everything that a page shows is copied beside it; a page names no other host. Jinja escapes every
-value but two, captions and deviations, which markdown-it makes with HTML switched off.
+Every file that a page shows is copied into the report; no page loads from another host. Jinja
+escapes every value but captions and deviations, which markdown-it renders with HTML disabled.
 """
 
 import shutil
@@ -24,15 +24,29 @@ PAGES = {
     "graph": "Graph",
     "provenance": "Provenance",
 }
-"""Pages in the order of the menu; each has a template of its name."""
+"""Pages in the order of the menu; each has a template of the same name."""
+TABLE_TITLES = {
+    "tableA1": "Table A1: off-topic detectors",
+    "summary": "Measures of every arm",
+    "comparisons": "Arms compared with the arm that they replay",
+    "models": "Models compared",
+    "exclusions": "Exclusions: trials by status",
+    "robustness": "Robustness of the main result",
+    "ledger": "Cost of judges and raters",
+    "activation_regions": "Activations by region of the response",
+    "activation_contrasts": "Activations: planned contrasts",
+    "activation_latents": "Activations: single latents",
+    "activation_lead": "Activations: lead time of the detectors",
+}
+"""Titles of tables; a table without one is shown by its file's name."""
 ASSETS = ["style.css", "tables.js", "transcripts.js"]
 MOST_ROWS = 400
-"""Rows of a table that are shown; the file beside it has all of them."""
+"""Rows of a table that a page shows; the CSV has all of them."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the report: its files, caption (HTML) and how it is made again."""
+    """A figure of the report: its files, caption (HTML), script and command."""
 
     name: str
     title: str
@@ -44,12 +58,12 @@ class Picture:
 
     @property
     def command(self) -> str:
-        """What rebuilds it."""
+        """Command that rebuilds the figure."""
         return f"uv run snakemake {self.name}"
 
     @property
     def sizes(self) -> str:
-        """Trials or pairs behind its marks, from least to most; empty if it does not say."""
+        """Trials or pairs behind its marks, from least to most; empty if the CSV has no `n`."""
         if "n" not in self.numbers:
             return ""
         n = self.numbers.loc[self.numbers["n"].gt(0), "n"]
@@ -61,7 +75,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that the pages show of a study; `deviations` is HTML, all else is text."""
+    """Content of the pages of a study; `deviations` is HTML, the rest is text."""
 
     name: str
     title: str
@@ -84,9 +98,13 @@ class Study:
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """Number of claims by verdict, all four of them."""
+        """Number of claims by verdict."""
         counts = self.scorecard["verdict"].value_counts()
         return {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS}
+
+    def graph_title(self, name: str) -> str:
+        """Title of a picture of the graph: that of its figure, or of the study."""
+        return {each.name: each.title for each in self.figures}.get(name, "The study")
 
     @property
     def claims(self) -> dict[str, list[dict[str, Any]]]:
@@ -114,7 +132,8 @@ def build(study: Study, templates: Path, folder: Path) -> None:
         lstrip_blocks=True,
     )
     environment.globals["most"] = MOST_ROWS
-    environment.filters.update(number=number, measured=measured, cells=cells, anchor=anchor)
+    environment.filters.update(number=number, measured=measured, cells=cells)
+    environment.filters.update(anchor=anchor, table_title=table_title)
     for name, title in PAGES.items():
         page = environment.get_template(f"{name}.html")
         text = page.render(study=study, page=name, title=title, pages=PAGES)
@@ -170,6 +189,11 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
     return [[number(value) for value in row] for row in table.head(MOST_ROWS).to_numpy(object)]
 
 
+def table_title(name: str) -> str:
+    """Title of a table by its file's name."""
+    return TABLE_TITLES.get(name, name.replace("_", " ").capitalize())
+
+
 def anchor(name: str) -> str:
-    """Name of a place on a page."""
+    """Anchor of a name on a page."""
     return "".join(c if c.isalnum() else "-" for c in name).lower()
