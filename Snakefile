@@ -46,8 +46,8 @@ onstart:
 
     jobs = list(workflow.dag.needrun_jobs())
     try:
-        slurm = workflow.executor_plugin.name == "slurm"
-        problems = list(check_run(CONFIG, jobs, slurm))
+        executor = workflow.executor_plugin.name
+        problems = list(check_run(CONFIG, jobs, executor))
         for line in check_called_judges(CONFIG, jobs):
             logger.info(line)
     except EsrError as error:

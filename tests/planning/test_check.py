@@ -1,4 +1,4 @@
-"""What `snakemake check` finds, with a tokenizer that splits at blanks."""
+"""What `snakemake check` finds in small real files: tokenizer, config.json, tables."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from huggingface_hub import errors
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from esr.config import Config, ModelConfig, load
 from esr.errors import EsrError
@@ -19,34 +21,26 @@ from esr.planning.check import check_study
 KNOWN = ["<unk>", "<s>", "user", "model", "explain", "how", "to", "bake", "bread", "sail", "now"]
 
 
-class Tokenizer:
-    """Knows the words above; its template is BOS, user, the prompt, model."""
-
-    chat_template: str | None = "..."
-    bos_token_id, eos_token_id, unk_token_id = 1, None, 0
-    all_special_ids = (1,)
-
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        words = text.lower().replace(".", "").split()
-        return [KNOWN.index(word) if word in KNOWN else 0 for word in words]
-
-    def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> dict[str, Any]:
-        return {"input_ids": [1, 2, *self.encode(messages[-1]["content"]), 3]}
-
-    def decode(self, tokens: list[int], **_: Any) -> str:
-        return " ".join(KNOWN[token] for token in tokens)
+TEMPLATE = "<s> user {{ messages[-1]['content'] }} model"
+SHAPE = {
+    "model_type": "llama",
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": len(KNOWN),
+    "max_position_embeddings": 600,
+}
 
 
-@pytest.fixture
-def tokenizer(monkeypatch: pytest.MonkeyPatch) -> Tokenizer:
-    found = Tokenizer()
-    monkeypatch.setattr(check, "_tokenizer", lambda model: found)
-    monkeypatch.setattr(check, "_is_at_hand", lambda model: True)
-    monkeypatch.setattr(check, "_shape", lambda model: {"n_layers": 2, "d_model": 8})
-    # Token counts are this module's concern, rendering is esr.arms.chat's.
-    monkeypatch.setattr(check, "prompt_tokens", lambda t, shown, *_: (1, 2, *t.encode(shown), 3))
-    monkeypatch.setattr(check, "response_text", lambda t, tokens: t.decode(tokens))
-    return found
+def write_tokenizer(folder: Path) -> None:
+    """A tokenizer of the words above, which splits at blanks; without case and full stops."""
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(KNOWN)}, "<unk>"))
+    words.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(".", "")])
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", unk_token="<unk>", chat_template=TEMPLATE
+    )
+    tokenizer.save_pretrained(folder)
 
 
 @pytest.fixture
@@ -60,10 +54,12 @@ def study(tmp_path: Path) -> Config:
     }
     for name, text in contents.items():
         (tmp_path / name).write_text(text)
+    write_tokenizer(tmp_path / "model")
+    (tmp_path / "model/config.json").write_text(json.dumps(SHAPE))
     lexicon = str(tmp_path / "lexicon.csv")
     model = {
         "label": "Tiny",
-        "source": "model",
+        "source": str(tmp_path / "model"),
         "parameters": 1e6,
         "sae": {"path": str(tmp_path)},
         "labels": str(tmp_path / "labels.csv"),
@@ -92,40 +88,77 @@ def study(tmp_path: Path) -> Config:
     )
 
 
-@pytest.mark.usefixtures("tokenizer")
 def test_a_study_in_order_is_described(study: Config) -> None:
     lines = list(check_study(study))
     assert lines[0].startswith("prompts: 1 in ")
-    assert lines[-1] == "model tiny: model, longest prompt 11 tokens, 1 labels"
+    source = study.models["tiny"].source
+    assert lines[-1] == f"model tiny: {source}, longest prompt 11 tokens, 1 labels"
     assert "judge words: lexical/1 places all prompts" in lines
 
 
-@pytest.mark.usefixtures("tokenizer")
 def test_a_prompt_that_the_judge_cannot_place_is_named(study: Config) -> None:
     study.prompts.write_text("prompt_id,category,prompt\np,craft,Explain how to sail.\n")
     with pytest.raises(EsrError, match="judge words cannot place the prompt 'Explain how to sail"):
         list(check_study(study))
 
 
-@pytest.mark.usefixtures("tokenizer")
 def test_a_word_that_the_tokenizer_does_not_know_is_named_with_the_model(study: Config) -> None:
     study.prompts.write_text("prompt_id,category,prompt\np,craft,Explain baguette bread.\n")
     with pytest.raises(EsrError, match=r"models\.tiny: the tokenizer does not know .*baguette"):
         list(check_study(study))
 
 
-@pytest.mark.usefixtures("tokenizer")
 def test_labels_of_another_sae_are_named_with_the_model(study: Config, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("latent,label\n16,bread\n")
     with pytest.raises(EsrError, match=r"models\.tiny: labels: .*latent 16, but the SAE has"):
         list(check_study(study))
 
 
-@pytest.mark.usefixtures("tokenizer")
 def test_claims_that_cannot_be_read_are_named(study: Config, tmp_path: Path) -> None:
     (tmp_path / "claims.csv").write_text("claim,says\na,b\n")
     with pytest.raises(EsrError, match=r"claims\.csv: columns are"):
         list(check_study(study.model_copy(update={"claims": (tmp_path / "claims.csv",)})))
+
+
+@pytest.mark.parametrize(
+    ("engine", "limit", "remedy"),
+    [
+        ({"name": "transformers"}, 600, "lower generation.max_new_tokens"),
+        (
+            {"name": "vllm", "vllm": {"max_model_len": 522}},
+            522,
+            "or raise engine.vllm.max_model_len",
+        ),
+    ],
+    ids=["transformers", "vllm"],
+)
+def test_a_response_that_the_context_cannot_hold_is_named_for_both_engines(
+    study: Config, engine: dict[str, Any], limit: int, remedy: str
+) -> None:
+    def of_length(tokens: int) -> Config:
+        raw = study.model_dump(mode="json") | {"engine": engine}
+        return load(raw | {"generation": {"max_new_tokens": tokens}})
+
+    assert list(check_study(of_length(limit - 11)))[-1].startswith("model tiny")
+    with pytest.raises(EsrError) as caught:
+        list(check_study(of_length(limit - 10)))
+    said = str(caught.value)
+    assert said.startswith(
+        f"models.tiny: 11 tokens of the longest prompt and {limit - 10} new tokens"
+    )
+    assert f"exceed the context of {limit} tokens; lower generation.max_new_tokens" in said
+    assert remedy in said
+
+
+def test_candidates_beyond_the_width_of_the_sae_are_mentioned(study: Config) -> None:
+    few = study.model_dump(mode="json") | {
+        "latents": study.latents.model_dump(mode="json") | {"count": 6, "candidates": 3}
+    }
+    lines = list(check_study(load(few)))
+    assert (
+        "model tiny: latents.count x latents.candidates is 18, but the SAE has 16 latents: all of "
+        "them are candidates" in lines
+    )
 
 
 class TestHub:
@@ -237,8 +270,6 @@ WIDTH, LATENTS = 3584, 16_384  # of RELEASE
 LAYERS = {"hidden_size": WIDTH, "num_hidden_layers": 46}
 PLAIN = {"model_type": "llama", **LAYERS}
 NESTED = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", **LAYERS}}
-SHAPE = check._shape
-"""The function itself, which the fixture `tokenizer` replaces."""
 
 
 class TestShapes:
@@ -248,17 +279,15 @@ class TestShapes:
     def hub(
         self,
         request: pytest.FixtureRequest,
-        tokenizer: Tokenizer,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> Path:
-        """A hub's cache that has config.json of lab/model at a commit; no network."""
-        monkeypatch.setattr(check, "_shape", SHAPE)
+        """A hub's cache that has lab/model at a commit, without weights; no network."""
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         monkeypatch.chdir(tmp_path)
         folder = tmp_path / f"hub/models--lab--model/snapshots/{REVISION}"
-        folder.mkdir(parents=True)
+        write_tokenizer(folder)
         (folder / "config.json").write_text(json.dumps(request.param))
         return tmp_path
 
@@ -338,4 +367,5 @@ class TestShapes:
     @pytest.mark.usefixtures("hub")
     def test_a_commit_that_is_not_at_hand_is_named_without_a_network(self, study: Config) -> None:
         (line, *_) = self.said(self.study(study, revision="3" * 40))
-        assert line.startswith("models.tiny: source lab/model: cannot read its config.json:")
+        assert line.startswith("models.tiny: source: lab/model is not in the hub's cache")
+        assert line.endswith("on a node that has a network run `snakemake downloads`")

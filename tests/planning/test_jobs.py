@@ -94,13 +94,13 @@ class TestCheckRun:
         config = load_study({"engine": {"gpu": "A100-40GB"}}, name="paper")
         small = job("generate_responses", "gemma-2-2b")
         large = job("generate_responses", "gemma-2-27b")
-        assert list(check_run(config, [small], slurm=False)) == []
-        (line,) = check_run(config, [small, large], slurm=False)
+        assert list(check_run(config, [small], "remote")) == []
+        (line,) = check_run(config, [small, large], "remote")
         assert line.startswith("models.gemma-2-27b: 54 GB of weights")
 
-    @pytest.mark.parametrize("slurm", [True, False])
+    @pytest.mark.parametrize("executor", ["slurm", "local"])
     def test_partitions_are_looked_up_on_slurm_alone(
-        self, slurm: bool, monkeypatch: pytest.MonkeyPatch
+        self, executor: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[dict[str, float]] = []
 
@@ -110,6 +110,42 @@ class TestCheckRun:
 
         monkeypatch.setattr(planning, "check_partitions", look_up)
         run = [job("plot_fig2", resources={"slurm_partition": "gpu", "runtime": 60})]
-        problems = list(check_run(load_study(), run, slurm))
-        assert problems == (["slurm_partition: no"] if slurm else [])
-        assert asked == ([{"gpu": 1.0}] if slurm else [])
+        problems = list(check_run(load_study(), run, executor))
+        assert problems == (["slurm_partition: no"] if executor == "slurm" else [])
+        assert asked == ([{"gpu": 1.0}] if executor == "slurm" else [])
+
+    @pytest.mark.parametrize(
+        ("executor", "gpus", "present", "named"),
+        [
+            ("local", 1, False, True),
+            ("local", 1, True, False),
+            ("local", 0, False, False),
+            ("slurm", 1, False, False),
+        ],
+        ids=["no GPU", "a GPU", "on the CPU", "elsewhere"],
+    )
+    def test_vllm_without_a_gpu_names_the_key_that_runs_it_on_the_cpu(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        executor: str,
+        gpus: int,
+        present: bool,
+        named: bool,
+    ) -> None:
+        device = tmp_path / "nvidiactl"
+        if present:
+            device.touch()
+        monkeypatch.setattr("esr.planning.resources.GPU_DEVICES", (device,))
+        monkeypatch.setenv("PATH", str(tmp_path))  # without sinfo
+        size = load_study().jobs[0].model_dump() | {"gpus": gpus}
+        config = load_study({"engine": {"name": "vllm"}, "jobs": [size]})
+        problems = list(check_run(config, [job("generate_responses", "twin")], executor))
+        assert problems == (
+            [
+                "models.twin: `jobs` requests GPUs for it, but this machine has none; to run "
+                "engine vllm on the CPU, set `gpus: 0` for its size in `jobs`"
+            ]
+            if named
+            else []
+        )

@@ -1,10 +1,10 @@
-"""Episodes of self-correction: which responses are read, and where in them what happens.
+"""Episodes of self-correction: which responses are encoded, and where their regions are.
 
-An episode is a response of two attempts of which the second scores higher. Its off-topic stretch,
-its correction and its on-topic stretch are character spans, from the judge's attempts and the
-restart detector; tokens are mapped to characters exactly. Beside episodes stand two groups of
-steered responses of one attempt: `baseline`, on topic (paper A.4), and `unrestarted`, off topic to
-the end, which tells what precedes a correction from what is there whenever text is off topic.
+An episode is a response of two attempts of which the second scores higher. Its off-topic region,
+correction and on-topic region are character spans, from the judge's attempts and the restart
+detector. Two groups of steered responses of one attempt are controls: `baseline`, on topic (paper
+A.4), and `unrestarted`, off topic to the end. The second separates what precedes a correction from
+what accompanies all off-topic text.
 """
 
 import re
@@ -73,9 +73,9 @@ def extract_episodes(
     table = table.drop(columns="status").join(located)
     table = table.astype(dict.fromkeys(_SPANS, "Int64"))
     for number, group in enumerate(GROUPS):
-        sound = table.index[table["group"].eq(group) & table["status"].eq("ok")]
-        shuffled = np.random.default_rng([settings.seed, number]).permutation(sound)
-        table.loc[shuffled[_most(group, settings) :], "status"] = "not_drawn"
+        ok = table.index[table["group"].eq(group) & table["status"].eq("ok")]
+        shuffled = np.random.default_rng([settings.seed, number]).permutation(ok)
+        table.loc[shuffled[_max_drawn(group, settings) :], "status"] = "not_drawn"
     table["anchor"] = _anchors(table, settings.seed)
     table["held_out"] = _held_out(table, choose, settings.seed)
     return table[COLUMNS]
@@ -155,11 +155,11 @@ def episode_groups(table: pd.DataFrame, settings: EpisodesConfig) -> pd.Series:
     steered = table["status"].eq("ok") & table["latent"].notna() & table["boost"].ne(0)
     score, attempts = table["first_score"], table["n_attempts"]
     single = steered & attempts.eq(1)
-    calm = table["restart_detected"].eq(False)
+    no_restart = table["restart_detected"].eq(False)
     group = pd.Series(pd.NA, table.index, dtype="string")
     group[_true(steered & attempts.eq(2) & table["improved"])] = "episode"
     group[_true(single & score.ge(settings.baseline_score))] = "baseline"
-    group[_true(single & score.lt(settings.off_topic_score) & calm)] = "unrestarted"
+    group[_true(single & score.lt(settings.off_topic_score) & no_restart)] = "unrestarted"
     return group
 
 
@@ -207,7 +207,7 @@ def _sentence_end(text: str, at: int) -> int:
     return max(found.end(), at) if found else len(text)
 
 
-def _most(group: str, settings: EpisodesConfig) -> int:
+def _max_drawn(group: str, settings: EpisodesConfig) -> int:
     return {
         "episode": settings.max_episodes,
         "baseline": settings.max_baseline,
@@ -217,11 +217,11 @@ def _most(group: str, settings: EpisodesConfig) -> int:
 
 def _anchors(table: pd.DataFrame, seed: int) -> pd.Series:
     """Where responses are aligned; corrections start sentences, so controls are at one's start."""
-    sound = table["status"].eq("ok")
-    anchors = table["correction_start"].where(sound)
+    ok = table["status"].eq("ok")
+    anchors = table["correction_start"].where(ok)
     own = anchors.dropna().to_numpy(int)
     rng = np.random.default_rng([seed, len(GROUPS) + 1])
-    for index in table.index[sound & table["group"].ne("episode")]:
+    for index in table.index[ok & table["group"].ne("episode")]:
         starts = np.array(sentence_starts(table.loc[index, "response"]), dtype=int)
         fitting = own[own <= len(table.loc[index, "response"])]
         if len(starts) and len(fitting):

@@ -66,9 +66,16 @@ def check_study(config: Config) -> Iterator[str]:
             shape = _shape(model)
         except EsrError as error:
             raise EsrError(f"models.{name}: {error}") from None
-        problems = check_shapes(config, name, shape, sae_shape(config, name))
+        sae = sae_shape(config, name)
+        problems = check_shapes(config, name, shape, sae)
         if problems:
             raise EsrError("\n".join(problems))
+        wanted = config.latents.count * config.latents.candidates
+        if sae is not None and wanted > sae.d_sae:
+            yield (
+                f"model {name}: latents.count x latents.candidates is {wanted}, but the SAE has "
+                f"{sae.d_sae} latents: all of them are candidates"
+            )
         yield f"model {name}: {described}"
 
 
@@ -234,6 +241,7 @@ def _check_model(config: Config, name: str, prompts: list[str]) -> str:
             shown = template.format(prompt=prompt, label="a label")
             tokens = prompt_tokens(tokenizer, shown, "", config.generation.doubled_header)
             longest = max(longest, len(tokens))
+    _check_context(config, model, longest)
     # A word the tokenizer does not know would reach the model as something else.
     unknown = tokenizer.unk_token_id
     for prompt in prompts:
@@ -249,6 +257,21 @@ def _check_model(config: Config, name: str, prompts: list[str]) -> str:
     return f"{model.source}, longest prompt {longest} tokens, {labels}{sae}"
 
 
+def _check_context(config: Config, model: ModelConfig, longest: int) -> None:
+    """Check that prompt and response fit the context; an engine may run past it in silence."""
+    text = _hub_config(model)
+    text = text.get("text_config", text)
+    limit, remedy = text.get("max_position_embeddings"), ""
+    if config.engine.name == "vllm" and (limit is None or config.engine.vllm.max_model_len < limit):
+        limit, remedy = config.engine.vllm.max_model_len, ", or raise engine.vllm.max_model_len"
+    new = config.generation.max_new_tokens
+    if limit is not None and longest + new > limit:
+        raise EsrError(
+            f"{longest} tokens of the longest prompt and {new} new tokens exceed the context of "
+            f"{limit} tokens; lower generation.max_new_tokens{remedy}"
+        )
+
+
 def _tokenizer(model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
@@ -259,11 +282,21 @@ def _tokenizer(model: ModelConfig) -> Any:
 
 
 def _shape(model: ModelConfig) -> dict[str, Any]:
-    """Shape of a checkpoint, from its config.json in the folder or, at its commit, on the hub."""
+    """Shape of a checkpoint, from its config.json."""
+    try:
+        return model_shape(_hub_config(model))
+    except KeyError as error:
+        raise EsrError(f"source {model.source}: its config.json has no {error}") from None
+
+
+def _hub_config(model: ModelConfig) -> dict[str, Any]:
+    """The config.json of a checkpoint, in its folder or, at its commit, on the hub."""
     from transformers import AutoConfig
 
     try:
-        found = AutoConfig.from_pretrained(model.source, revision=model.revision)
-        return model_shape(found.to_dict())
+        found: dict[str, Any] = AutoConfig.from_pretrained(
+            model.source, revision=model.revision
+        ).to_dict()
     except (OSError, ValueError, KeyError) as error:
         raise EsrError(f"source {model.source}: cannot read its config.json: {error}") from None
+    return found

@@ -14,7 +14,7 @@ from esr.config import Config, ModelConfig
 
 
 def check_files(config: Config) -> list[str]:
-    """What is missing or does not fit, found from the files at hand, in a blink, without a GPU.
+    """Check that the files of a study exist and match; loads no model.
 
     Returns:
         One line a problem, each naming the key to change; empty if all is well.

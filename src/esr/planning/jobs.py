@@ -1,7 +1,7 @@
-"""What the jobs of a run are going to use, read off Snakemake's graph before the first one starts.
+"""What the jobs of a run will use, from Snakemake's graph, before the first one starts.
 
-Jobs are Snakemake's own (`snakemake.jobs.Job`): of each, its rule, wildcards, input, output, params
-and resources are read.
+Jobs are Snakemake's own (`snakemake.jobs.Job`). Used are their rule, wildcards, input, output,
+params and resources.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,29 +11,32 @@ from typing import Any
 from esr.assets.environments import check_environments
 from esr.config import ENGINE_HOURS, Config
 from esr.planning.check import check_judges
-from esr.planning.resources import check_gpu_memory, check_partitions
+from esr.planning.resources import check_gpu_memory, check_gpu_present, check_partitions
 
 Jobs = Sequence[Any]
 """Jobs of a Snakemake graph."""
 
 
-def check_run(config: Config, jobs: Iterable[Any], slurm: bool) -> Iterator[str]:
-    """Problems that would stop a run later: GPU memory, environments, partitions.
+def check_run(config: Config, jobs: Iterable[Any], executor: str) -> Iterator[str]:
+    """Problems that would stop a run later: GPU memory, GPUs, environments, partitions.
 
     Args:
         config: The study.
-        jobs: Jobs that this run is going to start.
-        slurm: Whether they go to a Slurm cluster, whose partitions are then looked up.
+        jobs: Jobs that this run will start.
+        executor: Snakemake's executor: `local` jobs need a GPU on this machine, `slurm` jobs need
+            their partitions.
     """
     listed = list(jobs)
     yield from check_gpu_memory(config, loaded_models(listed))
+    if executor == "local":
+        yield from check_gpu_present(config, loaded_models(listed))
     yield from check_environments(used_environments(listed))
-    if slurm:
+    if executor == "slurm":
         yield from check_partitions(requested_partitions(listed), "slurm_partition")
 
 
 def check_called_judges(config: Config, jobs: Iterable[Any]) -> Iterator[str]:
-    """Check every judge that the jobs are sure to call; one line each.
+    """Check every judge that the jobs are certain to call; one line each.
 
     Raises:
         EsrError: a judge cannot be called.
@@ -42,7 +45,7 @@ def check_called_judges(config: Config, jobs: Iterable[Any]) -> Iterator[str]:
 
 
 def called_judges(jobs: Jobs) -> list[str]:
-    """Judges that jobs are sure to call: those without any reply in the journal of the job.
+    """Judges that jobs are certain to call: those whose journal has no reply.
 
     A job that has some replies may have all of them, and then needs neither key nor model.
     """
@@ -51,13 +54,13 @@ def called_judges(jobs: Jobs) -> list[str]:
 
 
 def loaded_models(jobs: Jobs) -> list[str]:
-    """Models that the jobs are going to load: those of the rules that run an engine."""
+    """Models that the jobs will load: those of rules that run an engine."""
     engine = [job for job in jobs if job.rule.name in ENGINE_HOURS]
     return sorted({job.wildcards.model for job in engine})
 
 
 def used_environments(jobs: Jobs) -> list[str]:
-    """Environments that the jobs use and that are not installed in this very run."""
+    """Environments that the jobs use and that this run does not install."""
     used = {Path(path) for job in jobs for path in job.input}
     made = {Path(path) for job in jobs for path in job.output}
     listed = [path for path in used - made if path.parent == Path("results/environments")]
@@ -65,7 +68,7 @@ def used_environments(jobs: Jobs) -> list[str]:
 
 
 def requested_partitions(jobs: Jobs) -> dict[str, float]:
-    """Partitions that the jobs go to, and the longest walltime requested there in hours."""
+    """Partitions that the jobs use, and the longest walltime requested there in hours."""
     requested: dict[str, float] = {}
     for job in jobs:
         partition = job.resources.get("slurm_partition")

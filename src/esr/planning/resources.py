@@ -1,4 +1,4 @@
-"""What a study takes of machines: GPU memory, GPU hours, disk; and what will not fit them.
+"""Resources that a study needs: GPU memory, GPU hours, disk; and what does not fit.
 
 Times are estimates: tokens over the tokens per second that were measured for the model on the GPU
 (`resources/throughput.csv`) or, where nothing was, over those that the GPU's data sheet and the
@@ -26,34 +26,37 @@ GPUS = Path("resources/gpus.csv")
 THROUGHPUT = Path("resources/throughput.csv")
 PROFILE = Path("profiles/slurm/config.yaml")
 
+GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
+"""Device files of NVIDIA's and AMD's drivers."""
+
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1}
-"""Of a weight, by dtype or quantisation. What another quantisation saves is not known here."""
+"""Bytes per weight, by dtype or quantisation; other quantisations are not known."""
 ROOM = 0.85
 """Share of a GPU's memory that weights may take; the rest is for the SAE and the batch."""
 
 # Assumptions, none of them measured.
 OPERATIONS = 2
-"""Floating-point operations of a parameter and token: it is multiplied and added."""
+"""Floating-point operations per parameter and token: one multiplication, one addition."""
 UTILISATION = 0.4
-"""Share of a GPU's dense bf16 operations a second that is reached; 0.3 to 0.5 are usual."""
+"""Share of a GPU's peak dense bf16 throughput that is reached; 0.3 to 0.5 are usual."""
 REACHED = 0.6
-"""Share of a GPU's memory bandwidth that reading the weights reaches; data sheets give the peak."""
+"""Share of a GPU's peak memory bandwidth that reading the weights reaches."""
 OVERHEAD = 0.03
-"""Seconds of a pass beside that: attention over the cache, the SAE, sampling, the host."""
+"""Overhead of a pass in seconds: attention over the cache, the SAE, sampling, the host."""
 PASSES = 3
-"""Passes that training takes: forward, again for want of memory, and back (the base is fixed)."""
+"""Passes per training step: forward, recomputation, backward (base weights frozen)."""
 EXAMPLE_TOKENS = 300
-"""Tokens of an example to fine-tune on: prompt, off-topic start, correction, an answer."""
+"""Tokens of a fine-tuning example: prompt, off-topic start, correction, answer."""
 STARTING = 120
-"""Seconds of an engine job beside loading: imports, compiling, capturing graphs."""
+"""Start-up of an engine job in seconds, without loading: imports, compilation, CUDA graphs."""
 LOADING = 1e9
-"""Bytes of weights that a job loads a second; a slow file system halves it."""
+"""Bytes of weights loaded per second; a slow file system halves it."""
 LATENCY = 10
 """Seconds of a judge's reply: 750 tokens, most of them a copy of the response, at 75 a second."""
 UNKNOWN_SAE = 1e9
-"""Bytes of an SAE whose shape is not known before it is downloaded; few are larger."""
+"""Bytes of an SAE whose shape is unknown before the download; few are larger."""
 TRIAL = 20e3
-"""Bytes that a trial takes on disk, in its table, judgment and journals."""
+"""Bytes per trial on disk, in tables, judgments and journals."""
 CACHED = ("checkpoints in the hub's cache", "SAEs in the hub's cache")
 """What a study keeps in the hub's cache, as `disk_bytes` names it."""
 
@@ -113,7 +116,7 @@ def loaded_bytes(model: ModelConfig) -> float:
 
 
 def check_gpu_memory(config: Config, names: Iterable[str]) -> Iterator[str]:
-    """A line for every one of these models that does not fit the GPUs it is given."""
+    """A line for every model that does not fit the GPUs that `jobs` requests for it."""
     gpu = gpu_of(config)
     for name in names:
         model, size = config.models[name], config.job_size(name)
@@ -138,8 +141,20 @@ def check_gpu_memory(config: Config, names: Iterable[str]) -> Iterator[str]:
             )
 
 
+def check_gpu_present(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """A line for every model that `vllm` would run on a GPU although this machine has none."""
+    if config.engine.name != "vllm" or any(device.exists() for device in GPU_DEVICES):
+        return
+    for name in names:
+        if config.gpus(name):
+            yield (
+                f"models.{name}: `jobs` requests GPUs for it, but this machine has none; to run "
+                "engine vllm on the CPU, set `gpus: 0` for its size in `jobs`"
+            )
+
+
 def check_disk(config: Config, cache: Path, missing: list[str]) -> Iterator[str]:
-    """A line for every disk that will not hold what a study writes to it.
+    """A line for every disk that is too small for what a study writes to it.
 
     Args:
         config: The study.
@@ -163,37 +178,37 @@ def check_disk(config: Config, cache: Path, missing: list[str]) -> Iterator[str]
 
 
 def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]:
-    """A line for every partition of the Slurm profile that is not here or stops jobs too early.
+    """A line for every partition of the Slurm profile that does not exist or is too short.
 
-    Nothing where there is no Slurm to ask. Counted are the last retries, which may ask for most.
+    None without Slurm. The last retries count, since they request most.
     """
     if not profile.is_file():
         return
     sizes = [size for size in map(config.job_size, config.models) if size is not None]
     settings = yaml.safe_load(profile.read_text())
     attempts = 1 + settings.get("retries", 0)
-    asked: dict[str, float] = {}
+    requested: dict[str, float] = {}
     for entry in map(str, settings.get("default-resources", [])):
         if entry.startswith("slurm_partition="):
-            asked[entry.split("=", 1)[1]] = 0
+            requested[entry.split("=", 1)[1]] = 0
     for rule, resources in settings.get("set-resources", {}).items():
         known = sizes if rule in ENGINE_HOURS else []
         longest = max((size.hours(rule, attempts) for size in known), default=0)
         hours = resources.get("runtime", 60 * longest) / 60
         partition = resources.get("slurm_partition")
         if partition:
-            asked[partition] = max(asked.get(partition, 0), hours)
-    yield from check_partitions(asked, str(profile))
+            requested[partition] = max(requested.get(partition, 0), hours)
+    yield from check_partitions(requested, str(profile))
 
 
-def check_partitions(asked: Mapping[str, float], where: str) -> Iterator[str]:
-    """A line for every partition that is not here, or stops jobs before the hours they ask for.
+def check_partitions(requested: Mapping[str, float], where: str) -> Iterator[str]:
+    """A line for every partition that does not exist or whose limit is below the requested hours.
 
-    Nothing where there is no Slurm to ask.
+    None without Slurm.
 
     Args:
-        asked: Most hours that a job asks for, by partition.
-        where: What asks for them.
+        requested: Most hours that a job requests, by partition.
+        where: What requests them.
     """
     if shutil.which("sinfo") is None:
         return
@@ -201,7 +216,7 @@ def check_partitions(asked: Mapping[str, float], where: str) -> Iterator[str]:
     if done.returncode != 0:
         return
     limits = {name: _hours(limit) for name, limit in map(str.split, done.stdout.splitlines())}
-    for name, hours in asked.items():
+    for name, hours in requested.items():
         if name not in limits:
             there = ", ".join(sorted(limits))
             yield f"{where}: there is no partition {name!r} here; choose among {there}"
@@ -225,7 +240,7 @@ def _hours(limit: str) -> float:
 
 
 def check_priors(config: Config) -> Iterator[str]:
-    """A line for every prior of thresholds that lies mostly outside its bounds."""
+    """A line for every threshold prior that lies mostly outside its bounds."""
     for name, model in config.models.items():
         prior = model.threshold_prior
         normal = NormalDist(prior.mean, prior.sd)
