@@ -57,9 +57,10 @@ def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
         widths = bins["right"] - bins["left"]
         axes.bar(bins["left"], bins["value"], widths, align="edge", color=style.SKY)
         success = table[table["panel"].eq("success_rate")].iloc[0]
-        note = f"{success['value']:.0f} % improved\n{n} of {trials} trials"
+        note = f"{success['value']:.0f} % improved\n"
         if pd.notna(success["low"]):
-            note += f"\n[{success['low']:.0f}, {success['high']:.0f}] %"
+            note += f"[{success['low']:.0f}, {success['high']:.0f}] %\n"
+        note += f"{n} of {trials} trials"
     else:
         note = f"none of {trials} trials"
     axes.axvline(0, color=style.RED, lw=1)
