@@ -34,7 +34,7 @@ Later ones win, key by key:
 
 1. the defaults below;
 2. `config.yaml`, the protocol, which also names the study;
-3. `studies/<study>.yaml`, the models and whatever the study does differently;
+3. `studies/<study>.yaml`, the models and overrides of the study;
 4. `--config` on the command line. Put `--` before the target:
 
 ```bash
@@ -42,24 +42,24 @@ snakemake --config study=organism -- fig2
 snakemake --config 'generation={temperature: 0}' 'thresholds={target: 30}' -- all
 ```
 
-Unknown keys and values that make no sense are errors, all named at once before any job runs.
-`snakemake check` looks further: prompts, tokenizers, labels, and the judges' view of the prompts.
+Unknown keys and invalid values are errors; all are listed before any job runs.
+`snakemake check` also validates prompts, tokenizers, labels and judges.
 
 `null` in place of an arm, a model or a judge disables it: `arms: {meta-self-monitor: null}`, or
-`--config 'arms={meta-self-monitor: null}'`. What replays a disabled arm must go with it.
+`--config 'arms={meta-self-monitor: null}'`. Disable the arms that replay it, too.
 
 ## Arms
 
 An arm is a set of trials under one condition. `over: latents` draws new trials, each selected
 latent at its threshold on prompts drawn for it; `over: prompts` runs every prompt with no latent.
-`replay` takes the trials of another arm as they are, condition included, and adds its own, so that
-the two differ in that alone and can be compared trial by trial:
+`replay` takes the trials of another arm with their condition and adds its own condition. The two
+arms differ in that alone, so they can be compared trial by trial:
 
 ```yaml
 arms:
   steered: {over: latents, trials: 5}
   ablated: {replay: steered, ablate: [12, 407]}
-  ablated-and-told: {replay: ablated, meta_prompt: "{prompt} Stay on topic."}
+  ablated-and-instructed: {replay: ablated, meta_prompt: "{prompt} Stay on topic."}
 ```
 
 ## Adding a model
@@ -82,8 +82,8 @@ models:
     threshold_prior: {lower: 0, upper: 400, mean: 100, sd: 60}
 ```
 
-The study's prompts, arms and judges apply to it at once; `snakemake check` says whether model,
-SAE, layers and labels fit each other as far as that shows without a GPU.
+The study's prompts, arms and judges apply to it at once; `snakemake check` verifies without
+a GPU that model, SAE, layers and labels fit each other.
 
 ## Reading the tables
 
@@ -96,9 +96,9 @@ stream. Scores and ratings are points from 0 to 100.
 FILES_INTRO = """\
 # Files
 
-What a study leaves behind. Paths are relative to `results/<study>/`, unless they begin with
-`logs/`, `benchmarks/` or `results/`. This page is made from `esr.tables` by
-`python -m esr.docs_reference`; the columns below are asserted whenever a table is written or read.
+The files of a study. Paths are relative to `results/<study>/`, unless they begin with
+`logs/`, `benchmarks/` or `results/`. `python -m esr.docs_reference`
+generates this page from `esr.tables`; the columns are checked whenever a table is written or read.
 
 Tables are Parquet, one row a unit, missing values as nulls, never as 0 or an empty string. A
 failure is a `status`, never a number. Read one with `pandas.read_parquet`, or with
@@ -115,7 +115,7 @@ from esr.tables import read_provenance
 read_provenance(Path("results/organism/planted/thresholds.parquet"))
 ```
 
-| entry | what it says |
+| entry | meaning |
 |---|---|
 | `study`, `config` | Study, and the first 16 hex digits of the SHA-256 of its configuration. |
 | `rule`, `wildcards` | The job that made the table. |
@@ -139,9 +139,9 @@ OTHER_FILES = {
     "`responses`; `engine.shards` says how many there are.",
     "{model}/thresholds-{target}.parquet": "Thresholds of another target (`arms.<arm>.target`), "
     "re-estimated from the same responses; columns as in `thresholds`.",
-    "{model}/journals/*.jsonl": "Every generation as it came, one JSON object a line, keyed by a "
-    "hash of what determines it. Keep these: a rerun takes from them what is already there.",
-    "replies/{rule}/**/{judge}.jsonl": "Raw replies of judges, raters and annotators as they came, "
+    "{model}/journals/*.jsonl": "Every generation, one JSON object a line, keyed by a "
+    "hash of what determines it. Keep these: a rerun reuses them.",
+    "replies/{rule}/**/{judge}.jsonl": "Raw replies of judges, raters and annotators, "
     "keyed by a hash of model, version of the API, parameters and prompt (docs/judges.md); beside "
     "them, in batch mode, `{judge}.batches.jsonl`: which batches were planned, created, collected. "
     "Keep these: they were paid for.",
@@ -161,7 +161,7 @@ OTHER_FILES = {
     "checkpoint of transformers.",
     "agreement/label_sheet.csv": "Responses for people to judge: `row` (its name), `prompt`, "
     "`response`, and columns to fill in (docs/judges.md).",
-    "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (id asked for), "
+    "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (requested id), "
     "`served_as` (by its own account), `mode` (`live`, `batch`, `free`), `calls` (replies "
     "received), `input_tokens`, `output_tokens`, `dollars` (missing without a price), "
     "`price_date`, `price_source`.",
@@ -172,7 +172,7 @@ OTHER_FILES = {
     "scorecard.csv": "Every claim, where it is looked up, the region in which it holds, what was "
     "measured (`measured`, `low`, `high`, `n`, `status`), `verdict` and `reason`; the columns of a "
     "claim are those of `resources/claims/*.csv`, below.",
-    "graph/{name}.svg, .png": "What makes what: `all`, or what a figure takes. The rules of an arm "
+    "graph/{name}.svg, .png": "Dependency graph of the study (`all`) or of a figure. An arm's rules "
     "are one box; an arrow that others imply is left out.",
     "graph/dependencies.csv": "For every figure its script, the number of rules and jobs behind "
     "it, and the arms and models that these run.",

@@ -104,7 +104,7 @@ def test_the_schema_lets_null_disable_arms_models_and_judges() -> None:
 def test_the_examples_on_the_page_are_valid() -> None:
     examples = re.findall(r"```yaml\n(.*?)```", config_page(), re.DOTALL)
     config = load(merge(study("organism"), *map(yaml.safe_load, examples)))
-    assert config.arms["ablated-and-told"].replay == "ablated"
+    assert config.arms["ablated-and-instructed"].replay == "ablated"
     assert config.models["my-model"].steer_layer == 16
 
 
