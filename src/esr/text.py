@@ -23,7 +23,7 @@ INVISIBLE = frozenset(chr(code) for code in (0x34F, 0x115F, 0x1160, 0x3164, 0xFF
 """Characters without width besides those of category Cf: fillers and variation selectors."""
 LOOKALIKES = dict(
     zip(
-        "АВЕКМНОРСТУХЅІЈаеорсухѕіјԁһԛԝ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧακινορυχϲϳ",  # noqa: RUF001
+        "АВЕКМНОРСТУХЅІЈаеорсухѕіјԁһԛԝ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧακινορυχϲϳ",
         "abekmhopctyxsijaeopcyxsijdhqw" + "abezhikmnoptyxakivopuxcj",
         strict=True,
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from esr.errors import EsrError
 from esr.judges.base import Attempt, Judgment, after_restart, check_spans, judgments_table
-from esr.judges.locate import Found, locate, normalise
+from esr.judges.locate import Found, locate
 from esr.judges.parse import find_object, read_attempts, read_judgment
 from esr.judges.rubrics import read_rubric
 from helpers.checkout import REPO
@@ -217,14 +217,6 @@ def test_spans_fit_the_response_whatever_is_quoted(quotes: list[str], response: 
             for s in spans
         )
         check_spans(Judgment("ok" if attempts else "no_attempts", attempts), response)
-
-
-@given(st.text())
-def test_normalised_characters_know_where_they_come_from(text: str) -> None:
-    plain = normalise(text)
-    assert len(plain.text) == len(plain.origin)
-    assert plain.origin == sorted(plain.origin)
-    assert all(0 <= at < len(text) for at in plain.origin)
 
 
 def test_an_attempt_that_is_not_found_keeps_its_score_and_is_flagged() -> None:

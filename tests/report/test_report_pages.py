@@ -171,7 +171,7 @@ class TestTranscript:
         second = page.locator(".attempt").nth(1).locator(".words")
         assert second.inner_text().strip() == (RESTART + SECOND).strip()  # after two emoji
         assert "low" in page.locator(".attempt").first.get_attribute("class")
-        assert "".join(page.locator("mark").all_inner_texts()) == "Wait, that"
+        assert "".join(page.locator("mark").all_inner_texts()) == "Wait, that is not"
 
     def test_the_heat_strip_lies_under_the_tokens_it_is_of(self, reader: Reader) -> None:
         page = self.open_first(reader)

@@ -5,7 +5,6 @@ leave out, a typing error put right. So a quote is looked for as it is, then nor
 its middle left out, then by similarity; attempts stand in order and do not overlap.
 """
 
-import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,8 +12,8 @@ from typing import NamedTuple
 
 from rapidfuzz import fuzz
 
-PLAIN = {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."}
-MARKUP = frozenset("*_`#")
+from esr.text import Normalised, normalise
+
 ELISIONS = ("[...]", "(...)", "...")
 LEAST_SIMILAR = 88.0
 """Least similarity, in percent, of a fuzzy match (rapidfuzz's partial ratio)."""
@@ -28,27 +27,6 @@ class Found(NamedTuple):
     start: int
     end: int
     how: str
-
-
-class Normalised(NamedTuple):
-    """A text without case, markup and superfluous blanks, and where its characters come from."""
-
-    text: str
-    origin: list[int]
-
-
-def normalise(text: str) -> Normalised:
-    """Lower case, plain quotes and dashes, single blanks, no markup."""
-    characters: list[str] = []
-    origin: list[int] = []
-    for at, character in enumerate(text):
-        for one in unicodedata.normalize("NFKC", PLAIN.get(character, character)).lower():
-            blank = one.isspace()
-            if one in MARKUP or (blank and characters[-1:] in ([], [" "])):
-                continue
-            characters.append(" " if blank else one)
-            origin.append(at)
-    return Normalised("".join(characters), origin)
 
 
 def locate(quotes: Sequence[str], response: str, opening: bool = False) -> list[Found | None]:
@@ -80,7 +58,7 @@ def find(quote: str, response: str, plain: Normalised, at: int) -> Found | None:
     start = response.find(wanted, at)
     if start >= 0:
         return Found(start, start + len(wanted), "exact")
-    needle, begin = normalise(wanted).text.strip(), bisect_left(plain.origin, at)
+    needle, begin = normalise(wanted).text.strip(), bisect_left(plain.starts, at)
     if not needle:
         return None
     start = plain.text.find(needle, begin)
@@ -91,7 +69,7 @@ def find(quote: str, response: str, plain: Normalised, at: int) -> Found | None:
 
 def _original(plain: Normalised, start: int, end: int, how: str) -> Found:
     """Characters of the response that normalised ones come from."""
-    return Found(plain.origin[start], plain.origin[end - 1] + 1, how)
+    return Found(*plain.span(start, end), how)
 
 
 def _elided(needle: str, plain: Normalised, begin: int) -> Found | None:
