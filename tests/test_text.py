@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from esr.text import INVISIBLE, LOOKALIKES, fold, normalise
@@ -89,6 +89,8 @@ def test_a_span_never_cuts_a_letter_from_its_marks() -> None:
 
 
 @given(TEXTS, st.booleans())
+@example("A\u0345", False)
+@settings(max_examples=400, deadline=None)
 def test_normalising_twice_changes_nothing(text: str, lines: bool) -> None:
     once = normalise(text, lines).text
     assert normalise(once, lines).text == once

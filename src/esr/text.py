@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 PUNCTUATION = str.maketrans(
-    dict.fromkeys("‘’‚‛ʼʹ′´", "'")
+    dict.fromkeys("‘’‚‛ʼʹ′´\u1ffd", "'")
     | dict.fromkeys("“”„‟«»″", '"')
     | dict.fromkeys("‐‑‒–—―−", "-")
     | {"…": "..."}
@@ -122,9 +122,12 @@ def _folded(cluster: str) -> tuple[tuple[str, str | None], ...]:
         if folded == plain:
             break
         plain = folded
-    lookalike = LOOKALIKES.get(unicodedata.normalize("NFKD", visible)[:1])
+    first = unicodedata.normalize("NFKD", visible)[:1]  # capitals look like other letters
     kept = [one for one in plain if one not in MARKUP]
-    return tuple((one, lookalike if i == 0 else None) for i, one in enumerate(kept))
+    return tuple(
+        (one, LOOKALIKES.get(first if i == 0 and first in LOOKALIKES else one))
+        for i, one in enumerate(kept)
+    )
 
 
 def _replace_lookalikes(characters: list[str], lookalikes: list[str | None]) -> None:
