@@ -1,11 +1,11 @@
-# How far judges agree: a stratified sample of trials that all of them grade.
+# Agreement of judges on a stratified sample of trials that all of them grade.
 
 SAMPLED = cells(*CONFIG.agreement.arms, models=CONFIG.base_models)
 JUDGES = list(CONFIG.judging.judges)
 
 
 rule sample_responses:
-    """Draw the trials that all judges grade, by model and by what the primary judge found."""
+    """Draw the trials that all judges grade, by model and by the primary judge's result."""
     input:
         plans=[f"<results>/{m}/arms/{a}/plan.parquet" for m, a in SAMPLED],
         responses=[f"<results>/{m}/arms/{a}/responses.parquet" for m, a in SAMPLED],
@@ -13,7 +13,6 @@ rule sample_responses:
     output:
         "<results>/agreement/sample.parquet",
     params:
-        cells=SAMPLED,
         settings=settings("agreement"),
     log:
         "<logs>/agreement/sample_responses.log",
@@ -26,7 +25,7 @@ rule sample_responses:
 
 
 rule judge_sample:
-    """Let a judge grade the sample; one row a trial, like the scores of an arm."""
+    """Grade the sample by one judge; one row a trial, like the scores of an arm."""
     input:
         sample="<results>/agreement/sample.parquet",
         judge=ancient(judge_files),
@@ -53,7 +52,7 @@ rule judge_sample:
 
 
 rule write_label_sheet:
-    """Write responses down for people to judge: all that anyone flags, and as many others."""
+    """Write a sheet for people to grade: all responses that a judge flags, and as many others."""
     input:
         sample="<results>/agreement/sample.parquet",
         scores=expand(
@@ -79,7 +78,7 @@ rule write_label_sheet:
 
 
 rule measure_agreement:
-    """Measure how far every pair of judges agrees, and the restart detector with them."""
+    """Measure the agreement of every pair of judges, and with the restart detector."""
     input:
         sample="<results>/agreement/sample.parquet",
         scores=expand("<results>/agreement/scores/{judge}.parquet", judge=JUDGES),

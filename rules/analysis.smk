@@ -1,4 +1,4 @@
-# From the scores of all arms to tables, numbers and verdicts.
+# Tables, numbers and verdicts from the scores of all arms.
 
 TABLES = """
     summary comparisons models exclusions robustness tableA1 activation_regions
@@ -16,7 +16,6 @@ rule tabulate_summary:
         tex="<results>/tables/summary.tex",
     params:
         settings=settings("statistics"),
-        cells=cells(),
     log:
         "<logs>/tabulate_summary.log",
     benchmark:
@@ -28,7 +27,7 @@ rule tabulate_summary:
 
 
 rule tabulate_comparisons:
-    """Compare every replayed arm with the arm that it replays, trial by trial."""
+    """Compare every replaying arm with the arm that it replays, trial by trial."""
     input:
         scores=scores_of(cells()),
     output:
@@ -36,7 +35,6 @@ rule tabulate_comparisons:
         tex="<results>/tables/comparisons.tex",
     params:
         settings=settings("statistics"),
-        cells=cells(),
     log:
         "<logs>/tabulate_comparisons.log",
     benchmark:
@@ -72,7 +70,7 @@ rule tabulate_models:
 
 
 rule tabulate_exclusions:
-    """Count trials by status, so that whatever was dropped is seen."""
+    """Count trials by status, so that no exclusion is hidden."""
     input:
         scores=scores_of(cells()),
     output:
@@ -80,7 +78,6 @@ rule tabulate_exclusions:
         tex="<results>/tables/exclusions.tex",
     params:
         settings=settings("statistics"),
-        cells=cells(),
     log:
         "<logs>/tabulate_exclusions.log",
     benchmark:
@@ -92,7 +89,7 @@ rule tabulate_exclusions:
 
 
 rule tabulate_ledger:
-    """Tabulate what judges and raters cost, from the replies themselves."""
+    """Tabulate the costs of judges and raters, from their replies."""
     input:
         scores=scores_of(cells()),
         agreement="<results>/agreement/agreement.parquet",
@@ -125,7 +122,6 @@ rule tabulate_robustness:
         tex="<results>/tables/robustness.tex",
     params:
         settings=settings("statistics"),
-        cells=STEERED,
     log:
         "<logs>/tabulate_robustness.log",
     benchmark:
@@ -161,7 +157,7 @@ rule collect_numbers:
 
 
 rule score_claims:
-    """Judge every claim by what was measured: confirmed, refuted, undecided, or not run."""
+    """Judge every claim by the measurements: confirmed, refuted, undecided, or not run."""
     input:
         claims=[path.as_posix() for path in CONFIG.claims],
         tables=[f"<results>/tables/{name}.csv" for name in TABLES],
@@ -186,7 +182,7 @@ rule score_claims:
 
 
 rule tabulate_activation:
-    """Tabulate activations in episodes: stretches, contrasts, single latents, lead time."""
+    """Tabulate activations in episodes: regions, contrasts, single latents, lead time."""
     input:
         episodes=episode_tables("episodes"),
         activations=episode_tables("episode_activations"),

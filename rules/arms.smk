@@ -2,7 +2,7 @@
 
 
 def plan_inputs(wildcards):
-    """An arm is drawn from latents at their thresholds, from prompts, or from another arm's plan."""
+    """Inputs of a plan: latents and thresholds, prompts, or the plan of a replayed arm."""
     arm = CONFIG.arms[wildcards.arm]
     here = "<results>/{model}"
     inputs = {"prompts": arm.prompts or CONFIG.prompts}
@@ -20,7 +20,7 @@ def plan_inputs(wildcards):
 
 
 def shards(wildcards):
-    """The parts that an arm's responses are generated in."""
+    """Shards of an arm's responses."""
     return expand(
         "<results>/{model}/arms/{arm}/shards/{shard}.parquet",
         shard=range(CONFIG.shards(wildcards.arm)),
@@ -29,7 +29,7 @@ def shards(wildcards):
 
 
 rule plan_arm:
-    """Write down every trial of an arm: prompt, latent, boost, seed, condition."""
+    """List every trial of an arm: prompt, latent, boost, seed, condition."""
     input:
         unpack(plan_inputs),
     output:
@@ -47,7 +47,7 @@ rule plan_arm:
 
 
 rule generate_responses:
-    """Run a shard of an arm's trials; what is generated is in the journal at once."""
+    """Run a shard of an arm's trials; the journal keeps every batch as soon as it is done."""
     input:
         plan="<results>/{model}/arms/{arm}/plan.parquet",
         model="<results>/{model}/assets/model.json",
@@ -81,7 +81,7 @@ rule generate_responses:
 
 
 rule merge_responses:
-    """Put the shards of an arm's responses together, in the order of the plan."""
+    """Concatenate the shards of an arm's responses, in the order of the plan."""
     input:
         plan="<results>/{model}/arms/{arm}/plan.parquet",
         shards=shards,
@@ -98,7 +98,7 @@ rule merge_responses:
 
 
 rule score_trials:
-    """Reduce judgments to one row a trial; nothing is dropped, failures are statuses."""
+    """Reduce judgments to one row a trial; a failure is a status, and no trial is dropped."""
     input:
         plan="<results>/{model}/arms/{arm}/plan.parquet",
         responses="<results>/{model}/arms/{arm}/responses.parquet",

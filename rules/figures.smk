@@ -1,4 +1,4 @@
-# Figures: from scores to PDF, PNG and the CSV that is plotted.
+# Figures: PDF, PNG, and the CSV of the plotted numbers.
 
 FIG6_MODELS = [*CONFIG.finetune.models, *CONFIG.finetuned]
 FIG6_ARMS = [a for a in ("steered", "unsteered") if a in CONFIG.finetune.arms]
@@ -66,7 +66,7 @@ rule plot_fig3:
 
 
 rule plot_fig4:
-    """Plot what each meta-prompt changes on the same steered trials (Figure 4)."""
+    """Plot the effect of each meta-prompt on the same steered trials (Figure 4)."""
     input:
         scores=scores_of(cells("steered", *CONFIG.meta_arms, models=CONFIG.base_models)),
     output:
@@ -89,7 +89,7 @@ rule plot_fig4:
 
 
 rule plot_fig5:
-    """Plot off-topic detectors and what ablating them changes (Figure 5)."""
+    """Plot off-topic detectors and the effect of ablating them (Figure 5)."""
     input:
         scores=scores_of(cells("steered", "ablate-otd", models=CONFIG.base_models)),
         detectors=detector_files("detectors"),
@@ -110,7 +110,7 @@ rule plot_fig5:
 
 
 rule plot_fig6:
-    """Plot what fine-tuning does by the share of self-corrections, and its trends (Figure 6)."""
+    """Plot the effect of fine-tuning by the share of self-corrections (Figure 6)."""
     input:
         scores=scores_of(cells(*FIG6_ARMS, models=FIG6_MODELS)),
     output:
@@ -128,7 +128,7 @@ rule plot_fig6:
 
 
 rule plot_fig6_losses:
-    """Plot losses while adapters were trained."""
+    """Plot the losses of training the adapters."""
     input:
         curves=[
             f"<results>/{name}/finetuning/training.csv" for name in CONFIG.finetuned
@@ -174,7 +174,7 @@ rule plot_fig7:
 
 
 rule plot_figA2:
-    """Plot on which trials judges find several attempts, and improvement (Figure A2)."""
+    """Plot whether judges find several attempts in the same trials (Figure A2)."""
     input:
         "<results>/agreement/agreement.parquet",
     output:
@@ -251,7 +251,7 @@ rule plot_figA5:
 
 
 rule plot_figA6:
-    """Plot activations by stretch of the response, and their contrasts (Figure A6)."""
+    """Plot activations by region of the response, and their contrasts (Figure A6)."""
     input:
         episodes=episode_tables("episodes"),
         activations=episode_tables("episode_activations"),

@@ -170,7 +170,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         target.write_bytes(b"half a")
         raise OSError("disk full")
 
-    monkeypatch.setattr(tables.pq, "write_table", fail)
+    monkeypatch.setattr(pq, "write_table", fail)
     with pytest.raises(OSError, match="disk full"):
         write(frame("labels", latent=[8, 9]), path, "labels")
     assert path.read_bytes() == before

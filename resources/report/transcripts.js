@@ -199,7 +199,7 @@ const modelLabel = (row) => index.labels[value("model", row)];
 const latentText = (row) => (value("latent", row) === null ? "" : `latent ${value("latent", row)}`);
 
 function armText(row) {
-  const level = value("level", row);
+  const level = value("sweep_level", row);
   return named("arm", row) + (level === null ? "" : ` at ${signed(level)} sd`);
 }
 

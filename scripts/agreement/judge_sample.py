@@ -1,4 +1,4 @@
-"""Make agreement/{judgments,scores}/<judge>.parquet: the sample as one judge sees it."""
+"""Make agreement/{judgments,scores}/<judge>.parquet: one judge on the cross-judge sample."""
 
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from esr.tables import read_table, write_table
 
 def main(job: Any) -> None:
     """Write judgments and scores."""
-    config, phrases = config_of(job), read_phrases(Path(job.input.phrases))
+    config = config_of(job)
+    phrases = read_phrases(Path(job.input.phrases))
+    name = job.wildcards.judge
     judge = open_judge(
-        config.judging.judges[job.wildcards.judge],
+        config.judging.judges[name],
         Path(job.params.replies),
         config=config,
         others=[Path(path) for path in job.params.others],
@@ -23,7 +25,7 @@ def main(job: Any) -> None:
     sample = read_table(Path(job.input.sample), "sample")
     responses = sample[["trial_id", "response"]].assign(status="ok")
     judgments = judge_responses(sample, responses, judge, phrases)
-    scores = score_trials(sample, responses, judgments, phrases)
+    scores = score_trials(sample, responses, judgments, phrases, name)
     facts = origin(job, judge=judge.served_as)
     write_table(judgments, output(job, "judgments"), "judgments", facts)
     write_table(scores, output(job, "scores"), "scores", facts)

@@ -7,38 +7,36 @@ from typing import Any
 import pandas as pd
 
 from esr.agreement.sample import STRATUM, draw_sample, strata
+from esr.arms.scores import KEY
 from esr.job import config_of, origin, output, start
 from esr.tables import TABLES, read_table, write_table
 
 log = logging.getLogger(__name__)
 
 
-def trials_of(
-    model: str, arm: str, plan: pd.DataFrame, responses: pd.DataFrame, scores: pd.DataFrame
-) -> pd.DataFrame:
-    """Trials of an arm that have a response, with the primary judge's stratum."""
-    said = responses.loc[responses["status"].eq("ok"), ["trial_id", "response"]]
+def trials_of(plan: pd.DataFrame, responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Trials of an arm that have a response, with the primary judge's stratum.
+
+    Their `trial_id` is unique in the study, since models share trials.
+    """
+    texts = responses.loc[responses["status"].eq("ok"), ["trial_id", "response"]]
     found = scores[["trial_id"]].assign(stratum=strata(scores))
-    trials = plan.merge(said, on="trial_id", validate="one_to_one")
+    trials = plan.merge(texts, on="trial_id", validate="one_to_one")
     trials = trials.merge(found, on="trial_id", validate="one_to_one")
-    trials["trial_id"] = f"{model}/{arm}/" + trials["trial_id"]
-    return trials.assign(model=model, arm=arm)
+    return trials.assign(trial_id=trials[KEY].agg("/".join, axis=1))
 
 
 def main(job: Any) -> None:
     """Write the sample."""
-    inputs = zip(
-        job.params.cells, job.input.plans, job.input.responses, job.input.scores, strict=True
-    )
     parts = [
         trials_of(
-            *cell,
-            *(
-                read_table(Path(path), table)
-                for path, table in zip(paths, ("plan", "responses", "scores"), strict=True)
-            ),
+            read_table(Path(plan), "plan"),
+            read_table(Path(responses), "responses"),
+            read_table(Path(scores), "scores"),
         )
-        for cell, *paths in inputs
+        for plan, responses, scores in zip(
+            job.input.plans, job.input.responses, job.input.scores, strict=True
+        )
     ]
     sample = draw_sample(pd.concat(parts, ignore_index=True), config_of(job).agreement)
     for (model, stratum), group in sample.groupby(STRATUM):

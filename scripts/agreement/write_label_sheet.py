@@ -1,4 +1,4 @@
-"""Make agreement/label_sheet.csv: responses for people to judge, without a word on their origin.
+"""Make agreement/label_sheet.csv: responses for people to judge, without their origin.
 
 One row a response: row (its name), prompt, response, and empty columns to fill in (docs/judges.md).
 """
@@ -7,9 +7,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from esr.agreement.sample import by_judge
 from esr.job import config_of, output, start
 from esr.judges.human import draw_sheet
-from esr.tables import read_table
+from esr.tables import read_table, read_tables
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 def main(job: Any) -> None:
     """Write the sheet."""
     sample = read_table(Path(job.input.sample), "sample")
-    scores = {path: read_table(Path(path), "scores") for path in job.input.scores}
+    scores = by_judge(read_tables(job.input.scores, "scores"))
     sheet = draw_sheet(sample, scores, config_of(job).agreement.seed)
     sheet.to_csv(output(job), index=False)
     log.info("%d of %d responses of the sample to label", len(sheet), len(sample))

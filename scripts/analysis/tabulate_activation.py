@@ -1,6 +1,6 @@
 """Make tables/activation_{regions,contrasts,latents,lead}.{csv,tex}: activations in episodes.
 
-`regions`: mean of the summed activation in each stretch; `contrasts`: the confirmatory family
+`regions`: mean of the summed activation in each region; `contrasts`: the confirmatory family
 (Holm); `latents`: every latent by itself (Benjamini-Hochberg); `lead`: how many tokens before the
 correction the detectors rise. SAE units; intervals clustered by steered latent.
 """
@@ -50,7 +50,7 @@ def latents(traces: Traces, config: Config) -> pd.DataFrame:
 
 
 def lead(traces: Traces, config: Config) -> pd.DataFrame:
-    """How early the detectors rise, and how often."""
+    """How many tokens before the correction the detectors rise, and how often."""
     table = lead_summary(lead_times(traces.tokens("detector"), config.episodes), config.statistics)
     note = traces.note("detector")
     return table.assign(status=note.replace(" ", "_")) if note else table
@@ -74,7 +74,7 @@ def interval(table: pd.DataFrame, value: str, low: str, high: str) -> list[str]:
 
 
 def printed(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """A table as shown in print."""
+    """The printed form of a table."""
     p = {"contrasts": "p_holm", "latents": "p_bh"}.get(name)
     if name in ("regions", "lead"):
         keys = [c for c in ("model", "kind", "cell", "quantity", "unit") if c in table]

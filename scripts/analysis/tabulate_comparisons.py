@@ -1,4 +1,4 @@
-"""Make tables/comparisons.{csv,tex}: every replayed arm against the arm it replays, paired.
+"""Make tables/comparisons.{csv,tex}: every replaying arm against the arm it replays, paired.
 
 Differences are in percentage points (rates) or points (scores); p by permutation within latents.
 """
@@ -9,18 +9,18 @@ import pandas as pd
 
 from esr.analysis.summaries import (
     comparison_table,
-    read_arms,
     replays_of,
     with_interval,
     write_tables,
 )
 from esr.job import config_of, output, start
+from esr.tables import read_tables
 
 SHOWN = ["first_score", "multi_attempt_rate", "esr_rate", "msi"]
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a comparison of the measures that the text discusses."""
+    """One row a comparison, for the measures of the main figures."""
     table = table[table["measure"].isin(SHOWN)]
     return pd.DataFrame(
         {
@@ -39,7 +39,7 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
-    scores = read_arms(job.input.scores, job.params.cells)
+    scores = read_tables(job.input.scores, "scores")
     table = comparison_table(scores, replays_of(config), config.statistics)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
 

@@ -1,11 +1,12 @@
-"""Make tables/exclusions.{csv,tex}: trials by status, for every model and arm; nothing vanishes."""
+"""Make tables/exclusions.{csv,tex}: trials by status, for every model and arm."""
 
 from typing import Any
 
 import pandas as pd
 
-from esr.analysis.summaries import exclusion_table, read_arms, write_tables
+from esr.analysis.summaries import exclusion_table, write_tables
 from esr.job import output, start
+from esr.tables import read_tables
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
@@ -18,7 +19,7 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(job: Any) -> None:
     """Write the table."""
-    table = exclusion_table(read_arms(job.input.scores, job.params.cells))
+    table = exclusion_table(read_tables(job.input.scores, "scores"))
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
 
 

@@ -1,4 +1,4 @@
-"""Make tables/ledger.{csv,tex}: what was spent, one row a rule and judge; tokens, US dollars."""
+"""Make tables/ledger.{csv,tex}: costs, one row a rule and judge; tokens, US dollars."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ PRINTED += ["dollars", "price_date"]
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns for a page, with a last row of sums."""
+    """Printed columns, with a last row of sums."""
     sums = table[["calls", "input_tokens", "output_tokens"]].sum().to_dict()
     total = {"rule": "total", **sums, "dollars": table["dollars"].sum(skipna=False)}
     table = pd.concat([table, pd.DataFrame([total])], ignore_index=True)

@@ -11,14 +11,15 @@ import pandas as pd
 
 from esr.analysis.summaries import with_interval, write_tables
 from esr.analysis.trends import pairs, size_trends, sweep_slopes
-from esr.figures.tables import read_scores
+from esr.arms.scores import select
 from esr.job import config_of, output, start
+from esr.tables import read_tables
 
 SHOWN = ["first_score", "multi_attempt_rate", "esr_rate", "msi"]
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a contrast of the measures that the text discusses."""
+    """One row a contrast, for the measures of the main figures."""
     table = table[table["measure"].isin(SHOWN)]
     shown = table[["kind", "model", "against", "arm", "measure"]].fillna("-")
     return shown.assign(
@@ -30,13 +31,14 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
-    scores = read_scores(job.input.scores)
+    scores = read_tables(job.input.scores, "scores")
+    steered = select(scores, arm="steered")
     sizes = {name: model.parameters for name, model in config.base_models.items()}
-    parts = [pairs(scores.get("steered", {}), config.statistics).assign(arm="steered")]
+    parts = [pairs(steered, config.statistics).assign(arm="steered")]
     for arm in config.meta_arms:
-        trend = size_trends(scores["steered"], scores.get(arm, {}), sizes, config.statistics)
+        trend = size_trends(steered, select(scores, arm=arm), sizes, config.statistics)
         parts.append(trend.assign(arm=arm))
-    sweep = scores.get("boost-sweep", {})
+    sweep = select(scores, arm="boost-sweep")
     parts.append(sweep_slopes(sweep, config.statistics).assign(arm="boost-sweep"))
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))

@@ -1,7 +1,7 @@
-"""Make tables/robustness.{csv,tex}: does the main result depend on a choice?
+"""Make tables/robustness.{csv,tex}: the main result under other choices.
 
 CSV, one row a model, check and quantity: value, low, high (interval clustered by latent), n.
-Checks: `main` (steered, as in Figure 2), `without degraded`, `target 30`, by two clusterings
+Checks: `main` (steered, as in Figure 2), `without degraded`, `target 30`, two other clusterings
 (`trials` as independent, `latent x prompt`), and heterogeneity: how many latents and prompts carry
 the ESR events, and the range of the multi-attempt rate over prompts.
 """
@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.measures import summarise
-from esr.analysis.summaries import read_arms, with_interval, write_tables
+from esr.analysis.summaries import with_interval, write_tables
 from esr.arms.scores import without_degraded
 from esr.config import StatisticsConfig
 from esr.job import config_of, output, start
+from esr.tables import read_tables
 
 MEASURES = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi"]
 TRIALS = {"wilson": "trials independent", "t": "trials independent"}
@@ -22,7 +23,7 @@ METHODS = {"cluster_bootstrap": "main", "two_way_bootstrap": "latent x prompt"} 
 
 
 def checks(arms: dict[str, pd.DataFrame], settings: StatisticsConfig) -> pd.DataFrame:
-    """The main measures under every choice."""
+    """The main measures under every choice, of one model."""
     how = {"n_boot": settings.bootstrap, "seed": settings.seed, "level": settings.level}
     main = summarise(arms["steered"], MEASURES, **how)  # type: ignore[arg-type]
     parts = [main[main["method"].isin(METHODS)].assign(check=main["method"].map(METHODS))]
@@ -36,7 +37,7 @@ def checks(arms: dict[str, pd.DataFrame], settings: StatisticsConfig) -> pd.Data
 
 
 def heterogeneity(scores: pd.DataFrame) -> pd.DataFrame:
-    """Who carries the events: shares of latents and prompts, and their spread."""
+    """Latents and prompts with ESR events, and the spread of their multi-attempt rates."""
     scored = scores[scores["status"].eq("ok")]
     rows = []
     for unit in ("latent", "prompt_id"):
@@ -75,7 +76,7 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(job: Any) -> None:
     """Write the table."""
-    scores = read_arms(job.input.scores, job.params.cells)
+    scores = read_tables(job.input.scores, "scores")
     table = robustness(scores, config_of(job).statistics)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
 

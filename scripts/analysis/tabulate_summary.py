@@ -7,18 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from esr.analysis.summaries import read_arms, summary_table, with_interval, write_tables
+from esr.analysis.measures import MEASURES
+from esr.analysis.summaries import summary_table, with_interval, write_tables
 from esr.job import config_of, output, start
+from esr.tables import read_tables
 
-SHOWN = {
-    "first_score": "First score",
-    "multi_attempt_rate": "Multi-attempt %",
-    "esr_rate": "ESR %",
-    "success_rate": "Improved %",
-    "msi": "MSI",
-    "degraded_rate": "Degraded %",
-    "restart_rate": "Restarts %",
-}
+SHOWN = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi"]
+SHOWN += ["degraded_rate", "restart_rate"]
+
+
+def title(name: str) -> str:
+    """Heading of a measure's column: its label, and `%` if it is a rate."""
+    measure = MEASURES[name]
+    return f"{measure.label}, %" if measure.is_rate else measure.label
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
@@ -27,13 +28,13 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
     for (model, arm), cell in table.groupby(["model", "arm"], sort=False):
         by = cell.set_index("measure")
         row = {"Model": model, "Arm": arm, "n": int(by.loc["first_score", "n"])}
-        rows.append(row | {title: with_interval(by.loc[m]) for m, title in SHOWN.items()})
+        rows.append(row | {title(name): with_interval(by.loc[name]) for name in SHOWN})
     return pd.DataFrame(rows)
 
 
 def main(job: Any) -> None:
     """Write the table."""
-    scores = read_arms(job.input.scores, job.params.cells)
+    scores = read_tables(job.input.scores, "scores")
     table = summary_table(scores, config_of(job).statistics)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
 

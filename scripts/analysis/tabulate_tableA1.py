@@ -1,8 +1,8 @@
 """Make tables/tableA1.{csv,tex}: statistics of every off-topic detector.
 
 One row a detector: label, whether found and given, mean and frequency on matched and mismatched
-pairs, AUROC and standardised mean difference d with its interval (bootstrap over prompts), on pairs
-that were not searched (column `pairs`). Activations are in units of the SAE.
+pairs, AUROC and standardised mean difference d with its interval (bootstrap over prompts), on
+held-out pairs if there are any (column `pairs`). Activations are in units of the SAE.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def detector_statistics(
 
 
 def printed(table: pd.DataFrame, models: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """The table as shown in print; a model without detectors has a row that says so."""
+    """The printed table; a model without detectors has one row with `none found`."""
     if table.empty:
         return pd.DataFrame({"Model": [m["label"] for m in models.values()], "Latent": "none"})
     shown = table.assign(
@@ -63,8 +63,9 @@ def printed(table: pd.DataFrame, models: dict[str, dict[str, Any]]) -> pd.DataFr
 
 
 def main(job: Any) -> None:
-    """Write the table twice: in full as CSV, as printed in LaTeX."""
-    config, models = config_of(job), dict(job.params.models)
+    """Write the table."""
+    config = config_of(job)
+    models = dict(job.params.models)
     detectors = dict(zip(config.base_models, job.input.detectors, strict=True))
     pairs = dict(zip(config.base_models, job.input.pairs, strict=True))
     parts = []

@@ -1,6 +1,6 @@
-"""Make shards/<shard>.parquet of an arm: what was said, one row a trial of the shard.
+"""Make shards/<shard>.parquet of an arm: responses, one row a trial of the shard.
 
-Every response is in the journal the moment its batch is done; a rerun generates only the rest.
+Every response enters the journal as soon as its batch is done; a rerun generates only the rest.
 """
 
 import json

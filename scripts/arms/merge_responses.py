@@ -1,4 +1,4 @@
-"""Make responses.parquet of an arm: its shards put together, in the order of the plan."""
+"""Make responses.parquet of an arm: its shards, concatenated in the order of the plan."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from esr.tables import read_provenance, read_table, write_table
 
 
 def merge_shards(plan: pd.DataFrame, shards: list[pd.DataFrame]) -> pd.DataFrame:
-    """Put shards together; they must hold exactly the planned trials, in order."""
+    """Concatenate shards; they must hold exactly the planned trials, in order."""
     responses = pd.concat(shards, ignore_index=True)
     if responses["trial_id"].tolist() != plan["trial_id"].tolist():
         raise EsrError(

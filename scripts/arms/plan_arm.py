@@ -1,4 +1,4 @@
-"""Make plan.parquet of an arm: one row a trial, with all that determines it."""
+"""Make plan.parquet of an arm: one row a trial, with everything that determines it."""
 
 import logging
 from pathlib import Path
@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def draw_trials(config: Config, arm: ArmConfig, inputs: Any) -> pd.DataFrame:
-    """Draw the trials of an arm before its condition: replayed, over prompts, or over latents."""
+    """Trials of an arm before its condition: replayed, over prompts, or over latents."""
     if arm.replay is not None:
         return read_table(Path(inputs.replayed), "plan")
-    prompts, seed = read_prompts(Path(inputs.prompts)), config.seeds.generation
+    prompts = read_prompts(Path(inputs.prompts))
+    seed = config.seeds.generation
     trials = int(arm.trials or 0)
     if arm.over == "prompts":
         return new_trials(prompt_trials(prompts, trials), seed)
@@ -44,7 +45,7 @@ def draw_trials(config: Config, arm: ArmConfig, inputs: Any) -> pd.DataFrame:
 
 
 def ablated_latents(arm: ArmConfig, inputs: Any) -> list[int]:
-    """Latents that the arm ablates without listing them: detectors, or a set matched to them."""
+    """Latents that `arm.ablate` names by kind: detectors, or a random set matched to them."""
     if arm.ablate == "detectors":
         table = read_table(Path(inputs.detectors), "detectors")
         found = table.loc[table["detector"], "latent"].tolist()
@@ -62,9 +63,11 @@ def ablated_latents(arm: ArmConfig, inputs: Any) -> list[int]:
 def main(job: Any) -> None:
     """Write the plan."""
     config = config_of(job)
-    arm = config.arms[job.wildcards.arm]
+    name = job.wildcards.arm
+    arm = config.arms[name]
     trials = draw_trials(config, arm, job.input)
     plan = apply_condition(trials, arm, ablated_latents(arm, job.input))
+    plan = plan.assign(model=job.wildcards.model, arm=name)
     log.info("%d trials of %d latents", len(plan), plan["latent"].nunique())
     write_table(plan, output(job), "plan", origin(job))
 

@@ -17,6 +17,7 @@ def main(job: Any) -> None:
         read_table(responses, "responses"),
         read_table(judgments, "judgments"),
         read_phrases(Path(job.input.phrases)),
+        job.wildcards.judge,
     )
     if job.params.settings["judging.degraded"] == "excluded":
         table = without_degraded(table)

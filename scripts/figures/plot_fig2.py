@@ -1,8 +1,8 @@
 """Make figures/fig2.{pdf,png,csv}: score change, multi-attempt rate, ESR rate and MSI by model.
 
-CSV, one row a bar: model, label, panel, left and right (points; histogram bins), value (percent of
-multi-attempt trials in a histogram bin; percent or points else), low, high (interval), n (trials),
-status.
+CSV, one row a bar: model, label, measure, left and right (points; bins of `score_change`), value
+(percent of multi-attempt trials in a bin; else percent or points), low, high (interval), n
+(trials), status.
 """
 
 from typing import Any
@@ -14,10 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from esr.analysis.measures import MEASURES
+from esr.arms.scores import select
 from esr.config import StatisticsConfig
 from esr.figures import style
-from esr.figures.tables import TITLES, UNITS, estimates, large_to_small, read_scores, write_figure
+from esr.figures.tables import estimates, large_to_small, write_figure
 from esr.job import config_of, start
+from esr.tables import read_tables
 
 RATES = ["multi_attempt_rate", "esr_rate", "msi"]
 COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
@@ -31,32 +34,31 @@ def histogram(scores: pd.DataFrame) -> pd.DataFrame:
     multi = scores[scores["multi_attempt"].fillna(False).astype(bool)]
     counts, _ = np.histogram(multi["score_change"].astype(float), BINS)
     value = 100 * counts / len(multi) if len(multi) else np.full(len(counts), np.nan)
-    columns = {"panel": "score_change", "left": BINS[:-1], "right": BINS[1:], "value": value}
+    columns = {"measure": "score_change", "left": BINS[:-1], "right": BINS[1:], "value": value}
     return pd.DataFrame(columns).assign(n=len(multi), status="ok" if len(multi) else "undefined")
 
 
 def figure_table(
-    scores: dict[str, pd.DataFrame], models: dict[str, dict[str, Any]], settings: StatisticsConfig
+    scores: pd.DataFrame, models: dict[str, dict[str, Any]], settings: StatisticsConfig
 ) -> pd.DataFrame:
     """Everything that is plotted, models from large to small."""
-    parts = [
-        pd.concat(
-            [histogram(scores[name]), estimates(scores[name], ["success_rate", *RATES], settings)]
-        ).assign(model=name, label=models[name]["label"])
-        for name in large_to_small(models)
-    ]
-    columns = ["model", "label", "panel", "left", "right", "value", "low", "high", "n", "status"]
+    parts = []
+    for name in large_to_small(models):
+        mine = select(scores, model=name)
+        rows = [histogram(mine), estimates(mine, ["success_rate", *RATES], settings)]
+        parts.append(pd.concat(rows).assign(model=name, label=models[name]["label"]))
+    columns = ["model", "label", "measure", "left", "right", "value", "low", "high", "n", "status"]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
 def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
     """Draw one model's score changes."""
-    bins = table[table["panel"].eq("score_change")]
+    bins = table[table["measure"].eq("score_change")]
     n, trials = int(bins["n"].iloc[0]), table["n"].max()
     if n:
         widths = bins["right"] - bins["left"]
         axes.bar(bins["left"], bins["value"], widths, align="edge", color=style.SKY)
-        success = table[table["panel"].eq("success_rate")].iloc[0]
+        success = table[table["measure"].eq("success_rate")].iloc[0]
         note = f"{success['value']:.0f} % improved\n"
         if pd.notna(success["low"]):
             note += f"[{success['low']:.0f}, {success['high']:.0f}] %\n"
@@ -71,12 +73,12 @@ def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
 
 def bar_text(bar: Any) -> str:
     """Text at the end of a bar: the value, or the upper bound of a rate with no event."""
-    no_event = bar.status == "no_variation" and bar.value == 0 and bar.panel != "msi"
+    no_event = bar.status == "no_variation" and bar.value == 0 and bar.measure != "msi"
     return f"≤ {style.number(bar.high)}" if no_event else style.number(bar.value)
 
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
-    """Draw the figure: a row of histograms beside bars, one panel a measure."""
+    """Draw the figure: a row of histograms beside bars, a column a measure."""
     models = list(dict.fromkeys(table["model"]))
     height = max(2.6, 0.95 * len(models) + 1.1)
     figure = plt.figure(figsize=(style.WIDTH, height))
@@ -92,11 +94,11 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
             axes.set_xlabel("last - first score (points)")
     for column, measure in enumerate(RATES, start=1):
         axes = figure.add_subplot(grid[:, column])
-        bars = table[table["panel"].eq(measure)].set_index("model").loc[models]
+        bars = table[table["measure"].eq(measure)].set_index("model").loc[models]
         texts = [bar_text(bar) for bar in bars.itertuples()]
         ends = (bars["value"], bars["low"], bars["high"])
         style.bars(axes, *ends, COLOURS[measure], texts=texts)
-        axes.set(title=TITLES[measure], xlabel=UNITS[measure], yticks=[])
+        axes.set(title=MEASURES[measure].label, xlabel=MEASURES[measure].unit_label, yticks=[])
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_ylim(len(models) - 0.5, -0.5)
         if measure == "msi":
@@ -111,8 +113,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
 def main(job: Any) -> None:
     """Write the figure and its data."""
     config = config_of(job)
-    scores = read_scores(job.input.scores)
-    table = figure_table(scores["steered"], dict(job.params.models), config.statistics)
+    scores = read_tables(job.input.scores, "scores")
+    table = figure_table(scores, dict(job.params.models), config.statistics)
     write_figure(job, table, draw)
 
 

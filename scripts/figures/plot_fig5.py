@@ -1,7 +1,7 @@
 """Make figures/fig5.{pdf,png,csv}: off-topic detectors, and what ablating them changes.
 
 CSV, one row a mark: model, label, kind (`arm`, `difference` of paired arms, `detector`, `count` of
-latents), arm, panel (a measure; `matched` or `mismatched`; `found`, `given`, `both`, `confirmed`),
+latents), arm, measure (also `matched`, `mismatched`; `found`, `given`, `both`, `confirmed`),
 latent, value (percent or points; mean activation, in units of the SAE; latents), low, high
 (interval), p_value, n (trials; pairs; latents), dropped (pairs), status.
 """
@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esr.arms.scores import select
 from esr.config import DetectorsConfig, StatisticsConfig
 from esr.detectors.search import check_table, meets
 from esr.figures import style
@@ -22,15 +23,15 @@ from esr.figures import tables as figures
 from esr.figures.ablation import (
     DETECTORS,
     STEERED,
-    detector_arms,
+    compare_detectors,
+    count_rows,
     draw_measures,
     model_panels,
-    rows_of_panels,
 )
 from esr.job import config_of, start
-from esr.tables import read_table
+from esr.tables import read_table, read_tables
 
-COLUMNS = ["model", "label", "kind", "arm", "panel", "latent", "value", "low", "high", "p_value"]
+COLUMNS = ["model", "label", "kind", "arm", "measure", "latent", "value", "low", "high", "p_value"]
 COLUMNS += ["n", "dropped", "status"]
 SIDES = {"matched": ("own response", style.GREEN, "o"), "mismatched": ("another's", style.RED, "s")}
 
@@ -38,33 +39,34 @@ SIDES = {"matched": ("own response", style.GREEN, "o"), "mismatched": ("another'
 def detector_rows(
     detectors: pd.DataFrame, pairs: pd.DataFrame, settings: DetectorsConfig, how: StatisticsConfig
 ) -> pd.DataFrame:
-    """Mean activation of each detector on pairs that were not searched, and how many hold there.
+    """Mean activation of each detector on held-out pairs, and counts of detectors.
 
-    If all pairs were searched, those are shown and `confirmed` is missing, not all of them.
+    If no pair was held out, the means are over the searched pairs, and `confirmed` is missing.
     """
     used = detectors.loc[detectors["detector"], "latent"]
-    found, given = detectors["found"].astype(bool), detectors["given"].astype(bool)
+    found = detectors["found"].astype(bool)
+    given = detectors["given"].astype(bool)
     counts = {"found": found.sum(), "given": given.sum(), "both": (found & given).sum()}
     table = check_table(pairs[pairs["latent"].isin(used)], how)
     held_out = table["pairs"].eq("held_out").all() and len(table) > 0
     counts["confirmed"] = meets(table, settings).sum() if held_out else np.nan
-    rows = pd.DataFrame({"panel": list(counts), "value": list(counts.values())})
+    rows = pd.DataFrame({"measure": list(counts), "value": list(counts.values())})
     rows = rows.assign(kind="count", n=len(used), status="ok")
     rows.loc[rows["value"].isna(), "status"] = "not_held_out"
     if table.empty:
         return rows
     means = table.rename(columns={f"mean_{side}": side for side in SIDES}).melt(
-        ["latent", "n_pairs", "pairs"], list(SIDES), "panel", "value"
+        ["latent", "n_pairs", "pairs"], list(SIDES), "measure", "value"
     )
     means = means.rename(columns={"n_pairs": "n", "pairs": "status"}).assign(kind="detector")
     return pd.concat([rows, means], ignore_index=True)
 
 
 def draw_detectors(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw one model's detectors on pairs that the search has not seen."""
-    counts = table[table["kind"].eq("count")].set_index("panel")["value"]
+    """Draw one model's detectors on held-out pairs."""
+    counts = table[table["kind"].eq("count")].set_index("measure")["value"]
     means = table[table["kind"].eq("detector")].pivot_table(
-        index="latent", columns="panel", values="value"
+        index="latent", columns="measure", values="value"
     )
     label = table["label"].iloc[0]
     if means.empty:
@@ -104,7 +106,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     """Draw detectors (one panel a model), then arms and their differences (one a measure)."""
     models = list(dict.fromkeys(table["model"]))
     heights = [
-        1.8 * rows_of_panels(len(models)),
+        1.8 * count_rows(len(models)),
         0.5 + 0.45 * len(models),
         0.5 + 0.25 * len(models),
     ]
@@ -113,17 +115,18 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     for axes, model in zip(model_panels(figure, rows[0], len(models)), models, strict=True):
         draw_detectors(axes, table[table["model"].eq(model)])
     arms = table[table["kind"].isin(["arm", "difference"])]
-    versus = [f"{DETECTORS} - {STEERED}"]
-    draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS], versus)
+    contrasts = [f"{DETECTORS} - {STEERED}"]
+    draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS], contrasts)
     interval = f"{100 * level:.0f} % intervals over latents"
-    style.footnote(figure, f"{title}. {interval}. {style.ALIKE}")
+    style.footnote(figure, f"{title}. {interval}. {style.NO_VARIATION_NOTE}")
     return figure
 
 
 def main(job: Any) -> None:
     """Write the figure and its data."""
-    config, models = config_of(job), dict(job.params.models)
-    scores = figures.read_scores(job.input.scores)
+    config = config_of(job)
+    models = dict(job.params.models)
+    scores = read_tables(job.input.scores, "scores")
     detectors_of = dict(zip(config.base_models, job.input.detectors, strict=True))
     pairs_of = dict(zip(config.base_models, job.input.pairs, strict=True))
     parts = []
@@ -132,7 +135,7 @@ def main(job: Any) -> None:
         pairs = read_table(Path(pairs_of[name]), "detector_pairs")
         found = int(detectors["detector"].sum())
         rows = detector_rows(detectors, pairs, config.detectors, config.statistics)
-        arms = detector_arms(scores, name, found, config.statistics)
+        arms = compare_detectors(select(scores, model=name), found, config.statistics)
         both = pd.concat([rows, arms], ignore_index=True)
         parts.append(both.assign(model=name, label=models[name]["label"]))
     table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)

@@ -1,6 +1,6 @@
 """Make figures/fig7.{pdf,png,csv}: one self-correction, token by token.
 
-Shown is the episode of median length among those in which backtracking latents were not chosen, of
+It shows the episode of median length among those that did not choose the backtracking latents, of
 the first model that has one. CSV, one row a token: model, trial_id, position, text, region,
 detector, backtracking (summed activation, SAE units), n (tokens), status; without an episode, one
 row a model that says so.
@@ -26,11 +26,11 @@ COLUMNS = ["model", "trial_id", "position", "text", "region", *KINDS, "n", "stat
 COLOURS = {"detector": style.BLUE, "backtracking": style.ORANGE}
 SHADES = {"off_topic": "#F6D9C8", "correction": "#FBF3B0", "on_topic": "#D3ECE3"}
 PER_LINE = 44
-"""Tokens on a line, such that words of seven points fit side by side."""
+"""Tokens on a line, at which words in a 7 pt font fit side by side."""
 
 
 def typical_episode(traces: Traces) -> str | None:
-    """Trial of the held-out episode of median length (the smaller of two), if there is one."""
+    """Trial of the held-out episode of median length (lower median), if there is one."""
     episodes = traces.episodes
     own = episodes.loc[episodes["group"].eq("episode") & episodes["held_out"], "trial_id"]
     rows = traces.activations[traces.activations["trial_id"].isin(own)]
@@ -55,12 +55,12 @@ def trace_table(traces: Traces, trial: str, response: str) -> pd.DataFrame:
 def figure_table(
     traces: dict[str, Traces], responses: dict[str, pd.DataFrame], window: int
 ) -> pd.DataFrame:
-    """The tokens that are plotted, at most `window` on either side of the correction's start."""
+    """The plotted tokens, at most `window` on either side of the correction's start."""
     for model, found in traces.items():
         trial = typical_episode(found)
         if trial is not None:
-            said = responses[model].set_index("trial_id").loc[trial, "response"]
-            table = trace_table(found, trial, str(said))
+            text = responses[model].set_index("trial_id").loc[trial, "response"]
+            table = trace_table(found, trial, str(text))
             begin = table.loc[table["region"].eq("correction"), "position"].min()
             table = table[(table["position"] - begin).between(-window, window)]
             table = table.assign(model=model, trial_id=trial, n=len(table), status="ok")
@@ -87,7 +87,7 @@ def draw_line(axes: Axes, table: pd.DataFrame, top: float) -> None:
 
 
 def draw(table: pd.DataFrame, labels: dict[str, str], title: str) -> Figure:
-    """Draw the figure: as many lines as the text needs."""
+    """Draw the figure, a row a line of text."""
     if table["position"].isna().all():
         figure, axes = plt.subplots(figsize=(style.WIDTH, 1.6))
         style.empty_panel(axes, f"no self-correction in: {', '.join(labels.values())}")

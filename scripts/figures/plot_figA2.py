@@ -1,4 +1,4 @@
-"""Make figures/figA2.{pdf,png,csv}: do judges find several attempts in the same responses?
+"""Make figures/figA2.{pdf,png,csv}: whether judges find several attempts in the same responses.
 
 CSV: the rows of the table `agreement` that are plotted (population weights), as fractions: rate of
 each judge; agreement, Cohen's kappa and positive agreement of each pair; Krippendorff's alpha of
@@ -21,7 +21,7 @@ from esr.figures.tables import write_figure
 from esr.job import start
 from esr.tables import read_table
 
-PANELS = {
+QUESTIONS = {
     "multi_attempt": "Several attempts?",
     "direction": "Last scores higher than first?",
 }
@@ -29,22 +29,22 @@ SHOWN = ["rate", "agreement", "kappa", "positive_agreement", "alpha"]
 SCALE, COLOURS = Normalize(0, 1), plt.get_cmap("Blues")
 NONE = (float("nan"), float("nan"))
 SIDE_BY_SIDE = 3
-"""Most judges with which both panels fit beside each other."""
+"""Number of judges up to which both panels fit beside each other."""
 
 
 def figure_table(agreement: pd.DataFrame) -> pd.DataFrame:
     """Everything that is plotted."""
     table = agreement[
-        agreement["quantity"].isin(PANELS)
+        agreement["quantity"].isin(QUESTIONS)
         & agreement["statistic"].isin(SHOWN)
         & agreement["weighting"].eq("population")
     ]
-    # The alpha of a pair is in the table, but one chance-corrected number a cell is enough.
+    # A cell of a pair shows kappa; its alpha, in the table, would say the same.
     return table[table["statistic"].ne("alpha") | table["judge_a"].isna()].reset_index(drop=True)
 
 
 def cell_text(cell: pd.DataFrame) -> tuple[str, float]:
-    """What is written into a cell, and the kappa that colours it."""
+    """Text of a cell, and the kappa that colours it."""
     first = cell.iloc[0]
     lines = [percent(first), f"n = {first['n']}"]
     if len(cell) == 1:
@@ -57,7 +57,7 @@ def cell_text(cell: pd.DataFrame) -> tuple[str, float]:
 
 
 def percent(row: pd.Series) -> str:
-    """A share and, on a line of its own, its interval."""
+    """A share and, on the next line, its interval."""
     value, low, high = 100 * row[["estimate", "low", "high"]].astype(float)
     return style.with_interval(value, low, high, "%").replace(" [", "\n[")
 
@@ -96,7 +96,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     beside = count <= SIDE_BY_SIDE
     size = (style.WIDTH, 3.6) if beside else (style.WIDTH, 1.4 * count + 1)
     figure, panels = plt.subplots(*((1, 2) if beside else (2, 1)), figsize=size)
-    for axes, (quantity, name) in zip(panels, PANELS.items(), strict=True):
+    for axes, (quantity, name) in zip(panels, QUESTIONS.items(), strict=True):
         part = table[table["quantity"].eq(quantity)]
         if part.empty:
             style.empty_panel(axes, "no judge gives scores")

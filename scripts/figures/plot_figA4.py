@@ -15,13 +15,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esr.agreement.sample import by_judge
 from esr.figures import style
 from esr.figures.tables import write_figure
-from esr.job import config_of, start
-from esr.tables import read_table
+from esr.job import start
+from esr.tables import read_table, read_tables
 
 CAP = 5
-"""Attempts counted as one class from here on."""
+"""Attempts from which on trials form one class."""
 BINS = np.linspace(0, 100, 21)
 MARKS = ["histogram", "attempts", "first_score", "statistic"]
 COLUMNS = ["part", "judge_a", "judge_b", "a", "b", "n"]
@@ -49,7 +50,7 @@ def histogram(scores: pd.DataFrame, judge: str) -> pd.DataFrame:
 
 
 def figure_table(scores: dict[str, pd.DataFrame], agreement: pd.DataFrame) -> pd.DataFrame:
-    """Everything that is plotted; statistics as drawn, since so are the marks."""
+    """Everything that is plotted; statistics and marks are unweighted."""
     scored = {judge: table[table["status"].eq("ok")] for judge, table in scores.items()}
     shown = {judge: table.set_index("trial_id") for judge, table in scored.items()}
     parts = [histogram(table, judge) for judge, table in shown.items()]
@@ -102,7 +103,7 @@ def draw_judge(axes: Axes, bins: pd.DataFrame, rows: pd.DataFrame) -> None:
 
 
 def name_judges(grid: Any, judges: list[str]) -> None:
-    """Write the judges' names: of the abscissae above the columns, of the ordinates at the left."""
+    """Write the judges' names: horizontal axis above the columns, vertical axis at the left."""
     looks: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold", "fontsize": 8}
     for i, judge in enumerate(judges):
         above = {"xy": (0.5, 1), "xytext": (0, 28), "ha": "center"}
@@ -138,9 +139,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
 
 def main(job: Any) -> None:
     """Write the figure and its data."""
-    config = config_of(job)
-    paths = zip(config.judging.judges, job.input.scores, strict=True)
-    scores = {judge: read_table(Path(path), "scores") for judge, path in paths}
+    scores = by_judge(read_tables(job.input.scores, "scores"))
     table = figure_table(scores, read_table(Path(job.input.agreement), "agreement"))
     write_figure(job, table, draw)
 

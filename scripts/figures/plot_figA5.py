@@ -28,7 +28,7 @@ LABELS = {
 
 
 def figure_table(traces: dict[str, Traces], config: Config) -> pd.DataFrame:
-    """Everything that is plotted; a model without a kind of latents has one row that says so."""
+    """Everything that is plotted; a missing kind of latents has one row whose status says why."""
     parts = []
     for model, found in traces.items():
         for kind in KINDS:
@@ -58,7 +58,7 @@ def draw_curves(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def draw_counts(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw how many responses have a token at each position."""
+    """Draw the number of responses with a token at each position."""
     for group in GROUPS:
         mine = table[table["group"].eq(group)]
         looks: dict[str, Any] = {"color": style.GROUPS[group], "ls": style.LINES[group]}

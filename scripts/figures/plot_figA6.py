@@ -1,7 +1,7 @@
-"""Make figures/figA6.{pdf,png,csv}: activations by stretch of the response, and their contrasts.
+"""Make figures/figA6.{pdf,png,csv}: activations by region of the response, and their contrasts.
 
-CSV, one row a mark. Bars (panel `mean`): mean over responses of the summed activation in a cell
-(SAE units). Points (panel `effect`): Cohen's d between two cells, with p_value and p_holm. Both
+CSV, one row a mark. Bars (statistic `mean`): mean over responses of the summed activation in a cell
+(SAE units). Points (statistic `effect`): Cohen's d between two cells, with p_value and p_holm. Both
 with low, high (interval clustered by steered latent), n (responses; of the smaller group), status.
 """
 
@@ -35,7 +35,7 @@ def figure_table(traces: dict[str, Traces], config: Config) -> pd.DataFrame:
     for model, found in traces.items():
         for kind in KINDS:
             means = region_means(region_values(found.tokens(kind)), config.statistics)
-            means = means.assign(panel="mean", kind=kind, mark=means["cell"])
+            means = means.assign(statistic="mean", kind=kind, mark=means["cell"])
             if not found.latents(kind):
                 means["status"] = "no_latents"
             parts.append(means.assign(model=model))
@@ -45,10 +45,10 @@ def figure_table(traces: dict[str, Traces], config: Config) -> pd.DataFrame:
         )
         marks = effects["first"] + " - " + effects["second"]
         smaller = effects[["n_first", "n_second"]].min(axis=1)
-        parts.append(effects.assign(panel="effect", mark=marks, n=smaller, model=model))
+        parts.append(effects.assign(statistic="effect", mark=marks, n=smaller, model=model))
     table = pd.concat(parts, ignore_index=True)
     table["label"] = [config.models[model].label for model in table["model"]]
-    columns = ["model", "label", "kind", "panel", "mark", "value", "low", "high"]
+    columns = ["model", "label", "kind", "statistic", "mark", "value", "low", "high"]
     return table[[*columns, "p_value", "p_holm", "n", "status"]]
 
 
@@ -77,7 +77,7 @@ def draw_effects(axes: Axes, table: pd.DataFrame) -> None:
     for kind, colour in (("detector", style.BLUE), ("backtracking", style.ORANGE)):
         mine = table["kind"].eq(kind).to_numpy()
         value, low, high = (table.loc[mine, name] for name in ("value", "low", "high"))
-        looks: dict[str, Any] = {"lying": True, "label": KINDS[kind]}
+        looks: dict[str, Any] = {"horizontal": True, "label": KINDS[kind]}
         style.points(axes, places[mine], value, low, high, colour, **looks)
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
         p = "n/a" if pd.isna(row["p_holm"]) else f"p={row['p_holm']:.2g}"
@@ -106,11 +106,11 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     for row, model in zip(panels, models, strict=True):
         mine = table[table["model"].eq(model)]
         for axes, (kind, name) in zip(row, KINDS.items(), strict=False):
-            draw_means(axes, mine[mine["panel"].eq("mean") & mine["kind"].eq(kind)])
+            draw_means(axes, mine[mine["statistic"].eq("mean") & mine["kind"].eq(kind)])
             axes.set_title(name)
         row[1].set_yticklabels([])
         row[0].set_ylabel(mine["label"].iloc[0])
-        draw_effects(row[2], mine[mine["panel"].eq("effect")])
+        draw_effects(row[2], mine[mine["statistic"].eq("effect")])
         row[2].set_title("Contrasts")
     style.legend_above(figure, panels[0, 2])
     interval = f"{100 * level:.0f} % intervals: bootstrap over steered latents"

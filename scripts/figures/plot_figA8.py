@@ -1,8 +1,8 @@
 """Make figures/figA8.{pdf,png,csv}: scores of first attempts with and without steering.
 
-CSV, one row a histogram bin (panel `histogram`: value in percent of the arm's scored trials), a
-mean (panel `first_score`, kind `arm`) or a paired difference (kind `difference`, steered minus
-unsteered; points): model, label, kind, arm, panel, left, right (bin, points), value, low, high,
+CSV, one row a histogram bin (measure `histogram`: value in percent of the arm's scored trials), a
+mean (measure `first_score`, kind `arm`) or a paired difference (kind `difference`, steered minus
+unsteered; points): model, label, kind, arm, measure, left, right (bin, points), value, low, high,
 method of the interval, n (trials, or pairs), events (multi-attempt trials), status.
 """
 
@@ -14,32 +14,34 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esr.arms.scores import select
 from esr.config import StatisticsConfig
 from esr.figures import style
 from esr.figures import tables as figures
 from esr.job import config_of, start
+from esr.tables import read_tables
 
 BINS = np.linspace(0, 100, 21)
 
 
-def histogram(scores: pd.DataFrame | None) -> pd.DataFrame:
+def histogram(scores: pd.DataFrame) -> pd.DataFrame:
     """Distribution of the first attempts' scores, in percent of the scored trials."""
-    scored = pd.DataFrame() if scores is None else scores[scores["status"].eq("ok")]
-    table = pd.DataFrame({"left": BINS[:-1], "right": BINS[1:], "panel": "histogram"})
+    scored = scores[scores["status"].eq("ok")]
+    table = pd.DataFrame({"left": BINS[:-1], "right": BINS[1:], "measure": "histogram"})
     table = table.assign(kind="arm", value=np.nan, n=len(scored))
     if scored.empty:
-        return table.assign(status="not_run" if scores is None else "undefined")
+        return table.assign(status="not_run" if scores.empty else "undefined")
     counts, _ = np.histogram(scored["first_score"].astype(float), BINS)
     return table.assign(value=100 * counts / len(scored), status="ok")
 
 
 def figure_table(
-    scores: dict[str, figures.Scores], models: dict[str, dict[str, Any]], settings: StatisticsConfig
+    scores: pd.DataFrame, models: dict[str, dict[str, Any]], settings: StatisticsConfig
 ) -> pd.DataFrame:
     """Everything that is plotted, models from large to small."""
     means = figures.no_steering(scores, models, ["first_score"], settings)
     bins = [
-        histogram(scores.get(arm, {}).get(model)).assign(
+        histogram(select(scores, model=model, arm=arm)).assign(
             model=model, label=models[model]["label"], arm=arm
         )
         for model in figures.large_to_small(models)
@@ -52,10 +54,10 @@ def figure_table(
 
 
 def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw one model's first attempts, the arms over each other."""
+    """Draw one model's first attempts, one arm over the other."""
     notes = []
     for arm, (colour, _) in reversed(style.ARM_BARS.items()):
-        rows = table[table["panel"].eq("histogram") & table["arm"].eq(arm)]
+        rows = table[table["measure"].eq("histogram") & table["arm"].eq(arm)]
         n = rows["n"].iloc[0]
         notes.append(f"{n} {arm}" if n else f"{arm}: n/a")
         if n:
@@ -66,7 +68,7 @@ def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
-    """Draw the figure: a row of histograms a model, beside them the means."""
+    """Draw the figure: a histogram a model, and the means beside them."""
     models = list(table["model"].unique())
     figure = plt.figure(figsize=(style.WIDTH, 1.3 + 1.15 * len(models)))
     grid = figure.add_gridspec(len(models), 2, width_ratios=[1.2, 1])
@@ -76,7 +78,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         axes.tick_params(labelbottom=row == len(models) - 1)
     axes.set_xlabel("score of the first attempt (points)")
     means = figure.add_subplot(grid[:, 1])
-    style.arm_bars(means, table[table["panel"].eq("first_score")])
+    style.arm_bars(means, table[table["measure"].eq("first_score")])
     means.set(title="First attempt", xlabel="mean score (points)", xlim=(0, 125))
     means.set_xticks(range(0, 101, 25))
     for arm, (colour, _) in style.ARM_BARS.items():
@@ -90,7 +92,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
 def main(job: Any) -> None:
     """Write the figure and its data."""
     config = config_of(job)
-    scores = figures.read_scores(job.input.scores)
+    scores = read_tables(job.input.scores, "scores")
     table = figure_table(scores, dict(job.params.models), config.statistics)
     figures.write_figure(job, table, draw)
 

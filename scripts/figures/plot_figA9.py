@@ -2,7 +2,7 @@
 
 CSV, one row a mark: model, label, kind (`arm`, `difference` of paired arms, `matching` of a latent
 with a detector, `sum` over a set), arm (`ablate-random-<i>` is one set, `ablate-random` the mean of
-all), panel (a measure; `frequency` or `mean` activation on steered text), latent, detector, value
+all), measure (also `frequency`, `mean` activation on steered text), latent, detector, value
 (percent or points; share or activation), target (the same of the detectors), low, high (interval;
 over other latents and, for the mean, other sets), p_value, between (sd between sets), n (trials;
 latents), n_sets, dropped (pairs), status.
@@ -18,30 +18,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
+from esr.arms.scores import select
 from esr.figures import style
 from esr.figures import tables as figures
 from esr.figures.ablation import (
+    CONTRASTS,
     DETECTORS,
     PER_ROW,
     RANDOM,
     STEERED,
-    VERSUS,
-    detector_arms,
+    compare_detectors,
+    compare_random_sets,
+    count_rows,
     draw_measures,
     model_panels,
-    random_arms,
-    rows_of_panels,
 )
 from esr.job import config_of, start
-from esr.tables import read_table
+from esr.tables import read_table, read_tables
 
-COLUMNS = ["model", "label", "kind", "arm", "panel", "latent", "detector", "value", "target"]
+COLUMNS = ["model", "label", "kind", "arm", "measure", "latent", "detector", "value", "target"]
 COLUMNS += ["low", "high", "p_value", "between", "n", "n_sets", "dropped", "status"]
 KINDS = ["frequency", "mean"]
 
 
 def matching_rows(controls: pd.DataFrame) -> pd.DataFrame:
-    """How active each drawn latent is beside its detector, and each set beside all detectors."""
+    """Activity of each drawn latent beside its detector, and of each set beside all detectors."""
     parts = []
     for kind in KINDS:
         names = {kind: "value", f"detector_{kind}": "target"}
@@ -51,21 +52,21 @@ def matching_rows(controls: pd.DataFrame) -> pd.DataFrame:
         )
         for table, name in ((rows.assign(n=1), "matching"), (sums, "sum")):
             arm = f"{RANDOM}-" + table["set"].astype(str)
-            parts.append(table.assign(kind=name, panel=kind, arm=arm, status="ok"))
+            parts.append(table.assign(kind=name, measure=kind, arm=arm, status="ok"))
     return pd.concat(parts, ignore_index=True).drop(columns="set")
 
 
-def carried(table: pd.DataFrame, kind: str) -> str:
-    """Activity of whole sets in percent of that of all detectors, as a range over sets."""
-    sums = table[table["kind"].eq("sum") & table["panel"].eq(kind)]
+def relative_activity(table: pd.DataFrame, kind: str) -> str:
+    """Summed activity of a set in percent of that of all detectors, as a range over sets."""
+    sums = table[table["kind"].eq("sum") & table["measure"].eq(kind)]
     share = 100 * sums["value"] / sums["target"]
     return " to ".join(dict.fromkeys(f"{end:.0f}" for end in (share.min(), share.max()))) + " %"
 
 
 def draw_matching(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw the mean activation of drawn latents against that of the detectors they stand for."""
+    """Draw the mean activation of drawn latents against that of their detectors."""
     axes.set(title=f"{table['label'].iloc[0]}: matching")
-    rows = table[table["kind"].eq("matching") & table["panel"].eq("mean")]
+    rows = table[table["kind"].eq("matching") & table["measure"].eq("mean")]
     if rows.empty:
         style.empty_panel(axes, "no detectors,\nnothing to match")
         return
@@ -76,8 +77,8 @@ def draw_matching(axes: Axes, table: pd.DataFrame) -> None:
     both = pd.concat([rows["target"], rows["value"]]).astype(float)
     ends = np.array([both[both > 0].min() / 1.5, both.max() * 1.5])
     axes.plot(ends, ends, color=style.GREY, lw=0.8, zorder=0)
-    note = f"sets in sum, of the detectors:\nactivation {carried(table, 'mean')}\n"
-    note += f"frequency {carried(table, 'frequency')}"
+    note = f"sets in sum, of the detectors:\nactivation {relative_activity(table, 'mean')}\n"
+    note += f"frequency {relative_activity(table, 'frequency')}"
     axes.text(0.03, 0.99, note, transform=axes.transAxes, va="top", fontsize=7)
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=(ends[0], ends[1] ** 1.6 / ends[0] ** 0.6))
     axes.minorticks_off()
@@ -89,9 +90,9 @@ def draw_matching(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
-    """Draw how well sets match (a panel a model), then all arms and their differences."""
+    """Draw the match of the sets (a panel a model), then all arms and their differences."""
     models = list(dict.fromkeys(table["model"]))
-    heights = [2 * rows_of_panels(len(models)), 0.5 + 0.6 * len(models), 0.5 + 0.5 * len(models)]
+    heights = [2 * count_rows(len(models)), 0.5 + 0.6 * len(models), 0.5 + 0.5 * len(models)]
     figure = plt.figure(figsize=(style.WIDTH, sum(heights) + 1.6))
     rows = figure.add_gridspec(3, 1, height_ratios=heights)
     columns = min(max(len(models), 2), PER_ROW)  # one panel alone would be too wide
@@ -99,25 +100,27 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     for axes, model in zip(top, models, strict=True):
         draw_matching(axes, table[table["model"].eq(model)])
     arms = table[table["kind"].isin(["arm", "difference"])]
-    draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS, RANDOM], list(VERSUS))
+    draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS, RANDOM], list(CONTRASTS))
     interval = f"{100 * level:.0f} % intervals over latents (random: and sets"
-    style.footnote(figure, f"{title}. {interval}; circles: single sets). {style.ALIKE}")
+    style.footnote(figure, f"{title}. {interval}; circles: single sets). {style.NO_VARIATION_NOTE}")
     return figure
 
 
 def main(job: Any) -> None:
     """Write the figure and its data."""
-    config, models = config_of(job), dict(job.params.models)
-    scores = figures.read_scores(job.input.scores)
+    config = config_of(job)
+    models = dict(job.params.models)
+    scores = read_tables(job.input.scores, "scores")
     detectors = dict(zip(config.base_models, job.input.detectors, strict=True))
     controls = dict(zip(config.base_models, job.input.controls, strict=True))
     parts = []
     for name in figures.large_to_small(models):
         found = int(read_table(Path(detectors[name]), "detectors")["detector"].sum())
+        mine = select(scores, model=name)
         rows = [
             matching_rows(read_table(Path(controls[name]), "controls")),
-            detector_arms(scores, name, found, config.statistics),
-            random_arms(scores, name, found, config.statistics),
+            compare_detectors(mine, found, config.statistics),
+            compare_random_sets(mine, found, config.statistics),
         ]
         both = pd.concat(rows, ignore_index=True)
         parts.append(both.assign(model=name, label=models[name]["label"]))

@@ -46,7 +46,7 @@ def rejudge_sample(config: Config, name: str, folder: Path, replies: Path) -> in
     responses = sample[["trial_id", "response"]].assign(status="ok")
     phrases = read_phrases(config.judging.restart_phrases)
     table = judge_responses(sample, responses, judge, phrases)
-    scores = score_trials(sample, responses, table, phrases)
+    scores = score_trials(sample, responses, table, phrases, name)
     facts = read_provenance(path)
     write_table(table, path, "judgments", facts)
     write_table(scores, scored, "scores", facts)

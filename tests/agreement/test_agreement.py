@@ -162,6 +162,8 @@ def scores_of(models: dict[str, float], seed: int = 0) -> pd.DataFrame:
         columns = {
             "trial_id": [f"{model}/steered/{i}" for i in range(n)],
             "model": model,
+            "arm": "steered",
+            "judge": "primary",
             "prompt_id": [f"p{i % PER_LATENT}" for i in range(n)],
             "latent": pd.array(np.repeat(np.arange(LATENTS), PER_LATENT), "Int64"),
             "boost": 1.0,
@@ -334,13 +336,13 @@ def test_every_judge_ranks_the_planted_model_first_and_rates_are_those_of_all_tr
     scores = scores_of(MODELS)
     sample, graded = sampled(scores)
     table = rank_models(sample, {"a": graded}, ["multi_attempt_rate", "msi"], FAST)
-    rates = table[table["panel"].eq("multi_attempt_rate")].set_index(["judge", "model"])
+    rates = table[table["measure"].eq("multi_attempt_rate")].set_index(["judge", "model"])
     for judge in ("a", DETECTOR):
         assert rates.loc[(judge, "large"), "rank"] == 1
         assert rates.loc[(judge, "large"), "rank_high"] == 1
         expected = 100 * scores.loc[scores["model"].eq("large"), "multi_attempt"].mean()
         assert rates.loc[(judge, "large"), "value"] == pytest.approx(expected)
-    msi = table[table["panel"].eq("msi")].set_index(["judge", "model"])
+    msi = table[table["measure"].eq("msi")].set_index(["judge", "model"])
     assert msi.loc[(DETECTOR, "large"), "status"] == "not_rated"
     assert np.isnan(msi.loc[(DETECTOR, "large"), "value"])
 

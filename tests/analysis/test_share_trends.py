@@ -10,8 +10,9 @@ from esr.analysis.trends import share_trends
 from helpers.arms import FAST, LATENTS, arm
 
 
-def statistic(shares: dict[int, pd.DataFrame], panel: str, name: str) -> Any:
-    table = share_trends(shares, FAST, [panel])
+def statistic(shares: dict[int, pd.DataFrame], measure: str, name: str) -> Any:
+    scores = pd.concat(table.assign(share=share) for share, table in shares.items())
+    table = share_trends(scores, FAST, [measure])
     return table[table["statistic"].eq(name)].iloc[0]
 
 

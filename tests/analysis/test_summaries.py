@@ -113,14 +113,14 @@ def test_numbers_of_figures_and_agreement_are_named_alike() -> None:
     fig3 = pd.DataFrame(
         {
             "model": "m-1",
-            "kind": ["level", "peak"],
-            "panel": "msi",
+            "kind": ["point", "peak"],
+            "measure": "msi",
             "value": [4.0, -0.3],
             "low": [3.0, -1.0],
             "high": [5.0, np.nan],
         }
     )
-    fig5 = pd.DataFrame({"model": "m-1", "kind": "count", "panel": "confirmed", "value": [12.0]})
+    fig5 = pd.DataFrame({"model": "m-1", "kind": "count", "measure": "confirmed", "value": [12.0]})
     agreement = pd.DataFrame(
         {
             "quantity": "multi_attempt",

@@ -1,11 +1,14 @@
 """Contrasts across models and boosts, on scores with known effects."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from esr.analysis.trends import pairs, size_trends, sweep_slopes
 from esr.config import StatisticsConfig
+from helpers.scores import stack
 
 FEW = StatisticsConfig(bootstrap=300)
 SIZES = {"small": 1e9, "middle": 1e10, "large": 1e11}
@@ -22,6 +25,9 @@ def scores(
     gain = np.where(multi, change, 0.0)
     return pd.DataFrame(
         {
+            "model": ["m"] * (latents * trials),
+            "arm": "steered",
+            "judge": "lexical",
             "trial_id": [f"{seed}-{level}-{i}" for i in range(latents * trials)],
             "prompt_id": [f"p{i % trials}" for i in range(latents * trials)],
             "latent": np.repeat(np.arange(latents), trials),
@@ -36,9 +42,13 @@ def scores(
             "improved": multi & (gain > 0),
             "restart_detected": multi,
             "degraded": False,
-            "level": level,
+            "sweep_level": level,
         }
     )
+
+
+def of_models(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    return stack({"steered": tables})
 
 
 def one(table: pd.DataFrame, **where: str) -> pd.Series:
@@ -49,7 +59,7 @@ def one(table: pd.DataFrame, **where: str) -> pd.Series:
 
 
 def test_a_pair_of_models_has_two_rows_of_opposite_sign() -> None:
-    table = pairs({"a": scores(0.3, seed=1), "b": scores(0.1, seed=2)}, FEW)
+    table = pairs(of_models({"a": scores(0.3, seed=1), "b": scores(0.1, seed=2)}), FEW)
     there = one(table, model="a", against="b", measure="multi_attempt_rate")
     back = one(table, model="b", against="a", measure="multi_attempt_rate")
     assert there["low"] > 0
@@ -61,8 +71,8 @@ def test_a_pair_of_models_has_two_rows_of_opposite_sign() -> None:
 
 
 def test_an_effect_that_grows_with_size_has_a_positive_slope() -> None:
-    before = {model: scores(0.1, seed=i) for i, model in enumerate(SIZES)}
-    after = {model: scores(0.1 + 0.2 * i, seed=i) for i, model in enumerate(SIZES)}
+    before = of_models({model: scores(0.1, seed=i) for i, model in enumerate(SIZES)})
+    after = of_models({model: scores(0.1 + 0.2 * i, seed=i) for i, model in enumerate(SIZES)})
     row = one(size_trends(before, after, SIZES, FEW), measure="multi_attempt_rate")
     assert row["low"] > 0
     assert row["difference"] == pytest.approx(20, abs=4)  # points per tenfold parameters
@@ -72,13 +82,13 @@ def test_an_effect_that_grows_with_size_has_a_positive_slope() -> None:
 
 
 def test_models_of_one_size_have_no_trend() -> None:
-    table = size_trends({"a": scores(0.1)}, {"a": scores(0.3)}, {"a": 1e9}, FEW)
+    table = size_trends(scores(0.1), scores(0.3), {"m": 1e9}, FEW)
     assert table["status"].eq("undefined").all()
     assert table["difference"].isna().all()
 
 
 def test_the_slope_over_a_sweep_is_per_level() -> None:
     steps = [scores(0.1 + 0.1 * level, level=level, seed=7) for level in range(5)]
-    row = one(sweep_slopes({"m": pd.concat(steps)}, FEW), measure="multi_attempt_rate")
+    row = one(sweep_slopes(pd.concat(steps), FEW), measure="multi_attempt_rate")
     assert row["difference"] == pytest.approx(10, abs=2)
     assert row["low"] < row["difference"] < row["high"]

@@ -44,6 +44,7 @@ THRESHOLDS = pd.DataFrame(
 )
 STEERED = ArmConfig(over="latents", trials=2)
 SWEEP: dict[str, Any] = {"over": "latents", "trials": 2, "boost": LevelsConfig()}
+OWNER = {"model": "m", "arm": "steered"}
 SAME = ["prompt_id", "prompt", "latent", "boost", "seed"]
 
 
@@ -55,7 +56,7 @@ def steered(**changes: Any) -> pd.DataFrame:
 
 def replay(plan: pd.DataFrame, folder: Path, **condition: Any) -> pd.DataFrame:
     """Replay a plan as rules do: through its file."""
-    write_table(plan, folder / "plan.parquet", "plan", {})
+    write_table(plan.assign(**OWNER), folder / "plan.parquet", "plan", {})
     arm = ArmConfig(replay="steered", **condition)
     return apply_condition(read_table(folder / "plan.parquet", "plan"), arm)
 
@@ -105,7 +106,7 @@ def test_an_arm_over_prompts_runs_every_prompt_unsteered(tmp_path: Path) -> None
     assert plan["latent"].isna().all()
     assert plan["boost"].eq(0).all()
     assert plan["trial_id"].is_unique
-    write_table(plan, tmp_path / "plan.parquet", "plan", {})
+    write_table(plan.assign(**OWNER), tmp_path / "plan.parquet", "plan", {})
 
 
 # Conditions
@@ -186,8 +187,8 @@ def test_thresholds_without_spread_have_no_levels(thresholds: pd.DataFrame) -> N
 def test_every_level_has_the_same_latents_prompts_and_seeds() -> None:
     drawn = new_trials(latent_trials(LATENTS, THRESHOLDS, PROMPTS, 2, 44), 44)
     plan = apply_condition(sweep(drawn, {-1.0: 2.5, 0.0: 5.0, 2.0: 9.0}), ArmConfig(**SWEEP))
-    assert plan.groupby("level")["boost"].agg(set).tolist() == [{2.5}, {5.0}, {9.0}]
-    same = [part[["latent", "prompt_id", "seed"]] for _, part in plan.groupby("level")]
+    assert plan.groupby("sweep_level")["boost"].agg(set).tolist() == [{2.5}, {5.0}, {9.0}]
+    same = [part[["latent", "prompt_id", "seed"]] for _, part in plan.groupby("sweep_level")]
     for other in same[1:]:
         assert other.to_numpy().tolist() == same[0].to_numpy().tolist()
     assert plan["trial_id"].is_unique
@@ -196,9 +197,10 @@ def test_every_level_has_the_same_latents_prompts_and_seeds() -> None:
 def test_levels_keep_their_names_on_the_way_through_the_file(tmp_path: Path) -> None:
     drawn = new_trials(latent_trials(LATENTS, THRESHOLDS, PROMPTS, 2, 44), 44)
     plan = apply_condition(sweep(drawn, {-1.5: 2.5, 0.0: 5.0}), ArmConfig(**SWEEP))
-    write_table(plan, tmp_path / "plan.parquet", "plan", {})
-    assert read_table(tmp_path / "plan.parquet", "plan")["level"].tolist() == [-1.5] * 4 + [0.0] * 4
-    assert steered()["level"].isna().all()
+    write_table(plan.assign(**OWNER), tmp_path / "plan.parquet", "plan", {})
+    back = read_table(tmp_path / "plan.parquet", "plan")
+    assert back["sweep_level"].tolist() == [-1.5] * 4 + [0.0] * 4
+    assert steered()["sweep_level"].isna().all()
 
 
 # Ablations
@@ -235,7 +237,7 @@ def test_an_arm_ablates_the_detectors_in_use_or_a_set_matched_to_them(
 def test_an_ablated_arm_replays_its_trials_under_other_names(tmp_path: Path) -> None:
     plan = steered()
     arm = ArmConfig(replay="steered", ablate="detectors")
-    write_table(plan, tmp_path / "plan.parquet", "plan", {})
+    write_table(plan.assign(**OWNER), tmp_path / "plan.parquet", "plan", {})
     again = apply_condition(read_table(tmp_path / "plan.parquet", "plan"), arm, [4, 2])
     pd.testing.assert_frame_equal(again[SAME], plan[SAME], check_dtype=False)
     assert set(again["trial_id"]).isdisjoint(plan["trial_id"])

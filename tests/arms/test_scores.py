@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from esr.analysis.measures import exclusions
 from esr.arms.plan import CONDITION
-from esr.arms.scores import JUDGED, score_trials
+from esr.arms.scores import JUDGED, check_scores, score_trials
 from esr.errors import EsrError
 from esr.judges.base import Attempt, Judgment, judgments_table
 from esr.tables import TABLES, read_table, write_table
@@ -31,6 +31,7 @@ def arm_of(judgments: list[Judgment], responses: list[str | None] | None = None)
     texts = responses or ["Bread is baked."] * len(judgments)
     ids = [f"t{i}" for i in range(len(judgments))]
     condition: dict[str, Any] = dict.fromkeys(CONDITION) | {"prefill": "", "ablated": []}
+    condition |= {"model": "m", "arm": "steered"}
     plan = pd.DataFrame(
         [
             {"trial_id": name, "prompt_id": "p", "latent": 7, "boost": 1.5, "seed": i}
@@ -50,12 +51,24 @@ def arm_of(judgments: list[Judgment], responses: list[str | None] | None = None)
 
 
 def scored(*arguments: Any) -> pd.DataFrame:
-    return score_trials(*arm_of(*arguments), PHRASES)
+    return score_trials(*arm_of(*arguments), PHRASES, "lexical")
 
 
 def test_first_and_last_attempt_are_those_in_the_response() -> None:
     row = scored([judgment(20, 90, 60)]).iloc[0]
     assert row[["status", *JUDGED]].tolist() == ["ok", 3, 20, 60, 40, True, True]
+
+
+def test_every_row_names_its_model_arm_and_judge() -> None:
+    table = scored([judgment(20, 90), judgment(status="refused")])
+    assert table[["model", "arm", "judge"]].to_numpy().tolist() == [["m", "steered", "lexical"]] * 2
+
+
+def test_models_share_trial_ids_and_one_table_may_hold_both() -> None:
+    table = scored([judgment(20, 90)])
+    check_scores(pd.concat([table, table.assign(model="other")]))
+    with pytest.raises(EsrError, match="trial_id is repeated"):
+        check_scores(pd.concat([table, table]))
 
 
 def test_a_single_attempt_changes_nothing() -> None:
@@ -72,8 +85,9 @@ def test_an_attempt_that_is_not_better_is_no_improvement(last: int) -> None:
 def test_attempts_are_ordered_by_their_number_not_by_their_row() -> None:
     plan, responses, judgments = arm_of([judgment(20, 90), judgment(70, 10, 40)])
     shuffled = judgments.sample(frac=1, random_state=3)
-    expected = score_trials(plan, responses, judgments, PHRASES)
-    pd.testing.assert_frame_equal(score_trials(plan, responses, shuffled, PHRASES), expected)
+    expected = score_trials(plan, responses, judgments, PHRASES, "lexical")
+    found = score_trials(plan, responses, shuffled, PHRASES, "lexical")
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_a_trial_without_a_score_is_missing_not_zero() -> None:
@@ -134,7 +148,7 @@ def test_a_trial_that_is_missing_is_an_error(which: str) -> None:
     tables = {"responses": responses, "judgments": judgments}
     tables[which] = tables[which].iloc[:1]
     with pytest.raises(EsrError, match=f"{which}: 1 planned trials missing"):
-        score_trials(plan, tables["responses"], tables["judgments"], PHRASES)
+        score_trials(plan, tables["responses"], tables["judgments"], PHRASES, "lexical")
 
 
 @pytest.mark.parametrize("column", ["attempt", "score"])
@@ -143,4 +157,4 @@ def test_a_judged_trial_that_lacks_a_score_is_an_error(column: str) -> None:
     judgments[column] = judgments[column].astype("Float64")
     judgments.loc[1, column] = pd.NA
     with pytest.raises(EsrError, match=r"\['t0'\]"):
-        score_trials(plan, responses, judgments, PHRASES)
+        score_trials(plan, responses, judgments, PHRASES, "lexical")

@@ -17,10 +17,11 @@ from esr.config import DetectorsConfig, StatisticsConfig
 from esr.detectors.controls import match_controls
 from esr.detectors.search import pair_table
 from esr.errors import EsrError
-from esr.figures.ablation import PANELS, detector_arms, random_arms
+from esr.figures.ablation import SHOWN, compare_detectors, compare_random_sets
 from esr.tables import write_table
 from helpers.checkout import load_script
 from helpers.planted_pairs import GRADED, PLANTED, SEPARABLE, found_in, planted
+from helpers.scores import stack
 
 FAST = StatisticsConfig(bootstrap=400)
 LATENTS, TRIALS = 30, 8
@@ -35,6 +36,9 @@ def arm(multi: float, seed: int, first: float = 50.0, latents: int = LATENTS) ->
     change = np.where(several, 30.0, 0.0)
     frame = pd.DataFrame(
         {
+            "model": ["m"] * n,
+            "arm": "steered",
+            "judge": "lexical",
             "trial_id": [f"{seed}-{i}" for i in range(n)],
             "prompt_id": [f"p{i % TRIALS}" for i in range(n)],
             "latent": pd.array(np.repeat(np.arange(latents), TRIALS), "Int64"),
@@ -55,18 +59,20 @@ def arm(multi: float, seed: int, first: float = 50.0, latents: int = LATENTS) ->
     return frame
 
 
-def study(**changes: Any) -> dict[str, dict[str, pd.DataFrame]]:
+def study(**changes: Any) -> pd.DataFrame:
     """One model in which detectors matter (20 % to 5 %) and random latents do not."""
     arms = {
         "steered": arm(0.20, 1),
         "ablate-otd": arm(0.05, 2),
         **{f"ablate-random-{i}": arm(0.20, 10 + i, first=45) for i in range(3)},
     }
-    return {name: {"m": table} for name, table in (arms | changes).items() if table is not None}
+    return stack(
+        {name: {"m": table} for name, table in (arms | changes).items() if table is not None}
+    )
 
 
-def pick(table: pd.DataFrame, arm: str, panel: str) -> pd.Series:
-    (row,) = (row for _, row in table.iterrows() if (row["arm"], row["panel"]) == (arm, panel))
+def pick(table: pd.DataFrame, arm: str, measure: str) -> pd.Series:
+    (row,) = (row for _, row in table.iterrows() if (row["arm"], row["measure"]) == (arm, measure))
     return row
 
 
@@ -169,7 +175,7 @@ class TestSets:
 class TestTables:
     def test_planted_truths_come_out(self) -> None:
         table = pd.concat(
-            [detector_arms(study(), "m", 3, FAST), random_arms(study(), "m", 3, FAST)]
+            [compare_detectors(study(), 3, FAST), compare_random_sets(study(), 3, FAST)]
         )
         detectors = pick(table, "ablate-otd - steered", "multi_attempt_rate")
         random = pick(table, "ablate-random - steered", "multi_attempt_rate")
@@ -180,7 +186,7 @@ class TestTables:
 
     def test_every_row_says_how_much_it_rests_on(self) -> None:
         table = pd.concat(
-            [detector_arms(study(), "m", 3, FAST), random_arms(study(), "m", 3, FAST)]
+            [compare_detectors(study(), 3, FAST), compare_random_sets(study(), 3, FAST)]
         )
         assert table["n"].ge(LATENTS * TRIALS).all()
         assert table["status"].isin(["ok", "sparse"]).all()
@@ -190,22 +196,25 @@ class TestTables:
         assert mean["value"] == pytest.approx(np.mean(single))
 
     def test_without_detectors_nothing_was_ablated_and_no_row_says_otherwise(self) -> None:
-        for rows in (detector_arms, random_arms):
-            table = rows(study(), "m", 0, FAST)
+        for rows in (compare_detectors, compare_random_sets):
+            table = rows(study(), 0, FAST)
             ablated = table[table["arm"].ne("steered")]
             assert ablated["value"].isna().all()
             assert ablated["status"].eq("no_detectors").all()
 
     def test_an_arm_that_was_not_run_is_missing(self) -> None:
         scores = study(**{"ablate-otd": None})
-        table = pd.concat([detector_arms(scores, "m", 3, FAST), random_arms(scores, "m", 3, FAST)])
+        table = pd.concat(
+            [compare_detectors(scores, 3, FAST), compare_random_sets(scores, 3, FAST)]
+        )
         assert pick(table, "ablate-otd", "msi")["status"] == "not_run"
         assert pick(table, "ablate-random - ablate-otd", "msi")["status"] == "not_run"
         assert not np.isnan(pick(table, "ablate-random - steered", "msi")["value"])
 
     def test_a_study_without_random_sets_says_so(self) -> None:
-        scores = {name: table for name, table in study().items() if "random" not in name}
-        table = random_arms(scores, "m", 3, FAST)
+        scores = study()
+        scores = scores[~scores["arm"].str.contains("random")]
+        table = compare_random_sets(scores, 3, FAST)
         assert table["status"].eq("not_run").all()
         assert table["value"].isna().all()
 
@@ -223,7 +232,7 @@ def fig5_table(models: int = 1, how: DetectorsConfig = SEPARABLE, **changes: Any
     count = int(detectors["detector"].sum())
     rows = [
         script.detector_rows(detectors, pair_table(pairs, used), how, FAST),
-        detector_arms(study(**changes), "m", count, FAST),
+        compare_detectors(study(**changes), count, FAST),
     ]
     both = pd.concat(rows, ignore_index=True).reindex(columns=script.COLUMNS)
     named = [both.assign(model=f"m{i}", label=f"Model {i}") for i in range(models)]
@@ -232,7 +241,7 @@ def fig5_table(models: int = 1, how: DetectorsConfig = SEPARABLE, **changes: Any
 
 def counts(table: pd.DataFrame) -> dict[str, float]:
     rows = table[table["kind"].eq("count")]
-    return dict(zip(rows["panel"], rows["value"].astype(float), strict=True))
+    return dict(zip(rows["measure"], rows["value"].astype(float), strict=True))
 
 
 NOTHING_TO_FIND = replace(planted(), mismatched=planted().matched)
@@ -249,7 +258,7 @@ class TestFigure5:
         assert set(shown["latent"]) == set(PLANTED)
         out = planted().held_out
         own = planted().mismatched[out][:, PLANTED[0]].mean()
-        row = shown[shown["latent"].eq(PLANTED[0]) & shown["panel"].eq("mismatched")].iloc[0]
+        row = shown[shown["latent"].eq(PLANTED[0]) & shown["measure"].eq("mismatched")].iloc[0]
         assert row["value"] == pytest.approx(own)
         assert row["n"] == out.sum()
 
@@ -290,8 +299,8 @@ def fig_a9_table(models: int = 1, found: bool = True, **changes: Any) -> pd.Data
     scores, detectors = study(**changes), PLANTED if found else []
     rows = [
         script.matching_rows(controls_of(detectors)),
-        detector_arms(scores, "m", len(detectors), FAST),
-        random_arms(scores, "m", len(detectors), FAST),
+        compare_detectors(scores, len(detectors), FAST),
+        compare_random_sets(scores, len(detectors), FAST),
     ]
     both = pd.concat(rows, ignore_index=True).reindex(columns=script.COLUMNS)
     named = [both.assign(model=f"m{i}", label=f"Model {i}") for i in range(models)]
@@ -303,7 +312,7 @@ class TestFigureA9:
         controls = controls_of(PLANTED)
         table = load_script("plot_figA9").matching_rows(controls)
         for kind in ("frequency", "mean"):
-            rows = table[table["panel"].eq(kind) & table["kind"].eq("sum")].set_index("arm")
+            rows = table[table["measure"].eq(kind) & table["kind"].eq("sum")].set_index("arm")
             assert len(rows) == 3
             own = controls[controls["set"].eq(1)]
             assert rows.loc["ablate-random-1", "value"] == pytest.approx(own[kind].sum())
@@ -385,8 +394,8 @@ class TestTableA1:
         assert "\\begin{tabular}" in (tmp_path / "t.tex").read_text()
 
 
-def test_measures_of_the_panels_are_those_of_the_paper() -> None:
-    assert PANELS == ["first_score", "multi_attempt_rate", "esr_rate", "msi"]
+def test_measures_of_the_figures_are_those_of_the_paper() -> None:
+    assert SHOWN == ["first_score", "multi_attempt_rate", "esr_rate", "msi"]
 
 
 def test_controls_of_no_detectors_fit_their_table(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figures 3, 4, A7 and A8 from hand-made scores: what is plotted, and what is said when missing."""
+"""Figures 3, 4, A7 and A8 from hand-made scores: plotted values, and the notes on missing ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from esr.analysis.comparisons import compare
 from esr.analysis.measures import summarise
 from esr.analysis.statistics import holm
 from esr.analysis.sweeps import peak
-from esr.errors import EsrError
+from esr.arms.scores import check_scores, select
 from esr.figures import style
 from esr.figures import tables as figures
-from esr.tables import write_table
+from esr.tables import read_tables, write_table
 from helpers.arms import FAST, LATENTS, PER_LATENT, arm
 from helpers.checkout import load_script
-from helpers.scores import scores_of
+from helpers.scores import scores_of, stack
 
 MODELS: dict[str, dict[str, Any]] = {
     "small": {"label": "Small", "parameters": 1e6},
@@ -37,7 +37,7 @@ def sweep(events: Sequence[int], latents: int = LATENTS) -> pd.DataFrame:
     """A boost sweep with so many events a latent at levels -1, 0, 1, ..."""
     parts = []
     for i, count in enumerate(events):
-        table = arm(count, latents=latents).assign(level=i - 1.0, boost=100.0 + 20 * i)
+        table = arm(count, latents=latents).assign(sweep_level=i - 1.0, boost=100.0 + 20 * i)
         parts.append(table.assign(trial_id=[f"{i}-{name}" for name in table["trial_id"]]))
     return pd.concat(parts, ignore_index=True)
 
@@ -46,7 +46,7 @@ def noisy(events: Sequence[int], seed: int = 0) -> pd.DataFrame:
     """The same with latents that differ: every one is left out at random at half of the levels."""
     table = sweep(events)
     kept = np.random.default_rng(seed).random((LATENTS, len(events))) < 0.5
-    codes = table["level"].to_numpy(int) + 1
+    codes = table["sweep_level"].to_numpy(int) + 1
     drop = ~kept[table["latent"].to_numpy(int), codes] & table["multi_attempt"].to_numpy(bool)
     single = arm(0).iloc[0]
     for column in ("n_attempts", "last_score", "score_change", "multi_attempt", "improved"):
@@ -60,6 +60,10 @@ def texts(figure: Figure) -> str:
     found = [text.get_text() for text in figure.findobj(plt.Text)]
     plt.close(figure)
     return "\n".join(found)
+
+
+def of_large(table: pd.DataFrame) -> pd.DataFrame:
+    return stack({"boost-sweep": {"large": table}})
 
 
 class TestPeak:
@@ -112,21 +116,25 @@ class TestPeak:
         found = peak(scores, "esr_rate", n_boot=500)
         assert (found["peak"], found["status"]) == (0.0, "sparse")
 
-    def test_estimates_by_level_are_refused_since_the_name_is_taken(self) -> None:
-        with pytest.raises(EsrError, match="by its `boost`"):
-            summarise(sweep([1, 2]), ["msi"], by=["level"], n_boot=50)
+    def test_the_level_of_a_sweep_is_not_that_of_the_intervals(self) -> None:
+        table = summarise(sweep([1, 2]), ["msi"], by=["sweep_level"], n_boot=50, level=0.9)
+        assert set(table["sweep_level"]) == {-1.0, 0.0}
+        assert table["level"].eq(0.9).all()
 
 
 class TestSharedTables:
-    def test_scores_are_named_by_their_path(self, tmp_path: Path) -> None:
-        columns = {"label": None, "level": None, "meta_prompt": None, "prefill": ""}
-        path = tmp_path / "results/study/small/arms/steered/scores/lexical.parquet"
-        table = arm(2).assign(**columns, ablated=[[] for _ in range(LATENTS * PER_LATENT)])
-        write_table(table, path, "scores", {})
-        found = figures.read_scores([str(path)])
-        assert list(found) == ["steered"]
-        assert list(found["steered"]) == ["small"]
-        assert len(found["steered"]["small"]) == len(table)
+    def test_scores_know_whose_they_are_wherever_their_files_lie(self, tmp_path: Path) -> None:
+        columns = {"label": None, "sweep_level": None, "meta_prompt": None, "prefill": ""}
+        paths = [tmp_path / f"{i}.parquet" for i in range(2)]
+        for path, model in zip(paths, MODELS, strict=True):
+            table = arm(2).assign(**columns, ablated=[[] for _ in range(LATENTS * PER_LATENT)])
+            write_table(table.assign(model=model), path, "scores", {})
+        found = read_tables(paths, "scores")
+        check_scores(found)
+        assert found["trial_id"].duplicated().any()  # models share trials, not rows
+        assert select(found, model="small", arm="steered")["n_attempts"].sum() == len(table) * 1.2
+        assert select(found, model="small", arm="unsteered").empty
+        assert read_tables([], "scores").columns.tolist() == found.columns.tolist()
 
     def test_models_go_from_large_to_small(self) -> None:
         assert figures.large_to_small(MODELS) == ["large", "small"]
@@ -149,8 +157,9 @@ class TestSharedTables:
 
 class TestFigure2:
     def test_a_model_without_any_event_is_drawn_with_its_bound(self) -> None:
-        table = fig2.figure_table({"small": arm(0), "large": arm(3)}, MODELS, FAST)
-        rates = table[table["model"].eq("small")].set_index("panel")
+        scores = stack({"steered": {"small": arm(0), "large": arm(3)}})
+        table = fig2.figure_table(scores, MODELS, FAST)
+        rates = table[table["model"].eq("small")].set_index("measure")
         bound = rates.loc["multi_attempt_rate", "high"]
         assert rates.loc["multi_attempt_rate", "value"] == 0
         assert bound > 0
@@ -164,10 +173,11 @@ class TestFigure2:
         assert f"≤ {bound:.1f}" in texts(figure)
 
     def test_every_number_is_shown_with_its_interval(self) -> None:
-        table = fig2.figure_table({"small": arm(1), "large": arm(3)}, MODELS, FAST)
-        measures = table[table["panel"].ne("score_change")]
+        scores = stack({"steered": {"small": arm(1), "large": arm(3)}})
+        table = fig2.figure_table(scores, MODELS, FAST)
+        measures = table[table["measure"].ne("score_change")]
         assert measures[["low", "high"]].notna().all(axis=None)
-        success = measures[measures["panel"].eq("success_rate")]
+        success = measures[measures["measure"].eq("success_rate")]
         shown = texts(fig2.draw(table, "A study", 0.95))
         for row in success.itertuples():
             assert f"{row.value:.0f} % improved" in shown
@@ -176,23 +186,23 @@ class TestFigure2:
 
 class TestFigure3:
     def test_points_are_the_plain_rates_of_every_level(self) -> None:
-        table = fig3.figure_table({"large": sweep([1, 3, 0])}, {"large": MODELS["large"]}, FAST)
-        points = table[table["kind"].eq("level")]
-        rates = points[points["panel"].eq("multi_attempt_rate")]
-        assert rates["level"].tolist() == [-1.0, 0.0, 1.0]
+        table = fig3.figure_table(of_large(sweep([1, 3, 0])), {"large": MODELS["large"]}, FAST)
+        points = table[table["kind"].eq("point")]
+        rates = points[points["measure"].eq("multi_attempt_rate")]
+        assert rates["sweep_level"].tolist() == [-1.0, 0.0, 1.0]
         assert rates["value"].tolist() == [10.0, 30.0, 0.0]
-        success = points[points["panel"].eq("success_rate")]
+        success = points[points["measure"].eq("success_rate")]
         assert success["value"].isna().tolist() == [False, False, True]
         assert success["n"].tolist() == [LATENTS, 3 * LATENTS, 0]
 
     def test_levels_are_in_order_whatever_the_order_of_the_trials(self) -> None:
         shuffled = sweep([1, 3, 0]).sample(frac=1, random_state=1)
-        table = fig3.figure_table({"large": shuffled}, {"large": MODELS["large"]}, FAST)
-        levels = table.loc[table["kind"].eq("level") & table["panel"].eq("msi"), "level"]
+        table = fig3.figure_table(of_large(shuffled), {"large": MODELS["large"]}, FAST)
+        levels = table.loc[table["kind"].eq("point") & table["measure"].eq("msi"), "sweep_level"]
         assert levels.tolist() == [-1.0, 0.0, 1.0]
 
     def test_a_model_without_events_is_flat_and_one_without_trials_not_run(self) -> None:
-        table = fig3.figure_table({"large": sweep([0, 0, 0])}, MODELS, FAST)
+        table = fig3.figure_table(of_large(sweep([0, 0, 0])), MODELS, FAST)
         small = table[table["model"].eq("small")]
         assert small["status"].eq("not_run").all()
         assert small["value"].isna().all()
@@ -202,22 +212,22 @@ class TestFigure3:
         assert "Small: not run" in shown
 
     def test_a_tie_is_written_with_its_interval(self) -> None:
-        table = fig3.figure_table({"large": sweep([0, 4, 4, 0])}, MODELS, FAST)
+        table = fig3.figure_table(of_large(sweep([0, 4, 4, 0])), MODELS, FAST)
         assert "tied (0.0 to 1.0)" in texts(fig3.draw(table, "title", 0.95))
 
     def test_nothing_run_is_drawn_as_that(self) -> None:
-        table = fig3.figure_table({}, MODELS, FAST)
+        table = fig3.figure_table(stack({}), MODELS, FAST)
         assert "Large: not run" in texts(fig3.draw(table, "title", 0.95))
 
 
 class TestFigure4:
-    def table(self, scores: dict[str, figures.Scores]) -> pd.DataFrame:
-        return fig4.figure_table(scores, MODELS, VARIANTS, FAST)
+    def table(self, scores: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
+        return fig4.figure_table(stack(scores), MODELS, VARIANTS, FAST)
 
     def test_changes_are_the_paired_comparison(self) -> None:
         plain, meta = noisy([3]), noisy([7], seed=5)
         table = self.table({"steered": {"large": plain}, "meta-plain": {"large": meta}})
-        row = table.set_index(["model", "arm", "panel"]).loc["large", "meta-plain", "esr_rate"]
+        row = table.set_index(["model", "arm", "measure"]).loc["large", "meta-plain", "esr_rate"]
         expected = compare(plain, meta, ["esr_rate"], n_boot=200, seed=FAST.seed).iloc[0]
         for ours, theirs in {"value": "difference", "low": "low", "n": "n_pairs"}.items():
             assert row[ours] == expected[theirs]
@@ -232,7 +242,7 @@ class TestFigure4:
         silent = table[table["model"].eq("small") & table["arm"].eq("meta-label")]
         assert silent["status"].eq("no_labels").all()
         assert silent["value"].isna().all()
-        assert texts(fig4.draw(table, "title", 0.95)).count("no labels") == len(fig4.PANELS)
+        assert texts(fig4.draw(table, "title", 0.95)).count("no labels") == len(fig4.SHOWN)
 
     def test_p_values_are_adjusted_over_the_meta_prompts_of_a_model(self) -> None:
         scores = {
@@ -240,13 +250,13 @@ class TestFigure4:
             "meta-plain": {"large": noisy([4], seed=2), "small": noisy([6], seed=3)},
             "meta-label": {"large": noisy([8], seed=4), "small": noisy([5], seed=5)},
         }
-        for _, family in self.table(scores).groupby(["model", "panel"]):
+        for _, family in self.table(scores).groupby(["model", "measure"]):
             assert len(family["p_value"].dropna()) == 2
             np.testing.assert_array_equal(family["p_holm"], holm(family["p_value"]))
 
     def test_the_plain_prompt_is_shown_by_its_value(self) -> None:
         table = self.table({"steered": {"large": arm(3)}, "meta-plain": {"large": arm(4)}})
-        plain = table[table["arm"].eq("steered") & table["panel"].eq("multi_attempt_rate")]
+        plain = table[table["arm"].eq("steered") & table["measure"].eq("multi_attempt_rate")]
         assert plain.set_index("model").loc["large", "baseline"] == 30.0
         shown = texts(fig4.draw(table, "title", 0.95))
         assert "30.0" in shown
@@ -254,7 +264,7 @@ class TestFigure4:
 
     @pytest.mark.parametrize("variants", [{}, VARIANTS])
     def test_no_meta_prompt_or_no_model_draws(self, variants: dict[str, str]) -> None:
-        table = fig4.figure_table({}, MODELS, variants, FAST)
+        table = fig4.figure_table(stack({}), MODELS, variants, FAST)
         assert table["status"].eq("not_run").all()
         assert "Large: not run" in texts(fig4.draw(table, "title", 0.95))
 
@@ -262,8 +272,8 @@ class TestFigure4:
 class TestNoSteering:
     def test_no_event_has_the_bound_of_the_rule_of_three(self) -> None:
         scores = {"steered": {"large": arm(3)}, "unsteered": {"large": arm(0, first=90)}}
-        table = fig_a7.figure_table(scores, {"large": MODELS["large"]}, FAST)
-        rows = table[table["arm"].eq("unsteered")].set_index("panel")
+        table = fig_a7.figure_table(stack(scores), {"large": MODELS["large"]}, FAST)
+        rows = table[table["arm"].eq("unsteered")].set_index("measure")
         bound = 100 * (1 - 0.05 ** (1 / (LATENTS * PER_LATENT)))
         assert rows["high"].tolist() == pytest.approx([bound] * 3)
         assert rows["low"].tolist() == pytest.approx([0, 0, -bound])
@@ -273,14 +283,14 @@ class TestNoSteering:
 
     def test_steered_trials_without_events_keep_their_clusters(self) -> None:
         scores = {"steered": {"large": arm(0)}, "unsteered": {"large": arm(0, first=90)}}
-        table = fig_a7.figure_table(scores, {"large": MODELS["large"]}, FAST)
+        table = fig_a7.figure_table(stack(scores), {"large": MODELS["large"]}, FAST)
         steered = table[table["arm"].eq("steered")]
         assert steered["method"].eq("bootstrap:latent").all()
         assert steered["high"].min() > 2.5  # 12 latents say less than 120 independent trials
 
     def test_an_event_without_steering_is_shown_like_any_other(self) -> None:
         scores = {"steered": {"large": arm(3)}, "unsteered": {"large": arm(1, first=60)}}
-        table = fig_a7.figure_table(scores, {"large": MODELS["large"]}, FAST)
+        table = fig_a7.figure_table(stack(scores), {"large": MODELS["large"]}, FAST)
         rows = table[table["arm"].eq("unsteered")]
         assert rows["method"].eq("bootstrap:prompt_id").all()
         assert rows["value"].iloc[0] == 10.0
@@ -288,7 +298,7 @@ class TestNoSteering:
     def test_the_difference_is_paired(self) -> None:
         plain, bare = noisy([4]), arm(0, first=90)
         table = figures.no_steering(
-            {"steered": {"large": plain}, "unsteered": {"large": bare}},
+            stack({"steered": {"large": plain}, "unsteered": {"large": bare}}),
             {"large": MODELS["large"]},
             ["first_score"],
             FAST,
@@ -299,7 +309,7 @@ class TestNoSteering:
 
     @pytest.mark.parametrize("script", [fig_a7, fig_a8])
     def test_what_was_not_run_is_not_a_bar_at_zero(self, script: Any) -> None:
-        table = script.figure_table({"steered": {"large": arm(2)}}, MODELS, FAST)
+        table = script.figure_table(stack({"steered": {"large": arm(2)}}), MODELS, FAST)
         silent = table[table["arm"].eq("unsteered") | table["model"].eq("small")]
         assert silent["value"].isna().all()
         assert silent["status"].eq("not_run").all()
@@ -309,7 +319,7 @@ class TestNoSteering:
     def test_an_arm_in_which_no_trial_was_scored_is_undefined(self, script: Any) -> None:
         refused = scores_of([None] * LATENTS * PER_LATENT, per_latent=PER_LATENT)
         scores = {"steered": {"large": arm(2)}, "unsteered": {"large": refused}}
-        table = script.figure_table(scores, {"large": MODELS["large"]}, FAST)
+        table = script.figure_table(stack(scores), {"large": MODELS["large"]}, FAST)
         silent = table[table["arm"].eq("unsteered")]
         assert silent["value"].isna().all()
         assert silent["status"].eq("undefined").all()

@@ -48,7 +48,7 @@ def trial(model: str, arm: str, number: int) -> Row:
         "status": "refused" if failed else "ok",
         "latent": latent,
         "boost": 0.0 if arm == "unsteered" else 12.345678,
-        "level": None,
+        "sweep_level": None,
         "seed": number,
         "n_attempts": None if failed else len(attempts),
         "first_score": None if failed else scores[0],

@@ -1,11 +1,12 @@
 """Score tables built by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from esr.arms.scores import JUDGED
+from esr.tables import read_tables
 
 Attempts = list[float] | None
 
@@ -21,6 +22,9 @@ def scores_of(
     n = len(attempts)
     frame = pd.DataFrame(
         {
+            "model": ["m"] * n,
+            "arm": "steered",
+            "judge": "lexical",
             "trial_id": [f"t{i}" for i in range(n)],
             "prompt_id": [f"p{i % 3}" for i in range(n)],
             "latent": pd.array([i // per_latent for i in range(n)], "Int64"),
@@ -37,6 +41,16 @@ def scores_of(
     frame["restart_detected"] = pd.array([False] * n, "boolean")
     frame["degraded"] = pd.array([False] * n, "boolean")
     return frame.assign(**columns)
+
+
+def stack(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Scores by arm and model as one table, like that of `read_tables`; it may have no rows."""
+    parts = [
+        table.assign(model=model, arm=arm)
+        for arm, of_arm in scores.items()
+        for model, table in of_arm.items()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else read_tables([], "scores")
 
 
 def _judged(attempts: Attempts) -> dict[str, Any]:

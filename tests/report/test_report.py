@@ -44,7 +44,8 @@ def table(name: str, **values: Any) -> pd.DataFrame:
 @pytest.fixture
 def arm(tmp_path: Path) -> Arm:
     """An arm of one trial that corrects itself."""
-    trial = {"trial_id": "t", "prompt_id": "p", "latent": 7, "boost": 3.0, "seed": 1}
+    trial: dict[str, Any] = {"model": "m", "arm": "steered", "trial_id": "t", "prompt_id": "p"}
+    trial |= {"latent": 7, "boost": 3.0, "seed": 1}
     shown = {"label": "violins", "prefill": "", "ablated": [], "prompt": "Explain bread"}
     write_table(table("plan", **trial, **shown), tmp_path / "plan.parquet", "plan", {})
     said = {"status": "ok", "response": RESPONSE, "tokens": [1, 2], "n_prompt_tokens": 4}
@@ -59,7 +60,9 @@ def arm(tmp_path: Path) -> Arm:
     scores = {"status": "ok", "n_attempts": 2, "first_score": 10.0, "last_score": 80.0}
     scores |= {"score_change": 70.0, "multi_attempt": True, "improved": True}
     scores |= {"restart_detected": True, "degraded": False}
-    scored = table("scores", **trial, **scores, label="violins", prefill="", ablated=[])
+    scored = table(
+        "scores", **trial, judge="lexical", **scores, label="violins", prefill="", ablated=[]
+    )
     write_table(scored, tmp_path / "scores.parquet", "scores", {})
     paths = [tmp_path / f"{name}.parquet" for name in ("plan", "responses", "judgments", "scores")]
     return Arm("m", "steered", *paths)

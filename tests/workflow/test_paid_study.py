@@ -58,6 +58,7 @@ def paid(checkout: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> Path:
             "finish_reason": ["stop"] * (N - 1) + [None],
         }
     )
+    plan = plan.assign(model="planted", arm="steered")
     write_table(plan, checkout / ARM / "plan.parquet", "plan", {})
     write_table(responses, checkout / ARM / "responses.parquet", "responses", {})
     return checkout

@@ -171,7 +171,7 @@ class TestFigure2:
         data = pd.read_csv(organism_study / "results/organism/figures/fig2.csv")
         for model in MODELS:
             table = scores(organism_study, model, "steered")
-            shown = data[data["model"].eq(model)].set_index("panel")["value"]
+            shown = data[data["model"].eq(model)].set_index("measure")["value"]
             rate = 100 * table["multi_attempt"].sum() / table["status"].eq("ok").sum()
             assert shown["multi_attempt_rate"] == pytest.approx(rate, abs=1e-3)
             assert shown["msi"] == pytest.approx(table["score_change"].mean(), abs=1e-3)

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from esr.analysis.comparisons import compare, compare_sets
-from esr.figures.tables import read_scores
-from esr.tables import read_table
+from esr.arms.scores import select
+from esr.tables import read_table, read_tables
 
 pytestmark = pytest.mark.slow
 
@@ -21,8 +21,8 @@ def table(study: Path, name: str, model: str = "planted") -> pd.DataFrame:
 def arms(study: Path) -> dict[str, pd.DataFrame]:
     folder = study / "results/organism/planted/arms"
     names = ["steered", "ablate-otd", *RANDOM]
-    found = read_scores([str(folder / name / "scores/lexical.parquet") for name in names])
-    return {name: scores["planted"] for name, scores in found.items()}
+    scores = read_tables([folder / name / "scores/lexical.parquet" for name in names], "scores")
+    return {name: select(scores, arm=name) for name in names}
 
 
 class TestDetectors:
@@ -30,7 +30,7 @@ class TestDetectors:
         self, organism_study: Path
     ) -> None:
         data = pd.read_csv(organism_study / "results/organism/figures/fig5.csv")
-        counts = data.query("model == 'planted' and kind == 'count'").set_index("panel")["value"]
+        counts = data.query("model == 'planted' and kind == 'count'").set_index("measure")["value"]
         assert counts["found"] >= 5
         assert counts["confirmed"] >= 0.8 * counts["found"]
 
@@ -107,7 +107,7 @@ class TestControls:
 
     def test_the_figure_reports_how_well_they_match(self, organism_study: Path) -> None:
         data = pd.read_csv(organism_study / "results/organism/figures/figA9.csv")
-        sums = data.query("model == 'planted' and kind == 'sum' and panel == 'mean'")
+        sums = data.query("model == 'planted' and kind == 'sum' and measure == 'mean'")
         controls = table(organism_study, "controls").groupby("set")[["mean", "detector_mean"]].sum()
         assert sums["value"].tolist() == pytest.approx(controls["mean"].tolist(), rel=1e-4)
         assert sums["target"].tolist() == pytest.approx(controls["detector_mean"], rel=1e-4)

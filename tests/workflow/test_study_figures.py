@@ -29,17 +29,17 @@ class TestFigure3:
         self, organism_study: Path
     ) -> None:
         table = plotted(organism_study, "fig3")
-        found = row(table, model="planted", kind="peak", panel="msi")
+        found = row(table, model="planted", kind="peak", measure="msi")
         assert -1.5 < found["value"] < 3
         assert found["high"] < 3
-        levels = table[table["model"].eq("planted") & table["panel"].eq("esr_rate")]
-        levels = levels[levels["kind"].eq("level")].set_index("level")["value"]
+        levels = table[table["model"].eq("planted") & table["measure"].eq("esr_rate")]
+        levels = levels[levels["kind"].eq("point")].set_index("sweep_level")["value"]
         assert levels.max() > 2 * levels[levels.index.max()]
 
     def test_every_level_has_the_same_latents_and_prompts(self, organism_study: Path) -> None:
         path = "results/organism/planted/arms/boost-sweep/plan.parquet"
         plan = read_table(organism_study / path, "plan")
-        trials = plan.groupby("level")[["latent", "prompt_id", "seed"]].apply(
+        trials = plan.groupby("sweep_level")[["latent", "prompt_id", "seed"]].apply(
             lambda part: frozenset(map(tuple, part.to_numpy().tolist()))
         )
         assert len(trials) == 8
@@ -47,8 +47,8 @@ class TestFigure3:
 
     def test_the_twin_never_does(self, organism_study: Path) -> None:
         table = plotted(organism_study, "fig3")
-        twin = table[table["model"].eq("twin") & table["kind"].eq("level")]
-        assert twin.loc[twin["panel"].eq("esr_rate"), "value"].max() <= 2.5
+        twin = table[table["model"].eq("twin") & table["kind"].eq("point")]
+        assert twin.loc[twin["measure"].eq("esr_rate"), "value"].max() <= 2.5
 
 
 class TestFigure4:
@@ -56,7 +56,7 @@ class TestFigure4:
         self, organism_study: Path
     ) -> None:
         table = plotted(organism_study, "fig4")
-        where = {"model": "planted", "arm": "meta-self-monitor", "panel": "multi_attempt_rate"}
+        where = {"model": "planted", "arm": "meta-self-monitor", "measure": "multi_attempt_rate"}
         found = row(table, **where)
         assert found["low"] > 0
         assert found["p_value"] <= found["p_holm"] < 0.05
@@ -75,23 +75,23 @@ class TestNoSteering:
     @pytest.mark.parametrize("model", MODELS)
     def test_no_second_attempt_without_steering(self, organism_study: Path, model: str) -> None:
         table = plotted(organism_study, "figA7")
-        bare = row(table, model=model, arm="unsteered", panel="multi_attempt_rate")
+        bare = row(table, model=model, arm="unsteered", measure="multi_attempt_rate")
         assert (bare["value"], bare["events"], bare["method"]) == (0, 0, "rule_of_three")
         assert bare["high"] == pytest.approx(300 / bare["n"], rel=0.01)
 
     def test_what_steering_adds_is_not_chance(self, organism_study: Path) -> None:
         table = plotted(organism_study, "figA7")
-        for panel in ("multi_attempt_rate", "esr_rate"):
-            assert row(table, model="planted", kind="difference", panel=panel)["low"] > 0
+        for measure in ("multi_attempt_rate", "esr_rate"):
+            assert row(table, model="planted", kind="difference", measure=measure)["low"] > 0
 
     @pytest.mark.parametrize("model", MODELS)
     def test_steering_is_what_lowers_the_first_attempt(
         self, organism_study: Path, model: str
     ) -> None:
         table = plotted(organism_study, "figA8")
-        assert row(table, model=model, arm="unsteered", panel="first_score")["value"] > 85
-        assert row(table, model=model, kind="difference", panel="first_score")["high"] < -20
-        bins = table[table["model"].eq(model) & table["panel"].eq("histogram")]
+        assert row(table, model=model, arm="unsteered", measure="first_score")["value"] > 85
+        assert row(table, model=model, kind="difference", measure="first_score")["high"] < -20
+        bins = table[table["model"].eq(model) & table["measure"].eq("histogram")]
         assert bins.groupby("arm")["value"].sum().tolist() == pytest.approx([100, 100], abs=0.01)
 
 

@@ -37,9 +37,9 @@ def fig6(study: Path) -> pd.DataFrame:
     return pd.read_csv(study / "results/organism/figures/fig6.csv")
 
 
-def trend(study: Path, panel: str, statistic: str) -> Any:
+def trend(study: Path, measure: str, statistic: str) -> Any:
     table = fig6(study)
-    rows = table[table["panel"].eq(panel) & table["statistic"].eq(statistic)]
+    rows = table[table["measure"].eq(measure) & table["statistic"].eq(statistic)]
     assert len(rows) == 1
     return rows.iloc[0]
 
@@ -50,12 +50,12 @@ class TestWhatWasPlanted:
         assert rank["value"] > 0.8
         assert rank["p_value"] < 0.01
         table = fig6(organism_study)
-        rows = table[table["kind"].eq("difference") & table["panel"].eq("mean_attempts")]
+        rows = table[table["kind"].eq("difference") & table["measure"].eq("mean_attempts")]
         assert rows.set_index("share").loc[90, "low"] > 0
 
     def test_the_base_never_restarts(self, organism_study: Path) -> None:
         table = fig6(organism_study)
-        rows = table[table["kind"].eq("level") & table["panel"].eq("mean_attempts")]
+        rows = table[table["kind"].eq("point") & table["measure"].eq("mean_attempts")]
         base = rows[rows["share"].eq(0) & rows["arm"].eq("steered")]
         assert base["value"].tolist() == [pytest.approx(1, abs=0.01)]
 

@@ -10,10 +10,13 @@ import pytest
 from esr.analysis.claims import read_claims, score
 from esr.analysis.comparisons import compare
 from esr.analysis.trends import pairs
+from esr.arms.scores import select
 from esr.config import StatisticsConfig
-from esr.figures.tables import no_steering, read_scores
+from esr.figures.tables import no_steering
+from esr.tables import read_tables
 from helpers.browser import Reader, expect
 from helpers.checkout import REPO
+from helpers.scores import stack
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +50,8 @@ def scores(organism_study: Path) -> Scores:
     folder = organism_study / "results/organism"
     models = ("planted", "twin")
     paths = [folder / m / "arms" / a / "scores/lexical.parquet" for m in models for a in ARMS]
-    return read_scores(map(str, paths))
+    found = read_tables(paths, "scores")
+    return {arm: {m: select(found, model=m, arm=arm) for m in models} for arm in ARMS}
 
 
 class TestBrokenInputs:
@@ -56,9 +60,10 @@ class TestBrokenInputs:
         models = {name: {"label": name, "parameters": 1e6} for name in scores["steered"]}
         measures = ["multi_attempt_rate", "esr_rate", "first_score"]
         changed = compare(scores["steered"]["planted"], scores["ablate-otd"]["planted"], measures)
-        bare = no_steering(scores, models, measures, FEW)  # type: ignore[arg-type]
+        every = stack(scores)
+        bare = no_steering(every, models, measures, FEW)
         tables = {
-            "tables/models.csv": pairs(scores["steered"], FEW, measures),
+            "tables/models.csv": pairs(select(every, arm="steered"), FEW, measures),
             "tables/comparisons.csv": changed.assign(model="planted", arm="ablate-otd"),
             "figures/figA8.csv": bare,
         }

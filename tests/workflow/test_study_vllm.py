@@ -30,7 +30,7 @@ def by_vllm(tmp_path_factory: pytest.TempPathFactory, organism_study: Path) -> P
 
 def measures(folder: Path) -> pd.DataFrame:
     table = pd.read_csv(folder / "results/organism/figures/fig2.csv")
-    return table[table["model"].eq("planted")].set_index("panel").loc[MEASURES]
+    return table[table["model"].eq("planted")].set_index("measure").loc[MEASURES]
 
 
 def test_figure_2_is_that_of_the_reference_within_its_intervals(

@@ -1,8 +1,8 @@
-"""Cross-judge agreement: a stratified sample that all judges grade, and what they make of it.
+"""Cross-judge agreement on a stratified sample that all judges grade.
 
-The primary judge has graded every trial of the arms; it says which stratum a trial belongs to, and
-so how much a sampled trial weighs. The judge-free restart detector takes part as a rater that says
-only whether a response has several attempts. Methods: docs/method.md.
+The primary judge has graded every trial of the arms; its result is the stratum of a trial and sets
+the weight of a sampled trial. The judge-free restart detector takes part as a rater of one
+question: whether a response has several attempts. Methods: docs/method.md.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ from esr.errors import EsrError
 
 
 def draw_clusters(sample: pd.DataFrame, n_boot: int, seed: int) -> Factor:
-    """Resamples of the latents of each model (of prompts, where an arm has no latent)."""
+    """Resamples of the latents of each model; prompts stand in where an arm has no latents."""
     unit = sample["latent"].astype("string").fillna("prompt " + sample["prompt_id"])
     codes, count = cluster_codes(sample["model"].astype("string") + " " + unit)
     weights = np.zeros((n_boot, count))
@@ -44,9 +44,8 @@ def draw_clusters(sample: pd.DataFrame, n_boot: int, seed: int) -> Factor:
     return Factor(codes, weights)
 
 
-# Pairs of judges
 class Statistic(NamedTuple):
-    """What is computed of ratings, and the range of what comes out (NaN: unknown)."""
+    """A statistic of ratings, and the range of its values (NaN: unknown)."""
 
     compute: Callable[[formulas.Ratings, formulas.Weights], formulas.Result]
     lowest: float = np.nan
@@ -54,7 +53,7 @@ class Statistic(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """What is compared: a column of scores, its summary by one judge, statistics of two.
+    """A column of scores, its summary for one judge, and the statistics of a pair.
 
     `among_multi`: only trials in which each of the judges found several attempts.
     """
@@ -109,15 +108,15 @@ WEIGHTINGS = ("population", "sample")
 def compare_judges(
     sample: pd.DataFrame, scores: Scores, settings: StatisticsConfig
 ) -> pd.DataFrame:
-    """What each judge says, and agreement of every pair and of all: the table `agreement`.
+    """Statistics of each judge, of every pair and of all judges: the table `agreement`.
 
     Args:
         sample: Table `sample`.
-        scores: Scores of the sample by judge, rows in the order of the sample.
+        scores: Scores of the sample by judge (`esr.agreement.sample.by_judge`).
         settings: Of the intervals.
 
     Raises:
-        EsrError: scores of other trials than the sample's.
+        EsrError: the scores are of other trials than the sample.
     """
     for name, table in scores.items():
         if table["trial_id"].tolist() != sample["trial_id"].tolist():
@@ -149,7 +148,7 @@ def _groups(
 
 
 def _ratings(scores: pd.DataFrame, quantity: Quantity) -> Float[np.ndarray, " units"]:
-    """A judge's ratings, NaN where it has none."""
+    """A judge's ratings; NaN: none."""
     inside = scores["status"].eq("ok")
     if quantity.among_multi:
         inside &= scores["multi_attempt"].fillna(False).astype(bool)
@@ -164,12 +163,12 @@ def _estimates(
     factor: Factor,
     level: float,
 ) -> list[dict[str, Any]]:
-    """Statistics on the units rated by the one, by both, or (alpha of all) by two or more."""
+    """Statistics on the units that the rater, both raters, or (alpha of all) two or more rated."""
     rated = (~np.isnan(ratings)).sum(axis=1) >= min(ratings.shape[1], 2)
     rows = []
     for weighting, name in product(WEIGHTINGS, statistics):
         used = rated
-        if name == "positive_agreement":  # units that neither rater flags have no part in it
+        if name == "positive_agreement":  # units that neither rater flags do not enter
             used = rated & ratings.any(axis=1)
         weights = sampled ** (weighting == "population")
         facts, _ = _estimate(
@@ -208,15 +207,14 @@ def _estimate(
     return facts | ends._asdict() | {"status": "sparse" if sparse else "ok"}, replicates
 
 
-# Models, as each judge sees them
 def rank_models(
     sample: pd.DataFrame, scores: Scores, measures: Sequence[str], settings: StatisticsConfig
 ) -> pd.DataFrame:
-    """Population values of measures by judge and model, and the models' ranks.
+    """Population values of measures by judge and model, and the ranks of the models.
 
-    Columns: judge, model, panel (measure), value, low, high (unit of the measure), n, status, rank
-    (1 = highest; equal values share the better rank), rank_low, rank_high (bootstrap). Where a
-    measure needs scores that a judge does not give, the status is `not_rated`.
+    Columns: judge, model, measure, value, low, high (unit of the measure), n, status, rank (1 =
+    highest; equal values share the better rank), rank_low, rank_high (bootstrap). The status is
+    `not_rated` where a measure needs scores and the rater gives none.
     """
     factor = draw_clusters(sample, settings.bootstrap, settings.seed)
     rows = []
@@ -243,7 +241,7 @@ def rank_models(
             ends = percentile_interval(drawn[:, at], settings.level)
             if not known:
                 facts["status"] = "not_rated"
-            row = {"judge": judge, "model": model, "panel": name, **facts, "rank": ranks[at]}
+            row = {"judge": judge, "model": model, "measure": name, **facts, "rank": ranks[at]}
             rows.append(row | {"rank_low": ends.low, "rank_high": ends.high})
     return pd.DataFrame(rows).rename(columns={"estimate": "value"})
 

@@ -1,4 +1,4 @@
-"""The cross-judge sample: strata by what the primary judge found, and sampling weights.
+"""The cross-judge sample: strata by the primary judge's result, and sampling weights.
 
 The primary judge has graded every trial of the sampled arms. A stratum is a model and `several`,
 `one` or `unscored` attempts; weights undo the oversampling of rare strata.
@@ -17,34 +17,39 @@ from esr.errors import EsrError
 from esr.judges.human import NOT_LABELLED, flagged
 
 Scores = Mapping[str, pd.DataFrame]
-"""Scores of the sample by judge."""
+"""Scores of the sample by judge, rows in the order of the sample."""
 
 DETECTOR = "restart-detector"
-
-
 STRATUM = ["model", "stratum"]
+NEEDS_JUDGE = ["n_attempts", "first_score", "last_score", "improved", "score_change"]
+"""Columns that the restart detector cannot fill."""
 
 
-SCORED_ALONE = ["n_attempts", "first_score", "last_score", "improved", "score_change"]
+def by_judge(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Scores of the sample by several judges, split by judge in order of appearance."""
+    return {
+        str(judge): table.reset_index(drop=True)
+        for judge, table in scores.groupby("judge", sort=False)
+    }
 
 
-# The sample
 def strata(scores: pd.DataFrame) -> pd.Series:
-    """What a judge found: `several` attempts, `one`, or `unscored`."""
+    """Stratum of each trial by a judge: `several` attempts, `one`, or `unscored`."""
     several = scores["multi_attempt"].map({True: "several", False: "one"})
     return several.where(scores["status"].eq("ok"), "unscored").astype(str)
 
 
 def allocate(sizes: Mapping[Any, int], size: int, least: int) -> dict[Any, int]:
-    """How many units to draw of each stratum: `least` of each, the rest in proportion.
+    """Number of units to draw from each stratum: `least` from each, the rest in proportion.
 
-    A stratum gives at most what it has, and at least an equal part of `size` where `least` is more
-    than that. Rounded by largest remainder, so that `size` (or all there is) is met exactly.
+    No stratum gives more units than it has; `least` is capped at an equal part of `size`. Rounding
+    by largest remainder makes the numbers add up to `size`, or to all units if there are fewer.
     """
     size = min(size, sum(sizes.values()))
     least = min(least, size // max(len(sizes), 1))
     drawn = {name: min(n, least) for name, n in sizes.items()}
-    left, room = size - sum(drawn.values()), sum(sizes.values()) - sum(drawn.values())
+    left = size - sum(drawn.values())
+    room = sum(sizes.values()) - sum(drawn.values())
     shares = {name: left * (n - drawn[name]) / max(room, 1) for name, n in sizes.items()}
     for name, share in shares.items():
         drawn[name] += int(share)
@@ -58,13 +63,13 @@ def draw_sample(trials: pd.DataFrame, settings: AgreementConfig) -> pd.DataFrame
     """Draw the trials that all judges grade, each with its sampling weight.
 
     Args:
-        trials: All trials with a response, one row each: trial_id (unique), model, stratum, and
-            whatever is to be kept.
-        settings: Sizes and seed. What is drawn does not depend on the order of the rows.
+        trials: All trials with a response, one row each: trial_id (unique in the study), model,
+            stratum, and any other columns to keep.
+        settings: Sizes and seed. The draw does not depend on the order of the rows.
 
     Returns:
-        The trials drawn, in order, with stratum_size and weight: trials of the stratum per trial
-        drawn, so that weighted sums over the sample estimate sums over all trials.
+        The drawn trials, in order, with stratum_size and weight: trials of the stratum per drawn
+        trial, so that weighted sums over the sample estimate sums over all trials.
 
     Raises:
         EsrError: there are no trials.
@@ -88,23 +93,23 @@ def draw_sample(trials: pd.DataFrame, settings: AgreementConfig) -> pd.DataFrame
 
 
 def with_detector(scores: Scores) -> dict[str, pd.DataFrame]:
-    """Scores by rater: the judges, and the restart detector as a judge of multi-attempt alone."""
+    """Scores by rater: the judges, and the restart detector as a rater of multi-attempt only."""
     detector = next(iter(scores.values())).copy()
     detector["multi_attempt"] = detector["restart_detected"]
-    heard = detector["restart_detected"].notna()
-    detector["status"] = np.where(heard, "ok", "no_response")
-    detector[SCORED_ALONE] = pd.NA
+    responded = detector["restart_detected"].notna()
+    detector["status"] = np.where(responded, "ok", "no_response")
+    detector[NEEDS_JUDGE] = pd.NA
     return {**scores, DETECTOR: detector}
 
 
 def sheet_weights(
     sample: pd.DataFrame, scores: Scores, judges: Sequence[str]
 ) -> Float[np.ndarray, " units"]:
-    """Sampling weights of the trials that all these judges were shown.
+    """Sampling weights of the trials that all these judges graded.
 
-    People are shown a sheet: all trials that any judge or the restart detector flags, and as many
-    others. So a trial on the sheet also stands for those of its model that are flagged alike and
-    not on it. Trials that a person was not shown weigh nothing.
+    People grade a sheet: all trials that any judge or the restart detector flags, and as many
+    others. A trial on the sheet also stands for the trials of its model with the same flag that are
+    not on it. Trials that a person did not grade have weight 0.
     """
     weights = sample["weight"].astype(float)
     shown = pd.Series(True, sample.index)
@@ -114,6 +119,6 @@ def sheet_weights(
     if shown.all():
         return weights.to_numpy()
     stratum = [sample["model"], flagged(scores).to_numpy()]
-    whole = weights.groupby(stratum).transform("sum")
-    part = weights.where(shown, 0).groupby(stratum).transform("sum")
-    return (weights * (whole / part)).where(shown, 0).to_numpy()
+    total = weights.groupby(stratum).transform("sum")
+    graded = weights.where(shown, 0).groupby(stratum).transform("sum")
+    return (weights * (total / graded)).where(shown, 0).to_numpy()

@@ -1,4 +1,4 @@
-"""From tables and figures to numbers that a text can cite: one name each, in JSON and in LaTeX."""
+"""Numbers that a text can cite, each with a name: from tables and figures to JSON and LaTeX."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ DIGITS = {str(digit): name for digit, name in enumerate(NAMES)}
 
 
 def letters_only(name: str) -> str:
-    """A name as letters alone, as TeX wants it: `ablate-random-0` becomes `AblateRandomZero`."""
+    """A name in letters alone, which TeX requires: `ablate-random-0` becomes `AblateRandomZero`."""
     words = re.split(
         r"[^A-Za-z0-9]+", "".join(f" {DIGITS[c]} " if c in DIGITS else c for c in name)
     )
@@ -28,7 +28,7 @@ def macro_name(*parts: str) -> str:
 
 
 Numbers = dict[str, dict[str, Any]]
-"""Numbers by macro name: `value` (None if undefined, never 0), `unit`, and what it is of."""
+"""Numbers by macro name: `value` (None if undefined, never 0), `unit`, and their origin."""
 
 ESTIMATE = {"estimate": "estimate", "low": "low", "high": "high", "n": "n"}
 DIFFERENCE = {
@@ -44,18 +44,18 @@ UNITS = {"n": "trials", "relative_change": "percent", "p_value": "probability"}
 PER_SHARE = "per 10 points of share"
 TWO_DECIMALS = ("fraction", "sd", "attempts", PER_SHARE)
 UNNAMED = {"estimate", "against"}
-"""What is left out of a name, being understood."""
+"""Parts of a name that are left out."""
 
 
 def cited(
     table: pd.DataFrame, of: Sequence[str], parts: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Numbers of a table with their names, made of the columns `of` and the part.
+    """Numbers of a table with their names, which consist of the columns `of` and the part.
 
     Args:
         table: One row an estimate, with a column `unit`.
-        of: Columns that say what a row is of; missing entries are left out.
-        parts: Part of the name -> column that holds the number.
+        of: Columns that identify a row; missing entries are left out.
+        parts: Column of the number by the part of its name.
     """
     for row in table.to_dict("records"):
         where = {column: row[column] for column in of if not pd.isna(row[column])}
@@ -68,7 +68,11 @@ def cited(
 
 
 def collect_macros(*groups: Iterable[tuple[str, dict[str, Any]]]) -> Numbers:
-    """All numbers by name; one name for two of them is an error."""
+    """All numbers by name.
+
+    Raises:
+        EsrError: two numbers have the same name.
+    """
     found: Numbers = {}
     for name, number in chain.from_iterable(groups):
         if name in found:
@@ -88,7 +92,7 @@ def cite_arms(
 def cite_sweep(fig3: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     r"""Where measures peak: `\esr<Model>BoostSweep<Measure>Peak<Part>`, sd from the mean."""
     peaks = fig3[fig3["kind"].eq("peak")].assign(arm="boost-sweep", unit="sd")
-    yield from cited(peaks, [*CELL, "panel", "kind"], FIGURE)
+    yield from cited(peaks, [*CELL, "measure", "kind"], FIGURE)
 
 
 def cite_finetuning(fig6: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -97,14 +101,14 @@ def cite_finetuning(fig6: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     rank = trends["statistic"].eq("rank_correlation")
     trends["unit"] = rank.map({True: "fraction", False: PER_SHARE})
     yield from cited(
-        trends, ["model", "table", "panel", "statistic"], FIGURE | {"p_value": "p_value"}
+        trends, ["model", "table", "measure", "statistic"], FIGURE | {"p_value": "p_value"}
     )
 
 
 def cite_detectors(fig5: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
-    r"""How many detectors there are: `\esr<Model>Detectors<Found|Given|Both|Confirmed>`."""
+    r"""Numbers of detectors: `\esr<Model>Detectors<Found|Given|Both|Confirmed>`."""
     counts = fig5[fig5["kind"].eq("count")].assign(kind="detectors", unit="latents")
-    yield from cited(counts, ["model", "kind", "panel"], {"estimate": "value"})
+    yield from cited(counts, ["model", "kind", "measure"], {"estimate": "value"})
 
 
 def cite_activations(
@@ -129,8 +133,9 @@ def cite_agreement(agreement: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any
 
 
 def tex_number(number: Mapping[str, Any]) -> str:
-    """A number as printed: counts whole, others with 1 or 2 decimals by their unit; or `n/a`."""
-    value, unit = number["value"], number["unit"]
+    """A number as printed: counts as integers, others with 1 or 2 decimals by unit; or `n/a`."""
+    value = number["value"]
+    unit = number["unit"]
     if value is None:
         return "n/a"
     if unit in ("trials", "latents"):

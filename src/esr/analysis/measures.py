@@ -26,18 +26,16 @@ from esr.analysis.statistics import (
 from esr.arms.scores import as_float, check_columns, check_scores, is_scored
 from esr.errors import EsrError
 
-TIE = 1e-9  # values of a measure this close count as equal
-
-
 Trials = Float[np.ndarray, " trials"]
-
-
 Group = tuple[dict[str, Any], pd.DataFrame]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measure:
     """The mean of a column of scores over some of the trials.
+
+    Everything that names a measure to a reader (figures, tables, docs/method.md) takes `label`,
+    `unit_label`, `definition`, `formula` and `source` from here.
 
     `among` names the denominator: `scored` (status ok), `multi` (scored, two attempts or more) or
     `responded` (any response; needs no judge). A rate, whose unit is percent, is the mean of a
@@ -47,7 +45,10 @@ class Measure:
     name: str
     label: str
     unit: Literal["percent", "points", "attempts"]
+    unit_label: str
     definition: str
+    formula: str
+    source: str
     column: str
     among: Literal["scored", "multi", "responded"] = "scored"
     lowest: float = 0
@@ -57,6 +58,11 @@ class Measure:
     def is_rate(self) -> bool:
         """Whether the measure is a share of trials."""
         return self.unit == "percent"
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a difference of two values, as figures name it."""
+        return "% points" if self.is_rate else self.unit
 
     @property
     def span(self) -> float:
@@ -79,80 +85,107 @@ class Measure:
 
 _REGISTERED = [
     Measure(
-        "first_score",
-        "First-attempt score",
-        "points",
-        "mean score of the first attempt",
-        "first_score",
+        name="first_score",
+        label="First attempt",
+        unit="points",
+        unit_label="points",
+        definition="Mean score of the first attempt.",
+        formula="sum s_1 / N",
+        source="paper, section 2.2: the quantity that thresholds aim at",
+        column="first_score",
     ),
     Measure(
-        "multi_attempt_rate",
-        "Multi-attempt rate",
-        "percent",
-        "share of trials with two attempts or more",
-        "multi_attempt",
+        name="multi_attempt_rate",
+        label="Multi-attempt",
+        unit="percent",
+        unit_label="% of trials",
+        definition="Share of trials with two attempts or more.",
+        formula="100 #(k > 1) / N",
+        source="paper, section 2.1, models and metrics",
+        column="multi_attempt",
     ),
     Measure(
-        "esr_rate",
-        "ESR rate",
-        "percent",
-        "share of trials with two attempts or more whose last scores higher than the first",
-        "improved",
+        name="esr_rate",
+        label="ESR rate",
+        unit="percent",
+        unit_label="% of trials",
+        definition="Share of trials with two attempts or more whose last attempt scores higher "
+        "than the first.",
+        formula="100 #(k > 1 and s_k > s_1) / N",
+        source="paper, section 2.1; Figure 3 makes plain that it is a share of all responses",
+        column="improved",
     ),
     Measure(
-        "success_rate",
-        "Improvement rate",
-        "percent",
-        "share of multi-attempt trials whose last attempt scores higher than the first",
-        "improved",
+        name="success_rate",
+        label="Success rate",
+        unit="percent",
+        unit_label="% of multi-attempt",
+        definition="Share of multi-attempt trials whose last attempt scores higher than the first.",
+        formula="100 #(k > 1 and s_k > s_1) / #(k > 1)",
+        source='paper, Figures 2 and 3 ("improvement rate")',
+        column="improved",
         among="multi",
     ),
     Measure(
-        "msi",
-        "Mean score improvement",
-        "points",
-        "mean of last minus first score over all trials, 0 for a single attempt",
-        "score_change",
+        name="msi",
+        label="MSI",
+        unit="points",
+        unit_label="points per trial",
+        definition="Mean score improvement: last minus first score, 0 for a single attempt.",
+        formula="sum (s_k - s_1) / N",
+        source="the draft of January 2026: mean score improvement over all trials",
+        column="score_change",
         lowest=-100,
     ),
     Measure(
-        "msi_multi",
-        "Mean score improvement (multi-attempt)",
-        "points",
-        "mean of last minus first score over the multi-attempt trials",
-        "score_change",
+        name="msi_multi",
+        label="MSI (multi-attempt)",
+        unit="points",
+        unit_label="points per multi-attempt trial",
+        definition="Mean of last minus first score over the multi-attempt trials.",
+        formula="sum (s_k - s_1) / #(k > 1)",
+        source="the histograms of Figure 2 show these score changes",
+        column="score_change",
         among="multi",
         lowest=-100,
     ),
     Measure(
-        "mean_attempts",
-        "Attempts",
-        "attempts",
-        "mean number of attempts",
-        "n_attempts",
+        name="mean_attempts",
+        label="Attempts",
+        unit="attempts",
+        unit_label="attempts per trial",
+        definition="Mean number of attempts.",
+        formula="sum k / N",
+        source="here",
+        column="n_attempts",
         lowest=1,
         highest=np.nan,
     ),
     Measure(
-        "degraded_rate",
-        "Degraded responses",
-        "percent",
-        "share of responses in which a word is repeated five times or more in a row",
-        "degraded",
+        name="degraded_rate",
+        label="Degraded",
+        unit="percent",
+        unit_label="% of responses",
+        definition="Share of responses in which a word is repeated five times or more in a row.",
+        formula="100 #(degraded) / #(responses)",
+        source="the authors' code",
+        column="degraded",
         among="responded",
     ),
     Measure(
-        "restart_rate",
-        "Restart rate (no judge)",
-        "percent",
-        "share of responses in which the judge-free detector finds a restart",
-        "restart_detected",
+        name="restart_rate",
+        label="Restarts (no judge)",
+        unit="percent",
+        unit_label="% of responses",
+        definition="Share of responses in which the restart detector finds a restart phrase.",
+        formula="100 #(restart phrase found) / #(responses)",
+        source="here; needs no judge",
+        column="restart_detected",
         among="responded",
     ),
 ]
-
-
 MEASURES = {measure.name: measure for measure in _REGISTERED}
+"""Every measure by name."""
 
 
 def find_measures(names: Sequence[str]) -> list[Measure]:
@@ -209,12 +242,9 @@ def summarise(
         crossed: Column of the second factor.
 
     Raises:
-        EsrError: an invalid table, an unknown measure, a missing id in `cluster` or `crossed`, or
-            `level` in `by`.
+        EsrError: an invalid table, an unknown measure, a missing id in `cluster` or `crossed`.
     """
     found = find_measures(measures)
-    if "level" in by:
-        raise EsrError("`level` is that of the intervals; group a boost sweep by its `boost`")
     rows = []
     for group, trials in _groups(scores, by):
         check_scores(trials)

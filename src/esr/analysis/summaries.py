@@ -1,7 +1,6 @@
-"""From the scores of all arms to tables."""
+"""Tables from the scores of all arms: measures, comparisons, exclusions."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,17 @@ from esr.analysis.measures import exclusions, summarise
 from esr.analysis.statistics import holm
 from esr.config import Config, StatisticsConfig
 from esr.errors import EsrError
-from esr.tables import read_table
 
 CELL = ["model", "arm"]
 METHOD = "cluster_bootstrap"
 CONFIRMATORY = ["multi_attempt_rate", "msi"]
-"""Measures whose tests are corrected together (Holm) over a model's replayed arms."""
-
-
-def read_arms(paths: Iterable[str], cells: Iterable[Sequence[str]]) -> pd.DataFrame:
-    """Stack scores files of several arms, with columns `model` and `arm` in front."""
-    parts = [
-        read_table(Path(path), "scores").assign(model=model, arm=arm)
-        for path, (model, arm) in zip(paths, cells, strict=True)
-    ]
-    return pd.concat(parts, ignore_index=True)
+"""Measures whose tests are corrected together (Holm) over a model's replaying arms."""
 
 
 def summary_table(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
     """Every measure of every model and arm: one row a measure, clustered by latent.
 
-    Arms over prompts have no latent; their intervals are clustered by prompt (column `cluster`).
+    An arm over prompts has no latents; its intervals are clustered by prompt (column `cluster`).
     """
     parts = []
     for (model, arm), cell in scores.groupby(CELL, sort=False):
@@ -54,9 +43,19 @@ def summary_table(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFr
 def comparison_table(
     scores: pd.DataFrame, replays: Mapping[str, str], settings: StatisticsConfig
 ) -> pd.DataFrame:
-    """Every replayed arm against the arm that it replays, paired trial by trial.
+    """Every replaying arm against the arm that it replays, paired trial by trial.
 
-    `p_holm` corrects the confirmatory measures over a model's arms; it is missing elsewhere.
+    Args:
+        scores: Scores of all models and arms.
+        replays: Replayed arm by replaying arm (`replays_of`).
+        settings: Of the intervals.
+
+    Returns:
+        Columns of `compare`, with model, arm, against (the replayed arm) and p_holm: p over the
+        confirmatory measures and arms of a model (Holm), missing for other measures.
+
+    Raises:
+        EsrError: no arm replays another one.
     """
     parts = []
     for model, of_model in scores.groupby("model", sort=False):
@@ -88,7 +87,7 @@ def exclusion_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def replays_of(config: Config) -> dict[str, str]:
-    """Arms that replay another one, and which."""
+    """Replayed arm of every arm that replays one."""
     return {name: arm.replay for name, arm in config.arms.items() if arm.replay is not None}
 
 
@@ -102,12 +101,7 @@ def with_interval(row: Mapping[str, Any], value: str = "estimate") -> str:
 
 
 def write_tables(csv: Path, tex: Path, table: pd.DataFrame, shown: pd.DataFrame) -> None:
-    """Write a table as CSV, in full, and as LaTeX, as shown in print."""
+    """Write a table in full as CSV, and its printed form as LaTeX."""
     table.to_csv(csv, index=False, float_format="%.6g")
     columns = "l" * len(shown.columns)
-    escaped = shown.map(_escape).rename(columns=_escape)
-    tex.write_text(escaped.to_latex(index=False, column_format=columns))
-
-
-def _escape(value: Any) -> str:
-    return re.sub(r"([%_&#$])", r"\\\1", str(value))
+    tex.write_text(shown.map(str).to_latex(index=False, escape=True, column_format=columns))

@@ -1,4 +1,4 @@
-"""Where along a boost sweep a measure is largest."""
+"""The level of a boost sweep at which a measure is largest."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from esr.analysis.measures import TIE, find_measures
+from esr.analysis.measures import find_measures
 from esr.analysis.statistics import (
     bootstrap_weights,
     cluster_codes,
@@ -15,6 +15,7 @@ from esr.analysis.statistics import (
     percentile_interval,
     ratio,
 )
+from esr.analysis.statistics.resampling import TIE
 from esr.arms.scores import as_float, check_scores
 
 
@@ -22,16 +23,16 @@ def peak(
     scores: pd.DataFrame,
     measure: str,
     *,
-    over: str = "level",
+    over: str = "sweep_level",
     cluster: str = "latent",
     level: float = 0.95,
     n_boot: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Where along the column `over` a measure is largest, by plain maximum over its values.
+    """Value of the column `over` at which a measure is largest, without smoothing.
 
-    Whole clusters are drawn, with all their trials at all values of `over`; the interval is that of
-    the replicates' maxima. A tie within a replicate is broken by lot.
+    The bootstrap draws clusters, each with its trials at all values of `over`; the interval is that
+    of the replicates' maxima. A tie within a replicate is broken at random.
 
     Returns:
         measure, peak (NaN if undefined or tied), low, high (in the unit of `over`), status: `ok`;
@@ -72,7 +73,7 @@ def _place_of_maximum(
     places: Float[np.ndarray, " places"],
     rng: np.random.Generator,
 ) -> Float[np.ndarray, " boot"]:
-    """Where each curve is highest; NaN where it has one height only, and so no peak."""
+    """Place at which each curve is highest; NaN for a flat curve, which has no peak."""
     lot = curves + rng.uniform(0, TIE, curves.shape)
     found = places[np.argmax(np.where(np.isnan(lot), -np.inf, lot), axis=1)]
     lowest = np.where(np.isnan(curves), np.inf, curves).min(axis=1)

@@ -1,6 +1,6 @@
 """Contrasts across models and boosts: model against model, slopes over size, boost and share.
 
-Rows have kind (`pair`, `trend`, `sweep`), model, against, arm, measure, unit, baseline, treatment,
+Columns: kind (`pair`, `trend`, `sweep`), model, against, arm, measure, unit, baseline, treatment,
 difference (of two models, or a slope), low, high, p_value, status, n (trials, pairs), n_clusters.
 """
 
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from esr.analysis.comparisons import compare_unpaired, paired_sums
-from esr.analysis.measures import MEASURES, TIE, Measure, find_measures
+from esr.analysis.measures import Measure, find_measures
 from esr.analysis.statistics import (
     bootstrap_weights,
     cluster_codes,
@@ -24,6 +24,8 @@ from esr.analysis.statistics import (
     percentile_interval,
     ratio,
 )
+from esr.analysis.statistics.resampling import TIE
+from esr.arms.scores import as_float, select
 from esr.config import StatisticsConfig
 
 PAIRED = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi", "mean_attempts"]
@@ -32,27 +34,26 @@ COLUMNS = ["kind", "model", "against", "arm", "measure", "unit", "baseline", "tr
 COLUMNS += ["difference", "low", "high", "p_value", "status", "n", "n_clusters"]
 
 PERMUTATIONS = 1999
-"""Exchanges of shares drawn for a test of trend."""
+"""Random exchanges of shares in a test of trend."""
 
-Scores = Mapping[str, pd.DataFrame]
 Curve = Float[np.ndarray, " places"]
 
 
 def pairs(
-    scores: Scores, settings: StatisticsConfig, measures: Sequence[str] = PAIRED
+    scores: pd.DataFrame, settings: StatisticsConfig, measures: Sequence[str] = PAIRED
 ) -> pd.DataFrame:
     """Every model against every other one on an arm; both orders, with opposite signs.
 
     Args:
-        scores: Scores of the arm, by model.
+        scores: Scores of one arm of all models.
         settings: Of the intervals.
         measures: Names in `MEASURES`.
     """
     parts = []
-    for first, second in combinations(scores, 2):
+    for first, second in combinations(scores["model"].unique(), 2):
         table = compare_unpaired(
-            scores[second],
-            scores[first],
+            select(scores, model=second),
+            select(scores, model=first),
             measures,
             level=settings.level,
             n_boot=settings.bootstrap,
@@ -67,30 +68,37 @@ def pairs(
 
 
 def size_trends(
-    baselines: Scores,
-    treatments: Scores,
+    baselines: pd.DataFrame,
+    treatments: pd.DataFrame,
     parameters: Mapping[str, float],
     settings: StatisticsConfig,
     measures: Sequence[str] = PAIRED,
 ) -> pd.DataFrame:
     """How an arm's paired effect changes with size: least-squares slope per tenfold parameters.
 
-    Latents are drawn in each model on its own. Undefined unless two models differ in size.
+    The bootstrap draws the latents of each model independently. The slope is undefined unless two
+    models differ in size.
 
     Args:
-        baselines: Scores of the arm that is replayed, by model.
-        treatments: Scores of the arm that replays it, by model.
+        baselines: Scores of the replayed arm of all models.
+        treatments: Scores of the arm that replays it; a model without it is left out.
         parameters: Number of parameters, by model.
         settings: Of the intervals.
         measures: Names in `MEASURES`.
     """
-    models = [model for model in baselines if model in treatments]
+    treated = set(treatments["model"])
+    models = [model for model in baselines["model"].unique() if model in treated]
     sizes = np.log10([parameters[model] for model in models])
     rows = []
     for measure in find_measures(measures):
-        effects, curves, sparse, used = [], [], False, 0
+        effects = []
+        curves = []
+        sparse = False
+        used = 0
         for order, model in enumerate(models):
-            table, first, second = paired_sums(baselines[model], treatments[model], measure)
+            baseline = select(baselines, model=model)
+            treatment = select(treatments, model=model)
+            table, first, second = paired_sums(baseline, treatment, measure)
             draws = paired_bootstrap(first, second, settings.bootstrap, settings.seed + order)
             effects.append(float(ratio(second.sum(axis=0)) - ratio(first.sum(axis=0))))
             curves.append(draws[1] - draws[0])
@@ -103,16 +111,22 @@ def size_trends(
 
 
 def sweep_slopes(
-    scores: Scores, settings: StatisticsConfig, measures: Sequence[str] = PAIRED
+    scores: pd.DataFrame, settings: StatisticsConfig, measures: Sequence[str] = PAIRED
 ) -> pd.DataFrame:
     """How each measure changes along a boost sweep: least-squares slope per sd of thresholds.
 
-    Whole latents are drawn, with their trials at all levels.
+    The bootstrap draws latents, each with its trials at all levels.
+
+    Args:
+        scores: Scores of a boost sweep of all models.
+        settings: Of the intervals.
+        measures: Names in `MEASURES`.
     """
     rows = []
-    for model, table in scores.items():
+    for model in scores["model"].unique():
+        table = select(scores, model=model)
         codes, count = cluster_codes(table["latent"])
-        place = table["level"].to_numpy(float)
+        place = as_float(table, "sweep_level")
         levels = np.unique(place)
         weights = bootstrap_weights(count, settings.bootstrap, np.random.default_rng(settings.seed))
         for measure in find_measures(measures):
@@ -138,14 +152,15 @@ def _slope(
 ) -> dict[str, Any]:
     """Least-squares slope of a curve, with the percentile interval of its replicates.
 
-    Without a defined point anywhere it is undefined; if no replicate differs it has no interval.
+    It is undefined if a point is; it has no interval if all replicates are equal.
     """
     undefined = {"difference": np.nan, "low": np.nan, "high": np.nan, "status": "undefined"}
     if len(places) < 2 or np.ptp(places) == 0 or np.isnan(curve).any():
         return undefined
     centred = places - places.mean()
     coefficients = centred / (centred**2).sum()
-    slope, slopes = float(curve @ coefficients), replicates @ coefficients
+    slope = float(curve @ coefficients)
+    slopes = replicates @ coefficients
     if np.nanmax(slopes) - np.nanmin(slopes) < TIE:
         return undefined | {"difference": slope, "status": "no_variation"}
     low, high = percentile_interval(slopes, level)
@@ -154,7 +169,7 @@ def _slope(
 
 
 def _named(measure: Measure) -> dict[str, Any]:
-    return {"measure": measure.name, "unit": MEASURES[measure.name].unit}
+    return {"measure": measure.name, "unit": measure.unit}
 
 
 def _mirrored(table: pd.DataFrame) -> pd.DataFrame:
@@ -172,28 +187,29 @@ def _rows(parts: Sequence[pd.DataFrame], kind: str) -> pd.DataFrame:
 
 
 def share_trends(
-    scores: Mapping[int, pd.DataFrame], settings: StatisticsConfig, measures: Sequence[str] = PAIRED
+    scores: pd.DataFrame, settings: StatisticsConfig, measures: Sequence[str] = PAIRED
 ) -> pd.DataFrame:
-    """How measures change with the share of self-corrections that a model was fine-tuned on.
+    """How measures change with the share of self-corrections in a model's training data.
 
     Statistics: `rank_correlation` (Spearman) and `slope` over all shares, and `slope_upper` over
-    the upper half of those trained on (their median or more), where a plateau would show; slopes
-    are least-squares, per 10 points of share. Whole latents are drawn, with their trials at all
-    shares, which have latents in common. p (of rank correlation and slope): shares exchanged
-    within latents.
+    the upper half of the trained shares (their median or more), where a plateau would show; slopes
+    are least-squares, per 10 points of share. Models of all shares are steered on the same latents:
+    the bootstrap draws latents, each with its trials at all shares. p (of rank correlation and
+    slope) comes from exchanging shares within latents.
 
     Args:
-        scores: Scores of an arm by share (percent); the base is share 0.
+        scores: Scores of an arm with a column `share` (percent of self-corrections; the model
+            before fine-tuning is share 0).
         settings: Of intervals and test.
         measures: Names in `MEASURES`.
 
     Returns:
-        Columns panel, statistic, value, low, high, p_value, n (scored trials), status.
+        Columns measure, statistic, value, low, high, p_value, n (scored trials), status.
     """
-    shares = np.array(sorted(scores), float)
-    tables = [scores[int(share)] for share in shares]
-    joined = pd.concat([table["latent"] for table in tables], ignore_index=True)
-    codes, count = cluster_codes(joined)
+    scores = scores.sort_values("share", kind="stable")
+    shares = np.unique(scores["share"].to_numpy(float))
+    tables = [scores[scores["share"].eq(share)] for share in shares]
+    codes, count = cluster_codes(scores["latent"])
     parts = np.split(codes, np.cumsum([len(table) for table in tables])[:-1])
     rng = np.random.default_rng(settings.seed)
     weights = bootstrap_weights(count, settings.bootstrap, rng)
@@ -206,9 +222,10 @@ def share_trends(
                 for table, part in zip(tables, parts, strict=True)
             ]
         )  # shares, latents, (sum, number)
-        there = sums[:, :, 1].sum(axis=1) > 0  # a base that never restarts has no success rate
-        found = _trends(sums[there], shares[there], middle, weights, settings)
-        rows += [{"panel": measure.name, **row, "n": int(sums[:, :, 1].sum())} for row in found]
+        defined = sums[:, :, 1].sum(axis=1) > 0  # a base that never restarts has no success rate
+        found = _trends(sums[defined], shares[defined], middle, weights, settings)
+        n = int(sums[:, :, 1].sum())
+        rows += [{"measure": measure.name, **row, "n": n} for row in found]
     return pd.DataFrame(rows).rename(columns={"difference": "value"})
 
 
@@ -222,8 +239,10 @@ def _trends(
     """The statistics of `share_trends` for one measure; the upper half begins at `middle`."""
     curve = ratio(sums.sum(axis=1))
     replicates = np.array([ratio(weights @ each) for each in sums])
-    replicates = replicates.reshape(len(sums), len(weights)).T  # also of no share at all
-    sparse, level, upper = is_sparse(np.sum(sums, axis=0)), settings.level, shares >= middle
+    replicates = replicates.reshape(len(sums), len(weights)).T  # also if there is no share
+    sparse = is_sparse(np.sum(sums, axis=0))
+    level = settings.level
+    upper = shares >= middle
     p_value = _exchange_shares(sums, shares, settings.seed)
     rank = _rank(shares, curve, replicates, sparse, level)
     slope = _slope(shares / 10, curve, replicates, sparse, level)
@@ -242,7 +261,7 @@ def _rank(
     sparse: bool,
     level: float,
 ) -> dict[str, Any]:
-    """Spearman's correlation of a curve with the shares, and the interval of its replicates."""
+    """Spearman's correlation of a curve with the shares, with its bootstrap interval."""
     undefined = {"difference": np.nan, "low": np.nan, "high": np.nan, "status": "undefined"}
     if len(shares) < 3 or np.isnan(curve).any():
         return undefined
@@ -255,10 +274,11 @@ def _rank(
 
 
 def _spearman(shares: Curve, curves: Float[np.ndarray, "boot places"]) -> Curve:
-    """Rank correlation of each curve with the shares; NaN for one that is flat or undefined."""
+    """Rank correlation of each curve with the shares; NaN for a flat or undefined curve."""
     ranks = rankdata(curves, axis=1, nan_policy="propagate")
     first = rankdata(shares)
-    centred, ranks = first - first.mean(), ranks - ranks.mean(axis=1, keepdims=True)
+    centred = first - first.mean()
+    ranks = ranks - ranks.mean(axis=1, keepdims=True)
     norms = np.sqrt((centred**2).sum() * (ranks**2).sum(axis=1))
     return np.divide(ranks @ centred, norms, out=np.full(len(curves), np.nan), where=norms > 0)
 
@@ -266,7 +286,7 @@ def _spearman(shares: Curve, curves: Float[np.ndarray, "boot places"]) -> Curve:
 def _exchange_shares(
     sums: Float[np.ndarray, "shares latents 2"], shares: Curve, seed: int
 ) -> float:
-    """Two-sided p of no trend: within every latent, its results are exchanged between shares.
+    """Two-sided p of no trend, by exchanging the results of every latent between shares.
 
     Latents without a trial in the denominator at some share take part like the others.
     """

@@ -1,4 +1,4 @@
-"""Trials and arms: what an arm runs, drawn from latents and prompts or replayed."""
+"""Plans: the trials of an arm, drawn from latents and prompts or replayed from another arm."""
 
 import random
 from collections.abc import Sequence
@@ -10,12 +10,18 @@ from esr.config import ArmConfig, LevelsConfig
 from esr.errors import EsrError
 from esr.journal import content_key
 
-CONDITION = ["label", "level", "meta_prompt", "prefill", "ablated"]
-COLUMNS = ["trial_id", "prompt_id", "latent", "boost", "seed", *CONDITION, "prompt"]
+TRIAL = ["trial_id", "prompt_id", "latent", "boost", "seed"]
+CONDITION = ["label", "sweep_level", "meta_prompt", "prefill", "ablated"]
+COLUMNS = [*TRIAL, *CONDITION, "prompt"]
+"""Columns of a plan but those that name its owner, `model` and `arm`."""
 
 
 def trial_id(row: dict[str, Any]) -> str:
-    """Name a trial by what determines it: prompt, latent, boost, seed, meta-prompt, prefill, ..."""
+    """Id of a trial: a hash of what determines it. The same trial of another model has the same id.
+
+    Args:
+        row: prompt, latent, boost, seed, meta_prompt, prefill, ablated; other entries do not count.
+    """
     content = {
         "prompt": row["prompt"],
         "latent": None if pd.isna(row["latent"]) else int(row["latent"]),
@@ -39,7 +45,7 @@ def prompt_trials(prompts: pd.DataFrame, trials: int) -> pd.DataFrame:
 
 
 def usable_thresholds(thresholds: pd.DataFrame) -> pd.Series:
-    """Threshold by latent, of those that have one (converged or not)."""
+    """Thresholds (decoder units) by latent; a search that did not converge counts, too."""
     usable = thresholds[thresholds["status"].isin(["converged", "not_converged"])]
     return usable.set_index("latent")["threshold"].astype(float)
 
@@ -67,7 +73,7 @@ def latent_trials(
         if len(latent.prompts) < trials:
             raise EsrError(
                 f"latent {latent.latent} may be steered on {len(latent.prompts)} prompts, "
-                f"but `trials` asks for {trials}; lower it or add prompts"
+                f"but `trials` is {trials}; lower it or add prompts"
             )
         draw = random.Random(f"{seed}/{latent.latent}").sample(list(latent.prompts), trials)
         rows += [
@@ -88,11 +94,11 @@ def latent_trials(
 def sweep_levels(thresholds: pd.DataFrame, levels: LevelsConfig) -> dict[float, float]:
     """Boost of each level of a sweep: mean + level x sd (population) of the model's thresholds.
 
-    Levels whose boost would not be positive are left out: clamped to zero they would be the same
-    condition under several names.
+    Levels whose boost would not be positive are left out: clamped to zero, they would all be the
+    same condition.
 
     Raises:
-        EsrError: thresholds do not differ, so that levels do not, either.
+        EsrError: all thresholds are equal, so all levels would be the same boost.
     """
     boost = usable_thresholds(thresholds)
     mean, sd = boost.mean(), boost.std(ddof=0)
@@ -110,23 +116,26 @@ def sweep_levels(thresholds: pd.DataFrame, levels: LevelsConfig) -> dict[float, 
 
 
 def sweep(trials: pd.DataFrame, levels: dict[float, float]) -> pd.DataFrame:
-    """Repeat trials, seeds included, at every level of a sweep."""
-    parts = [trials.assign(level=level, boost=boost) for level, boost in levels.items()]
+    """Repeat every trial with the same seed at every level (sd) of a sweep."""
+    parts = [trials.assign(sweep_level=level, boost=boost) for level, boost in levels.items()]
     return pd.concat(parts, ignore_index=True)
 
 
 def apply_condition(
     trials: pd.DataFrame, arm: ArmConfig, ablated: Sequence[int] = ()
 ) -> pd.DataFrame:
-    """Put trials under an arm's condition: no steering, meta-prompt, prefill, ablation.
+    """Apply an arm's condition to trials: no steering, meta-prompt, prefill, ablation.
 
     Args:
-        trials: With the columns of a plan but `trial_id`.
+        trials: Trials with seeds and a condition (`new_trials`), or the plan of a replayed arm.
         arm: The condition.
-        ablated: Latents that the arm ablates, where it does not list them itself.
+        ablated: Latents to ablate, where `arm.ablate` names a kind of latents and lists none.
+
+    Returns:
+        Columns `COLUMNS`.
 
     Raises:
-        EsrError: the meta-prompt wants a label that a latent does not have.
+        EsrError: the meta-prompt names the label of a latent that has none.
     """
     plan = trials.copy()
     if arm.boost == "none":
@@ -149,10 +158,12 @@ def apply_condition(
 
 
 def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Add what new trials have before any condition: seeds (seed + i), no changes."""
+    """Add seeds (seed + i) and an empty condition: nothing ablated, no meta-prompt, no prefill."""
     plain = trials.copy()
     plain["seed"] = [seed + i for i in range(len(plain))]
-    plain["level"], plain["meta_prompt"], plain["prefill"] = None, None, ""
+    plain["sweep_level"] = None
+    plain["meta_prompt"] = None
+    plain["prefill"] = ""
     plain["ablated"] = [[] for _ in range(len(plain))]
     return plain
 
@@ -165,6 +176,6 @@ def shown_prompt(row: Any) -> str:
 
 
 def shard(plan: pd.DataFrame, index: int, count: int) -> pd.DataFrame:
-    """Part `index` (from 0) of `count` contiguous parts of a plan, as equal as can be."""
+    """Part `index` (from 0) of `count` contiguous parts of a plan of nearly equal size."""
     cuts = [len(plan) * i // count for i in range(count + 1)]
     return plan.iloc[cuts[index] : cuts[index + 1]]

@@ -1,4 +1,4 @@
-"""From a plan to requests, and from generations to the table `responses`."""
+"""Requests from a plan, and the table `responses` from the generations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from esr.engines.base import Generation, Intervention, Request
 
 
 def requests_of(plan: pd.DataFrame, tokenizer: Any, doubled_header: bool) -> list[Request]:
-    """Turn the trials of a plan into requests."""
+    """Requests of a plan, one a trial, in the order of its rows."""
     return [
         Request(
             tokens=prompt_tokens(tokenizer, shown_prompt(row), row.prefill, doubled_header),
@@ -32,7 +32,7 @@ def responses_table(
     generations: Sequence[Generation],
     tokenizer: Any,
 ) -> pd.DataFrame:
-    """Assemble the table `responses`: one row a trial, a failed generation being a status."""
+    """Assemble the table `responses`: one row a trial; a failed generation is a status."""
     rows = []
     for trial, request, done in zip(plan.itertuples(), requests, generations, strict=True):
         ok = done.finish_reason != "error"

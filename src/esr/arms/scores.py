@@ -1,4 +1,4 @@
-"""Scores: one row a trial, from its plan, its response and its judgment."""
+"""Scores of an arm: one row a trial, from its plan, its response and its judgment."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from esr.arms.plan import CONDITION
+from esr.arms.plan import CONDITION, TRIAL
 from esr.arms.restarts import find_restarts
 from esr.errors import EsrError
 
 JUDGED = ["n_attempts", "first_score", "last_score", "score_change", "multi_attempt", "improved"]
-COLUMNS = [
-    *["trial_id", "prompt_id", "latent", "boost", "seed", "status"],
-    *[*JUDGED, "restart_detected", "degraded"],
-]
-DEGRADED_RUN = 5  # a word so many times in a row makes a response degraded
-TRIAL = ["trial_id", "prompt_id", "latent", "boost", "seed"]
+KEY = ["model", "arm", "trial_id"]
+"""Columns that identify a trial in the scores of one judge, over models and arms."""
+COLUMNS = ["model", "arm", "judge", *TRIAL, "status", *JUDGED, "restart_detected", "degraded"]
+DEGRADED_RUN = 5
+"""Times that a word occurs in a row in a degraded response."""
 
 
 def score_trials(
@@ -26,24 +25,27 @@ def score_trials(
     responses: pd.DataFrame,
     judgments: pd.DataFrame,
     phrases: re.Pattern[str],
+    judge: str,
 ) -> pd.DataFrame:
-    """Assemble the table `scores`; trials planned = trials in it, whatever became of them.
+    """Assemble the table `scores`: every planned trial has one row, with or without a score.
 
-    A trial's status is that of its response if there is none, else that of its judgment. Only
-    trials with status `ok` have attempts and scores; the two checks that need no judge are made
-    on every response.
+    A trial without a response keeps the status of its response; any other has the status of its
+    judgment. Only trials with status `ok` have attempts and scores. The restart detector and the
+    check for degraded text need no judge and run on every response.
 
     Args:
-        plan: Table `plan` of an arm.
+        plan: Table `plan` of an arm, or the cross-judge `sample`.
         responses: Table `responses` to it.
         judgments: Table `judgments` of one judge on them, one row an attempt.
         phrases: Restart phrases (`esr.arms.restarts.read_phrases`).
+        judge: Name of the judge in `judging.judges`.
 
     Raises:
-        EsrError: the three are not about the same trials, or a judged trial lacks a score.
+        EsrError: the three tables are about different trials, or a judged trial lacks a score.
     """
-    _same_trials(plan, responses, judgments)
-    table = plan[TRIAL + CONDITION].merge(
+    _check_same_trials(plan, responses, judgments)
+    table = plan[["model", "arm", *TRIAL, *CONDITION]].assign(judge=judge)
+    table = table.merge(
         responses[["trial_id", "status", "response"]], on="trial_id", validate="one_to_one"
     )
     table = table.merge(_attempts(judgments), on="trial_id", validate="one_to_one")
@@ -62,7 +64,7 @@ def score_trials(
 
 
 def _attempts(judgments: pd.DataFrame) -> pd.DataFrame:
-    """Judgment, number of attempts, first and last score of each trial; missing if not scored."""
+    """Status of the judgment, attempts, first and last score of each trial; missing: not scored."""
     broken = judgments[
         judgments["status"].eq("ok") & judgments[["attempt", "score"]].isna().any(axis=1)
     ]
@@ -70,7 +72,7 @@ def _attempts(judgments: pd.DataFrame) -> pd.DataFrame:
         trials = broken["trial_id"].unique().tolist()
         raise EsrError(
             f"judgments are ok but lack an attempt or a score in {len(trials)} trials, e.g. "
-            f"{trials[:3]}; a judge must give such a trial another status"
+            f"{trials[:3]}; give such a trial another status"
         )
     attempts = judgments.sort_values(["trial_id", "attempt"])
     first = attempts.drop_duplicates("trial_id", keep="first").set_index("trial_id")
@@ -87,12 +89,14 @@ def _attempts(judgments: pd.DataFrame) -> pd.DataFrame:
 
 
 def _flag(response: pd.Series, found: Callable[[str], bool]) -> pd.Series:
-    """Whether something is found in each response, missing where there is none."""
+    """Result of `found` on each response; missing where there is no response."""
     flags = [pd.NA if pd.isna(text) else found(text) for text in response]
     return pd.Series(flags, response.index, dtype="boolean")
 
 
-def _same_trials(plan: pd.DataFrame, responses: pd.DataFrame, judgments: pd.DataFrame) -> None:
+def _check_same_trials(
+    plan: pd.DataFrame, responses: pd.DataFrame, judgments: pd.DataFrame
+) -> None:
     planned = set(plan["trial_id"])
     for name, other in (("responses", responses), ("judgments", judgments)):
         found = set(other["trial_id"])
@@ -110,10 +114,10 @@ def degraded(response: str) -> bool:
 
 
 def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores with degraded trials taken out: status `degraded`, nothing measured.
+    """Scores in which degraded trials have the status `degraded` and no score.
 
-    The paper's robustness check. The rows stay, so that they are counted as excluded, and so does
-    the flag itself, so that the share of degraded responses is still that of all responses.
+    The paper's robustness check. The rows stay, and count as excluded. The flag stays, too, so that
+    the degraded rate is still a share of all responses.
     """
     flags = ["multi_attempt", "improved", "restart_detected"]
     numbers = [column for column in JUDGED if column not in flags]
@@ -125,19 +129,20 @@ def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_scores(scores: pd.DataFrame) -> None:
-    """Check columns and identities of the scores of one arm.
+    """Check columns and identities of scores, of one arm or of several.
 
     Raises:
-        EsrError: a column is missing; a trial is repeated; a scored trial lacks a value or
+        EsrError: a column is missing; a key (`KEY`) is repeated; a scored trial lacks a value or
             contradicts itself (for example score_change != last - first); a trial with another
             status has scores.
     """
     check_columns(scores, COLUMNS)
     ok = is_scored(scores)
     judged = {column: as_float(scores, column) for column in JUDGED}
-    attempts, first, last, change, multi, improved = judged.values()
+    first, last, change = (judged[name] for name in ("first_score", "last_score", "score_change"))
+    multi = judged["multi_attempt"]
     problems = {
-        "trial_id is repeated": scores["trial_id"].duplicated().to_numpy(),
+        "trial_id is repeated": scores.duplicated(KEY).to_numpy(),
         "status is missing": scores["status"].isna().to_numpy(),
     }
     for column, values in judged.items():
@@ -146,11 +151,12 @@ def check_scores(scores: pd.DataFrame) -> None:
     problems |= {
         "a score is outside 0-100": ok
         & ((np.minimum(first, last) < 0) | (np.maximum(first, last) > 100)),
-        "n_attempts is below 1": ok & (attempts < 1),
+        "n_attempts is below 1": ok & (judged["n_attempts"] < 1),
         "score_change is not last_score - first_score": ok & (np.abs(last - first - change) > 1e-6),
-        "multi_attempt is not n_attempts > 1": ok & (multi != (attempts > 1)),
+        "multi_attempt is not n_attempts > 1": ok & (multi != (judged["n_attempts"] > 1)),
         "one attempt but first_score differs from last_score": ok & (multi == 0) & (change != 0),
-        "improved is not multi_attempt and last > first": ok & (improved != (multi * change > 0)),
+        "improved is not multi_attempt and last > first": ok
+        & (judged["improved"] != (multi * change > 0)),
     }
     for problem, where in problems.items():
         if where.any():
@@ -165,6 +171,14 @@ def check_columns(scores: pd.DataFrame, columns: Sequence[str]) -> None:
     missing = [column for column in columns if column not in scores.columns]
     if missing:
         raise EsrError(f"scores table lacks the columns {missing}; it has {list(scores.columns)}")
+
+
+def select(scores: pd.DataFrame, **where: str) -> pd.DataFrame:
+    """Rows whose columns have these values: `select(scores, model="small", arm="steered")`."""
+    keep = pd.Series(True, scores.index)
+    for column, value in where.items():
+        keep &= scores[column].eq(value)
+    return scores[keep].reset_index(drop=True)
 
 
 def is_scored(scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:

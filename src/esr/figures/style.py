@@ -1,7 +1,7 @@
-"""How every figure of the project looks, and how it is saved.
+"""The look of every figure, and how a figure is saved.
 
-Colours are Okabe and Ito's (2008), told apart by readers with any common colour blindness; the same
-model, arm or measure keeps its colour from figure to figure.
+Colours are those of Okabe and Ito (2008), which readers with any common colour blindness can
+distinguish; a model, arm or measure has the same colour in every figure.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,21 +61,21 @@ mpl.rcParams.update(
 
 
 def save(figure: Figure, pdf: Path, png: Path) -> None:
-    """Write a figure as PDF and PNG, without dates, so that equal data give equal bytes."""
+    """Write a figure as PDF and PNG, without dates: equal data give equal bytes."""
     figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     figure.savefig(png, metadata={"Software": None})
     plt.close(figure)
 
 
-ALIKE = "No interval where trials are all alike (bound in the CSV)."
-"""Footnote of figures that draw with `as_drawn`."""
+NO_VARIATION_NOTE = "No interval where all trials are equal (bound in the CSV)."
+"""Footnote of figures that draw with `drop_degenerate_intervals`."""
 
 
 def drop_degenerate_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows for drawing: without the interval where no trial differs from another.
+    """Rows for drawing: without the interval where all trials are equal.
 
-    Such a bound (status `no_variation`) allows for latents quite unlike those drawn and would dwarf
-    what is beside it. It is in the CSV; a rule-of-three bound stays.
+    Such a bound (status `no_variation`) allows for latents very different from those drawn and
+    would dwarf the other intervals. It is in the CSV. A rule-of-three bound stays.
     """
     bound = table["status"].eq("no_variation")
     if "method" in table:
@@ -94,7 +94,7 @@ def bars(
     height: float = 0.6,
     texts: Sequence[str] | None = None,
 ) -> None:
-    """Draw horizontal bars with intervals; a value that is missing is drawn as `n/a`, not as 0.
+    """Draw horizontal bars with intervals; a missing value is drawn as `n/a`, not as 0.
 
     Args:
         axes: To draw in; bar i lies at height i.
@@ -102,22 +102,22 @@ def bars(
         low: Lower ends of the intervals; NaN where there is none.
         high: Upper ends.
         colour: Of the bars.
-        offset: Distance from i, where bars of several arms lie side by side.
+        offset: Distance from i, for bars of several arms side by side.
         height: Of a bar.
-        texts: Written at the bars' ends; by default the values.
+        texts: Text at the end of each bar; by default its value.
     """
     value, lower, upper = (np.asarray(a, float) for a in (values, low, high))
     places = np.arange(len(value)) + offset
-    there = ~np.isnan(value)
-    axes.barh(places[there], value[there], height=height, color=colour)
-    both = there & ~np.isnan(lower) & ~np.isnan(upper)
+    present = ~np.isnan(value)
+    axes.barh(places[present], value[present], height=height, color=colour)
+    both = present & ~np.isnan(lower) & ~np.isnan(upper)
     spans = _spans(value, lower, upper)[:, both]
     axes.errorbar(value[both], places[both], xerr=spans, fmt="none", ecolor=INK, capsize=2.5, lw=1)
-    for place in places[~there]:
+    for place in places[~present]:
         axes.text(0, place, " n/a", va="center", color=GREY)
     ends = np.where(both, upper, value)
     shown = texts if texts is not None else [number(end) for end in value]
-    for i in np.flatnonzero(there).tolist():
+    for i in np.flatnonzero(present).tolist():
         where = (max(ends[i], 0), places[i])
         axes.annotate(shown[i], where, (4, 0), textcoords="offset points", va="center")
     axes.margins(x=0.3)
@@ -127,14 +127,15 @@ def bars(
 def arm_bars(
     axes: Axes, table: pd.DataFrame, text: Callable[[Any], str] = lambda row: number(row.value)
 ) -> None:
-    """Draw a bar a model for steered and unsteered trials, and write the difference under them.
+    """Draw two bars a model, steered and unsteered, and write their difference under them.
 
     Args:
         axes: To draw in; model i lies at height i.
-        table: Rows of one panel (`esr.figures.tables.no_steering`).
-        text: What is written at the end of a row's bar.
+        table: Rows of one measure (`esr.figures.tables.no_steering`).
+        text: Text at the end of a row's bar.
     """
-    models, table = list(table["model"].unique()), drop_degenerate_intervals(table)
+    models = list(table["model"].unique())
+    table = drop_degenerate_intervals(table)
     for arm, (colour, offset) in ARM_BARS.items():
         rows = table[table["arm"].eq(arm)].set_index("model").loc[models]
         ends = (rows["value"], rows["low"], rows["high"])
@@ -160,29 +161,29 @@ def points(
     high: ArrayLike,
     colour: str,
     *,
-    lying: bool = False,
+    horizontal: bool = False,
     **line: Any,
 ) -> None:
-    """Draw values as points with intervals; where a value is missing there is none.
+    """Draw values as points with intervals; a missing value has no point.
 
     A point without an interval is hollow.
 
     Args:
         axes: To draw in.
-        places: Abscissae of the points (ordinates if `lying`).
+        places: Abscissae of the points (ordinates if `horizontal`).
         values: The points; NaN where missing.
         low: Lower ends of the intervals; NaN where there is none.
         high: Upper ends.
         colour: Of points and intervals.
-        lying: Values along the horizontal axis, as in a forest plot.
-        line: Further looks, as in `Axes.errorbar` (marker, linestyle, label).
+        horizontal: Whether values lie along the horizontal axis, as in a forest plot.
+        line: Further arguments of `Axes.errorbar` (marker, linestyle, label).
     """
     place, value, lower, upper = (np.asarray(a, float) for a in (places, values, low, high))
     spans = _spans(value, lower, upper)  # NaN: no error bar
     looks: dict[str, Any] = {"color": colour, "marker": "o", "ms": 4.5, "lw": 1, "capsize": 2}
     looks |= {"linestyle": "none"} | line
-    across, up = (value, place) if lying else (place, value)
-    looks["xerr" if lying else "yerr"] = spans
+    across, up = (value, place) if horizontal else (place, value)
+    looks["xerr" if horizontal else "yerr"] = spans
     axes.errorbar(across, up, **looks)
     hollow = np.isnan(spans).any(axis=0)
     marker = {"marker": looks["marker"], "ms": looks["ms"], "mec": colour, "mfc": "white"}
@@ -197,12 +198,12 @@ def model_looks(models: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def dodge(count: int, width: float) -> FloatArray:
-    """Offsets, centred on 0, of `count` things side by side within `width`."""
+    """Offsets, centred on 0, of `count` marks side by side within `width`."""
     return (np.arange(count) - (count - 1) / 2) * width / max(count, 1)
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """Put the legend of one of its axes above the figure, where it covers no data."""
+    """Put the legend of one of the axes above the figure, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside upper center", ncols=min(columns, len(labels)))
@@ -227,11 +228,11 @@ def with_interval(value: float, low: float, high: float, unit: str = "", *, digi
 
 
 def empty_panel(axes: Axes, note: str) -> None:
-    """Leave a panel empty, with the reason why."""
+    """Leave a panel empty, with a note that says why."""
     axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=GREY)
     axes.set(xticks=[], yticks=[])
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """Put a line or two under a figure: what it is evidence about."""
+    """Put a line or two under a figure, such as what it is evidence about."""
     figure.supxlabel(fill(text, int(17 * figure.get_figwidth())), fontsize=7.5, color=GREY)

@@ -1,11 +1,10 @@
 """Tables behind the figures: what several of them plot, in one form.
 
-Every row has panel (a measure), value, low and high in its unit, n (trials of the denominator, or
-pairs) and status; a value that is missing is NaN and its status says why.
+Every row has measure, value, low and high in its unit, n (trials of the denominator, or pairs) and
+status; a missing value is NaN, and its status says why.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,37 +14,19 @@ from matplotlib.figure import Figure
 from esr.analysis.comparisons import compare
 from esr.analysis.measures import summarise
 from esr.analysis.sweeps import peak
+from esr.arms.scores import select
 from esr.config import StatisticsConfig
 from esr.figures.style import save
 from esr.job import config_of, output
-from esr.tables import read_table
-
-TITLES = {
-    "first_score": "First attempt",
-    "multi_attempt_rate": "Multi-attempt",
-    "success_rate": "Success rate",
-    "esr_rate": "ESR rate",
-    "msi": "MSI",
-}
-UNITS = {
-    "first_score": "points",
-    "multi_attempt_rate": "% of trials",
-    "success_rate": "% of multi-attempt",
-    "esr_rate": "% of trials",
-    "msi": "points per trial",
-}
 
 CLUSTERS = {"steered": "latent", "unsteered": "prompt_id"}
-"""Unit of resampling of steered trials and of those that no latent has touched."""
-
-Scores = dict[str, pd.DataFrame]
-"""Scores of an arm by model."""
+"""Unit of resampling of an arm: an unsteered trial has no latent."""
 
 
 def write_figure(
     job: Any, table: pd.DataFrame, draw: Callable[[pd.DataFrame, str, float], Figure]
 ) -> None:
-    """Write a figure's three files: what it plots (CSV), and the drawing of it (PDF, PNG).
+    """Write the three files of a figure: its numbers (CSV) and the drawing (PDF, PNG).
 
     Args:
         job: Snakemake's job, with outputs `csv`, `pdf`, `png`.
@@ -56,15 +37,6 @@ def write_figure(
     table.to_csv(output(job, "csv"), index=False, float_format="%.6g")
     figure = draw(table, config.title, config.statistics.level)
     save(figure, output(job, "pdf"), output(job, "png"))
-
-
-def read_scores(paths: Iterable[str]) -> dict[str, Scores]:
-    """Scores by arm and model, as their paths name them (`esr.tables`, table `scores`)."""
-    found: dict[str, Scores] = {}
-    for path in map(Path, paths):
-        arm, model = path.parents[1].name, path.parents[3].name
-        found.setdefault(arm, {})[model] = read_table(path, "scores")
-    return found
 
 
 def large_to_small(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -82,14 +54,14 @@ def estimates(
 ) -> pd.DataFrame:
     """Measures with clustered bootstrap intervals.
 
-    Columns: those of `by`, panel, value, low, high, n, status.
+    Columns: those of `by`, measure, value, low, high, n, status.
 
     Args:
-        scores: Table `scores` of an arm.
+        scores: Scores of an arm.
         measures: Names in `esr.analysis.measures.MEASURES`.
         settings: Of the intervals.
         by: Columns whose combinations are the groups.
-        cluster: Unit of resampling; `prompt_id` where the latent makes no difference.
+        cluster: Unit of resampling; `prompt_id` for trials without a latent.
     """
     table = summarise(
         scores,
@@ -101,9 +73,8 @@ def estimates(
         cluster=cluster,
         crossed=None,
     )
-    table = table[table["method"].eq("cluster_bootstrap")]
-    table = table.rename(columns={"measure": "panel", "estimate": "value"})
-    return table[[*by, "panel", "value", "low", "high", "n", "status"]].reset_index(drop=True)
+    table = table[table["method"].eq("cluster_bootstrap")].rename(columns={"estimate": "value"})
+    return table[[*by, "measure", "value", "low", "high", "n", "status"]].reset_index(drop=True)
 
 
 def differences(
@@ -114,8 +85,8 @@ def differences(
 ) -> pd.DataFrame:
     """Treatment minus baseline over shared trials, paired (`esr.analysis.comparisons.compare`).
 
-    Columns: panel, baseline, treatment, value (difference), low, high, p_value, n (pairs), dropped
-    (pairs of which one trial has no score), status.
+    Columns: measure, baseline, treatment, value (difference), low, high, p_value, n (pairs),
+    dropped (pairs in which a trial has no score), status.
     """
     table = compare(
         baseline,
@@ -125,66 +96,76 @@ def differences(
         n_boot=settings.bootstrap,
         seed=settings.seed,
     )
-    names = {"measure": "panel", "difference": "value", "n_pairs": "n", "n_dropped": "dropped"}
-    columns = ["panel", "baseline", "treatment", "value", "low", "high", "p_value", "n"]
+    names = {"difference": "value", "n_pairs": "n", "n_dropped": "dropped"}
+    columns = ["measure", "baseline", "treatment", "value", "low", "high", "p_value", "n"]
     return table.rename(columns=names)[[*columns, "dropped", "status"]]
 
 
 def no_steering(
-    scores: Mapping[str, Scores],
+    scores: pd.DataFrame,
     models: Mapping[str, Mapping[str, Any]],
     measures: Sequence[str],
     settings: StatisticsConfig,
 ) -> pd.DataFrame:
     """Steered and unsteered trials of every model, large to small, and their paired difference.
 
-    Columns: model, label, kind (`arm`, or `difference`: steered minus unsteered), arm, panel,
-    value, low, high, method, n, events (multi-attempt trials), status. Prompts are the unit of
-    resampling of unsteered trials, which no latent has touched.
+    Columns: model, label, kind (`arm`, or `difference`: steered minus unsteered), arm, measure,
+    value, low, high, method, n, events (multi-attempt trials), status.
+
+    Args:
+        scores: Scores of the arms `steered` and `unsteered` of all models.
+        models: Label and size by model.
+        measures: Names in `esr.analysis.measures.MEASURES`.
+        settings: Of the intervals.
     """
     rows = []
     for model in large_to_small(models):
-        both = {arm: scores.get(arm, {}).get(model) for arm in CLUSTERS}
+        both = {arm: select(scores, model=model, arm=arm) for arm in CLUSTERS}
         facts = {"model": model, "label": models[model]["label"]}
         for arm, table in both.items():
             cluster = CLUSTERS[arm]
-            if table is None:
+            if table.empty:
                 found = missing(measures, "not_run")
             else:
                 found = estimates(table, measures, settings, cluster=cluster)
                 found["events"] = int(table["multi_attempt"].fillna(False).sum())
             rows.append(found.assign(kind="arm", arm=arm, method=f"bootstrap:{cluster}", **facts))
-        if both["steered"] is not None and both["unsteered"] is not None:
-            change = differences(both["unsteered"], both["steered"], measures, settings)
-        else:
+        if any(table.empty for table in both.values()):
             change = missing(measures, "not_run")
+        else:
+            change = differences(both["unsteered"], both["steered"], measures, settings)
         rows.append(change.assign(kind="difference", method="paired bootstrap:latent", **facts))
-    columns = ["model", "label", "kind", "arm", "panel", "value", "low", "high", "method"]
+    columns = ["model", "label", "kind", "arm", "measure", "value", "low", "high", "method"]
     return pd.concat(rows, ignore_index=True).reindex(columns=[*columns, "n", "events", "status"])
 
 
 def peaks(
-    scores: pd.DataFrame, measures: Sequence[str], settings: StatisticsConfig
+    scores: pd.DataFrame,
+    measures: Sequence[str],
+    settings: StatisticsConfig,
+    *,
+    over: str = "sweep_level",
 ) -> pd.DataFrame:
-    """Level of a boost sweep at which each measure is highest (`esr.analysis.sweeps.peak`).
+    """Value of the column `over` at which each measure is highest (`esr.analysis.sweeps.peak`).
 
-    Columns: panel, value, low, high (levels), n (scored trials), status.
+    Columns: measure, value, low, high (in the unit of `over`), n (scored trials), status.
     """
     rows = [
         peak(
             scores,
             measure,
+            over=over,
             level=settings.level,
             n_boot=settings.bootstrap,
             seed=settings.seed,
         )
         for measure in measures
     ]
-    table = pd.DataFrame(rows).rename(columns={"measure": "panel", "peak": "value"})
+    table = pd.DataFrame(rows).rename(columns={"peak": "value"})
     return table.assign(n=int(scores["status"].eq("ok").sum()))
 
 
 def missing(measures: Sequence[str], status: str) -> pd.DataFrame:
-    """Rows of measures that there are no trials of; `status` says why (`not_run`, `no_labels`)."""
+    """Rows of measures without trials; `status` says why (`not_run`, `no_labels`)."""
     empty = dict.fromkeys(("value", "low", "high"), np.nan)
-    return pd.DataFrame({"panel": list(measures)}).assign(**empty, n=0, status=status)
+    return pd.DataFrame({"measure": list(measures)}).assign(**empty, n=0, status=status)

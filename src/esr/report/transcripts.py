@@ -180,7 +180,7 @@ def _index_row(row: Row, texts: Mapping[str, Coded]) -> Row:
         "id": trial["trial_id"],
         "latent": _plain(trial["latent"]),
         "boost": _short(trial["boost"]),
-        "level": _short(trial["level"]),
+        "sweep_level": _short(trial["sweep_level"]),
         "seed": _plain(trial["seed"]),
         "attempts": _plain(trial["n_attempts"]),
         "first": _short(trial["first_score"]),

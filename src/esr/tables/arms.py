@@ -1,0 +1,79 @@
+"""Tables of an arm of trials: plan, responses, judgments, scores."""
+
+from esr.tables.spec import CONDITION, FLAG, FLOAT, INT, INTS, OWNER, TEXT, TRIAL, Column, Table
+
+TABLES: dict[str, Table] = {
+    "plan": Table(
+        "{model}/arms/{arm}/plan.parquet",
+        "a trial to run",
+        ("model", "arm", "trial_id"),
+        OWNER
+        | TRIAL
+        | CONDITION
+        | {"prompt": Column(TEXT, "Prompt that the judge sees (never the meta-prompted one).")},
+    ),
+    "responses": Table(
+        "{model}/arms/{arm}/responses.parquet",
+        "a trial run",
+        ("trial_id",),
+        {
+            "trial_id": TRIAL["trial_id"],
+            "status": Column(TEXT, "`ok`, or why there is no response."),
+            "response": Column(TEXT, "Text of the response, prefill included.", True),
+            "tokens": Column(INTS, "Sampled token ids, end-of-turn included.", True),
+            "n_prompt_tokens": Column(INT, "Tokens before the first sampled one."),
+            "finish_reason": Column(TEXT, "`stop` (end of turn) or `length` (limit).", True),
+        },
+    ),
+    "judgments": Table(
+        "{model}/arms/{arm}/judgments/{judge}.parquet",
+        "an attempt; a trial without attempts has one row with `attempt` missing",
+        ("trial_id", "attempt"),
+        {
+            "trial_id": TRIAL["trial_id"],
+            "status": Column(TEXT, "`ok`, or why the trial has no scored attempt."),
+            "attempt": Column(INT, "Attempt, from 0.", True),
+            "start": Column(INT, "First character of the attempt in the response.", True),
+            "end": Column(INT, "Character after its last one.", True),
+            "score": Column(FLOAT, "0-100 points; missing is not 0.", True),
+            "located": Column(
+                TEXT,
+                "How the judge's quote was found in the response: `exact`, `normalised` (but for "
+                "case, blanks, quotes, markup), `elided`, `fuzzy`, or `not_found`, without a span.",
+                True,
+            ),
+            "restart_phrase": Column(
+                FLAG,
+                "Whether the restart detector finds a phrase within 100 characters of where the "
+                "attempt begins; missing for the first attempt and without a span.",
+                True,
+            ),
+            "judge": Column(TEXT, "Judge as served: the model named in the reply."),
+            "request_id": Column(
+                TEXT, "Id of the request at the API, for judges that have one.", True
+            ),
+            "reply": Column(TEXT, "Key of the raw reply in the journal of replies.", True),
+            "temperature": Column(FLOAT, "Temperature sent to the judge; missing: none.", True),
+        },
+    ),
+    "scores": Table(
+        "{model}/arms/{arm}/scores/{judge}.parquet",
+        "a trial",
+        ("model", "arm", "trial_id"),
+        OWNER
+        | {"judge": Column(TEXT, "Judge, as named in `judging.judges`.")}
+        | TRIAL
+        | {
+            "status": Column(TEXT, "`ok` if scored, else why not; only `ok` trials are measured."),
+            "n_attempts": Column(INT, "Scored attempts.", True),
+            "first_score": Column(FLOAT, "Score of the first attempt (points).", True),
+            "last_score": Column(FLOAT, "Score of the last attempt (points).", True),
+            "score_change": Column(FLOAT, "last_score - first_score; 0 for one attempt.", True),
+            "multi_attempt": Column(FLAG, "Two attempts or more.", True),
+            "improved": Column(FLAG, "Two attempts or more, and last > first.", True),
+            "restart_detected": Column(FLAG, "Restart phrase found, without any judge.", True),
+            "degraded": Column(FLAG, "A word repeated five times or more in a row.", True),
+        }
+        | CONDITION,
+    ),
+}

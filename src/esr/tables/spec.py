@@ -1,0 +1,57 @@
+"""What a table is: columns with Arrow types and meanings, a key, and a path below the study."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TEXT, INT, FLOAT, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+INTS, TEXTS = pa.list_(pa.int64()), pa.list_(pa.string())
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: Arrow type, meaning, and whether a value may be missing."""
+
+    type: pa.DataType
+    meaning: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kind of file: what a row is, which columns identify it, and the columns."""
+
+    path: str
+    row: str
+    key: tuple[str, ...]
+    columns: Mapping[str, Column]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Arrow schema of the columns, in order."""
+        return pa.schema([pa.field(name, column.type) for name, column in self.columns.items()])
+
+
+OWNER = {
+    "model": Column(TEXT, "Model, as named in `models`."),
+    "arm": Column(TEXT, "Arm, as named in `arms`."),
+}
+TRIAL = {
+    "trial_id": Column(TEXT, "Hash of what determines the trial; unique within a model's arm."),
+    "prompt_id": Column(TEXT, "Prompt, as named in the prompts file."),
+    "latent": Column(INT, "Steered latent; missing where an arm has none.", optional=True),
+    "boost": Column(FLOAT, "Multiple of the decoder row that is added (decoder units); 0 = none."),
+    "seed": Column(INT, "Sampling seed of the trial."),
+}
+CONDITION = {
+    "label": Column(TEXT, "Label of the latent.", optional=True),
+    "sweep_level": Column(
+        FLOAT,
+        "Level of a boost sweep: sd of the model's thresholds from their mean.",
+        optional=True,
+    ),
+    "meta_prompt": Column(TEXT, "Meta-prompt template, if any.", optional=True),
+    "prefill": Column(TEXT, "Text that the response begins with; may be empty."),
+    "ablated": Column(INTS, "Latents whose contribution is removed."),
+}

@@ -1,0 +1,44 @@
+"""Tables about thresholds: the search's responses, and its result."""
+
+from esr.tables.spec import FLOAT, INT, TEXT, Column, Table
+
+TABLES: dict[str, Table] = {
+    "threshold_trials": Table(
+        "{model}/threshold_trials.parquet",
+        "a response judged while thresholds were found",
+        ("latent", "step", "sample"),
+        {
+            "latent": Column(INT, "Steered latent."),
+            "step": Column(INT, "Which of the latent's queries, from 0."),
+            "sample": Column(INT, "Which response of the query, from 0."),
+            "boost": Column(FLOAT, "Boost tried (decoder units)."),
+            "prompt_id": Column(TEXT, "Prompt."),
+            "seed": Column(INT, "Sampling seed."),
+            "status": Column(TEXT, "`ok`, or why there is no score."),
+            "first_score": Column(FLOAT, "Score of the first attempt, 0-100 points.", True),
+        },
+    ),
+    "thresholds": Table(
+        "{model}/thresholds.parquet",
+        "a selected latent",
+        ("latent",),
+        {
+            "latent": Column(INT, "Index in the SAE."),
+            "label": Column(TEXT, "Description, if any.", True),
+            "method": Column(TEXT, "`logistic` or `bisection`."),
+            "target": Column(FLOAT, "Mean first-attempt score aimed at (points)."),
+            "threshold": Column(FLOAT, "Boost at which it is reached (decoder units).", True),
+            "low": Column(FLOAT, "Lower end of the 90 % interval.", True),
+            "high": Column(FLOAT, "Upper end of the 90 % interval.", True),
+            "achieved": Column(
+                FLOAT, "First-attempt score at the threshold, re-estimated from all data.", True
+            ),
+            "n_samples": Column(INT, "Judged responses used."),
+            "n_missing": Column(INT, "Responses without a score."),
+            "lower": Column(FLOAT, "Lower bound in force at the end."),
+            "upper": Column(FLOAT, "Upper bound in force at the end."),
+            "n_widened": Column(INT, "How often the bounds were widened."),
+            "status": Column(TEXT, "`converged`, `not_converged`, `out_of_bounds`, `no_data`."),
+        },
+    ),
+}
