@@ -14,6 +14,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from esr.analysis.claims import CLAIM
+from esr.analysis.measures import MEASURES
 from esr.config import Config
 from esr.tables import TABLES, Table
 
@@ -323,6 +324,16 @@ def files_page() -> str:
         + "\n## Claims\n\n`resources/claims/*.csv`, read by the scorecard: one row is a claim.\n"
         + _table(["column", "meaning"], [[f"`{name}`", text] for name, text in CLAIM.items()])
     )
+
+
+def measures_table() -> str:
+    """The table of measures in `docs/method.md`, which a test compares with the page."""
+    head = ["measure", "label", "unit", "definition", "formula", "defined in"]
+    rows = [
+        [f"`{m.name}`", m.label, m.unit, m.definition, m.formula, m.source]
+        for m in MEASURES.values()
+    ]
+    return _table(head, rows)
 
 
 def _files_section(name: str, table: Table) -> str:

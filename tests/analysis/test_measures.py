@@ -13,8 +13,10 @@ from esr.analysis import statistics
 from esr.analysis.comparisons import compare, compare_unpaired, match_trials
 from esr.analysis.measures import MEASURES, exclusions, summarise
 from esr.arms.scores import COLUMNS, JUDGED, check_scores, degraded, without_degraded
+from esr.docs_reference import measures_table
 from esr.errors import EsrError
 from esr.tables import TABLES
+from helpers.checkout import REPO
 from helpers.scores import Attempts, scores_of
 
 FAST: dict[str, Any] = {"n_boot": 200}
@@ -415,3 +417,8 @@ class TestComparisons:
         ]
         assert 0.3 < np.mean(p) < 0.7
         assert np.mean(np.array(p) <= 0.1) < 0.25
+
+
+def test_the_measures_of_the_documents_are_the_registered_ones() -> None:
+    page = (REPO / "docs/method.md").read_text()
+    assert measures_table() in page, f"paste into docs/method.md:\n{measures_table()}"

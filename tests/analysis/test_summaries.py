@@ -159,3 +159,14 @@ def test_tables_are_written_for_people_and_for_machines(tmp_path: Path) -> None:
     text = (tmp_path / "t.tex").read_text()
     assert r"Multi-attempt \%" in text
     assert r"a\_b" in text
+
+
+def test_every_special_character_of_tex_is_escaped(tmp_path: Path) -> None:
+    special = {"\\": r"\textbackslash ", "{": r"\{", "}": r"\}", "~": r"\textasciitilde "}
+    special |= {"^": r"\textasciicircum "} | {c: f"\\{c}" for c in "%_&#$"}
+    shown = pd.DataFrame({f"head {c}": [f"cell {c}x"] for c in special})
+    write_tables(tmp_path / "t.csv", tmp_path / "t.tex", pd.DataFrame(), shown)
+    text = (tmp_path / "t.tex").read_text()
+    for character, escaped in special.items():
+        assert f"cell {escaped}x" in text, character
+        assert f"head {escaped}".rstrip() in text, character

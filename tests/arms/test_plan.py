@@ -90,7 +90,7 @@ def test_another_latent_changes_no_other_ones_prompts() -> None:
 
 
 def test_too_few_prompts_for_the_trials_is_an_error() -> None:
-    with pytest.raises(EsrError, match="latent 3 may be steered on 3 prompts, but `trials` asks"):
+    with pytest.raises(EsrError, match="latent 3 may be steered on 3 prompts, but `trials` is 4"):
         steered(trials=4)
 
 
