@@ -197,7 +197,7 @@ class TestFiles:
             ({"expected": "9"}, "outside of its region"),
             ({"lower": "low"}, "column lower"),
             ({"where": "model"}, "is not `column=value`"),
-            ({"exact": "perhaps"}, "neither `yes` nor nothing"),
+            ({"exact": "perhaps"}, "has a value other than `yes`"),
         ],
     )
     def test_a_claim_that_says_nothing_is_named(

@@ -1,9 +1,9 @@
-"""Claims held against what was measured: one verdict a claim, by one rule (docs/method.md).
+"""Claims compared with measurements: one verdict a claim, by one rule (docs/method.md).
 
-A claim says in which region a statistic lies, where a study writes that statistic down (table, row,
-column), and who said so. The region follows from the claimed value and its tolerance, or from a
-direction, in which case one end is open. The measured interval decides: inside the region the claim
-is `confirmed`, outside of it `refuted`, across its edge `undecided`; without a measurement it is
+A claim gives a region for a statistic, the place of that statistic in a study (table, row, column),
+and a source. The region follows from the claimed value and its tolerance, or from a direction, in
+which case one end is open. The measured interval decides: inside the region the claim is
+`confirmed`, outside of it `refuted`, across its edge `undecided`; without a measurement it is
 `not run`.
 """
 
@@ -23,19 +23,19 @@ VERDICTS: tuple[Verdict, ...] = ("confirmed", "refuted", "undecided", "not run")
 
 CLAIM = {
     "claim": "Name, unique within a source.",
-    "source": "Who says so.",
-    "experiment": "Figure or control that it is about.",
-    "statement": "What is claimed, in a sentence.",
+    "source": "Publication or page that makes the claim.",
+    "experiment": "Figure or control that it refers to.",
+    "statement": "The claim in a sentence.",
     "table": "File of the study that holds the statistic, below results/<study>/.",
     "where": "Its row: `column=value; ...`; `a|b` and `*` name several rows, `!=` excludes one.",
     "statistic": "Its column.",
-    "expected": "Value claimed, if one is (in `unit`).",
+    "expected": "Claimed value, if there is one (in `unit`).",
     "lower": "Lower end of the region in which the claim holds; empty: open.",
     "upper": "Upper end; empty: open.",
     "unit": "Of the statistic.",
-    "basis": "Why the region ends there.",
-    "exact": "`yes` if the statistic is a count of what is there, which has no interval.",
-    "paper_n": "Trials behind the claim, where they are known.",
+    "basis": "Reason for the ends of the region.",
+    "exact": "`yes` if the statistic is an exact count, which has no interval.",
+    "paper_n": "Trials behind the claim, if known.",
     "paper_low": "Lower end of the claim's own 95 % interval (trial-level, as in the paper).",
     "paper_high": "Upper end.",
 }
@@ -50,13 +50,13 @@ ENDS = {
 }
 """Columns of a statistic's interval, where they are not `low` and `high`."""
 SIZES = ["n", "n_pairs", "n_first", "n_treatment"]
-"""Columns that say how many trials or pairs a row is of; the first that a table has is shown."""
+"""Columns that hold the number of trials or pairs; the first that a table has is shown."""
 ABSENT = {"not_run", "no_labels"}
-"""Statuses of rows that stand for an experiment the study does not have."""
-SOUND = {"ok", "no_variation", "held_out", "tied"}
-"""Statuses with which an interval can be trusted as it is (of a tied peak there is no value)."""
+"""Statuses of rows for an experiment that the study does not run."""
+RELIABLE = {"ok", "no_variation", "held_out", "tied"}
+"""Statuses whose interval can be trusted as it is (a tied peak has an interval but no value)."""
 WIDER = 2.5
-"""How much farther out the ends of a sparse interval may lie.
+"""Factor by which the ends of a sparse interval are moved away from the value.
 
 If k latents out of many hold all events, their number has about the exact Poisson interval (Garwood
 1936); its upper end is at most 2.3 times as far out as that of the bootstrap (k = 1).
@@ -64,7 +64,7 @@ If k latents out of many hold all events, their number has about the exact Poiss
 
 
 class Finding(NamedTuple):
-    """A statistic as measured: value, interval, size, status, and p-value against 0 if tested."""
+    """A measured statistic: value, interval, size, status, and p-value against 0 if tested."""
 
     value: float
     low: float
@@ -76,14 +76,14 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Region:
-    """Where a claim holds: from `lower` to `upper`, ends included; infinite ends are open."""
+    """Region in which a claim holds: `lower` to `upper`, ends included; infinite ends are open."""
 
     lower: float
     upper: float
 
     @property
     def is_sign(self) -> bool:
-        """Whether the claim is that something is at least, or at most, 0."""
+        """Whether the claim is one of sign: at least, or at most, 0."""
         return [end for end in (self.lower, self.upper) if np.isfinite(end)] == [0]
 
     def __str__(self) -> str:
@@ -98,8 +98,8 @@ def read_claims(paths: Iterable[str | Path]) -> pd.DataFrame:
     """Claims of several files, columns as in `CLAIM`; empty texts are '' and empty numbers NaN.
 
     Raises:
-        EsrError: other columns, a repeated name, no region or an empty one, a row that cannot be
-            read.
+        EsrError: a file has other columns, a repeated name, a missing or empty region, or a value
+            that cannot be parsed.
     """
     parts = []
     for path in map(Path, paths):
@@ -127,7 +127,7 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         "has a region that ends before it begins": table["lower"].gt(table["upper"]),
         "expects a value outside of its region": table["expected"].lt(table["lower"])
         | table["expected"].gt(table["upper"]),
-        "says neither `yes` nor nothing under `exact`": ~table["exact"].isin(["", "yes"]),
+        "has a value other than `yes` under `exact`": ~table["exact"].isin(["", "yes"]),
     }
     for problem, where in problems.items():
         if where.any():
@@ -154,10 +154,10 @@ def parse_where(where: str) -> list[tuple[str, str, list[str]]]:
 
 
 def find_rows(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
-    """Rows of a table that a claim is about, and the values it names that no row has.
+    """Rows of a table that a claim refers to, and the values it names that no row has.
 
     Raises:
-        EsrError: the table lacks a column, or several rows are alike in all that may vary.
+        EsrError: the table lacks a column, or the conditions do not tell rows apart.
     """
     rows, several = table, []
     named: list[tuple[str, str]] = []
@@ -175,7 +175,9 @@ def find_rows(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]
             named += [(column, value) for value in values]
     doubled = rows.duplicated(several).any() if several else len(rows) > 1
     if doubled:
-        raise EsrError(f"claims: {where!r} names {len(rows)} rows; say which one")
+        raise EsrError(
+            f"claims: {where!r} names {len(rows)} rows; add conditions until one is left"
+        )
     missing = [value for column, value in named if value not in set(rows[column].map(_text))]
     return rows, missing
 
@@ -187,7 +189,7 @@ def _text(value: Any) -> str:
 
 
 def read_finding(row: Mapping[str, Any], statistic: str, exact: bool) -> Finding:
-    """What a row says of a statistic.
+    """The measurement of a statistic in a row.
 
     Raises:
         EsrError: the table has no such column.
@@ -209,11 +211,11 @@ def _number(value: Any) -> float:
 
 
 def decide(finding: Finding, region: Region, alpha: float = 0.05) -> tuple[Verdict, str]:
-    """Verdict on one measurement, and the reason for it in words.
+    """Verdict on one measurement, and the reason in words.
 
-    A sparse interval (a handful of latents holds all events) is likely too narrow. It decides if it
-    still would with its ends `WIDER` times as far from the value; or, on the sign of a difference,
-    if the permutation test rejects no difference, too.
+    A sparse interval (a handful of latents holds all events) is likely too narrow. It decides if an
+    interval `WIDER` times as wide gives the same verdict; or, on the sign of a difference, if the
+    permutation test also rejects no difference.
     """
     value, low, high, _, status, _ = finding
     if status in ABSENT:
@@ -225,12 +227,15 @@ def decide(finding: Finding, region: Region, alpha: float = 0.05) -> tuple[Verdi
     if verdict == "undecided":
         return verdict, f"{shown} reaches across the edge of {region}"
     where = f"{shown} lies {'within' if verdict == 'confirmed' else 'outside of'} {region}"
-    if status in SOUND:
+    if status in RELIABLE:
         return verdict, where
     if status == "sparse":
         wide = value - WIDER * (value - low), value + WIDER * (high - value)
         if _compare(*wide, region) == verdict:
-            return verdict, f"{where}; it is sparse, but would so {WIDER:g} times as wide"
+            return (
+                verdict,
+                f"{where}; it is sparse, but the verdict holds if {WIDER:g} times as wide",
+            )
         if region.is_sign and finding.p_value <= alpha:
             return verdict, f"{where}; it is sparse, but p = {finding.p_value:.2g}"
     return "undecided", f"{where}, but cannot be trusted (status {status})"
@@ -247,11 +252,11 @@ def judge_claim(
 ) -> dict[str, Any]:
     """Measured value and verdict of a claim, keys as in `MEASURED`.
 
-    A claim about several rows holds if it holds in each; what is shown is the row that decides.
+    A claim about several rows holds if it holds in each; the scorecard shows the deciding row.
 
     Args:
         claim: Row of `read_claims`.
-        table: The file that it names; None if the study does not make it.
+        table: The table that it names; None if the study does not make it.
         alpha: Level of the permutation test that may stand in for a sparse interval.
     """
     nothing = dict.fromkeys(MEASURED[:4], np.nan) | {"status": "", "verdict": "not run"}
@@ -275,7 +280,7 @@ def judge_claim(
 
 
 def _deciding(found: list[dict[str, Any]], missing: list[str]) -> dict[str, Any]:
-    """The row that decides a claim about all of them."""
+    """The deciding row of a claim about several."""
     if {each["verdict"] for each in found} == {"not run"}:
         first = found[0]
     else:
@@ -298,7 +303,7 @@ def score(
 
     Args:
         claims: As from `read_claims`.
-        tables: What the study wrote down, by path below its folder.
+        tables: Tables of the study by path below its folder.
         level: Coverage of the study's intervals; tests use 1 - level.
     """
     rows = [

@@ -1,4 +1,4 @@
-"""Arms compared: replayed arms trial by trial, random sets, independent arms.
+"""Comparisons of arms: paired by trial, against random sets, and unpaired.
 
 Units and definitions of the measures: `esr.analysis.measures`. Formulas: docs/method.md.
 """
@@ -25,7 +25,8 @@ from esr.analysis.statistics import (
 from esr.arms.scores import check_scores
 from esr.errors import EsrError
 
-PAIR_KEY = ["latent", "prompt_id", "seed"]  # what a replayed trial shares with the original
+PAIR_KEY = ["latent", "prompt_id", "seed"]
+"""Columns that a replayed trial shares with the original."""
 
 
 def compare(
@@ -39,7 +40,7 @@ def compare(
     n_permutations: int = 9_999,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Treatment against baseline where it replays the same trials: one row a measure.
+    """Treatment against the baseline that it replays, paired by trial: one row a measure.
 
     A pair, the same (latent, prompt_id, seed) in both arms, is used if both trials are in the
     measure's domain. Intervals: clusters drawn together in both arms. p: arms swapped within
@@ -52,7 +53,7 @@ def compare(
         baseline: Scores of the arm replayed.
         treatment: Scores of the arm that replays it.
         measures: Names in `MEASURES`.
-        cluster: Column of the unit that is drawn and swapped.
+        cluster: Column of the unit of resampling and swapping.
         level: Of the intervals.
         n_boot: Bootstrap resamples.
         n_permutations: Permutations drawn if there are too many to enumerate.
@@ -101,7 +102,7 @@ def compare_sets(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean over several versions of a treatment (random sets, say) against what they all replay.
+    """Mean over several versions of a treatment (such as random sets) against their baseline.
 
     Paired as in `compare`; the intervals cover other clusters and other versions of the treatment
     (`esr.analysis.statistics.sets_contrast`). Columns: measure, unit, baseline, treatment (mean
@@ -118,7 +119,8 @@ def compare_sets(
     rows = []
     for measure in find_measures(measures):
         sums: list[tuple[np.ndarray, np.ndarray]] = []
-        n_used = n_all = 0
+        n_used = 0
+        n_all = 0
         values = measure.values(baseline)
         for treatment in treatments:
             pairs = match_trials(baseline, treatment, measure)
@@ -127,7 +129,8 @@ def compare_sets(
             arms = values[in_b], measure.values(treatment)[in_t]
             first, second = (cluster_sums(arm, codes[in_b], count) for arm in arms)
             sums.append((first, second))
-            n_used, n_all = n_used + len(used), n_all + len(pairs)
+            n_used += len(used)
+            n_all += len(pairs)
         firsts, seconds = (
             np.array([pair[i] for pair in sums]).reshape(-1, count, 2) for i in (0, 1)
         )
@@ -152,7 +155,7 @@ def compare_unpaired(
 
     Each arm's clusters are drawn on their own; p: whole clusters exchanged between the arms.
     Columns and arguments as for `compare`, less the pair counts; n_clusters is the smaller arm's.
-    If the arms share latents, use `compare`: here the interval would be needlessly wide.
+    If the arms share latents, use `compare`: this interval would be too wide.
 
     Raises:
         EsrError: an invalid table, an unknown measure, a missing cluster id.
@@ -205,7 +208,7 @@ def match_trials(baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measu
 def _comparison(
     measure: Measure, first: np.ndarray, second: np.ndarray, contrast: Contrast, level: float
 ) -> dict[str, Any]:
-    """Both arms' values, their difference and what can be said of it."""
+    """Values of both arms, their difference, its interval and its test."""
     base, treated = (float(ratio(sums.sum(axis=0))) for sums in (first, second))
     relative = as_percent(contrast.relative)
     return {
@@ -229,7 +232,7 @@ def _comparison(
 
 
 def _sets_row(measure: Measure, contrast: SetsContrast, level: float) -> dict[str, Any]:
-    """What can be said of the mean over versions; a mean cannot leave the range of its trials."""
+    """Mean over versions and its difference; its interval is cut to the range of a trial."""
     base, treated, relative = contrast.baseline, contrast.treatment, as_percent(contrast.relative)
     low, high = np.clip(
         contrast.treatment_interval,

@@ -38,7 +38,7 @@ class Arm:
 
 
 class Coded:
-    """A column of texts as numbers, in order of appearance; a missing text is -1."""
+    """A column of texts coded as integers in order of appearance; a missing text is -1."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -57,16 +57,16 @@ class Coded:
 def read_trials(
     arm: Arm, phrases: re.Pattern[str], traces: Mapping[str, Mapping[str, list[list[float]]]]
 ) -> Iterator[Row]:
-    """Every trial of an arm: what the index says of it (`index`), and its text (`text`).
+    """Every trial of an arm: its entry in the index (`index`), and its texts (`text`).
 
     Args:
         arm: Its files.
         phrases: Restart phrases to mark.
-        traces: Summed activations by token of the trials that were read (`read_traces`), by id.
+        traces: Summed activations by token, by trial (`read_traces`).
     """
     prompts = dict(_columns(arm.plan, "plan", "trial_id", "prompt"))
-    said = _columns(arm.responses, "responses", "trial_id", "response", "finish_reason")
-    responses = {trial: (response, finish) for trial, response, finish in said}
+    texts = _columns(arm.responses, "responses", "trial_id", "response", "finish_reason")
+    responses = {trial: (response, finish) for trial, response, finish in texts}
     attempts: dict[str, list[list[Any]]] = {}
     judged = _columns(arm.judgments, "judgments", "trial_id", "attempt", "start", "end", "score")
     for trial, attempt, *span in sorted(judged, key=lambda row: (row[0], row[1] or 0)):
@@ -119,7 +119,7 @@ def read_traces(episodes: Path, activations: Path) -> dict[str, dict[str, list[l
 
 
 def full_bars(traces: Mapping[str, Mapping[str, list[list[float]]]]) -> dict[str, float]:
-    """Activation of each kind of latents that a full bar stands for; one token in 50 has more."""
+    """Activation at a full bar by kind of latents; one token in 50 exceeds it."""
     values: dict[str, list[float]] = {}
     for kinds in traces.values():
         for kind, tokens in kinds.items():
@@ -133,7 +133,7 @@ def write_transcripts(
     """Write `index.js` and the chunks it names; returns the number of trials.
 
     Args:
-        folder: Where to; made if it is not there.
+        folder: Folder to write to; created if missing.
         trials: As from `read_trials`; trials of an arm together, so that they share chunks.
         labels: Name of each model as shown.
         scales: Activation by model and kind that a full bar of the heat strip stands for.
@@ -205,7 +205,7 @@ def _write_chunk(folder: Path, number: int, rows: list[Row]) -> None:
 
 
 def _json(value: Any) -> str:
-    # ASCII alone: no character that an old browser takes for a line end, whatever a model said.
+    # ASCII only: some browsers treat U+2028 in a response as a line end.
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
