@@ -245,8 +245,8 @@ class TestSummaries:
     def test_unknown_names_are_refused(self) -> None:
         with pytest.raises(EsrError, match=r"\['esr'\].*esr_rate"):
             summarise(eight(), ["esr"])
-        with pytest.raises(EsrError, match="'arm'"):
-            summarise(eight(), by=["arm"])
+        with pytest.raises(EsrError, match="'set'"):
+            summarise(eight(), by=["set"])
 
 
 class TestChecks:
