@@ -232,7 +232,7 @@ def summarise(
     n_events (rates), n_latents, n_prompts. An undefined estimate is NaN, with n = 0.
 
     Args:
-        scores: Scores of an arm, or of several told apart by the columns `by`.
+        scores: Scores of an arm, or of several that the columns `by` distinguish.
         measures: Names in `MEASURES`.
         by: Columns whose combinations are the groups, in order of appearance.
         n_boot: Bootstrap resamples; all measures of a group share them.
