@@ -26,7 +26,7 @@ from esr.tables import read_table, write_table
 log = logging.getLogger(__name__)
 
 
-def read_all(
+def encode_pairs(
     engine: Engine,
     requests: Sequence[Request],
     responses: Sequence[Sequence[int]],
@@ -34,26 +34,29 @@ def read_all(
     settings: DetectorsConfig,
 ) -> np.ndarray:
     """Pooled activations (pairs d_sae) of each prompt followed by the response of its partner."""
-    # A BOS is the same everywhere, and so loud in many models that it would drown what is not.
+    # A BOS is the same everywhere, and its activations are so large in many models that it
+    # would dominate the pool.
     whole = settings.span == "all"
-    readings = [
+    passes = [
         EncodeRequest(
             (*request.tokens, *(int(token) for token in responses[other])),
             start=1 if whole else len(request.tokens),
         )
         for request, other in zip(requests, partner, strict=True)
     ]
-    return np.stack(engine.encode(readings, pool=settings.pool))
+    return np.stack(engine.encode(passes, pool=settings.pool))
 
 
-def spoken_trials(
+def trials_with_response(
     plan: pd.DataFrame, responses: pd.DataFrame, arm: str
 ) -> tuple[pd.DataFrame, list[Sequence[int]]]:
     """Discovery trials that have a response, and its tokens."""
     ok = responses["status"].eq("ok") & responses["tokens"].map(len, "ignore").gt(0)
-    log.info("%d of %d discovery responses are read", ok.sum(), len(ok))
+    log.info("%d of %d discovery responses are encoded", ok.sum(), len(ok))
     if not ok.any():
-        raise EsrError(f"arm {arm} has no response to read: no detectors can be looked for")
+        raise EsrError(
+            f"arm {arm} has no response, so no detectors can be found; see its exclusions"
+        )
     return plan[ok.to_numpy()], responses.loc[ok, "tokens"].tolist()
 
 
@@ -62,7 +65,7 @@ def main(job: Any) -> None:
     config, name = config_of(job), job.wildcards.model
     settings, model = config.detectors, config.models[name]
     manifest = json.loads(Path(job.input.model).read_text())
-    plan, tokens = spoken_trials(
+    plan, tokens = trials_with_response(
         read_table(Path(job.input.plan), "plan"),
         read_table(Path(job.input.responses), "responses"),
         settings.arm,
@@ -73,8 +76,8 @@ def main(job: Any) -> None:
     partner = assign_mismatched(categories, held_out, settings.seed)
     requests = requests_of(plan, open_tokenizer(manifest), config.generation.doubled_header)
     engine = open_engine(config, name, manifest, Path(job.input.sae))
-    matched = read_all(engine, requests, tokens, range(len(plan)), settings)
-    mismatched = read_all(engine, requests, tokens, partner.tolist(), settings)
+    matched = encode_pairs(engine, requests, tokens, range(len(plan)), settings)
+    mismatched = encode_pairs(engine, requests, tokens, partner.tolist(), settings)
     pairs = Pairs(matched, mismatched, held_out, prompts, partner)
     labels = read_table(Path(job.input.labels), "labels")
     table = detector_table(pairs, labels, settings, model.detectors)

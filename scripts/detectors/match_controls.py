@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 POOLS: tuple[Pool, Pool] = ("share", "mean")
 
 
-def steered_readings(
+def steered_passes(
     requests: Sequence[Request], responses: Sequence[Sequence[int] | None], earlier: bool
 ) -> list[EncodeRequest]:
-    """Readings of the responses there are.
+    """Passes over the responses that exist.
 
     Args:
         requests: Of the steered arm.
         responses: Tokens of each response; missing where the engine failed.
-        earlier: Whether one steers at a layer before the one that is read. At that very layer, or
-            after it, steering is not in what an ablation encodes, and so is left out.
+        earlier: Whether the steering layer comes before the encoded layer. At the same layer or
+            later, an ablation encodes activations without steering, so it is left out.
     """
     return [
         EncodeRequest(
@@ -47,10 +47,10 @@ def steered_readings(
     ]
 
 
-def activity(engine: Engine, readings: Sequence[EncodeRequest]) -> tuple[np.ndarray, np.ndarray]:
-    """Frequency and mean activation (d_sae each) over all tokens of all readings."""
-    lengths = [len(reading.tokens) - reading.start for reading in readings]
-    shares, means = (np.stack(engine.encode(readings, pool=pool)) for pool in POOLS)
+def activity(engine: Engine, passes: Sequence[EncodeRequest]) -> tuple[np.ndarray, np.ndarray]:
+    """Frequency and mean activation (d_sae each) over all tokens of all passes."""
+    lengths = [len(reading.tokens) - reading.start for reading in passes]
+    shares, means = (np.stack(engine.encode(passes, pool=pool)) for pool in POOLS)
     return np.average(shares, axis=0, weights=lengths), np.average(means, axis=0, weights=lengths)
 
 
@@ -63,11 +63,13 @@ def main(job: Any) -> None:
     responses = read_table(Path(job.input.responses), "responses")
     requests = requests_of(plan, open_tokenizer(manifest), config.generation.doubled_header)
     earlier = model.steer_layer < model.read_layer
-    readings = steered_readings(requests, responses["tokens"].tolist(), earlier)
-    if not readings:
-        raise EsrError("arm steered has no response to read: random sets cannot be matched")
+    passes = steered_passes(requests, responses["tokens"].tolist(), earlier)
+    if not passes:
+        raise EsrError(
+            "arm steered has no response, so random sets cannot be matched; see its exclusions"
+        )
     engine = open_engine(config, name, manifest, Path(job.input.sae))
-    frequency, mean = activity(engine, readings)
+    frequency, mean = activity(engine, passes)
     table = read_table(Path(job.input.detectors), "detectors")
     detectors = table.loc[table["detector"], "latent"].tolist()
     known = table.loc[table["found"] | table["given"], "latent"].tolist()

@@ -60,16 +60,16 @@ def region_means(engine: Engine, traces: Sequence[Trace], region: str) -> np.nda
     What follows a token does not change it, so the sequence is cut where the region ends and no
     more than the means is ever kept.
     """
-    readings = []
+    passes = []
     for trace in traces:
         inside = [i for i, found in enumerate(trace.regions) if found == region]
         begin = trace.reading.start
         cut = trace.reading.tokens[: begin + inside[-1] + 1]
-        readings.append(EncodeRequest(cut, begin + inside[0], trace.reading.intervention))
-    return np.stack(engine.encode(readings, pool="mean")) if readings else np.zeros((0, 0))
+        passes.append(EncodeRequest(cut, begin + inside[0], trace.reading.intervention))
+    return np.stack(engine.encode(passes, pool="mean")) if passes else np.zeros((0, 0))
 
 
-def read_tokens(
+def encode_tokens(
     engine: Engine, traces: Sequence[Trace], latents: Sequence[int], kind: str
 ) -> pd.DataFrame:
     """Activations of some latents at every token: rows of `episode_activations`."""
@@ -119,7 +119,7 @@ def main(job: Any) -> None:
         backtracking = choose_backtracking(off, correction, on, count, detecting)
         log.info("chosen on %d episodes: backtracking latents %s", len(choosing), backtracking)
     kinds = {"detector": detecting, "backtracking": backtracking}
-    parts = [read_tokens(engine, traces, latents, kind) for kind, latents in kinds.items()]
+    parts = [encode_tokens(engine, traces, latents, kind) for kind, latents in kinds.items()]
     table = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     facts = origin(job, engine=engine.identity, steered=config.episodes.steer)
     write_table(table, output(job), "episode_activations", facts)

@@ -22,18 +22,18 @@ from esr.latents.relevance import relevance_table
 from esr.tables import read_table, write_table
 
 
-def prompt_readings(prompts: pd.DataFrame, tokenizer: Any, doubled: bool) -> list[EncodeRequest]:
-    """Read each prompt in its chat template, from after the BOS."""
+def prompt_passes(prompts: pd.DataFrame, tokenizer: Any, doubled: bool) -> list[EncodeRequest]:
+    """Passes over the prompts in their chat template, without the BOS."""
     return [
         EncodeRequest(prompt_tokens(tokenizer, prompt, doubled_header=doubled), start=1)
         for prompt in prompts["prompt"]
     ]
 
 
-def answer_readings(
+def answer_passes(
     plan: pd.DataFrame, responses: pd.DataFrame, tokenizer: Any, doubled: bool
 ) -> list[EncodeRequest]:
-    """Read each answer after its prompt, from the first token of the answer."""
+    """Passes over prompts and answers, from the first token of the answer."""
     requests = requests_of(plan, tokenizer, doubled)
     return [
         EncodeRequest((*request.tokens, *answer), start=len(request.tokens))
@@ -44,7 +44,7 @@ def answer_readings(
 def pool_by_prompt(
     prompt_ids: list[str], rows: list[Float[np.ndarray, " d_sae"]]
 ) -> tuple[list[str], Float[np.ndarray, "prompts d_sae"]]:
-    """Largest activation over all readings of a prompt."""
+    """Largest activation over all passes of a prompt."""
     ids = list(dict.fromkeys(prompt_ids))
     pooled = np.stack(
         [np.max([r for r, p in zip(rows, prompt_ids, strict=True) if p == i], axis=0) for i in ids]
@@ -60,14 +60,14 @@ def main(job: Any) -> None:
     if job.input.get("answers"):
         plan = read_table(Path(job.input.answers[0]), "plan")
         responses = read_table(Path(job.input.answers[1]), "responses")
-        spoken = responses["status"].eq("ok") & responses["tokens"].map(len, "ignore").gt(0)
-        plan, responses = plan[spoken.to_numpy()], responses[spoken]
-        ids, readings = plan["prompt_id"], answer_readings(plan, responses, tokenizer, doubled)
+        has_response = responses["status"].eq("ok") & responses["tokens"].map(len, "ignore").gt(0)
+        plan, responses = plan[has_response.to_numpy()], responses[has_response]
+        ids, passes = plan["prompt_id"], answer_passes(plan, responses, tokenizer, doubled)
     else:
         prompts = read_prompts(config.prompts)
-        ids, readings = prompts["prompt_id"], prompt_readings(prompts, tokenizer, doubled)
+        ids, passes = prompts["prompt_id"], prompt_passes(prompts, tokenizer, doubled)
     engine = open_engine(config, name, manifest, Path(job.input.sae))
-    prompt_ids, activations = pool_by_prompt(list(ids), engine.encode(readings))
+    prompt_ids, activations = pool_by_prompt(list(ids), engine.encode(passes))
     candidates = read_table(Path(job.input.candidates), "candidates")["latent"].tolist()
     table = relevance_table(prompt_ids, activations, candidates, config.latents.relevance)
     write_table(table, output(job), "relevance", origin(job, engine=engine.identity))

@@ -386,13 +386,13 @@ class TestReadings:
     def test_steering_is_read_along_only_where_it_comes_before_the_layer_read(self) -> None:
         script = load_script("match_controls")
         for earlier, expected in ((True, Intervention(7, 3.0)), (False, Intervention())):
-            readings = script.steered_readings(self.REQUESTS, [[8, 9], None, []], earlier)
+            readings = script.steered_passes(self.REQUESTS, [[8, 9], None, []], earlier)
             assert [reading.intervention for reading in readings] == [expected]
             assert [(r.tokens, r.start) for r in readings] == [((2, 5, 6, 8, 9), 3)]
 
     def test_activity_counts_every_token_once(self) -> None:
         script = load_script("match_controls")
-        readings = script.steered_readings(self.REQUESTS, [[8], [8, 9, 9], []], False)
+        readings = script.steered_passes(self.REQUESTS, [[8], [8, 9, 9], []], False)
 
         class Says:
             def encode(self, readings: Any, pool: str) -> list[np.ndarray]:
@@ -408,11 +408,11 @@ class TestReadings:
         responses = pd.DataFrame(
             {"status": ["ok", "engine_error", "ok"], "tokens": [[1, 2], None, []]}
         )
-        kept, tokens = script.spoken_trials(plan, responses, "discovery")
+        kept, tokens = script.trials_with_response(plan, responses, "discovery")
         assert kept["prompt_id"].tolist() == ["p"]
         assert tokens == [[1, 2]]
-        with pytest.raises(EsrError, match="arm discovery has no response to read"):
-            script.spoken_trials(plan, responses.assign(status="engine_error"), "discovery")
+        with pytest.raises(EsrError, match="arm discovery has no response, so no detectors"):
+            script.trials_with_response(plan, responses.assign(status="engine_error"), "discovery")
 
 
 class TestDiscoveryPrompts:

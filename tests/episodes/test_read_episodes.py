@@ -35,7 +35,7 @@ def test_means_over_a_region_are_those_of_its_tokens_read_in_the_whole_response(
     engine: TransformersEngine,
 ) -> None:
     traces = [trace(seed) for seed in range(5)]
-    rows = script.read_tokens(engine, traces, list(range(D_SAE)), "detector")
+    rows = script.encode_tokens(engine, traces, list(range(D_SAE)), "detector")
     for region in ("off_topic", "correction", "on_topic"):
         by_hand = rows[rows["region"].eq(region)].pivot_table(
             "activation", "trial_id", "latent", aggfunc="mean"
@@ -46,7 +46,7 @@ def test_means_over_a_region_are_those_of_its_tokens_read_in_the_whole_response(
 
 
 def test_every_token_and_latent_has_a_row(engine: TransformersEngine) -> None:
-    rows = script.read_tokens(engine, [trace(0), trace(1)], [7, 2], "backtracking")
+    rows = script.encode_tokens(engine, [trace(0), trace(1)], [7, 2], "backtracking")
     assert len(rows) == 2 * len(REGIONS) * 2
     one = rows[rows["trial_id"].eq("t1") & rows["latent"].eq(2)]
     expected = engine.encode([trace(1).reading], [2], pool=None)[0][:, 0]
@@ -56,8 +56,8 @@ def test_every_token_and_latent_has_a_row(engine: TransformersEngine) -> None:
 
 
 def test_nothing_to_read_gives_no_rows(engine: TransformersEngine) -> None:
-    assert script.read_tokens(engine, [], [1], "detector").empty
-    assert script.read_tokens(engine, [trace(0)], [], "detector").empty
+    assert script.encode_tokens(engine, [], [1], "detector").empty
+    assert script.encode_tokens(engine, [trace(0)], [], "detector").empty
     assert len(script.region_means(engine, [], "correction")) == 0
 
 
