@@ -173,8 +173,8 @@ OTHER_FILES = {
     "scorecard.csv": "Every claim, where it is looked up, the region in which it holds, what was "
     "measured (`measured`, `low`, `high`, `n`, `status`), `verdict` and `reason`; the columns of a "
     "claim are those of `resources/claims/*.csv`, below.",
-    "graph/{name}.svg, .png": "Dependency graph of the study (`all`) or of a figure. An arm's rules "
-    "are one box; an arrow that others imply is left out.",
+    "graph/{name}.svg, .png": "Dependency graph of the study (`all`) or of a figure. The rules of "
+    "an arm are one box; an arrow that others imply is left out.",
     "graph/dependencies.csv": "For every figure its script, the number of rules and jobs behind "
     "it, and the arms and models that these run.",
     "report/": "The report: open `index.html`; it works from disk and asks no other host. "

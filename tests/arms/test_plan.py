@@ -18,6 +18,7 @@ from esr.arms.plan import (
     sweep,
     sweep_levels,
     trial_id,
+    trial_seed,
 )
 from esr.config import ArmConfig, LevelsConfig
 from esr.errors import EsrError
@@ -77,8 +78,33 @@ def test_prompts_of_a_latent_are_drawn_without_replacement_from_its_own() -> Non
     assert len(set(drawn[7])) == 3
 
 
-def test_trial_i_of_an_arm_samples_with_seed_generation_plus_i() -> None:
-    assert steered()["seed"].tolist() == [44, 45, 46, 47]
+def seeds_of(plan: pd.DataFrame) -> dict[int, list[int]]:
+    return plan.groupby("latent")["seed"].agg(list).to_dict()
+
+
+def test_the_seed_of_a_trial_follows_from_base_latent_and_repetition() -> None:
+    first, second = seeds_of(steered())[7]
+    assert (first, second) == (trial_seed(44, 7, 0), trial_seed(44, 7, 1)) == (877037234, 1993994786)
+    assert len(set(steered()["seed"])) == 4
+
+
+def test_a_latent_that_loses_its_threshold_changes_no_other_latents_seeds() -> None:
+    lost = THRESHOLDS.assign(status=["no_data", "converged", "converged"], threshold=5.0)
+    assert seeds_of(steered(thresholds=lost))[3] == seeds_of(steered())[3]
+
+
+def test_the_order_of_latents_changes_no_seed() -> None:
+    assert seeds_of(steered(latents=LATENTS[::-1])) == seeds_of(steered())
+
+
+def test_more_trials_keep_the_seeds_of_the_first_ones() -> None:
+    assert seeds_of(steered(trials=3))[3][:2] == seeds_of(steered())[3]
+
+
+def test_a_trial_without_latent_is_seeded_by_its_prompt() -> None:
+    arm = ArmConfig(over="prompts", trials=2, boost="none")
+    plan = apply_condition(new_trials(prompt_trials(PROMPTS, 2), 44), arm)
+    assert plan["seed"].tolist()[2:4] == [trial_seed(44, "q", 0), trial_seed(44, "q", 1)]
 
 
 def test_another_latent_changes_no_other_ones_prompts() -> None:

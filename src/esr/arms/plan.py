@@ -1,5 +1,6 @@
 """Plans: the trials of an arm, drawn from latents and prompts or replayed from another arm."""
 
+import hashlib
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -157,10 +158,28 @@ def apply_condition(
     return plan[COLUMNS]
 
 
+def trial_seed(seed: int, unit: int | str, repetition: int) -> int:
+    """Sampling seed of a trial, from what it is: 31 bits of a hash.
+
+    It never depends on the trial's position in the plan, so a latent that loses its threshold
+    changes the seeds of no other latent.
+
+    Args:
+        seed: `seeds.generation` of the study.
+        unit: Latent, or prompt id where nothing is steered.
+        repetition: Number of the trial among those of its unit, from 0.
+    """
+    digest = hashlib.sha256(f"{seed}/{unit}/{repetition}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
 def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Add seeds (seed + i) and an empty condition: nothing ablated, no meta-prompt, no prefill."""
+    """Add seeds (`trial_seed`) and an empty condition: no ablation, meta-prompt or prefill."""
     plain = trials.copy()
-    plain["seed"] = [seed + i for i in range(len(plain))]
+    steered = zip(plain["latent"], plain["prompt_id"], strict=True)
+    units = [prompt if pd.isna(latent) else int(latent) for latent, prompt in steered]
+    repetitions = pd.Series(units, dtype=object).groupby(units).cumcount()
+    plain["seed"] = [trial_seed(seed, u, k) for u, k in zip(units, repetitions, strict=True)]
     plain["sweep_level"] = None
     plain["meta_prompt"] = None
     plain["prefill"] = ""

@@ -28,7 +28,10 @@ class SeedsConfig(Section):
     latents: Seed = key(42, "Order in which candidate latents are drawn.", source="January README")
     thresholds: Seed = key(43, "Prompts of the threshold search.", source="January README")
     generation: Seed = key(
-        44, "Trial i of an arm samples with seed generation + i.", source="January README"
+        44,
+        "Base of the trials' sampling seeds; each also follows from its latent (or prompt) and "
+        "repetition.",
+        source="January README: 44 + position",
     )
 
 
