@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 REPO = Path(__file__).parents[2]
-COPIED = ["Snakefile", "config.yaml", "rules", "scripts", "envs", "profiles", "slurm", "studies"]
-LINKED = ["resources", "docs"]
+COPIED = """
+    Snakefile config.yaml docs envs profiles rules scripts slurm studies
+""".split()
+LINKED = ["resources"]
 
 
 def link_checkout(folder: Path) -> Path:
