@@ -9,9 +9,17 @@ from pathlib import Path
 from types import ModuleType
 
 REPO = Path(__file__).parents[2]
-COPIED = """
-    Snakefile config.yaml docs envs profiles rules scripts slurm studies
-""".split()
+COPIED = [
+    "Snakefile",
+    "config.yaml",
+    "docs",
+    "envs",
+    "profiles",
+    "rules",
+    "scripts",
+    "slurm",
+    "studies",
+]
 LINKED = ["resources"]
 
 
