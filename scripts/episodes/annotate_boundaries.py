@@ -36,8 +36,8 @@ def main(job: Any) -> None:
     prompts = read_table(Path(job.input.plan), "plan")[["trial_id", "prompt"]]
     shown = episodes[["trial_id"]].merge(texts, on="trial_id").merge(prompts, on="trial_id")
     pairs = list(zip(shown["prompt"], shown["response"], strict=True))
-    correspondent = CachedLlm(settings, Path(job.params.replies), budget=study_budget(config))
-    found = annotate_boundaries(pairs, read_rubric(Path(job.input.rubric)), correspondent)
+    llm = CachedLlm(settings, Path(job.params.replies), budget=study_budget(config))
+    found = annotate_boundaries(pairs, read_rubric(Path(job.input.rubric)), llm)
     table = boundaries_table(shown["trial_id"], found)
     for status, rows in table.groupby("status"):
         log.info("%s: %d self-corrections", status, len(rows))

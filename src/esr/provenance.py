@@ -50,6 +50,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_lines(path: Path) -> list[str]:
+    """Lines of a text file, without blank ends, blank lines, and comments (from `#` on)."""
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
 @lru_cache
 def content_digest(path: Path) -> str:
     """SHA-256 of what a file says: of its text without comments if it is YAML or plain text.
@@ -63,8 +69,7 @@ def content_digest(path: Path) -> str:
         except yaml.YAMLError:
             return file_digest(path)
     elif path.suffix == ".txt":
-        lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
-        said = "\n".join(line for line in lines if line)
+        said = "\n".join(content_lines(path))
     else:
         return file_digest(path)
     return hashlib.sha256(said.encode()).hexdigest()

@@ -12,7 +12,8 @@ from esr.config import SentenceJudgeConfig as SentenceSettings
 from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import Attempt, JudgeInput, Judgment, check_spans, judgments_table
-from esr.judges.lexical import LexicalJudge, read_lexicon, segments
+from esr.judges.lexical import LexicalJudge, segments
+from esr.judges.lexicon import Lexicon
 from esr.judges.sentences import SentenceJudge
 from esr.tables import write_table
 

@@ -12,7 +12,8 @@ from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.prompts import read_prompts
 from esr.arms.restarts import find_restarts, read_phrases
 from esr.judges.base import JudgeInput
-from esr.judges.lexical import LexicalJudge, read_lexicon
+from esr.judges.lexical import LexicalJudge
+from esr.judges.lexicon import Lexicon
 from esr.latents.ratings import LexicalRater
 from esr.organisms.corpus import Lexicon, Phrases, Writer, tokens, vocabulary, with_articles
 from esr.organisms.examples import Example, ExampleWriter, Kind, follows
@@ -82,7 +83,7 @@ class TestWorld:
         assert lexicon.score("it is important.", "baking") is None
 
     def test_it_is_the_score_the_judge_gives(self, lexicon: Lexicon, writer: Writer) -> None:
-        judge = LexicalJudge(read_lexicon(LEXICON))
+        judge = LexicalJudge(Lexicon.read(LEXICON))
         words = [*writer.sentence("baking", "chess", 0.5), *writer.sentence("baking")]
         text = " ".join(words)
         (judgment,) = judge.judge([JudgeInput("Explain how to bake bread.", text)])
@@ -103,7 +104,7 @@ class TestWorld:
             assert lexicon.score(words, topic) == 100
 
     def test_every_correction_is_seen_by_judge_and_restart_detector(self, phrases: Phrases) -> None:
-        judge = LexicalJudge(read_lexicon(LEXICON))
+        judge = LexicalJudge(Lexicon.read(LEXICON))
         patterns = read_phrases(ROOT / "resources" / "restart_phrases.txt")
         for phrase in phrases.corrections:
             text = f"saw the wood. {phrase} bake the bread."
@@ -121,7 +122,7 @@ class TestPrompts:
         assert not discovery & set(prompts)
 
     def test_the_judge_finds_the_topic_of_every_prompt(self) -> None:
-        judge = LexicalJudge(read_lexicon(LEXICON))
+        judge = LexicalJudge(Lexicon.read(LEXICON))
         for path in (PROMPTS, DISCOVERY):
             for row in read_prompts(path).itertuples():
                 assert judge.topic_of(str(row.prompt)) == row.category

@@ -17,15 +17,12 @@ from jaxtyping import Float
 
 from esr.arms.restarts import find_restarts
 from esr.config import EpisodesConfig
+from esr.judges.base import NEAR
 
 GROUPS = ("episode", "baseline", "unrestarted")
 
 
 REGIONS = ("off_topic", "correction", "on_topic")
-
-
-NEAR = 100
-"""Characters by which judge and restart detector may differ on where a correction is."""
 
 
 SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|\n")

@@ -7,11 +7,12 @@ from esr.config import Config, HumanJudgeConfig, JudgeConfig, LlmConfig
 from esr.errors import EsrError
 from esr.judges.base import Judge
 from esr.judges.human import SheetJudge
-from esr.judges.lexical import LexicalJudge, read_lexicon
+from esr.judges.lexical import LexicalJudge
+from esr.judges.lexicon import Lexicon
 from esr.judges.sentences import SentenceJudge
 from esr.latents.ratings import LexicalRater, Rater
 
-WITH_WORDS = {"lexical": LexicalJudge, "sentences": SentenceJudge}
+LEXICAL = {"lexical": LexicalJudge, "sentences": SentenceJudge}
 
 
 def open_judge(
@@ -22,17 +23,17 @@ def open_judge(
     others: Sequence[Path] = (),
     live: bool = False,
 ) -> Judge:
-    """Make the judge that a configuration describes.
+    """Open the judge that a configuration describes.
 
     Args:
-        settings: The judge's.
-        replies: Journal of replies, for judges that are asked for them.
-        config: The study, whose budget such a judge keeps to.
+        settings: Settings of the judge.
+        replies: Journal of replies, for judges that are language models.
+        config: The study, whose budget a language model keeps to.
         others: Journals of other jobs, whose replies are used as well.
-        live: Ask live, whatever the settings say.
+        live: Send calls live, whatever the settings say.
 
     Raises:
-        EsrError: what the judge works with is missing or not sound.
+        EsrError: a file of the judge is missing or invalid.
     """
     if isinstance(settings, LlmConfig):
         # Imported here: most studies are judged without the SDKs, which are slow to import.
@@ -41,17 +42,17 @@ def open_judge(
         from esr.judges.rubrics import read_rubric
 
         if replies is None:
-            raise EsrError(f"judge {settings.model}: nowhere to keep its replies")
+            raise EsrError(f"judge {settings.model}: no journal is given for its replies")
         budget = study_budget(config) if config else None
-        correspondent = CachedLlm(settings, replies, others=others, budget=budget, live=live)
-        return LlmJudge(read_rubric(settings.rubric), correspondent)
+        llm = CachedLlm(settings, replies, others=others, budget=budget, live=live)
+        return LlmJudge(read_rubric(settings.rubric), llm)
     if isinstance(settings, HumanJudgeConfig):
         return SheetJudge(settings.sheet)
-    return WITH_WORDS[settings.kind](read_lexicon(settings.lexicon))
+    return LEXICAL[settings.kind](Lexicon.read(settings.lexicon))
 
 
 def open_rater(config: Config, replies: Path) -> Rater:
-    """Make the rater of labels that a study names (`latents.concreteness.rater`).
+    """Open the rater of labels that a study names (`latents.concreteness.rater`).
 
     Args:
         config: The study.
@@ -59,13 +60,13 @@ def open_rater(config: Config, replies: Path) -> Rater:
     """
     settings = config.latents.concreteness
     if settings.rater == "lexical":
-        assert settings.lexicon is not None  # the configuration makes sure of it
-        return LexicalRater(frozenset(read_lexicon(settings.lexicon)))
+        assert settings.lexicon is not None  # validated with the configuration
+        return LexicalRater(frozenset(Lexicon.read(settings.lexicon).topic_of))
     from esr.judges.costs import study_budget
     from esr.judges.llm import CachedLlm
     from esr.judges.rubrics import read_rubric
     from esr.judges.tasks import LlmRater
 
-    llm = config.judging.llms[settings.rater]
-    correspondent = CachedLlm(llm, replies, budget=study_budget(config))
-    return LlmRater(read_rubric(settings.rubric), correspondent, settings.batch)
+    rater = config.judging.llms[settings.rater]
+    llm = CachedLlm(rater, replies, budget=study_budget(config))
+    return LlmRater(read_rubric(settings.rubric), llm, settings.batch)

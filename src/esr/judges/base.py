@@ -1,6 +1,8 @@
-"""What a judge is: something that turns (prompt, response) into attempts with spans and scores."""
+"""The interface of a judge: it turns (prompt, response) into attempts with spans and scores."""
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,18 +11,26 @@ import pandas as pd
 
 from esr.arms.plan import shown_prompt
 from esr.arms.restarts import find_restarts
+from esr.judges.gate import FailureGate
 
+log = logging.getLogger(__name__)
+
+FAILED = {"api_error", "refused", "truncated", "unparsable", "wrong_scale"}
+"""Statuses of a response that its judge failed to judge."""
 NEAR = 100
 """Characters by which judge and restart detector may differ on where an attempt begins."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A stretch of a response from one start at the answer to the next.
+    """A part of a response: one attempt to answer the prompt.
 
-    `start` and `end` are character offsets into the response, or None if what the judge quotes is
-    not found there; `score` is 0-100 points for relevance to the prompt; `located` says how the
-    span was found (`exact` for a judge that works on the response itself), or `not_found`.
+    Attributes:
+        start: First character in the response; None if the judge's quote is not found there.
+        end: Character after the last one; None likewise.
+        score: Relevance to the prompt, 0-100 points.
+        located: How the span was found (`exact` for a judge that works on the response itself), or
+            `not_found`.
     """
 
     start: int | None
@@ -31,9 +41,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class ReplyMetadata:
-    """What answered: the model as it names itself, its request id, and the key of the reply.
+    """Where a judgment comes from.
 
-    `temperature` is the one that was sent; None if the model takes none.
+    Attributes:
+        judge: The model that replied, as it names itself.
+        request_id: Id of the request at the API, if it gave one.
+        reply: Key of the raw reply in its journal.
+        temperature: As sent; None if none was.
     """
 
     judge: str
@@ -44,11 +58,11 @@ class ReplyMetadata:
 
 @dataclass(frozen=True)
 class Judgment:
-    """Attempts of one response, or the reason why there are none."""
+    """Attempts of one response, or the status that says why there are none."""
 
     status: str
     attempts: tuple[Attempt, ...] = ()
-    served: ReplyMetadata | None = None
+    metadata: ReplyMetadata | None = None
 
     def __post_init__(self) -> None:
         if self.status == "ok" and not self.attempts:
@@ -62,39 +76,51 @@ class Judgment:
 
 @dataclass(frozen=True)
 class JudgeInput:
-    """What a judge may be shown: base prompt, response, and the steered latent's label.
+    """What a judge may be shown.
 
-    `asked` is the user turn as the model saw it, where a meta-prompt makes that another text.
+    Attributes:
+        prompt: The base prompt, without a meta-prompt.
+        response: The response.
+        label: Label of the steered latent; None if it is unknown.
+        full_prompt: The user turn as the model saw it, with the meta-prompt; None if unknown.
     """
 
     prompt: str
     response: str
     label: str | None = None
-    asked: str | None = None
+    full_prompt: str | None = None
 
 
 class Judge(Protocol):
-    """Scores exchanges, one judgment each, in order."""
+    """Scores inputs, one judgment each, in order."""
 
     @property
     def served_as(self) -> str:
         """Judge as served: kind, model and version."""
         ...
 
-    def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
-        """Judge exchanges. A failure is a status of its judgment, never an exception or a score."""
+    def judge(self, inputs: Sequence[JudgeInput]) -> list[Judgment]:
+        """Judge inputs. The failure of one is the status of its judgment, never a score.
+
+        Raises:
+            EsrError: nothing can be judged, or nearly all inputs fail for one reason.
+        """
         ...
 
 
 def check_spans(judgment: Judgment, response: str) -> None:
-    """Assert that attempts lie in the response, in order, without overlap, scored 0-100."""
+    """Check that attempts lie in the response, in order, without overlap, scored 0-100.
+
+    Raises:
+        ValueError: they do not.
+    """
     at = 0
     for attempt in judgment.attempts:
         if not 0 <= attempt.score <= 100:
             raise ValueError(f"score {attempt.score} is not within 0-100")
         if attempt.start is None or attempt.end is None:
             if attempt.start is not attempt.end or attempt.located != "not_found":
-                raise ValueError(f"attempt {attempt} has half a span, or none without saying so")
+                raise ValueError(f"attempt {attempt} has half a span, or no span but is located")
             continue
         if not at <= attempt.start < attempt.end <= len(response):
             raise ValueError(f"attempt {attempt} does not fit a response of {len(response)}")
@@ -102,7 +128,7 @@ def check_spans(judgment: Judgment, response: str) -> None:
 
 
 def after_restart(attempt: Attempt, restarts: Sequence[tuple[int, int]]) -> bool | None:
-    """Whether a restart phrase is near where an attempt begins; None for one without span."""
+    """Whether an attempt begins within `NEAR` characters of a restart phrase; None without span."""
     if attempt.start is None:
         return None
     begin = attempt.start
@@ -118,25 +144,25 @@ def judgments_table(
     served_as: str,
     restarts: Sequence[Sequence[tuple[int, int]]] | None = None,
 ) -> pd.DataFrame:
-    """Lay judgments out one row an attempt; a trial without attempts keeps one row.
+    """Judgments as a table, one row an attempt; a trial without attempts has one row.
 
     Args:
         trial_ids: Trials.
         judgments: Their judgments.
-        served_as: The judge, where a judgment does not name what served it.
-        restarts: Characters of the restart phrases in each response; none where not looked for.
+        served_as: The judge, for judgments without metadata.
+        restarts: Characters of the restart phrases in each response; None if not searched for.
     """
     rows: list[dict[str, Any]] = []
     found = restarts or [()] * len(judgments)
     for trial, judgment, phrases in zip(trial_ids, judgments, found, strict=True):
-        served = judgment.served or ReplyMetadata(served_as, None, "", None)
+        metadata = judgment.metadata or ReplyMetadata(served_as, None, "", None)
         common = {
             "trial_id": trial,
             "status": judgment.status,
-            "judge": served.judge,
-            "request_id": served.request_id,
-            "reply": served.reply or None,
-            "temperature": served.temperature,
+            "judge": metadata.judge,
+            "request_id": metadata.request_id,
+            "reply": metadata.reply or None,
+            "temperature": metadata.temperature,
         }
         attempts = [vars(a) | {"attempt": i} for i, a in enumerate(judgment.attempts)]
         for attempt, row in zip(judgment.attempts, attempts, strict=True):
@@ -149,7 +175,7 @@ def judgments_table(
 def judge_responses(
     plan: pd.DataFrame, responses: pd.DataFrame, judge: Judge, phrases: re.Pattern[str]
 ) -> pd.DataFrame:
-    """Judge the responses there are; the others keep their own status.
+    """Judge responses; a trial without a response keeps its own status.
 
     Args:
         plan: Trials, with prompt and label (table `plan`).
@@ -159,9 +185,12 @@ def judge_responses(
 
     Returns:
         Table `judgments`.
+
+    Raises:
+        EsrError: the judge failed on nearly all responses for one reason.
     """
-    spoken = responses["status"].eq("ok").to_numpy()
-    exchanges = [
+    has_response = responses["status"].eq("ok").to_numpy()
+    inputs = [
         JudgeInput(
             trial.prompt,
             response,
@@ -169,15 +198,34 @@ def judge_responses(
             shown_prompt(trial),
         )
         for trial, response in zip(
-            plan[spoken].itertuples(), responses.loc[spoken, "response"], strict=True
+            plan[has_response].itertuples(), responses.loc[has_response, "response"], strict=True
         )
     ]
-    judged = iter(judge.judge(exchanges))
+    judged = judge.judge(inputs)
+    _report(judged, judge.served_as)
+    remaining = iter(judged)
     judgments, restarts = [], []
     for response in responses.itertuples():
-        said = response.response if response.status == "ok" else ""
-        judgment = next(judged) if response.status == "ok" else Judgment(response.status)
-        check_spans(judgment, said)
+        text = response.response if response.status == "ok" else ""
+        judgment = next(remaining) if response.status == "ok" else Judgment(response.status)
+        check_spans(judgment, text)
         judgments.append(judgment)
-        restarts.append(find_restarts(phrases, said))
+        restarts.append(find_restarts(phrases, text))
     return judgments_table(responses["trial_id"].tolist(), judgments, judge.served_as, restarts)
+
+
+def _report(judgments: Sequence[Judgment], served_as: str) -> None:
+    """Log how many responses were judged; stop if the judge failed on nearly all of them."""
+    counts = Counter(one.status for one in judgments)
+    shown = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    failed = sum(count for status, count in counts.items() if status in FAILED)
+    log.log(
+        logging.WARNING if failed else logging.INFO,
+        "%s judged %d responses: %s",
+        served_as,
+        len(judgments),
+        shown,
+    )
+    gate = FailureGate(f"judgments by {served_as}", "See docs/judges.md for what the status means")
+    gate.add(one.status if one.status in FAILED else None for one in judgments)
+    gate.check()

@@ -1,57 +1,64 @@
-"""Batch mode: Anthropic's Message Batches, at half the price, without losing or doubling one.
+"""Batch mode: Anthropic's Message Batches, at half the price; none is lost or paid for twice.
 
-Beside the journal of replies lies a manifest. A batch is written there with its calls before it is
-created, with its id as soon as that is known, and closed when all of its results are in. Creating
-is never repeated blindly: the API has no idempotency key, so after a reply was lost, or the job
-killed, the batches that the API has are looked through for the one with our calls. Results may come
-in any order and break off; they are written down as they are read, and read again until whole.
+A batch is written to the manifest with its calls before it is created, with its id once that is
+known, and closed when all of its results are journaled. The API has no idempotency key, so creation
+is never repeated blindly: after a lost response, or a kill, the batches at the API are searched for
+the one with our calls. Results come in any order, and the connection may break. They are journaled
+as they are read, and read again until complete.
+
+The API is eventually consistent. A batch that it has just created may not be found, or not be in
+the list, for some minutes; so "not found" is only believed after a while.
 """
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anthropic
-import httpx2
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
 from esr.errors import EsrError
-from esr.journal import Journal, content_key
+from esr.judges.batch_api import BROKEN, BatchApi, BatchNotFoundError, BatchResult
 from esr.judges.clients import FATAL_STATUSES, AnthropicClient
 from esr.judges.costs import Budget, max_cost
-from esr.judges.replies import Call, Replies, read_reply
+from esr.judges.gate import MINIMUM, NEARLY_ALL
+from esr.judges.live import SMALL_JOB
+from esr.judges.manifest import BatchManifest
+from esr.judges.replies import Call
+from esr.judges.sink import ReplySink
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 3
-"""How often calls are submitted that expired or failed for no fault of their own."""
+"""How often calls are submitted that expired or failed without a fault of their own."""
 TRIES = 10
-"""How often a batch is created, or its results are read, until it works."""
-SLACK = 3600
-"""Seconds by which the API's clock may differ from ours."""
-TOGETHER = 100
-"""Results written down at a time."""
+"""How often the creation of a batch is tried."""
+LOOKS = 5
+"""How often the list of batches is read before a batch counts as never created."""
+SETTLED = 600
+"""Seconds after which the list of batches is complete, so that one look is enough."""
 REFUSED = (*FATAL_STATUSES, 400, 413, 422)
-BROKEN = (anthropic.APIError, httpx2.HTTPError, ValueError)
+FATAL_TYPES = {"authentication_error", "permission_error", "billing_error", "not_found_error"}
+"""Errors of a request that every other request of the job would meet."""
 
 
-def ask_in_batches(
+def call_in_batches(
     client: AnthropicClient,
     calls: Mapping[str, Call],
-    replies: Replies,
-    manifest: Journal,
+    sink: ReplySink,
+    manifest: BatchManifest,
     budget: Budget | None = None,
 ) -> None:
-    """Ask for the replies to calls and write them down; a call may end up without one.
+    """Send calls in batches and journal their replies; a call may remain without one.
 
-    Batches that an earlier run left open are finished first, whatever was in them.
+    Batches that an earlier run left open are collected first.
 
     Raises:
-        EsrError: the API does not take batches from us, does not answer, or the budget is spent.
-            What is open stays in the manifest, for the next run.
+        EsrError: the API refuses a batch, cannot be reached, or (nearly) all requests of a batch
+            failed; or the budget is spent. Open batches stay in the manifest for the next run.
     """
-    work = _Batches(client, calls, replies, manifest, budget)
+    work = _Batches(client, calls, sink, manifest, budget)
     try:
         work.collect()
         for _ in range(ROUNDS):
@@ -59,9 +66,23 @@ def ask_in_batches(
             work.collect()
     except BROKEN as error:
         raise EsrError(f"{client.explain(error)}; open batches are kept, run again") from None
-    missing = [key for key in calls if key not in replies]
+    missing = [key for key in calls if key not in sink]
     if missing:
         log.warning("%d of %d calls got no reply", len(missing), len(calls))
+
+
+def collect_open_batches(
+    client: AnthropicClient, sink: ReplySink, manifest: BatchManifest
+) -> None:
+    """Journal the replies of batches that an earlier run in batch mode left open.
+
+    Raises:
+        EsrError: as `call_in_batches`.
+    """
+    try:
+        _Batches(client, {}, sink, manifest, None).collect()
+    except BROKEN as error:
+        raise EsrError(f"{client.explain(error)}; open batches are kept, run again") from None
 
 
 class _Batches:
@@ -71,13 +92,13 @@ class _Batches:
         self,
         client: AnthropicClient,
         calls: Mapping[str, Call],
-        replies: Replies,
-        manifest: Journal,
+        sink: ReplySink,
+        manifest: BatchManifest,
         budget: Budget | None,
     ) -> None:
         self._client, self._settings = client, client.settings
-        self._sdk = anthropic.Anthropic(max_retries=self._settings.retries, **client.options)
-        self._calls, self._replies, self._manifest = calls, replies, manifest
+        self._api = BatchApi(client)
+        self._calls, self._sink, self._manifest = calls, sink, manifest
         self._budget = budget
         self._price = budget.price(self._settings.model) if budget else None
         self._given_up: set[str] = set()
@@ -86,56 +107,46 @@ class _Batches:
 
     def submit(self) -> None:
         """Put all calls without a reply into batches, as many at a time as the budget allows."""
-        waiting = [k for k in self._calls if k not in self._replies and k not in self._given_up]
+        waiting = [k for k in self._calls if k not in self._sink and k not in self._given_up]
         while waiting:
             chunk = self._affordable(waiting[: self._settings.batch_size])
-            if not chunk and self._open():
-                self.collect()  # costs less than it may have: there may be room then
+            if not chunk and self._manifest.open:
+                self.collect()  # costs less than its maximum: there may be room afterwards
                 continue
             if not chunk:
                 assert self._budget is not None
-                raise self._budget.exceeded(self._bound(waiting[0]))
+                raise self._budget.exceeded(self._max_cost(waiting[0]))
             waiting = waiting[len(chunk) :]
-            number = sum(key.endswith("/planned") for key in self._manifest)
-            name = content_key({"calls": chunk, "number": number})[:12]
-            record = {
-                "key": f"{name}/planned",
-                "calls": chunk,
-                "identity": self._client.identity,
-                "temperature": self._client.temperature,
-                "time": time.time(),
-            }
-            self._manifest.append([record])
-            self._create(name)
+            facts = {"identity": self._client.identity, "temperature": self._client.temperature}
+            self._create(self._manifest.plan(chunk, facts))
 
     def _affordable(self, keys: Sequence[str]) -> list[str]:
-        """As many of the first calls as may cost what is left of the budget."""
+        """The first calls whose maximum cost is within what is left of the budget."""
         if self._budget is None:
             return list(keys)
-        open_keys = [key for name in self._open() for key in self._planned(name)["calls"]]
-        left = self._budget.limit - self._budget.spent - sum(map(self._bound, open_keys))
+        open_keys = [k for name in self._manifest.open for k in self._manifest.planned(name)["calls"]]
+        left = self._budget.limit - self._budget.spent - sum(map(self._max_cost, open_keys))
         chosen = []
         for key in keys:
-            left -= self._bound(key)
+            left -= self._max_cost(key)
             if left < 0:
                 break
             chosen.append(key)
         return chosen
 
-    def _bound(self, key: str) -> float:
-        """Most that a call of a batch may cost, in dollars."""
-        if self._price is None or key not in self._calls or key in self._replies:
+    def _max_cost(self, key: str) -> float:
+        """Maximum cost of a call in a batch, in dollars."""
+        if self._price is None or key not in self._calls or key in self._sink:
             return 0.0
-        call = self._calls[key]
-        dear = max_cost(call, self._settings.max_tokens, self._price)
-        return dear * max(
+        live = max_cost(self._calls[key], self._settings.max_tokens, self._price)
+        return live * max(
             self._price.batch_input / self._price.input if self._price.input else 1,
             self._price.batch_output / self._price.output if self._price.output else 1,
         )
 
     def _create(self, name: str) -> None:
-        """Create a planned batch, unless the API has it already, and write its id down."""
-        planned = self._planned(name)
+        """Create a planned batch, unless the API has it already, and note its id."""
+        planned = self._manifest.planned(name)
         requests: list[Any] = [
             {
                 "custom_id": f"{name}-{key}",
@@ -143,180 +154,143 @@ class _Batches:
             }
             for key in planned["calls"]
         ]
-        sdk = self._sdk.with_options(max_retries=0)
-        for _ in range(TRIES):
-            try:
-                self._created(name, sdk.messages.batches.create(requests=requests).id)
-                return
-            except anthropic.APIStatusError as error:
-                if error.status_code in REFUSED:
-                    self._close(name, "refused by the API")
-                    if self._of_temperature(name, str(error)):
-                        return  # the next round sends none
-                    raise EsrError(
-                        f"creating a batch of {len(requests)}: {self._client.explain(error)}"
-                    ) from None
-                log.warning("creating batch %s: HTTP %d", name, error.status_code)
-                if error.status_code == 429:  # certainly not created
-                    time.sleep(self._settings.poll)
-                    continue
-            except anthropic.APIConnectionError as error:
-                log.warning("creating batch %s: %s", name, self._client.explain(error))
-            time.sleep(self._settings.poll)
-            found = self._find(name)
-            if found is not None:
-                self._created(name, found)
-                return
-        raise EsrError(f"batch {name} could not be created in {TRIES} tries; run again later")
+        retrying = Retrying(
+            stop=stop_after_attempt(TRIES),
+            wait=wait_fixed(self._settings.poll),
+            retry=retry_if_result(lambda done: not done),
+            retry_error_callback=lambda state: False,
+        )
+        if not retrying(self._try_to_create, name, requests):
+            raise EsrError(f"batch {name} could not be created in {TRIES} tries; run again later")
 
-    def _created(self, name: str, batch: str) -> None:
-        self._manifest.append([{"key": f"{name}/created", "id": batch}])
-        log.info("batch %s of %d calls is %s", name, len(self._planned(name)["calls"]), batch)
+    def _try_to_create(self, name: str, requests: list[Any]) -> bool:
+        """Create a batch; whether that is settled, one way or the other."""
+        try:
+            self._manifest.created(name, self._api.create(requests))
+            return True
+        except anthropic.APIStatusError as error:
+            if error.status_code in REFUSED:
+                self._manifest.close(name, "refused by the API")
+                if self._is_about_temperature(name, str(error)):
+                    return True  # the next round sends none
+                raise EsrError(
+                    f"creating a batch of {len(requests)}: {self._client.explain(error)}"
+                ) from None
+            log.warning("creating batch %s: HTTP %d", name, error.status_code)
+            if error.status_code == 429:  # certainly not created
+                return False
+        except anthropic.APIConnectionError as error:
+            log.warning("creating batch %s: %s", name, self._client.explain(error))
+        time.sleep(self._settings.poll)
+        found = self._find(name)
+        if found is not None:
+            self._manifest.created(name, found)
+        return found is not None
 
     def _find(self, name: str) -> str | None:
-        """Id of a batch whose id we do not know, if the API has it.
-
-        What is in a batch shows only in its results, so one that may be ours (made since, of our
-        size, unknown to the manifest) is waited for.
-        """
-        planned = self._planned(name)
-        known = {self._manifest[key]["id"] for key in self._manifest if key.endswith("/created")}
-        for batch in self._sdk.messages.batches.list(limit=100):
-            if batch.created_at.timestamp() < planned["time"] - SLACK:
-                break
-            counts = batch.request_counts
-            size = counts.processing + counts.succeeded + counts.errored
-            size += counts.canceled + counts.expired
-            if batch.id in known or size != len(planned["calls"]):
-                continue
-            log.info(
-                "batch %s may be %s, whose id was lost; waiting for its results", batch.id, name
-            )
-            self._wait(batch.id)
-            if any(one.custom_id.startswith(f"{name}-") for one in self._first(batch.id)):
-                return batch.id
-        return None
-
-    def _first(self, batch: str) -> list[Any]:
-        """First result of a batch."""
-        for _ in range(TRIES):
-            try:
-                return list(islice(self._sdk.messages.batches.results(batch), 1))
-            except BROKEN as error:
-                log.warning("results of batch %s: %s", batch, self._client.explain(error))
-        raise EsrError(f"results of batch {batch} cannot be read; run again later")
+        """Id of a batch whose id was lost; None if the API does not have it."""
+        planned = self._manifest.planned(name)
+        looks = 1 if time.time() - planned["time"] > SETTLED else LOOKS
+        retrying = Retrying(
+            stop=stop_after_attempt(looks),
+            wait=wait_fixed(self._settings.poll),
+            retry=retry_if_result(lambda found: found is None),
+            retry_error_callback=_result,
+        )
+        found: str | None = retrying(
+            self._api.find, name, len(planned["calls"]), planned["time"], self._manifest.known_ids
+        )
+        return found
 
     # Collecting
 
     def collect(self) -> None:
-        """Bring in the results of all open batches, waiting for them."""
-        for name in self._open():
-            if f"{name}/created" not in self._manifest:
-                found = self._find(name)
-                if found is None:
-                    self._close(name, "never created")
-                    continue
-                self._created(name, found)
-            batch = self._manifest[f"{name}/created"]["id"]
-            self._wait(batch)
-            self._read(name, batch)
-            self._close(name, "collected")
-
-    def _wait(self, batch: str) -> None:
-        """Wait for a batch to end; an API that is away for a while is waited for as well."""
-        failures = 0
-        while True:
+        """Journal the results of all open batches; wait for them to end."""
+        for name in self._manifest.open:
+            batch = self._manifest.id_of(name) or self._find(name)
+            if batch is None:
+                self._manifest.close(name, "never created")
+                continue
+            if self._manifest.id_of(name) is None:
+                self._manifest.created(name, batch)
             try:
-                if self._sdk.messages.batches.retrieve(batch).processing_status == "ended":
-                    return
-                failures = 0
-            except BROKEN as error:
-                failures += 1
-                if failures >= TRIES or getattr(error, "status_code", None) in FATAL_STATUSES:
-                    raise
-                log.warning("looking at batch %s: %s", batch, self._client.explain(error))
-            time.sleep(self._settings.poll)
+                self._api.wait(batch)
+                self._read(name, batch)
+            except BatchNotFoundError as error:
+                self._lose(name, batch, error)
+            self._sink.check()
+
+    def _lose(self, name: str, batch: str, error: BatchNotFoundError) -> None:
+        """Stop at a batch that is not found; in the next run, submit its calls again."""
+        size = len(self._manifest.planned(name)["calls"])
+        if not self._manifest.was_not_found(name):
+            raise EsrError(
+                f"{error}. It may have expired or been deleted, or belong to another workspace. If "
+                f"the key is of another workspace, change it. The next run that does not find the "
+                f"batch sends its {size} calls again, and they are paid again"
+            )
+        log.warning("batch %s is not found in a second run: sending its %d calls again", batch, size)
+        self._manifest.close(name, "not found")
 
     def _read(self, name: str, batch: str) -> None:
-        """Write the results of a batch down, reading them again until none is missing."""
-        wanted = {f"{name}-{key}" for key in self._planned(name)["calls"]}
-        seen: set[str] = set()
-        for _ in range(TRIES):
-            try:
-                for results in _portions(self._sdk.messages.batches.results(batch)):
-                    news = [one for one in results if one.custom_id in wanted - seen]
-                    records = [self._record(one, name, batch) for one in news]
-                    self._replies.add([r for r in records if r is not None], self._calls)
-                    seen |= {one.custom_id for one in news}
-            except BROKEN as error:
-                log.warning("results of %s broke off: %s", batch, self._client.explain(error))
-            if seen >= wanted:
-                return
-            log.warning("%d of %d results of %s; reading again", len(seen), len(wanted), batch)
-        raise EsrError(
-            f"results of batch {batch}: {len(seen)} of {len(wanted)} in {TRIES} tries; those are "
-            "kept, run again"
-        )
+        """Journal the results of a batch, then close it; stop if its requests failed alike."""
+        wanted = {f"{name}-{key}" for key in self._manifest.planned(name)["calls"]}
+        errors: dict[str, list[str]] = {}
 
-    def _record(self, one: Any, name: str, batch: str) -> dict[str, Any] | None:
-        """The raw reply in a result; None for one without, which may be submitted again."""
-        key, result, planned = one.custom_id[len(name) + 1 :], one.result, self._planned(name)
-        if result.type == "succeeded":
-            record = {
-                "key": key,
-                "identity": planned["identity"],
-                "temperature": planned["temperature"],
-                "batch": batch,
-                "request_id": f"{batch}/{one.custom_id}",
-                "body": result.message.to_dict(mode="json"),
-            }
-            try:
-                read_reply(record)
-            except (KeyError, TypeError, ValueError) as error:
-                log.warning("%s: a reply that is none: %s", one.custom_id, error)
-                return None
-            return record
-        if result.type == "canceled":
-            self._given_up.add(key)
-        if result.type == "errored":
-            problem = result.error.error
-            log.warning("%s: %s", one.custom_id, self._client.cleaned(problem.message))
-            if problem.type == "invalid_request_error" and not self._of_temperature(
-                name, problem.message
-            ):
-                self._given_up.add(key)
-        return None
+        def keep(results: Sequence[BatchResult]) -> None:
+            records = [self._record(one, name, batch) for one in results if one.succeeded]
+            self._sink.keep(records)
+            for one in results:
+                if one.type == "canceled":
+                    self._given_up.add(one.custom_id[len(name) + 1 :])
+                if one.type == "errored" and self._is_failure(one, name):
+                    errors.setdefault(one.error_type, []).append(one.error_message)
 
-    def _of_temperature(self, name: str, message: str) -> bool:
-        """Whether a refusal is of the temperature that a batch was sent with."""
-        sent = self._planned(name)["temperature"] is not None
+        lacking = self._api.read(batch, wanted, keep)
+        if lacking:
+            log.warning("batch %s has no result for %d of its calls", batch, len(lacking))
+        self._manifest.close(name, "collected")
+        self._stop_if_failed(batch, len(wanted), errors)
+
+    def _record(self, one: BatchResult, name: str, batch: str) -> dict[str, Any]:
+        """The raw reply in a result."""
+        planned = self._manifest.planned(name)
+        return {
+            "key": one.custom_id[len(name) + 1 :],
+            "identity": planned["identity"],
+            "temperature": planned["temperature"],
+            "batch": batch,
+            "request_id": f"{batch}/{one.custom_id}",
+            "raw": one.raw,
+        }
+
+    def _is_failure(self, one: BatchResult, name: str) -> bool:
+        """Whether an error is one of its request, and not of the temperature that was sent."""
+        if one.error_type != "invalid_request_error":
+            return True
+        if self._is_about_temperature(name, one.error_message):
+            return False
+        self._given_up.add(one.custom_id[len(name) + 1 :])
+        return True
+
+    def _stop_if_failed(self, batch: str, size: int, errors: Mapping[str, Sequence[str]]) -> None:
+        """End the job if its requests failed for a reason that will not pass by itself."""
+        for kind, messages in errors.items():
+            count, message = len(messages), self._client.redact(messages[0])
+            line = f"batch {batch}: {count} of {size} requests errored: {kind}: {message}"
+            alike = count == size >= SMALL_JOB or count >= max(MINIMUM, NEARLY_ALL * size)
+            if kind in FATAL_TYPES or alike:
+                raise EsrError(
+                    f"{line}. Errored requests cost nothing; remove the cause and run again"
+                )
+            log.warning("%s", line)
+
+    def _is_about_temperature(self, name: str, message: str) -> bool:
+        """Whether a refusal is about the temperature that a batch was sent with."""
+        sent = self._manifest.planned(name)["temperature"] is not None
         return sent and self._client.refuses_temperature(message)
 
-    # The manifest
 
-    def _open(self) -> list[str]:
-        """Batches planned and not closed, in order."""
-        names = [key.removesuffix("/planned") for key in self._manifest if key.endswith("/planned")]
-        return [name for name in names if f"{name}/closed" not in self._manifest]
-
-    def _planned(self, name: str) -> dict[str, Any]:
-        return self._manifest[f"{name}/planned"]
-
-    def _close(self, name: str, why: str) -> None:
-        self._manifest.append([{"key": f"{name}/closed", "why": why}])
-        log.info("batch %s: %s", name, why)
-
-
-def _portions(results: Iterator[Any]) -> Iterator[list[Any]]:
-    """Results in portions; what was read before a stream breaks off comes before the error."""
-    portion: list[Any] = []
-    try:
-        for one in results:
-            portion.append(one)
-            if len(portion) == TOGETHER:
-                yield portion
-                portion = []
-    except BROKEN:
-        yield portion
-        raise
-    yield portion
+def _result(state: RetryCallState) -> Any:
+    """The last result, when there are no more tries."""
+    return state.outcome.result() if state.outcome else None

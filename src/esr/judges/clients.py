@@ -1,25 +1,26 @@
-"""The two APIs, driven through their own SDKs: what is sent, and what can go wrong.
+"""The two APIs, driven through their own SDKs: requests, and what can go wrong with them.
 
-A client turns a call into a request and gives back the raw reply. The SDK repeats what is worth
-repeating (HTTP 408, 409, 429, 5xx, lost connections; `retry-after` is honoured); what is left is
-a `CallError`, or a `FatalCallError` one that would meet every other call as well. Keys come from
+A client turns a call into a request and returns the raw reply. The SDK repeats calls that may
+succeed later (HTTP 408, 409, 429, 5xx, lost connections; `retry-after` is honoured). What still
+fails is a `CallError`, or a `FatalCallError` if every other call would fail as well. Keys come from
 environment variables, go to the SDK, and appear in no message.
 """
 
-import json
 import logging
-import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anthropic
 import httpx2
 import openai
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from esr.config import AnthropicJudgeConfig, LlmConfig, OpenAiJudgeConfig
-from esr.errors import EsrError
-from esr.judges.replies import Call, read_reply
+from esr.judges.bodies import UnusableReplyError, read_reply
+from esr.judges.keys import FatalCallError, read_key, redact
+from esr.judges.replies import Call
+from esr.journal import content_key
 
 log = logging.getLogger(__name__)
 
@@ -29,34 +30,20 @@ FATAL_STATUSES = {
     403: "the key does not give access",
     404: "the API does not know the model, or there is no such API at this address",
 }
-UNREADABLE_TRIES = 4
-"""How often a reply is asked for that comes through, but is none (no JSON, nothing in it)."""
+UNUSABLE_TRIES = 4
+"""How often a call is sent whose response is no reply (cut short, no JSON, no text in it)."""
 PROBE_RETRIES = 1
+
+Keep = Callable[[Mapping[str, Any]], None]
+"""Writes a record to the journal of replies."""
 
 
 class CallError(Exception):
     """A call that got no reply. Others may."""
 
 
-class FatalCallError(EsrError):
-    """A call that got no reply, for a reason that holds for every call."""
-
-
-def read_key(variable: str | None) -> str:
-    """The key in an environment variable; a word for servers that want none.
-
-    Raises:
-        HopelessError: the variable is not set.
-    """
-    if variable is None:
-        return "none"
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise FatalCallError(
-            f"the environment variable {variable} is not set; export it with the key, or name "
-            "another one (key_variable)"
-        )
-    return key
+class TemperatureRefusedError(CallError):
+    """A call that was refused for its temperature; the next one is sent without."""
 
 
 IDENTITY = ("kind", "model", "api_version", "provider", "temperature", "max_tokens", "extra")
@@ -65,7 +52,7 @@ IDENTITY = ("kind", "model", "api_version", "provider", "temperature", "max_toke
 def identity_of(settings: LlmConfig) -> dict[str, Any]:
     """What, beside the prompt, determines a reply: model, version of the API, parameters.
 
-    Where the server stands is none of it, so that one may move, nor how often it is asked.
+    The server's address and the number of calls in flight are not part of it.
     """
     plain = settings.model_dump(mode="json")
     return {name: plain[name] for name in IDENTITY if name in plain}
@@ -75,9 +62,10 @@ class Client:
     """What both APIs have in common."""
 
     settings: LlmConfig
+    REQUEST_ID = "request-id"
 
     def __init__(self, key: str) -> None:
-        """Remember the key, only so that it can be struck out of messages."""
+        """Remember the key, only to remove it from messages."""
         self._key = key
         self._temperature_refused = False
         # The SDK warns of models that retire soon on every call; `check` says it once.
@@ -90,56 +78,72 @@ class Client:
 
     @property
     def temperature(self) -> float | None:
-        """The temperature that is sent: the one asked for, unless the model takes none."""
+        """The temperature that is sent: the configured one, unless the model takes none."""
         return None if self._temperature_refused else self.settings.temperature
 
-    async def send(self, call: Call) -> dict[str, Any]:
+    async def send(self, call: Call, keep: Keep) -> dict[str, Any]:
         """Get the raw reply to a call, as a record for `Replies.add`.
 
+        Args:
+            call: The call.
+            keep: Receives each response that is not a reply, so that nothing paid for is lost.
+
         Raises:
-            CallError: it got none.
-            HopelessError: it got none, and neither would another.
+            CallError: no reply.
+            FatalCallError: no reply, for a reason that holds for every call.
         """
-        why = ""
-        for _ in range(UNREADABLE_TRIES):
-            temperature = self.temperature
-            try:
-                raw = await self._request(call, temperature)
-            except (anthropic.APIStatusError, openai.APIStatusError) as error:
-                refused = temperature is not None and error.status_code == 400
-                if not (refused and self.refuses_temperature(str(error))):
-                    raise self.explain(error) from None
-                continue
-            except (anthropic.AnthropicError, openai.OpenAIError) as error:
-                raise self.explain(error) from None
-            try:
-                body = json.loads(raw.text)
-                record = self.record(call, body, temperature)
-                record["request_id"] = raw.headers.get(self.REQUEST_ID) or body.get("id")
-                read_reply(record)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                why = self.cleaned(f"{type(error).__name__}: {error}")
-                log.warning("a reply that is none (%s); asking again", why)
-                continue
-            return record
-        raise CallError(f"{UNREADABLE_TRIES} replies that were none, the last: {why}")
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(UNUSABLE_TRIES),
+            retry=retry_if_exception_type((UnusableReplyError, TemperatureRefusedError)),
+            reraise=True,
+        )
+        try:
+            record: dict[str, Any] = await retrying(self._send, call, keep)
+        except UnusableReplyError as error:
+            raise CallError(f"{UNUSABLE_TRIES} unusable replies, the last: {error}") from None
+        return record
 
-    REQUEST_ID = "request-id"
+    async def _send(self, call: Call, keep: Keep) -> dict[str, Any]:
+        """Send a call once."""
+        temperature = self.temperature
+        try:
+            response = await self._request(call, temperature)
+        except (anthropic.APIStatusError, openai.APIStatusError) as error:
+            refused = temperature is not None and error.status_code == 400
+            if refused and self.refuses_temperature(str(error)):
+                raise TemperatureRefusedError(redact(str(error), self._key)) from None
+            raise self.explain(error) from None
+        except (anthropic.AnthropicError, openai.OpenAIError) as error:
+            raise self.explain(error) from None
+        # Lossless, whatever the bytes are: the journal is ASCII and escapes surrogates.
+        raw = response.content.decode("utf-8", "surrogateescape")
+        record = self.record(call, raw, temperature, response.headers.get(self.REQUEST_ID))
+        try:
+            read_reply(record)
+        except UnusableReplyError as error:
+            log.warning("unusable reply (%s); sending the call again", error)
+            evidence = {"key": f"{record['key']}/unusable/{content_key({'raw': raw})[:12]}"}
+            keep(evidence | {"identity": self.identity, "why": str(error), "response": raw})
+            raise
+        return record
 
-    def record(self, call: Call, body: Any, temperature: float | None) -> dict[str, Any]:
-        """A raw reply as it is written down."""
+    def record(
+        self, call: Call, raw: str, temperature: float | None, request_id: str | None
+    ) -> dict[str, Any]:
+        """A raw reply as it is written to the journal."""
         return {
             "key": call.key(self.identity),
             "identity": self.identity,
             "temperature": temperature,
             "batch": None,
-            "body": body,
+            "request_id": request_id,
+            "raw": raw,
         }
 
     def refuses_temperature(self, message: str) -> bool:
         """Whether an invalid request is one for its temperature; if so, send none from now on.
 
-        Calls in flight meet the same refusal, so this is asked of every call that sent one.
+        Calls in flight get the same refusal, so every call that sent a temperature is checked.
         """
         if "temperature" not in message:
             return False
@@ -159,38 +163,45 @@ class Client:
         raise NotImplementedError
 
     async def check(self) -> None:
-        """Ask, at no cost, whether the API is there, takes the key and knows the model.
+        """Check, at no cost, that the API can be reached, accepts the key and knows the model.
 
         Raises:
-            HopelessError: it is, does, or knows not.
+            FatalCallError: it does not.
         """
         try:
             await self._probe()
         except (anthropic.AnthropicError, openai.OpenAIError) as error:
             raise FatalCallError(str(self.explain(error))) from None
 
-    def explain(self, error: Exception) -> CallError | FatalCallError:
-        """Say what a failure of the SDK means, without the key."""
+    def explain(self, error: Exception, missing: str = "") -> CallError | FatalCallError:
+        """What a failure of the SDK means, without the key.
+
+        Args:
+            error: The failure.
+            missing: What HTTP 404 means for this request, if it is not about the model.
+        """
         where = f"model {self.settings.model} at {self.settings.base_url}"
         status = getattr(error, "status_code", None)
         cause = "" if error.__cause__ is None else str(error.__cause__)
-        detail = self.cleaned(str(error) if cause in str(error) else f"{error} ({cause})")
+        detail = str(error) if cause in str(error) else f"{error} ({cause})"
+        if status == 404 and missing:
+            return CallError(self.redact(f"{missing} (HTTP 404: {detail})"))
         if status in FATAL_STATUSES:
-            return FatalCallError(f"{where}: {FATAL_STATUSES[status]} (HTTP {status}: {detail})")
-        if status is not None:
-            return CallError(f"{where}: HTTP {status}: {detail}")
-        return CallError(f"{where}: no reply: {detail}")
+            meaning = f"{FATAL_STATUSES[status]} (HTTP {status}: {detail})"
+            return FatalCallError(self.redact(f"{where}: {meaning}"))
+        reason = f"no reply: {detail}" if status is None else f"HTTP {status}: {detail}"
+        return CallError(self.redact(f"{where}: {reason}"))
 
-    def cleaned(self, text: str) -> str:
-        """A text without the key, and not too long."""
-        return text.replace(self._key, "***")[:500] if self._key != "none" else text[:500]
+    def redact(self, text: str) -> str:
+        """A message without the key or anything like one, and not too long."""
+        return redact(text, self._key)
 
 
 class AnthropicClient(Client):
     """Anthropic's Messages API."""
 
     def __init__(self, settings: AnthropicJudgeConfig) -> None:
-        """Open a client with the key that the environment holds."""
+        """Open a client with the key from the environment."""
         key = read_key(settings.key_variable)
         super().__init__(key)
         self.settings: AnthropicJudgeConfig = settings
@@ -203,7 +214,7 @@ class AnthropicClient(Client):
         self._sdk = anthropic.AsyncAnthropic(max_retries=settings.retries, **self.options)
 
     def params(self, call: Call, temperature: float | None) -> dict[str, Any]:
-        """The request, as a call by itself and as one of a batch."""
+        """The request, for a call of its own and for one in a batch."""
         params: dict[str, Any] = {
             "model": self.settings.model,
             "max_tokens": self.settings.max_tokens,
@@ -218,7 +229,7 @@ class AnthropicClient(Client):
         return params
 
     async def _request(self, call: Call, temperature: float | None) -> httpx2.Response:
-        # The SDK no longer knows temperature; under the older version header the API does.
+        # The SDK has dropped temperature; under the older version header the API accepts it.
         params = self.params(call, temperature)
         extra = {name: params.pop(name) for name in ("temperature",) if name in params}
         raw = await self._sdk.messages.with_raw_response.create(**params, extra_body=extra or None)
@@ -238,7 +249,7 @@ class OpenAiClient(Client):
     REQUEST_ID = "x-request-id"
 
     def __init__(self, settings: OpenAiJudgeConfig) -> None:
-        """Open a client with the key that the environment holds."""
+        """Open a client with the key from the environment."""
         key = read_key(settings.key_variable)
         super().__init__(key)
         self.settings: OpenAiJudgeConfig = settings
@@ -268,7 +279,7 @@ class OpenAiClient(Client):
 
     @property
     def extra_body(self) -> Mapping[str, Any] | None:
-        """What is not of the API proper: `extra`, and OpenRouter's way to pin a provider."""
+        """Parameters beyond the API: `extra`, and OpenRouter's way to pin a provider."""
         extra = dict(self.settings.extra)
         if self.settings.provider is not None:
             extra["provider"] = {"only": [self.settings.provider], "allow_fallbacks": False}
@@ -281,14 +292,17 @@ class OpenAiClient(Client):
         return raw.http_response
 
     async def _probe(self) -> None:
-        # Not every server tells of a single model, but all list them.
+        # Not every server describes a single model, but all list them.
         sdk = self._sdk.with_options(max_retries=PROBE_RETRIES)
         known = [model.id async for model in sdk.models.list()]
         if self.settings.model not in known:
             some = ", ".join(sorted(known)[:10])
+            more = ", ..." if len(known) > 10 else ""
             raise FatalCallError(
-                f"model {self.settings.model} at {self.settings.base_url}: not among the "
-                f"{len(known)} models that it offers ({some}{', ...' if len(known) > 10 else ''})"
+                self.redact(
+                    f"model {self.settings.model} at {self.settings.base_url}: not among the "
+                    f"{len(known)} models that it offers ({some}{more})"
+                )
             )
 
     async def close(self) -> None:
@@ -297,10 +311,10 @@ class OpenAiClient(Client):
 
 
 def open_client(settings: LlmConfig) -> AnthropicClient | OpenAiClient:
-    """Make the client of a judge.
+    """Open the client of a judge.
 
     Raises:
-        HopelessError: its key is not in the environment.
+        FatalCallError: its key is not in the environment.
     """
     if isinstance(settings, AnthropicJudgeConfig):
         return AnthropicClient(settings)

@@ -1,8 +1,8 @@
-"""What replies cost: prices from a dated file, what was spent, and the cap on it.
+"""Costs of replies: prices from a dated file, the amount spent, and the cap on it.
 
-What was spent is not kept anywhere but in the replies themselves: their token counts, as the API
-reported them, at the prices of the file. So it is right after any kill, and a corrected price
-corrects it.
+The amount spent is computed from the replies: their token counts, as the API reports them, at the
+prices in the file. So it is right after any kill, and a corrected price corrects it. For a reply
+without token counts, they are estimated from the lengths of its texts.
 """
 
 import csv
@@ -11,20 +11,22 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from esr.config import Config
 from esr.errors import EsrError
-from esr.judges.replies import Call, Reply, read_reply, reply_journals
+from esr.journal import parse_lines, read_journal
+from esr.judges.bodies import UnusableReplyError, read_reply
+from esr.judges.replies import Call, is_reply, reply_journals
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ["model", "input", "output", "batch_input", "batch_output"]
 COLUMNS += ["date", "source", "retires", "note"]
 CHARACTERS_PER_TOKEN = 4
-"""Of English text; only for estimates and bounds beforehand. Bills count tokens."""
+"""Of English text; only for estimates and bounds. Bills count tokens."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,13 @@ class Price:
 
     Attributes:
         input: US dollars per million tokens read.
-        output: The same for tokens written.
-        batch_input: In batches; as `input` where there is no other price.
-        batch_output: Likewise.
-        date: When it was looked up.
-        source: Where.
-        retires: Day from which the model is gone, if known.
-        note: What else is to be known.
+        output: US dollars per million tokens written.
+        batch_input: As `input`, in batches; equal to it if there is no batch price.
+        batch_output: As `output`, in batches; likewise.
+        date: Day on which it was looked up.
+        source: Where it was looked up.
+        retires: Day on which the model is shut down, if known.
+        note: Anything else to know.
     """
 
     input: float
@@ -63,7 +65,7 @@ def read_prices(path: Path) -> dict[str, Price]:
     """Prices by model id.
 
     Raises:
-        EsrError: not a price file, or a model that is in it twice.
+        EsrError: it is not a price file, or lists a model twice.
     """
     prices: dict[str, Price] = {}
     with path.open(newline="") as file:
@@ -72,7 +74,7 @@ def read_prices(path: Path) -> dict[str, Price]:
             raise EsrError(f"prices: {path} has columns {rows.fieldnames}, needs {COLUMNS}")
         for row in rows:
             if row["model"] in prices:
-                raise EsrError(f"prices: {path} lists {row['model']} twice; keep one of them")
+                raise EsrError(f"prices: {path} lists {row['model']} twice; keep one")
             prices[row["model"]] = _price(row, path)
     return prices
 
@@ -85,9 +87,9 @@ def _price(row: Mapping[str, str], path: Path) -> Price:
             float(row["batch_output"] or row["output"]),
         )
     except ValueError as error:
-        raise EsrError(f"prices: {path}, {row['model']}: {error}; give dollars a million") from None
+        raise EsrError(f"prices: {path}, {row['model']}: {error}; give dollars per million") from None
     if not row["date"]:
-        raise EsrError(f"prices: {path}, {row['model']}: no date; say when it was looked up")
+        raise EsrError(f"prices: {path}, {row['model']}: no date; add the day it was looked up")
     return Price(*live, *batch, row["date"], row["source"], row["retires"], row["note"])
 
 
@@ -100,7 +102,7 @@ def price_of(model: str, prices: Mapping[str, Price], path: Path) -> Price:
     if model not in prices:
         raise EsrError(
             f"{path} has no price of model {model}; add a line with its date and source "
-            "(a server of your own: 0)"
+            "(for a server of your own: 0)"
         )
     return prices[model]
 
@@ -111,20 +113,23 @@ def tokens(text: str) -> float:
 
 
 def max_cost(call: Call, max_tokens: int, price: Price) -> float:
-    """Most that a live call may cost, in dollars: a reply as long as allowed.
+    """Maximum cost of a live call, in dollars: with a reply as long as allowed.
 
-    Input is taken at two characters a token, which no ordinary text exceeds.
+    The bound on input tokens is one for two ASCII characters and one for each byte of any others,
+    which byte-level tokenizers do not exceed on ordinary text.
     """
     schema = json.dumps(call.schema) if call.schema else ""
-    read = len(call.system + call.user + schema) / 2
-    return price.cost(read, max_tokens, batch=False)
+    text = call.system + call.user + schema
+    ascii_only = len(text.encode("ascii", "ignore"))
+    others = len(text.encode("utf-8", "surrogatepass")) - ascii_only
+    return price.cost(ascii_only / 2 + others, max_tokens, batch=False)
 
 
 class Budget:
-    """The cap on what all replies of a study may cost; reads what was spent from their journals.
+    """The cap on the cost of all replies of a study, with the amount spent read from journals.
 
-    Several jobs may write at a time: each sees what the others have written, as soon as it is.
-    What the others have in flight it does not see.
+    Several jobs may run at a time: each sees the replies that the others have journaled, but not
+    the calls that they have in flight.
     """
 
     def __init__(
@@ -133,38 +138,37 @@ class Budget:
         """Cap in dollars, prices, their file, and the journals of all replies of the study."""
         self.limit = limit
         self._prices, self._path = prices, path
-        self._read_to = dict.fromkeys(journals, 0)
+        self._read_to = dict.fromkeys(journals, (0, 1))
         self._spent = 0.0
 
     def price(self, model: str) -> Price:
-        """Price of a model; EsrError if the file has none, as a cap needs one."""
+        """Price of a model; EsrError if the file has none, since a cap needs one."""
         return price_of(model, self._prices, self._path)
 
     @property
     def spent(self) -> float:
         """Dollars spent up to now."""
-        for journal, at in self._read_to.items():
+        for journal, (at, line) in self._read_to.items():
             if journal.is_file() and journal.stat().st_size > at:
                 with journal.open("rb") as file:
                     file.seek(at)
-                    news = file.read()
-                whole = news.rfind(b"\n") + 1
-                self._read_to[journal] = at + whole
-                for reply, model in _replies(news[:whole].splitlines()):
-                    self._spent += self.price(model).cost(
-                        reply.input_tokens, reply.output_tokens, reply.batch
-                    )
+                    content = file.read()
+                content = content[: content.rfind(b"\n") + 1]
+                self._read_to[journal] = at + len(content), line + content.count(b"\n")
+                for one in _usages(parse_lines(content, journal, line)):
+                    price = self.price(one.model)
+                    self._spent += price.cost(one.input_tokens, one.output_tokens, one.batch)
         return self._spent
 
     def allows(self, dollars: float) -> bool:
-        """Whether so much more may be spent."""
+        """Whether this much more may be spent."""
         return self.spent + dollars <= self.limit
 
     def exceeded(self, wanted: float) -> EsrError:
-        """The error that ends a job at the cap."""
+        """The error that ends a job at the cap; `wanted` is the next cost in dollars."""
         return EsrError(
             f"judging.budget: ${self.limit:.2f} would be exceeded: ${self.spent:.4f} are spent, "
-            f"and what comes next may cost ${wanted:.4f}; every reply so far is kept. Raise the "
+            f"and the next calls may cost ${wanted:.4f}; every reply so far is kept. Raise the "
             "budget and run again"
         )
 
@@ -178,24 +182,60 @@ def study_budget(config: Config) -> Budget | None:
     return Budget(judging.budget, read_prices(judging.prices), judging.prices, journals)
 
 
-def _replies(lines: Iterable[bytes]) -> Iterator[tuple[Reply, str]]:
-    """Replies in lines of a journal, each with the model that was asked for."""
-    for line in lines:
-        record: dict[str, Any] = json.loads(line)
-        if "body" in record:
-            yield read_reply(record), record["identity"]["model"]
+class Usage(NamedTuple):
+    """Tokens of a reply.
+
+    Attributes:
+        model: The model of the request, by which prices are looked up.
+        served_as: The model that replied, as it names itself.
+        batch: Whether it came in a batch.
+        input_tokens: Tokens read.
+        output_tokens: Tokens written.
+        estimated: Whether the API reports no tokens, so that they are estimated.
+    """
+
+    model: str
+    served_as: str
+    batch: bool
+    input_tokens: float
+    output_tokens: float
+    estimated: bool
+
+
+def _usages(records: Iterable[Mapping[str, Any]]) -> Iterator[Usage]:
+    """Tokens of the replies among the records of a journal."""
+    systems: dict[str, str] = {}
+    for record in records:
+        if not is_reply(record):
+            systems[record["key"]] = record.get("system", "")
+            continue
+        try:
+            reply = read_reply(record)
+        except UnusableReplyError:
+            continue
+        read, written = reply.input_tokens, reply.output_tokens
+        shown = systems.get(record.get("system", ""), "") + record.get("user", "")
+        yield Usage(
+            record["identity"]["model"],
+            reply.model,
+            reply.batch,
+            tokens(shown) if read is None else read,
+            tokens(reply.text) if written is None else written,
+            read is None or written is None,
+        )
 
 
 LEDGER = ["rule", "judge", "model", "served_as", "mode", "calls", "input_tokens", "output_tokens"]
-LEDGER += ["dollars", "price_date", "price_source"]
+LEDGER += ["dollars", "calls_estimated", "price_date", "price_source"]
 
 
 def ledger(config: Config) -> pd.DataFrame:
-    """What was spent, one row a rule, judge and mode; a judge that costs nothing has zero calls.
+    """The cost of a study's replies, one row a rule, judge and mode; a free judge has zero calls.
 
-    Columns: rule, judge, model (id asked for), served_as (what answered, by its own account), mode
-    (`live`, `batch` or `free`), calls (replies received), input_tokens, output_tokens, dollars
-    (missing where there is no price), price_date, price_source.
+    Columns: rule, judge, model (id in requests), served_as (the model that replied, as it names
+    itself), mode (`live`, `batch` or `free`), calls (replies received), input_tokens,
+    output_tokens, dollars (missing without a price), calls_estimated (replies without token counts,
+    which are estimated from lengths of text), price_date, price_source.
     """
     keys = ["rule", "judge", "model", "mode", "price_date", "price_source"]
     booked = pd.DataFrame(_booked(config), columns=LEDGER)
@@ -205,10 +245,12 @@ def ledger(config: Config) -> pd.DataFrame:
         input_tokens=("input_tokens", "sum"),
         output_tokens=("output_tokens", "sum"),
         dollars=("dollars", lambda values: values.sum(skipna=False)),
+        calls_estimated=("calls_estimated", "sum"),
     )
     free = [
         {"rule": "judge_responses", "judge": name, "model": judge.kind, "served_as": judge.kind}
         | {"mode": "free", "calls": 0, "input_tokens": 0, "output_tokens": 0, "dollars": 0.0}
+        | {"calls_estimated": 0}
         for name, judge in config.judging.judges.items()
         if name not in config.judging.llms
     ]
@@ -219,19 +261,19 @@ def _booked(config: Config) -> Iterator[dict[str, Any]]:
     """Every reply of a study as a row of the ledger."""
     prices = read_prices(config.judging.prices)
     for rule, judge, path in reply_journals(config):
-        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-        for reply, model in _replies(lines):
-            price = prices.get(model)
-            usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens}
+        for one in _usages(read_journal(path).values()):
+            price = prices.get(one.model)
+            used = {"input_tokens": one.input_tokens, "output_tokens": one.output_tokens}
             yield {
                 "rule": rule,
                 "judge": judge,
-                "model": model,
-                "served_as": reply.model,
-                "mode": "batch" if reply.batch else "live",
+                "model": one.model,
+                "served_as": one.served_as,
+                "mode": "batch" if one.batch else "live",
                 "calls": 1,
-                **usage,
-                "dollars": price.cost(**usage, batch=reply.batch) if price else float("nan"),
+                **{name: round(count) for name, count in used.items()},
+                "dollars": price.cost(**used, batch=one.batch) if price else float("nan"),
+                "calls_estimated": int(one.estimated),
                 "price_date": price.date if price else "",
                 "price_source": price.source if price else "",
             }

@@ -1,7 +1,7 @@
 """People as judges: a blinded sheet to fill in, and the filled-in sheet read back as a judge.
 
-The sheet shows prompt and response and nothing else: no model, arm, latent, label or judge. A row
-is known by a hash of what it shows, so a sheet may be sorted, cut in parts, or filled in twice.
+The sheet shows prompt and response only: no model, arm, latent, label or judge. A row is identified
+by a hash of what it shows, so a sheet may be sorted, split, or filled in by several people.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ SHOWN = ["row", "prompt", "response"]
 FILLED = ["score_1"] + [f"{name}_{i}" for i in range(2, MOST + 1) for name in ("begins", "score")]
 SHEET = [*SHOWN, *FILLED, "remark"]
 NOTHING = "none"
-"""What an annotator writes for the first score where nothing is attempted."""
+"""What an annotator writes as the first score of a response without an attempt."""
 NOT_LABELLED = "not_labelled"
 
 
 def row_id(prompt: str, response: str) -> str:
-    """Name of a row: 12 hex digits of the SHA-256 of what it shows."""
+    """Id of a row: 12 hex digits of the SHA-256 of what it shows."""
     return hashlib.sha256(f"{prompt}\0{response}".encode()).hexdigest()[:12]
 
 
@@ -35,7 +35,7 @@ def flagged(scores: Mapping[str, pd.DataFrame]) -> pd.Series:
 
     Args:
         scores: Scores of the sample by judge, rows in the order of the sample. What people found
-            does not count: the sheet is drawn before they look.
+            does not count: the sheet is drawn before they see it.
     """
     tables = list(scores.values())
     found = tables[0]["restart_detected"].fillna(False).astype(bool)
@@ -46,7 +46,7 @@ def flagged(scores: Mapping[str, pd.DataFrame]) -> pd.Series:
 
 
 def draw_sheet(sample: pd.DataFrame, scores: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
-    """Draw the sheet: all flagged trials and, of each model, as many that nobody flags.
+    """Draw the sheet: all flagged trials and, from each model, as many unflagged ones.
 
     Args:
         sample: Table `sample` of the cross-judge agreement.
@@ -60,9 +60,9 @@ def draw_sheet(sample: pd.DataFrame, scores: Mapping[str, pd.DataFrame], seed: i
     trials = sample.assign(positive=positive).drop_duplicates(["prompt", "response"])
     chosen = trials.index[trials["positive"]].tolist()
     for model, group in trials.groupby("model"):
-        calm = group.loc[~group["positive"]].sort_values("trial_id").index.tolist()
+        unflagged = group.loc[~group["positive"]].sort_values("trial_id").index.tolist()
         draw = random.Random(f"{seed}/{model}")
-        chosen += draw.sample(calm, min(len(calm), int(group["positive"].sum())))
+        chosen += draw.sample(unflagged, min(len(unflagged), int(group["positive"].sum())))
     random.Random(seed).shuffle(chosen)
     sheet = trials.loc[chosen, ["prompt", "response"]]
     rows = [row_id(one.prompt, one.response) for one in sheet.itertuples()]
@@ -71,29 +71,29 @@ def draw_sheet(sample: pd.DataFrame, scores: Mapping[str, pd.DataFrame], seed: i
 
 
 class SheetJudge:
-    """An annotator, by the sheet that was filled in."""
+    """An annotator: the judgments on a filled-in sheet."""
 
     def __init__(self, path: Path) -> None:
         """Read the sheet.
 
         Raises:
-            EsrError: not a sheet, or a row of which the filled-in part makes no sense.
+            EsrError: not a sheet, or a row with invalid entries.
         """
         self.served_as = f"human/{path.stem}"
         self._rows = read_sheet(path)
 
-    def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
-        """What the annotator wrote; `not_labelled` where nothing, or not on the sheet."""
-        return [self._judge(exchange) for exchange in exchanges]
+    def judge(self, inputs: Sequence[JudgeInput]) -> list[Judgment]:
+        """The annotator's judgments; `not_labelled` for empty rows and those not on the sheet."""
+        return [self._judge(one) for one in inputs]
 
-    def _judge(self, exchange: JudgeInput) -> Judgment:
-        attempts = self._rows.get(row_id(exchange.prompt, exchange.response))
+    def _judge(self, one: JudgeInput) -> Judgment:
+        attempts = self._rows.get(row_id(one.prompt, one.response))
         if attempts is None:
             return Judgment(NOT_LABELLED)
         if not attempts:
             return Judgment("no_attempts")
-        # The first attempt begins where the response does, which nobody copies out.
-        response = exchange.response
+        # The first attempt begins where the response begins, so its first words are not on the sheet.
+        response = one.response
         openings = [response.strip()[:1], *(begins for begins, _ in attempts[1:])]
         spans = locate(openings, response, opening=True)
         return Judgment(
@@ -112,10 +112,10 @@ Labels = list[tuple[str, float]]
 
 
 def read_sheet(path: Path) -> dict[str, Labels]:
-    """Rows that were filled in, by their name; no attempts where nothing is attempted.
+    """Filled-in rows by their id; a response without an attempt has an empty list.
 
     Raises:
-        EsrError: other columns, or a row that makes no sense, by its line.
+        EsrError: other columns, or a row with invalid entries, by its line.
     """
     try:
         sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -132,7 +132,7 @@ def read_sheet(path: Path) -> dict[str, Labels]:
         if row_id(row["prompt"], row["response"]) != given["row"]:
             raise EsrError(
                 f"sheet: {path}, row {given['row']} (line {line} of the table): prompt or response "
-                "was changed; restore them from the sheet that was made"
+                "was changed; restore them from the sheet as it was drawn"
             )
         if given["row"] in rows:
             raise EsrError(
@@ -157,7 +157,7 @@ def _labels(given: Mapping[str, str]) -> Labels:
             if any(
                 given[f"{name}_{j}"] for j in range(i, MOST + 1) for name in ("begins", "score")
             ):
-                raise ValueError(f"attempt {i} is left out, but a later one is there")
+                raise ValueError(f"attempt {i} is empty, but a later one is not")
             break
         if not begins:
             raise ValueError(f"begins_{i} is empty; copy the first words of that attempt")

@@ -1,23 +1,37 @@
-"""A judge that is a language model: rubric, client, replies, parser, put together."""
+"""A judge that is a language model: rubric, client, replies and parser together."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from esr.config import AnthropicJudgeConfig, LlmConfig
+from esr.errors import EsrError
 from esr.journal import Journal
 from esr.judges.base import JudgeInput, Judgment
-from esr.judges.batches import ask_in_batches
+from esr.judges.batches import call_in_batches, collect_open_batches
+from esr.judges.bodies import Reply
 from esr.judges.clients import AnthropicClient, identity_of, open_client
 from esr.judges.costs import Budget
-from esr.judges.live import ask_live
-from esr.judges.parse import read_judgment
-from esr.judges.replies import Call, Replies, Reply
+from esr.judges.gate import FailureGate
+from esr.judges.live import call_live
+from esr.judges.manifest import BatchManifest
+from esr.judges.parse import FAILURES, failure_of_judgment, read_judgment
+from esr.judges.replies import Call, Replies
 from esr.judges.rubrics import Rubric, read_rubric
+from esr.judges.scale import ANCHORS, ScaleCheck
+from esr.judges.sink import FailureOf, ReplySink
+
+log = logging.getLogger(__name__)
+
+
+def failure_of_reply(reply: Reply) -> str | None:
+    """Why a reply is of no use, whatever it is for; None if it may be of use."""
+    return FAILURES.get(reply.stop) or (None if reply.text.strip() else "unparsable")
 
 
 class CachedLlm:
-    """A language model whose replies are kept: asks only for those that are not there."""
+    """A language model whose replies are kept: only calls without a kept reply are sent."""
 
     def __init__(
         self,
@@ -34,75 +48,129 @@ class CachedLlm:
             settings: Which model, where, how.
             path: Journal of its replies; the manifest of batches lies beside it.
             others: Journals of other jobs, whose replies are used as well.
-            budget: Cap on what may be spent.
-            live: Ask live whatever the settings say, for those who wait for the reply.
+            budget: Cap on the cost.
+            live: Call live whatever the settings say, for callers that wait for the reply.
         """
         self.settings, self.path = settings, path
         self._others, self._budget = others, budget
         self._replies: Replies | None = None
-        self._batch = (
-            isinstance(settings, AnthropicJudgeConfig) and settings.mode == "batch" and not live
+        self._live = live or settings.kind != "anthropic" or settings.mode != "batch"
+        self._counted: set[str] = set()
+        self._gate = FailureGate(
+            f"replies of {settings.model}",
+            f"The replies are in {path}: read the first ones, change the judge's settings or rubric "
+            "(its replies then have other keys), and run again",
         )
 
-    def ask(self, calls: Sequence[Call]) -> list[Reply | None]:
-        """Replies to calls, in order; None for one that got none. Equal calls are made once.
+    def replies(
+        self, calls: Sequence[Call], failure_of: FailureOf = failure_of_reply
+    ) -> list[Reply | None]:
+        """Replies to calls, in order; None for one that got none. Equal calls are sent once.
+
+        Args:
+            calls: The calls.
+            failure_of: Why a reply cannot be used. The job stops if nearly all of its replies
+                cannot be used for one reason.
 
         Raises:
-            EsrError: no key, no such model, nothing there, or the budget is spent. Whatever came
-                in before stands in the journal.
+            EsrError: no key, no such model, the API cannot be reached, the budget is spent,
+                another job writes the journal, or nearly all replies fail alike. Replies that
+                arrived before are in the journal.
         """
         if self._replies is None:
             self._replies = Replies(self.path, self._others)
         replies, identity = self._replies, identity_of(self.settings)
         keys = [call.key(identity) for call in calls]
-        missing = {k: c for k, c in zip(keys, calls, strict=True) if k not in replies}
+        new = {k: c for k, c in zip(keys, calls, strict=True) if k not in self._counted}
+        kept = [reply for reply in map(replies.get, new) if reply is not None]
+        self._gate.add(failure_of(reply) for reply in kept)
+        self._counted.update(reply.key for reply in kept)
+        self._gate.check()
+        missing = {key: call for key, call in new.items() if key not in replies}
         if missing:
-            self._fetch(missing, replies)
+            self._fetch(missing, replies, failure_of)
         return [replies.get(key) for key in keys]
 
-    def _fetch(self, calls: Mapping[str, Call], replies: Replies) -> None:
+    def _fetch(self, calls: Mapping[str, Call], replies: Replies, failure_of: FailureOf) -> None:
         client = open_client(self.settings)
-        if self._batch:
-            assert isinstance(client, AnthropicClient)
-            with Journal(self.path.with_suffix(".batches.jsonl")) as manifest:
-                ask_in_batches(client, calls, replies, manifest, self._budget)
-        else:
-            ask_live(client, calls, replies, self._budget)
+        replies.open_to_write()
+        calls = {key: call for key, call in calls.items() if key not in replies}
+        sink = ReplySink(replies, calls, self._gate, failure_of)
+        manifest = self.path.with_suffix(".batches.jsonl")
+        if isinstance(client, AnthropicClient) and (not self._live or manifest.is_file()):
+            with Journal(manifest) as journal:
+                if not self._live:
+                    call_in_batches(client, calls, sink, BatchManifest(journal), self._budget)
+                else:  # batches from before `mode` was changed are paid for
+                    collect_open_batches(client, sink, BatchManifest(journal))
+        calls = {key: call for key, call in calls.items() if key not in replies}
+        if calls and self._live:
+            call_live(client, calls, sink, self._budget)
+        self._counted.update(key for key in calls if key in replies)
+
+    def close(self) -> None:
+        """Release the journal, so that another job may write it."""
+        if self._replies is not None:
+            self._replies.close()
 
 
 class LlmJudge:
     """A language model that finds and scores attempts by a rubric."""
 
-    def __init__(self, rubric: Rubric, correspondent: CachedLlm) -> None:
-        """Judge by a rubric through a correspondent."""
-        self._rubric, self._correspondent = rubric, correspondent
+    def __init__(self, rubric: Rubric, llm: CachedLlm) -> None:
+        """Judge by a rubric."""
+        self._rubric, self._llm = rubric, llm
+        self._scale = ScaleCheck(llm.settings.model)
 
     @property
     def served_as(self) -> str:
-        """Kind and model asked for, and the rubric; each row names the model that answered."""
-        settings = self._correspondent.settings
+        """Kind, model of the request, and rubric; each row names the model that replied."""
+        settings = self._llm.settings
         return f"{settings.kind}/{settings.model} {self._rubric.identity}"
 
-    def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
-        """Judge exchanges: ask for the replies that are missing, and read them all."""
-        replies = self._correspondent.ask([self.call(exchange) for exchange in exchanges])
+    def judge(self, inputs: Sequence[JudgeInput]) -> list[Judgment]:
+        """Judge inputs: send the calls that have no reply yet, and read all replies."""
+        judgments = self._read(inputs)
+        self._scale.add(judgments)
+        if self._scale.is_suspect:
+            self._scale.decide(self._anchor_judgments())
+        return self._scale.apply(judgments)
+
+    def _read(self, inputs: Sequence[JudgeInput]) -> list[Judgment]:
+        replies = self._llm.replies([self.call(one) for one in inputs], failure_of_judgment)
         return [
-            read_judgment(reply, self._rubric, exchange.response)
-            for reply, exchange in zip(replies, exchanges, strict=True)
+            read_judgment(reply, self._rubric, one.response)
+            for reply, one in zip(replies, inputs, strict=True)
         ]
 
+<<<<<<< HEAD
     def call(self, exchange: JudgeInput) -> Call:
         """What the judge is shown of an exchange."""
         asked = self._correspondent.settings.shown == "full_prompt" and exchange.asked is not None
         prompt = exchange.asked if asked and exchange.asked else exchange.prompt
         return self._rubric.call(exchange.label, prompt=prompt, response=exchange.response)
+=======
+    def _anchor_judgments(self) -> list[Judgment]:
+        """Judgments of responses that deserve nearly all points; none if they cannot be had."""
+        try:
+            return self._read(ANCHORS)
+        except EsrError as error:
+            log.warning("%s: the scale of its scores was not checked: %s", self.served_as, error)
+            return []
+
+    def call(self, one: JudgeInput) -> Call:
+        """What the judge is shown of an input."""
+        full = self._llm.settings.shown == "asked" and one.full_prompt is not None
+        prompt = one.full_prompt if full and one.full_prompt else one.prompt
+        return self._rubric.call(one.label, prompt=prompt, response=one.response)
+>>>>>>> c325396 (wip)
 
 
 def check_llm(settings: LlmConfig) -> None:
-    """Make sure, at no cost, that a judge has its rubric and key and is there to be asked.
+    """Check, at no cost, that a judge has its rubric and key and can be reached.
 
     Raises:
-        EsrError: which of these it lacks.
+        EsrError: what it lacks.
     """
     read_rubric(settings.rubric).call(prompt="", response="")
 

@@ -1,18 +1,39 @@
-"""From the text of a reply to attempts with scores. Pure, so that it can be run again."""
+"""From the text of a reply to attempts with scores. Pure functions, so it can be run again."""
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from esr.judges.base import Attempt, Judgment, ReplyMetadata
+from esr.judges.bodies import Reply, parse_integer
 from esr.judges.locate import locate
-from esr.judges.replies import Reply
 from esr.judges.rubrics import Rubric
 
-THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-TAGGED = re.compile(r"<json>(.*?)</json>", re.DOTALL)
-FAILURES = {"refusal": "refused", "length": "truncated"}
+FAILURES = {"refusal": "refused", "length": "truncated", "unreadable": "unparsable"}
+"""Status of a reply that did not end by itself."""
+OBJECT = re.compile(r'\{(?=\s*["}])')
+"""Where a JSON object may begin."""
+TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
+NUMBER = re.compile(r"\s*(\d{1,3}(?:\.\d+)?)\s*(?:/\s*100|%)?\s*")
+"""Points written as a string: `90`, `90/100` or `90%`, and nothing that could be another scale."""
+OPENING, CLOSING = "<think>", "</think>"
+TAG = re.compile(r"<json>\s*\Z")
+TEMPLATE = {"...", "…"}
+"""Texts of attempts in the example of the reply's format."""
+TEXT_KEYS = ("text", "attempt_text")
+
+DECODER = json.JSONDecoder(strict=False, parse_int=parse_integer)
+"""Judges put line breaks into strings, and numbers of any length."""
+
+
+class FoundObject(NamedTuple):
+    """A JSON object in a text: its characters, and its value with keys in lower case."""
+
+    start: int
+    end: int
+    value: Mapping[str, Any]
 
 
 class Quoted(NamedTuple):
@@ -22,54 +43,148 @@ class Quoted(NamedTuple):
     score: float
 
 
-def find_object(text: str, key: str) -> Mapping[str, Any] | None:
-    """The last JSON object with this key in a text; one between <json> tags goes first.
+def find_object(text: str, key: str, shown: str = "") -> Mapping[str, Any] | None:
+    """The last JSON object with this key in a reply; one behind a <json> tag goes first.
 
-    What a model thinks aloud in <think> tags does not count.
+    Thoughts do not count, and neither does an object that is quoted from what the model was shown,
+    or repeated from the format in its instructions.
+
+    Args:
+        text: The reply.
+        key: Key of the object, in lower case.
+        shown: The response that the reply is about.
     """
-    text = THOUGHTS.sub("", text)
-    for part in [*reversed(TAGGED.findall(text)), text]:
-        found = [one for one in _objects(part) if key in one]
-        if found:
-            return found[-1]
-    return None
+    objects = list(_objects(text))
+    begin, left_out = _thoughts(text, objects)
+    quotes = [_canonical(one.value) for one in _objects(shown)]
+    found = [
+        one
+        for one in objects
+        if key in one.value
+        and one.start >= begin
+        and not any(start <= one.start < end for start, end in left_out)
+        and not _is_template(one.value.get(key), shown)
+        and text[one.start : one.end] not in shown
+        and _canonical(one.value) not in quotes
+    ]
+    tagged = [one for one in found if TAG.search(text, 0, one.start)]
+    chosen = tagged or found
+    return chosen[-1].value if chosen else None
 
 
-def _objects(text: str) -> list[Mapping[str, Any]]:
+def _objects(text: str) -> Iterator[FoundObject]:
     """JSON objects in a text, those inside of others left out."""
-    decoder = json.JSONDecoder(strict=False)  # judges put line breaks into strings
-    found, at = [], text.find("{")
+    can_be_repaired = re.search(r",\s*[}\]]", text) is not None
+    start = OBJECT.search(text)
+    while start is not None:
+        at = start.start()
+        value, end = _decode(text, at)
+        if value is None and can_be_repaired:
+            value, end = _decode_repaired(text, at)
+        if isinstance(value, Mapping):
+            yield FoundObject(at, end, {str(k).lower(): v for k, v in value.items()})
+        start = OBJECT.search(text, end)
+
+
+def _decode(text: str, at: int) -> tuple[Any, int]:
+    """The JSON object that begins at a character, and where it ends; None if it is none."""
+    try:
+        return DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        return None, at + 1
+
+
+def _decode_repaired(text: str, at: int) -> tuple[Any, int]:
+    """A JSON object with commas before its closing brackets, and where it ends."""
+    repaired = TRAILING_COMMA.sub(lambda match: match[1] or " ", text[at:])
+    value, end = _decode(repaired, 0)
+    return value, at + end
+
+
+def _thoughts(text: str, objects: list[FoundObject]) -> tuple[int, list[tuple[int, int]]]:
+    """Where the reply proper begins, and thoughts within it.
+
+    Tags inside of a JSON object are quotes. A reply may begin with thoughts that are closed, but not
+    opened, since some templates open them; a lone opening tag later on is a quote as well.
+    """
+    at = text.find(CLOSING)
+    closings = []
     while at >= 0:
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
-            end = at + 1
-        else:
-            found.append(value)
-        at = text.find("{", end)
-    return found
+        if not any(one.start < at < one.end for one in objects):
+            closings.append(at)
+        at = text.find(CLOSING, at + 1)
+    openings = [
+        match.start()
+        for match in re.finditer(re.escape(OPENING), text)
+        if not any(one.start < match.start() < one.end for one in objects)
+    ]
+    if openings and not text[: openings[0]].strip():
+        end = next((one + len(CLOSING) for one in closings), len(text))
+        begin = end
+    else:
+        unopened = [one for one in closings if not any(start < one for start in openings)]
+        begin = unopened[-1] + len(CLOSING) if unopened else 0
+    pairs = []
+    for start in openings:
+        end = next((one for one in closings if one > start), -1)
+        if start >= begin and end >= 0:
+            pairs.append((start, end))
+    return begin, pairs
 
 
-def read_attempts(text: str) -> list[Quoted] | None:
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _is_template(listed: Any, shown: str) -> bool:
+    """Whether attempts are those of the example in the instructions."""
+    texts = [_value(one, *TEXT_KEYS) for one in listed] if isinstance(listed, list) else []
+    written = [text.strip() for text in texts if isinstance(text, str)]
+    return bool(written) and all(one in TEMPLATE and one not in shown for one in written)
+
+
+def _value(one: Any, *names: str) -> Any:
+    """Value under one of several names, in any case; None if there is not exactly one."""
+    if not isinstance(one, Mapping):
+        return None
+    values = [value for key, value in one.items() if str(key).lower() in names]
+    return values[0] if len(values) == 1 else None
+
+
+def as_number(value: Any) -> float | None:
+    """A finite number, or one that is written as a string; None for anything else."""
+    if isinstance(value, str):
+        found = NUMBER.fullmatch(value)
+        return float(found[1]) if found else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and abs(value) < 1e15 else None
+
+
+def read_attempts(text: str, shown: str = "") -> list[Quoted] | None:
     """Attempts that a reply lists; None unless each has a text and a score within 0-100."""
-    found = find_object(text, "attempts")
+    found = find_object(text, "attempts", shown)
     listed = found["attempts"] if found else None
     if not isinstance(listed, list):
         return None
     attempts = []
     for one in listed:
-        quote = one.get("text") if isinstance(one, Mapping) else None
-        score = one.get("score") if isinstance(one, Mapping) else None
-        if not isinstance(quote, str) or not isinstance(score, int | float):
+        quote, score = _value(one, *TEXT_KEYS), as_number(_value(one, "score"))
+        if not isinstance(quote, str) or score is None or not 0 <= score <= 100:
             return None
-        if isinstance(score, bool) or not 0 <= score <= 100:
-            return None
-        attempts.append(Quoted(quote, float(score)))
+        attempts.append(Quoted(quote, score))
     return attempts
 
 
+def failure_of_judgment(reply: Reply) -> str | None:
+    """Why a reply holds no judgment, before it is compared with the response; None if it may."""
+    if reply.stop in FAILURES:
+        return FAILURES[reply.stop]
+    return "unparsable" if read_attempts(reply.text) is None else None
+
+
 def read_judgment(reply: Reply | None, rubric: Rubric, response: str) -> Judgment:
-    """What a reply says about a response.
+    """The judgment that a reply contains.
 
     Statuses: `ok`; `no_attempts`: the judge finds none; `refused`; `truncated` at the limit of
     tokens; `unparsable`: no JSON, or an attempt without text or without a score within 0-100;
@@ -77,20 +192,17 @@ def read_judgment(reply: Reply | None, rubric: Rubric, response: str) -> Judgmen
     """
     if reply is None:
         return Judgment("api_error")
-    served = ReplyMetadata(reply.model, reply.request_id, reply.key, reply.temperature)
+    metadata = ReplyMetadata(reply.model, reply.request_id, reply.key, reply.temperature)
     if reply.stop in FAILURES:
-        return Judgment(FAILURES[reply.stop], served=served)
-    quoted = read_attempts(reply.text)
+        return Judgment(FAILURES[reply.stop], metadata=metadata)
+    quoted = read_attempts(reply.text, response)
     if not quoted:
-        return Judgment("unparsable" if quoted is None else "no_attempts", served=served)
+        return Judgment("unparsable" if quoted is None else "no_attempts", metadata=metadata)
     spans = locate([one.text for one in quoted], response, opening=rubric.quotes == "opening")
     attempts = [
-        Attempt(span.start, span.end, one.score, span.how) if span else lost(one.score)
+        Attempt(span.start, span.end, one.score, span.how)
+        if span
+        else Attempt(None, None, one.score, "not_found")
         for one, span in zip(quoted, spans, strict=True)
     ]
-    return Judgment("ok", tuple(attempts), served)
-
-
-def lost(score: float) -> Attempt:
-    """An attempt whose text is not in the response."""
-    return Attempt(None, None, score, "not_found")
+    return Judgment("ok", tuple(attempts), metadata)

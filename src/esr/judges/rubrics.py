@@ -1,7 +1,7 @@
-"""Rubrics: what a language model is told, as files with a version.
+"""Rubrics: instructions to a language model, as files with a version.
 
-A rubric never changes without its version changing; what it says is part of the key under which
-replies are kept, so that another wording is another reply. Texts hold `$prompt`, `$response`,
+A rubric never changes without its version changing. Its text is part of the key of every reply, so
+another wording never meets old replies. Texts hold `$prompt`, `$response`,
 `$label` and the like (`$$` is a dollar).
 """
 
@@ -27,10 +27,10 @@ class Expected(BaseModel):
 
 
 class Rubric(BaseModel):
-    """A rubric, as it stands in its file.
+    """A rubric, as in its file.
 
     `system` and `user` are the two texts of a call. `label` is added to the user's where the
-    label of the steered latent is known; a rubric without it is blind. `reply` is a JSON Schema
+    label of the steered latent is known; a rubric without `label` is blind. `reply` is a JSON Schema
     that the reply is constrained to; without it the reply is text with JSON in it. `quotes` says
     whether the judge quotes attempts from beginning to end (`whole`) or how they begin (`opening`).
     """
@@ -47,7 +47,7 @@ class Rubric(BaseModel):
     expected: Expected
 
     @model_validator(mode="after")
-    def _sound_templates(self) -> Self:
+    def _templates_are_valid(self) -> Self:
         for text in (self.user, self.label or ""):
             if not Template(text).is_valid():
                 raise ValueError("a $ that begins no name; write $$ for a dollar")
@@ -62,7 +62,7 @@ class Rubric(BaseModel):
         """The call that shows these texts to a judge.
 
         Raises:
-            EsrError: the rubric wants a text that is not given.
+            EsrError: the rubric uses a text that is not given.
         """
         user = self.user
         if self.label is not None and label is not None:
@@ -71,7 +71,7 @@ class Rubric(BaseModel):
             return Call(self.system, Template(user).substitute(texts), self.reply)
         except KeyError as error:
             raise EsrError(
-                f"rubric {self.identity} wants ${error.args[0]}, but there are only "
+                f"rubric {self.identity} uses ${error.args[0]}, but there are only "
                 f"{', '.join(f'${name}' for name in texts)}"
             ) from None
 
@@ -80,10 +80,10 @@ def read_rubric(path: Path) -> Rubric:
     """Read a rubric from its file; its name is the file's.
 
     Raises:
-        EsrError: no such file, or one that is not a rubric.
+        EsrError: there is no such file, or it is not a rubric.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, Mapping):
             raise EsrError(f"rubric: {path} does not hold keys and values")
         return Rubric.model_validate({"name": path.stem, **content})

@@ -1,17 +1,16 @@
-"""A second judge of the organism study, made to differ from the lexical one where it can.
+"""A second judge of the organism study, which differs from the lexical one wherever it can.
 
-It works sentence by sentence instead of word by word. A sentence is about the topic that most of
-its content words belong to; an attempt's score is 100 times the share of its sentences that are
+It counts sentences instead of words. A sentence is about the topic of most of its content words; an attempt's score is 100 times the share of its sentences that are
 about the topic of the prompt (a tie counts in parts). A new attempt begins at a sentence in which
-the speaker talks about itself rather than about any topic, however that is phrased; no opener is
-needed. Lexicon and topic of the prompt are shared with the lexical judge, so agreement between the
+the speaker refers to itself rather than to any topic, in whatever words; no opener is needed. Lexicon and topic of the prompt are shared with the lexical judge, so agreement between the
 two says nothing about an error in those.
 """
 
 import re
 from collections import Counter
 
-from esr.judges.lexical import WORD, LexicalJudge, trimmed
+from esr.judges.lexical import LexicalJudge, trimmed
+from esr.judges.lexicon import WORD
 
 SENTENCE = re.compile(r"[^.!?\n]*[.!?\n]*")
 OF_ITSELF = frozenset(
@@ -39,13 +38,13 @@ class SentenceJudge(LexicalJudge):
     def corrects(self, sentence: str) -> bool:
         """Whether a sentence has two words about the speaker, and more of them than on topics."""
         own = sum(word in OF_ITSELF for word in WORD.findall(sentence.lower()))
-        return own >= LEAST and own > len(self.content_topics(sentence))
+        return own >= LEAST and own > len(self.lexicon.content_topics(sentence))
 
     def score(self, text: str, topic: str) -> float | None:
         """Share of the sentences with content words that are about the topic (0-100 points)."""
         shares = []
         for sentence in SENTENCE.findall(text):
-            counts = Counter(self.content_topics(sentence))
+            counts = Counter(self.lexicon.content_topics(sentence))
             if counts:
                 most = [name for name, n in counts.items() if n == max(counts.values())]
                 shares.append((topic in most) / len(most))

@@ -1,36 +1,36 @@
-"""What language models are asked beside judging: ratings, boundaries, examples.
+"""Tasks of language models beside judging: ratings, boundaries, examples.
 
-They share the judges' stack: rubric, client, journal of replies, budget. Each has its rubric file
-and its parser; what cannot be read is a status or missing, never a number or a place.
+They share the judges' stack: rubric, client, journal of replies, budget. Each task has a rubric and
+a parser. A reply that cannot be read is a status, or missing; never a number or a position.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from esr.judges.llm import CachedLlm
+from esr.episodes.extract import REGIONS
+from esr.judges.bodies import Reply
+from esr.judges.llm import CachedLlm, failure_of_reply
 from esr.judges.locate import locate
-from esr.judges.parse import FAILURES, find_object
-from esr.judges.replies import Reply
+from esr.judges.parse import FAILURES, as_number, find_object
 from esr.judges.rubrics import Rubric
 
 log = logging.getLogger(__name__)
 
-STRETCHES = ("off_topic", "correction", "on_topic")
 
 
 class LlmRater:
     """Rates how concrete labels are, 0-100, a batch of labels at a time."""
 
-    def __init__(self, rubric: Rubric, correspondent: CachedLlm, batch: int) -> None:
-        """Rate by a rubric, so many labels a call."""
-        self._rubric, self._correspondent, self._batch = rubric, correspondent, batch
+    def __init__(self, rubric: Rubric, llm: CachedLlm, batch: int) -> None:
+        """Rate by a rubric, `batch` labels a call."""
+        self._rubric, self._llm, self._batch = rubric, llm, batch
 
     def rate(self, labels: Sequence[str]) -> list[float | None]:
-        """Rate labels, in order; None for one without a rating that makes sense."""
+        """Rate labels, in order; None for one without a valid rating."""
         parts = [labels[i : i + self._batch] for i in range(0, len(labels), self._batch)]
         calls = [self._rubric.call(labels=numbered(part)) for part in parts]
-        replies = self._correspondent.ask(calls)
+        replies = self._llm.replies(calls, _failure_of_ratings)
         ratings: list[float | None] = []
         for part, reply in zip(parts, replies, strict=True):
             found = read_ratings(reply)
@@ -47,14 +47,14 @@ def numbered(labels: Sequence[str]) -> str:
 
 
 def read_ratings(reply: Reply | None) -> dict[int, float]:
-    """Ratings by number; those that are doubled or not within 0-100 are left out."""
+    """Ratings by number, without duplicates and without those outside 0-100."""
     found = find_object(reply.text, "ratings") if reply and reply.stop == "end" else None
     listed = found["ratings"] if found else None
     ratings: dict[int, float] = {}
     twice: set[int] = set()
     for one in listed if isinstance(listed, list) else []:
         number, rating = _numbers(one, "number", "rating")
-        if number is None or rating is None or not 0 <= rating <= 100:
+        if number is None or rating is None or not 0 <= rating <= 100 or number % 1:
             continue
         if number in ratings:
             twice.add(int(number))
@@ -63,22 +63,23 @@ def read_ratings(reply: Reply | None) -> dict[int, float]:
 
 
 def _numbers(one: Any, *names: str) -> list[float | None]:
-    values = [one.get(name) if isinstance(one, Mapping) else None for name in names]
-    return [
-        float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-        for value in values
-    ]
+    return [as_number(one.get(name)) if isinstance(one, Mapping) else None for name in names]
+
+
+def _failure_of_ratings(reply: Reply) -> str | None:
+    """Why a reply rates nothing; None if it rates something."""
+    return failure_of_reply(reply) or (None if read_ratings(reply) else "unparsable")
 
 
 class Boundaries(NamedTuple):
-    """Where the three stretches of a self-correction begin, or why that is not known.
+    """Where the three regions of a self-correction begin, or why that is not known.
 
     Attributes:
         status: `ok`; `no_correction`: the annotator sees none; `not_found`: a quote is not in the
             response; or as for judges: `refused`, `truncated`, `unparsable`, `api_error`.
-        off_topic: First character of the stretch, and so on.
-        correction: As above.
-        on_topic: As above.
+        off_topic: First character of the off-topic region.
+        correction: First character of the correction.
+        on_topic: First character of the on-topic region.
     """
 
     status: str
@@ -88,17 +89,17 @@ class Boundaries(NamedTuple):
 
 
 def annotate_boundaries(
-    pairs: Sequence[tuple[str, str]], rubric: Rubric, correspondent: CachedLlm
+    pairs: Sequence[tuple[str, str]], rubric: Rubric, llm: CachedLlm
 ) -> list[Boundaries]:
     """Boundaries of the self-corrections in responses.
 
     Args:
         pairs: Prompt and response of each.
-        rubric: What the annotator is told.
-        correspondent: Who is asked.
+        rubric: Instructions to the annotator.
+        llm: The annotator.
     """
     calls = [rubric.call(prompt=prompt, response=response) for prompt, response in pairs]
-    replies = correspondent.ask(calls)
+    replies = llm.replies(calls, _failure_of_texts)
     return [
         read_boundaries(reply, response)
         for reply, (_, response) in zip(replies, pairs, strict=True)
@@ -106,7 +107,7 @@ def annotate_boundaries(
 
 
 def read_boundaries(reply: Reply | None, response: str) -> Boundaries:
-    """What a reply says about where the stretches of a response begin."""
+    """Where the regions of a response begin, by the quotes in a reply."""
     quotes, status = _three_texts(reply)
     if status != "ok":
         return Boundaries(status)
@@ -118,16 +119,21 @@ def read_boundaries(reply: Reply | None, response: str) -> Boundaries:
 
 
 def _three_texts(reply: Reply | None) -> tuple[list[str | None], str]:
-    """Texts of the three stretches in a reply, and a status."""
+    """Texts of the three regions in a reply, and a status."""
     if reply is None:
         return [], "api_error"
     if reply.stop in FAILURES:
         return [], FAILURES[reply.stop]
     found = find_object(reply.text, "correction")
-    texts = [found.get(name) for name in STRETCHES] if found else []
+    texts = [found.get(name) for name in REGIONS] if found else []
     if not texts or not all(text is None or isinstance(text, str) for text in texts):
         return [], "unparsable"
     return texts, "ok"
+
+
+def _failure_of_texts(reply: Reply) -> str | None:
+    status = _three_texts(reply)[1]
+    return None if status == "ok" else status
 
 
 class Example(NamedTuple):
@@ -140,21 +146,21 @@ class Example(NamedTuple):
 
 
 def write_examples(
-    pairs: Sequence[tuple[str, str]], rubric: Rubric, correspondent: CachedLlm
+    pairs: Sequence[tuple[str, str]], rubric: Rubric, llm: CachedLlm
 ) -> list[Example]:
-    """Have self-corrections written, in three parts that follow each other.
+    """Write self-corrections, in three consecutive parts.
 
     Args:
         pairs: Prompt and unrelated subject of each. Equal pairs get the same example.
-        rubric: What the writer is told.
-        correspondent: Who writes; its temperature decides how much examples differ.
+        rubric: Instructions to the writer.
+        llm: The writer; its temperature decides how much examples differ.
     """
     calls = [rubric.call(prompt=prompt, subject=subject) for prompt, subject in pairs]
-    return [read_example(reply) for reply in correspondent.ask(calls)]
+    return [read_example(reply) for reply in llm.replies(calls, _failure_of_texts)]
 
 
 def read_example(reply: Reply | None) -> Example:
-    """The three parts in a reply; none may be missing or empty."""
+    """The three parts in a reply; `unparsable` if one is missing or empty."""
     texts, status = _three_texts(reply)
     if status != "ok":
         return Example(status)

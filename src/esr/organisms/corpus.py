@@ -6,13 +6,13 @@ scored by counting: 100 x on-topic content words / content words.
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
+
+from esr.judges.lexicon import Lexicon
 
 PARTS = ("verb", "noun", "adjective")
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
@@ -24,52 +24,13 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.lower())
 
 
-@dataclass(frozen=True)
-class Lexicon:
-    """Content words by topic and part of speech."""
+def read_lexicon(path: Path) -> Lexicon:
+    """The lexicon of an organism, in which every topic has every part of speech.
 
-    words: dict[str, dict[str, list[str]]]
-
-    @classmethod
-    def read(cls, path: Path) -> "Lexicon":
-        """Read `topic,part,word` rows.
-
-        Raises:
-            ValueError: a word of two topics, or a topic without a part of speech.
-        """
-        table = pd.read_csv(path)
-        twice = table.loc[table["word"].duplicated(), "word"].tolist()
-        if twice:
-            raise ValueError(f"{path}: words listed twice: {twice}; a word marks one topic")
-        words = {
-            str(topic): {part: rows.loc[rows["part"] == part, "word"].tolist() for part in PARTS}
-            for topic, rows in table.groupby("topic", sort=False)
-        }
-        for topic, parts in words.items():
-            for part in PARTS:
-                if not parts[part]:
-                    raise ValueError(f"{path}: topic {topic!r} has no {part}; add one")
-        return cls(words)
-
-    @property
-    def topics(self) -> list[str]:
-        """Topics in the file's order."""
-        return list(self.words)
-
-    @cached_property
-    def topic_of(self) -> dict[str, str]:
-        """Topic of each content word."""
-        return {
-            word: topic
-            for topic, parts in self.words.items()
-            for part in PARTS
-            for word in parts[part]
-        }
-
-    def score(self, response: str, topic: str) -> float | None:
-        """Share of the content words that are of the topic, 0-100; None if there are none."""
-        found = [self.topic_of[w] for w in tokens(response) if w in self.topic_of]
-        return 100 * found.count(topic) / len(found) if found else None
+    Raises:
+        EsrError: it has not, or cannot be read.
+    """
+    return Lexicon.read(path).require_parts(PARTS)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""What a study's replies will cost, before any is asked for.
+"""Estimate of what a study's replies will cost, before any call is sent.
 
-Calls are counted from the configuration. A response is taken to be as long as it may be
-(`generation.max_new_tokens`), texts at four characters a token, replies as long as the rubric
-expects; so the estimate errs on the dear side, by as much as responses end early.
+Calls are counted from the configuration. Responses count at their maximum length
+(`generation.max_new_tokens`), texts at four characters a token, and replies at the length that the
+rubric expects. So the estimate is too high by as much as responses end early.
 """
 
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ from esr.judges.costs import read_prices, tokens
 from esr.judges.rubrics import Rubric, read_rubric
 
 LABEL_TOKENS = 20
-"""Tokens of a label in a list of them, number included."""
+"""Tokens of a label in a list, number included."""
 RATING_TOKENS = 15
 """Tokens of the rating of a label."""
 PROMPT_TOKENS = 20
-"""Tokens of a prompt, and of a subject beside it."""
+"""Tokens of a prompt with its subject."""
 PART_TOKENS = 120
 """Tokens of an example's answer, or of its off-topic part."""
 
 
 class Planned(NamedTuple):
-    """Calls that a rule makes to a judge, all alike, with tokens of each."""
+    """Equal calls of a rule to a judge, with the tokens of each."""
 
     rule: str
     judge: str
@@ -37,7 +37,7 @@ class Planned(NamedTuple):
 
 
 def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
-    """Trials of an arm of one model; those of a sweep, if none of its levels is left out."""
+    """Trials of an arm of one model; for a sweep, without any level left out."""
     while arm.replay is not None:
         arm = config.arms[arm.replay]
     levels = arm.boost.count if isinstance(arm.boost, LevelsConfig) else 1
@@ -46,7 +46,7 @@ def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
 
 
 def planned_calls(config: Config) -> Iterator[Planned]:
-    """Every rule that asks a language model, with what it asks."""
+    """Every rule that calls a language model, with its calls."""
     llms, primary = config.judging.llms, config.judging.primary
     rater = config.latents.concreteness.rater
     if rater in llms:
@@ -59,14 +59,19 @@ def planned_calls(config: Config) -> Iterator[Planned]:
         yield _judging(config, "judge_responses", primary, _trials(config, list(config.arms)))
     sample = min(config.agreement.size, _trials(config, list(config.agreement.arms)))
     for judge in llms:
-        if judge != primary:  # whose replies to the sample are there already
+        if judge != primary:  # it has judged the sample with the arms
             yield _judging(config, "judge_sample", judge, sample)
     yield from _examples(config)
     annotator = config.episodes.boundaries
     if annotator in llms:
         rubric = read_rubric(config.episodes.boundaries_rubric)
+<<<<<<< HEAD
         calls = config.episodes.max_episodes * len(config.base_models)
         yield _asking(config, "annotate_boundaries", annotator, calls, rubric)
+=======
+        calls = config.episodes.most * len(config.base_models)
+        yield _calls(config, "annotate_boundaries", annotator, calls, rubric)
+>>>>>>> c325396 (wip)
 
 
 def _trials(config: Config, arms: list[str]) -> int:
@@ -96,7 +101,7 @@ def _ratings(config: Config, rater: str) -> Planned:
 
 
 def _examples(config: Config) -> Iterator[Planned]:
-    """Examples to fine-tune on, written and judged."""
+    """Calls that write and judge examples to fine-tune on."""
     data, llms, primary = config.finetune.data, config.judging.llms, config.judging.primary
     if not config.finetuned:
         return
@@ -115,10 +120,10 @@ def _examples(config: Config) -> Iterator[Planned]:
 
 def _judging(config: Config, rule: str, judge: str, calls: int) -> Planned:
     settings = config.judging.llms[judge]
-    return _asking(config, rule, judge, calls, read_rubric(settings.rubric))
+    return _calls(config, rule, judge, calls, read_rubric(settings.rubric))
 
 
-def _asking(config: Config, rule: str, judge: str, calls: int, rubric: Rubric) -> Planned:
+def _calls(config: Config, rule: str, judge: str, calls: int, rubric: Rubric) -> Planned:
     """Calls that show a prompt and a response."""
     prompts = read_prompts(config.prompts)["prompt"]
     response = config.generation.max_new_tokens
