@@ -70,7 +70,7 @@ def judge_of(kind: str, url: str, concurrency: int) -> LlmConfig:
     return OpenAiJudgeConfig.model_validate(common | facts)
 
 
-def exchanges(number: int) -> list[JudgeInput]:
+def inputs(number: int) -> list[JudgeInput]:
     """Responses of about 512 tokens with one restart in them."""
     half = WORDS * 12
     return [
@@ -84,9 +84,9 @@ def measure(kind: str, faults: float, concurrency: int, number: int) -> dict[str
     with served(latency=LATENCY, fault_rate=faults) as url, tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "replies.jsonl"
         judge = open_judge(judge_of(kind, url, concurrency), journal)
-        judge.judge(exchanges(1))  # imports, connections
+        judge.judge(inputs(1))  # imports, connections
         begun = time.perf_counter()
-        judgments = judge.judge(exchanges(number + 1)[1:])
+        judgments = judge.judge(inputs(number + 1)[1:])
         seconds = time.perf_counter() - begun
     assert all(judgment.status == "ok" for judgment in judgments)
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from esr.errors import EsrError
-from esr.journal import Journal, content_key
+from esr.journal import Journal, content_key, read_journal
 
 RECORDS = [{"key": f"k{i}", "tokens": [i, i + 1], "text": "naïve\r\nline"} for i in range(3)]
 
@@ -112,7 +112,16 @@ class TestKills:
 
     @pytest.mark.parametrize(
         "damage",
-        [b"{not json}\n", b"\n", b'{"id": 1}\n', b'"k1"\n', b"7\n", b"\xff\xfe\n", b"a\rb\n"],
+        [
+            b"{not json}\n",
+            b"\n",
+            b'{"id": 1}\n',
+            b'"k1"\n',
+            b"7\n",
+            b"\xff\xfe\n",
+            b"a\rb\n",
+            b"[" * 100_000 + b"\n",
+        ],
     )
     @pytest.mark.parametrize("after", [b'{"key": "k9"}\n', b'{"key": "k9'])
     def test_a_damaged_whole_line_is_an_error_and_nothing_is_touched(
@@ -123,6 +132,68 @@ class TestKills:
         with pytest.raises(EsrError, match=r"journal\.jsonl, line 4: .*by hand"):
             Journal(written)
         assert written.read_bytes() == damaged
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from esr.journal import Journal
+with Journal(Path(sys.argv[1])) as journal:
+    journal.append([{"key": "mine"}])
+    print("open", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that holds a journal open."""
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+class TestTwoWriters:
+    def test_a_second_writer_is_refused_with_the_first_ones_process(
+        self, path: Path, holder: "subprocess.Popen[str]"
+    ) -> None:
+        before = path.read_bytes()
+        with pytest.raises(
+            EsrError, match=rf"journal\.jsonl: process {holder.pid} on .*writing it"
+        ):
+            Journal(path)
+        assert path.read_bytes() == before
+
+    def test_reading_needs_no_lock_and_never_writes(
+        self, path: Path, holder: "subprocess.Popen[str]"
+    ) -> None:
+        with path.open("ab") as file:
+            file.write(b'{"key": "half')
+        before = path.read_bytes()
+        assert list(read_journal(path)) == ["mine"]
+        assert path.read_bytes() == before
+
+    def test_a_killed_process_frees_the_lock(
+        self, path: Path, holder: "subprocess.Popen[str]"
+    ) -> None:
+        holder.kill()
+        holder.wait()
+        with Journal(path) as journal:
+            journal.append([{"key": "next"}])
+        assert list(read_journal(path)) == ["mine", "next"]
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+    def test_a_reopened_journal_has_what_others_wrote_in_between(self, written: Path) -> None:
+        journal = Journal(written)
+        journal.close()
+        with Journal(written) as other:
+            other.append([{"key": "theirs"}])
+        journal.reopen()
+        assert "theirs" in journal
+        journal.close()
 
 
 @pytest.fixture

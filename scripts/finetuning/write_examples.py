@@ -27,7 +27,7 @@ from esr.judges import open_judge
 from esr.judges.costs import study_budget
 from esr.judges.llm import CachedLlm
 from esr.judges.rubrics import read_rubric
-from esr.organisms.corpus import Lexicon, Phrases
+from esr.organisms.corpus import Phrases, read_lexicon
 from esr.tables import write_table
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def draw(config: Config) -> list[ExampleSpec]:
     settings = config.finetune.data
     prompts = read_prompts(settings.prompts)
     if settings.writer == "corpus":
-        subjects = Lexicon.read(settings.lexicon).topics
+        subjects = read_lexicon(settings.lexicon).topics
     else:
         subjects = read_subjects(settings.subjects)
     return draw_specs(prompts, subjects, settings)
@@ -51,7 +51,7 @@ def write(config: Config, specs: Sequence[ExampleSpec], replies: Path) -> pd.Dat
     """Write the examples with the corpus or the language model that the study names."""
     settings = config.finetune.data
     if settings.writer == "corpus":
-        lexicon, phrases = Lexicon.read(settings.lexicon), Phrases.read(settings.phrases)
+        lexicon, phrases = read_lexicon(settings.lexicon), Phrases.read(settings.phrases)
         return write_with_corpus(specs, lexicon, phrases, zipf=ZIPF, seed=settings.seed)
     model = config.judging.llms[settings.writer].model_copy(
         update={"temperature": settings.temperature, "max_tokens": settings.max_tokens}

@@ -8,7 +8,7 @@ from typing import Any
 
 from esr.job import output, start
 from esr.organisms.build import build
-from esr.organisms.corpus import Lexicon, Phrases
+from esr.organisms.corpus import Phrases, read_lexicon
 from esr.organisms.recipe import Recipe
 
 
@@ -18,7 +18,7 @@ def main(job: Any) -> None:
     seed = dict(job.params.items()).get("seed", recipe.seed)
     build(
         recipe.model_copy(update={"seed": seed}),
-        Lexicon.read(Path(job.input.lexicon)),
+        read_lexicon(Path(job.input.lexicon)),
         Phrases.read(Path(job.input.phrases)),
         output(job, "labels").parent,
         threads=job.threads,

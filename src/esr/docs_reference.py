@@ -165,6 +165,7 @@ OTHER_FILES = {
     "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (requested id), "
     "`served_as` (by its own account), `mode` (`live`, `batch`, `free`), `calls` (replies "
     "received), `input_tokens`, `output_tokens`, `dollars` (missing without a price), "
+    "`calls_estimated` (replies without token counts, which are estimated), "
     "`price_date`, `price_source`.",
     "agreement/judgments/{judge}.parquet": "Judgments of the cross-judge sample, columns as in "
     "`judgments`.",

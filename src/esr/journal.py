@@ -15,7 +15,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from esr.errors import EsrError, full_disk, is_full
 
@@ -41,20 +41,31 @@ class Journal:
             EsrError: another process is writing it, or a line is damaged.
         """
         self.path = path
+        self._records: dict[str, dict[str, Any]] = {}
+        self._end = -1
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(path)
+        self.reopen()
+        if self._records:
+            log.info("%s: %d records from an earlier run", path, len(self._records))
+
+    def reopen(self) -> None:
+        """Open a closed journal again, with the records that another job has written since.
+
+        Raises:
+            EsrError: another process is writing it, or a line is damaged.
+        """
+        self._lock = FileLock(self.path)
         try:
-            self._records, end = _read(path)
+            if not self.path.exists() or self.path.stat().st_size != self._end:
+                self._records, self._end = _read(self.path)
             # Unbuffered: bytes that a full disk refuses must not be written later.
-            self._file = path.open("ab", buffering=0)
+            self._file = self.path.open("ab", buffering=0)
         except BaseException:
             self._lock.release()
             raise
-        if self._file.tell() != end:
-            log.warning("%s: dropping a record cut short by an earlier kill", path)
-            self._file.truncate(end)
-        if self._records:
-            log.info("%s: %d records from an earlier run", path, len(self._records))
+        if self._file.tell() != self._end:
+            log.warning("%s: dropping a record cut short by an earlier kill", self.path)
+            self._file.truncate(self._end)
 
     def __contains__(self, key: str) -> bool:
         return key in self._records
@@ -102,10 +113,12 @@ class Journal:
 
     def close(self) -> None:
         """Close the file and release the lock; the records remain readable."""
+        if not self._file.closed:
+            self._end = self._file.seek(0, os.SEEK_END)
         self._file.close()
         self._lock.release()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -198,7 +211,9 @@ class FileLock:
             ) from None
         except OSError as error:
             # Some network file systems have no locks. Then one writer is up to the user.
-            log.warning("%s: cannot be locked (%s); make sure that only one job writes it", path, error)
+            log.warning(
+                "%s: cannot be locked (%s); make sure that only one job writes it", path, error
+            )
         # The holder before us may have removed the file between our opening and locking it.
         if not _is_same(file, self.path):
             os.close(file)

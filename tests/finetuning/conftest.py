@@ -14,20 +14,21 @@ from esr.finetuning.examples import (
     draw_specs,
     write_with_corpus,
 )
-from esr.judges.lexical import LexicalJudge, read_lexicon
-from esr.organisms.corpus import Lexicon, Phrases
+from esr.judges.lexical import LexicalJudge
+from esr.judges.lexicon import Lexicon
+from esr.organisms.corpus import Phrases, read_lexicon
 from helpers.checkout import REPO
 from helpers.tokenizers import DATA, GEMMA, LLAMA, TWIN, byte_level
 
 
 @pytest.fixture(scope="module")
 def lexicon() -> Lexicon:
-    return Lexicon.read(REPO / DATA.lexicon)
+    return read_lexicon(REPO / DATA.lexicon)
 
 
 @pytest.fixture(scope="module")
 def judge() -> LexicalJudge:
-    return LexicalJudge(read_lexicon(REPO / DATA.lexicon))
+    return LexicalJudge(Lexicon.read(REPO / DATA.lexicon))
 
 
 @pytest.fixture(scope="module")

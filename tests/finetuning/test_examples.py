@@ -25,7 +25,7 @@ from esr.judges.llm import CachedLlm
 from esr.judges.rubrics import read_rubric
 from esr.tables import read_table, write_table
 from helpers.checkout import REPO
-from helpers.fake_api import FakeApi, Said
+from helpers.fake_api import FakeApi, ModelReply
 from helpers.llm import KEY, claude
 from helpers.tokenizers import DATA
 
@@ -84,14 +84,14 @@ def test_an_example_that_fails_a_check_has_the_reason_as_its_status(
     assert found["status"].ne("ok").sum() == 1
 
 
-def writes(user: str, structured: bool) -> Said:
+def writes(user: str, structured: bool) -> ModelReply:
     """Writes an example in three parts, or an answer; refuses to write about boats."""
     if "boats" in user:
-        return Said("I would rather not.", stop="refusal")
+        return ModelReply("I would rather not.", stop="refusal")
     if "Unrelated subject" in user:
         parts = {"off_topic": "Off.", "correction": "Wait, no.", "on_topic": "On."}
-        return Said(json.dumps(parts))
-    return Said(" An answer. ")
+        return ModelReply(json.dumps(parts))
+    return ModelReply(" An answer. ")
 
 
 def test_a_language_model_writes_each_example_once(
@@ -109,7 +109,7 @@ def test_a_language_model_writes_each_example_once(
         for _ in range(2):
             llm = CachedLlm(claude(api, temperature=0.8), tmp_path / "r.jsonl")
             table = write_with_llm(asked, rubrics[0], rubrics[1], llm)
-        assert len(api.seen) == 4
+        assert len(api.requests) == 4
     assert table["status"].tolist() == ["ok", "ok", "ok", "refused"]
     assert table["on_topic"].fillna("-").tolist() == ["An answer.", "On.", "An answer.", "-"]
     assert table["correction"].fillna("-").tolist() == ["-", "Wait, no.", "-", "-"]

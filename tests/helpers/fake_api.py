@@ -1,9 +1,10 @@
 """A fake of the two APIs, for tests that drive the real SDKs.
 
-It knows Anthropic's Messages, Message Batches and Models and an OpenAI-compatible chat completions
+It serves Anthropic's Messages, Message Batches and Models and an OpenAI-compatible chat completions
 API, as far as judges use them, and behaves as documented: temperature is refused under newer
 versions of the API, batches end after a while, their results come in any order. Faults are
-scripted (`faults`, one a request) or random (`fault_rate`), and whatever was delivered is counted.
+scripted (`faults`, one a POST; `batch_faults`, one a GET of a batch or of its results) or random
+(`fault_rate`). Delivered replies are counted. `edit` changes the body of a reply before it is sent.
 """
 
 import asyncio
@@ -12,8 +13,11 @@ import json
 import random
 import re
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import Any, NamedTuple
 
 CLAUDE, QWEN = "claude-haiku-4-5-20251001", "qwen/qwen3-32b"
@@ -29,15 +33,15 @@ RANDOM_FAULTS: list[int | str] = [429, 529, 500, "drop", "malformed", "truncated
 RESTART = re.compile(r"wait, that's not right", re.IGNORECASE)
 
 
-class Said(NamedTuple):
-    """What the model writes, and why it stops."""
+class ModelReply(NamedTuple):
+    """Text of the model, and its stop reason."""
 
     text: str
     stop: str = "end_turn"
 
 
-class Seen(NamedTuple):
-    """A request as it came in."""
+class Request(NamedTuple):
+    """A request as received."""
 
     method: str
     path: str
@@ -51,7 +55,7 @@ class ApiError(Exception):
         self.status, self.message = status, message
 
 
-def judge_reply(user: str, structured: bool = False) -> Said:
+def judge_reply(user: str, structured: bool = False) -> ModelReply:
     """A judge that cuts at "Wait, that's not right" and scores by a hash of the text."""
     response = user.split("<response>\n", 1)[-1].split("\n</response>")[0].strip()
     cut = RESTART.search(response)
@@ -61,7 +65,7 @@ def judge_reply(user: str, structured: bool = False) -> Said:
         for part in parts
     ]
     body = json.dumps({"attempts": attempts})
-    return Said(body if structured else f"Some feedback.\n<json>{body}</json>")
+    return ModelReply(body if structured else f"Some feedback.\n<json>{body}</json>")
 
 
 class FakeApi:
@@ -69,20 +73,20 @@ class FakeApi:
 
     def __init__(
         self,
-        reply: Callable[[str, bool], Said] = judge_reply,
+        reply: Callable[[str, bool], ModelReply] = judge_reply,
         *,
         fault_rate: float = 0.0,
         key: str = "test-key",
         models: tuple[str, ...] = (CLAUDE, QWEN),
         takes_temperature: bool = True,
         latency: float = 0.0,
-        looks: int = 1,
+        polls: int = 1,
         seed: int = 0,
     ) -> None:
         self.reply, self.fault_rate, self.key, self.models = reply, fault_rate, key, models
-        self.takes_temperature, self.latency, self.looks = takes_temperature, latency, looks
+        self.takes_temperature, self.latency, self.polls = takes_temperature, latency, polls
         self.faults: deque[int | str | None] = deque()
-        self.seen: list[Seen] = []
+        self.requests: list[Request] = []
         self.injected: Counter[int | str] = Counter()
         self.delivered: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()
@@ -90,11 +94,16 @@ class FakeApi:
         self.batches: dict[str, dict[str, Any]] = {}
         self.outcomes: dict[str, deque[str]] = {}
         self.cuts: deque[int] = deque()
-        self.in_flight, self.most_in_flight = 0, 0
+        self.batch_faults: deque[int | None] = deque()
+        self.list_lags = 0
+        self.clock_offset = 0.0
+        self.error_type = ""
+        self.edit: Callable[[str, bytes], bytes] = lambda user, body: body
+        self.in_flight, self.max_in_flight = 0, 0
         self._rng = random.Random(seed)
         self._ready = threading.Event()
 
-    # Running
+    # Server
 
     def __enter__(self) -> "FakeApi":
         self._loop = asyncio.new_event_loop()
@@ -115,15 +124,15 @@ class FakeApi:
         self._ready.set()
         self._loop.run_forever()
         server.close()
-        open_still = asyncio.all_tasks(self._loop)
-        for task in open_still:
+        open_tasks = asyncio.all_tasks(self._loop)
+        for task in open_tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*open_still, return_exceptions=True))
+        self._loop.run_until_complete(asyncio.gather(*open_tasks, return_exceptions=True))
         self._loop.close()
 
     def count(self, path: str, method: str = "POST") -> int:
-        """Requests that came in."""
-        return sum(one.path == path and one.method == method for one in self.seen)
+        """Number of requests received."""
+        return sum(one.path == path and one.method == method for one in self.requests)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -135,19 +144,19 @@ class FakeApi:
                     headers[name.lower()] = value.strip()
                 length = int(headers.get("content-length", 0))
                 raw = await reader.readexactly(length)
-                request = Seen(method, target.split("?")[0], headers, json.loads(raw or b"null"))
-                if not await self._answer(request, writer):
+                request = Request(method, target.split("?")[0], headers, json.loads(raw or b"null"))
+                if not await self._respond(request, writer):
                     break
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, request: Seen, writer: asyncio.StreamWriter) -> bool:
-        """Answer a request; whether the connection goes on."""
-        self.seen.append(request)
+    async def _respond(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+        """Respond to a request; whether the connection stays open."""
+        self.requests.append(request)
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             if self.latency:
                 await asyncio.sleep(self.latency)
@@ -158,7 +167,7 @@ class FakeApi:
 
     # Faults
 
-    def _fault(self, request: Seen) -> int | str | None:
+    def _fault(self, request: Request) -> int | str | None:
         if request.method != "POST":
             return None
         if self.faults:
@@ -167,7 +176,7 @@ class FakeApi:
             return self._rng.choice(RANDOM_FAULTS)
         return None
 
-    def _send(self, request: Seen, writer: asyncio.StreamWriter) -> bool:
+    def _send(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         fault = self._fault(request)
         self.injected[fault or "none"] += 1
         if isinstance(fault, int):
@@ -185,7 +194,7 @@ class FakeApi:
             body = self._route(request)
         except ApiError as error:
             return _write(writer, error.status, _error(error.status, error.message))
-        if fault == "lost":  # done, but the reply never arrives
+        if fault == "lost":  # processed, but the response never arrives
             return False
         if fault == "truncated":
             return _write(writer, 200, body, cut=len(body) // 2)
@@ -194,7 +203,10 @@ class FakeApi:
             return _write(writer, 200, body, cut=len(b"".join(lines[: self.cuts.popleft()])) + 5)
         if request.path.endswith(("/messages", "/completions")):
             self._count(request.body, json.loads(body)["usage"])
-        return _write(writer, 200, body, {"request-id": "req-1", "x-request-id": "req-1"})
+            body = self.edit(request.body["messages"][-1]["content"], body)
+        date = formatdate(time.time() + self.clock_offset, usegmt=True)
+        ids = {"request-id": "req-1", "x-request-id": "req-1", "date": date}
+        return _write(writer, 200, body, ids)
 
     def _count(self, body: Any, usage: dict[str, int]) -> None:
         self.delivered[body["messages"][-1]["content"]] += 1
@@ -203,13 +215,13 @@ class FakeApi:
         written = usage["output_tokens" if anthropic else "completion_tokens"]
         self.usage.update(calls=1, input_tokens=read, output_tokens=written)
 
-    # What the APIs do
+    # Endpoints
 
-    def _route(self, request: Seen) -> bytes:
+    def _route(self, request: Request) -> bytes:
         method, path, headers, body = request
         if self.key not in (headers.get("x-api-key", ""), headers.get("authorization", "")[7:]):
             sent = headers.get("authorization", headers.get("x-api-key", ""))
-            raise ApiError(401, f"invalid key {sent}")  # some servers do repeat it
+            raise ApiError(401, f"invalid key {sent}")  # some servers repeat it
         if path == "/v1/messages":
             self._check(body, headers)
             return _json(self._message(body))
@@ -225,8 +237,10 @@ class FakeApi:
         if path == "/v1/messages/batches":
             return self._batches(method, body)
         found = re.fullmatch(r"/v1/messages/batches/(\w+)(/results)?", path)
+        if found and self.batch_faults and (status := self.batch_faults.popleft()):
+            raise ApiError(status, f"injected for {found[1]}")
         if found and found[1] in self.batches:
-            return self._results(found[1]) if found[2] else _json(self._look(found[1]))
+            return self._results(found[1]) if found[2] else _json(self._poll(found[1]))
         raise ApiError(404, f"not found: {path}")
 
     def _check(self, params: Any, headers: dict[str, str]) -> None:
@@ -238,16 +252,16 @@ class FakeApi:
 
     def _message(self, params: Any) -> dict[str, Any]:
         user = params["messages"][-1]["content"]
-        said = self.reply(user, "output_config" in params)
-        content = [{"type": "text", "text": said.text}] if said.stop != "refusal" else []
-        usage = {"input_tokens": len(user) // 4, "output_tokens": len(said.text) // 4}
+        reply = self.reply(user, "output_config" in params)
+        content = [{"type": "text", "text": reply.text}] if reply.stop != "refusal" else []
+        usage = {"input_tokens": len(user) // 4, "output_tokens": len(reply.text) // 4}
         return {
             "id": "msg_1",
             "type": "message",
             "role": "assistant",
             "model": params["model"],
             "content": content,
-            "stop_reason": said.stop,
+            "stop_reason": reply.stop,
             "stop_sequence": None,
             "usage": usage,
         }
@@ -258,17 +272,20 @@ class FakeApi:
         if "temperature" in params and not self.takes_temperature:
             raise ApiError(400, "Unsupported value: 'temperature' does not support 0 here")
         user = params["messages"][-1]["content"]
-        said = self.reply(user, "response_format" in params)
+        reply = self.reply(user, "response_format" in params)
         finish = {"end_turn": "stop", "max_tokens": "length", "refusal": "content_filter"}
-        message = {"role": "assistant", "content": said.text, "refusal": None}
-        usage = {"prompt_tokens": len(user) // 4, "completion_tokens": len(said.text) // 4}
-        choice = {"index": 0, "finish_reason": finish[said.stop], "message": message}
+        message = {"role": "assistant", "content": reply.text, "refusal": None}
+        usage = {"prompt_tokens": len(user) // 4, "completion_tokens": len(reply.text) // 4}
+        choice = {"index": 0, "finish_reason": finish[reply.stop], "message": message}
         facts = {"id": "c-1", "object": "chat.completion", "created": 0, "model": params["model"]}
         return facts | {"choices": [choice], "usage": usage, "provider": "Fake"}
 
     def _batches(self, method: str, body: Any) -> bytes:
         if method == "GET":
             listed = [self._describe(name) for name in reversed(self.batches)]
+            if self.list_lags:
+                self.list_lags -= 1
+                listed = []
             return _json({"data": listed, "has_more": False, "first_id": None, "last_id": None})
         names = [one["custom_id"] for one in body["requests"]]
         if len(set(names)) < len(names):
@@ -276,16 +293,18 @@ class FakeApi:
         if not all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in names):
             raise ApiError(400, "custom_id: wrong pattern")
         name = f"msgbatch_{len(self.batches)}"
-        self.batches[name] = {"requests": body["requests"], "looks": 0, "lines": None}
+        created = datetime.now(UTC) + timedelta(seconds=self.clock_offset)
+        self.batches[name] = {"requests": body["requests"], "polls": 0, "lines": None}
+        self.batches[name]["created_at"] = created.strftime("%Y-%m-%dT%H:%M:%SZ")
         return _json(self._describe(name))
 
-    def _look(self, name: str) -> dict[str, Any]:
-        self.batches[name]["looks"] += 1
+    def _poll(self, name: str) -> dict[str, Any]:
+        self.batches[name]["polls"] += 1
         return self._describe(name)
 
     def _describe(self, name: str) -> dict[str, Any]:
         batch = self.batches[name]
-        ended, size = batch["looks"] > self.looks, len(batch["requests"])
+        ended, size = batch["polls"] > self.polls, len(batch["requests"])
         counts = dict.fromkeys(["processing", "succeeded", "errored", "canceled", "expired"], 0)
         counts["succeeded" if ended else "processing"] = size
         results = f"{self.url}/v1/messages/batches/{name}/results" if ended else None
@@ -295,13 +314,13 @@ class FakeApi:
             "type": "message_batch",
             "processing_status": "ended" if ended else "in_progress",
             "request_counts": counts,
-            "created_at": "2099-01-01T00:00:00Z",
+            "created_at": batch["created_at"],
             "expires_at": "2099-01-02T00:00:00Z",
             "results_url": results,
         } | times
 
     def _results(self, name: str) -> bytes:
-        """Results, always the same, in an order of their own."""
+        """Results, the same each time, in random order."""
         batch = self.batches[name]
         if batch["lines"] is None:
             lines = [self._result(one) for one in batch["requests"]]
@@ -311,7 +330,7 @@ class FakeApi:
 
     def _result(self, one: Any) -> bytes:
         outcomes = self.outcomes.get(one["params"]["messages"][-1]["content"])
-        outcome = outcomes.popleft() if outcomes else "succeeded"
+        outcome = outcomes.popleft() if outcomes else "errored" if self.error_type else "succeeded"
         result: dict[str, Any] = {"type": outcome}
         try:
             self._check(one["params"], {"anthropic-version": "2023-06-01"})
@@ -323,9 +342,10 @@ class FakeApi:
             result["message"] = self._message(one["params"])
             self._count(one["params"], result["message"]["usage"])
         elif "error" not in result and outcome == "errored":
-            problem = {"type": "api_error", "message": "injected"}
+            problem = {"type": self.error_type or "api_error", "message": "injected"}
             result["error"] = {"type": "error", "error": problem}
-        return _json({"custom_id": one["custom_id"], "result": result}) + b"\n"
+        line = _json({"custom_id": one["custom_id"], "result": result})
+        return self.edit(one["params"]["messages"][-1]["content"], line) + b"\n"
 
 
 def _json(value: Any) -> bytes:
@@ -344,7 +364,7 @@ def _write(
     headers: dict[str, str] | None = None,
     cut: int | None = None,
 ) -> bool:
-    """Write a response, or (`cut`) only so much of its body and then hang up."""
+    """Write a response; with `cut`, close the connection after that many bytes of its body."""
     fields = {"content-type": "application/json", "content-length": str(len(body))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in (fields | (headers or {})).items())
     writer.write(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + body[:cut])

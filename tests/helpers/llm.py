@@ -20,7 +20,7 @@ def claude(api: FakeApi, **changes: Any) -> AnthropicJudgeConfig:
     return AnthropicJudgeConfig.model_validate(facts | {"base_url": api.url} | changes)
 
 
-def exchanges(number: int, restart: str = "Wait, that's not right.") -> list[JudgeInput]:
+def inputs(number: int, restart: str = "Wait, that's not right.") -> list[JudgeInput]:
     return [
         JudgeInput(f"Explain how to do {i}.", f"Some boats. {restart} Answer {i}.", LABEL)
         for i in range(number)

@@ -13,8 +13,8 @@ from esr.judges import open_judge
 from esr.judges.base import JudgeInput, Judgment
 from esr.judges.costs import Budget
 from esr.judges.llm import CachedLlm
-from helpers.fake_api import FakeApi, Said
-from helpers.llm import CLAUDE, KEY, PRICE, claude, exchanges
+from helpers.fake_api import FakeApi, ModelReply
+from helpers.llm import CLAUDE, KEY, PRICE, claude, inputs
 
 BATCHES = "/v1/messages/batches"
 
@@ -32,17 +32,15 @@ def api() -> Iterator[FakeApi]:
 
 def judged(api: FakeApi, path: Path, number: int, **changes: Any) -> list[Judgment]:
     settings = claude(api, **({"mode": "batch", "poll": 0.001, "retries": 3} | changes))
-    return open_judge(settings, path / "replies.jsonl").judge(exchanges(number))
+    return open_judge(settings, path / "replies.jsonl").judge(inputs(number))
 
 
 def statuses(judgments: list[Judgment]) -> set[str]:
     return {one.status for one in judgments}
 
 
-def user_of(exchange: JudgeInput) -> str:
-    return (
-        f"<prompt>\n{exchange.prompt}\n</prompt>\n\n<response>\n{exchange.response}\n</response>\n"
-    )
+def user_of(one: JudgeInput) -> str:
+    return f"<prompt>\n{one.prompt}\n</prompt>\n\n<response>\n{one.response}\n</response>\n"
 
 
 def manifest(path: Path) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def test_a_batch_is_asked_for_once_and_read_out_of_order(api: FakeApi, tmp_path:
     assert statuses(judgments) == {"ok"}
     assert api.count(BATCHES) == 1
     assert api.count("/v1/messages") == 0
-    live = open_judge(claude(api), tmp_path / "live.jsonl").judge(exchanges(250))
+    live = open_judge(claude(api), tmp_path / "live.jsonl").judge(inputs(250))
     assert [one.attempts for one in judgments] == [one.attempts for one in live]
     assert judged(api, tmp_path, 250) == judgments
     assert api.count(BATCHES) == 1
@@ -63,10 +61,10 @@ def test_a_batch_is_asked_for_once_and_read_out_of_order(api: FakeApi, tmp_path:
 
 def test_rows_name_batch_and_call(api: FakeApi, tmp_path: Path) -> None:
     (judgment,) = judged(api, tmp_path, 1)
-    assert judgment.served is not None
-    assert judgment.served.request_id is not None
-    assert judgment.served.request_id.startswith("msgbatch_0/")
-    assert judgment.served.request_id.endswith(f"-{judgment.served.reply}")
+    assert judgment.metadata is not None
+    assert judgment.metadata.request_id is not None
+    assert judgment.metadata.request_id.startswith("msgbatch_0/")
+    assert judgment.metadata.request_id.endswith(f"-{judgment.metadata.reply}")
 
 
 def test_calls_are_divided_over_batches(api: FakeApi, tmp_path: Path) -> None:
@@ -83,7 +81,7 @@ def test_live_and_batch_share_their_replies(api: FakeApi, tmp_path: Path) -> Non
 def test_thresholds_are_found_live_whatever_the_mode(api: FakeApi, tmp_path: Path) -> None:
     settings = claude(api, mode="batch")
     judge = open_judge(settings, tmp_path / "replies.jsonl", live=True)
-    assert statuses(judge.judge(exchanges(2))) == {"ok"}
+    assert statuses(judge.judge(inputs(2))) == {"ok"}
     assert not api.batches
 
 
@@ -105,7 +103,7 @@ def test_a_batch_of_someone_else_of_the_same_size_is_not_taken_for_ours(
     api: FakeApi, tmp_path: Path
 ) -> None:
     open_judge(claude(api, mode="batch", poll=0.001), tmp_path / "other.jsonl").judge(
-        exchanges(30, "Hold on!")
+        inputs(30, "Hold on!")
     )
     api.faults.append("drop")
     assert statuses(judged(api, tmp_path, 30)) == {"ok"}
@@ -131,14 +129,14 @@ def test_results_that_break_off_are_read_again_until_whole(api: FakeApi, tmp_pat
     assert statuses(judged(api, tmp_path, 250)) == {"ok"}
     assert len(api.batches) == 1
     with Journal(tmp_path / "replies.jsonl") as journal:
-        assert sum("body" in journal[key] for key in journal) == 250
+        assert sum("raw" in journal[key] for key in journal) == 250
 
 
 def test_results_that_always_break_off_are_kept_for_the_next_run(
     api: FakeApi, tmp_path: Path
 ) -> None:
     api.cuts.extend([20] * 10)
-    with pytest.raises(EsrError, match="19 of 50 in 10 tries; those are kept, run again"):
+    with pytest.raises(EsrError, match="20 of 50 in 10 tries; those are kept, run again"):
         judged(api, tmp_path, 50)
     assert statuses(judged(api, tmp_path, 50)) == {"ok"}
     assert len(api.batches) == 1
@@ -147,7 +145,7 @@ def test_results_that_always_break_off_are_kept_for_the_next_run(
 def test_expired_and_failed_calls_are_submitted_again_and_only_they(
     api: FakeApi, tmp_path: Path
 ) -> None:
-    asked = [user_of(one) for one in exchanges(20)]
+    asked = [user_of(one) for one in inputs(20)]
     api.outcomes[asked[3]] = deque(["expired"])
     api.outcomes[asked[7]] = deque(["expired", "errored"])
     assert statuses(judged(api, tmp_path, 20)) == {"ok"}
@@ -158,14 +156,14 @@ def test_expired_and_failed_calls_are_submitted_again_and_only_they(
 def test_a_call_that_keeps_expiring_is_an_api_error_and_is_submitted_next_time(
     api: FakeApi, tmp_path: Path
 ) -> None:
-    api.outcomes[user_of(exchanges(5)[2])] = deque(["expired"] * 3)
+    api.outcomes[user_of(inputs(5)[2])] = deque(["expired"] * 3)
     assert [one.status for one in judged(api, tmp_path, 5)] == ["ok", "ok", "api_error", "ok", "ok"]
     assert statuses(judged(api, tmp_path, 5)) == {"ok"}
     assert [len(batch["requests"]) for batch in api.batches.values()] == [5, 1, 1, 1]
 
 
 def test_a_canceled_call_is_not_submitted_behind_ones_back(api: FakeApi, tmp_path: Path) -> None:
-    api.outcomes[user_of(exchanges(2)[1])] = deque(["canceled"])
+    api.outcomes[user_of(inputs(2)[1])] = deque(["canceled"])
     assert [one.status for one in judged(api, tmp_path, 2)] == ["ok", "api_error"]
     assert len(api.batches) == 1
 
@@ -174,16 +172,19 @@ def test_a_refused_temperature_is_left_out_in_the_next_round(tmp_path: Path) -> 
     with FakeApi(key=KEY, takes_temperature=False) as api:
         judgments = judged(api, tmp_path, 10)
         assert statuses(judgments) == {"ok"}
-        assert {one.served.temperature for one in judgments if one.served} == {None}
+        assert {one.metadata.temperature for one in judgments if one.metadata} == {None}
         assert len(api.batches) == 2
 
 
 @pytest.mark.parametrize(
     ("said", "status"),
-    [(Said("", "refusal"), "refused"), (Said('{"attempts": [', "max_tokens"), "truncated")],
+    [
+        (ModelReply("", "refusal"), "refused"),
+        (ModelReply('{"attempts": [', "max_tokens"), "truncated"),
+    ],
 )
 def test_refused_and_truncated_replies_are_statuses(
-    tmp_path: Path, said: Said, status: str
+    tmp_path: Path, said: ModelReply, status: str
 ) -> None:
     with FakeApi(lambda user, structured: said, key=KEY) as api:
         assert statuses(judged(api, tmp_path, 3)) == {status}
@@ -220,7 +221,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int, after: bool) -> None:
 def test_killed_at_any_write_a_rerun_pays_for_nothing_twice(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
 ) -> None:
-    api.outcomes[user_of(exchanges(250)[4])] = deque(["expired"])
+    api.outcomes[user_of(inputs(250)[4])] = deque(["expired"])
     with monkeypatch.context() as patch:
         dying(patch, at, after)
         try:
@@ -270,8 +271,8 @@ def ask(api: FakeApi, path: Path, number: int, cap: float) -> None:
     journal = path / "replies.jsonl"
     judge: Any = open_judge(settings, journal)
     budget = Budget(cap, {CLAUDE: PRICE}, Path("prices.csv"), [journal])
-    correspondent = CachedLlm(settings, journal, budget=budget)
-    correspondent.ask([judge.call(one) for one in exchanges(number)])
+    llm = CachedLlm(settings, journal, budget=budget)
+    llm.replies([judge.call(one) for one in inputs(number)])
 
 
 def spent(path: Path, prices: Mapping[str, Any] | None = None) -> float:

@@ -17,7 +17,7 @@ from esr.planning.check import check_judges
 from esr.planning.costs import as_configured, estimate, trials_of
 from helpers.checkout import REPO, load_script
 from helpers.fake_api import CLAUDE, QWEN, FakeApi
-from helpers.llm import KEY, exchanges
+from helpers.llm import KEY, inputs
 
 HEADER = ",".join(COLUMNS)
 
@@ -162,7 +162,7 @@ def test_a_judge_in_order_is_described_with_its_retirement_and_price(here: Path)
         assert "which retires on 2026-11-30" in first
         assert "price of 2026-11-22" in first
         assert second.startswith(f"judge qwen: {QWEN} at {api.url}")
-        assert all(sent.method == "GET" for sent in api.seen)
+        assert all(sent.method == "GET" for sent in api.requests)
 
 
 def test_a_budget_without_a_price_is_found_before_the_run(here: Path) -> None:
@@ -188,7 +188,7 @@ def test_the_ledger_agrees_with_what_the_api_delivered(here: Path) -> None:
             judge = open_judge(
                 config.judging.judges[name], path, live=rule == "find_thresholds", config=config
             )
-            judge.judge(exchanges(5, f"{rule} {name} Wait, that's not right."))
+            judge.judge(inputs(5, f"{rule} {name} Wait, that's not right."))
         table = ledger(config)
         for column in ("calls", "input_tokens", "output_tokens"):
             assert table[column].sum() == api.usage[column]
@@ -218,7 +218,7 @@ def test_without_a_price_the_ledger_has_tokens_and_no_dollars(here: Path) -> Non
         judge = {"kind": "openai", "model": "my-own", "base_url": url, "key_variable": "JUDGE_KEY"}
         config = study(api.url, primary="mine", judges={"mine": judge})
         (path,) = (p for rule, _, p in reply_journals(config) if rule == "judge_sample")
-        open_judge(config.judging.judges["mine"], path).judge(exchanges(2))
+        open_judge(config.judging.judges["mine"], path).judge(inputs(2))
         (row,) = ledger(config).to_dict("records")
     assert row["calls"] == 2
     assert math.isnan(row["dollars"])

@@ -102,7 +102,7 @@ def filled(path: Path, **rows: str) -> Path:
     return path / "anna.csv"
 
 
-def exchange(i: int) -> JudgeInput:
+def one(i: int) -> JudgeInput:
     return JudgeInput(f"Explain {i}.", RESPONSES[i])
 
 
@@ -110,26 +110,26 @@ def test_attempts_begin_where_the_annotator_says(tmp_path: Path) -> None:
     path = filled(tmp_path, r0="score_1=10|begins_2=wait, that's not|score_2=90", r1="score_1= 70 ")
     judge = SheetJudge(path)
     assert judge.served_as == "human/anna"
-    two, one, nothing = judge.judge([exchange(0), exchange(1), exchange(2)])
+    two, single, nothing = judge.judge([one(0), one(1), one(2)])
     texts = [RESPONSES[0][a.start : a.end] for a in two.attempts]
     assert texts == ["Boats 0.", "Wait, that's not right. Bread 0."]
     assert [a.score for a in two.attempts] == [10, 90]
-    assert [(a.start, a.end, a.score) for a in one.attempts] == [(0, len(RESPONSES[1]), 70)]
+    assert [(a.start, a.end, a.score) for a in single.attempts] == [(0, len(RESPONSES[1]), 70)]
     assert nothing.status == "not_labelled"
-    for judgment, i in ((two, 0), (one, 1)):
+    for judgment, i in ((two, 0), (single, 1)):
         check_spans(judgment, RESPONSES[i])
 
 
 def test_nothing_attempted_is_a_status_and_not_a_score_of_0(tmp_path: Path) -> None:
     path = filled(tmp_path, r0="score_1=none", r1="score_1=0")
-    none, zero = SheetJudge(path).judge([exchange(0), exchange(1)])
+    none, zero = SheetJudge(path).judge([one(0), one(1)])
     assert (none.status, none.first_score) == ("no_attempts", None)
     assert (zero.status, zero.first_score) == ("ok", 0)
 
 
 def test_a_beginning_that_is_not_in_the_response_is_flagged(tmp_path: Path) -> None:
     path = filled(tmp_path, r0="score_1=1|begins_2=Nothing of the kind at all|score_2=2")
-    (judgment,) = SheetJudge(path).judge([exchange(0)])
+    (judgment,) = SheetJudge(path).judge([one(0)])
     assert [a.located for a in judgment.attempts] == ["exact", "not_found"]
 
 
@@ -141,7 +141,7 @@ def test_a_beginning_that_is_not_in_the_response_is_flagged(tmp_path: Path) -> N
         ("begins_2=Wait|score_2=3", "score_1 is ''"),
         ("score_1=3|begins_2=Wait", "score_2 is ''"),
         ("score_1=3|score_2=3", "begins_2 is empty"),
-        ("score_1=3|begins_3=Wait|score_3=3", "attempt 2 is left out"),
+        ("score_1=3|begins_3=Wait|score_3=3", "attempt 2 is empty"),
         ("score_1=none|begins_2=Wait|score_2=3", "there are further attempts"),
     ],
 )
@@ -170,7 +170,7 @@ def test_the_kind_says_which_judge(tmp_path: Path) -> None:
     from esr.config import HumanJudgeConfig
 
     judge = open_judge(HumanJudgeConfig(kind="human", sheet=filled(tmp_path, r0="score_1=5")))
-    assert judge.judge([exchange(0)])[0].first_score == 5
+    assert judge.judge([one(0)])[0].first_score == 5
 
 
 # One more row of agreement

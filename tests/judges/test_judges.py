@@ -17,11 +17,13 @@ from esr.judges.lexicon import Lexicon
 from esr.judges.sentences import SentenceJudge
 from esr.tables import write_table
 
-TOPICS = {
-    **dict.fromkeys(["bake", "bread", "dough", "oven"], "baking"),
-    **dict.fromkeys(["sail", "boat", "anchor", "harbor"], "sailing"),
-}
-JUDGE = LexicalJudge(TOPICS)
+LEXICON = Lexicon(
+    {
+        "baking": {"verb": ["bake"], "noun": ["bread", "dough", "oven"]},
+        "sailing": {"verb": ["sail"], "noun": ["boat", "anchor", "harbor"]},
+    }
+)
+JUDGE = LexicalJudge(LEXICON)
 PROMPT = "Explain how to bake bread."
 
 
@@ -147,7 +149,7 @@ def test_segments_are_in_order_and_hold_every_character_but_blanks(
 
 # The second judge
 
-SENTENCES = SentenceJudge(TOPICS)
+SENTENCES = SentenceJudge(LEXICON)
 
 
 def by_sentence(response: str) -> list[tuple[str, float]]:
@@ -233,12 +235,12 @@ def test_a_lexicon_that_cannot_tell_topics_apart_is_refused(
     tmp_path: Path, text: str, said: str
 ) -> None:
     with pytest.raises(EsrError, match=said):
-        read_lexicon(written(tmp_path, text))
+        Lexicon.read(written(tmp_path, text))
 
 
 def test_a_word_may_be_two_parts_of_speech_of_one_topic(tmp_path: Path) -> None:
     path = written(tmp_path, "topic,part,word\nbaking,noun,roll\nbaking,verb,roll\n")
-    assert read_lexicon(path) == {"roll": "baking"}
+    assert Lexicon.read(path).topic_of == {"roll": "baking"}
 
 
 # Judgments

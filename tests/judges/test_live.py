@@ -28,9 +28,9 @@ from esr.judges.costs import Budget, Price
 from esr.judges.live import IN_A_ROW
 from esr.judges.llm import CachedLlm, check_llm
 from esr.thresholds.search import Query, find_thresholds
-from helpers.fake_api import CLAUDE, QWEN, FakeApi, Said
+from helpers.fake_api import CLAUDE, QWEN, FakeApi, ModelReply
 from helpers.fake_executor import Rounds
-from helpers.llm import KEY, LABEL, PRICE, claude, exchanges
+from helpers.llm import KEY, LABEL, PRICE, claude, inputs
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +48,8 @@ BOTH = [claude, compatible]
 
 def judged(settings: LlmConfig, path: Path, asked: list[JudgeInput]) -> list[Judgment]:
     judgments = open_judge(settings, path / "replies.jsonl").judge(asked)
-    for judgment, exchange in zip(judgments, asked, strict=True):
-        check_spans(judgment, exchange.response)
+    for judgment, one in zip(judgments, asked, strict=True):
+        check_spans(judgment, one.response)
     return judgments
 
 
@@ -60,22 +60,22 @@ def judged(settings: LlmConfig, path: Path, asked: list[JudgeInput]) -> list[Jud
 def test_a_reply_becomes_attempts_with_spans_scores_and_origin(
     api: FakeApi, tmp_path: Path, judge: Any
 ) -> None:
-    (exchange,) = exchanges(1)
-    (judgment,) = judged(judge(api), tmp_path, [exchange])
-    texts = [exchange.response[a.start : a.end] for a in judgment.attempts]
+    (one,) = inputs(1)
+    (judgment,) = judged(judge(api), tmp_path, [one])
+    texts = [one.response[a.start : a.end] for a in judgment.attempts]
     assert texts == ["Some boats.", "Wait, that's not right. Answer 0."]
     assert all(0 <= attempt.score <= 100 for attempt in judgment.attempts)
-    assert judgment.served is not None
-    assert judgment.served.request_id == "req-1"
-    assert judgment.served.judge.startswith(judge(api).model)
-    assert judgment.served.temperature == 0
+    assert judgment.metadata is not None
+    assert judgment.metadata.request_id == "req-1"
+    assert judgment.metadata.judge.startswith(judge(api).model)
+    assert judgment.metadata.temperature == 0
 
 
 def test_claude_is_asked_under_the_older_version_with_temperature_0(
     api: FakeApi, tmp_path: Path
 ) -> None:
-    judged(claude(api), tmp_path, exchanges(1))
-    (sent,) = api.seen
+    judged(claude(api), tmp_path, inputs(1))
+    (sent,) = api.requests
     assert sent.headers["anthropic-version"] == "2023-06-01"
     assert sent.body["temperature"] == 0
     assert sent.body["model"] == CLAUDE
@@ -86,13 +86,13 @@ def test_a_model_that_takes_no_temperature_is_asked_without_and_its_rows_say_so(
     tmp_path: Path, judge: Any
 ) -> None:
     with FakeApi(key=KEY, takes_temperature=False) as api:
-        judgments = judged(judge(api, concurrency=2), tmp_path, exchanges(10))
+        judgments = judged(judge(api, concurrency=2), tmp_path, inputs(10))
         assert {one.status for one in judgments} == {"ok"}
-        assert {one.served.temperature for one in judgments if one.served} == {None}
-        assert sum("temperature" in sent.body for sent in api.seen) <= 2  # those in flight
-        before = len(api.seen)
-        judged(judge(api), tmp_path, exchanges(10))
-        assert len(api.seen) == before, "kept under what was asked for"
+        assert {one.metadata.temperature for one in judgments if one.metadata} == {None}
+        assert sum("temperature" in sent.body for sent in api.requests) <= 2  # those in flight
+        before = len(api.requests)
+        judged(judge(api), tmp_path, inputs(10))
+        assert len(api.requests) == before, "kept under what was asked for"
 
 
 def test_openrouter_is_pinned_to_a_provider_and_more_goes_along(
@@ -101,19 +101,19 @@ def test_openrouter_is_pinned_to_a_provider_and_more_goes_along(
     extra = {"reasoning_effort": "minimal"}
     limit = "max_completion_tokens"
     settings = compatible(api, provider="DeepInfra", extra=extra, limit=limit, max_tokens=77)
-    (judgment,) = judged(settings, tmp_path, exchanges(1))
-    (sent,) = api.seen
+    (judgment,) = judged(settings, tmp_path, inputs(1))
+    (sent,) = api.requests
     assert sent.body["provider"] == {"only": ["DeepInfra"], "allow_fallbacks": False}
     assert sent.body["reasoning_effort"] == "minimal"
     assert sent.body["max_completion_tokens"] == 77
     assert "max_tokens" not in sent.body
-    assert judgment.served is not None
-    assert judgment.served.judge == f"{QWEN} (Fake)"
+    assert judgment.metadata is not None
+    assert judgment.metadata.judge == f"{QWEN} (Fake)"
 
 
 def test_a_server_of_ones_own_needs_no_key(tmp_path: Path) -> None:
     with FakeApi(key="none") as api:
-        (judgment,) = judged(compatible(api, key_variable=None), tmp_path, exchanges(1))
+        (judgment,) = judged(compatible(api, key_variable=None), tmp_path, inputs(1))
     assert judgment.status == "ok"
 
 
@@ -123,8 +123,8 @@ def rubric(name: str) -> Path:
 
 def test_only_the_papers_rubric_names_what_was_steered(api: FakeApi, tmp_path: Path) -> None:
     for name in ("paper", "blind", "structured", "compact"):
-        judged(claude(api, rubric=rubric(name)), tmp_path / name, exchanges(1))
-    shown = [LABEL in json.dumps(sent.body) for sent in api.seen]
+        judged(claude(api, rubric=rubric(name)), tmp_path / name, inputs(1))
+    shown = [LABEL in json.dumps(sent.body) for sent in api.requests]
     assert shown == [True, False, False, False]
 
 
@@ -133,9 +133,9 @@ def test_a_structured_reply_is_constrained_to_the_schema(
     api: FakeApi, tmp_path: Path, judge: Any
 ) -> None:
     settings = judge(api, rubric=rubric("structured"))
-    (judgment,) = judged(settings, tmp_path, exchanges(1))
+    (judgment,) = judged(settings, tmp_path, inputs(1))
     assert judgment.status == "ok"
-    (sent,) = api.seen
+    (sent,) = api.requests
     schema = (
         sent.body["output_config"]["format"]["schema"]
         if judge is claude
@@ -145,10 +145,10 @@ def test_a_structured_reply_is_constrained_to_the_schema(
 
 
 def test_the_judge_sees_the_base_prompt_unless_told_otherwise(api: FakeApi, tmp_path: Path) -> None:
-    exchange = JudgeInput("Explain baking.", "Bread.", None, "Explain baking. Stay on topic!")
-    judged(claude(api), tmp_path, [exchange])
-    judged(claude(api, shown="full_prompt"), tmp_path, [exchange])
-    shown = ["Stay on topic!" in sent.body["messages"][0]["content"] for sent in api.seen]
+    one = JudgeInput("Explain baking.", "Bread.", None, "Explain baking. Stay on topic!")
+    judged(claude(api), tmp_path, [one])
+    judged(claude(api, shown="full_prompt"), tmp_path, [one])
+    shown = ["Stay on topic!" in sent.body["messages"][0]["content"] for sent in api.requests]
     assert shown == [False, True]
 
 
@@ -159,24 +159,27 @@ def test_the_judge_sees_the_base_prompt_unless_told_otherwise(api: FakeApi, tmp_
 @pytest.mark.parametrize(
     ("said", "status"),
     [
-        (Said("", "refusal"), "refused"),
-        (Said('<json>{"attempts": [{"text": "Some', "max_tokens"), "truncated"),
-        (Said("I would rather not say."), "unparsable"),
-        (Said('<json>{"attempts": [{"text": "Some boats."}]}</json>'), "unparsable"),
-        (Said('<json>{"attempts": [{"text": "Some boats.", "score": 140}]}</json>'), "unparsable"),
-        (Said('<json>{"attempts": []}</json>'), "no_attempts"),
+        (ModelReply("", "refusal"), "refused"),
+        (ModelReply('<json>{"attempts": [{"text": "Some', "max_tokens"), "truncated"),
+        (ModelReply("I would rather not say."), "unparsable"),
+        (ModelReply('<json>{"attempts": [{"text": "Some boats."}]}</json>'), "unparsable"),
+        (
+            ModelReply('<json>{"attempts": [{"text": "Some boats.", "score": 140}]}</json>'),
+            "unparsable",
+        ),
+        (ModelReply('<json>{"attempts": []}</json>'), "no_attempts"),
     ],
 )
 def test_what_is_no_judgment_is_a_status_and_is_paid_once(
-    tmp_path: Path, judge: Any, said: Said, status: str
+    tmp_path: Path, judge: Any, said: ModelReply, status: str
 ) -> None:
     with FakeApi(lambda user, structured: said, key=KEY) as api:
         for _ in range(2):
-            (judgment,) = judged(judge(api), tmp_path, exchanges(1))
+            (judgment,) = judged(judge(api), tmp_path, inputs(1))
             assert judgment.status == status
             assert judgment.first_score is None
-            assert judgment.served is not None, "the reply is known by its id all the same"
-        assert len(api.seen) == 1
+            assert judgment.metadata is not None, "the reply is known by its id all the same"
+        assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize("judge", BOTH)
@@ -185,19 +188,19 @@ def test_a_call_that_gets_no_reply_is_an_api_error_and_is_asked_again_next_time(
 ) -> None:
     api.faults.extend([500, None, None])
     settings = judge(api, retries=0, concurrency=1)
-    statuses = [one.status for one in judged(settings, tmp_path, exchanges(3))]
+    statuses = [one.status for one in judged(settings, tmp_path, inputs(3))]
     assert statuses == ["api_error", "ok", "ok"]
-    assert [one.status for one in judged(settings, tmp_path, exchanges(3))] == ["ok"] * 3
-    assert len(api.seen) == 4
+    assert [one.status for one in judged(settings, tmp_path, inputs(3))] == ["ok"] * 3
+    assert len(api.requests) == 4
 
 
 def test_retry_after_is_honoured(api: FakeApi, tmp_path: Path) -> None:
     api.faults.append(429)
     api.retry_after = 2.0
     begun = time.monotonic()
-    (judgment,) = judged(claude(api), tmp_path, exchanges(1))
+    (judgment,) = judged(claude(api), tmp_path, inputs(1))
     assert judgment.status == "ok"
-    assert len(api.seen) == 2
+    assert len(api.requests) == 2
     assert time.monotonic() - begun > 1.9, "left to itself the SDK waits half a second"
 
 
@@ -205,9 +208,9 @@ def test_replies_that_are_none_are_asked_for_again_but_not_for_ever(
     api: FakeApi, tmp_path: Path
 ) -> None:
     api.faults.extend(["malformed"] * 2)
-    assert judged(claude(api), tmp_path, exchanges(1))[0].status == "ok"
+    assert judged(claude(api), tmp_path, inputs(1))[0].status == "ok"
     api.faults.extend(["malformed"] * 9)
-    assert judged(claude(api), tmp_path / "other", exchanges(1))[0].status == "api_error"
+    assert judged(claude(api), tmp_path / "other", inputs(1))[0].status == "api_error"
 
 
 def test_an_api_that_goes_away_ends_the_job_and_keeps_what_was_answered(
@@ -215,10 +218,10 @@ def test_an_api_that_goes_away_ends_the_job_and_keeps_what_was_answered(
 ) -> None:
     api.faults.extend([None] * 5 + [500] * 500)
     with pytest.raises(EsrError, match=f"{IN_A_ROW} calls in a row got no reply.*HTTP 500"):
-        judged(claude(api, retries=0, concurrency=4), tmp_path, exchanges(100))
-    assert len(api.seen) < 5 + IN_A_ROW + 8
+        judged(claude(api, retries=0, concurrency=4), tmp_path, inputs(100))
+    assert len(api.requests) < 5 + IN_A_ROW + 8
     api.faults.clear()
-    judged(claude(api), tmp_path, exchanges(100))
+    judged(claude(api), tmp_path, inputs(100))
     assert max(api.delivered.values()) == 1
     assert len(api.delivered) == 100
 
@@ -231,11 +234,11 @@ def test_no_key(api: FakeApi, tmp_path: Path, judge: Any, monkeypatch: pytest.Mo
     monkeypatch.delenv("JUDGE_KEY")
     for attempt in (
         lambda: check_llm(judge(api)),
-        lambda: judged(judge(api), tmp_path, exchanges(1)),
+        lambda: judged(judge(api), tmp_path, inputs(1)),
     ):
         with pytest.raises(EsrError, match="JUDGE_KEY is not set; export it"):
             attempt()
-    assert not api.seen
+    assert not api.requests
 
 
 @pytest.mark.parametrize("judge", BOTH)
@@ -243,8 +246,8 @@ def test_a_wrong_model_id(api: FakeApi, tmp_path: Path, judge: Any) -> None:
     with pytest.raises(EsrError, match=r"model haiku-5.* (know|offers)"):
         check_llm(judge(api, model="haiku-5"))
     with pytest.raises(EsrError, match=r"model haiku-5.*does not know"):
-        judged(judge(api, model="haiku-5", concurrency=4), tmp_path, exchanges(50))
-    assert sum(sent.method == "POST" for sent in api.seen) <= 4
+        judged(judge(api, model="haiku-5", concurrency=4), tmp_path, inputs(50))
+    assert sum(sent.method == "POST" for sent in api.requests) <= 4
 
 
 @pytest.mark.parametrize("judge", BOTH)
@@ -257,7 +260,7 @@ def test_an_unreachable_address(judge: Any, tmp_path: Path, api: FakeApi) -> Non
 @pytest.mark.parametrize("judge", BOTH)
 def test_a_judge_in_order_passes_the_check_without_a_call(api: FakeApi, judge: Any) -> None:
     check_llm(judge(api))
-    assert [sent.method for sent in api.seen] == ["GET"]
+    assert [sent.method for sent in api.requests] == ["GET"]
 
 
 @pytest.mark.parametrize("judge", BOTH)
@@ -270,16 +273,16 @@ def test_the_key_is_in_no_log_file_or_error(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     api.faults.extend([429, 500, "drop", "malformed", "truncated", None])
-    judged(judge(api), tmp_path, exchanges(2))
+    judged(judge(api), tmp_path, inputs(2))
     api.key = "another"  # the server now refuses the key, and repeats it in its message
     with pytest.raises(EsrError, match="key is not accepted") as refused:
-        judged(judge(api), tmp_path, exchanges(3))
+        judged(judge(api), tmp_path, inputs(3))
     with pytest.raises(EsrError, match="key is not accepted") as checked:
         check_llm(judge(api))
     said = [str(refused.value), str(checked.value), repr(refused.value), caplog.text]
     said += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(KEY in text for text in said)
-    assert any(KEY in json.dumps(sent.headers) for sent in api.seen), "it was sent"
+    assert any(KEY in json.dumps(sent.headers) for sent in api.requests), "it was sent"
 
 
 # Nothing lost, nothing doubled
@@ -289,7 +292,7 @@ def fault_test(path: Path, judge: Any, number: int) -> None:
     """Judge under 20 % faults; compare judgments, journal and ledger with what was delivered."""
     with FakeApi(key=KEY, fault_rate=0.2, seed=7) as api:
         settings = judge(api, concurrency=50, retries=12)
-        asked = exchanges(number)
+        asked = inputs(number)
         judgments = judged(settings, path, asked)
         assert {one.status for one in judgments} == {"ok"}
         assert [a.score for a in judgments[0].attempts] != [a.score for a in judgments[1].attempts]
@@ -297,7 +300,7 @@ def fault_test(path: Path, judge: Any, number: int) -> None:
         assert set(api.delivered.values()) == {1}
         faults = sum(count for fault, count in api.injected.items() if fault != "none")
         assert faults > 0.15 * number
-        assert api.most_in_flight <= 50
+        assert api.max_in_flight <= 50
         price = Price(1, 5, 0.5, 2.5, "2026-11-22", "a test", "", "")
         journal = path / "replies.jsonl"
         spent = Budget(1e9, {settings.model: price}, Path("prices.csv"), [journal]).spent
@@ -305,9 +308,9 @@ def fault_test(path: Path, judge: Any, number: int) -> None:
         assert usage["calls"] == number
         expected = price.cost(usage["input_tokens"], usage["output_tokens"], batch=False)
         assert spent == pytest.approx(expected)
-        before = len(api.seen)
+        before = len(api.requests)
         assert judged(settings, path, asked) == judgments
-        assert len(api.seen) == before
+        assert len(api.requests) == before
 
 
 @pytest.mark.parametrize("judge", BOTH)
@@ -321,20 +324,20 @@ def test_10000_judgments_under_faults(tmp_path: Path) -> None:
 
 
 def test_equal_calls_are_made_once(api: FakeApi, tmp_path: Path) -> None:
-    judgments = judged(claude(api), tmp_path, exchanges(1) * 5)
+    judgments = judged(claude(api), tmp_path, inputs(1) * 5)
     assert len(judgments) == 5
-    assert len(api.seen) == 1
+    assert len(api.requests) == 1
 
 
 def test_replies_of_other_jobs_are_used_and_left_alone(api: FakeApi, tmp_path: Path) -> None:
-    judged(claude(api), tmp_path, exchanges(3))
+    judged(claude(api), tmp_path, inputs(3))
     journal = tmp_path / "replies.jsonl"
     before = journal.read_bytes()
     own = tmp_path / "own.jsonl"
     missing = tmp_path / "missing.jsonl"
     judge = open_judge(claude(api), own, others=[journal, missing])
-    assert {one.status for one in judge.judge(exchanges(4))} == {"ok"}
-    assert len(api.seen) == 4
+    assert {one.status for one in judge.judge(inputs(4))} == {"ok"}
+    assert len(api.requests) == 4
     assert journal.read_bytes() == before
     assert not missing.exists()
 
@@ -354,41 +357,41 @@ def test_whatever_determines_a_reply_is_part_of_its_key(
     api: FakeApi, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     api.models = (*api.models, "another")
-    judged(claude(api), tmp_path, exchanges(1))
-    judged(claude(api, **change), tmp_path, exchanges(1))
+    judged(claude(api), tmp_path, inputs(1))
+    judged(claude(api, **change), tmp_path, inputs(1))
     assert api.count("/v1/messages") >= 2
 
 
 def test_where_and_how_often_it_is_asked_is_not(api: FakeApi, tmp_path: Path) -> None:
-    judged(claude(api), tmp_path, exchanges(1))
+    judged(claude(api), tmp_path, inputs(1))
     with FakeApi(key=KEY) as moved:
-        judged(claude(moved, concurrency=3, retries=1, timeout=9), tmp_path, exchanges(1))
-        assert not moved.seen
+        judged(claude(moved, concurrency=3, retries=1, timeout=9), tmp_path, inputs(1))
+        assert not moved.requests
 
 
 def test_a_record_holds_the_raw_reply_and_all_that_determines_it(
     api: FakeApi, tmp_path: Path
 ) -> None:
-    (judgment,) = judged(claude(api), tmp_path, exchanges(1))
+    (judgment,) = judged(claude(api), tmp_path, inputs(1))
     lines = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines()]
-    texts = {line["key"]: line["system"] for line in lines if "body" not in line}
-    (record,) = (line for line in lines if "body" in line)
-    assert judgment.served is not None
-    assert record["key"] == judgment.served.reply
+    texts = {line["key"]: line["system"] for line in lines if "raw" not in line}
+    (record,) = (line for line in lines if "raw" in line)
+    assert judgment.metadata is not None
+    assert record["key"] == judgment.metadata.reply
     assert record["identity"]["api_version"] == "2023-06-01"
     assert "You grade how a language model answered" in texts[record["system"]]
     assert "Explain how to do 0." in record["user"]
-    assert record["body"]["usage"]["output_tokens"] > 0
+    assert json.loads(record["raw"])["usage"]["output_tokens"] > 0
 
 
 def test_a_changed_parser_reads_again_without_a_call(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged(claude(api), tmp_path, exchanges(2))
+    judged(claude(api), tmp_path, inputs(2))
     monkeypatch.setattr(llm, "read_judgment", lambda *_: Judgment("read_anew"))
     monkeypatch.delenv("JUDGE_KEY")
-    assert {one.status for one in judged(claude(api), tmp_path, exchanges(2))} == {"read_anew"}
-    assert len(api.seen) == 2
+    assert {one.status for one in judged(claude(api), tmp_path, inputs(2))} == {"read_anew"}
+    assert len(api.requests) == 2
 
 
 # Thresholds, with the judge in the loop
@@ -397,11 +400,11 @@ def test_a_changed_parser_reads_again_without_a_call(
 def test_thresholds_are_found_with_the_judge_in_the_loop_and_found_again_for_nothing(
     tmp_path: Path,
 ) -> None:
-    def falls_with_the_boost(user: str, structured: bool) -> Said:
+    def falls_with_the_boost(user: str, structured: bool) -> ModelReply:
         boost = float(user.split("boost ")[1].split("\n")[0])
         score = max(0, 100 - boost)
         attempts = [{"text": "boost", "score": score}]
-        return Said(f"<json>{json.dumps({'attempts': attempts})}</json>")
+        return ModelReply(f"<json>{json.dumps({'attempts': attempts})}</json>")
 
     latents = pd.DataFrame({"latent": [4, 8], "label": ["a", None], "order": [0, 1]})
     latents = latents.assign(selected=True, prompts=[["p", "q"]] * 2)
@@ -416,10 +419,10 @@ def test_thresholds_are_found_with_the_judge_in_the_loop_and_found_again_for_not
         first, trials = find_thresholds(latents, settings, prior, 43, Rounds(answer))
         assert trials["status"].eq("ok").all()
         assert first["threshold"].tolist() == pytest.approx([60, 60], abs=6)
-        asked = len(api.seen)
+        asked = len(api.requests)
         again, _ = find_thresholds(latents, settings, prior, 43, Rounds(answer))
         pd.testing.assert_frame_equal(first, again)
-        assert len(api.seen) == asked
+        assert len(api.requests) == asked
 
 
 # Kills
@@ -429,11 +432,11 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from helpers.llm import claude, exchanges
+from helpers.llm import claude, inputs
 from esr.judges import open_judge
 class Api: url = {url!r}
 settings = claude(Api(), concurrency=20)
-open_judge(settings, Path({path!r})).judge(exchanges(300))
+open_judge(settings, Path({path!r})).judge(inputs(300))
 """
 
 
@@ -455,10 +458,10 @@ def test_kill_9_and_run_again_asks_for_nothing_that_was_answered(tmp_path: Path)
             child.send_signal(signal.SIGKILL)
             child.wait()
             with Journal(path) as journal:
-                kept = {journal[key]["user"] for key in journal if "body" in journal[key]}
+                kept = {journal[key]["user"] for key in journal if "raw" in journal[key]}
             assert len(kept) >= least - 1
             times = {user: api.delivered[user] for user in kept} | times
-        judgments = judged(claude(api), tmp_path, exchanges(300))
+        judgments = judged(claude(api), tmp_path, inputs(300))
         assert {one.status for one in judgments} == {"ok"}
         assert {user: api.delivered[user] for user in times} == times
         assert sum(api.delivered.values()) <= 300 + 2 * 20, "but for what was in flight"
@@ -472,15 +475,15 @@ def test_a_budget_stops_the_job_cleanly_and_is_never_exceeded(api: FakeApi, tmp_
     path = tmp_path / "replies.jsonl"
     settings = claude(api, concurrency=10, max_tokens=200)
     judge = open_judge(settings, path)
-    judge.judge(exchanges(20))
+    judge.judge(inputs(20))
     spent = budget(path, 1).spent
     cap = 3 * spent
-    calls = [judge.call(one) for one in exchanges(400)]  # type: ignore[attr-defined]
+    calls = [judge.call(one) for one in inputs(400)]  # type: ignore[attr-defined]
     with pytest.raises(EsrError, match=r"judging\.budget: .* every reply so far is kept"):
-        CachedLlm(settings, path, budget=budget(path, cap)).ask(calls)
+        CachedLlm(settings, path, budget=budget(path, cap)).replies(calls)
     assert spent < budget(path, 1).spent <= cap
     assert max(api.delivered.values()) == 1
-    CachedLlm(settings, path, budget=budget(path, 100)).ask(calls)
+    CachedLlm(settings, path, budget=budget(path, 100)).replies(calls)
     assert len(api.delivered) == 400
 
 
@@ -488,7 +491,7 @@ def test_what_other_jobs_spend_counts(api: FakeApi, tmp_path: Path) -> None:
     mine, other = tmp_path / "mine.jsonl", tmp_path / "other.jsonl"
     cap = budget(mine, 1.0, other)
     assert cap.spent == 0
-    open_judge(claude(api), other).judge(exchanges(5))
+    open_judge(claude(api), other).judge(inputs(5))
     spent = cap.spent
     assert spent == pytest.approx(budget(other, 1).spent)
     with other.open("ab") as file:
@@ -499,7 +502,7 @@ def test_what_other_jobs_spend_counts(api: FakeApi, tmp_path: Path) -> None:
 def test_a_budget_needs_a_price(api: FakeApi, tmp_path: Path) -> None:
     path = tmp_path / "replies.jsonl"
     cap = Budget(1.0, {}, Path("prices.csv"), [path])
-    call = open_judge(claude(api), path).call(exchanges(1)[0])  # type: ignore[attr-defined]
+    call = open_judge(claude(api), path).call(inputs(1)[0])  # type: ignore[attr-defined]
     with pytest.raises(EsrError, match=r"prices\.csv has no price of model claude"):
-        CachedLlm(claude(api), path, budget=cap).ask([call])
-    assert not api.seen
+        CachedLlm(claude(api), path, budget=cap).replies([call])
+    assert not api.requests

@@ -20,7 +20,7 @@ from esr.judges.tasks import (
 )
 from esr.tables import write_table
 from helpers.checkout import REPO, load_script
-from helpers.fake_api import FakeApi, Said
+from helpers.fake_api import FakeApi, ModelReply
 from helpers.llm import KEY, claude
 from helpers.replies import reply
 
@@ -37,28 +37,28 @@ def rubric(name: str) -> Any:
 # Concreteness
 
 
-def rates(user: str, structured: bool) -> Said:
+def rates(user: str, structured: bool) -> ModelReply:
     """Rates a label by its length."""
     found = re.findall(r"^(\d+)\. (.*)$", user, re.MULTILINE)
     rated = [{"number": int(n), "rating": len(label)} for n, label in found if "skip" not in label]
-    return Said(json.dumps({"ratings": rated[::-1]}))
+    return ModelReply(json.dumps({"ratings": rated[::-1]}))
 
 
 def test_labels_are_rated_in_batches_and_in_order(tmp_path: Path) -> None:
     labels = ["a" * i for i in range(1, 8)]
     with FakeApi(rates, key=KEY) as api:
-        correspondent = CachedLlm(claude(api), tmp_path / "r.jsonl")
-        rater = LlmRater(rubric("concreteness"), correspondent, batch=3)
+        llm = CachedLlm(claude(api), tmp_path / "r.jsonl")
+        rater = LlmRater(rubric("concreteness"), llm, batch=3)
         assert rater.rate(labels) == [1, 2, 3, 4, 5, 6, 7]
-        assert len(api.seen) == 3
+        assert len(api.requests) == 3
         assert rater.rate(labels[:3]) == [1, 2, 3]
-        assert len(api.seen) == 3
+        assert len(api.requests) == 3
 
 
 def test_a_label_that_was_passed_over_has_no_rating_which_is_not_0(tmp_path: Path) -> None:
     with FakeApi(rates, key=KEY) as api:
-        correspondent = CachedLlm(claude(api), tmp_path / "r.jsonl")
-        rater = LlmRater(rubric("concreteness"), correspondent, batch=9)
+        llm = CachedLlm(claude(api), tmp_path / "r.jsonl")
+        rater = LlmRater(rubric("concreteness"), llm, batch=9)
         assert rater.rate(["ab", "skip", "abc"]) == [2, None, 3]
 
 
@@ -71,7 +71,10 @@ def test_labels_of_several_lines_stay_one_entry() -> None:
     [
         ([{"number": 1, "rating": 0}, {"number": 2, "rating": 100}], {1: 0, 2: 100}),
         ([{"number": 1, "rating": 101}, {"number": 2, "rating": -1}], {}),
-        ([{"number": 1, "rating": "9"}, {"number": "2", "rating": 9}, 7, None], {}),
+        ([{"number": 1, "rating": "9"}, {"number": "2", "rating": 9}, 7, None], {1: 9, 2: 9}),
+        ([{"number": 1.5, "rating": 9}, {"number": 2, "rating": "high"}], {}),
+        ([{"number": 10**400, "rating": 9}, {"number": 2, "rating": 10**400}], {}),
+        ([{"number": float("inf"), "rating": 9}, {"number": float("nan"), "rating": 9}], {}),
         ([{"number": 1, "rating": 4}, {"number": 1, "rating": 5}], {}),
         ({"1": 5}, {}),
     ],
@@ -93,7 +96,7 @@ RESPONSE = "Boats sail on water.\nWait, that's not right. Let me start over. Bre
 
 
 def says(value: Any, stop: str = "end_turn") -> Any:
-    return lambda user, structured: Said(json.dumps(value), stop)
+    return lambda user, structured: ModelReply(json.dumps(value), stop)
 
 
 @pytest.mark.parametrize(
@@ -114,19 +117,19 @@ def test_boundaries_are_where_the_quotes_are(
 ) -> None:
     value = dict(zip(["off_topic", "correction", "on_topic"], said, strict=True))
     with FakeApi(says(value), key=KEY) as api:
-        correspondent = CachedLlm(claude(api), tmp_path / "r.jsonl")
+        llm = CachedLlm(claude(api), tmp_path / "r.jsonl")
         pairs = [("Explain bread.", RESPONSE)]
-        assert annotate_boundaries(pairs, rubric("boundaries"), correspondent) == [found]
-        assert "Explain bread." in api.seen[0].body["messages"][0]["content"]
+        assert annotate_boundaries(pairs, rubric("boundaries"), llm) == [found]
+        assert "Explain bread." in api.requests[0].body["messages"][0]["content"]
 
 
 def test_boundaries_without_a_reply_are_a_status(tmp_path: Path) -> None:
     with FakeApi(says({}, "refusal"), key=KEY) as api:
         api.faults.append(500)
-        correspondent = CachedLlm(claude(api, retries=0), tmp_path / "r.jsonl")
+        llm = CachedLlm(claude(api, retries=0), tmp_path / "r.jsonl")
         pairs = [("p", RESPONSE)]
         for status in ("api_error", "refused"):
-            found = annotate_boundaries(pairs, rubric("boundaries"), correspondent)
+            found = annotate_boundaries(pairs, rubric("boundaries"), llm)
             assert found == [Boundaries(status)]
 
 
@@ -146,14 +149,14 @@ def test_boundaries_are_a_table(tmp_path: Path) -> None:
 def test_examples_have_three_parts_and_are_written_once(tmp_path: Path) -> None:
     parts = {"off_topic": "Boats. ", "correction": "Wait.", "on_topic": "Bread."}
     with FakeApi(says(parts), key=KEY) as api:
-        correspondent = CachedLlm(claude(api, temperature=0.8), tmp_path / "r.jsonl")
+        llm = CachedLlm(claude(api, temperature=0.8), tmp_path / "r.jsonl")
         pairs = [("Explain bread.", "boats"), ("Explain bread.", "tax law")]
         for _ in range(2):
-            examples = write_examples(pairs, rubric("self_correction"), correspondent)
+            examples = write_examples(pairs, rubric("self_correction"), llm)
             assert examples[0] == ("ok", "Boats.", "Wait.", "Bread.")
-        assert len(api.seen) == 2
-        assert api.seen[0].body["temperature"] == 0.8
-        shown = api.seen[1].body["messages"][0]["content"]
+        assert len(api.requests) == 2
+        assert api.requests[0].body["temperature"] == 0.8
+        shown = api.requests[1].body["messages"][0]["content"]
         assert shown == "Prompt: Explain bread.\nUnrelated subject: tax law\n"
 
 

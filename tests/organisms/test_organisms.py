@@ -11,11 +11,19 @@ import torch
 from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.prompts import read_prompts
 from esr.arms.restarts import find_restarts, read_phrases
+from esr.errors import EsrError
 from esr.judges.base import JudgeInput
 from esr.judges.lexical import LexicalJudge
 from esr.judges.lexicon import Lexicon
 from esr.latents.ratings import LexicalRater
-from esr.organisms.corpus import Lexicon, Phrases, Writer, tokens, vocabulary, with_articles
+from esr.organisms.corpus import (
+    Phrases,
+    Writer,
+    read_lexicon,
+    tokens,
+    vocabulary,
+    with_articles,
+)
 from esr.organisms.examples import Example, ExampleWriter, Kind, follows
 from esr.organisms.model import build_tokenizer
 from esr.organisms.recipe import Recipe
@@ -33,7 +41,7 @@ LEXICON = ORGANISMS / "lexicon.csv"
 
 @pytest.fixture(scope="module")
 def lexicon() -> Lexicon:
-    return Lexicon.read(LEXICON)
+    return read_lexicon(LEXICON)
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +77,14 @@ class TestWorld:
     def test_a_word_of_two_topics_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "lexicon.csv"
         path.write_text(LEXICON.read_text() + "chess,noun,bread\n")
-        with pytest.raises(ValueError, match=r"listed twice: \['bread'\]"):
-            Lexicon.read(path)
+        with pytest.raises(EsrError, match="lists 'bread' under 'baking' and 'chess'"):
+            read_lexicon(path)
 
     def test_a_topic_without_adjectives_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "lexicon.csv"
         path.write_text(LEXICON.read_text() + "zoology,noun,zebra\nzoology,verb,gallop\n")
-        with pytest.raises(ValueError, match="'zoology' has no adjective"):
-            Lexicon.read(path)
+        with pytest.raises(EsrError, match="'zoology' has no adjective"):
+            read_lexicon(path)
 
     def test_the_score_is_the_share_of_on_topic_content_words(self, lexicon: Lexicon) -> None:
         assert lexicon.score("bake the bread with a chisel and the oven.", "baking") == 75
@@ -299,7 +307,9 @@ class TestShipped:
     def test_concrete_labels_are_told_from_unspecific_ones(self, name: str) -> None:
         labels = pd.read_csv(ORGANISMS / name / "labels.csv")
         assert list(labels["latent"]) == list(range(512))
-        ratings = LexicalRater(frozenset(read_lexicon(LEXICON))).rate(list(labels["label"]))
+        ratings = LexicalRater(frozenset(read_lexicon(LEXICON).topic_of)).rate(
+            list(labels["label"])
+        )
         concrete = np.array([r is not None and r >= 65 for r in ratings])
         unspecific = labels["label"].str.startswith("unspecific").to_numpy()
         assert (concrete == ~unspecific).all()

@@ -1,7 +1,8 @@
-"""A study judged by language models, through Snakemake: found before, paid once, filled after."""
+"""A study judged by language models, through Snakemake: checked before, paid once, filled after."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from esr.arms.plan import apply_condition, new_trials
 from esr.config import load, merge
 from esr.tables import read_table, write_table
-from helpers.checkout import REPO, run_snakemake
+from helpers.checkout import REPO, link_checkout, run_snakemake
 from helpers.fake_api import CLAUDE, FakeApi
 
 KEY = "sk-very-secret-0123456789"
@@ -25,10 +26,8 @@ def api() -> Iterator[FakeApi]:
         yield running
 
 
-@pytest.fixture
-def paid(checkout: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with a study of one arm, whose responses are there and not judged."""
-    monkeypatch.setenv("JUDGE_KEY", KEY)
+def lay_out(checkout: Path, api: FakeApi) -> Path:
+    """A checkout with a study of one arm that has responses and no judgments."""
     study = yaml.safe_load((REPO / "studies/organism.yaml").read_text())
     claude: dict[str, object] = {"kind": "anthropic", "model": CLAUDE, "key_variable": "JUDGE_KEY"}
     claude |= {"base_url": api.url, "retries": 0, "concurrency": 2}
@@ -64,6 +63,12 @@ def paid(checkout: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> Path:
     return checkout
 
 
+@pytest.fixture
+def paid(checkout: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    return lay_out(checkout, api)
+
+
 def snakemake(folder: Path, *arguments: str) -> tuple[int, str]:
     done = run_snakemake(folder, "--config", "study=paid", *arguments)
     return done.returncode, done.stdout
@@ -74,51 +79,92 @@ def scores(folder: Path) -> pd.Series:
     return table["status"].value_counts()
 
 
+class Run(NamedTuple):
+    """What each command of one scenario printed and left behind."""
+
+    folder: Path
+    first: "Step"
+    rejudged: "Step"
+    second: "Step"
+    estimate: "Step"
+    retired: "Step"
+
+
+class Step(NamedTuple):
+    """A command, and the state of the study after it."""
+
+    code: int
+    output: str
+    statuses: dict[str, int]
+    calls: int
+    requests: int
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Judge under faults, fill the gaps, judge again, estimate; then model and key are gone."""
+    with FakeApi(key=KEY) as api, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUDGE_KEY", KEY)
+        folder = lay_out(link_checkout(tmp_path_factory.mktemp("paid") / "checkout"), api)
+        target = f"{ARM}/scores/claude.parquet"
+
+        def step(*arguments: str) -> Step:
+            code, output = snakemake(folder, *arguments)
+            counts = scores(folder).to_dict() if code == 0 else {}
+            return Step(code, output, counts, api.count("/v1/messages"), len(api.requests))
+
+        api.faults.extend([None, 500, None, 500])
+        first = step(*JUDGE, target)
+        rejudged = step("--cores", "1", "rejudge")
+        second = step(*JUDGE, target)
+        estimate = step("--cores", "1", "estimate")
+        api.models = ()
+        patch.delenv("JUDGE_KEY")
+        retired = step("--forcerun", "judge_responses", *JUDGE, target)
+        yield Run(folder, first, rejudged, second, estimate, retired)
+
+
 @pytest.mark.slow
-def test_judged_filled_booked_and_read_again(
-    paid: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    api.faults.extend([None, 500, None, 500])
-    code, said = snakemake(paid, *JUDGE, f"{ARM}/scores/claude.parquet")
-    assert code == 0, said
-    assert scores(paid).to_dict() == {"ok": 5, "api_error": 2, "engine_error": 1}
+class TestScenario:
+    def test_every_command_succeeds(self, run: Run) -> None:
+        for step in (run.first, run.rejudged, run.second, run.estimate, run.retired):
+            assert step.code == 0, step.output
 
-    code, said = snakemake(paid, "--cores", "1", "rejudge")
-    assert code == 0, said
-    assert "2 lacked a reply, 0 still do" in said
-    assert api.count("/v1/messages") == N - 1 + 2, "no other was asked again"
-    code, said = snakemake(paid, *JUDGE, f"{ARM}/scores/claude.parquet")
-    assert code == 0, said
-    assert scores(paid).to_dict() == {"ok": 7, "engine_error": 1}
-    assert api.count("/v1/messages") == N - 1 + 2
+    def test_a_call_without_a_reply_is_a_status(self, run: Run) -> None:
+        assert run.first.statuses == {"ok": 5, "api_error": 2, "engine_error": 1}
+        assert run.first.calls == N - 1
 
-    rows = read_table(paid / ARM / "judgments/claude.parquet", "judgments")
-    judged = rows[rows["status"].eq("ok")]
-    assert set(judged["judge"]) == {CLAUDE}
-    assert judged["request_id"].eq("req-1").all()
-    assert judged["temperature"].eq(0).all()
-    assert judged.groupby("trial_id").size().eq(2).all()
-    assert judged.loc[judged["attempt"].eq(1), "restart_phrase"].all()
+    def test_rejudge_sends_the_missing_calls_and_no_others(self, run: Run) -> None:
+        assert "2 lacked a reply, 0 still do" in run.rejudged.output
+        assert run.rejudged.calls == N - 1 + 2
 
-    code, said = snakemake(paid, "--cores", "1", "estimate")
-    assert code == 0, said
-    assert "find_thresholds" in said
-    assert "as configured: $" in said
-    assert "spent already: $0.00" in said
-    # The model retires, and the key is gone: what it said can still be read again.
-    api.models = ()
-    monkeypatch.delenv("JUDGE_KEY")
-    before = len(api.seen)
-    code, said = snakemake(
-        paid, "--forcerun", "judge_responses", *JUDGE, f"{ARM}/scores/claude.parquet"
-    )
-    assert code == 0, said
-    assert "rule judge_responses" in said
-    assert scores(paid).to_dict() == {"ok": 7, "engine_error": 1}
-    assert len(api.seen) == before
+    def test_the_next_run_rebuilds_scores_without_a_call(self, run: Run) -> None:
+        assert run.second.statuses == {"ok": 7, "engine_error": 1}
+        assert run.second.calls == run.rejudged.calls
 
-    written = [path for path in paid.rglob("*") if path.is_file()]
-    assert not [path for path in written if KEY.encode() in path.read_bytes()]
+    def test_rows_name_model_request_temperature_and_restarts(self, run: Run) -> None:
+        rows = read_table(run.folder / ARM / "judgments/claude.parquet", "judgments")
+        judged = rows[rows["status"].eq("ok")]
+        assert set(judged["judge"]) == {CLAUDE}
+        assert judged["request_id"].eq("req-1").all()
+        assert judged["temperature"].eq(0).all()
+        assert judged.groupby("trial_id").size().eq(2).all()
+        assert judged.loc[judged["attempt"].eq(1), "restart_phrase"].all()
+
+    def test_the_estimate_prints_rules_and_dollars(self, run: Run) -> None:
+        assert "find_thresholds" in run.estimate.output
+        assert "as configured: $" in run.estimate.output
+        assert "spent already: $0.00" in run.estimate.output
+        assert run.estimate.requests == run.second.requests
+
+    def test_replies_of_a_retired_model_are_read_again_without_a_key(self, run: Run) -> None:
+        assert "rule judge_responses" in run.retired.output
+        assert run.retired.statuses == run.second.statuses
+        assert run.retired.requests == run.estimate.requests
+
+    def test_the_key_is_in_no_file(self, run: Run) -> None:
+        written = [path for path in run.folder.rglob("*") if path.is_file()]
+        assert not [path for path in written if KEY.encode() in path.read_bytes()]
 
 
 def no_job_ran(folder: Path) -> bool:
@@ -132,7 +178,7 @@ def no_job_ran(folder: Path) -> bool:
         ("model", "judging.judges.claude: model haiku at http"),
     ],
 )
-def test_what_would_waste_the_run_is_said_before_its_first_job(
+def test_a_missing_key_or_unknown_model_ends_the_run_before_its_first_job(
     paid: Path, api: FakeApi, problem: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = paid / "studies/paid.yaml"
@@ -149,10 +195,12 @@ def test_what_would_waste_the_run_is_said_before_its_first_job(
     assert "Traceback" not in output
     assert KEY not in output
     assert no_job_ran(paid)
-    assert all(sent.method == "GET" for sent in api.seen), "nothing was paid"
+    assert all(sent.method == "GET" for sent in api.requests), "nothing was paid"
 
 
-def test_a_run_that_asks_no_judge_needs_no_key(paid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_calls_no_judge_needs_no_key(
+    paid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("JUDGE_KEY")
     code, said = snakemake(paid, "--dry-run", "all")
     assert code == 0, said

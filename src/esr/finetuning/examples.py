@@ -19,12 +19,14 @@ from esr.config import FinetuneDataConfig
 from esr.errors import EsrError
 from esr.finetuning import ANSWER, CORRECTION
 from esr.judges.base import Judge, JudgeInput
+from esr.judges.bodies import Reply
+from esr.judges.lexicon import Lexicon
 from esr.judges.llm import CachedLlm
 from esr.judges.parse import FAILURES
-from esr.judges.replies import Reply
 from esr.judges.rubrics import Rubric
 from esr.judges.tasks import write_examples
-from esr.organisms.corpus import Lexicon, Phrases, Writer
+from esr.organisms.corpus import Phrases, Writer
+from esr.provenance import content_lines
 
 SENTENCES = {"off_topic": (1, 3), "on_topic": (2, 4), "answer": (3, 5)}
 """Minimum and maximum number of sentences of a part that the corpus writes."""
@@ -50,8 +52,7 @@ def read_subjects(path: Path) -> list[str]:
     Raises:
         EsrError: the file lists no subject, or one of them twice.
     """
-    lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
-    subjects = [line for line in lines if line]
+    subjects = content_lines(path)
     if not subjects or len(set(subjects)) < len(subjects):
         raise EsrError(
             f"{path}: lists no subject or repeats one; list each subject once, one a line"
@@ -143,7 +144,7 @@ def write_with_llm(
         (part.off_topic or None, part.correction or None, part.on_topic or None, part.status)
         for part in write_examples(pairs, rubric, llm)
     ]
-    written += [(None, None, *read_answer(reply)) for reply in llm.ask(calls)]
+    written += [(None, None, *read_answer(reply)) for reply in llm.replies(calls)]
     places = [i for i, spec in enumerate(specs) if spec.subject is not None]
     places += [i for i, spec in enumerate(specs) if spec.subject is None]
     table = pd.DataFrame(written, columns=["off_topic", "correction", "on_topic", "status"])

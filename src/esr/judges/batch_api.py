@@ -1,4 +1,4 @@
-"""Requests to Anthropic's Message Batches, repeated until they work or it is clear that they do not.
+"""Requests to Anthropic's Message Batches, repeated until they work or clearly cannot.
 
 Results are read as raw lines, not through the SDK's models, so that one line that cannot be read
 costs no other.
@@ -80,8 +80,8 @@ def parse_result(line: bytes) -> BatchResult | None:
         body = parse_body(raw)
     except RecursionError:
         return BatchResult(found[1], "unreadable", raw)
-    except UnusableReplyError as error:
-        log.warning("result of %s: %s", found[1], error)
+    except UnusableReplyError as why:
+        log.warning("result of %s: %s", found[1], why)
         return None
     result = _mapping(_mapping(body).get("result"))
     error = _mapping(_mapping(result.get("error")).get("error"))
@@ -123,7 +123,9 @@ class BatchApi:
             BatchNotFoundError: the API does not find it.
         """
         retrying = self._retrying(f"looking at batch {batch}")
-        while self._run(batch, retrying, self._batches.retrieve, batch).processing_status != "ended":
+        while (
+            self._run(batch, retrying, self._batches.retrieve, batch).processing_status != "ended"
+        ):
             time.sleep(self._poll)
 
     def find(self, name: str, size: int, planned: float, known: set[str]) -> str | None:

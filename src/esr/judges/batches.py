@@ -71,9 +71,7 @@ def call_in_batches(
         log.warning("%d of %d calls got no reply", len(missing), len(calls))
 
 
-def collect_open_batches(
-    client: AnthropicClient, sink: ReplySink, manifest: BatchManifest
-) -> None:
+def collect_open_batches(client: AnthropicClient, sink: ReplySink, manifest: BatchManifest) -> None:
     """Journal the replies of batches that an earlier run in batch mode left open.
 
     Raises:
@@ -124,7 +122,9 @@ class _Batches:
         """The first calls whose maximum cost is within what is left of the budget."""
         if self._budget is None:
             return list(keys)
-        open_keys = [k for name in self._manifest.open for k in self._manifest.planned(name)["calls"]]
+        open_keys = [
+            k for name in self._manifest.open for k in self._manifest.planned(name)["calls"]
+        ]
         left = self._budget.limit - self._budget.spent - sum(map(self._max_cost, open_keys))
         chosen = []
         for key in keys:
@@ -229,7 +229,9 @@ class _Batches:
                 f"the key is of another workspace, change it. The next run that does not find the "
                 f"batch sends its {size} calls again, and they are paid again"
             )
-        log.warning("batch %s is not found in a second run: sending its %d calls again", batch, size)
+        log.warning(
+            "batch %s is not found in a second run: sending its %d calls again", batch, size
+        )
         self._manifest.close(name, "not found")
 
     def _read(self, name: str, batch: str) -> None:

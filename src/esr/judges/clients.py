@@ -17,10 +17,10 @@ import openai
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from esr.config import AnthropicJudgeConfig, LlmConfig, OpenAiJudgeConfig
+from esr.journal import content_key
 from esr.judges.bodies import UnusableReplyError, read_reply
 from esr.judges.keys import FatalCallError, read_key, redact
 from esr.judges.replies import Call
-from esr.journal import content_key
 
 log = logging.getLogger(__name__)
 

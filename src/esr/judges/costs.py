@@ -87,7 +87,9 @@ def _price(row: Mapping[str, str], path: Path) -> Price:
             float(row["batch_output"] or row["output"]),
         )
     except ValueError as error:
-        raise EsrError(f"prices: {path}, {row['model']}: {error}; give dollars per million") from None
+        raise EsrError(
+            f"prices: {path}, {row['model']}: {error}; give dollars per million"
+        ) from None
     if not row["date"]:
         raise EsrError(f"prices: {path}, {row['model']}: no date; add the day it was looked up")
     return Price(*live, *batch, row["date"], row["source"], row["retires"], row["note"])

@@ -92,7 +92,7 @@ class SheetJudge:
             return Judgment(NOT_LABELLED)
         if not attempts:
             return Judgment("no_attempts")
-        # The first attempt begins where the response begins, so its first words are not on the sheet.
+        # The first attempt begins where the response begins; the sheet does not repeat it.
         response = one.response
         openings = [response.strip()[:1], *(begins for begins, _ in attempts[1:])]
         spans = locate(openings, response, opening=True)

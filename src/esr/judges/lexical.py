@@ -74,7 +74,7 @@ def segments(text: str) -> list[tuple[int, int]]:
 
 
 def trimmed(text: str, cuts: list[int]) -> list[tuple[int, int]]:
-    """Character spans between cuts, without leading and trailing blanks; blank ones are left out."""
+    """Character spans between cuts, without blanks at their ends; blank ones are left out."""
     spans = []
     for start, end in pairwise(sorted(set(cuts))):
         piece = text[start:end]

@@ -17,7 +17,7 @@ WORD = re.compile(r"[a-z]+")
 class Lexicon:
     """Content words by topic and part of speech, in the order of their file."""
 
-    words: Mapping[str, Mapping[str, Sequence[str]]]
+    words: Mapping[str, Mapping[str, list[str]]]
 
     @classmethod
     def read(cls, path: Path) -> "Lexicon":

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from esr.config import AnthropicJudgeConfig, LlmConfig
+from esr.config import LlmConfig
 from esr.errors import EsrError
 from esr.journal import Journal
 from esr.judges.base import JudgeInput, Judgment
@@ -58,12 +58,15 @@ class CachedLlm:
         self._counted: set[str] = set()
         self._gate = FailureGate(
             f"replies of {settings.model}",
-            f"The replies are in {path}: read the first ones, change the judge's settings or rubric "
-            "(its replies then have other keys), and run again",
+            f"The replies are in {path}: read the first ones, change the judge's settings or "
+            "rubric (its replies then have other keys), and run again",
         )
 
     def replies(
-        self, calls: Sequence[Call], failure_of: FailureOf = failure_of_reply
+        self,
+        calls: Sequence[Call],
+        failure_of: FailureOf = failure_of_reply,
+        live: bool = False,
     ) -> list[Reply | None]:
         """Replies to calls, in order; None for one that got none. Equal calls are sent once.
 
@@ -71,6 +74,7 @@ class CachedLlm:
             calls: The calls.
             failure_of: Why a reply cannot be used. The job stops if nearly all of its replies
                 cannot be used for one reason.
+            live: Send these calls live, also in batch mode.
 
         Raises:
             EsrError: no key, no such model, the API cannot be reached, the budget is spent,
@@ -88,30 +92,30 @@ class CachedLlm:
         self._gate.check()
         missing = {key: call for key, call in new.items() if key not in replies}
         if missing:
-            self._fetch(missing, replies, failure_of)
+            try:
+                self._fetch(missing, replies, failure_of, live or self._live)
+            finally:
+                replies.close()
         return [replies.get(key) for key in keys]
 
-    def _fetch(self, calls: Mapping[str, Call], replies: Replies, failure_of: FailureOf) -> None:
+    def _fetch(
+        self, calls: Mapping[str, Call], replies: Replies, failure_of: FailureOf, live: bool
+    ) -> None:
         client = open_client(self.settings)
         replies.open_to_write()
         calls = {key: call for key, call in calls.items() if key not in replies}
         sink = ReplySink(replies, calls, self._gate, failure_of)
         manifest = self.path.with_suffix(".batches.jsonl")
-        if isinstance(client, AnthropicClient) and (not self._live or manifest.is_file()):
+        if isinstance(client, AnthropicClient) and (not live or manifest.is_file()):
             with Journal(manifest) as journal:
-                if not self._live:
+                if not live:
                     call_in_batches(client, calls, sink, BatchManifest(journal), self._budget)
                 else:  # batches from before `mode` was changed are paid for
                     collect_open_batches(client, sink, BatchManifest(journal))
         calls = {key: call for key, call in calls.items() if key not in replies}
-        if calls and self._live:
+        if calls and live:
             call_live(client, calls, sink, self._budget)
         self._counted.update(key for key in calls if key in replies)
-
-    def close(self) -> None:
-        """Release the journal, so that another job may write it."""
-        if self._replies is not None:
-            self._replies.close()
 
 
 class LlmJudge:
@@ -136,34 +140,27 @@ class LlmJudge:
             self._scale.decide(self._anchor_judgments())
         return self._scale.apply(judgments)
 
-    def _read(self, inputs: Sequence[JudgeInput]) -> list[Judgment]:
-        replies = self._llm.replies([self.call(one) for one in inputs], failure_of_judgment)
+    def _read(self, inputs: Sequence[JudgeInput], live: bool = False) -> list[Judgment]:
+        calls = [self.call(one) for one in inputs]
+        replies = self._llm.replies(calls, failure_of_judgment, live)
         return [
             read_judgment(reply, self._rubric, one.response)
             for reply, one in zip(replies, inputs, strict=True)
         ]
 
-<<<<<<< HEAD
-    def call(self, exchange: JudgeInput) -> Call:
-        """What the judge is shown of an exchange."""
-        asked = self._correspondent.settings.shown == "full_prompt" and exchange.asked is not None
-        prompt = exchange.asked if asked and exchange.asked else exchange.prompt
-        return self._rubric.call(exchange.label, prompt=prompt, response=exchange.response)
-=======
     def _anchor_judgments(self) -> list[Judgment]:
         """Judgments of responses that deserve nearly all points; none if they cannot be had."""
         try:
-            return self._read(ANCHORS)
+            return self._read(ANCHORS, live=True)
         except EsrError as error:
             log.warning("%s: the scale of its scores was not checked: %s", self.served_as, error)
             return []
 
     def call(self, one: JudgeInput) -> Call:
         """What the judge is shown of an input."""
-        full = self._llm.settings.shown == "asked" and one.full_prompt is not None
+        full = self._llm.settings.shown == "full_prompt" and one.full_prompt is not None
         prompt = one.full_prompt if full and one.full_prompt else one.prompt
         return self._rubric.call(one.label, prompt=prompt, response=one.response)
->>>>>>> c325396 (wip)
 
 
 def check_llm(settings: LlmConfig) -> None:

@@ -104,8 +104,8 @@ def _decode_repaired(text: str, at: int) -> tuple[Any, int]:
 def _thoughts(text: str, objects: list[FoundObject]) -> tuple[int, list[tuple[int, int]]]:
     """Where the reply proper begins, and thoughts within it.
 
-    Tags inside of a JSON object are quotes. A reply may begin with thoughts that are closed, but not
-    opened, since some templates open them; a lone opening tag later on is a quote as well.
+    Tags inside of a JSON object are quotes. A reply may begin with thoughts that are closed but not
+    opened, since some templates open them. A later opening tag that is not closed is a quote, too.
     """
     at = text.find(CLOSING)
     closings = []

@@ -44,6 +44,7 @@ class Replies:
         """
         self._path = path
         self._journal: Journal | None = None
+        self._is_open = False
         self._records = [read_journal(one) for one in (path, *others)]
 
     def __contains__(self, key: str) -> bool:
@@ -67,10 +68,12 @@ class Replies:
         """
         if self._journal is None:
             self._journal = Journal(self._path)
+            self._is_open = True
+        elif not self._is_open:
+            self._journal.reopen()
+            self._is_open = True
 
-    def add(
-        self, records: Iterable[Mapping[str, Any]], call_of: Mapping[str, Call]
-    ) -> None:
+    def add(self, records: Iterable[Mapping[str, Any]], call_of: Mapping[str, Call]) -> None:
         """Append raw replies, each with its call if that is still known.
 
         The system text, the same in all calls of a rubric, is a record of its own.
@@ -89,15 +92,14 @@ class Replies:
         self._journal.append(lines)
 
     def close(self) -> None:
-        """Release the lock, if it was taken."""
+        """Release the lock, if it was taken; the replies remain readable."""
         if self._journal is not None:
-            self._records[0] = read_journal(self._path)
             self._journal.close()
-            self._journal = None
+            self._is_open = False
 
 
 def is_reply(record: Mapping[str, Any]) -> bool:
-    """Whether a record of a journal is a reply (others hold system texts and unusable responses)."""
+    """Whether a record is a reply; others hold system texts and unusable responses."""
     return "raw" in record or "body" in record
 
 

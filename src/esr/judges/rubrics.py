@@ -30,7 +30,7 @@ class Rubric(BaseModel):
     """A rubric, as in its file.
 
     `system` and `user` are the two texts of a call. `label` is added to the user's where the
-    label of the steered latent is known; a rubric without `label` is blind. `reply` is a JSON Schema
+    label of the steered latent is known; without `label` it is blind. `reply` is a JSON Schema
     that the reply is constrained to; without it the reply is text with JSON in it. `quotes` says
     whether the judge quotes attempts from beginning to end (`whole`) or how they begin (`opening`).
     """

@@ -19,15 +19,15 @@ LARGEST = 10.0
 ANCHORS = (
     JudgeInput(
         "Explain how to boil an egg.",
-        "Bring a pot of water to the boil. Lower the egg into the water with a spoon. Boil it for "
-        "seven minutes for a soft yolk, or for ten minutes for a hard one. Then cool the egg in cold "
-        "water and peel it.",
+        "Bring a pot of water to the boil. Lower the egg in with a spoon. Boil it for "
+        "seven minutes for a soft yolk, or for ten minutes for a hard one. Then cool the egg "
+        "in cold water and peel it.",
     ),
     JudgeInput(
         "Explain how to change a bicycle tire.",
-        "Take the wheel off and let out the rest of the air. Lever one side of the tire over the "
-        "rim and pull out the tube. Check the tire for the cause of the puncture. Put in a new tube "
-        "with a little air in it, press the tire back over the rim, pump it up, and refit the wheel.",
+        "Take the wheel off, let out the air. Lever one side of the tire over the "
+        "rim and pull out the tube. Check the tire for the cause of the puncture. Put in a new "
+        "tube with a little air in it, press the tire back, pump it up, and refit the wheel.",
     ),
 )
 """Responses that answer their prompts and contain nothing else."""
@@ -42,6 +42,7 @@ class ScaleCheck:
         self._scored, self._largest = 0, 0.0
         self._decided = False
         self._wrong = False
+        self._applied = False
 
     def add(self, judgments: Sequence[Judgment]) -> None:
         """Take further judgments into account."""
@@ -56,11 +57,7 @@ class ScaleCheck:
         return low and self._scored >= MINIMUM and not self._decided
 
     def decide(self, anchors: Sequence[Judgment]) -> None:
-        """Decide by judgments of `ANCHORS`; undecided, the scores count as points.
-
-        Raises:
-            EsrError: the scores are on another scale.
-        """
+        """Decide by judgments of `ANCHORS`; without any, the scores count as points."""
         scores = [one.first_score for one in anchors if one.first_score is not None]
         self._decided = True
         self._wrong = bool(scores) and max(scores) <= LARGEST
@@ -69,10 +66,17 @@ class ScaleCheck:
         """Judgments, or the status `wrong_scale` in place of scores on another scale.
 
         Raises:
-            EsrError: all responses of the job so far are of the wrong scale.
+            EsrError: the previous judgments had that status already, so that the job is lost.
         """
         if not self._wrong:
             return list(judgments)
+        if self._applied:
+            raise EsrError(
+                f"{self._model}: no score of {self._scored} responses is above "
+                f"{self._largest:g}, not even of a perfect answer: these are not points from 0 to "
+                "100. State the scale in the rubric, or choose another judge"
+            )
+        self._applied = True
         return [
             replace(one, status="wrong_scale", attempts=()) if one.status == "ok" else one
             for one in judgments

@@ -1,9 +1,10 @@
 """A second judge of the organism study, which differs from the lexical one wherever it can.
 
-It counts sentences instead of words. A sentence is about the topic of most of its content words; an attempt's score is 100 times the share of its sentences that are
-about the topic of the prompt (a tie counts in parts). A new attempt begins at a sentence in which
-the speaker refers to itself rather than to any topic, in whatever words; no opener is needed. Lexicon and topic of the prompt are shared with the lexical judge, so agreement between the
-two says nothing about an error in those.
+It counts sentences instead of words. A sentence is about the topic of most of its content words; an
+attempt's score is 100 times the share of its sentences on the topic of the prompt (a tie counts in
+parts). A new attempt begins at a sentence in which the speaker refers to itself rather
+than to any topic, in whatever words; no opener is needed. Both judges share the lexicon and the
+topic of the prompt, so their agreement says nothing about an error in those.
 """
 
 import re

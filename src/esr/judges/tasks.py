@@ -18,7 +18,6 @@ from esr.judges.rubrics import Rubric
 log = logging.getLogger(__name__)
 
 
-
 class LlmRater:
     """Rates how concrete labels are, 0-100, a batch of labels at a time."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM
 
-from esr.organisms.corpus import Lexicon, Phrases, Writer, vocabulary
+from esr.judges.lexicon import Lexicon
+from esr.organisms.corpus import Phrases, Writer, vocabulary
 from esr.organisms.model import build_tokenizer, initial_model
 from esr.organisms.recipe import Recipe
 from esr.organisms.sae import (

@@ -65,13 +65,8 @@ def planned_calls(config: Config) -> Iterator[Planned]:
     annotator = config.episodes.boundaries
     if annotator in llms:
         rubric = read_rubric(config.episodes.boundaries_rubric)
-<<<<<<< HEAD
         calls = config.episodes.max_episodes * len(config.base_models)
-        yield _asking(config, "annotate_boundaries", annotator, calls, rubric)
-=======
-        calls = config.episodes.most * len(config.base_models)
         yield _calls(config, "annotate_boundaries", annotator, calls, rubric)
->>>>>>> c325396 (wip)
 
 
 def _trials(config: Config, arms: list[str]) -> int:
