@@ -14,7 +14,8 @@ from esr.engines import open_tokenizer
 from esr.engines.base import Intervention, Request, Sampling, generate
 from esr.engines.transformers import TransformersEngine, load_engine
 from esr.judges.base import JudgeInput
-from esr.judges.lexical import LexicalJudge, read_lexicon
+from esr.judges.lexical import LexicalJudge
+from esr.judges.lexicon import Lexicon
 from esr.organisms.sae import UNSPECIFIC
 from helpers.checkout import REPO
 
@@ -85,6 +86,6 @@ def open_planted() -> PlantedOrganism:
     return PlantedOrganism(
         engine,
         open_tokenizer({"source": str(FOLDER / "model"), "revision": None}),
-        LexicalJudge(read_lexicon(LEXICON)),
+        LexicalJudge(Lexicon.read(LEXICON)),
         {int(latent): topic for latent, topic in topics.items()},
     )

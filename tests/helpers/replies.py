@@ -1,6 +1,6 @@
 """Replies of a language model, as the journal has them."""
 
-from esr.judges.replies import Reply
+from esr.judges.bodies import Reply
 
 
 def reply(text: str, stop: str = "end") -> Reply:

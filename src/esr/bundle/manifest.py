@@ -1,6 +1,5 @@
 """The manifest of a bundle: its first member, with the origin and the checksum of every file."""
 
-import hashlib
 import json
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from esr.errors import EsrError
+from esr.provenance import file_digest
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -49,9 +49,7 @@ class Manifest(BaseModel):
 
 def file_facts(file: Path) -> FileFacts:
     """Checksum and size of a file on disk."""
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return FileFacts(sha256=digest, bytes=file.stat().st_size)
+    return FileFacts(sha256=file_digest(file), bytes=file.stat().st_size)
 
 
 def parse_manifest(path: Path, text: bytes) -> Manifest:
