@@ -1,7 +1,8 @@
 """The desk where queries of a threshold search are answered, engine and judge at work at once."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,20 @@ def query(latent: int, step: int = 0, sample: int = 0) -> Query:
     return Query(latent, step, sample, 1.0 + step, "p", seed)
 
 
-def desk(engine: CountingEngine, judge: Scores, folder: Path) -> QueryPipeline:
-    return QueryPipeline(
-        engine,
-        SAMPLING,
-        Journal(folder / "journal.jsonl"),
-        judge,
-        lambda q: Request((2, 3), q.seed, Intervention(q.latent, q.boost)),
-        lambda q, said: JudgeInput("prompt", str(said.tokens[0])),
-    )
+@contextmanager
+def desk(engine: CountingEngine, judge: Scores, folder: Path) -> Iterator[QueryPipeline]:
+    with (
+        Journal(folder / "journal.jsonl") as journal,
+        QueryPipeline(
+            engine,
+            SAMPLING,
+            journal,
+            judge,
+            lambda q: Request((2, 3), q.seed, Intervention(q.latent, q.boost)),
+            lambda q, said: JudgeInput("prompt", str(said.tokens[0])),
+        ) as pipeline,
+    ):
+        yield pipeline
 
 
 @pytest.mark.parametrize("engine", [CountingEngine(), Independent()], ids=["rounds", "each"])
