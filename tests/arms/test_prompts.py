@@ -13,7 +13,7 @@ GOOD = "prompt_id,category,prompt\n1,craft,Explain how to bake bread.\nna,craft,
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "prompts.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -27,13 +27,14 @@ def test_prompts_are_text_even_if_they_look_like_something_else(tmp_path: Path) 
     ("text", "said"),
     [
         (GOOD.replace("category", "kind"), "has columns .*kind.*needs"),
-        (GOOD + "2,craft,\n", "row 4: prompt is empty or repeated"),
-        (GOOD + "2,craft,  \n", "row 4: prompt is empty or repeated"),
-        (GOOD + ",craft,Hello\n", "row 4: prompt_id is empty or repeated"),
-        (GOOD + "1,craft,Hello\n", "row 4: prompt_id is empty or repeated"),
-        (GOOD + "2,craft,null\n", "row 4: prompt is empty or repeated"),
+        (GOOD + "2,craft,\n", "line 4: prompt is empty or repeated"),
+        (GOOD + "2,craft,  \n", "line 4: prompt is empty or repeated"),
+        (GOOD + ",craft,Hello\n", "line 4: prompt_id is empty or repeated"),
+        (GOOD + "1,craft,Hello\n", "line 4: prompt_id is empty or repeated"),
+        (GOOD + "2,craft,null\n", "line 4: prompt is empty or repeated"),
         ("prompt_id,category,prompt\n", "has no prompts"),
         ("", "has no prompts"),
+        (GOOD + "2,craft,Explain, step by step.\n", "line 4: 4 fields, but the header has 3"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_row(tmp_path: Path, text: str, said: str) -> None:

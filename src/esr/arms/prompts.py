@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from esr.errors import EsrError
+from esr.handwritten import read_csv_rows
 
 COLUMNS = ["prompt_id", "category", "prompt"]
 
@@ -12,21 +13,24 @@ COLUMNS = ["prompt_id", "category", "prompt"]
 def read_prompts(path: Path) -> pd.DataFrame:
     """Read and check a prompt file.
 
+    Returns:
+        One row a prompt, all columns text, in the order of the file.
+
     Raises:
-        EsrError: file or columns missing, an empty or repeated prompt.
+        EsrError: the file or a column is missing, the file is malformed (`esr.handwritten`), or a
+            prompt or its id is empty or repeated.
     """
     if not path.is_file():
         raise EsrError(f"prompts: {path} does not exist")
-    try:
-        prompts = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError:
-        raise EsrError(f"prompts: {path} has no prompts") from None
-    if list(prompts.columns) != COLUMNS:
-        raise EsrError(f"prompts: {path} has columns {list(prompts.columns)}, needs {COLUMNS}")
+    columns, rows, lines = read_csv_rows(path)
+    if columns and columns != COLUMNS:
+        raise EsrError(f"prompts: {path} has columns {columns}, needs {COLUMNS}")
+    if not rows:
+        raise EsrError(f"prompts: {path} has no prompts; add one a line")
+    prompts = pd.DataFrame(rows, columns=COLUMNS, dtype=str)
     for name in ("prompt_id", "prompt"):
-        bad = prompts[prompts[name].str.strip().eq("") | prompts[name].duplicated()]
-        if len(bad):
-            raise EsrError(f"prompts: {path} row {bad.index[0] + 2}: {name} is empty or repeated")
-    if prompts.empty:
-        raise EsrError(f"prompts: {path} has no prompts")
+        bad = prompts[name].eq("") | prompts[name].duplicated()
+        if bad.any():
+            line = lines[int(bad.to_numpy().argmax())]
+            raise EsrError(f"prompts: {path}, line {line}: {name} is empty or repeated")
     return prompts

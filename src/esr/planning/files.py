@@ -1,6 +1,5 @@
 """Checks of the files that a study names; they run at every start and load no model."""
 
-import csv
 import json
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from esr.assets.checkpoints import checkpoint_files, model_shape
 from esr.assets.downloads import PROMPT_FILES
 from esr.assets.saelens import SAE_FILES, SaeShape, folder_shape
 from esr.config import Config, ModelConfig
+from esr.handwritten import read_csv_rows
 
 
 def check_files(config: Config) -> list[str]:
@@ -149,8 +149,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 def _prompt_texts(path: Path) -> list[str]:
     # Not `read_prompts`: every job parses the workflow, and pandas would slow each of them down.
-    with path.open(newline="") as file:
-        return [row.get("prompt") or "" for row in csv.DictReader(file)]
+    return [row.get("prompt", "") for row in read_csv_rows(path).rows]
 
 
 def _words(prompt: str) -> tuple[str, ...]:

@@ -1,0 +1,68 @@
+"""Files that people write: what is accepted, and what is refused with file, line and remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from esr.errors import EsrError
+from esr.handwritten import read_csv_rows, read_handwritten
+
+ROWS = 'id,text\na,Explain a crème brûlée.\nb,"One, two"\n'
+EXPECTED = [{"id": "a", "text": "Explain a crème brûlée."}, {"id": "b", "text": "One, two"}]
+
+
+def written(folder: Path, content: bytes) -> Path:
+    path = folder / "file.csv"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ROWS.encode(),
+        ROWS.encode("utf-8-sig"),
+        ROWS.replace("\n", "\r\n").encode(),
+        ROWS.replace("\n", "\r").encode(),
+        (ROWS + ",\n\n , \n").encode(),
+        ROWS.replace("id,text", "id, text").encode(),
+    ],
+    ids=["plain", "BOM", "CRLF", "CR", "empty rows", "spaces"],
+)
+def test_what_spreadsheets_write_as_utf8_is_read(tmp_path: Path, content: bytes) -> None:
+    columns, rows, lines = read_csv_rows(written(tmp_path, content))
+    assert (columns, rows) == (["id", "text"], EXPECTED)
+    assert lines == [2, 3]
+
+
+def test_a_cell_may_have_several_lines_and_quotes(tmp_path: Path) -> None:
+    path = written(tmp_path, b'id,text\na,"one\ntwo ""three"""\nb,x\n')
+    found = read_csv_rows(path)
+    assert found.rows[0]["text"] == 'one\ntwo "three"'
+    assert found.lines == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (ROWS.encode("cp1252"), r"line 2: byte 0xe8 is not UTF-8; save it as UTF-8"),
+        (ROWS.encode("utf-16"), r"is UTF-16 or no text file; save it as UTF-8"),
+        (b"id,text\na,x\0\n", r"is UTF-16 or no text file"),
+        (b"id,text\na,one, two\n", r"line 2: 3 fields, but the header has 2; put a cell"),
+        (b"id,text\na\n", r"line 2: 1 fields, but the header has 2"),
+        (b"id;text\na;x\n", r"is separated by semicolons; save it with commas"),
+        (b"id\ttext\na\tx\n", r"is separated by tabs"),
+        (b"id,id\na,x\n", r"has column 'id' twice"),
+        (b'id,text\na,"one\nb,two\n', r"line 3: unexpected end of data; check the quotes"),
+    ],
+)
+def test_what_would_be_misread_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(EsrError, match=message) as caught:
+        read_csv_rows(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EsrError, match=r"nowhere\.csv: cannot be read: No such file"):
+        read_handwritten(tmp_path / "nowhere.csv")
