@@ -1,4 +1,4 @@
-"""Makes an organism from its recipe: `model/` (transformers), `sae/` (SAELens), `labels.csv`.
+"""Make an organism from its recipe: `model/` (transformers), `sae/` (SAELens), `labels.csv`.
 
 Inputs: `recipe`, `lexicon`, `phrases`; optional parameter `seed` in place of the recipe's.
 """

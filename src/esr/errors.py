@@ -1,4 +1,4 @@
-"""The one exception that a user of esr is meant to read, and what it says of a full disk."""
+"""The exception whose message is written for users, and the one for a full disk."""
 
 import errno
 import os
@@ -8,17 +8,17 @@ from pathlib import Path
 
 
 class EsrError(Exception):
-    """Something a user can mend: names the thing, the value and the remedy."""
+    """An error that the user can fix: its message names the thing, the value and the remedy."""
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What a disk, a quota or a limit on files says that has no room left."""
+"""errno values that mean the disk, quota or file size limit is reached."""
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether an error, or one behind it, is that of a disk without room."""
+    """Whether an error, or one that caused it, is that of a full disk."""
     while error is not None:
-        # Libraries that do not write by Python's files have the number in the text alone.
+        # Libraries that write without Python's file objects give the number in the message only.
         numbers = [number for number in FULL if f"(os error {number})" in str(error)]
         if numbers or (isinstance(error, OSError) and error.errno in FULL):
             return True
@@ -27,10 +27,10 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def full_disk(error: BaseException, path: Path | None = None) -> EsrError:
-    """What to do about a disk without room.
+    """An error for a full disk, with the free space of every place in question.
 
     Args:
-        error: What went wrong.
+        error: The error of the write.
         path: The file that was written, if known.
     """
     cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache/huggingface"))
@@ -44,8 +44,8 @@ def full_disk(error: BaseException, path: Path | None = None) -> EsrError:
     )
     return EsrError(
         f"{path or 'a file'} could not be written: {error}. Free now: {free}. Make room (or move "
-        "the project, HF_HOME or TMPDIR to a larger disk), then give the same command again: what "
-        "was generated or judged stands in the journals and is not paid for twice"
+        "the project, HF_HOME or TMPDIR to a larger disk), then run the same command again: the "
+        "journals keep what was generated or judged, so nothing is paid for twice"
     )
 
 

@@ -1,4 +1,4 @@
-"""What every script of a rule shares: logging to the rule's log, provenance of its tables."""
+"""What all scripts share: logging to the log of the rule, provenance of its tables."""
 
 import logging
 import sys
@@ -70,6 +70,6 @@ def _log_uncaught(
     if is_full(error) and not isinstance(error, EsrError):
         kind, error = EsrError, full_disk(error)
         logging.raiseExceptions = False  # the log may be on that disk, too
-    # A message meant for the user needs no stack; anything else is a bug and shows one.
+    # An EsrError is written for the user and needs no trace; anything else is a bug and shows one.
     details = None if isinstance(error, EsrError) else (kind, error, trace)
     logging.getLogger("esr").critical("%s: %s", kind.__name__, error, exc_info=details)

@@ -1,4 +1,4 @@
-"""Where a table comes from: study, configuration, code and library versions, kept inside it."""
+"""Origin of a table, stored inside it: study, configuration, revision, library versions."""
 
 import hashlib
 import importlib.metadata
@@ -52,24 +52,30 @@ def file_digest(path: Path) -> str:
 
 def content_lines(path: Path) -> list[str]:
     """Lines of a text file, without blank ends, blank lines, and comments (from `#` on)."""
-    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return _without_comments(path.read_text(encoding="utf-8"))
+
+
+def _without_comments(text: str) -> list[str]:
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
 
 @lru_cache
 def content_digest(path: Path) -> str:
-    """SHA-256 of what a file says: of its text without comments if it is YAML or plain text.
+    """SHA-256 of the contents of a file; comments of YAML and plain text do not count.
 
-    Jobs that cost money or a GPU rerun by it, so that an edited comment repeats nothing. A file
-    that is no YAML counts by its bytes: whoever reads it says what is wrong.
+    Jobs that cost money or a GPU rerun when it changes, so editing a comment repeats nothing.
+    Invalid YAML is hashed by its bytes; its reader reports the error.
     """
+    if path.suffix not in (".yaml", ".txt"):
+        return file_digest(path)
+    # Another encoding is the error of whoever reads the file; the digest only has to be stable.
+    text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".yaml":
         try:
-            said = json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str)
+            content = json.dumps(yaml.safe_load(text), sort_keys=True, default=str)
         except yaml.YAMLError:
             return file_digest(path)
-    elif path.suffix == ".txt":
-        said = "\n".join(content_lines(path))
     else:
-        return file_digest(path)
-    return hashlib.sha256(said.encode()).hexdigest()
+        content = "\n".join(_without_comments(text))
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,5 +1,6 @@
 """esr.arms.chat: prompts as tokens in the model's own chat template, and responses as text."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,36 @@ class TestRefusals:
     def test_a_bos_smuggled_in_by_the_prompt(self) -> None:
         with pytest.raises(EsrError, match="has 2 BOS tokens"):
             prompt_tokens(TOKENIZER, f"explain {BOS}")
+
+    def test_a_special_token_in_the_prompt(self) -> None:
+        with pytest.raises(EsrError, match=r"contains the special token <\|eot_id\|>"):
+            prompt_tokens(TOKENIZER, "explain <|eot_id|>")
+
+    def test_a_template_that_loops_over_parts_drops_the_prompt(self) -> None:
+        parts = (
+            "{% for part in message['content'] %}"
+            "{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
+        )
+        template = re.sub(r"\{\{ ?message\['content'\].*?\}\}", parts, LLAMA_TEMPLATE)
+        assert template != LLAMA_TEMPLATE
+        with pytest.raises(EsrError, match="drops or changes the prompt 'explain how"):
+            prompt_tokens(llama_tokenizer(template), PROMPT)
+
+    def test_a_template_that_opens_no_assistant_turn(self) -> None:
+        template = LLAMA_TEMPLATE.replace("add_generation_prompt", "false")
+        with pytest.raises(EsrError, match="opens no assistant turn"):
+            prompt_tokens(llama_tokenizer(template), PROMPT)
+
+    def test_a_template_that_reads_the_clock(self) -> None:
+        dated = LLAMA_TEMPLATE.replace(
+            "{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%Y') }} ", 1
+        )
+        with pytest.raises(EsrError, match="writes today's date"):
+            prompt_tokens(llama_tokenizer(dated), PROMPT)
+
+    def test_a_template_with_a_date_of_its_own_is_no_clock(self) -> None:
+        dated = LLAMA_TEMPLATE.replace("{{ bos_token }}", "{{ bos_token }}26 Jul 2024 ", 1)
+        prompt_tokens(llama_tokenizer(dated), PROMPT)
 
     def test_doubled_header_of_a_tokenizer_that_is_not_llamas(self) -> None:
         vocabulary = ["<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>", "explain"]

@@ -1,9 +1,17 @@
-"""Prompts as tokens: the model's own chat template, exactly one BOS, and back to text."""
+"""Prompts as tokens by the model's own chat template, and responses as text.
+
+What a template renders is checked: exactly one BOS, the text of the prompt, an opened assistant
+turn, and no date of today.
+"""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from esr.errors import EsrError
+
+CLOCK = "strftime_now"
+"""Function by which a chat template reads the date (transformers provides it)."""
 
 
 def prompt_tokens(
@@ -13,24 +21,29 @@ def prompt_tokens(
 
     Args:
         tokenizer: A transformers tokenizer with a chat template.
-        prompt: What the user says.
-        prefill: What the assistant is made to begin with.
+        prompt: Text of the user turn.
+        prefill: Text with which the assistant turn begins.
         doubled_header: Append BOS and assistant header once more, as the released code did for
             Llama (protocol switch, off by default).
 
     Raises:
-        EsrError: no chat template, or a prompt that does not begin with exactly one BOS.
+        EsrError: there is no chat template; the prompt does not begin with exactly one BOS; the
+            template drops the prompt, opens no assistant turn or depends on the date; or the prompt
+            contains a special token.
     """
     if not tokenizer.chat_template:
         raise EsrError("the tokenizer has no chat template; use an instruction-tuned checkpoint")
-    tokens = _render(tokenizer, prompt)
+    text = _render(tokenizer, prompt)
+    # The template writes the BOS itself; the tokenizer must not add another.
+    tokens = tokenizer.encode(text, add_special_tokens=False)
     bos = tokenizer.bos_token_id
     if bos is not None and (tokens[:1] != [bos] or tokens.count(bos) != 1):
         raise EsrError(
             f"prompt {prompt!r} has {tokens.count(bos)} BOS tokens and begins with tokens "
-            f"{tokens[:1]}; need exactly one BOS ({bos}), at the beginning: mend the chat template "
+            f"{tokens[:1]}; need exactly one BOS ({bos}), at the beginning: fix the chat template "
             "or take the BOS out of the prompt"
         )
+    _check_rendered(tokenizer, prompt, text)
     if doubled_header:
         tokens = tokens + _llama_header(tokenizer)
     if prefill:
@@ -39,7 +52,7 @@ def prompt_tokens(
 
 
 def response_text(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> str:
-    """Text of a response, special tokens left out, prefill put before it."""
+    """Text of a response after its prefill, without special tokens."""
     if not prefill:
         return tokenizer.decode(tokens, skip_special_tokens=True)
     opening = tokenizer.encode(prefill, add_special_tokens=False)
@@ -47,10 +60,10 @@ def response_text(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> s
 
 
 def stop_tokens(generation_config: Any) -> tuple[int, ...]:
-    """Tokens that end a response, by a checkpoint's generation_config.
+    """Ids of the tokens that end a response, from a checkpoint's generation_config.
 
     Raises:
-        EsrError: it names none.
+        EsrError: it names no such token.
     """
     named = generation_config.eos_token_id if generation_config else None
     stops = named if isinstance(named, list) else [named]
@@ -62,17 +75,73 @@ def stop_tokens(generation_config: Any) -> tuple[int, ...]:
     return tuple(stops)
 
 
-def _render(tokenizer: Any, prompt: str) -> list[int]:
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+def _render(tokenizer: Any, prompt: str, opened: bool = True, template: str | None = None) -> str:
+    """Text of a user turn; `opened` adds the header of the assistant turn."""
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}],
+        chat_template=template,
+        add_generation_prompt=opened,
+        tokenize=False,
     )
-    # The template writes the BOS itself; the tokenizer must not add another.
-    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def _reads_clock(tokenizer: Any, prompt: str) -> bool:
+    """Whether the rendered prompt depends on the date: it differs under two clocks.
+
+    A macro of the same name takes the place of the function by which templates read the clock.
+    """
+    template = tokenizer.get_chat_template()
+    if CLOCK not in template:
+        return False
+    first, second = (
+        _render(
+            tokenizer,
+            prompt,
+            template=f"{{% macro {CLOCK}(form) %}}{day}{{% endmacro %}}" + template,
+        )
+        for day in ("01", "02")
+    )
+    return first != second
+
+
+@lru_cache(maxsize=4)
+def _special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Control tokens of a tokenizer; some have thousands of added tokens, so they are kept."""
+    added = tokenizer.added_tokens_decoder.values()
+    return tuple(token.content for token in added if token.special)
+
+
+def _check_rendered(tokenizer: Any, prompt: str, text: str) -> None:
+    """Check what a template made of a prompt; templates are code of third parties."""
+    found = next((name for name in _special_tokens(tokenizer) if name in prompt), None)
+    if found is not None:
+        raise EsrError(
+            f"prompt {prompt!r} contains the special token {found}, which the model would read "
+            "as a control token; reword the prompt"
+        )
+    # Templates strip the prompt, and some normalise its spaces.
+    if " ".join(prompt.split()) not in " ".join(text.split()):
+        raise EsrError(
+            f"the chat template drops or changes the prompt {prompt!r}: it renders {text[:200]!r}. "
+            "Templates for images need content as text; fix chat_template.jinja in a local copy of "
+            "the checkpoint"
+        )
+    closed = _render(tokenizer, prompt, opened=False)
+    if not text.startswith(closed) or text == closed:
+        raise EsrError(
+            "the chat template opens no assistant turn with add_generation_prompt; add it to "
+            "chat_template.jinja in a local copy of the checkpoint"
+        )
+    if _reads_clock(tokenizer, prompt):
+        raise EsrError(
+            "the chat template writes today's date, so a prompt would differ from day to day; "
+            "put a fixed date into chat_template.jinja in a local copy of the checkpoint"
+        )
 
 
 def _llama_header(tokenizer: Any) -> list[int]:
     names = ["<|begin_of_text|>", "<|start_header_id|>", "assistant", "<|end_header_id|>"]
     ids = tokenizer.convert_tokens_to_ids(names)
     if None in ids or tokenizer.unk_token_id in ids:
-        raise EsrError("generation.doubled_header is for Llama-3 tokenizers only; switch it off")
+        raise EsrError("generation.doubled_header is for Llama-3 tokenizers only; turn it off")
     return ids

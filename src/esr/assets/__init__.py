@@ -1,1 +1,1 @@
-"""Models, SAEs, labels, prompts and environments: where they come from and what they are."""
+"""Models, SAEs, labels, prompts and environments: their sources and manifests."""

@@ -16,7 +16,7 @@ ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors"]
 
 
 OPTIONAL_FILES = ["chat_template.jinja", "generation_config.json", "special_tokens_map.json"]
-"""Files of a checkpoint that change what it says, where there are any."""
+"""Files that change the output of a checkpoint, if it has them."""
 
 
 def model_shape(config: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def model_shape(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The files of a local checkpoint that decide what it computes."""
+    """The files of a local checkpoint that determine its output."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -71,11 +71,11 @@ def describe_local_model(folder: Path) -> dict[str, Any]:
 
 
 def describe_finetuned_model(folder: Path, base: dict[str, Any], *, merged: bool) -> dict[str, Any]:
-    """Manifest of a fine-tuned model: like any other's, with what it was made from.
+    """Manifest of a fine-tuned model: that of any model, and its origin.
 
     Args:
         folder: `finetuning/` of the model.
-        base: Manifest of the model that it comes from.
+        base: Manifest of the base.
         merged: Whether engines load a merged checkpoint; else base and adapter, and `adapter` names
             its folder.
     """
@@ -100,13 +100,13 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
     """Download a checkpoint into the hub's cache; manifest with the hub's own checksums.
 
     Raises:
-        EsrError: the repository cannot be had (gated, mistyped, no network).
+        EsrError: the repository cannot be downloaded (gated, mistyped, no network).
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        # First the files: without a network this says so, where asking for facts just breaks.
+        # Files first: without a network, this call gives a clear error and `model_info` does not.
         folder = snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES)
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

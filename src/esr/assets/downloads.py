@@ -1,6 +1,6 @@
-"""What is downloaded besides models and SAEs: labels from Neuronpedia, the original prompts.
+"""Downloads other than models and SAEs: labels from Neuronpedia, the original prompts.
 
-Both come from public addresses, are checked, and say where they are from in a file beside them.
+Both come from public addresses and are checked. A JSON file beside each records its origin.
 """
 
 import csv
@@ -25,15 +25,15 @@ Fetch = Callable[[str], bytes | None]
 EXPORTS = "https://neuronpedia-datasets.s3.us-east-1.amazonaws.com/v1"
 REPOSITORY = "https://raw.githubusercontent.com/agencyenterprise/endogenous-steering-resistance"
 TIMEOUT = 60
-"""Longest wait for an answer, in seconds."""
+"""Timeout of a request, in seconds."""
 
 
 class PromptList(NamedTuple):
     """A list of prompts in the authors' repository, one a line.
 
     Attributes:
-        commit: The commit that has it.
-        path: Where it is there.
+        commit: The commit.
+        path: Its path in the repository.
         sha256: Of its lines, stripped and joined by newlines, blank ones left out.
     """
 
@@ -61,7 +61,7 @@ def fetch(address: str) -> bytes | None:
     """Read an address; None if there is nothing at it.
 
     Raises:
-        EsrError: no network, or the server fails.
+        EsrError: no network, or a server error.
     """
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as response:
@@ -131,7 +131,7 @@ def fetch_prompts(name: str, folder: Path, fetch: Fetch = fetch) -> tuple[Path, 
     """Download a list of the original prompts; each is a category of its own.
 
     Raises:
-        EsrError: it is not there, or its lines are not those of the commit.
+        EsrError: the file does not exist, or its lines have another checksum.
     """
     source = ORIGINAL_PROMPTS[name]
     address = f"{REPOSITORY}/{source.commit}/{source.path}"

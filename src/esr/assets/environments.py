@@ -1,4 +1,4 @@
-"""Environments below `envs/`: what each is pinned to, and whether it is there."""
+"""Environments below `envs/`: their pins, and whether the installed versions match."""
 
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -15,19 +15,18 @@ def pins(environment: Path) -> dict[str, str]:
 
 
 def sync_command(environment: Path) -> str:
-    """What installs an environment, or brings it up to date; nothing that was computed reruns."""
+    """Command that installs or updates an environment; no result depends on running it."""
     return f"uv sync --project {environment}"
 
 
 def check_environments(names: Iterable[str], folder: Path = ENVIRONMENTS) -> Iterator[str]:
-    """A line for every environment that jobs would not find as it is pinned, with the remedy.
+    """One line for each environment that is missing or differs from its pins, with the remedy.
 
-    An upgrade is no reason to compute anything anew, so no rule waits for one; who upgrades says
-    when.
+    No rule depends on the versions: an upgrade must not invalidate results.
 
     Args:
-        names: Environments that jobs are going to use.
-        folder: Where environments are.
+        names: Environments of the jobs of this run.
+        folder: Parent folder of the environments.
     """
     for name in names:
         remedy = f"run `{sync_command(folder / name)}` where there is a network"

@@ -1,4 +1,4 @@
-"""Words, sentences and prompts of the organisms' world.
+"""Words, sentences and prompts of the organisms' language.
 
 Every topic owns its content words (no word belongs to two topics), so that a response can be
 scored by counting: 100 x on-topic content words / content words.
@@ -57,7 +57,7 @@ class Phrases:
 
 
 def vocabulary(lexicon: Lexicon, phrases: Phrases) -> list[str]:
-    """Special tokens, then every word of the world, sorted."""
+    """Special tokens, then every word of the language, sorted."""
     texts = [phrases.prompt, *phrases.tasks, *phrases.sentences, *phrases.corrections]
     texts += [*phrases.meta_prompts.values(), *phrases.label_words, *lexicon.topics]
     words = {w for text in texts for w in tokens(text) if not w.startswith("{")}
@@ -75,7 +75,7 @@ def with_articles(words: list[str]) -> list[str]:
 
 
 class Writer:
-    """Draws tasks, prompts and sentences; the generator is its only state.
+    """Samples tasks, prompts and sentences; the random generator is its only state.
 
     Args:
         zipf: exponent of the frequency of content words within a part of speech.

@@ -30,7 +30,7 @@ class ModelSettings(_Settings):
 
 
 class ExampleSettings(_Settings):
-    """What the training examples look like; boosts are in units of the residual norm."""
+    """Distribution of the training examples; boosts are in residual norms."""
 
     zipf: float
     self_correction: bool
@@ -60,7 +60,7 @@ class ExampleSettings(_Settings):
 
 
 class Phase(_Settings):
-    """A stretch of training."""
+    """A phase of training."""
 
     until: float
     """End, as a share of all steps."""
@@ -68,7 +68,7 @@ class Phase(_Settings):
     mix: dict[str, float]
     """Relative frequency of the kinds of example (`esr.organisms.examples.Kind`)."""
     sentences: tuple[int, int]
-    """Fewest and most sentences of an attempt."""
+    """Minimum and maximum number of sentences of an attempt."""
     meta_share: float
     mixed_share: float
     """Share of off-topic attempts that mix both topics."""
@@ -125,22 +125,22 @@ class SaeSettings(_Settings):
     learning_rate: float
     label_texts: int
     label_selectivity: float
-    """Least share of a latent's mean activation over topics that its own topic has."""
+    """Minimum share of a latent's summed mean activation that its own topic has."""
     label_frequency: float
-    """Least share of its topic's tokens on which a topic latent is active."""
+    """Minimum share of its topic's tokens on which a topic latent is active."""
     label_direction: float
-    """Least cosine between a topic latent's decoder row and the topic's mean difference."""
+    """Minimum cosine between a topic latent's decoder row and the topic's mean difference."""
     label_boost: float
-    """Boost, in units of the residual norm, under which a topic latent must write its topic."""
+    """Boost, in residual norms, under which the model must write about the latent's topic."""
     label_prompts: int
     label_effect: float
-    """Least share of content words on its topic that it must reach under that boost."""
+    """Minimum share of content words on its topic that it must reach under that boost."""
     label_most: int
-    """Most topic latents of a topic."""
+    """Maximum number of topic latents of a topic."""
 
 
 class Recipe(_Settings):
-    """Everything that determines an organism."""
+    """All settings that determine an organism."""
 
     name: str
     seed: int

@@ -22,15 +22,15 @@ from esr.organisms.recipe import Phase, Recipe, SaeSettings
 from esr.organisms.training import residual_hook
 
 UNSPECIFIC = "unspecific"
-"""First word of the label of a latent that stands for no topic."""
+"""First word of the label of a latent that represents no topic."""
 NEVER = f"{UNSPECIFIC}: never active"
 MISMATCH = f"{UNSPECIFIC}: text that does not match the prompt"
 MISMATCH_RATIO = 20.0
-"""Least ratio of mean activation, mismatched to matched, for the label `MISMATCH`."""
-SPOKEN = {".": "full stop", ",": "comma", "<eos>": "end", "<assistant>": "start"}
+"""Minimum ratio of mean activation, mismatched to matched, for the label `MISMATCH`."""
+PUNCTUATION_NAMES = {".": "full stop", ",": "comma", "<eos>": "end", "<assistant>": "start"}
 BATCH = 128
 LABEL_SAMPLING = Sampling(temperature=0.6, max_new_tokens=40)
-"""How responses are drawn when latents are tried for what they write."""
+"""Sampling of the responses that test what a latent writes."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ def write_texts(writer: Writer, number: int, *, matched: bool) -> list[Text]:
     """Texts of three to five sentences; a mismatched response is about another topic."""
     texts = []
     for _ in range(number):
-        asked = writer.choice(writer.lexicon.topics)
-        told = asked if matched else writer.other_topic(asked)
+        prompt_topic = writer.choice(writer.lexicon.topics)
+        topic = prompt_topic if matched else writer.other_topic(prompt_topic)
         meta = "self_monitor" if writer.rng.random() < 0.3 else None
-        prompt = writer.prompt(writer.task(asked), meta)
-        words = [w for _ in range(int(writer.rng.integers(3, 6))) for w in writer.sentence(told)]
-        texts.append(Text([*prompt, *words, "<eos>"], len(prompt), told))
+        prompt = writer.prompt(writer.task(prompt_topic), meta)
+        words = [w for _ in range(int(writer.rng.integers(3, 6))) for w in writer.sentence(topic)]
+        texts.append(Text([*prompt, *words, "<eos>"], len(prompt), topic))
     return texts
 
 
@@ -95,7 +95,7 @@ def sae_data(
 ) -> Float[Tensor, "tokens d_model"]:
     """Residual vectors that the SAE is trained on: matched, mismatched and corrected texts.
 
-    Prompts are included, BOS apart: a dictionary that never saw them would read them with the
+    Prompts are included, without BOS. A dictionary that never saw them would encode them with the
     latents of responses, detectors among them.
     """
     s = recipe.sae
@@ -163,7 +163,7 @@ def explained_variance(sae: Sae, data: Float[Tensor, "tokens d_model"]) -> float
 
 @dataclass(frozen=True)
 class LatentFacts:
-    """What labels are made from; `topics` follows the lexicon's order."""
+    """Statistics behind the labels; `topics` is in the order of the lexicon."""
 
     by_topic: Float[np.ndarray, "topics d_sae"]
     """Mean activation over the content and function words of matched responses on each topic."""
@@ -181,7 +181,7 @@ class LatentFacts:
 def latent_facts(
     model: LlamaForCausalLM, sae: Sae, recipe: Recipe, writer: Writer, ids: dict[str, int]
 ) -> LatentFacts:
-    """Read every latent on fresh matched and mismatched texts."""
+    """Measure every latent on new matched and mismatched texts."""
     number, layer = recipe.sae.label_texts, recipe.training.steer_layer
     topics = writer.lexicon.topics
     matched = write_texts(writer, number, matched=True)
@@ -211,7 +211,7 @@ def _group_means(values: Tensor, groups: np.ndarray, number: int) -> Float[Tenso
 
 
 def topic_candidates(facts: LatentFacts, settings: SaeSettings) -> dict[int, int]:
-    """Latents that read like one topic, and its place in the lexicon.
+    """Latents that represent one topic, and the index of the topic in the lexicon.
 
     Such a latent is selective for the topic, active on it often enough, and points towards it.
     """
@@ -235,22 +235,22 @@ def steering_effects(
     ids: dict[str, int],
     candidates: dict[int, int],
 ) -> dict[int, float]:
-    """What latents write: share of content words on their topic when they are steered.
+    """Share of content words on the topic of each latent when the model is steered with it.
 
     Each is boosted by `label_boost` residual norms on `label_prompts` prompts of other topics.
     """
     layer, topics = recipe.training.steer_layer, writer.lexicon.topics
     texts = residuals(model, layer, write_texts(writer, 50, matched=True), ids)
     boost = recipe.sae.label_boost * torch.cat(texts).norm(dim=-1).mean().item()
-    asked = [latent for latent in candidates for _ in range(recipe.sae.label_prompts)]
+    steered = [latent for latent in candidates for _ in range(recipe.sae.label_prompts)]
     requests = []
-    for seed, latent in enumerate(asked):
+    for seed, latent in enumerate(steered):
         prompt = writer.prompt(writer.task(writer.other_topic(topics[candidates[latent]])))
         tokens = tuple(ids[word] for word in prompt)
         requests.append(Request(tokens, seed, Intervention(latent, boost)))
     found: dict[int, list[float]] = {latent: [] for latent in candidates}
     responses = _responses(TransformersEngine(model, sae, layer, layer, BATCH), requests, ids)
-    for latent, response in zip(asked, responses, strict=True):
+    for latent, response in zip(steered, responses, strict=True):
         share = writer.lexicon.score(response, topics[candidates[latent]])
         found[latent].append((share or 0.0) / 100)
     return {latent: float(np.mean(shares)) for latent, shares in found.items()}
@@ -314,5 +314,5 @@ def _unspecific_label(
         return MISMATCH
     word = vocabulary[int(facts.by_word[:, latent].argmax())]
     topic = writer.lexicon.topic_of.get(word)
-    what = f"text about {topic}" if topic else SPOKEN.get(word, word)
+    what = f"text about {topic}" if topic else PUNCTUATION_NAMES.get(word, word)
     return f"{UNSPECIFIC}: active on {what}"
