@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -142,3 +143,17 @@ def test_the_schema_file_is_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(
         json.loads((REPO / "resources/config.schema.json").read_text())
     )
+
+
+def test_the_readme_cites_the_paper_and_the_software_as_the_citation_file_does() -> None:
+    readme = " ".join((REPO / "README.md").read_text().split())
+    citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
+    (paper,) = citation["references"]
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == project["version"]
+    assert f"{{{citation['title']}}}" in readme
+    assert f"{{{citation['version']}}}" in readme
+    assert f"{{{paper['title']}}}" in readme
+    names = [f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
+    assert " and ".join(names) in readme
+    assert paper["identifiers"][0]["value"].removeprefix("arXiv:") in readme
