@@ -52,7 +52,7 @@ def test_the_library_reference_has_every_documented_function(site: Path) -> None
     page = (site / "api/analysis.html").read_text()
     assert 'id="esr.analysis.measures.summarise"' in page
     assert 'id="esr.analysis.statistics"' in page
-    assert 'id="esr.tables.read_table"' in (site / "api/esr.html").read_text()
+    assert 'id="esr.errors.EsrError"' in (site / "api/esr.html").read_text()
 
 
 def test_sections_have_the_names_of_the_folders() -> None:
