@@ -1,21 +1,25 @@
-"""Benchmark of the engines; makes engines.csv, or, of a study's model, a file below results/.
+"""Benchmark of the engines. Makes engines.csv or, for the model of a study, a file in results/.
 
     PYTHONPATH=tests uv run python benchmarks/engines.py
     uv run python benchmarks/engines.py --study paper --model gemma-2-9b
     uv run python benchmarks/engines.py --study paper --model gemma-2-9b --calibrate
 
-Without a study it makes a random Llama (width 1024, 8 layers, float32) with a ReLU SAE of 16,384
-latents and runs on the CPU. All modes take turns then, `--rounds` times, so that what else the
-machine does meets them alike. With one it takes the model, its assets (`snakemake downloads`), the
-batch and the engine's settings from there, and opens one engine after the other, each with the GPUs
-to itself; transformers only where one GPU holds the model. The table goes to
-results/<study>/<model>/engines.csv. `--calibrate` opens ours alone, and writes what it reaches, all
-steered, to resources/throughput.csv for `snakemake estimate`.
+Without a study, the benchmark runs on the CPU, with a random Llama (width 1024, 8 layers, float32)
+and a random ReLU SAE of 16,384 latents. All engines are open at once and the modes take turns for
+`--rounds` rounds, so that background load affects all modes equally.
 
-Modes of an arm write four batches of sampled responses that end by themselves; the others one batch
-whose responses have all the same length. Columns: `mode`, `tokens_per_second` (median; written, or
-read where the mode reads), `relative` (median over rounds of the ratio, round by round, to the mode
-that `to` names), `lowest`, `highest` (of these), `to`.
+With a study, the model, its assets (`snakemake downloads`), the batch size and the engine settings
+are those of the study. The engines run one after the other, each with the GPUs to itself;
+transformers runs only if the model fits on one GPU. The table goes to
+results/<study>/<model>/engines.csv. `--calibrate` runs our vLLM engine alone and records its
+throughput with all requests steered in resources/throughput.csv, which `snakemake estimate` reads.
+
+The modes of an arm generate four batches of sampled responses of random length. The other modes
+generate or encode one batch of sequences of equal length.
+
+Columns: `mode`; `tokens_per_second` (median over rounds; tokens generated or encoded); `relative`,
+`lowest` and `highest` (median, minimum and maximum over rounds of the ratio to the mode in `to`);
+`to`.
 """
 
 import argparse
@@ -40,7 +44,7 @@ import yaml
 from esr.assets.sae import Sae
 from esr.config import Config, load, merge
 from esr.engines import open_engine
-from esr.engines.base import EncodeRequest, Engine, Intervention, Request, Sampling, generate
+from esr.engines.base import EncodeRequest, Engine, Intervention, Request, Sampling, generate_all
 from esr.engines.vllm.launch import vllm_options
 from esr.planning.resources import check_gpu_memory
 
@@ -49,18 +53,18 @@ CSV = Path(__file__).with_suffix(".csv")
 THROUGHPUT = Path("resources/throughput.csv")
 PROMPT, NEW, BATCH, ABLATED, BOOST = 32, 64, 32, 64, 3.0
 SAMPLING = Sampling(0, NEW)
-PLAIN, PROMPTS, ARM = "vLLM, plain", "vLLM, prompts alone", "transformers, an arm"
+PLAIN, PROMPTS, ARM = "vLLM, plain", "vLLM, prefill only", "transformers, an arm"
 STEERED = "ours, all steered"
 COLUMNS = ["mode", "tokens_per_second", "relative", "lowest", "highest", "to"]
 
 Mode = Callable[[], tuple[int, float]]
-"""Runs a round: tokens, and seconds that they took."""
+"""Runs one round and returns the number of tokens and the time (s)."""
 Modes = dict[str, tuple[str, Mode]]
-"""What is measured, by name, each with the name of what it is related to."""
+"""By name: the mode that it is compared with, and the function to measure."""
 
 
 class Plain:
-    """vLLM in the same environment, without any of our code."""
+    """vLLM in the same environment, without our code."""
 
     def __init__(self, config: Config, name: str, manifest: dict[str, Any]) -> None:
         python = Path("envs") / str(config.environment(name)) / ".venv/bin/python"
@@ -83,65 +87,58 @@ class Plain:
             "enable_prefix_caching": False,
             "skip_tokenizer_init": True,
         }
-        self._say(settings | vllm_options(config, name, None))
+        self._send(settings | vllm_options(config, name, None))
 
     def round(self, prompts: Sequence[Sequence[int]], new: int) -> tuple[int, float]:
-        """Generate; with one new token, the prompts are what counts."""
-        self._say({"prompts": [list(prompt) for prompt in prompts], "new": new})
+        """Generate. With one new token, count the prompt tokens instead."""
+        self._send({"prompts": [list(prompt) for prompt in prompts], "new": new})
         assert self._process.stdout is not None
-        answer = json.loads(self._process.stdout.readline())
-        return answer["tokens"], answer["seconds"]
+        reply = json.loads(self._process.stdout.readline())
+        return reply["tokens"], reply["seconds"]
 
     def __enter__(self) -> "Plain":
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()  # ends it, so that the GPUs are free for the next one
+        self._process.stdin.close()  # ends the process, which frees the GPUs
         self._process.wait()
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
 
 
-def written(
+def measure_generation(
     engine: Engine, requests: Sequence[Request], sampling: Sampling = SAMPLING
 ) -> tuple[int, float]:
-    """Generate in the engine's own groups."""
+    """Generate in the engine's own groups; generated tokens and seconds."""
     begin = time.perf_counter()
-    groups = [[requests[i] for i in group] for group in engine.partition(requests)]
-    done = list(generate(engine, groups, sampling))
-    return sum(len(g.tokens) for group in done for g in group), time.perf_counter() - begin
+    done = generate_all(engine, requests, sampling)
+    return sum(len(one.tokens) for one in done), time.perf_counter() - begin
 
 
-def arm(engine: Engine, ends: str, requests: Sequence[Request], vocabulary: int) -> Mode:
-    """Generate responses that end with odds of 1 in `NEW` a token, after `2 NEW` at the latest.
+def arm(engine: Any, requests: Sequence[Request], vocabulary: int) -> Mode:
+    """Generate responses that end at each token with probability 1 / `NEW`, or after 2 `NEW`.
 
-    Batches of the transformers engine then keep as much of what they compute as in the organism
-    study, somewhat under half.
-
-    Args:
-        engine: Either.
-        ends: Its attribute with the tokens that end a response.
-        requests: What is asked.
-        vocabulary: Number of tokens.
+    As in the organism study, a little less than half of what a batch of the transformers engine
+    computes is then kept; the rest is padding.
     """
 
     def mode() -> tuple[int, float]:
-        ending = getattr(engine, ends)
-        setattr(engine, ends, tuple(range(0, vocabulary, NEW)))
+        stop_tokens = engine.stop_tokens
+        engine.stop_tokens = tuple(range(0, vocabulary, NEW))
         try:
-            return written(engine, requests, Sampling(1, 2 * NEW))
+            return measure_generation(engine, requests, Sampling(1, 2 * NEW))
         finally:
-            setattr(engine, ends, ending)
+            engine.stop_tokens = stop_tokens
 
     return mode
 
 
-def read(engine: Engine, prompts: Sequence[Sequence[int]]) -> tuple[int, float]:
-    """Read all latents, pooled."""
+def measure_encoding(engine: Engine, prompts: Sequence[Sequence[int]]) -> tuple[int, float]:
+    """Encode all latents, pooled; encoded tokens and seconds."""
     begin = time.perf_counter()
     engine.encode([EncodeRequest(tuple(prompt)) for prompt in prompts])
     return sum(map(len, prompts)), time.perf_counter() - begin
@@ -149,7 +146,7 @@ def read(engine: Engine, prompts: Sequence[Sequence[int]]) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class Work:
-    """What every engine is given: prompts of one length to answer, texts to read."""
+    """Input of every engine: prompts of one length to continue, and texts to encode."""
 
     prompts: list[tuple[int, ...]]
     texts: list[tuple[int, ...]]
@@ -166,7 +163,7 @@ class Work:
         return cls(prompts, texts, vocabulary)
 
     def requests(self, steered: bool, ablating: bool = False, times: int = 1) -> list[Request]:
-        """The prompts, so many times over, each with a seed and a latent of its own."""
+        """The prompts, repeated `times` times, each with its own seed and latent."""
         ablated = tuple(range(ABLATED)) if ablating else ()
 
         def intervention(i: int) -> Intervention:
@@ -179,7 +176,7 @@ class Work:
 
 
 def plain_modes(plain: Plain, work: Work) -> Modes:
-    """What others are compared with."""
+    """The baselines."""
     return {
         PLAIN: (PLAIN, lambda: plain.round(work.prompts, NEW)),
         PROMPTS: (PROMPTS, lambda: plain.round(work.texts, 1)),
@@ -187,15 +184,15 @@ def plain_modes(plain: Plain, work: Work) -> Modes:
 
 
 def our_modes(engine: Engine, work: Work) -> Modes:
-    """The engine `vllm`: idle, steering, ablating, reading, and an arm as a study has it."""
+    """The engine `vllm`: idle, steered, ablated, encoding, and an arm of a study."""
     trials = work.requests(True, times=4)
     both = work.requests(True, ablating=True)
     return {
-        "ours, idle": (PLAIN, lambda: written(engine, work.requests(False))),
-        STEERED: (PLAIN, lambda: written(engine, work.requests(True))),
-        "ours, steered and 64 latents ablated": (PLAIN, lambda: written(engine, both)),
-        "ours, an arm": (ARM, arm(engine, "stops", trials, work.vocabulary)),
-        "ours, reading all latents": (PROMPTS, lambda: read(engine, work.texts)),
+        "ours, idle": (PLAIN, lambda: measure_generation(engine, work.requests(False))),
+        STEERED: (PLAIN, lambda: measure_generation(engine, work.requests(True))),
+        "ours, steered and 64 latents ablated": (PLAIN, lambda: measure_generation(engine, both)),
+        "ours, an arm": (ARM, arm(engine, trials, work.vocabulary)),
+        "ours, encoding all latents": (PROMPTS, lambda: measure_encoding(engine, work.texts)),
     }
 
 
@@ -203,17 +200,23 @@ def reference_modes(engine: Engine, work: Work) -> Modes:
     """The engine `transformers`."""
     trials = work.requests(True, times=4)
     return {
-        "transformers": (PLAIN, lambda: written(engine, work.requests(False))),
-        "transformers, all steered": (PLAIN, lambda: written(engine, work.requests(True))),
-        ARM: (ARM, arm(engine, "stop_tokens", trials, work.vocabulary)),
-        "transformers, reading all latents": (PROMPTS, lambda: read(engine, work.texts)),
+        "transformers": (PLAIN, lambda: measure_generation(engine, work.requests(False))),
+        "transformers, all steered": (
+            PLAIN,
+            lambda: measure_generation(engine, work.requests(True)),
+        ),
+        ARM: (ARM, arm(engine, trials, work.vocabulary)),
+        "transformers, encoding all latents": (
+            PROMPTS,
+            lambda: measure_encoding(engine, work.texts),
+        ),
     }
 
 
 def measure(modes: Modes, rounds: int) -> dict[str, list[float]]:
-    """Let modes take turns; tokens per second of each mode, round by round."""
+    """Run the modes in turn; return tokens per second of each mode, round by round."""
     speeds: dict[str, list[float]] = {name: [] for name in modes}
-    for number in range(rounds + 1):  # the first warms up
+    for number in range(rounds + 1):  # round 0 warms up
         for name, (_, mode) in modes.items():
             tokens, seconds = mode()
             log.info("round %d, %s: %d tokens in %.2f s", number, name, tokens, seconds)
@@ -223,7 +226,7 @@ def measure(modes: Modes, rounds: int) -> dict[str, list[float]]:
 
 
 def compare(speeds: dict[str, list[float]], bases: dict[str, str]) -> pd.DataFrame:
-    """The table described above; a mode whose base was not measured has no ratio."""
+    """Make the table. A mode whose baseline was not measured has no ratio."""
     rows = []
     for name, speed in speeds.items():
         row = {"mode": name, "tokens_per_second": round(np.median(speed), 1), "to": bases[name]}
@@ -238,7 +241,7 @@ def compare(speeds: dict[str, list[float]], bases: dict[str, str]) -> pd.DataFra
 def benchmark(
     config: Config, name: str, manifest: dict[str, Any], sae_file: Path, chosen: argparse.Namespace
 ) -> pd.DataFrame:
-    """Open engines, all together or (for a study's model) one by one, and measure."""
+    """Open the engines, together or (for the model of a study) one by one, and measure."""
     engine = config.engine.model_copy(update={"name": "transformers"})
     other = config.model_copy(update={"engine": engine})
     work = Work.draw(config.engine.batch_size, manifest["vocab_size"])
@@ -265,7 +268,7 @@ def benchmark(
 
 
 def random_llama(folder: Path) -> tuple[Config, str, dict[str, Any], Path]:
-    """A study with a random Llama and SAE, made in a folder."""
+    """Make a study with a random Llama and a random SAE in a folder."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -312,7 +315,7 @@ def read_study(study: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def calibrate(table: pd.DataFrame, config: Config, name: str) -> None:
-    """Say in the throughput that `snakemake estimate` goes by what was reached, once a model."""
+    """Record the measured throughput for `snakemake estimate`, one row for each model."""
     speed = table.set_index("mode").loc[STEERED, "tokens_per_second"]
     key = [config.models[name].source, config.engine.gpu, "vllm"]
     known = pd.read_csv(THROUGHPUT)
@@ -326,13 +329,15 @@ def main() -> None:
     """Measure, and write the table."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--study", help="study whose model is measured")
-    parser.add_argument("--model", help="its model")
+    parser.add_argument("--study", help="study of the model to measure")
+    parser.add_argument("--model", help="model to measure")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calibrate", action="store_true", help="into resources/throughput.csv")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="record the throughput in resources/throughput.csv"
+    )
     chosen = parser.parse_args()
     if bool(chosen.study) != bool(chosen.model) or (chosen.calibrate and not chosen.study):
-        parser.error("--study and --model go together, and --calibrate is about them")
+        parser.error("--study and --model need each other; --calibrate needs both")
     with tempfile.TemporaryDirectory() as made:
         target = CSV
         if chosen.study is None:

@@ -1,7 +1,7 @@
-"""vLLM without any of our code, for benchmarks/engines.py: JSON lines in, JSON lines out.
+"""vLLM without our code, for benchmarks/engines.py. Reads and writes JSON lines.
 
-First line: keyword arguments of `vllm.LLM`. Then one line a round, {"prompts": token lists, "new":
-new tokens}, answered with {"tokens": tokens, "seconds": seconds}.
+The first line holds the keyword arguments of `vllm.LLM`. Each further line starts a round:
+{"prompts": token lists, "new": new tokens}. Its reply is {"tokens": tokens, "seconds": seconds}.
 """
 
 import json
@@ -16,22 +16,22 @@ from vllm import LLM, SamplingParams
 
 
 def main() -> None:
-    """Answer until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what vLLM prints is no answer
+    """Run rounds until the input ends."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what vLLM prints is not a reply
     llm = LLM(**json.loads(sys.stdin.readline()))
     for line in sys.stdin:
-        asked = json.loads(line)
-        new = asked["new"]
+        task = json.loads(line)
+        new = task["new"]
         sampling = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, detokenize=False)
-        prompts = [{"prompt_token_ids": prompt} for prompt in asked["prompts"]]
+        prompts = [{"prompt_token_ids": prompt} for prompt in task["prompts"]]
         begin = time.perf_counter()
         done = llm.generate(prompts, sampling, use_tqdm=False)
         seconds = time.perf_counter() - begin
-        written = sum(len(one.outputs[0].token_ids) for one in done)
-        tokens = written if new > 1 else sum(map(len, asked["prompts"]))
-        answers.write(json.dumps({"tokens": tokens, "seconds": seconds}) + "\n")
-        answers.flush()
+        generated = sum(len(one.outputs[0].token_ids) for one in done)
+        tokens = generated if new > 1 else sum(map(len, task["prompts"]))
+        replies.write(json.dumps({"tokens": tokens, "seconds": seconds}) + "\n")
+        replies.flush()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Make shards/<shard>.parquet of an arm: responses, one row a trial of the shard.
+"""Make shards/<shard>.parquet of an arm: the responses, one row for each trial of the shard.
 
-Every response enters the journal as soon as its batch is done; a rerun generates only the rest.
+Columns are those of the table `responses`. Each response goes to the journal when it finishes, so
+a rerun generates only the missing ones.
 """
 
 import json
@@ -17,7 +18,7 @@ from esr.tables import read_table, write_table
 
 
 def main(job: Any) -> None:
-    """Write the shard's responses."""
+    """Generate and write the responses of the shard."""
     config, name = config_of(job), job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
     plan = read_table(Path(job.input.plan), "plan")

@@ -1,4 +1,8 @@
-"""Make assets/sae.safetensors: encoder and decoder in raw decoder units (see `esr.assets.sae`)."""
+"""Make assets/sae.safetensors: encoder and decoder in raw decoder units (see `esr.assets.sae`).
+
+The header of the file holds the form of the SAE, its sizes, the digest of its weights and their
+origin, so that engine jobs need not read the weights to identify it.
+"""
 
 import json
 from pathlib import Path
@@ -11,11 +15,11 @@ from esr.job import config_of, origin, output, start
 
 
 def check_width(sae: Sae, manifest: dict[str, Any], model: str) -> None:
-    """Raise unless the SAE reads the model's residual stream."""
+    """Raise unless the SAE has the width of the model's residual stream."""
     if sae.d_model != manifest["d_model"]:
         raise EsrError(
-            f"models.{model}.sae reads width {sae.d_model}, but the residual stream of "
-            f"{manifest['source']} is {manifest['d_model']} wide; choose an SAE of this model"
+            f"models.{model}.sae has input width {sae.d_model}, but the residual stream of "
+            f"{manifest['source']} has width {manifest['d_model']}; choose an SAE of this model"
         )
 
 

@@ -1,5 +1,6 @@
 """esr.assets.sae: one file, three forms, the same numbers as SAELens."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,14 @@ from sae_lens import (
 )
 from safetensors.torch import save_file
 
-from esr.assets.sae import Activation, from_saelens, load_sae, sae_facts
+from esr.assets.sae import (
+    Activation,
+    SaeHeader,
+    from_saelens,
+    load_sae,
+    read_header,
+    sae_facts,
+)
 from esr.errors import EsrError
 from helpers.tiny import D_MODEL, D_SAE, tiny_sae
 
@@ -184,6 +192,20 @@ class TestFile:
         assert load_sae(tmp_path / "a").digest == load_sae(tmp_path / "b").digest == sae.digest
         assert tiny_sae("jumprelu", seed=1).digest != sae.digest
         assert tiny_sae("relu").digest != sae.digest
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_the_header_holds_form_sizes_and_digest(self, form: Activation, tmp_path: Path) -> None:
+        sae = tiny_sae(form)
+        sae.save(tmp_path / "sae", source="here")
+        expected = SaeHeader(form, sae.k, D_MODEL, D_SAE, sae.digest)
+        assert read_header(tmp_path / "sae") == expected
+
+    def test_a_file_of_an_older_version_is_an_error_with_its_remedy(self, tmp_path: Path) -> None:
+        header = json.dumps({"activation": "relu", "k": None, "source": "here"})
+        save_file({"W_dec": torch.zeros(2, 2)}, tmp_path / "sae", metadata={"sae": header})
+        with pytest.raises(EsrError, match=r"no 'd_model' in its header.*--forcerun prepare_sae"):
+            read_header(tmp_path / "sae")
+        assert sae_facts(tmp_path / "sae") == {"source": "here"}
 
     def test_same_sae_same_bytes(self, tmp_path: Path) -> None:
         tiny_sae("jumprelu").save(tmp_path / "a", source="here", esr="{}")

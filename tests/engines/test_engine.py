@@ -1,4 +1,4 @@
-"""The transformers engine against the definitions, computed by hand: one row, no cache, no batch.
+"""The transformers engine against its definition, computed row by row without cache or batch.
 
 h' = h - sum over k in ablated of a_k(h) W_dec[k] + boost W_dec[latent], after one decoder layer.
 """
@@ -25,6 +25,7 @@ from esr.engines.base import (
     Request,
     Sampling,
     generate,
+    generate_all,
 )
 from esr.engines.transformers import TransformersEngine, decoder_layers, load_engine
 from esr.errors import EsrError
@@ -80,7 +81,7 @@ def engine() -> TransformersEngine:
     return make_engine()
 
 
-# What the engine should do, the plain way.
+# The definition, without batches, cache or hooks.
 
 
 def changed(h: Tensor, sae: Sae, what: Intervention) -> Tensor:
@@ -141,7 +142,7 @@ def by_hand(
     return sequence[len(request.tokens) :], torch.stack(logits)
 
 
-# Looking on while the engine works, without its help.
+# Hooks that record what the engine does.
 
 
 @contextmanager
@@ -166,12 +167,7 @@ def run(
     engine: TransformersEngine, requests: Sequence[Request], sampling: Sampling = SAMPLING
 ) -> list[Generation]:
     """Generate in the engine's own batches, in the order of the requests."""
-    groups = engine.partition(requests)
-    done = generate(engine, [[requests[i] for i in group] for group in groups], sampling)
-    found = {
-        i: g for group, gs in zip(groups, done, strict=True) for i, g in zip(group, gs, strict=True)
-    }
-    return [found[i] for i in range(len(requests))]
+    return generate_all(engine, requests, sampling)
 
 
 def run_watched(
@@ -201,20 +197,20 @@ def rigged(engine: TransformersEngine, change: Callable[[int, Tensor], None]) ->
 
 
 def scripted(engine: TransformersEngine, rows: Sequence[Sequence[int]]) -> list[Generation]:
-    """Generate with a model that is sure of each row's next token."""
+    """Generate with a model whose next tokens are fixed for each row."""
 
-    def say(step: int, logits: Tensor) -> None:
+    def set_logits(step: int, logits: Tensor) -> None:
         logits.zero_()
         for row, script in enumerate(rows):
             logits[row, script[min(step, len(script) - 1)]] = 100
 
-    with rigged(engine, say):
+    with rigged(engine, set_logits):
         return run_watched(engine, [Request(tokens(5), i) for i in range(len(rows))])[0]
 
 
 class TestInterventions:
     @pytest.mark.parametrize("sampling", [SAMPLING, GREEDY], ids=["sampled", "greedy"])
-    def test_a_mixed_batch_says_what_each_request_says_by_hand(
+    def test_a_mixed_batch_gives_what_each_request_gives_by_hand(
         self, family: str, sampling: Sampling
     ) -> None:
         engine = make_engine(family)
@@ -283,24 +279,24 @@ class TestInterventions:
 
     def test_ablation_of_all_latents_leaves_bias_and_error(self) -> None:
         engine = make_engine(form="topk")
-        reading = EncodeRequest(tokens(9), intervention=Intervention(ablated=tuple(range(D_SAE))))
+        request = EncodeRequest(tokens(9), intervention=Intervention(ablated=tuple(range(D_SAE))))
         with (
             watched(engine.layers[STEER]) as plain,
             watched(engine.layers[STEER + 1], entering=True) as after,
         ):
-            engine.encode([reading])
+            engine.encode([request])
         error = plain[0] - engine.sae.decode(engine.sae.encode(plain[0]))
         torch.testing.assert_close(after[0], error + engine.sae.b_dec, atol=1e-5, rtol=1e-5)
 
-    def test_layers_up_to_the_steered_one_do_not_notice(self, family: str) -> None:
+    def test_layers_up_to_the_steered_one_do_not_change(self, family: str) -> None:
         engine = make_engine(family)
         reached = {}
         for name in ("none", "steered"):
-            reading = EncodeRequest(tokens(9), intervention=INTERVENTIONS[name])
+            request = EncodeRequest(tokens(9), intervention=INTERVENTIONS[name])
             outputs = []
             for layer in engine.layers:
                 with watched(layer) as seen:
-                    engine.encode([reading])
+                    engine.encode([request])
                 outputs.append(seen[0])
             reached[name] = outputs
         for number, (plain, steered) in enumerate(
@@ -335,7 +331,7 @@ class TestInterventions:
         )
         assert ((logits[0, 1:] != logits[0, 0]).any(-1).numpy() == active).all()
 
-    def test_a_boost_of_zero_is_no_intervention_to_the_bit(self, family: str) -> None:
+    def test_a_boost_of_zero_equals_no_intervention_bit_for_bit(self, family: str) -> None:
         engine = make_engine(family)
         plain = [replace(request, intervention=Intervention()) for request in REQUESTS]
         zero = [replace(request, intervention=Intervention(5, 0.0)) for request in REQUESTS]
@@ -382,7 +378,7 @@ class TestBatches:
             run(engine, [Request(tokens(4), 1), Request(tokens(4), 1, Intervention(3, 1.0, (4,)))])
         assert after[0][0].signbit().all()
 
-    def test_padding_on_the_left_does_not_reach_a_row(self, family: str) -> None:
+    def test_left_padding_does_not_change_a_row(self, family: str) -> None:
         engine = make_engine(family)
         short = Request(tokens(3), 44, Intervention(3, 2.0))
         long = Request(tokens(20), 45, Intervention(ablated=(7,)))
@@ -395,7 +391,7 @@ class TestBatches:
         )
 
     @pytest.mark.parametrize("batch", [1, 2, 3, 15])
-    def test_tokens_do_not_depend_on_who_shares_the_batch(self, batch: int) -> None:
+    def test_tokens_do_not_depend_on_the_rest_of_the_batch(self, batch: int) -> None:
         requests = [replace(r, seed=r.seed + 100 * i) for i in range(3) for r in REQUESTS]
         expected = run(make_engine(batch=5), requests)
         engine = make_engine(batch=batch)
@@ -413,19 +409,15 @@ class TestBatches:
         assert lengths == sorted(lengths)
         assert engine.partition([]) == []
 
-    def test_between_batches_the_model_is_free_of_interventions(
-        self, engine: TransformersEngine
-    ) -> None:
-        reading = EncodeRequest(tokens(6))
-        (expected,) = engine.encode([reading])
+    def test_no_hooks_are_left_between_batches(self, engine: TransformersEngine) -> None:
+        request = EncodeRequest(tokens(6))
+        (expected,) = engine.encode([request])
         stream = generate(engine, [[REQUESTS[1]], [REQUESTS[2]]], SAMPLING)
         next(stream)
-        assert np.array_equal(engine.encode([reading])[0], expected)
+        assert np.array_equal(engine.encode([request])[0], expected)
         assert not engine.layers[STEER]._forward_hooks
 
-    def test_a_failing_model_is_left_free_of_interventions(
-        self, engine: TransformersEngine
-    ) -> None:
+    def test_no_hooks_are_left_after_an_error(self, engine: TransformersEngine) -> None:
         def fail(step: int, logits: Tensor) -> None:
             raise RuntimeError("out of memory")
 
@@ -462,14 +454,14 @@ class TestSampling:
         expected = logits[:, 0].argmax(-1)[: len(done[0].tokens)]
         assert list(done[0].tokens) == expected.tolist()
 
-    def test_a_longer_limit_only_goes_on(self, engine: TransformersEngine) -> None:
+    def test_a_higher_limit_only_extends_the_response(self, engine: TransformersEngine) -> None:
         requests = [Request(tokens(5), seed) for seed in range(8)]
         short, long = (run(engine, requests, replace(SAMPLING, max_new_tokens=n)) for n in (3, 9))
         for few, many in zip(short, long, strict=True):
             assert many.tokens[:3] == few.tokens
 
     @pytest.mark.parametrize("temperature", [0.6, 2.0])
-    def test_tokens_come_as_often_as_the_softmax_says(self, temperature: float) -> None:
+    def test_token_frequencies_follow_the_softmax(self, temperature: float) -> None:
         engine = make_engine(vocab_size=8, initializer_range=0.2, batch=1500)
         prompt, number = (2, 5, 4), 1500
         sampling = Sampling(temperature, max_new_tokens=1)
@@ -486,7 +478,7 @@ class TestSampling:
 
     @pytest.mark.parametrize("penalty", [1.0, 1.15, 1.8])
     @pytest.mark.parametrize("temperature", [0.0, 0.8])
-    def test_repetition_penalty_is_that_of_transformers(
+    def test_repetition_penalty_equals_that_of_transformers(
         self, engine: TransformersEngine, penalty: float, temperature: float
     ) -> None:
         sampling = Sampling(temperature, 16, penalty)
@@ -495,9 +487,7 @@ class TestSampling:
         plain = run(engine, REQUESTS, replace(sampling, repetition_penalty=1.0))
         assert (done == plain) == (penalty == 1)
 
-    def test_padding_is_not_penalised_as_if_it_had_been_said(
-        self, engine: TransformersEngine
-    ) -> None:
+    def test_padding_is_not_penalised(self, engine: TransformersEngine) -> None:
         # Padding is token 0: it is the likeliest by less than the penalty would take from it.
         def prefer_zero(_: int, logits: Tensor) -> None:
             logits.fill_(-1)
@@ -510,7 +500,9 @@ class TestSampling:
 
 
 class TestEndings:
-    def test_stop_ends_with_the_stop_token_length_without(self, engine: TransformersEngine) -> None:
+    def test_responses_end_with_the_stop_token_or_at_the_limit(
+        self, engine: TransformersEngine
+    ) -> None:
         done = scripted(engine, [[5, 6, STOP, 7], [5, 6], [STOP]])
         assert done == [
             Generation((5, 6, STOP), "stop"),
@@ -558,7 +550,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
     @pytest.mark.parametrize("sampling", [SAMPLING, GREEDY], ids=["sampled", "greedy"])
-    def test_one_logit_that_is_no_number_voids_a_response_that_still_runs(
+    def test_one_non_finite_logit_voids_a_running_response(
         self, engine: TransformersEngine, value: float, sampling: Sampling
     ) -> None:
         def poison(step: int, logits: Tensor) -> None:
@@ -572,9 +564,7 @@ class TestErrors:
         assert done[1] == Generation((), "error")
         assert [generation.finish_reason for generation in done] == ["length", "error", "length"]
 
-    def test_what_becomes_of_a_row_after_its_end_is_of_no_concern(
-        self, engine: TransformersEngine
-    ) -> None:
+    def test_logits_after_the_end_of_a_row_are_ignored(self, engine: TransformersEngine) -> None:
         def poison(step: int, logits: Tensor) -> None:
             logits.zero_()
             logits[0, STOP], logits[1, 5] = 100, 100
@@ -611,24 +601,28 @@ class TestErrors:
         assert calls == []
 
     @pytest.mark.parametrize("latents", [[3, D_SAE], [-1]])
-    def test_reading_a_latent_that_is_not_in_the_sae(
+    def test_encoding_a_latent_that_is_not_in_the_sae(
         self, engine: TransformersEngine, latents: list[int]
     ) -> None:
         with pytest.raises(EsrError, match=f"latent {latents[-1]} is not in the SAE"):
             engine.encode([EncodeRequest(tokens(4))], latents)
 
     @pytest.mark.parametrize(("length", "start"), [(4, 4), (4, 9), (4, -1), (0, 0)])
-    def test_reading_nothing(self, engine: TransformersEngine, length: int, start: int) -> None:
-        with pytest.raises(EsrError, match=f"{length} tokens cannot start at position {start}"):
+    def test_encoding_an_empty_range(
+        self, engine: TransformersEngine, length: int, start: int
+    ) -> None:
+        with pytest.raises(
+            EsrError, match=f"{length} tokens cannot be encoded from position {start}"
+        ):
             engine.encode([EncodeRequest(tokens(4)), EncodeRequest(tokens(4)[:length], start)])
 
-    def test_activations_that_are_no_numbers_are_not_handed_out(
-        self, engine: TransformersEngine
-    ) -> None:
+    def test_non_finite_activations_are_an_error(self, engine: TransformersEngine) -> None:
         overflowing = EncodeRequest(tokens(4), intervention=Intervention(3, 1e39))
         pools: tuple[Pool | None, ...] = ("max", "mean", "share", None)
         for pool in pools:
-            with pytest.raises(EsrError, match=r"reading 1: .* leaves the range of torch\.float32"):
+            with pytest.raises(
+                EsrError, match=r"encode request 1: .* leaves the range of torch\.float32"
+            ):
                 engine.encode([EncodeRequest(tokens(4)), overflowing], pool=pool)
 
     @pytest.mark.parametrize("name", ["steer", "read", "ablate"])
@@ -639,16 +633,18 @@ class TestErrors:
             make_engine(**place)
 
     def test_an_sae_of_another_width(self) -> None:
-        with pytest.raises(EsrError, match="SAE reads width 16, the residual stream is 32 wide"):
+        with pytest.raises(
+            EsrError, match="SAE has input width 16, the residual stream has width 32"
+        ):
             make_engine(hidden_size=32)
 
-    def test_a_model_laid_out_otherwise(self) -> None:
+    def test_a_model_with_another_layout(self) -> None:
         with pytest.raises(EsrError, match=r"Linear: no decoder layers at model\.layers"):
             decoder_layers(nn.Linear(2, 2))
 
 
-class TestReading:
-    READINGS = (
+class TestEncoding:
+    REQUESTS = (
         EncodeRequest(tokens(9), 1),
         EncodeRequest(tokens(3), 2, Intervention(3, 2.0)),
         EncodeRequest(tokens(12), 5, Intervention(7, 1.5, (4, 7))),
@@ -656,10 +652,10 @@ class TestReading:
     )
 
     @torch.no_grad()
-    def read_by_hand(self, engine: TransformersEngine, reading: EncodeRequest) -> np.ndarray:
+    def encode_by_hand(self, engine: TransformersEngine, request: EncodeRequest) -> np.ndarray:
         """Activations of every latent at every position, from the hidden states of transformers."""
-        with changed_layer(engine, reading.intervention):
-            out = engine.model(torch.tensor([reading.tokens]), output_hidden_states=True)
+        with changed_layer(engine, request.intervention):
+            out = engine.model(torch.tensor([request.tokens]), output_hidden_states=True)
         return engine.sae.encode(out.hidden_states[engine.read_layer + 1][0]).numpy()
 
     @pytest.mark.parametrize("read", [STEER - 1, STEER, STEER + 1])
@@ -667,20 +663,20 @@ class TestReading:
         self, family: str, read: int
     ) -> None:
         engine = make_engine(family, read=read)
-        found = engine.encode(self.READINGS, pool=None)
-        for reading, acts in zip(self.READINGS, found, strict=True):
-            assert acts.shape == (len(reading.tokens) - reading.start, D_SAE)
-            expected = self.read_by_hand(engine, reading)[reading.start :]
+        found = engine.encode(self.REQUESTS, pool=None)
+        for request, acts in zip(self.REQUESTS, found, strict=True):
+            assert acts.shape == (len(request.tokens) - request.start, D_SAE)
+            expected = self.encode_by_hand(engine, request)[request.start :]
             np.testing.assert_allclose(acts, expected, atol=2e-4, rtol=2e-4)
             assert (acts > 0).any()
 
-    def test_the_last_layer_is_read_before_the_final_norm(self, family: str) -> None:
+    def test_the_last_layer_is_encoded_before_the_final_norm(self, family: str) -> None:
         engine = make_engine(family, read=LAYERS - 1)
         with watched(engine.model.model.norm, entering=True) as residual:
             (acts,) = engine.encode([EncodeRequest(tokens(6))], pool=None)
         np.testing.assert_array_equal(acts, engine.sae.encode(residual[0][0]).numpy())
 
-    def test_reading_at_the_steered_layer_sees_the_intervention(self) -> None:
+    def test_encoding_at_the_steered_layer_includes_the_intervention(self) -> None:
         engine = make_engine(read=STEER)
         plain, steered = engine.encode(
             [EncodeRequest(tokens(6)), EncodeRequest(tokens(6), intervention=Intervention(3, 5.0))],
@@ -697,28 +693,28 @@ class TestReading:
     def test_some_latents_are_columns_of_all(self, form: Activation, pool: Pool | None) -> None:
         engine, some = make_engine(form=form), [20, 0, 7]
         for acts, subset in zip(
-            engine.encode(self.READINGS, pool=pool),
-            engine.encode(self.READINGS, some, pool),
+            engine.encode(self.REQUESTS, pool=pool),
+            engine.encode(self.REQUESTS, some, pool),
             strict=True,
         ):
             assert subset.dtype == np.float32
             np.testing.assert_allclose(subset, acts[..., some], atol=1e-5)
 
     def test_pools_are_over_the_positions_from_start(self, engine: TransformersEngine) -> None:
-        each = engine.encode(self.READINGS, pool=None)
+        each = engine.encode(self.REQUESTS, pool=None)
         pools: dict[Pool, Any] = {
             "max": np.max,
             "mean": np.mean,
             "share": lambda acts, axis: (acts > 0).mean(axis),
         }
         for pool, expected in pools.items():
-            for acts, pooled in zip(each, engine.encode(self.READINGS, pool=pool), strict=True):
+            for acts, pooled in zip(each, engine.encode(self.REQUESTS, pool=pool), strict=True):
                 np.testing.assert_allclose(pooled, expected(acts, axis=0), rtol=1e-5, atol=1e-6)
 
-    def test_readings_do_not_depend_on_the_batch_and_come_in_order(self) -> None:
-        expected = [make_engine(batch=1).encode([reading])[0] for reading in self.READINGS]
+    def test_activations_do_not_depend_on_the_batch_and_keep_their_order(self) -> None:
+        expected = [make_engine(batch=1).encode([request])[0] for request in self.REQUESTS]
         for batch in (2, 3, 4):
-            found = make_engine(batch=batch).encode(self.READINGS)
+            found = make_engine(batch=batch).encode(self.REQUESTS)
             np.testing.assert_allclose(np.stack(found), np.stack(expected), atol=1e-4, rtol=1e-4)
         assert make_engine().encode([]) == []
 
@@ -748,7 +744,7 @@ class TestPrecision:
         assert 0 < error.max() < 0.1  # two of these requests differ by 0.6 at least
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-    def test_cuda_says_what_the_cpu_says(self, family: str) -> None:
+    def test_cuda_agrees_with_the_cpu(self, family: str) -> None:
         cpu = make_engine(family)
         cuda = TransformersEngine(tiny_model(family).cuda(), tiny_sae(), STEER, READ, 8)
         done, logits = run_watched(cuda, REQUESTS)
@@ -756,7 +752,7 @@ class TestPrecision:
         assert done == expected
         torch.testing.assert_close(logits.cpu(), expected_logits, atol=1e-3, rtol=1e-3)
         for found, wanted in zip(
-            cuda.encode(TestReading.READINGS), cpu.encode(TestReading.READINGS), strict=True
+            cuda.encode(TestEncoding.REQUESTS), cpu.encode(TestEncoding.REQUESTS), strict=True
         ):
             np.testing.assert_allclose(found, wanted, atol=1e-3, rtol=1e-3)
 
@@ -775,7 +771,7 @@ class TestLoading:
         }
         return load_engine(source, tiny_sae(), **settings | changes)
 
-    def test_a_checkpoint_from_disk_says_what_the_model_said(
+    def test_a_checkpoint_from_disk_gives_the_same_responses(
         self, tmp_path: Any, family: str
     ) -> None:
         model = tiny_model(family)
@@ -784,11 +780,11 @@ class TestLoading:
         assert run(engine, REQUESTS) == run(make_engine(family), REQUESTS)
         assert engine.identity == {"engine": "transformers", "model": "tiny"}
 
-    def test_dtype_is_the_one_asked_for(self, tmp_path: Any) -> None:
+    def test_the_dtype_is_the_given_one(self, tmp_path: Any) -> None:
         tiny_model().save_pretrained(tmp_path)
         assert self.load(tmp_path, dtype="bfloat16").model.dtype == torch.bfloat16
 
-    def test_layers_of_the_text_part_are_found_in_a_model_that_also_sees(self) -> None:
+    def test_layers_of_the_text_part_are_found_in_a_multimodal_model(self) -> None:
         from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
         text = tiny_model("gemma3").config

@@ -1,7 +1,7 @@
-"""esr.engines.journaled: what a journal saves, and tables of requests and responses."""
+"""esr.engines.journaled: reruns compute only what is missing. Tables of requests and responses."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class TestJournaled:
         done = generate(CountingEngine(), path)
         assert [generation.tokens[0] for generation in done] == [r.seed for r in REQUESTS]
 
-    def test_a_rerun_computes_nothing_and_answers_the_same(self, path: Path) -> None:
+    def test_a_rerun_computes_nothing_and_returns_the_same(self, path: Path) -> None:
         first, again = CountingEngine(), CountingEngine()
         done, before = generate(first, path), path.read_bytes()
         assert len(first.computed) == 3
@@ -69,7 +69,7 @@ class TestJournaled:
             resumed = CountingEngine()
             assert generate(resumed, path) == done
             assert path.read_bytes() == whole
-            # Never more than the groups that were not whole.
+            # Never more than the incomplete groups.
             assert sum(map(len, resumed.computed)) - whole[cut:].count(b"\n") <= 2
 
     def test_a_recorded_response_stands_when_its_group_is_computed_again(self, path: Path) -> None:
@@ -89,19 +89,19 @@ class TestJournaled:
         path.unlink()
         assert generate(CountingEngine(backwards=True), path) == expected
 
-    def test_what_the_journal_has_comes_first_and_more_may_be_handed_in(self, path: Path) -> None:
+    def test_recorded_responses_come_first_and_requests_may_be_added(self, path: Path) -> None:
         generate(CountingEngine(), path, REQUESTS[:2])
         engine = CountingEngine()
         with Journal(path) as journal:
             stream = JournaledStream(engine, SAMPLING, journal)
-            stream.submit(7, [REQUESTS[4]])
-            stream.submit(8, [REQUESTS[0], REQUESTS[1]])
-            assert stream.missing == 1
+            (missing,) = stream.submit([REQUESTS[4]])
+            recorded = stream.submit([REQUESTS[0], REQUESTS[1]])
+            assert stream.n_computed_groups == 1
             results = stream.results()
-            assert next(results)[0] == 8
+            assert [next(results)[0], next(results)[0]] == recorded
             assert engine.computed == []
-            stream.submit(9, [REQUESTS[5]])
-            assert [name for name, _ in results] == [7, 9]
+            (late,) = stream.submit([REQUESTS[5]])
+            assert [id_ for id_, _ in results] == [missing, late]
         assert engine.computed == [[REQUESTS[4]], [REQUESTS[5]]]
 
     def test_equal_requests_are_computed_once(self, path: Path) -> None:
@@ -110,7 +110,7 @@ class TestJournaled:
         assert done == [*done[:7], *done[:7][::-1]]
         assert sum(map(len, engine.computed)) == 7
 
-    def test_nothing_to_do_is_no_response(self, path: Path) -> None:
+    def test_no_requests_give_no_responses(self, path: Path) -> None:
         assert generate(CountingEngine(), path, []) == []
 
     @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ class TestJournaled:
         ],
         ids=lambda other: str(*other.values())[:40],
     )
-    def test_whatever_determines_a_response_makes_it_another_one(
+    def test_whatever_determines_a_response_is_part_of_its_key(
         self, path: Path, other: dict[str, Any]
     ) -> None:
         arguments: dict[str, Any] = {
@@ -143,14 +143,37 @@ class TestJournaled:
         generate(path=path, **arguments)
         assert len(arguments["engine"].computed) == before + 1
 
-    def test_an_engine_that_drops_a_response_is_found_out(self, path: Path) -> None:
+    def test_a_missing_response_is_an_error(self, path: Path) -> None:
         class Dropping(CountingEngine):
-            def respond(self, group: Sequence[Request]) -> list[Generation]:
-                return super().respond(group)[1:]
+            def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:
+                for finished in super().results(timeout):
+                    yield dict(list(finished.items())[1:])
 
-        with pytest.raises(ValueError, match="zip"):
+        with pytest.raises(RuntimeError, match="3 requests have no response"):
             generate(Dropping(), path)
-        assert path.read_bytes() == b""
+        assert path.read_bytes().count(b"\n") == len(REQUESTS) - 3
+
+    def test_the_id_of_a_request_is_its_key_in_the_journal(self, path: Path) -> None:
+        with Journal(path) as journal:
+            stream = JournaledStream(CountingEngine(), SAMPLING, journal)
+            ids = stream.submit(REQUESTS[:3])
+            assert sorted(id_ for id_, _ in stream.results()) == sorted(ids)
+            assert list(journal) == ids
+
+    def test_no_response_of_a_group_is_lost_between_two_calls(self, path: Path) -> None:
+        with Journal(path) as journal:
+            stream = JournaledStream(CountingEngine(), SAMPLING, journal)
+            ids = stream.submit(REQUESTS[:3])
+            assert [next(stream.results())[0] for _ in ids] == ids
+            assert list(stream.results()) == []
+
+    def test_a_request_that_is_being_computed_is_not_computed_twice(self, path: Path) -> None:
+        engine = CountingEngine()
+        with Journal(path) as journal:
+            stream = JournaledStream(engine, SAMPLING, journal)
+            assert stream.submit(REQUESTS[:2]) == stream.submit(REQUESTS[:2])
+            assert len(list(stream.results())) == 2
+        assert engine.computed == [REQUESTS[:2]]
 
 
 def plan(**columns: Any) -> pd.DataFrame:
@@ -189,15 +212,15 @@ class TestTables:
         assert first.tokens == prompt_tokens(TOKENIZER, "bake bread . that is bread", "", True)
         assert second.tokens == prompt_tokens(TOKENIZER, "bake", "wait ,", True)
 
-    def test_requests_can_be_named_in_a_journal(self, path: Path) -> None:
+    def test_requests_of_a_plan_have_journal_keys(self, path: Path) -> None:
         assert len(generate(CountingEngine(), path, requests_of(plan(), TOKENIZER, False))) == 2
 
     def test_a_failed_generation_is_a_status_and_nothing_else(self) -> None:
-        said = TOKENIZER.convert_tokens_to_ids(["that", "is", "wrong", "<|eot_id|>"])
-        done = [Generation((), "error"), Generation(tuple(said), "stop")]
+        words = TOKENIZER.convert_tokens_to_ids(["that", "is", "wrong", "<|eot_id|>"])
+        done = [Generation((), "error"), Generation(tuple(words), "stop")]
         requests = requests_of(plan(), TOKENIZER, False)
         table = responses_table(plan(), requests, done, TOKENIZER)
-        failed, spoken = table.astype(object).where(table.notna(), None).to_dict("records")
+        failed, complete = table.astype(object).where(table.notna(), None).to_dict("records")
         assert failed == {
             "trial_id": "a",
             "status": "engine_error",
@@ -206,16 +229,16 @@ class TestTables:
             "n_prompt_tokens": len(requests[0].tokens),
             "finish_reason": None,
         }
-        assert spoken == {
+        assert complete == {
             "trial_id": "b",
             "status": "ok",
             "response": "wait , that is wrong",
-            "tokens": said,
+            "tokens": words,
             "n_prompt_tokens": len(requests[1].tokens),
             "finish_reason": "stop",
         }
 
-    def test_a_response_too_few_is_an_error(self) -> None:
+    def test_too_few_responses_are_an_error(self) -> None:
         requests = requests_of(plan(), TOKENIZER, False)
         with pytest.raises(ValueError, match="zip"):
             responses_table(plan(), requests, [Generation((), "error")], TOKENIZER)
@@ -223,10 +246,10 @@ class TestTables:
 
 def test_an_invalid_intervention_fails_before_it_is_journaled(path: Path) -> None:
     class Checking(CountingEngine):
-        def submit(self, name: int, group: Sequence[Request]) -> None:
-            for request in group:
+        def submit(self, group: Mapping[str, Request]) -> None:
+            for request in group.values():
                 request.intervention.check(d_sae=6)
-            super().submit(name, group)
+            super().submit(group)
 
     with pytest.raises(EsrError, match="latent 6 is not in the SAE"):
         generate(Checking(), path)
@@ -234,7 +257,9 @@ def test_an_invalid_intervention_fails_before_it_is_journaled(path: Path) -> Non
 
 
 @pytest.mark.parametrize("boost", [float("nan"), float("inf")])
-def test_a_boost_that_is_no_number_is_named_with_its_latent(path: Path, boost: float) -> None:
+def test_the_error_for_a_boost_that_is_not_finite_names_its_latent(
+    path: Path, boost: float
+) -> None:
     engine = TransformersEngine(tiny_model(), tiny_sae(), steer_layer=1, read_layer=2, batch_size=2)
     with Journal(path) as journal:
         done = generate_journaled(engine, REQUESTS[:2], SAMPLING, journal)

@@ -1,6 +1,6 @@
 """The vLLM engine against the reference: same tokens, log-probabilities and activations.
 
-Real vLLM with its CPU backend, float32, greedy. It is imported once, every engine is a fork.
+Real vLLM with its CPU backend, float32, greedy. It is imported once, and each engine is a fork.
 """
 
 import os
@@ -8,7 +8,6 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,19 @@ from esr.engines.base import (
     Request,
     Sampling,
     generate,
+    generate_all,
+    new_id,
 )
 from esr.engines.journaled import generate_journaled
 from esr.engines.transformers import TransformersEngine
 from esr.engines.vllm.client import VllmEngine
 from esr.engines.vllm.launch import launcher, pinned_version
-from esr.engines.vllm.messages import Generate, Generated, Setup
+from esr.engines.vllm.messages import Setup
 from esr.errors import EsrError
 from esr.journal import Journal
-from helpers.tiny import STOP, VOCABULARY, tiny_model, tiny_model_that_sees
-from helpers.vllm_hosts import ENVIRONMENT, Nursery, interpreted, nursery, sync
+from helpers.tiny import STOP, VOCABULARY, tiny_model, tiny_multimodal_model
+from helpers.vllm_hosts import ENVIRONMENT, ForkServer, fork_server, launch_v2, sync
+from helpers.vllm_logprobs import GeneratedWithLogprobs, GenerateWithLogprobs
 
 pytestmark = [
     pytest.mark.vllm,
@@ -69,7 +71,7 @@ OVERFLOW = Request(tokens(5, seed=0), 1, Intervention(3, 1e39))
 """Beyond float32: its residual stream is not finite."""
 # 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
 TIGHT = {"max_num_batched_tokens": 32, "block_size": 32, "num_gpu_blocks_override": 9}
-READINGS = [EncodeRequest(r.tokens, len(r.tokens) // 3, r.intervention) for r in REQUESTS]
+ENCODE_REQUESTS = [EncodeRequest(r.tokens, len(r.tokens) // 3, r.intervention) for r in REQUESTS]
 
 
 def make_model(family: str) -> Any:
@@ -77,16 +79,16 @@ def make_model(family: str) -> Any:
     changes |= {"intermediate_size": 128, "max_position_embeddings": 256}
     if family.startswith("gemma"):
         changes |= {"tie_word_embeddings": True, "query_pre_attn_scalar": 32}
-    if family == "qwen2":  # whose heads are as wide as they come out
+    if family == "qwen2":  # its head width follows from their number
         changes |= {"num_attention_heads": 2, "num_key_value_heads": 1}
-    sees = family == "gemma3-that-sees"
-    model = tiny_model_that_sees(**changes) if sees else tiny_model(family, **changes)
+    multimodal = family == "gemma3-multimodal"
+    model = tiny_multimodal_model(**changes) if multimodal else tiny_model(family, **changes)
     model.generation_config.eos_token_id = STOP
     return model
 
 
 def make_sae(form: Activation, family: str = "llama") -> Sae:
-    """Random SAE with decoder rows as long as the family's residual stream wants them."""
+    """Random SAE whose decoder rows match the scale of the residual stream."""
     scale = 6 if family.startswith("gemma") else 1
     draw = torch.Generator().manual_seed(0)
     W_dec = torch.nn.functional.normalize(torch.randn(D_SAE, D_MODEL, generator=draw), dim=1)
@@ -102,9 +104,9 @@ def make_sae(form: Activation, family: str = "llama") -> Sae:
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     sync()
-    with nursery(tmp_path_factory.mktemp("vllm") / "log") as found:
+    with fork_server(tmp_path_factory.mktemp("vllm") / "log") as found:
         yield found
 
 
@@ -125,9 +127,9 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Activatio
 
 @pytest.fixture(scope="module")
 def opened(
-    host: Nursery, assets: Callable[[str, Activation], Path]
+    hosts: ForkServer, assets: Callable[[str, Activation], Path]
 ) -> Iterator[Callable[..., VllmEngine]]:
-    """Open vLLM on a tiny model; eager unless told otherwise."""
+    """Open vLLM on a tiny model, eager by default."""
     engines: list[VllmEngine] = []
 
     def make(
@@ -155,10 +157,10 @@ def opened(
         }
         engine = VllmEngine(
             Setup(**settings | (setup or {})),
-            host.launcher(**(variables or {})),
+            hosts.launcher(**(variables or {})),
             d_sae=D_SAE,
-            made_for=256,
-            stops=(STOP,),
+            max_positions=256,
+            stop_tokens=(STOP,),
             identity={},
             environment=ENVIRONMENT,
             version=pinned_version(ENVIRONMENT),
@@ -185,18 +187,17 @@ def reference(
 
 def with_logprobs(
     engine: VllmEngine, requests: Sequence[Request], sampling: Sampling = GREEDY
-) -> list[Generated]:
+) -> list[GeneratedWithLogprobs]:
     """Responses with the log-probabilities of their tokens."""
-    numbers = [
-        engine.order(partial(Generate, request=r, sampling=sampling, stops=(STOP,), logprobs=True))
-        for r in requests
-    ]
-    found: dict[int, Generated] = {}
-    while len(found) < len(numbers):
-        reply = engine.reply()
-        assert isinstance(reply, Generated)
-        found[reply.number] = reply
-    return [found[number] for number in numbers]
+    jobs = [GenerateWithLogprobs(new_id(), r, sampling, (STOP,)) for r in requests]
+    for job in jobs:
+        engine.submit(job)
+    found: dict[str, GeneratedWithLogprobs] = {}
+    while len(found) < len(jobs):
+        reply = engine.next_reply()
+        assert isinstance(reply, GeneratedWithLogprobs)
+        found[reply.id] = reply
+    return [found[job.id] for job in jobs]
 
 
 def expected_logprobs(
@@ -221,7 +222,7 @@ def check_parity(engine: VllmEngine, plain: TransformersEngine) -> None:
     assert [Generation(f.tokens, f.finish_reason) for f in found] == done
     for one, expected in zip(found, logprobs, strict=True):
         np.testing.assert_allclose(one.logprobs, expected, atol=1e-4)
-    # The interventions do something: else all of this would hold without them.
+    # The interventions have an effect. Without one, all of the above would hold, too.
     unsteered = [replace(request, intervention=Intervention()) for request in REQUESTS]
     bare, _ = expected_logprobs(plain, unsteered)
     changed = [a.tokens != b.tokens for a, b in zip(done, bare, strict=True)]
@@ -230,25 +231,25 @@ def check_parity(engine: VllmEngine, plain: TransformersEngine) -> None:
 
 
 def check_overflow(engine: VllmEngine, plain: TransformersEngine, times: int = 2) -> None:
-    """What is not finite stays with its request, also in blocks of the KV cache that it leaves."""
+    """Non-finite values do not reach other requests through reused blocks of the KV cache."""
     good = REQUESTS[:6]
     mixed = [one for r in good for one in (replace(OVERFLOW, tokens=r.tokens), r)]
     (expected,) = generate(plain, [good], GREEDY)
     for _ in range(times):
-        done = [one for (one,) in generate(engine, [[r] for r in mixed], GREEDY)]
+        done = generate_all(engine, mixed, GREEDY)
         assert done[::2] == [Generation((), "error")] * len(good)
         assert done[1::2] == expected
 
 
-def check_reading(
+def check_encoding(
     engine: VllmEngine,
     plain: TransformersEngine,
     pools: Sequence[Pool | None] = ("max",),
     latents: Sequence[int] | None = None,
 ) -> None:
     for pool in pools:
-        found = engine.encode(READINGS, latents, pool)
-        for acts, expected in zip(found, plain.encode(READINGS, latents, pool), strict=True):
+        found = engine.encode(ENCODE_REQUESTS, latents, pool)
+        for acts, expected in zip(found, plain.encode(ENCODE_REQUESTS, latents, pool), strict=True):
             np.testing.assert_allclose(acts, expected, atol=1e-4)
 
 
@@ -256,12 +257,12 @@ class TestParity:
     def test_eager(self, llama: VllmEngine) -> None:
         check_parity(llama, reference())
 
-    def test_a_step_is_as_large_as_in_plain_vllm(self, llama: VllmEngine) -> None:
-        assert llama.inquire()["largest_step"] == 4096  # of its `LLM` class, on a CPU
+    def test_a_step_has_as_many_tokens_as_in_plain_vllm(self, llama: VllmEngine) -> None:
+        assert llama.status()["largest_step"] == 4096  # of its `LLM` class, on a CPU
 
     @pytest.mark.parametrize("latents", [None, (5, 200, 8)], ids=["all", "some"])
-    def test_reading(self, llama: VllmEngine, latents: tuple[int, ...] | None) -> None:
-        check_reading(llama, reference(), ("max", "mean", "share", None), latents)
+    def test_activations(self, llama: VllmEngine, latents: tuple[int, ...] | None) -> None:
+        check_encoding(llama, reference(), ("max", "mean", "share", None), latents)
 
     @pytest.mark.parametrize(
         ("family", "form"), [("llama", "topk"), ("gemma2", "jumprelu")], ids=str
@@ -271,31 +272,31 @@ class TestParity:
     ) -> None:
         with opened(family, form, enforce_eager=False) as engine:
             check_parity(engine, reference(family, form))
-            check_reading(engine, reference(family, form))
+            check_encoding(engine, reference(family, form))
 
-    @pytest.mark.parametrize("family", ["gemma3", "gemma3-that-sees", "qwen2", "qwen3"])
+    @pytest.mark.parametrize("family", ["gemma3", "gemma3-multimodal", "qwen2", "qwen3"])
     def test_other_families(self, opened: Callable[..., VllmEngine], family: str) -> None:
         with opened(family, "jumprelu") as engine:
             check_parity(engine, reference(family, "jumprelu"))
-            check_reading(engine, reference(family, "jumprelu"))
+            check_encoding(engine, reference(family, "jumprelu"))
 
-    def test_the_other_runner_of_vllm_with_chunked_prompts_and_preemption(
+    def test_model_runner_v2_with_chunked_prompts_and_preemption(
         self, opened: Callable[..., VllmEngine]
     ) -> None:
-        engine = opened(**TIGHT | {"num_gpu_blocks_override": 17})  # fewer steps: each takes long
-        engine._launch = interpreted
+        engine = opened(**TIGHT | {"num_gpu_blocks_override": 17})  # its steps are slow
+        engine._launch = launch_v2
         with engine:
             check_parity(engine, reference())
             assert engine.facts["runner"] == "V2"
-            assert engine.facts["steps"] == 0  # of those that warm up, none is the client's
-            check_reading(engine, reference())
+            assert engine.facts["steps"] == 0  # the warm-up does not count
+            check_encoding(engine, reference())
             check_overflow(engine, reference(), times=1)
-            assert engine.inquire()["preemptions"] >= 2
+            assert engine.status()["preemptions"] >= 2
 
     def test_two_workers_in_tensor_parallel(self, opened: Callable[..., VllmEngine]) -> None:
         with opened(tensor_parallel_size=2) as engine:
             check_parity(engine, reference())
-            check_reading(engine, reference())
+            check_encoding(engine, reference())
 
     @pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
     def test_chunked_prompts_and_preemption(
@@ -303,9 +304,9 @@ class TestParity:
     ) -> None:
         with opened(**TIGHT, enforce_eager=eager) as engine:
             check_parity(engine, reference())
-            check_reading(engine, reference(), ("mean",))
+            check_encoding(engine, reference(), ("mean",))
             check_overflow(engine, reference())
-            done = engine.inquire()
+            done = engine.status()
             assert done["preemptions"] >= 5
             assert min(done["steered_tokens"], done["ablated_tokens"]) > 500
 
@@ -315,7 +316,7 @@ class TestParity:
         with opened("llama", "topk", setup={"steer_layer": 2, "ablate_layer": 0}) as engine:
             plain = reference("llama", "topk", steer_layer=2, ablate_layer=0)
             check_parity(engine, plain)
-            check_reading(engine, plain)
+            check_encoding(engine, plain)
 
     def test_a_cached_prefix_is_that_of_the_same_intervention(
         self, opened: Callable[..., VllmEngine]
@@ -325,32 +326,32 @@ class TestParity:
             same = [Request(prompt, 1, what) for what in INTERVENTIONS]
             (expected,) = generate(reference(), [same], GREEDY)
             for from_cache in (0, 64 * len(same)):  # the second time, both full blocks of each
-                done = [one for (one,) in generate(engine, [[r] for r in same], GREEDY)]
+                done = generate_all(engine, same, GREEDY)
                 assert done == expected
-                assert engine.inquire()["cached_tokens"] == from_cache
-            readings = [EncodeRequest(prompt, 3, what) for what in INTERVENTIONS]
+                assert engine.status()["cached_tokens"] == from_cache
+            encode_requests = [EncodeRequest(prompt, 3, what) for what in INTERVENTIONS]
             for acts, other in zip(
-                engine.encode(readings, None, "mean"),
-                reference().encode(readings, None, "mean"),
+                engine.encode(encode_requests, None, "mean"),
+                reference().encode(encode_requests, None, "mean"),
                 strict=True,
             ):
                 np.testing.assert_allclose(acts, other, atol=1e-4)
-            assert engine.inquire()["cached_tokens"] == from_cache  # readings compute all of it
+            assert engine.status()["cached_tokens"] == from_cache  # encoding never uses the cache
             bad = replace(OVERFLOW, tokens=prompt)
             failed = Generation((), "error")
             for request, wanted in ((bad, failed), (bad, failed), (same[0], expected[0])):
                 assert list(generate(engine, [[request]], GREEDY)) == [[wanted]]
-                # It is empty from then on, lest zeros be found in it for what was not finite.
-                assert engine.inquire()["cached_tokens"] == from_cache
+                # The cache is emptied each time, so that it holds no zeroed blocks.
+                assert engine.status()["cached_tokens"] == from_cache
 
     @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-    def test_half_precision_steers_as_far_as_it_can_tell(
+    def test_half_precision_agrees_up_to_rounding(
         self, opened: Callable[..., VllmEngine], dtype: str
     ) -> None:
         with opened(setup={"dtype": dtype}) as engine:
             done, logprobs = expected_logprobs(reference(), REQUESTS)
             found = with_logprobs(engine, REQUESTS)
-            # First tokens, before small differences have chosen other words.
+            # First tokens only: a small difference may change all that follow.
             agree = [f.tokens[0] == d.tokens[0] for f, d in zip(found, done, strict=True)]
             assert sum(agree) >= 20
             off = [
@@ -364,47 +365,43 @@ class TestParity:
 class TestSampling:
     SAMPLED = Sampling(temperature=1.0, max_new_tokens=12)
 
-    def test_a_response_is_that_of_its_seed_whoever_shares_the_batch(
-        self, llama: VllmEngine
-    ) -> None:
+    def test_a_response_depends_on_its_seed_and_not_on_its_batch(self, llama: VllmEngine) -> None:
         prompt = tokens(6, seed=1)
         requests = [Request(prompt, seed) for seed in (1, 1, 2, 3, 4, 5, 6)]
-        done = [one for (one,) in generate(llama, [[r] for r in requests], self.SAMPLED)]
+        done = generate_all(llama, requests, self.SAMPLED)
         (alone,) = generate(llama, [[requests[3]]], self.SAMPLED)
         assert done[0] == done[1]
         assert alone == [done[3]]
         assert len({one.tokens for one in done}) >= 5
 
-    def test_repetition_penalty_is_that_of_the_reference(self, llama: VllmEngine) -> None:
+    def test_repetition_penalty_equals_that_of_the_reference(self, llama: VllmEngine) -> None:
         sampling = replace(GREEDY, repetition_penalty=1.3)
-        done = [one for (one,) in generate(llama, [[r] for r in REQUESTS], sampling)]
+        done = generate_all(llama, REQUESTS, sampling)
         (expected,) = generate(reference(), [REQUESTS], sampling)
         (plain,) = generate(reference(), [REQUESTS], GREEDY)
         assert done == expected != plain
 
-    def test_the_stop_token_belongs_to_the_response(self, llama: VllmEngine) -> None:
+    def test_the_stop_token_is_part_of_the_response(self, llama: VllmEngine) -> None:
         many = [Request(tokens(5, seed=i), i) for i in range(40)]
-        done = [one for (one,) in generate(llama, [[r] for r in many], self.SAMPLED)]
+        done = generate_all(llama, many, self.SAMPLED)
         ended = [one for one in done if one.finish_reason == "stop"]
         assert 0 < len(ended) < 40
         assert all(one.tokens[-1] == STOP and STOP not in one.tokens[:-1] for one in ended)
         cut = [one for one in done if one.finish_reason == "length"]
         assert all(len(one.tokens) == 12 and STOP not in one.tokens for one in cut)
 
-    def test_logits_that_are_not_finite_are_an_error_and_no_response(
-        self, llama: VllmEngine
-    ) -> None:
+    def test_non_finite_logits_are_an_error_without_tokens(self, llama: VllmEngine) -> None:
         good = REQUESTS[1]
         found = [one for (one,) in generate(llama, [[OVERFLOW], [good], [OVERFLOW]], GREEDY)]
         (expected,) = generate(reference(), [[good]], GREEDY)
         assert found == [Generation((), "error"), expected[0], Generation((), "error")]
 
-    def test_what_is_not_finite_stays_with_its_request(self, llama: VllmEngine) -> None:
+    def test_non_finite_values_do_not_reach_other_requests(self, llama: VllmEngine) -> None:
         check_overflow(llama, reference())
 
 
 class TestAdapters:
-    def test_an_adapter_is_served_as_if_it_were_merged(
+    def test_an_adapter_gives_the_responses_of_the_merged_model(
         self, opened: Callable[..., VllmEngine], tmp_path: Path
     ) -> None:
         model, rank = make_model("llama"), 8
@@ -429,26 +426,26 @@ class TestAdapters:
 
 
 class TestFaults:
-    """Clear errors; what was finished stays in the journal; a rerun goes on from there."""
+    """Clear errors. Finished responses stay in the journal; a rerun computes only the rest."""
 
     @pytest.mark.parametrize(
-        ("request_", "said"),
+        ("request_", "message"),
         [
             (Request((2, 3), 1, Intervention(D_SAE, 1.0)), "latent 256 is not in the SAE"),
             (Request((2, 3), 1, Intervention(3, float("nan"))), "boost nan of latent 3"),
-            (Request((2,) * 120, 1), "a prompt of 120 tokens and 24 new ones do not fit"),
+            (Request((2,) * 120, 1), "a prompt of 120 tokens and 24 new tokens exceed"),
             (
                 Request((2, 3), 1, Intervention(ablated=tuple(range(65)))),
-                "there is room for 64; raise engine.vllm.max_ablated",
+                "65 distinct latents, more than 64; raise engine.vllm.max_ablated",
             ),
         ],
         ids=["latent", "boost", "length", "ablated"],
     )
     def test_a_bad_request_is_named_before_a_host_is_started(
-        self, opened: Callable[..., VllmEngine], request_: Request, said: str
+        self, opened: Callable[..., VllmEngine], request_: Request, message: str
     ) -> None:
         engine = opened()
-        with pytest.raises(EsrError, match=said):
+        with pytest.raises(EsrError, match=message):
             generate(engine, [[REQUESTS[0]], [request_]], GREEDY)
         assert engine.facts == {}
 
@@ -458,9 +455,9 @@ class TestFaults:
         good, path = REQUESTS[:5], tmp_path / "journal.jsonl"
         bad = Request((2, 3, 4), 1, Intervention(D_SAE + 5, 1.0))
         engine = opened(setup={"n_requests": 2})
-        engine.limits = replace(engine.limits, d_sae=D_SAE + 10)  # so that it is not seen before
-        said = "vLLM failed: IndexError: index 261 is out of bounds .* finished is in the journal"
-        with Journal(path) as journal, pytest.raises(EsrError, match=said):
+        engine.limits = replace(engine.limits, d_sae=D_SAE + 10)  # so that the client lets it pass
+        message = "vLLM failed: IndexError: index 261 is out of bounds .*Finished responses are in"
+        with Journal(path) as journal, pytest.raises(EsrError, match=message):
             generate_journaled(engine, [*good[:3], bad, *good[3:]], GREEDY, journal)
         kept = path.read_bytes()
         assert kept.count(b"\n") in (2, 3)
@@ -470,15 +467,15 @@ class TestFaults:
         assert path.read_bytes().startswith(kept)
         assert path.read_bytes().count(b"\n") == len(good)
 
-    def test_a_file_that_is_not_there_is_named(
+    def test_a_missing_file_is_named(
         self, opened: Callable[..., VllmEngine], tmp_path: Path
     ) -> None:
         engine = opened(setup={"sae_file": str(tmp_path / "gone.safetensors")})
         with pytest.raises(EsrError, match=r"vLLM failed: FileNotFoundError: .*gone\.safetensors"):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
-    @pytest.mark.parametrize("workers", [1, 2], ids=["alone", "in parallel"])
-    def test_an_sae_of_another_width_never_gets_to_steer(
+    @pytest.mark.parametrize("workers", [1, 2], ids=["one worker", "two workers"])
+    def test_an_sae_of_another_width_is_refused(
         self, opened: Callable[..., VllmEngine], tmp_path: Path, workers: int
     ) -> None:
         sae = make_sae("relu")
@@ -487,18 +484,20 @@ class TestFaults:
         engine = opened(
             setup={"sae_file": str(tmp_path / "sae.safetensors")}, tensor_parallel_size=workers
         )
-        with pytest.raises(EsrError, match="SAE reads width 32, the residual stream is 64 wide"):
+        with pytest.raises(
+            EsrError, match="SAE has input width 32, the residual stream has width 64"
+        ):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
     def test_another_version_of_vllm_is_refused(self, opened: Callable[..., VllmEngine]) -> None:
         engine = opened()
         engine.version = "0.31.0"
-        said = r"has vLLM 0\.32\.0, esr is written for 0\.31\.0; .*uv sync --project .*/serve-cpu"
-        with pytest.raises(EsrError, match=said):
+        message = r"has vLLM 0\.32\.0, esr needs 0\.31\.0; run `uv sync --project .*/serve-cpu"
+        with pytest.raises(EsrError, match=message):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
     @pytest.mark.parametrize(
-        ("options", "said"),
+        ("options", "message"),
         [
             (
                 {"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}},
@@ -512,26 +511,28 @@ class TestFaults:
         ],
         ids=["speculative", "microbatches", "sequence"],
     )
-    def test_what_would_leave_tokens_unsteered_is_refused(
-        self, opened: Callable[..., VllmEngine], options: dict[str, Any], said: str
+    def test_untested_features_are_refused(
+        self, opened: Callable[..., VllmEngine], options: dict[str, Any], message: str
     ) -> None:
         engine = opened(**options)
-        with pytest.raises(EsrError, match=f"{said}.* is not supported under steering"):
+        with pytest.raises(EsrError, match=f"{message}.* is not supported under steering"):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
-    def test_an_unknown_quantisation_is_named_with_those_there_are(
+    def test_the_error_for_an_unknown_quantisation_lists_the_known_ones(
         self, opened: Callable[..., VllmEngine]
     ) -> None:
-        said = (
-            r"Unknown quantization method: fp9\..* 'compressed-tensors'.*; choose models\.<model>"
+        message = (
+            r"Unknown quantization method: fp9\..* 'compressed-tensors'.*; set models\.<model>"
         )
-        with pytest.raises(EsrError, match=f"(?s){said}"):
+        with pytest.raises(EsrError, match=f"(?s){message}"):
             list(generate(opened(quantization="fp9"), [REQUESTS[:2]], GREEDY))
 
     def test_too_little_memory_names_the_key(self, opened: Callable[..., VllmEngine]) -> None:
         engine = opened(kv_cache_memory_bytes=2**12)
-        said = r"No available memory for the cache blocks.* a GPU, engine\.vllm\.cpu_cache\), lower"
-        with pytest.raises(EsrError, match=said):
+        message = (
+            r"No available memory for the cache blocks.* a GPU, engine\.vllm\.cpu_cache\), lower"
+        )
+        with pytest.raises(EsrError, match=message):
             list(generate(engine, [REQUESTS[:2]], GREEDY))
 
     def test_a_killed_engine_leaves_the_journal_and_a_rerun_does_the_rest(
@@ -551,7 +552,10 @@ class TestFaults:
                 if len(self) == 5:
                     os.kill(engine.facts["pid"], signal.SIGKILL)
 
-        with Watched(path) as journal, pytest.raises(EsrError, match="the vLLM process is gone"):
+        with (
+            Watched(path) as journal,
+            pytest.raises(EsrError, match="the vLLM process exited without an error message"),
+        ):
             generate_journaled(engine, requests, sampling, journal)
         kept = path.read_bytes()
         assert 5 <= kept.count(b"\n") < len(REQUESTS)
@@ -559,9 +563,7 @@ class TestFaults:
             assert generate_journaled(opened(), requests, sampling, journal) == expected
         assert path.read_bytes().startswith(kept)
 
-    def test_a_missing_environment_is_named_with_the_command_that_makes_it(
-        self, tmp_path: Path
-    ) -> None:
-        command = rf"uv sync --project {tmp_path}/serve` where"
+    def test_the_error_for_a_missing_environment_gives_the_command(self, tmp_path: Path) -> None:
+        command = rf"uv sync --project {tmp_path}/serve` on"
         with pytest.raises(EsrError, match=command):
             launcher(tmp_path / "serve", {})

@@ -1,16 +1,15 @@
-"""The vLLM engine as jobs see it, against a host that is made up; without vLLM."""
+"""The client of the vLLM engine, against a fake host; without vLLM."""
 
 import socket
 import threading
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from esr.engines.base import Generation, Intervention, Request, Sampling
+from esr.engines.base import Generation, Intervention, Request, Sampling, generate_all
 from esr.engines.journaled import JournaledStream, generate_journaled
 from esr.engines.vllm.client import VllmEngine
 from esr.engines.vllm.messages import Failed, Generate, Generated, Ready, Setup
@@ -21,11 +20,20 @@ SAMPLING = Sampling(temperature=0, max_new_tokens=8)
 REQUESTS = [Request((2, 3), seed) for seed in range(3)]
 
 
-class MadeUpHost:
-    """Reads an order, says what it was told to, and is gone."""
+def echo(job: Generate) -> list[Generated]:
+    """Reply to a job with its seed."""
+    return [Generated(job.id, (job.request.seed, 1), "stop")]
 
-    def __init__(self, sayings: Iterable[Any]) -> None:
-        self.sayings = sayings
+
+class FakeHost:
+    """Receives `n_jobs` jobs, then sends a message for each script entry, and exits.
+
+    An entry is a message, or makes one from the job of the same index.
+    """
+
+    def __init__(self, script: Sequence[Any], n_jobs: int = 1) -> None:
+        self.script = script
+        self.n_jobs = n_jobs
         self.thread: threading.Thread | None = None
 
     def __call__(self, theirs: socket.socket) -> None:
@@ -34,10 +42,10 @@ class MadeUpHost:
         def work() -> None:
             with connection:
                 assert isinstance(connection.recv(), Setup)
-                connection.send(Ready("0.32.0", {"made": "up"}))
-                connection.recv()
-                for saying in self.sayings:
-                    connection.send(saying)
+                connection.send(Ready("0.32.0", {"fake": True}))
+                jobs = [connection.recv() for _ in range(self.n_jobs)]
+                for number, entry in enumerate(self.script):
+                    connection.send(entry(jobs[number]) if callable(entry) else entry)
 
         self.thread = threading.Thread(target=work, daemon=True)
         self.thread.start()
@@ -47,69 +55,91 @@ class MadeUpHost:
         self.thread.join(timeout=10)
 
 
-def made(host: Any = None, max_model_len: int = 16, made_for: int = 32) -> VllmEngine:
+def open_engine(
+    host: Callable[[socket.socket], None] | None = None,
+    max_model_len: int = 16,
+    max_positions: int = 32,
+) -> VllmEngine:
     settings: dict[str, Any] = dict.fromkeys(Setup.__dataclass_fields__)
     return VllmEngine(
         Setup(**settings | {"max_model_len": max_model_len, "n_ablated": 4}),
-        host or MadeUpHost([]),
+        host or FakeHost([]),
         d_sae=10,
-        made_for=made_for,
-        stops=(1,),
+        max_positions=max_positions,
+        stop_tokens=(1,),
         identity={},
         environment=Path("envs/serve"),
         version="0.32.0",
     )
 
 
-def order(engine: VllmEngine, request: Request) -> None:
-    engine.order(partial(Generate, request=request, sampling=SAMPLING, stops=(1,)))
+def job(number: int) -> Generate:
+    return Generate(f"id{number}", REQUESTS[number], SAMPLING, (1,))
+
+
+def test_replies_find_their_requests_in_any_order() -> None:
+    held: list[Generated] = []
+
+    def hold(job: Generate) -> list[Generated]:
+        held.extend(echo(job))
+        return []
+
+    def release(job: Generate) -> list[Generated]:
+        return echo(job) + held
+
+    engine = open_engine(FakeHost([hold, release], n_jobs=2))
+    done = generate_all(engine, REQUESTS[:2], SAMPLING)
+    assert done == [Generation((0, 1), "stop"), Generation((1, 1), "stop")]
+
+
+def test_a_reply_to_an_abandoned_stream_is_ignored() -> None:
+    stale = Generated("abandoned", (7,), "stop")
+    engine = open_engine(FakeHost([lambda job: [stale, *echo(job)]]))
+    assert generate_all(engine, REQUESTS[2:], SAMPLING) == [Generation((2, 1), "stop")]
 
 
 class TestAHostThatFails:
-    ANSWERS = (Generated(1, (5, 1), "stop"), Generated(2, (6, 1), "stop"))
-
-    def test_what_it_said_last_is_heard_though_it_can_be_told_nothing_more(self) -> None:
-        first, second = self.ANSWERS
-        host = MadeUpHost([[first], [second], Failed("ValueError: the cause")])
-        engine = made(host)
-        order(engine, REQUESTS[0])
+    def test_its_last_messages_are_received_after_sending_has_failed(self) -> None:
+        replies = [Generated("id0", (5, 1), "stop"), Generated("id1", (6, 1), "stop")]
+        host = FakeHost([[replies[0]], [replies[1]], Failed("ValueError: the cause")])
+        engine = open_engine(host)
+        engine.submit(job(0))
         host.wait()
-        for request in REQUESTS[1:]:
-            order(engine, request)  # to nobody
-        assert [engine.reply(), engine.reply()] == [first, second]
+        for number in (1, 2):
+            engine.submit(job(number))  # the host is gone
+        assert [engine.next_reply(), engine.next_reply()] == replies
         for _ in range(2):
             with pytest.raises(EsrError, match="vLLM failed: ValueError: the cause"):
-                engine.reply(patience=0.1)
+                engine.next_reply(timeout=0.1)
         with pytest.raises(EsrError, match="vLLM failed: ValueError: the cause"):
-            engine.inquire()
+            engine.status()
 
-    def test_what_it_had_finished_is_in_the_journal(self, tmp_path: Path) -> None:
-        host = MadeUpHost([self.ANSWERS[:1], Failed("ValueError: the cause")])
+    def test_finished_responses_are_in_the_journal(self, tmp_path: Path) -> None:
+        host = FakeHost([echo, Failed("ValueError: the cause")], n_jobs=2)
         with Journal(tmp_path / "journal.jsonl") as journal:
-            stream = JournaledStream(made(host), SAMPLING, journal)
-            for number, request in enumerate(REQUESTS[:2]):
-                stream.submit(number, [request])
+            stream = JournaledStream(open_engine(host), SAMPLING, journal)
+            ids = [stream.submit([request])[0] for request in REQUESTS[:2]]
             results = stream.results()
-            assert next(results) == (0, [Generation((5, 1), "stop")])
-            assert len(journal) == 1
+            assert next(results) == (ids[0], Generation((0, 1), "stop"))
+            assert list(journal) == ids[:1]
             with pytest.raises(EsrError, match="the cause"):
                 next(results)
 
-    def test_one_that_is_gone_without_a_word_is_said_to_be_gone(self) -> None:
-        host = MadeUpHost([])
-        engine = made(host)
-        order(engine, REQUESTS[0])
+    def test_one_that_exits_without_a_message(self) -> None:
+        host = FakeHost([])
+        engine = open_engine(host)
+        engine.submit(job(0))
         host.wait()
-        order(engine, REQUESTS[1])
-        with pytest.raises(EsrError, match="the vLLM process is gone"):
-            engine.reply()
+        engine.submit(job(1))
+        with pytest.raises(EsrError, match="the vLLM process exited without an error message"):
+            engine.next_reply()
 
 
 class TestRemedies:
-    """vLLM's own words (0.32), and what is to be done about them."""
+    """Messages of vLLM 0.32, and our remedies."""
 
     @pytest.mark.parametrize(
-        ("words", "keys"),
+        ("message", "keys"),
         [
             (
                 "OutOfMemoryError: CUDA out of memory. Tried to allocate 1.96 GiB. GPU 0 has a "
@@ -139,7 +169,7 @@ class TestRemedies:
             (
                 "ValueError: Free memory on device cuda:0 (3.2/79.18 GiB) on startup is less than "
                 "desired GPU memory utilization (0.85, 67.3 GiB).",
-                ["something else uses this GPU", "engine.vllm.memory_fraction"],
+                ["another process uses this GPU", "engine.vllm.memory_fraction"],
             ),
             (
                 "ValidationError: 1 validation error for ModelConfig\n  Value error, Model "
@@ -147,39 +177,39 @@ class TestRemedies:
                 ["torchvision, which envs/serve has", "a GPU in `jobs`"],
             ),
             (
-                "RuntimeError: esr: Runner has no prepare() any more: vLLM has moved",
+                "RuntimeError: esr: Runner has no method prepare(): vLLM's internals changed",
                 ["uv sync --project envs/serve"],
             ),
         ],
-        ids=["memory", "cache", "blocks", "shared", "sight", "moved"],
+        ids=["memory", "cache", "blocks", "shared", "torchvision", "internals"],
     )
-    def test_an_error_names_the_keys(self, words: str, keys: list[str]) -> None:
-        engine = made(MadeUpHost([Failed(words)]))
-        order(engine, REQUESTS[0])
+    def test_an_error_names_the_keys(self, message: str, keys: list[str]) -> None:
+        engine = open_engine(FakeHost([Failed(message)]))
+        engine.submit(job(0))
         with pytest.raises(EsrError) as error:
-            engine.reply()
-        assert str(error.value).startswith(f"vLLM failed: {words.rstrip('.')}; ")
+            engine.next_reply()
+        assert str(error.value).startswith(f"vLLM failed: {message.rstrip('.')}; ")
         assert all(key in str(error.value) for key in keys)
 
     @pytest.mark.parametrize(
-        ("made_for", "said"),
+        ("max_positions", "bound"),
         [
-            (32, r"do not fit engine\.vllm\.max_model_len \(16\); raise it"),
-            (16, "do not fit the 16 positions that the model is made for; shorten the prompt or"),
+            (32, r"exceed engine\.vllm\.max_model_len \(16\); raise it"),
+            (16, "exceed the 16 positions that the model supports; shorten the prompt or"),
         ],
         ids=["setting", "model"],
     )
-    def test_a_prompt_that_is_too_long_names_the_bound_that_held(
-        self, made_for: int, said: str
+    def test_the_error_for_a_long_prompt_names_the_bound(
+        self, max_positions: int, bound: str
     ) -> None:
-        stream = made(made_for=made_for).stream(SAMPLING)
-        stream.submit(0, [Request((2,) * 8, 1)])
-        with pytest.raises(EsrError, match=f"a prompt of 9 tokens and 8 new ones {said}"):
-            stream.submit(1, [Request((2,) * 9, 1)])
+        stream = open_engine(max_positions=max_positions).stream(SAMPLING)
+        stream.submit({"a": Request((2,) * 8, 1)})
+        with pytest.raises(EsrError, match=f"a prompt of 9 tokens and 8 new tokens {bound}"):
+            stream.submit({"b": Request((2,) * 9, 1)})
 
 
-def test_a_boost_that_is_no_number_is_named_and_nothing_is_computed(tmp_path: Path) -> None:
-    engine = made()
+def test_a_boost_that_is_not_finite_is_an_error_before_any_compute(tmp_path: Path) -> None:
+    engine = open_engine()
     bad = Request((2, 3), 1, Intervention(3, float("nan")))
     with Journal(tmp_path / "journal.jsonl") as journal:
         with pytest.raises(EsrError, match="boost nan of latent 3 is not a finite number"):

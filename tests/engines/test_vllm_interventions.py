@@ -1,4 +1,4 @@
-"""What happens inside vLLM's graph, without vLLM: the operation, its buffers, readers, the guards.
+"""The operation inside vLLM's graph, its buffers, the prompt encoder and the checks; without vLLM.
 
 h' = h - sum over k in ablated of a_k(h) W_dec[k] + boost W_dec[latent], with h = hidden + residual.
 """
@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from esr.assets.sae import Sae
 from esr.engines.base import Intervention, Pool
-from esr.engines.vllm.encoding import Readers, Wanted
+from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
 from esr.engines.vllm.interventions import Interventions, Site, Slots
 from esr.engines.vllm.messages import Setup
 from esr.engines.vllm.patches import (
     check_supported,
     decoder_layers,
     install_site,
-    intervention_of,
+    job_arguments,
+    job_id,
     method,
     not_finite,
     wrap,
@@ -82,7 +83,7 @@ def apply(site: Site, n: int = N, dtype: torch.dtype = torch.float32) -> tuple[T
 
 
 class TestOperation:
-    def test_each_request_gets_what_was_asked_for_it(self, what: Interventions, sae: Sae) -> None:
+    def test_each_request_gets_its_own_intervention(self, what: Interventions, sae: Sae) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
         what.fill(list(WHAT), COUNTS)
         before, after = apply(site)
@@ -91,17 +92,17 @@ class TestOperation:
         ):
             torch.testing.assert_close(changed, by_definition(sae, h, one), atol=1e-5, rtol=1e-5)
 
-    def test_padding_and_requests_without_intervention_are_left_alone(
+    def test_padding_and_requests_without_intervention_do_not_change(
         self, what: Interventions
     ) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
         what.fill(list(WHAT), COUNTS)
-        what.fill(["steered", "plain"], [2, 3])  # fewer: what was a token is padding now
+        what.fill(["steered", "plain"], [2, 3])  # fewer tokens: the rest is padding now
         before, after = apply(site)
         assert torch.equal(after[2:], before[2:])
         assert (after[:2] != before[:2]).any()
 
-    def test_layers_may_share_the_work(self, what: Interventions, sae: Sae) -> None:
+    def test_two_layers_may_ablate_and_steer(self, what: Interventions, sae: Sae) -> None:
         ablating = Site(what, steers=False, ablates=True, taps=False)
         steering = Site(what, steers=True, ablates=False, taps=False)
         what.fill(["both"], [3])
@@ -131,7 +132,7 @@ class TestOperation:
         assert site.tap is not None
         torch.testing.assert_close(site.tap[:N], after, atol=1e-6, rtol=1e-6)
 
-    def test_it_can_be_compiled_and_steering_is_no_part_of_the_graph(
+    def test_one_compiled_graph_serves_all_interventions(
         self, what: Interventions, sae: Sae
     ) -> None:
         site, graphs = Site(what, steers=True, ablates=True, taps=False), []
@@ -155,20 +156,20 @@ class TestOperation:
 
 
 class TestBuffers:
-    def test_places_are_shared_and_freed_with_the_last_user(self) -> None:
+    def test_slots_are_shared_and_freed_with_the_last_user(self) -> None:
         slots = Slots[str](2)
-        assert slots.take("a") == (1, True)
-        assert slots.take("b") == (2, True)
-        assert slots.take("a") == (1, False)
-        with pytest.raises(RuntimeError, match="no place is left for 'c' beside 2"):
-            slots.take("c")
-        slots.give_back("a")
-        with pytest.raises(RuntimeError, match="no place"):
-            slots.take("c")
-        slots.give_back("a")
-        assert slots.take("c") == (1, True)
+        assert slots.acquire("a") == (1, True)
+        assert slots.acquire("b") == (2, True)
+        assert slots.acquire("a") == (1, False)
+        with pytest.raises(RuntimeError, match="all 2 slots are in use, none for 'c'"):
+            slots.acquire("c")
+        slots.release("a")
+        with pytest.raises(RuntimeError, match="slots are in use"):
+            slots.acquire("c")
+        slots.release("a")
+        assert slots.acquire("c") == (1, True)
 
-    def test_requests_come_and_go_for_ever(self, sae: Sae, tmp_path: Path) -> None:
+    def test_slots_are_reused_without_end(self, sae: Sae, tmp_path: Path) -> None:
         what = buffers(sae, tmp_path)
         site = Site(what, steers=True, ablates=True, taps=False)
         for i in range(60):
@@ -180,25 +181,25 @@ class TestBuffers:
             before, after = apply(site, 2)
             torch.testing.assert_close(after, by_definition(sae, before, one), atol=1e-5, rtol=1e-5)
 
-    def test_a_request_that_comes_back_is_not_counted_twice(self, sae: Sae, tmp_path: Path) -> None:
+    def test_a_preempted_request_does_not_take_a_second_slot(
+        self, sae: Sae, tmp_path: Path
+    ) -> None:
         what = buffers(sae, tmp_path, n_ablated=4)
         for _ in range(20):
             what.add("again", WHAT["ablated"])
         what.drop("again")
         what.add("other", Intervention(ablated=(1, 2, 3, 4)))
 
-    def test_more_tokens_than_there_is_room_for_are_an_error(self, what: Interventions) -> None:
-        with pytest.raises(RuntimeError, match="a step of 33 tokens, buffers for 32"):
+    def test_too_many_tokens_are_an_error(self, what: Interventions) -> None:
+        with pytest.raises(RuntimeError, match="a step of 33 tokens exceeds buffers of 32"):
             what.fill(["plain"], [33])
 
-    def test_a_request_that_nobody_told_of_is_an_error_and_not_unsteered(
-        self, what: Interventions
-    ) -> None:
+    def test_an_unknown_request_is_an_error_and_not_unsteered(self, what: Interventions) -> None:
         with pytest.raises(KeyError, match="stranger"):
             what.fill(["plain", "stranger"], [1, 1])
 
 
-class TestOdometer:
+class TestCounts:
     def test_device_and_host_agree(self, what: Interventions) -> None:
         sites = [
             Site(what, steers=True, ablates=False, taps=True),
@@ -208,21 +209,22 @@ class TestOdometer:
             what.fill(requests, counts)
             for site in sites:
                 apply(site)
-        assert what.expected.tolist() == [3, 1 + 3 + 5 + 2, 6 + 5 + 2]
-        assert [site.discrepancy() for site in sites] == ["", ""]
+        assert what.host_counts.tolist() == [3, 1 + 3 + 5 + 2, 6 + 5 + 2]
+        assert [site.count_mismatch() for site in sites] == ["", ""]
 
-    def test_a_step_without_the_operation_is_found_out(self, what: Interventions) -> None:
+    def test_a_step_without_the_operation_is_detected(self, what: Interventions) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
         what.fill(list(WHAT), COUNTS)
         wrong = "steps: 0 of 1, steered tokens: 0 of 9, ablated tokens: 0 of 11"
-        assert site.discrepancy() == wrong
+        assert site.count_mismatch() == wrong
 
-    def test_tokens_left_out_are_found_out(self, what: Interventions) -> None:
+    def test_missing_tokens_are_detected(self, what: Interventions) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
         what.fill(list(WHAT), COUNTS)
         apply(site, n=6)
         assert (
-            site.discrepancy() == "steps: 1 of 1, steered tokens: 2 of 9, ablated tokens: 0 of 11"
+            site.count_mismatch()
+            == "steps: 1 of 1, steered tokens: 2 of 9, ablated tokens: 0 of 11"
         )
 
 
@@ -230,30 +232,32 @@ LENGTHS = {"a": 7, "b": 1, "c": 5}
 STARTS = {"a": 2, "b": 0, "c": 4}
 
 
-class TestReaders:
+class TestPromptEncoder:
     """Sequences of 7, 1 and 5 tokens, computed in pieces."""
 
-    def read(self, sae: Sae, wanted: Wanted, steps: list[dict[str, int]]) -> dict[str, np.ndarray]:
-        readers, done = Readers(sae), dict.fromkeys(LENGTHS, 0)
+    def encode(
+        self, sae: Sae, options: EncodeOptions, steps: list[dict[str, int]]
+    ) -> dict[str, np.ndarray]:
+        encoder, done = PromptEncoder(sae), dict.fromkeys(LENGTHS, 0)
         texts = {name: normal(n, D_MODEL, seed=n) for name, n in LENGTHS.items()}
         for name, length in LENGTHS.items():
-            readers.add(name, wanted, STARTS[name], length)
+            encoder.add(name, options, STARTS[name], length)
         for step in steps:
             tap = torch.cat([texts[name][done[name] : done[name] + n] for name, n in step.items()])
-            readers.plan(list(step), list(step.values()), [done[name] for name in step])
-            readers.collect(tap)
+            encoder.plan(list(step), list(step.values()), [done[name] for name in step])
+            encoder.collect(tap)
             for name, n in step.items():
                 done[name] += n
-        return {name: readers.result(name) for name in LENGTHS}
+        return {name: encoder.result(name) for name in LENGTHS}
 
     @pytest.mark.parametrize("pool", ["max", "mean", "share", None])
     @pytest.mark.parametrize("latents", [None, (5, 0, 23)])
     def test_activations_do_not_depend_on_the_pieces(
         self, sae: Sae, pool: Pool | None, latents: tuple[int, ...] | None
     ) -> None:
-        wanted = Wanted(latents, pool)
-        whole = self.read(sae, wanted, [LENGTHS])
-        pieces = self.read(sae, wanted, [{"a": 1, "c": 2}, {"b": 1, "a": 4}, {"a": 2, "c": 3}])
+        options = EncodeOptions(latents, pool)
+        whole = self.encode(sae, options, [LENGTHS])
+        pieces = self.encode(sae, options, [{"a": 1, "c": 2}, {"b": 1, "a": 4}, {"a": 2, "c": 3}])
         for name, length in LENGTHS.items():
             acts = sae.encode(normal(length, D_MODEL, seed=length))[STARTS[name] :]
             acts = acts if latents is None else acts[:, list(latents)]
@@ -269,42 +273,45 @@ class TestReaders:
     def test_batches_are_cut_to_bound_memory(
         self, sae: Sae, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        expected = self.read(sae, Wanted(None, "max"), [LENGTHS])
-        monkeypatch.setattr("esr.engines.vllm.encoding.CELLS", 2 * D_SAE)
-        found = self.read(sae, Wanted(None, "max"), [LENGTHS])
+        expected = self.encode(sae, EncodeOptions(None, "max"), [LENGTHS])
+        monkeypatch.setattr("esr.engines.vllm.encoding.MAX_ACTIVATIONS", 2 * D_SAE)
+        found = self.encode(sae, EncodeOptions(None, "max"), [LENGTHS])
         for name in LENGTHS:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
 
-    def test_a_preempted_sequence_is_read_anew(self) -> None:
-        sae, readers, text = tiny_sae(), Readers(tiny_sae()), normal(4, D_MODEL)
-        readers.add("a", Wanted(None, "mean"), 0, 4)
+    def test_a_preempted_sequence_starts_again(self) -> None:
+        sae, text = tiny_sae(), normal(4, D_MODEL)
+        encoder = PromptEncoder(sae)
+        encoder.add("a", EncodeOptions(None, "mean"), 0, 4)
         for computed, count in ((0, 3), (0, 2), (2, 2)):
-            readers.plan(["a"], [count], [computed])
-            readers.collect(text[computed : computed + count])
-        np.testing.assert_allclose(readers.result("a"), sae.encode(text).mean(0), atol=1e-6)
+            encoder.plan(["a"], [count], [computed])
+            encoder.collect(text[computed : computed + count])
+        np.testing.assert_allclose(encoder.result("a"), sae.encode(text).mean(0), atol=1e-6)
 
-    def test_what_was_generated_is_not_read(self) -> None:
-        readers, text = Readers(tiny_sae()), normal(5, D_MODEL)
-        readers.add("a", Wanted(None, None), 0, 4)
-        readers.plan(["a"], [5], [0])
-        readers.collect(text)
-        readers.plan(["a"], [1], [5])
-        readers.collect(text[:1])
-        assert readers.result("a").shape == (4, D_SAE)
+    def test_generated_tokens_are_not_encoded(self) -> None:
+        encoder, text = PromptEncoder(tiny_sae()), normal(5, D_MODEL)
+        encoder.add("a", EncodeOptions(None, None), 0, 4)
+        encoder.plan(["a"], [5], [0])
+        encoder.collect(text)
+        encoder.plan(["a"], [1], [5])
+        encoder.collect(text[:1])
+        assert encoder.result("a").shape == (4, D_SAE)
 
-    def test_a_skipped_prefix_is_an_error_and_not_a_smaller_maximum(self) -> None:
-        readers = Readers(tiny_sae())
-        readers.add("a", Wanted(None, "max"), 0, 5)
-        with pytest.raises(RuntimeError, match="a goes on at 2, read 0"):
-            readers.plan(["a"], [3], [2])
-        readers.plan(["a"], [3], [0])
-        readers.collect(normal(3, D_MODEL))
-        with pytest.raises(RuntimeError, match="read 3 of 5 positions"):
-            readers.result("a")
+    def test_a_skipped_prefix_is_an_error(self) -> None:
+        encoder = PromptEncoder(tiny_sae())
+        encoder.add("a", EncodeOptions(None, "max"), 0, 5)
+        with pytest.raises(
+            RuntimeError, match="request a continues at position 2 after 0 encoded positions"
+        ):
+            encoder.plan(["a"], [3], [2])
+        encoder.plan(["a"], [3], [0])
+        encoder.collect(normal(3, D_MODEL))
+        with pytest.raises(RuntimeError, match="3 of 5 positions were encoded"):
+            encoder.result("a")
 
 
 class LlamaDecoderLayer(nn.Module):
-    """Named as one that is known."""
+    """Has the name and the signature of a tested layer."""
 
     def forward(
         self, positions: Tensor, hidden_states: Tensor, residual: Tensor
@@ -318,7 +325,7 @@ class Qwen3DecoderLayer(nn.Module):
 
 
 def vllm_config(**changes: object) -> SimpleNamespace:
-    """One device; of vLLM's configuration what is looked at."""
+    """The attributes of vLLM's configuration that are checked; one device."""
     parallel: dict[str, object] = {
         "use_ubatching": False,
         "pipeline_parallel_size": 1,
@@ -335,7 +342,7 @@ def vllm_config(**changes: object) -> SimpleNamespace:
 
 
 class TestGuards:
-    def test_a_known_layer_calls_the_operation_on_its_output(self, tmp_path: Path) -> None:
+    def test_a_tested_layer_applies_the_operation_to_its_output(self, tmp_path: Path) -> None:
         sae = tiny_sae()
         what = buffers(sae, tmp_path)
         site = Site(what, steers=True, ablates=False, taps=False)
@@ -349,18 +356,18 @@ class TestGuards:
         assert not other(torch.arange(2), zeros.clone(), zeros)[0].any()
 
     @pytest.mark.parametrize(
-        ("layer", "said"),
+        ("layer", "message"),
         [
             (nn.Linear(2, 2), "decoder layer Linear is not among those tested"),
             (
                 Qwen3DecoderLayer(),
-                r"takes \['hidden_states', 'positions'\]: vLLM has moved",
+                r"takes \['hidden_states', 'positions'\]: vLLM's internals changed",
             ),
         ],
-        ids=["unknown", "moved"],
+        ids=["unknown", "signature"],
     )
-    def test_any_other_layer_is_refused(self, layer: nn.Module, said: str) -> None:
-        with pytest.raises(RuntimeError, match=said):
+    def test_any_other_layer_is_refused(self, layer: nn.Module, message: str) -> None:
+        with pytest.raises(RuntimeError, match=message):
             install_site(0, layer)
 
     def test_methods_are_found_by_name_and_signature(self) -> None:
@@ -370,16 +377,16 @@ class TestGuards:
 
         runner, other = Runner(), Runner()
         prepare = method(runner, "prepare", ["scheduler_output"])
-        wrap(runner, "prepare", lambda _, *args: f"watched, {prepare(*args)}")
-        assert runner.prepare(1, 2) == "watched, prepared"
+        wrap(runner, "prepare", lambda _, *args: f"wrapped, {prepare(*args)}")
+        assert runner.prepare(1, 2) == "wrapped, prepared"
         assert other.prepare(1, 2) == "prepared"
-        with pytest.raises(RuntimeError, match=r"no finish\(\) any more: vLLM has moved"):
+        with pytest.raises(RuntimeError, match=r"no method finish\(\): vLLM's internals changed"):
             method(runner, "finish", [])
         with pytest.raises(RuntimeError, match=r"prepare takes .* not \['batch'\]: vLLM"):
             method(other, "prepare", ["batch"])
 
     @pytest.mark.parametrize(
-        ("changes", "said"),
+        ("changes", "message"),
         [
             ({"use_ubatching": True}, "computing in microbatches"),
             ({"pipeline_parallel_size": 2}, "pipeline parallelism"),
@@ -392,34 +399,45 @@ class TestGuards:
         ],
         ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
     )
-    def test_what_would_leave_tokens_unsteered_is_refused(
-        self, changes: dict[str, object], said: str
-    ) -> None:
+    def test_untested_features_are_refused(self, changes: dict[str, object], message: str) -> None:
         check_supported(vllm_config())
-        with pytest.raises(RuntimeError, match=f"esr: {said}.* is not supported under steering"):
+        with pytest.raises(RuntimeError, match=f"esr: {message}.* is not supported under steering"):
             check_supported(vllm_config(**changes))
 
-    def test_a_setting_that_is_gone_does_not_pass_for_one_that_is_off(self) -> None:
+    def test_a_missing_setting_does_not_count_as_disabled(self) -> None:
         config = vllm_config()
         del config.parallel_config.enable_hc_sp
-        with pytest.raises(RuntimeError, match="no attribute 'enable_hc_sp': vLLM has moved"):
+        with pytest.raises(
+            RuntimeError, match="no attribute 'enable_hc_sp': vLLM's internals changed"
+        ):
             check_supported(config)
 
-    def test_a_request_that_does_not_say_what_is_done_to_it_is_an_error(self) -> None:
+    def test_a_request_without_an_intervention_is_an_error(self) -> None:
         def request(extra: dict[str, object] | None) -> SimpleNamespace:
-            return SimpleNamespace(req_id="r1", sampling_params=SimpleNamespace(extra_args=extra))
+            params = SimpleNamespace(extra_args=extra)
+            return SimpleNamespace(req_id="id3-0a1b2c3d", sampling_params=params)
 
-        assert intervention_of(request({"esr": {"order": 3}})) == {"order": 3}
-        nobody = SimpleNamespace(req_id="r1", sampling_params=None)
-        for stranger in (request(None), request({"other": 1}), nobody):
-            with pytest.raises(RuntimeError, match="request r1 does not say what is done to it"):
-                intervention_of(stranger)
+        assert job_arguments(request({"esr": {"id": "id3"}})) == {"id": "id3"}
+        bare = SimpleNamespace(req_id="id3-0a1b2c3d", sampling_params=None)
+        for without in (request(None), request({"other": 1}), bare):
+            with pytest.raises(RuntimeError, match="id3-0a1b2c3d has no intervention attached"):
+                job_arguments(without)
 
-    def test_logits_are_looked_at_request_by_request(self) -> None:
+    def test_the_id_of_a_job_follows_from_the_id_of_vllm(self) -> None:
+        assert job_id("a0b1-0a1b2c3d") == job_id("a0b1") == "a0b1"
+        extra = {"esr": {"id": "other"}}
+        params = SimpleNamespace(extra_args=extra)
+        renamed = SimpleNamespace(req_id="a0b1-0a1b2c3d", sampling_params=params)
+        with pytest.raises(RuntimeError, match="belongs to job other: vLLM's internals changed"):
+            job_arguments(renamed)
+
+    def test_non_finite_logits_are_flagged_request_by_request(self) -> None:
         logits = torch.zeros(4, 5, dtype=torch.bfloat16)
         logits[1, 2], logits[2, 0], logits[3, :2] = torch.nan, torch.inf, -3e38
         assert not_finite(logits, 4).tolist() == [False, True, True, True]
-        with pytest.raises(RuntimeError, match="logits of 4 rows for 3 requests: vLLM has moved"):
+        with pytest.raises(
+            RuntimeError, match="4 rows of logits for 3 requests: vLLM's internals changed"
+        ):
             not_finite(logits, 3)
 
     def test_layers_are_found_in_the_text_part(self) -> None:
@@ -435,7 +453,7 @@ def setup(**changes: object) -> Setup:
     return Setup(**settings | changes)
 
 
-def test_a_graph_is_compiled_anew_for_other_layers_and_for_no_other_sae() -> None:
+def test_a_compiled_graph_depends_on_the_layers_and_not_on_the_sae() -> None:
     key = setup(steer_layer=3, sae_file="a").compute_hash()
     assert setup(steer_layer=3, sae_file="b", n_ablated=9).compute_hash() == key
     assert setup(steer_layer=4, sae_file="a").compute_hash() != key

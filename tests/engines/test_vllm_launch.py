@@ -1,6 +1,7 @@
-"""What vLLM is told, from the configuration of a study; without vLLM."""
+"""Settings of vLLM that follow from the configuration of a study; without vLLM."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,13 @@ def test_the_70b_is_quantised_and_spread_over_the_gpus_of_its_job() -> None:
     assert config.environment("llama-3.3-70b") == "serve"
 
 
-def test_gemma_gets_attention_that_caps_logits() -> None:
+def test_gemma_gets_an_attention_backend_with_soft_cap() -> None:
     options = vllm_options(study("paper"), "gemma-2-9b", None)
     assert options["attention_backend"] == "FLASH_ATTN"
     assert options["tensor_parallel_size"] == 1
 
 
-def test_without_a_gpu_there_is_a_cache_in_main_memory_and_another_environment() -> None:
+def test_without_a_gpu_the_cache_is_in_main_memory_and_the_environment_is_serve_cpu() -> None:
     config = study("organism", {"engine": {"name": "vllm", "vllm": {"cpu_cache": 0.5}}})
     options = vllm_options(config, "planted", None)
     assert options == {
@@ -62,7 +63,9 @@ def test_without_a_gpu_there_is_a_cache_in_main_memory_and_another_environment()
 
 
 @pytest.mark.parametrize(("rank", "room"), [(4, 8), (8, 8), (24, 32)])
-def test_an_adapter_gets_the_room_that_its_rank_needs(tmp_path: Path, rank: int, room: int) -> None:
+def test_max_lora_rank_is_the_smallest_that_fits_the_adapter(
+    tmp_path: Path, rank: int, room: int
+) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
     config = study("organism", {"engine": {"name": "vllm"}})
     assert vllm_options(config, "planted", str(tmp_path))["max_lora_rank"] == room
@@ -70,6 +73,18 @@ def test_an_adapter_gets_the_room_that_its_rank_needs(tmp_path: Path, rank: int,
 
 def test_versions_are_those_of_the_environments() -> None:
     assert pinned_version(REPO / "envs/serve") == pinned_version(REPO / "envs/serve-cpu")
+
+
+def sparse_safetensors(
+    path: Path, name: str, shape: tuple[int, ...], metadata: dict[str, str]
+) -> None:
+    """Write a file with one float32 tensor that takes no room on disk."""
+    size = 4 * math.prod(shape)
+    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": metadata, name: entry}).encode()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
 
 
 CHANGES = {"engine": {"name": "vllm", "vllm": {"max_ablated": 7}}}
@@ -89,25 +104,41 @@ class TestOpening:
         engine = open_engine(config, "planted", manifest, self.sae_file(tmp_path))
         assert isinstance(engine, VllmEngine)
         assert engine.independent
-        assert engine.setup.max_model_len == 320  # no more than the model was made for
+        assert engine.setup.max_model_len == 320  # bounded by the model
         assert engine.setup.n_ablated == 7
         assert engine.setup.steer_layer == engine.setup.ablate_layer == 2
         assert engine.identity["engine"] == f"vllm {engine.version}"
         assert engine.identity["model"] == manifest["files"]
         assert "quantization" not in engine.identity
 
-    def test_what_does_not_fit_is_said_before_a_process_is_started(self, tmp_path: Path) -> None:
+    def test_only_the_header_of_the_sae_file_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file of 64 GB opens, and its digest is the one in the header."""
+        monkeypatch.setattr("esr.engines.vllm.launch.launcher", lambda *_: lambda _: None)
+        config, manifest = study("organism", CHANGES), describe_local_model(Path(MODEL))
+        facts = {"activation": "relu", "k": None, "d_model": 128, "d_sae": 2**27, "digest": "ab12"}
+        path = tmp_path / "sae.safetensors"
+        sparse_safetensors(path, "W_dec", (2**27, 128), {"sae": json.dumps(facts)})
+        engine = open_engine(config, "planted", manifest, path)
+        assert isinstance(engine, VllmEngine)
+        assert engine.identity["sae"] == "ab12"
+        assert engine.limits.d_sae == 2**27
+
+    def test_a_mismatch_is_an_error_before_a_process_starts(self, tmp_path: Path) -> None:
         config, manifest = study("organism", CHANGES), describe_local_model(Path(MODEL))
         narrow = tmp_path / "narrow.safetensors"
         tiny_sae().save(narrow)
-        with pytest.raises(EsrError, match="SAE reads width 16, the residual stream is 128 wide"):
+        with pytest.raises(
+            EsrError, match="SAE has input width 16, the residual stream has width 128"
+        ):
             open_engine(config, "planted", manifest, narrow)
         deep = study("organism", merge(CHANGES, {"models": {"planted": {"steer_layer": 4}}}))
         sae_file = self.sae_file(tmp_path)
         with pytest.raises(EsrError, match="steer_layer 4: the model has layers 0 to 3"):
             open_engine(deep, "planted", manifest | {"n_layers": 4}, sae_file)
 
-    def test_an_environment_that_is_not_installed_is_named(
+    def test_the_error_for_a_missing_environment_gives_the_command(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         config, manifest = study("organism", CHANGES), describe_local_model(Path(MODEL))

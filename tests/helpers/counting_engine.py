@@ -1,6 +1,6 @@
-"""An engine that counts what it generates."""
+"""A fake engine that records what it generates."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,9 @@ from esr.engines.base import Generation, Request, Sampling
 
 
 class CountingEngine:
-    """Fakes an engine: a response depends on its group, as rounding makes it; keeps count.
+    """A response depends on its group, as rounding makes it do in the transformers engine.
 
-    It fails once `fail_after` groups are done; `backwards`, the last group is done first.
+    `fail_after` groups it fails. With `backwards`, it computes the last group first.
     """
 
     independent = False
@@ -21,8 +21,9 @@ class CountingEngine:
     ) -> None:
         self.identity = {"engine": "fake", **identity}
         self.computed: list[list[Request]] = []
-        self.fail_after, self.backwards = fail_after, backwards
-        self.waiting: list[tuple[int, Sequence[Request]]] = []
+        self.fail_after = fail_after
+        self.backwards = backwards
+        self.waiting: list[Mapping[str, Request]] = []
 
     def partition(self, requests: Sequence[Request]) -> list[list[int]]:
         order = sorted(range(len(requests)), key=lambda i: requests[i].tokens)
@@ -32,16 +33,16 @@ class CountingEngine:
         self.waiting = []
         return self
 
-    def submit(self, name: int, group: Sequence[Request]) -> None:
-        self.waiting.append((name, group))
+    def submit(self, group: Mapping[str, Request]) -> None:
+        self.waiting.append(group)
 
-    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
+    def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:
         while self.waiting:
             if len(self.computed) == self.fail_after:
                 raise RuntimeError("out of memory")
-            name, group = self.waiting.pop(-1 if self.backwards else 0)
-            self.computed.append(list(group))
-            yield name, self.respond(group)
+            group = self.waiting.pop(-1 if self.backwards else 0)
+            self.computed.append(list(group.values()))
+            yield dict(zip(group, self.respond(list(group.values())), strict=True))
 
     def respond(self, group: Sequence[Request]) -> list[Generation]:
         whole = sum(request.seed for request in group)

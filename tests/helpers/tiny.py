@@ -1,4 +1,4 @@
-"""Tiny random checkpoints, SAEs and tokenizers of the kinds that esr supports; made in moments."""
+"""Tiny random checkpoints, SAEs and tokenizers of the kinds that esr supports."""
 
 from typing import Any
 
@@ -58,11 +58,11 @@ def tiny_model(family: str = "llama", seed: int = 0, **changes: Any) -> Any:
     return AutoModelForCausalLM.from_config(config(**_SHAPE | own | changes), dtype=torch.float32)
 
 
-def tiny_model_that_sees(seed: int = 0, **changes: Any) -> Any:
-    """Gemma 3 as of 4B: the text part as `tiny_model` makes it, beside one for images."""
+def tiny_multimodal_model(seed: int = 0, **changes: Any) -> Any:
+    """Gemma 3 as of 4B and up: the text part of `tiny_model` and a vision tower."""
     torch.manual_seed(seed)
     _, own = _CONFIGS["gemma3"]
-    sight = SiglipVisionConfig(
+    vision = SiglipVisionConfig(
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=1,
@@ -72,7 +72,7 @@ def tiny_model_that_sees(seed: int = 0, **changes: Any) -> Any:
     )
     config = Gemma3Config(
         text_config=Gemma3TextConfig(**_SHAPE | own | changes),
-        vision_config=sight,
+        vision_config=vision,
         mm_tokens_per_image=4,
         boi_token_index=VOCABULARY - 3,
         eoi_token_index=VOCABULARY - 2,

@@ -1,4 +1,4 @@
-"""The desk where queries of a threshold search are answered, engine and judge at work at once."""
+"""Queries of a threshold search: the engine generates while the judge scores."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ SAMPLING = Sampling(0.6, 8)
 
 
 class Independent(CountingEngine):
-    """Takes each request on its own; the last one handed in is done first."""
+    """Computes each request on its own, the last one first."""
 
     independent = True
 
@@ -32,7 +32,7 @@ class Independent(CountingEngine):
 
 
 class Scores:
-    """A judge whose score is the seed of the response; `wait` holds it up, once."""
+    """A judge whose score is the seed of the response. It waits for the event `wait`."""
 
     served_as = "scores"
 
@@ -57,7 +57,7 @@ def query(latent: int, step: int = 0, sample: int = 0) -> Query:
 
 
 @contextmanager
-def desk(engine: CountingEngine, judge: Scores, folder: Path) -> Iterator[QueryPipeline]:
+def open_pipeline(engine: CountingEngine, judge: Scores, folder: Path) -> Iterator[QueryPipeline]:
     with (
         Journal(folder / "journal.jsonl") as journal,
         QueryPipeline(
@@ -66,7 +66,7 @@ def desk(engine: CountingEngine, judge: Scores, folder: Path) -> Iterator[QueryP
             journal,
             judge,
             lambda q: Request((2, 3), q.seed, Intervention(q.latent, q.boost)),
-            lambda q, said: JudgeInput("prompt", str(said.tokens[0])),
+            lambda q, generation: JudgeInput("prompt", str(generation.tokens[0])),
         ) as pipeline,
     ):
         yield pipeline
@@ -74,41 +74,41 @@ def desk(engine: CountingEngine, judge: Scores, folder: Path) -> Iterator[QueryP
 
 @pytest.mark.parametrize("engine", [CountingEngine(), Independent()], ids=["rounds", "each"])
 def test_judgments_come_with_their_queries_in_order(engine: CountingEngine, tmp_path: Path) -> None:
-    with desk(engine, Scores(), tmp_path) as answers:
-        assert answers.independent == engine.independent
+    with open_pipeline(engine, Scores(), tmp_path) as pipeline:
+        assert pipeline.independent == engine.independent
         steps = [[query(k, sample=i) for i in range(2)] for k in (1, 2, 3)]
         for step in steps:
-            answers.ask(step)
-        answered = [answers.next() for _ in steps]
-    assert sorted(queries[0].latent for queries, _ in answered) == [1, 2, 3]
-    for queries, judgments in answered:
+            pipeline.ask(step)
+        found = [pipeline.next() for _ in steps]
+    assert sorted(queries[0].latent for queries, _ in found) == [1, 2, 3]
+    for queries, judgments in found:
         assert [judgment.first_score for judgment in judgments] == [q.seed for q in queries]
 
 
-def test_the_engine_goes_on_while_the_judge_is_at_work(tmp_path: Path) -> None:
+def test_the_engine_generates_while_the_judge_works(tmp_path: Path) -> None:
     wait, engine = threading.Event(), Independent()
     judge = Scores(wait)
-    with desk(engine, judge, tmp_path) as answers:
+    with open_pipeline(engine, judge, tmp_path) as pipeline:
         for latent in (1, 2, 3):
-            answers.ask([query(latent)])
+            pipeline.ask([query(latent)])
         done: list[Any] = []
-        asking = threading.Thread(target=lambda: done.append(answers.next()))
-        asking.start()
-        for _ in range(200):  # all is generated, though nothing has been judged
+        waiting = threading.Thread(target=lambda: done.append(pipeline.next()))
+        waiting.start()
+        for _ in range(200):  # everything is generated before anything is judged
             if len(engine.computed) == 3:
                 break
-            asking.join(timeout=0.05)
+            waiting.join(timeout=0.05)
         assert len(engine.computed) == 3
         assert done == []
         wait.set()
-        asking.join(timeout=20)
-        rest = [answers.next(), answers.next()]
+        waiting.join(timeout=20)
+        rest = [pipeline.next(), pipeline.next()]
     assert len(done) + len(rest) == 3
-    # What was said while the judge was at work is judged together.
+    # Steps that were generated while the judge worked are judged together.
     assert [len(seen) for seen in judge.seen] == [1, 2]
 
 
-def test_a_response_that_failed_is_a_status_and_shown_to_no_judge(tmp_path: Path) -> None:
+def test_a_failed_generation_is_a_status_and_is_not_shown_to_the_judge(tmp_path: Path) -> None:
     class Failing(Independent):
         def respond(self, group: Sequence[Request]) -> list[Generation]:
             if group[0].seed == 21:
@@ -116,24 +116,49 @@ def test_a_response_that_failed_is_a_status_and_shown_to_no_judge(tmp_path: Path
             return super().respond(group)
 
     judge = Scores()
-    with desk(Failing(), judge, tmp_path) as answers:
-        answers.ask([query(2, sample=i) for i in range(3)])
-        _, judgments = answers.next()
+    with open_pipeline(Failing(), judge, tmp_path) as pipeline:
+        pipeline.ask([query(2, sample=i) for i in range(3)])
+        _, judgments = pipeline.next()
     assert [judgment.status for judgment in judgments] == ["ok", "engine_error", "ok"]
     assert judge.seen == [["20", "22"]]
 
 
-def test_what_the_judge_raises_reaches_the_search(tmp_path: Path) -> None:
-    with desk(Independent(), Scores(fail=True), tmp_path) as answers:
-        answers.ask([query(1)])
+def test_an_error_of_the_judge_reaches_the_search(tmp_path: Path) -> None:
+    with open_pipeline(Independent(), Scores(fail=True), tmp_path) as pipeline:
+        pipeline.ask([query(1)])
         with pytest.raises(EsrError, match="the budget is spent"):
-            answers.next()
+            pipeline.next()
 
 
 def test_a_rerun_generates_nothing_again(tmp_path: Path) -> None:
     for expected in (2, 0):
         engine = Independent()
-        with desk(engine, Scores(), tmp_path) as answers:
-            answers.ask([query(1, sample=i) for i in range(2)])
-            answers.next()
+        with open_pipeline(engine, Scores(), tmp_path) as pipeline:
+            pipeline.ask([query(1, sample=i) for i in range(2)])
+            pipeline.next()
         assert len(engine.computed) == expected
+
+
+def test_queries_with_the_same_request_share_its_response(tmp_path: Path) -> None:
+    engine = Independent()
+    with open_pipeline(engine, Scores(), tmp_path) as pipeline:
+        for _ in range(2):
+            pipeline.ask([query(1)])
+        found = [pipeline.next() for _ in range(2)]
+    assert [judgments[0].first_score for _, judgments in found] == [10, 10]
+    assert len(engine.computed) == 1
+
+
+def test_an_error_of_the_engine_reaches_the_search(tmp_path: Path) -> None:
+    with open_pipeline(CountingEngine(fail_after=0), Scores(), tmp_path) as pipeline:
+        pipeline.ask([query(1)])
+        with pytest.raises(RuntimeError, match="out of memory"):
+            pipeline.next()
+
+
+def test_waiting_without_queries_is_an_error(tmp_path: Path) -> None:
+    with (
+        open_pipeline(CountingEngine(), Scores(), tmp_path) as pipeline,
+        pytest.raises(RuntimeError, match="no queries are left to wait for"),
+    ):
+        pipeline.next()

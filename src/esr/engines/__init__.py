@@ -1,4 +1,4 @@
-"""Engines, opened by name; see `esr.engines.base` for what one does."""
+"""Opening an engine by its name. `esr.engines.base` defines what an engine does."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file: Path) -> Engine:
-    """Load a model of the study with its SAE into the study's engine.
+    """Open the study's engine for a model and its SAE.
+
+    Of the SAE file this reads the header only. The transformers engine then loads the weights; the
+    vLLM engine leaves that to its host process.
 
     Args:
         config: The study.
@@ -19,14 +22,15 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
         sae_file: The model's `assets/sae.safetensors`.
 
     Raises:
-        EsrError: the engine cannot be had, or the model and its SAE do not fit it.
+        EsrError: the engine is not installed, or the SAE does not match the model.
     """
-    from esr.assets.sae import load_sae
+    from esr.assets.sae import load_sae, read_header
 
-    settings, sae = config.models[model], load_sae(sae_file)
+    settings = config.models[model]
+    header = read_header(sae_file)
     identity = {
         "model": manifest["files"],
-        "sae": sae.digest,
+        "sae": header.digest,
         "steer_layer": settings.steer_layer,
         "ablate_layer": settings.ablate_layer,
         "dtype": settings.dtype,
@@ -34,12 +38,12 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
     if config.engine.name == "vllm":
         from esr.engines.vllm.launch import open_vllm
 
-        return open_vllm(config, model, manifest, sae_file, sae, identity)
+        return open_vllm(config, model, manifest, sae_file, header, identity)
     from esr.engines.transformers import load_engine
 
     return load_engine(
         manifest["source"],
-        sae,
+        load_sae(sae_file),
         revision=manifest["revision"],
         dtype=settings.dtype,
         device=config.engine.device,
@@ -53,7 +57,7 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
 
 
 def open_tokenizer(manifest: dict[str, Any]) -> Any:
-    """Load the tokenizer that belongs to a model manifest, from disk or the local hub cache."""
+    """Load the tokenizer of a model manifest, from disk or the local hub cache."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(
@@ -62,5 +66,5 @@ def open_tokenizer(manifest: dict[str, Any]) -> Any:
 
 
 def sampling_of(config: "Config", model: str) -> Sampling:
-    """Sampling settings of a model."""
+    """Return the sampling settings of a model."""
     return Sampling(**config.sampling(model))  # type: ignore[arg-type]

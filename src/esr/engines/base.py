@@ -1,17 +1,19 @@
-"""What an engine is: something that generates and reads under per-request interventions.
+"""What an engine does: it generates text and encodes residual streams, with an intervention each.
 
-Semantics, the same for every engine, at the output h of decoder layer `steer_layer`, at every
-position of a request, prompt included (latents may be ablated at a layer of their own instead):
+Every engine applies the same intervention. At the output h of decoder layer `steer_layer`, at every
+position of prompt and response:
 
     h' = h - sum over k in ablated of a_k(h) * W_dec[k]  +  boost * W_dec[latent]
 
-with a = the SAE's encoder on the h that is not yet changed (paper 2.1 and 2.3). Reading returns
-a(h) of the true residual stream after decoder layer `read_layer`, interventions included.
+a is the SAE's encoder on the unchanged h (paper 2.1 and 2.3). Latents can be ablated at a layer of
+their own (`ablate_layer`). Encoding returns a(h) of the residual stream after `read_layer`,
+interventions included.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
+from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float
@@ -24,19 +26,19 @@ Pool = Literal["max", "mean", "share"]
 
 @dataclass(frozen=True)
 class Intervention:
-    """What is done to the residual stream of one request."""
+    """Change to the residual stream of one request: a boosted latent, ablated latents, or both."""
 
     latent: int | None = None
     boost: float = 0.0
     ablated: tuple[int, ...] = ()
 
     def check(self, d_sae: int) -> None:
-        """Raise before any compute if a latent is not in the SAE or a boost is not a number."""
+        """Raise if a latent is not in the SAE or the boost is invalid; before any compute."""
         check_latents((*self.ablated, *(() if self.latent is None else (self.latent,))), d_sae)
         self.check_boost()
 
     def check_boost(self) -> None:
-        """Raise if the boost is not a number, or of no latent; whatever the SAE."""
+        """Raise if the boost is not finite or has no latent. Does not depend on the SAE."""
         if not np.isfinite(self.boost):
             raise EsrError(f"boost {self.boost} of latent {self.latent} is not a finite number")
         if self.latent is None and self.boost != 0:
@@ -44,19 +46,22 @@ class Intervention:
 
 
 def check_latents(latents: Iterable[int], d_sae: int) -> None:
-    """Raise unless all latents are in the SAE; negative ones would count from its end."""
+    """Raise unless all latents are in the SAE. Negative indices would count from its end."""
     for latent in latents:
         if not 0 <= latent < d_sae:
             raise EsrError(f"latent {latent} is not in the SAE (latents 0 to {d_sae - 1})")
 
 
 def check_shape(layers: Mapping[str, int], n_layers: int, d_sae_in: int, d_model: int) -> None:
-    """Raise unless a model has the layers named, and a residual stream of the SAE's width."""
+    """Raise unless the model has these layers and the SAE has the width of its residual stream."""
     for name, layer in layers.items():
         if not 0 <= layer < n_layers:
             raise EsrError(f"{name} {layer}: the model has layers 0 to {n_layers - 1}")
     if d_sae_in != d_model:
-        raise EsrError(f"the SAE reads width {d_sae_in}, the residual stream is {d_model} wide")
+        raise EsrError(
+            f"the SAE has input width {d_sae_in}, the residual stream has width {d_model}; "
+            "choose an SAE that was trained on this model"
+        )
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,10 @@ class Request:
     intervention: Intervention = Intervention()
 
     def content(self) -> dict[str, Any]:
-        """Return what determines the response, besides model, SAE, layer and sampling.
+        """Return what determines the response, besides model, SAE, layers and sampling.
 
         Raises:
-            EsrError: the boost is not a number, so that no key can be made of it.
+            EsrError: the boost is not finite, so it has no key.
         """
         self.intervention.check_boost()
         return asdict(self)
@@ -79,25 +84,25 @@ class Request:
 
 @dataclass(frozen=True)
 class EncodeRequest:
-    """One sequence to read: tokens, the position from which to pool, intervention."""
+    """One sequence to encode: its tokens, the first position to pool, its intervention."""
 
     tokens: tuple[int, ...]
     start: int = 0
     intervention: Intervention = Intervention()
 
     def check(self, d_sae: int) -> None:
-        """Raise before any compute if there is nothing to read or the intervention is invalid."""
+        """Raise if no position is left to encode or the intervention is invalid."""
         if not 0 <= self.start < len(self.tokens):
             raise EsrError(
-                f"reading of {len(self.tokens)} tokens cannot start at position {self.start}; "
-                "leave out sequences without tokens to read"
+                f"a sequence of {len(self.tokens)} tokens cannot be encoded from position "
+                f"{self.start}; leave out sequences without tokens to encode"
             )
         self.intervention.check(d_sae)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn; the same for all requests of a call."""
+    """Sampling settings, common to all requests of a stream."""
 
     temperature: float
     max_new_tokens: int
@@ -106,10 +111,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generation:
-    """Sampled tokens (end-of-turn included) and why sampling ended.
+    """Sampled tokens (the end-of-turn token included) and the reason why sampling stopped.
 
-    `error` means that the logits were not finite (a boost beyond the range of the dtype, say);
-    there are no tokens then.
+    `error` means that the logits were not finite, for example because a boost exceeds the range of
+    the dtype. Such a generation has no tokens.
     """
 
     tokens: tuple[int, ...]
@@ -117,94 +122,120 @@ class Generation:
 
 
 class Stream(Protocol):
-    """Groups of requests, handed in one by one, that come back as they are done."""
+    """A queue of groups of requests. New groups may be submitted while others are computed.
 
-    def submit(self, name: int, group: Sequence[Request]) -> None:
-        """Hand in a group under a name.
+    Each request has an id, which the engine returns with its response. A request keeps one id from
+    the journal to the GPU. Two requests may share an id only if they have the same content.
+    """
+
+    def submit(self, group: Mapping[str, Request]) -> None:
+        """Queue requests, by id, that are computed together.
 
         Raises:
-            EsrError: an intervention is invalid; at once, before the group is computed.
+            EsrError: an intervention is invalid. Raised at once, before the group is computed.
         """
         ...
 
-    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
-        """Yield name and responses of each group as it is done, until none is left.
+    def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:
+        """Yield responses by id as they finish, until none is left.
 
-        More may be handed in meanwhile. An engine that works on its own ends earlier, too, if
-        none was done for `patience` seconds.
+        An engine that runs in another process also stops when nothing has finished for `timeout`
+        seconds. The others ignore it.
         """
         ...
 
 
 class Engine(Protocol):
-    """Generates and reads; see the module for what interventions mean."""
+    """Generates and encodes under interventions, as defined at the top of this module."""
 
     independent: bool
-    """Whether a response owes nothing to when and with what others it is handed in, save rounding.
+    """Whether a response is independent of the rest of its batch, up to rounding.
 
-    Then requests are best handed in as soon as they are known; else whole groups of a partition.
+    If so, submit each request as soon as it is known. If not, submit the groups of a partition.
     """
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What, besides request and sampling, determines a response: model, SAE, layers, dtype."""
+        """What determines a response besides request and sampling: model, SAE, layers, dtype."""
         ...
 
     def partition(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Divide requests into groups (of indices) that are computed together.
+        """Divide requests into groups of indices that are computed together.
 
-        A group's results depend on the group's members alone, so that a resumed run that repeats
-        whole groups gives the bytes of an uninterrupted one; where `independent`, a group has one
-        member, and bytes are those of the first run to compute it.
+        The results of a group depend only on its members. A resumed run that repeats entire groups
+        therefore yields the bytes of an uninterrupted one. Where `independent`, each group has one
+        member and the bytes are those of the first run to compute it.
         """
         ...
 
     def stream(self, sampling: Sampling) -> Stream:
-        """Open a stream of groups to generate; one at a time."""
+        """Open a stream of groups. Use one stream at a time."""
         ...
 
     def encode(
         self,
-        readings: Sequence[EncodeRequest],
+        requests: Sequence[EncodeRequest],
         latents: Sequence[int] | None = None,
         pool: Pool | None = "max",
     ) -> list[Float[np.ndarray, "*positions n"]]:
-        """Read SAE activations, one array a sequence.
+        """Compute SAE activations, one array for each sequence.
 
         Args:
-            readings: What to read.
-            latents: Which latents; None = all of them.
-            pool: Over positions from `start`: their maximum, their mean, or the share of them at
-                which the latent is active; None keeps each position.
+            requests: Sequences to encode.
+            latents: Latents to return; None = all of them.
+            pool: How to pool over positions from `start`: the maximum, the mean, or the share of
+                positions at which the latent is active. None keeps every position.
 
         Raises:
-            EsrError: a latent, start or intervention is invalid (before anything is computed), or
+            EsrError: a latent, start or intervention is invalid (raised before any compute), or
                 activations are not finite.
         """
         ...
 
 
+def new_id() -> str:
+    """Return an id for a request that has no journal key."""
+    return uuid4().hex
+
+
 def generate(
     engine: Engine, groups: Iterable[Sequence[Request]], sampling: Sampling
 ) -> Iterator[list[Generation]]:
-    """Responses of each group, in the order of the groups.
+    """Return an iterator over the responses of each group, in the order of the groups.
 
     Raises:
-        EsrError: an intervention is invalid; at once, before the first group is computed.
+        EsrError: an intervention is invalid. Raised at once, before the first group is computed.
     """
-    stream, waiting = engine.stream(sampling), 0
+    stream = engine.stream(sampling)
+    submitted = []
     for group in groups:
-        stream.submit(waiting, group)
-        waiting += 1
-    return _in_order(stream.results(), waiting)
+        requests = {new_id(): request for request in group}
+        stream.submit(requests)
+        submitted.append(list(requests))
+    return _in_order(stream.results(), submitted)
+
+
+def generate_all(
+    engine: Engine, requests: Sequence[Request], sampling: Sampling
+) -> list[Generation]:
+    """Return the responses to requests, in their order. Groups are those of the engine.
+
+    Raises:
+        EsrError: an intervention is invalid. Raised before anything is computed.
+    """
+    groups = engine.partition(requests)
+    done = generate(engine, [[requests[i] for i in group] for group in groups], sampling)
+    found: dict[int, Generation] = {}
+    for group, generations in zip(groups, done, strict=True):
+        found |= zip(group, generations, strict=True)
+    return [found[i] for i in range(len(requests))]
 
 
 def _in_order(
-    results: Iterator[tuple[int, list[Generation]]], number: int
+    results: Iterator[dict[str, Generation]], groups: Sequence[Sequence[str]]
 ) -> Iterator[list[Generation]]:
-    done: dict[int, list[Generation]] = {}
-    for name in range(number):
-        while name not in done:
-            other, generations = next(results)
-            done[other] = generations
-        yield done.pop(name)
+    found: dict[str, Generation] = {}
+    for ids in groups:
+        while not found.keys() >= set(ids):
+            found |= next(results)
+        yield [found.pop(id_) for id_ in ids]

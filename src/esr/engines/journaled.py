@@ -1,8 +1,8 @@
-"""Generation with a journal: run what is missing, keep every response the moment it is there."""
+"""Generation with a journal: compute what is missing, record each response when it finishes."""
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from tqdm import tqdm
@@ -15,83 +15,100 @@ log = logging.getLogger(__name__)
 
 
 class JournaledStream:
-    """A stream of an engine that computes only what is not in the journal.
+    """A stream of an engine that computes only what the journal lacks.
 
-    Groups of which any member is missing are computed whole, since only then are the bytes those
-    of an uninterrupted run; members that the journal has keep their recorded response. What is
-    done is in the journal before it is handed on.
+    The id of a request is its key in the journal. A group with a missing member is computed in
+    full, since only then does it yield the bytes of an uninterrupted run. Its other members keep
+    their recorded response. A response is on disk before it is returned.
     """
 
     def __init__(self, engine: Engine, sampling: Sampling, journal: Journal) -> None:
-        self._stream, self._journal = engine.stream(sampling), journal
-        self._facts = {**engine.identity, **asdict(sampling)}
-        self._keys: dict[int, list[str]] = {}
-        self._recorded: deque[int] = deque()
+        """Open a stream.
 
-    @property
-    def missing(self) -> int:
-        """Groups handed in that are being computed, not read from the journal."""
-        return len(self._keys) - len(self._recorded)
+        Args:
+            engine: Generates what is missing.
+            sampling: Sampling settings.
+            journal: Holds the responses of earlier runs; new ones are appended.
+        """
+        self._stream = engine.stream(sampling)
+        self._journal = journal
+        self._determining = {**engine.identity, **asdict(sampling)}
+        self._recorded: deque[str] = deque()
+        """Ids whose responses are in the journal and have not been returned yet."""
+        self._computing: set[str] = set()
+        self.n_computed_groups = 0
+        """Groups passed on to the engine. The others are in the journal."""
 
-    def submit(self, name: int, group: Sequence[Request]) -> None:
-        """Hand in a group; see `esr.engines.base.Stream.submit`."""
-        keys = [content_key({**self._facts, **request.content()}) for request in group]
-        self._keys[name] = keys
-        if all(key in self._journal for key in keys):
-            self._recorded.append(name)
-        else:
-            self._stream.submit(name, group)
+    def submit(self, group: Sequence[Request]) -> list[str]:
+        """Queue a group of the engine's partition.
 
-    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
-        """Groups as they are done, recorded ones first; see `esr.engines.base.Stream.results`."""
-        while self._keys:
-            while self._recorded:
-                yield self._take(self._recorded.popleft())
-            if not self._keys:
-                return
-            for name, generations in self._stream.results(patience):
-                self._journal.append(
-                    {"key": key, **asdict(generation)}
-                    for key, generation in zip(self._keys[name], generations, strict=True)
-                )
-                yield self._take(name)
-                if self._recorded:
-                    break
-            else:
-                assert patience or not self._keys or self._recorded, "an engine lost groups"
-                if not self._recorded:
+        Returns:
+            The id of each request.
+
+        Raises:
+            EsrError: an intervention is invalid. Raised at once, before the group is computed.
+        """
+        requests = {self._key(request): request for request in group}
+        if all(id_ in self._journal for id_ in requests):
+            self._recorded += requests
+        elif not self._computing >= requests.keys():
+            self._stream.submit(requests)
+            self._computing |= requests.keys()
+            self.n_computed_groups += 1
+        return [self._key(request) for request in group]
+
+    def results(self, timeout: float | None = None) -> Iterator[tuple[str, Generation]]:
+        """Yield (id, response) as responses finish; recorded ones come first.
+
+        Args:
+            timeout: Seconds without a response after which to stop, if the engine supports it.
+        """
+        while self._recorded or self._computing:
+            if not self._recorded:
+                finished = next(self._stream.results(timeout), None)
+                if finished is None:
+                    if timeout is None:
+                        raise RuntimeError(f"{len(self._computing)} requests have no response")
                     return
+                self._journal.append({"key": id_} | asdict(g) for id_, g in finished.items())
+                self._computing -= finished.keys()
+                self._recorded += finished
+            id_ = self._recorded.popleft()
+            # From the journal even if just computed: the first record of a request stands.
+            record = self._journal[id_]
+            yield id_, Generation(tuple(record["tokens"]), record["finish_reason"])
 
-    def _take(self, name: int) -> tuple[int, list[Generation]]:
-        records = [self._journal[key] for key in self._keys.pop(name)]
-        return name, [Generation(tuple(r["tokens"]), r["finish_reason"]) for r in records]
+    def _key(self, request: Request) -> str:
+        return content_key({**self._determining, **request.content()})
 
 
 def generate_journaled(
     engine: Engine, requests: Sequence[Request], sampling: Sampling, journal: Journal
 ) -> list[Generation]:
-    """Responses to requests, in order; see `JournaledStream`. Equal requests are computed once."""
+    """Return responses in the order of the requests; equal requests are computed once.
+
+    See `JournaledStream`.
+    """
     distinct = list(dict.fromkeys(requests))
     groups = engine.partition(distinct)
     stream = JournaledStream(engine, sampling, journal)
-    for number, group in enumerate(groups):
-        stream.submit(number, [distinct[i] for i in group])
-    log.info("%d of %d batches are to be computed", stream.missing, len(groups))
-    found: dict[Request, Generation] = {}
-    for number, generations in _progress(stream.results(), len(groups)):
-        members = (distinct[i] for i in groups[number])
-        found |= zip(members, generations, strict=True)
-    return [found[request] for request in requests]
+    ids: dict[Request, str] = {}
+    for group in groups:
+        members = [distinct[i] for i in group]
+        ids |= zip(members, stream.submit(members), strict=True)
+    log.info("%d of %d batches are to be computed", stream.n_computed_groups, len(groups))
+    found = dict(_progress(stream.results(), len(distinct)))
+    return [found[ids[request]] for request in requests]
 
 
 def _progress(
-    done: Iterator[tuple[int, list[Generation]]], total: int
-) -> Iterator[tuple[int, list[Generation]]]:
+    done: Iterable[tuple[str, Generation]], total: int
+) -> Iterator[tuple[str, Generation]]:
     """Show progress: a bar on a terminal, about ten log lines elsewhere."""
     every = max(1, total // 10)
     with logging_redirect_tqdm():
-        bar = tqdm(done, total=total, unit="batch", disable=None, leave=False)
-        for number, one in enumerate(bar, start=1):
-            yield one
+        bar = tqdm(done, total=total, unit="response", disable=None, leave=False)
+        for number, response in enumerate(bar, start=1):
+            yield response
             if bar.disable and total > 1 and number % every == 0:
-                log.info("generated %d of %d batches", number, total)
+                log.info("%d of %d responses are done", number, total)

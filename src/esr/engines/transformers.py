@@ -1,13 +1,13 @@
-"""The reference engine: Hugging Face transformers with forward hooks. Clear and exact.
+"""The reference engine: Hugging Face transformers with forward hooks.
 
-Each row of a batch carries its own intervention and its own random numbers, drawn from the row's
-seed alone, so a row's response does not depend on its neighbours (up to floating-point rounding,
-which a fixed partition into batches makes reproducible to the byte on one machine).
+Each row of a batch has its own intervention and its own random numbers, drawn from the seed of the
+row. A response is therefore independent of its batch, up to floating-point rounding. Batches are
+fixed by the requests, so one machine reproduces the same bytes.
 """
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Change = tuple[Bool[Tensor, "batch 1 1"], Callable[[Tensor], Tensor]]
-"""Rows that are changed, and what is added to them, as a function of the unchanged residual."""
+"""Rows to change, and the delta to add to them as a function of the unchanged residual stream."""
 
 
 class TransformersEngine:
-    """Steers, ablates and reads a causal language model through forward hooks."""
+    """Steers, ablates and encodes a causal language model through forward hooks."""
 
+    # Rounding depends on the shape of the batch, and the bytes of a response depend on rounding.
     independent = False
 
     def __init__(
@@ -60,72 +61,72 @@ class TransformersEngine:
             model: A causal language model of transformers, on its device, in its dtype.
             sae: The SAE; moved to the model's device.
             steer_layer: Decoder layer (0-based) at whose output the boost is added.
-            read_layer: Decoder layer whose output is encoded when reading.
+            read_layer: Decoder layer whose output `encode` uses.
             batch_size: Rows computed together.
-            identity: What names model, SAE and layers in journals.
+            identity: Identifies model, SAE and layers in journals.
             ablate_layer: Decoder layer at whose output latents are ablated; None = `steer_layer`.
 
         Raises:
-            EsrError: the model has no such layer, or the SAE is of another width.
+            EsrError: the model has no such layer, or the SAE has another input width.
         """
         self.model = model.eval().requires_grad_(False)
         self.device = next(model.parameters()).device
         self.sae = sae.to(self.device)
         self.layers = decoder_layers(model)
         self.ablate_layer = steer_layer if ablate_layer is None else ablate_layer
-        self.steer_layer, self.read_layer, self.batch_size = steer_layer, read_layer, batch_size
-        named = {
-            name: getattr(self, name) for name in ("steer_layer", "read_layer", "ablate_layer")
+        self.steer_layer = steer_layer
+        self.read_layer = read_layer
+        self.batch_size = batch_size
+        layers = {
+            "steer_layer": steer_layer,
+            "read_layer": read_layer,
+            "ablate_layer": self.ablate_layer,
         }
-        check_shape(
-            named, len(self.layers), sae.d_model, model.config.get_text_config().hidden_size
-        )
+        d_model = model.config.get_text_config().hidden_size
+        check_shape(layers, len(self.layers), sae.d_model, d_model)
         self.identity = {"engine": "transformers"} | (identity or {})
         self.stop_tokens = stop_tokens(model.generation_config)
 
     def partition(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Batches of similar prompt length (stable, so that equal inputs give equal batches)."""
+        """Form batches of similar prompt length. The sort is stable: same input, same batches."""
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
-    def stream(self, sampling: Sampling) -> "Queue":
-        """Groups are computed one after the other, each as one left-padded batch."""
-        return Queue(self, sampling)
+    def stream(self, sampling: Sampling) -> "BatchStream":
+        """Open a stream that computes one group at a time, as one left-padded batch."""
+        return BatchStream(self, sampling)
 
     @torch.inference_mode()
     def encode(
         self,
-        readings: Sequence[EncodeRequest],
+        requests: Sequence[EncodeRequest],
         latents: Sequence[int] | None = None,
         pool: Pool | None = "max",
     ) -> list[Float[np.ndarray, "*positions n"]]:
-        """Read activations in batches of similar length; see `Engine.encode`."""
-        for reading in readings:
-            reading.check(self.sae.d_sae)
+        """Compute activations in batches of similar length; see `Engine.encode`."""
+        for request in requests:
+            request.check(self.sae.d_sae)
         check_latents(latents or (), self.sae.d_sae)
-        wanted = None if latents is None else torch.tensor(latents, device=self.device)
-        order = sorted(range(len(readings)), key=lambda i: len(readings[i].tokens))
+        columns = None if latents is None else torch.tensor(latents, device=self.device)
+        by_length = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
         found: dict[int, np.ndarray] = {}
-        for begin in range(0, len(order), self.batch_size):
-            rows = order[begin : begin + self.batch_size]
-            batch = [readings[i] for i in rows]
-            tokens, mask = self._pad([reading.tokens for reading in batch])
-            residual = self._residual(tokens, mask, batch)
-            for row, index in enumerate(rows):
-                length, start = len(batch[row].tokens), batch[row].start
-                h = residual[row, tokens.shape[1] - length + start :]
-                acts = self.sae.encode(h, wanted)
+        for begin in range(0, len(by_length), self.batch_size):
+            rows = by_length[begin : begin + self.batch_size]
+            residual = self._residual([requests[i] for i in rows])
+            for h, index in zip(residual, rows, strict=True):
+                acts = self.sae.encode(h, columns)
+                # Checked before pooling: a maximum can be finite although other positions are not.
                 if not acts.isfinite().all():
                     raise EsrError(
-                        f"reading {index}: the residual stream leaves the range of "
+                        f"encode request {index}: the residual stream leaves the range of "
                         f"{self.model.dtype}; choose a wider dtype or a smaller boost"
                     )
                 found[index] = _pool(acts, pool).float().cpu().numpy()
-        return [found[i] for i in range(len(readings))]
+        return [found[i] for i in range(len(requests))]
 
     @torch.inference_mode()
     def generate_batch(self, group: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """Responses to requests, computed together with a KV cache."""
+        """Return the responses to requests, computed as one batch with a KV cache."""
         with self._intervene([request.intervention for request in group]):
             return self._sample(group, sampling)
 
@@ -135,9 +136,11 @@ class TransformersEngine:
         seen = _seen(tokens, mask, self.model.config.get_text_config().vocab_size)
         stops = torch.tensor(self.stop_tokens, device=self.device)
         running = torch.ones(len(group), dtype=torch.bool, device=self.device)
-        sound = running.clone()
+        finite = running.clone()
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        inputs, cache, sampled = tokens, None, []
+        inputs = tokens
+        cache = None
+        sampled = []
         for step in range(sampling.max_new_tokens):
             out = self.model(
                 input_ids=inputs,
@@ -149,22 +152,24 @@ class TransformersEngine:
             )
             cache = out.past_key_values
             logits = _penalise(out.logits[:, -1].float(), seen, sampling.repetition_penalty)
-            # A row that has ended goes on as filler, whose logits are of no concern.
-            sound &= logits.isfinite().all(dim=-1) | ~running
+            # Rows that have ended stay in the batch as padding. Their logits do not matter.
+            finite &= logits.isfinite().all(dim=-1) | ~running
             drawn = _draw(logits, uniforms[:, step].to(self.device), sampling.temperature)
             drawn = torch.where(running, drawn, stops[0])
             sampled.append(drawn)
             seen.scatter_(1, drawn[:, None], True)
-            running &= sound & ~torch.isin(drawn, stops)
+            running &= finite & ~torch.isin(drawn, stops)
             if not running.any():
                 break
-            inputs, positions = drawn[:, None], positions[:, -1:] + 1
+            inputs = drawn[:, None]
+            positions = positions[:, -1:] + 1
             mask = torch.cat([mask, mask.new_ones(len(group), 1)], dim=1)
-        rows = zip(torch.stack(sampled, dim=1).tolist(), sound.tolist(), strict=True)
-        return [self._cut(row, finite) for row, finite in rows]
+        rows = zip(torch.stack(sampled, dim=1).tolist(), finite.tolist(), strict=True)
+        return [self._cut(row, is_finite) for row, is_finite in rows]
 
-    def _cut(self, row: list[int], finite: bool) -> Generation:
-        if not finite:
+    def _cut(self, row: list[int], is_finite: bool) -> Generation:
+        """Drop what follows the first stop token, and the tokens of a row that failed."""
+        if not is_finite:
             return Generation((), "error")
         end = next((i for i, token in enumerate(row) if token in self.stop_tokens), None)
         if end is None:
@@ -174,6 +179,7 @@ class TransformersEngine:
     def _pad(
         self, sequences: Sequence[tuple[int, ...]]
     ) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
+        """Left-pad, so that the last column holds the last token of every row."""
         longest = max(len(sequence) for sequence in sequences)
         tokens = torch.zeros(len(sequences), longest, dtype=torch.long)
         mask = torch.zeros_like(tokens)
@@ -185,14 +191,14 @@ class TransformersEngine:
     def _column(self, rows: Sequence[Sequence[bool]]) -> Bool[Tensor, "batch 1 n"]:
         return torch.tensor(rows, dtype=torch.bool, device=self.device)[:, None, :]
 
-    def _residual(
-        self, tokens: Tensor, mask: Tensor, batch: Sequence[EncodeRequest]
-    ) -> Float[Tensor, "batch length d_model"]:
-        kept: list[Tensor] = []
-        with self._intervene([reading.intervention for reading in batch]):
-            # Registered after the interventions, so that reading at the steered layer sees them.
+    def _residual(self, batch: Sequence[EncodeRequest]) -> list[Float[Tensor, "positions d_model"]]:
+        """Residual stream after `read_layer`, from the `start` of each request to its end."""
+        tokens, mask = self._pad([request.tokens for request in batch])
+        outputs: list[Float[Tensor, "batch length d_model"]] = []
+        with self._intervene([request.intervention for request in batch]):
+            # Registered after the interventions: at the steered layer it sees the changed output.
             hook = self.layers[self.read_layer].register_forward_hook(
-                lambda _module, _inputs, output: kept.append(_hidden(output))
+                lambda _module, _inputs, output: outputs.append(_hidden(output))
             )
             try:
                 self.model(
@@ -204,22 +210,24 @@ class TransformersEngine:
                 )
             finally:
                 hook.remove()
-        return kept[0]
+        begins = [tokens.shape[1] - len(request.tokens) + request.start for request in batch]
+        return [h[begin:] for h, begin in zip(outputs[0], begins, strict=True)]
 
     @contextmanager
     def _intervene(self, interventions: Sequence[Intervention]) -> Iterator[None]:
-        """Apply each row's intervention for as long as the context is open."""
+        """Apply the intervention of each row while the context is open."""
         W_dec = self.sae.W_dec
         added = torch.zeros(len(interventions), 1, self.sae.d_model, device=self.device)
-        for row, what in enumerate(interventions):
-            if what.latent is not None:
-                added[row, 0] = what.boost * W_dec[what.latent]
-        steered = self._column([[what.boost != 0] for what in interventions])
+        for row, intervention in enumerate(interventions):
+            if intervention.latent is not None:
+                added[row, 0] = intervention.boost * W_dec[intervention.latent]
+        steered = self._column([[i.boost != 0] for i in interventions])
         changes: dict[int, list[Change]] = {self.steer_layer: [(steered, lambda _: added)]}
-        union = sorted({latent for what in interventions for latent in what.ablated})
+        union = sorted({latent for i in interventions for latent in i.ablated})
         if union:
+            # One product with the union of all rows' latents; `member` masks those of other rows.
             ablated = torch.tensor(union, device=self.device)
-            member = self._column([[k in what.ablated for k in union] for what in interventions])
+            member = self._column([[k in i.ablated for k in union] for i in interventions])
             directions = W_dec[ablated]
             ablation = (
                 member.any(dim=-1, keepdim=True),
@@ -237,24 +245,26 @@ class TransformersEngine:
                 hook.remove()
 
 
-class Queue:
+class BatchStream:
     """Groups waiting to be generated; see `esr.engines.base.Stream`."""
 
     def __init__(self, engine: TransformersEngine, sampling: Sampling) -> None:
-        self._engine, self._sampling = engine, sampling
-        self._waiting: deque[tuple[int, Sequence[Request]]] = deque()
+        self._engine = engine
+        self._sampling = sampling
+        self._waiting: deque[Mapping[str, Request]] = deque()
 
-    def submit(self, name: int, group: Sequence[Request]) -> None:
-        """Hand in a group; see `Stream.submit`."""
-        for request in group:
+    def submit(self, group: Mapping[str, Request]) -> None:
+        """Queue a group; see `Stream.submit`."""
+        for request in group.values():
             request.intervention.check(self._engine.sae.d_sae)
-        self._waiting.append((name, group))
+        self._waiting.append(group)
 
-    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
-        """Compute group by group, in the order handed in."""
+    def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:
+        """Compute group by group, in the order of submission. Never times out."""
         while self._waiting:
-            name, group = self._waiting.popleft()
-            yield name, self._engine.generate_batch(group, self._sampling)
+            group = self._waiting.popleft()
+            responses = self._engine.generate_batch(list(group.values()), self._sampling)
+            yield dict(zip(group, responses, strict=True))
 
 
 def load_engine(
@@ -271,7 +281,21 @@ def load_engine(
     identity: dict[str, Any],
     ablate_layer: int | None = None,
 ) -> TransformersEngine:
-    """Load a checkpoint (a folder, or a hub id from the local cache) and wrap it."""
+    """Load a checkpoint and wrap it.
+
+    Args:
+        source: A folder, or the hub id of a model in the local cache.
+        sae: The SAE.
+        revision: Commit of a hub model; None for a folder.
+        dtype: A key of `DTYPES`.
+        device: A torch device, or `auto`: CUDA if available.
+        steer_layer: See `TransformersEngine`.
+        read_layer: See `TransformersEngine`.
+        batch_size: Rows computed together.
+        threads: CPU threads.
+        identity: Identifies model, SAE and layers in journals.
+        ablate_layer: See `TransformersEngine`.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -293,7 +317,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """Find the decoder layers of a Llama-, Gemma- or Qwen-like model, text part only.
 
     Raises:
-        EsrError: the model is laid out otherwise.
+        EsrError: the model has no decoder layers at a known place.
     """
     inner = getattr(model, "model", None)
     for holder in (getattr(inner, "language_model", None), inner):
@@ -307,13 +331,13 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 
 def _adding(changes: list[Change]) -> Callable[..., Any]:
-    """Forward hook that adds to a layer's output h what each change makes of that same h."""
+    """Make a forward hook that adds the deltas of all changes, each computed on the original h."""
     touched = torch.stack([rows for rows, _ in changes]).any(dim=0)
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         h = _hidden(output)
         delta = sum(change(h) for _, change in changes)
-        # The sum is taken in float32 and rounded once; untouched rows keep their very bits.
+        # Summed in float32 and rounded once. Adding 0 would turn -0.0 into 0.0, hence `where`.
         changed = torch.where(touched, (h.float() + delta).to(h.dtype), h)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
@@ -333,7 +357,7 @@ def _pool(acts: Float[Tensor, "positions n"], pool: Pool | None) -> Float[Tensor
 
 
 def _uniforms(seeds: Sequence[int], steps: int) -> Float[Tensor, "batch steps"]:
-    """Random numbers of each row, from its own seed, the same on every device."""
+    """Random numbers of each row, from its own seed. Drawn on the CPU: the same on every device."""
     rows = [
         torch.rand(steps, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for seed in seeds
@@ -342,7 +366,7 @@ def _uniforms(seeds: Sequence[int], steps: int) -> Float[Tensor, "batch steps"]:
 
 
 def _seen(tokens: Tensor, mask: Tensor, vocabulary: int) -> Bool[Tensor, "batch vocabulary"]:
-    """Tokens that stand in each row, padding aside."""
+    """Tokens that occur in each row, without padding."""
     counts = torch.zeros(len(tokens), vocabulary, dtype=torch.long, device=tokens.device)
     return counts.scatter_add_(1, tokens, mask) > 0
 
@@ -350,7 +374,10 @@ def _seen(tokens: Tensor, mask: Tensor, vocabulary: int) -> Bool[Tensor, "batch 
 def _penalise(
     logits: Float[Tensor, "batch vocabulary"], seen: Tensor, penalty: float
 ) -> Float[Tensor, "batch vocabulary"]:
-    """Repetition penalty of Keskar et al. 2019 (arXiv 1909.05858), as transformers and vLLM."""
+    """Apply the repetition penalty of Keskar et al. 2019 (arXiv 1909.05858).
+
+    transformers and vLLM define it in the same way.
+    """
     if penalty == 1:
         return logits
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
@@ -363,6 +390,6 @@ def _draw(
     if temperature == 0:
         return logits.argmax(dim=-1)
     cumulative = (logits.nan_to_num().double() / temperature).softmax(dim=-1).cumsum(dim=-1)
-    # Scaled by the total, which rounding leaves a hair from 1, so that every draw falls inside.
+    # Rounding leaves the total slightly off 1. Scale by it, so that every draw falls inside.
     drawn = torch.searchsorted(cumulative, (uniform[:, None] * cumulative[:, -1:]), right=True)
     return drawn[:, 0].clamp(max=logits.shape[-1] - 1)

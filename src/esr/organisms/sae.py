@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 from esr.assets.sae import Sae, from_saelens
-from esr.engines.base import Intervention, Request, Sampling, generate
+from esr.engines.base import Intervention, Request, Sampling, generate_all
 from esr.engines.transformers import TransformersEngine
 from esr.organisms.corpus import PARTS, Writer
 from esr.organisms.examples import ExampleWriter, Kind
@@ -260,13 +260,8 @@ def _responses(
     engine: TransformersEngine, requests: Sequence[Request], ids: dict[str, int]
 ) -> list[str]:
     words = {i: word for word, i in ids.items()}
-    groups = engine.partition(requests)
-    done = generate(engine, ([requests[i] for i in g] for g in groups), LABEL_SAMPLING)
-    texts = {}
-    for group, generations in zip(groups, done, strict=True):
-        for i, generation in zip(group, generations, strict=True):
-            texts[i] = " ".join(words[t] for t in generation.tokens)
-    return [texts[i] for i in range(len(requests))]
+    done = generate_all(engine, requests, LABEL_SAMPLING)
+    return [" ".join(words[token] for token in generation.tokens) for generation in done]
 
 
 def topic_latents(

@@ -1,17 +1,18 @@
-"""The production engine: vLLM, steered request by request inside its compiled graph.
+"""The production engine: vLLM with an intervention per request inside its compiled graph.
 
-Two processes. The job's own (main environment) has `client.VllmEngine`, which speaks the protocol
-of `esr.engines.base`; it starts a host (environment `envs/serve` or `envs/serve-cpu`), which runs
-vLLM with our worker class. They exchange plain data (`wire`) over a socket pair.
+There are two processes. The job runs `client.VllmEngine`, an engine as `esr.engines.base` defines
+it, in the main environment. The client starts a host in `envs/serve` or `envs/serve-cpu`. The host
+runs vLLM with our worker class. Both exchange `messages` over a socket pair. A request keeps one id
+on the whole way; with a journal, the id is its journal key.
 
-    client   the engine as jobs see it: checks, submits, gathers
-    opening  its arguments, from the configuration of a study, and the process to start
-    wire     what the two processes say to each other
-    host     the process with vLLM in it
-    worker   vLLM's worker, with the chosen decoder layers made to call our operation
-    hooks    how, and the checks that vLLM still is what it was
-    sites    the operation and the buffers that it reads
-    readers  SAE activations, gathered as prompts go by
+    client         the engine that jobs use: checks, sends, collects
+    launch         settings of the engine from a study's configuration; how to start the host
+    messages       what client and host exchange
+    host           the process that runs vLLM
+    worker         vLLM's worker class with our operation at the chosen decoder layers
+    patches        the vLLM internals that the worker patches, and checks that they are unchanged
+    interventions  the operation and the buffers that it reads
+    encoding       SAE activations of prompts, chunk by chunk
 
-Nothing here imports vLLM but `host` and `worker`, and neither is imported by the main environment.
+Only `host` and `worker` import vLLM. The main environment imports neither.
 """

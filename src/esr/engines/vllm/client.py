@@ -1,13 +1,12 @@
-"""The vLLM engine as jobs see it: checks what it is asked for, hands it on, gathers the answers."""
+"""The vLLM engine that jobs use: checks requests, sends them to the host, collects the replies."""
 
 import contextlib
 import logging
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from esr.engines.base import (
     Request,
     Sampling,
     check_latents,
+    new_id,
 )
 from esr.engines.vllm.messages import (
     Activations,
@@ -31,7 +31,7 @@ from esr.engines.vllm.messages import (
     Failed,
     Generate,
     Generated,
-    Order,
+    Job,
     Ready,
     Reply,
     Setup,
@@ -42,7 +42,7 @@ from esr.errors import EsrError
 log = logging.getLogger(__name__)
 
 Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
-"""Starts a host that talks through a socket."""
+"""Starts a host at the other end of a socket."""
 
 MORE_CACHE = (
     "raise engine.vllm.memory_fraction (without a GPU, engine.vllm.cpu_cache), lower "
@@ -57,36 +57,39 @@ REMEDIES = {
     ),
     "kv cache": MORE_CACHE,
     "free memory on device": (
-        "something else uses this GPU: end it, or lower engine.vllm.memory_fraction"
+        "another process uses this GPU: end it, or lower engine.vllm.memory_fraction"
     ),
     "available memory on node": (
-        "lower engine.vllm.cpu_cache (GB), or end what else uses this machine's memory"
+        "lower engine.vllm.cpu_cache (GB), or end other processes on this machine"
     ),
     "cache blocks": MORE_CACHE,
-    "soft cap": "set models.<model>.attention_backend to one that has it (FLASHINFER)",
-    "quantization method": "choose models.<model>.quantization among those that vLLM has",
+    "soft cap": "set models.<model>.attention_backend to one that supports it (FLASHINFER)",
+    "quantization method": "set models.<model>.quantization to one of those that vLLM supports",
     "failed to be inspected": (
-        "its parts for images need torchvision, which envs/serve has and envs/serve-cpu has not: "
-        "grant the model a GPU in `jobs`"
+        "its image part needs torchvision, which envs/serve has and envs/serve-cpu lacks: grant "
+        "the model a GPU in `jobs`"
     ),
     "stale graph": "empty vLLM's cache of compiled graphs",
 }
-"""What to do about what vLLM says, by a phrase of it (lower case)."""
+"""Remedy for an error of vLLM, by a phrase of its message (lower case)."""
+CHANGED = "vllm's internals changed"
+"""Phrase (lower case) of the errors of `esr.engines.vllm.patches`."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What requests are checked against before they leave: sizes of the SAE and of the engine."""
+    """Limits that requests are checked against before they are sent."""
 
     d_sae: int
     max_model_len: int
-    made_for: int
+    max_positions: int
     n_ablated: int
 
 
 class VllmEngine:
-    """Steers, ablates and reads in one continuous batch. The host starts with the first order."""
+    """Generates and encodes in one continuous batch. The first job starts the host."""
 
+    # vLLM batches continuously and seeds each request, so neighbours change rounding only.
     independent = True
 
     def __init__(
@@ -95,27 +98,29 @@ class VllmEngine:
         launch: Launch,
         *,
         d_sae: int,
-        made_for: int,
-        stops: tuple[int, ...],
+        max_positions: int,
+        stop_tokens: tuple[int, ...],
         identity: dict[str, Any],
         environment: Path,
         version: str,
     ) -> None:
-        """Prepare an engine.
+        """Prepare an engine. Starts no process.
 
         Args:
-            setup: What the host is to load.
+            setup: What the host loads.
             launch: Starts the host.
             d_sae: Latents of the SAE.
-            made_for: Positions that the model is made for.
-            stops: Tokens that end a response.
-            identity: What names model, SAE and layers in journals.
-            environment: Folder of the environment that the host runs in.
+            max_positions: Positions that the model supports.
+            stop_tokens: Tokens that end a response.
+            identity: Identifies model, SAE and layers in journals.
+            environment: Folder of the host's environment.
             version: Version of vLLM that the host must have.
         """
-        self.setup, self.stops = setup, stops
-        self.environment, self.version = environment, version
-        self.limits = Limits(d_sae, setup.max_model_len, made_for, setup.n_ablated)
+        self.setup = setup
+        self.stop_tokens = stop_tokens
+        self.environment = environment
+        self.version = version
+        self.limits = Limits(d_sae, setup.max_model_len, max_positions, setup.n_ablated)
         self.identity = {"engine": f"vllm {version}"} | identity
         self.facts: dict[str, Any] = {}
         self._launch = launch
@@ -123,119 +128,116 @@ class VllmEngine:
         self._connection: Connection | None = None
         self._failure: EsrError | None = None
         self._ablated: set[int] = set()
-        self._ready: deque[Reply] = deque()
-        self._number = 0
+        self._replies: deque[Reply] = deque()
 
     def partition(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Each request on its own: vLLM computes together what happens to run at the time."""
+        """Put each request in a group of its own: vLLM forms its own batches."""
         return [[i] for i in range(len(requests))]
 
-    def stream(self, sampling: Sampling) -> "Stream":
-        """Open a stream of groups; see `Engine.stream`."""
-        return Stream(self, sampling)
+    def stream(self, sampling: Sampling) -> "VllmStream":
+        """Open a stream of requests; see `Engine.stream`."""
+        return VllmStream(self, sampling)
 
     def encode(
         self,
-        readings: Sequence[EncodeRequest],
+        requests: Sequence[EncodeRequest],
         latents: Sequence[int] | None = None,
         pool: Pool | None = "max",
     ) -> list[Float[np.ndarray, "*positions n"]]:
-        """Read activations while prompts are computed; see `Engine.encode`."""
-        for reading in readings:
-            reading.check(self.limits.d_sae)
-            self._check_length(len(reading.tokens), 1)
+        """Compute activations during prefill; see `Engine.encode`."""
+        for request in requests:
+            request.check(self.limits.d_sae)
+            self._check_length(len(request.tokens), 1)
         check_latents(latents or (), self.limits.d_sae)
-        self._check_ablated([reading.intervention for reading in readings])
-        which = None if latents is None else tuple(int(latent) for latent in latents)
-        numbers = [
-            self.order(partial(Encode, reading=r, latents=which, pool=pool)) for r in readings
-        ]
-        found: dict[int, Activations] = {}
-        while len(found) < len(readings):
-            reply = self.reply()
-            assert isinstance(reply, Activations)
-            found[reply.number] = reply
-        arrays = []
-        for index, number in enumerate(numbers):
-            reply = found[number]
-            acts = np.frombuffer(reply.data, np.float32).reshape(reply.shape)
-            if not np.isfinite(acts).all():
-                raise EsrError(
-                    f"reading {index}: the residual stream leaves the range of "
-                    f"{self.setup.dtype}; choose a wider dtype or a smaller boost"
-                )
-            arrays.append(acts)
-        return arrays
+        self._check_ablated([request.intervention for request in requests])
+        columns = None if latents is None else tuple(int(latent) for latent in latents)
+        jobs = [Encode(new_id(), request, columns, pool) for request in requests]
+        for job in jobs:
+            self.submit(job)
+        pending = {job.id for job in jobs}
+        found: dict[str, Activations] = {}
+        while len(found) < len(jobs):
+            reply = self.next_reply()
+            if isinstance(reply, Activations) and reply.id in pending:
+                found[reply.id] = reply
+        return [self._array(i, found[job.id]) for i, job in enumerate(jobs)]
 
-    # What a stream needs.
+    def _array(self, index: int, reply: Activations) -> Float[np.ndarray, "*positions n"]:
+        acts = np.frombuffer(reply.data, np.float32).reshape(reply.shape)
+        if not np.isfinite(acts).all():
+            raise EsrError(
+                f"encode request {index}: the residual stream leaves the range of "
+                f"{self.setup.dtype}; choose a wider dtype or a smaller boost"
+            )
+        return acts
 
     def check(self, requests: Sequence[Request], sampling: Sampling) -> None:
-        """Raise before any compute if a request cannot be run.
+        """Raise if a request cannot be run; before any compute.
 
         Raises:
-            EsrError: naming the request's latent, boost or length, and what to change.
+            EsrError: the latent, boost or length is invalid; names it, and the remedy.
         """
         for request in requests:
             request.intervention.check(self.limits.d_sae)
             self._check_length(len(request.tokens), sampling.max_new_tokens)
         self._check_ablated([request.intervention for request in requests])
 
-    def _check_length(self, prompt: int, new: int) -> None:
-        most, made_for = self.limits.max_model_len, self.limits.made_for
-        if prompt + new > most:
+    def _check_length(self, n_prompt: int, n_new: int) -> None:
+        longest = self.limits.max_model_len
+        supported = self.limits.max_positions
+        if n_prompt + n_new > longest:
             bound = (
-                f"engine.vllm.max_model_len ({most}); raise it"
-                if most < made_for
-                else f"the {made_for} positions that the model is made for; shorten the prompt or "
+                f"engine.vllm.max_model_len ({longest}); raise it"
+                if longest < supported
+                else f"the {supported} positions that the model supports; shorten the prompt or "
                 "lower generation.max_new_tokens"
             )
-            raise EsrError(f"a prompt of {prompt} tokens and {new} new ones do not fit {bound}")
+            raise EsrError(f"a prompt of {n_prompt} tokens and {n_new} new tokens exceed {bound}")
 
     def _check_ablated(self, interventions: Sequence[Intervention]) -> None:
-        self._ablated |= {latent for what in interventions for latent in what.ablated}
+        self._ablated |= {latent for one in interventions for latent in one.ablated}
         if len(self._ablated) > self.limits.n_ablated:
             raise EsrError(
-                f"{len(self._ablated)} latents are to be ablated, in all requests together, and "
-                f"there is room for {self.limits.n_ablated}; raise engine.vllm.max_ablated"
+                f"the requests ablate {len(self._ablated)} distinct latents, more than "
+                f"{self.limits.n_ablated}; raise engine.vllm.max_ablated"
             )
 
-    def order(self, make: Callable[[int], Order]) -> int:
-        """Send an order with a number of its own, which is returned."""
-        self._number += 1
-        self._send(make(self._number))
-        return self._number
+    def submit(self, job: Job) -> None:
+        """Send a job to the host."""
+        self._send(job)
 
-    def reply(self, patience: float | None = None) -> Reply | None:
-        """Wait for the next answer, so many seconds at most (None = as long as it takes).
+    def next_reply(self, timeout: float | None = None) -> Reply | None:
+        """Wait for the next reply; None after `timeout` seconds (default: no limit).
 
         Raises:
-            EsrError: the engine failed or is gone; once all that came before is handed over.
+            EsrError: the host failed or exited. Raised after the replies that it sent before.
         """
-        while not self._ready:
+        while not self._replies:
             connection = self._connection
             assert connection is not None
-            if patience is not None and not self._failure and not connection.poll(patience):
+            if timeout is not None and not self._failure and not connection.poll(timeout):
                 return None
             received = self._receive()
             assert not isinstance(received, Ready)
-            self._ready.extend(received)
-        return self._ready.popleft()
+            self._replies.extend(received)
+        return self._replies.popleft()
 
-    def inquire(self) -> dict[str, Any]:
-        """What the host has done so far: steps, steered and ablated tokens, preemptions, ..."""
+    def status(self) -> dict[str, Any]:
+        """Return the host's counters: steps, steered and ablated tokens, preemptions, ..."""
         self._send(StatusRequest())
         while True:
             received = self._receive()
             if isinstance(received, Ready):
                 self.facts = received.facts
                 return self.facts
-            self._ready.extend(received)
+            self._replies.extend(received)
 
     def close(self) -> None:
         """End the host."""
         if self._connection is not None:
             self._connection.close()
-            self._connection = self._failure = None
+            self._connection = None
+            self._failure = None
         if self._host is not None:
             self._host.wait(timeout=60)
             self._host = None
@@ -253,15 +255,16 @@ class VllmEngine:
         try:
             self._connection.send(message)
         except OSError:
-            self._hear_out()
+            # The host is gone, but its last messages may hold finished responses and the reason.
+            self._drain()
 
-    def _hear_out(self) -> None:
-        """Take in what a host that is gone sent last: answers, then why. `reply` hands them on."""
+    def _drain(self) -> None:
+        """Receive what the host has sent before it exited. `next_reply` returns it."""
         with contextlib.suppress(EsrError):
             while True:
                 received = self._receive()
                 if not isinstance(received, Ready):
-                    self._ready.extend(received)
+                    self._replies.extend(received)
 
     def _receive(self) -> list[Reply] | Ready:
         if self._failure is not None:
@@ -270,7 +273,7 @@ class VllmEngine:
         try:
             received: list[Reply] | Ready | Failed = self._connection.recv()
         except (EOFError, OSError):
-            self._failure = self._gone()
+            self._failure = self._exited()
             raise self._failure from None
         if isinstance(received, Failed):
             self._failure = EsrError(self._explain(received.message))
@@ -288,69 +291,64 @@ class VllmEngine:
         assert isinstance(ready, Ready)
         if ready.version != self.version:
             raise EsrError(
-                f"the environment has vLLM {ready.version}, esr is written for {self.version}; "
-                f"sync it anew: {sync_command(self.environment)}"
+                f"{self.environment} has vLLM {ready.version}, esr needs {self.version}; "
+                f"run `{sync_command(self.environment)}`"
             )
         self.facts = ready.facts
         log.info("vLLM is ready: %s", ready.facts)
 
-    def _gone(self) -> EsrError:
+    def _exited(self) -> EsrError:
         code = None
         if self._host is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = self._host.wait(timeout=10)
         return EsrError(
-            f"the vLLM process is gone (exit status {code}); what was finished is in the journal, "
-            "so a rerun goes on from there. A kill for memory leaves no other trace: ask for more, "
-            "or lower engine.batch_size"
+            f"the vLLM process exited without an error message (exit status {code}); finished "
+            "responses are in the journal, so a rerun computes only the rest. The usual cause is a "
+            "kill for memory: request more, or lower engine.batch_size"
         )
 
     def _explain(self, message: str) -> str:
-        moved = {"vllm has moved": f"sync its environment anew: {sync_command(self.environment)}"}
-        remedies = REMEDIES | moved
+        remedies = REMEDIES | {CHANGED: f"run `{sync_command(self.environment)}`"}
         found = [text for phrase, text in remedies.items() if phrase in message.lower()]
         remedy = f"; {found[0]}" if found else ""
-        return f"vLLM failed: {message.rstrip('.')}{remedy}. What was finished is in the journal"
+        return f"vLLM failed: {message.rstrip('.')}{remedy}. Finished responses are in the journal"
 
 
-class Stream:
-    """Groups of requests, handed in one by one, that come back as they are done.
+class VllmStream:
+    """Requests sent to the host; see `esr.engines.base.Stream`.
 
-    They are sent when results are asked for, so that of several handed in at once all are checked
-    before the first is computed.
+    `submit` only checks a request, `results` sends it. So all requests that are submitted together
+    are checked before the first is computed.
     """
 
     def __init__(self, engine: VllmEngine, sampling: Sampling) -> None:
-        self._engine, self._sampling = engine, sampling
-        self._unsent: list[tuple[int, int, Request]] = []
-        self._group: dict[int, tuple[int, int]] = {}
-        self._done: dict[int, list[Generation | None]] = {}
+        self._engine = engine
+        self._sampling = sampling
+        self._unsent: dict[str, Request] = {}
+        self._pending: set[str] = set()
 
-    def submit(self, name: int, group: Sequence[Request]) -> None:
-        """Hand a group in under a name."""
-        self._engine.check(group, self._sampling)
-        self._done[name] = [None] * len(group)
-        self._unsent += [(name, place, request) for place, request in enumerate(group)]
+    def submit(self, group: Mapping[str, Request]) -> None:
+        """Queue requests; see `Stream.submit`."""
+        self._engine.check(list(group.values()), self._sampling)
+        self._unsent |= group
 
-    def _send(self) -> None:
-        sampling, stops = self._sampling, self._engine.stops
-        for name, place, request in self._unsent:
-            make = partial(Generate, request=request, sampling=sampling, stops=stops)
-            self._group[self._engine.order(make)] = (name, place)
-        self._unsent = []
-
-    def results(self, patience: float | None = None) -> Iterator[tuple[int, list[Generation]]]:
-        """Groups as they are done; see `esr.engines.base.Stream.results`."""
-        while self._done:
+    def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:
+        """Yield each response when it finishes; see `Stream.results`."""
+        while self._unsent or self._pending:
             self._send()
-            reply = self._engine.reply(patience)
+            reply = self._engine.next_reply(timeout)
             if reply is None:
                 return
-            assert isinstance(reply, Generated)
-            name, place = self._group.pop(reply.number)
-            done = self._done[name]
-            done[place] = Generation(reply.tokens, reply.finish_reason)
-            finished = [one for one in done if one is not None]
-            if len(finished) == len(done):
-                del self._done[name]
-                yield name, finished
+            # Other ids belong to a stream that was abandoned.
+            if isinstance(reply, Generated) and reply.id in self._pending:
+                self._pending.remove(reply.id)
+                yield {reply.id: Generation(reply.tokens, reply.finish_reason)}
+
+    def _send(self) -> None:
+        for id_, request in self._unsent.items():
+            if id_ not in self._pending:
+                self._pending.add(id_)
+                stop_tokens = self._engine.stop_tokens
+                self._engine.submit(Generate(id_, request, self._sampling, stop_tokens))
+        self._unsent = {}

@@ -1,7 +1,8 @@
-"""SAE activations, gathered chunk by chunk as vLLM computes prompts.
+"""SAE activations, computed chunk by chunk while vLLM prefills prompts.
 
-The residual stream of a step lies in the tap. What belongs to readings is encoded for all of them
-at once, since each product with the encoder reads its weights once, and reduced one by one.
+The tap holds the residual stream of the current step. The rows of all sequences with the same
+options are encoded in one product, which reads the encoder once. Each sequence is then pooled
+separately.
 """
 
 from collections import defaultdict
@@ -17,30 +18,30 @@ from torch import Tensor
 from esr.assets.sae import Sae
 from esr.engines.base import Pool
 
-CELLS = 2**26
-"""Activations computed at a time, to bound memory: 256 MB."""
+MAX_ACTIVATIONS = 2**26
+"""Activations computed at a time: 256 MB in float32. Bounds memory."""
 
 
-class Wanted(NamedTuple):
-    """What is read: these latents (None = all), pooled so."""
+class EncodeOptions(NamedTuple):
+    """Latents to return (None = all) and how to pool them."""
 
     latents: tuple[int, ...] | None
     pool: Pool | None
 
 
 @dataclass
-class Reader:
-    """One sequence as it is read: positions from `start` to `length`, `seen` of them so far."""
+class Accumulator:
+    """Activations of one sequence: positions from `start` to `length`, of which `n_seen` so far."""
 
-    wanted: Wanted
+    options: EncodeOptions
     start: int
     length: int
-    seen: int = 0
-    found: list[Tensor] | None = None
+    n_seen: int = 0
+    parts: list[Tensor] | None = None
 
-    def take(self, acts: Float[Tensor, "positions n"]) -> None:
-        """Add activations of the next positions; pooled at once, so that little is kept."""
-        pool = self.wanted.pool
+    def add(self, acts: Float[Tensor, "positions n"]) -> None:
+        """Add the activations of the next positions, pooled at once to save memory."""
+        pool = self.options.pool
         if pool == "max":
             new = acts.amax(dim=0)
         elif pool == "mean":
@@ -49,110 +50,120 @@ class Reader:
             new = (acts > 0).sum(dim=0).float()
         else:
             new = acts.clone()
-        if self.found is None:
-            self.found = [new]
+        if self.parts is None:
+            self.parts = [new]
         elif pool is None:
-            self.found.append(new)
+            self.parts.append(new)
         elif pool == "max":
-            torch.maximum(self.found[0], new, out=self.found[0])
+            torch.maximum(self.parts[0], new, out=self.parts[0])
         else:
-            self.found[0] += new
+            self.parts[0] += new
 
     def result(self) -> Float[np.ndarray, "*positions n"]:
-        """What was read, once the whole sequence has gone by.
+        """Return the pooled activations of the complete sequence.
 
         Raises:
-            RuntimeError: positions are missing (a cached prefix was not computed, say).
+            RuntimeError: positions are missing, for example those of a cached prefix.
         """
-        if self.seen != self.length or self.found is None:
-            raise RuntimeError(f"esr: read {self.seen} of {self.length} positions")
-        found = torch.cat(self.found) if self.wanted.pool is None else self.found[0]
-        if self.wanted.pool in ("mean", "share"):
+        if self.n_seen != self.length or self.parts is None:
+            raise RuntimeError(f"esr: {self.n_seen} of {self.length} positions were encoded")
+        found = torch.cat(self.parts) if self.options.pool is None else self.parts[0]
+        if self.options.pool in ("mean", "share"):
             found = found / (self.length - self.start)
         return found.cpu().numpy()
 
 
-class Rows(NamedTuple):
-    """Rows of the tap that belong to a reader."""
+class TapRows(NamedTuple):
+    """Rows of the tap that belong to a sequence."""
 
-    reader: Reader
+    sequence: Accumulator
     begin: int
     end: int
 
 
-class Readers:
-    """All sequences being read."""
+class PromptEncoder:
+    """Encodes the prompts of running requests."""
 
     def __init__(self, sae: Sae) -> None:
         self._sae = sae
-        self._readers: dict[str, Reader] = {}
-        self._rows: list[Rows] = []
+        self._sequences: dict[str, Accumulator] = {}
+        self._rows: list[TapRows] = []
 
-    def add(self, request: str, wanted: Wanted, start: int, length: int) -> None:
-        """Read a request's prompt; one that comes back after a preemption begins anew."""
-        self._readers[request] = Reader(wanted, start, length)
+    def add(self, request: str, options: EncodeOptions, start: int, length: int) -> None:
+        """Register a prompt: its length, and the first position to pool."""
+        self._sequences[request] = Accumulator(options, start, length)
 
     def drop(self, request: str) -> None:
-        """Forget a request, if it is known."""
-        self._readers.pop(request, None)
+        """Forget a request. Unknown requests are ignored."""
+        self._sequences.pop(request, None)
 
     def plan(self, requests: Sequence[str], counts: Sequence[int], computed: Sequence[int]) -> None:
-        """Note which rows of the coming step to read: the prompt's, from `start` on.
+        """Determine which rows of the coming step to encode: prompt tokens from `start`.
 
         Args:
             requests: Requests of the step, in order.
             counts: Tokens of each.
-            computed: Tokens of each that were computed before.
+            computed: Tokens of each that earlier steps computed.
+
+        Raises:
+            RuntimeError: a request continues at another position than it has reached.
         """
         self._rows = []
-        at = 0
+        offset = 0
         for request, count, before in zip(requests, counts, computed, strict=True):
-            reader = self._readers.get(request)
-            end = min(int(before) + count, reader.length) if reader else 0
-            if reader is not None and end > before:
-                if before == 0:  # the first time, or again after a preemption
-                    reader.seen, reader.found = 0, None
-                if reader.seen != before:
-                    raise RuntimeError(f"esr: {request} goes on at {before}, read {reader.seen}")
-                reader.seen = end
-                begin = max(int(before), reader.start)
+            sequence = self._sequences.get(request)
+            # The step may compute generated tokens, too. They are not part of the sequence.
+            end = min(before + count, sequence.length) if sequence else 0
+            if sequence is not None and end > before:
+                if before == 0:
+                    # Either the first chunk, or vLLM has preempted the request and recomputes it.
+                    sequence.n_seen = 0
+                    sequence.parts = None
+                if sequence.n_seen != before:
+                    raise RuntimeError(
+                        f"esr: request {request} continues at position {before} after "
+                        f"{sequence.n_seen} encoded positions"
+                    )
+                sequence.n_seen = end
+                begin = max(before, sequence.start)
                 if end > begin:
-                    self._rows.append(Rows(reader, at + begin - before, at + end - before))
-            at += count
+                    first = offset + begin - before
+                    self._rows.append(TapRows(sequence, first, first + end - begin))
+            offset += count
 
     def collect(self, tap: Float[Tensor, "tokens d_model"]) -> None:
-        """Encode the rows that were planned, readers of the same wish together."""
-        rows, self._rows = self._rows, []
-        alike: dict[Wanted, list[Rows]] = defaultdict(list)
-        for one in rows:
-            alike[one.reader.wanted].append(one)
-        for wanted, group in alike.items():
-            latents = wanted.latents
-            which = None if latents is None else torch.tensor(latents, device=tap.device)
-            width = self._sae.d_sae if latents is None else max(len(latents), 1)
-            for batch in _batches(group, max(1, CELLS // width)):
-                h = torch.cat([tap[one.begin : one.end] for one in batch])
-                acts = self._sae.encode(h, which)
-                lengths = [one.end - one.begin for one in batch]
-                for one, part in zip(batch, acts.split(lengths), strict=True):
-                    one.reader.take(part)
+        """Encode the planned rows, in batches of sequences with the same options."""
+        by_options: dict[EncodeOptions, list[TapRows]] = defaultdict(list)
+        for rows in self._rows:
+            by_options[rows.sequence.options].append(rows)
+        self._rows = []
+        for options, group in by_options.items():
+            latents = options.latents
+            columns = None if latents is None else torch.tensor(latents, device=tap.device)
+            n_latents = self._sae.d_sae if latents is None else max(len(latents), 1)
+            for batch in _batches(group, max(1, MAX_ACTIVATIONS // n_latents)):
+                h = torch.cat([tap[rows.begin : rows.end] for rows in batch])
+                acts = self._sae.encode(h, columns)
+                lengths = [rows.end - rows.begin for rows in batch]
+                for rows, part in zip(batch, acts.split(lengths), strict=True):
+                    rows.sequence.add(part)
 
     def result(self, request: str) -> Float[np.ndarray, "*positions n"]:
-        """What was read of a request, which is forgotten."""
-        return self._readers.pop(request).result()
+        """Return the activations of a request and forget it."""
+        return self._sequences.pop(request).result()
 
 
-def _batches(rows: Sequence[Rows], most: int) -> list[list[Rows]]:
-    """Divide rows into batches of no more than so many, cutting readers' rows where need be."""
-    batches: list[list[Rows]] = [[]]
-    room = most
-    for reader, begin, end in rows:
+def _batches(rows: Sequence[TapRows], max_rows: int) -> list[list[TapRows]]:
+    """Divide rows into batches of at most `max_rows`. May cut the rows of a sequence."""
+    batches: list[list[TapRows]] = [[]]
+    room = max_rows
+    for sequence, begin, end in rows:
         while begin < end:
             if not room:
                 batches.append([])
-                room = most
+                room = max_rows
             cut = min(end, begin + room)
-            batches[-1].append(Rows(reader, begin, cut))
+            batches[-1].append(TapRows(sequence, begin, cut))
             room -= cut - begin
             begin = cut
     return batches

@@ -1,36 +1,32 @@
-"""The process with vLLM in it: takes orders from the client, hands back what is finished.
+"""The process that runs vLLM: receives jobs from the client and sends back their replies.
 
-Started by `esr.engines.vllm.client` as `python -m esr.engines.vllm.host <file descriptor>` in the
-environment that has vLLM. With `--nursery` it imports vLLM once and forks a host for every socket
-that it is sent: how tests start many engines in the time of one.
-
-It ends when the client does: the socket closes.
+`esr.engines.vllm.client` starts it as `python -m esr.engines.vllm.host <file descriptor>`, in the
+environment that has vLLM. It ends when the client closes the socket.
 """
 
 import logging
 import os
-import socket
 import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-QUIET = {
+VARIABLES = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
-    # One process: nobody else keeps the device busy, and a dead host leaves nothing behind.
+    # The engine runs in this process: it has the device to itself and leaves no orphans behind.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
-for _name, _value in QUIET.items():
-    os.environ.setdefault(_name, _value)
+for _name, _value in VARIABLES.items():
+    os.environ.setdefault(_name, _value)  # before the import: vLLM reads some of them then
 
 import vllm  # noqa: E402
 from vllm import SamplingParams  # noqa: E402
@@ -47,7 +43,7 @@ from esr.engines.vllm.messages import (  # noqa: E402
     Failed,
     Generate,
     Generated,
-    Order,
+    Job,
     Ready,
     Reply,
     Setup,
@@ -57,113 +53,127 @@ from esr.engines.vllm.messages import (  # noqa: E402
 log = logging.getLogger("esr.vllm")
 
 
-class DidNotStartError(Exception):
-    """Why vLLM did not start."""
+class StartError(Exception):
+    """vLLM did not start."""
 
 
 class Host:
-    """An engine, and the orders that it has not finished."""
+    """A vLLM engine and its unfinished jobs."""
 
     def __init__(self, setup: Setup) -> None:
         """Start vLLM.
 
         Raises:
-            DidNotStartError: in the words of the first worker that failed, if one did.
+            StartError: with the message of the first worker that failed, if one did.
         """
         self.setup = setup
-        with tempfile.TemporaryDirectory(prefix="esr-vllm-") as notes:
+        with tempfile.TemporaryDirectory(prefix="esr-vllm-") as error_dir:
             try:
-                self.engine = _engine(replace(setup, notes=notes))
+                self.engine = _engine(replace(setup, error_dir=error_dir))
             except Exception as error:
-                raise DidNotStartError(_first_note(Path(notes)) or _named(error)) from error
+                raise StartError(_first_error(Path(error_dir)) or _describe(error)) from error
         self.adapter = LoRARequest("adapter", 1, setup.adapter) if setup.adapter else None
-        self.orders: dict[str, Order] = {}
-        self.reading = False
+        self.jobs: dict[str, Job] = {}
+        self.can_encode = False
         self.cached_tokens = 0
 
     def facts(self) -> dict[str, Any]:
-        """What the first worker says of itself, where it is, and what the prefix cache spared."""
+        """Return the counters of the first worker, the device, and the prefix cache hits."""
         return self.engine.collective_rpc("esr_facts")[0] | {
             "platform": current_platform.device_name,
             "cached_tokens": self.cached_tokens,
         }
 
-    def submit(self, order: Order) -> None:
-        """Hand an order to vLLM."""
-        name = str(order.number)
-        self.orders[name] = order
-        if isinstance(order, Generate):
-            what, tokens = order.request.intervention, order.request.tokens
-            params = self._sampling(order)
-        else:
-            what, tokens = order.reading.intervention, order.reading.tokens
-            if not self.reading:
-                self.engine.collective_rpc("esr_open_readers")
-                self.reading = True
-            params = SamplingParams(
-                temperature=0,
-                max_tokens=1,
-                detokenize=False,
-                # A cached prefix is not computed, and what is not computed is not read.
-                skip_reading_prefix_cache=True,
-            )
-        told: dict[str, Any] = {
-            "order": order.number,
-            "intervention": (what.latent, what.boost, tuple(what.ablated)),
+    def submit(self, job: Job) -> None:
+        """Add a job to vLLM's queue."""
+        self.jobs[job.id] = job
+        intervention = job.request.intervention
+        extra: dict[str, Any] = {
+            "id": job.id,
+            "intervention": (intervention.latent, intervention.boost, intervention.ablated),
         }
-        if isinstance(order, Encode):
-            read = {"latents": order.latents, "pool": order.pool, "start": order.reading.start}
-            told["read"] = read
-        params.extra_args = {"esr": told}
+        if isinstance(job, Encode):
+            # The full encoder takes memory, so it is loaded only if a job needs it.
+            if not self.can_encode:
+                self.engine.collective_rpc("esr_load_encoder")
+                self.can_encode = True
+            extra["encode"] = {
+                "latents": job.latents,
+                "pool": job.pool,
+                "start": job.request.start,
+            }
+        params = self.sampling_params(job)
+        params.extra_args = {"esr": extra}
         params.output_kind = RequestOutputKind.FINAL_ONLY
-        prompt: dict[str, Any] = {"prompt_token_ids": list(tokens)}
+        prompt: dict[str, Any] = {"prompt_token_ids": list(job.request.tokens)}
         if self.setup.prefix_caching:
-            # What is cached was computed under an intervention, and is of use under no other.
-            prompt["cache_salt"] = repr(told["intervention"])
-        self.engine.add_request(name, prompt, params, lora_request=self.adapter)
+            # A cached block depends on the intervention. The salt keeps others from reusing it.
+            prompt["cache_salt"] = repr(extra["intervention"])
+        self.engine.add_request(job.id, prompt, params, lora_request=self.adapter)
 
     def step(self) -> list[Reply]:
-        """Advance all running requests by a step; what is finished is checked and handed over."""
+        """Run one step of the engine and return the replies to the jobs that it finished.
+
+        Raises:
+            RuntimeError: a worker found a discrepancy; see `SteeringWorker.esr_finish`.
+        """
         finished = [output for output in self.engine.step() if output.finished]
         if not finished:
             return []
         self.cached_tokens += sum(output.num_cached_tokens or 0 for output in finished)
-        orders = [self.orders.pop(output.request_id) for output in finished]
-        read = [order.number for order in orders if isinstance(order, Encode)]
-        numbers = [order.number for order in orders]
-        answers = self.engine.collective_rpc("esr_finished", args=(numbers, read))
-        unsound = [any(flags) for flags in zip(*(a["unsound"] for a in answers), strict=True)]
-        if any(unsound):
-            self._cleanse()
-        acts = iter(answers[0].get("read", ()))
+        jobs = [self.jobs.pop(output.request_id) for output in finished]
+        ids = [job.id for job in jobs]
+        encoded = [job.id for job in jobs if isinstance(job, Encode)]
+        # One entry a worker: under tensor parallelism all of them hold logits.
+        workers = self.engine.collective_rpc("esr_finish", args=(ids, encoded))
+        flags = zip(*(worker["nonfinite"] for worker in workers), strict=True)
+        nonfinite = [any(flag) for flag in flags]
+        if any(nonfinite):
+            self._clear_nonfinite()
+        acts = iter(workers[0].get("activations", ()))
         replies: list[Reply] = []
-        for output, order, bad in zip(finished, orders, unsound, strict=True):
-            if isinstance(order, Encode):
+        for output, job, failed in zip(finished, jobs, nonfinite, strict=True):
+            if isinstance(job, Encode):
                 data, shape = next(acts)
-                replies.append(Activations(order.number, data, tuple(shape)))
+                replies.append(Activations(job.id, data, tuple(shape)))
             else:
-                replies.append(_generated(order, output.outputs[0], bad))
+                replies.append(self.response(job, output.outputs[0], failed))
         return replies
 
-    def _cleanse(self) -> None:
-        """See to it that what is not finite of one request never reaches another."""
-        if self.setup.prefix_caching and not self.engine.reset_prefix_cache(True):
-            raise RuntimeError("esr: the prefix cache could not be emptied")
-        self.engine.collective_rpc("esr_cleanse")
-
-    @staticmethod
-    def _sampling(order: Generate) -> SamplingParams:
-        sampling = order.sampling
+    def sampling_params(self, job: Job) -> SamplingParams:
+        """Translate the sampling settings of a job; to encode is to prefill and sample once."""
+        if isinstance(job, Encode):
+            return SamplingParams(
+                temperature=0,
+                max_tokens=1,
+                detokenize=False,
+                # A cached prefix is not computed, so its activations would be missing.
+                skip_reading_prefix_cache=True,
+            )
         return SamplingParams(
-            temperature=sampling.temperature,
-            max_tokens=sampling.max_new_tokens,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=order.request.seed,
-            stop_token_ids=list(order.stops),
-            ignore_eos=True,  # what ends a turn is said by `stops` alone
-            logprobs=0 if order.logprobs else None,
+            temperature=job.sampling.temperature,
+            max_tokens=job.sampling.max_new_tokens,
+            repetition_penalty=job.sampling.repetition_penalty,
+            seed=job.request.seed,
+            stop_token_ids=list(job.stop_tokens),
+            ignore_eos=True,  # only `stop_tokens` end a response
             detokenize=False,
         )
+
+    def response(self, job: Generate, output: Any, nonfinite: bool) -> Generated:
+        """Make the reply to a job from vLLM's output."""
+        if nonfinite:
+            return Generated(job.id, (), "error")
+        reason = output.finish_reason
+        if reason not in ("stop", "length"):
+            raise RuntimeError(f"esr: vLLM ended request {job.id} with reason {reason!r}")
+        return Generated(job.id, tuple(output.token_ids), reason)
+
+    def _clear_nonfinite(self) -> None:
+        """Remove non-finite values from the caches, so that they cannot reach other requests."""
+        if self.setup.prefix_caching and not self.engine.reset_prefix_cache(True):
+            raise RuntimeError("esr: vLLM did not reset its prefix cache")
+        self.engine.collective_rpc("esr_zero_nonfinite_kv")
 
 
 def _engine(setup: Setup) -> LLMEngine:
@@ -177,82 +187,71 @@ def _engine(setup: Setup) -> LLMEngine:
         "enable_lora": setup.adapter is not None,
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
-        "language_model_only": True,  # of a model that sees, too: no tower, no image processor
+        "language_model_only": True,  # of a multimodal model, load neither tower nor processor
         "worker_cls": "esr.engines.vllm.worker.SteeringWorker",
         "disable_log_stats": True,
     }
     arguments = EngineArgs(**settings | setup.options, additional_config=setup)
-    # By the context vLLM chooses how many tokens to compute in a step: for work done in bulk,
-    # as for its `LLM` class, two to eight times those of the default.
+    # The usage context sets the number of tokens in a step. That of the `LLM` class, meant for
+    # offline batches, computes two to eight times as many as the default.
     return LLMEngine.from_engine_args(arguments, UsageContext.LLM_CLASS)
 
 
-def _first_note(folder: Path) -> str:
-    """What the first worker that failed wrote; empty if none did."""
-    notes = sorted(folder.iterdir(), key=lambda note: note.stat().st_mtime)
-    return next((text for text in (note.read_text() for note in notes) if text), "")
+def _first_error(folder: Path) -> str:
+    """Return the message of the worker that failed first; empty if none did."""
+    files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime)
+    return next((text for text in (file.read_text() for file in files) if text), "")
 
 
-def _named(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _generated(order: Generate, output: Any, unsound: bool) -> Generated:
-    if unsound:
-        return Generated(order.number, (), "error")
-    tokens = tuple(output.token_ids)
-    reason = output.finish_reason
-    if reason not in ("stop", "length"):
-        raise RuntimeError(f"esr: a request ended for the reason {reason!r}")
-    chosen = zip(tokens, output.logprobs or (), strict=False)
-    return Generated(
-        order.number, tokens, reason, tuple(found[token].logprob for token, found in chosen)
-    )
-
-
-def serve(connection: Connection) -> None:
-    """Work off the orders of a client until it hangs up."""
+def serve(connection: Connection, make_host: Callable[[Setup], Host] = Host) -> None:
+    """Run the jobs of a client until it disconnects. An exception is sent to it; then exit."""
     try:
-        _work(connection)
+        _run(connection, make_host)
     except Exception as error:
-        log.exception("the engine is gone")
-        why = str(error) if isinstance(error, DidNotStartError) else _named(error)
-        _send(connection, Failed(why))
+        log.exception("the engine failed")
+        message = str(error) if isinstance(error, StartError) else _describe(error)
+        _send(connection, Failed(message))
         os._exit(1)
 
 
-def _work(connection: Connection) -> None:
+def _run(connection: Connection, make_host: Callable[[Setup], Host]) -> None:
     inbox: deque[Any] = deque()
     arrived = threading.Condition()
 
-    def listen() -> None:
+    def receive() -> None:
+        # In a thread: new jobs join the batch between two steps, and a disconnect ends the
+        # process at once, even within a step.
         while True:
             message = _recv(connection)
             with arrived:
                 inbox.append(message)
                 arrived.notify()
 
-    host = Host(_recv(connection))
+    host = make_host(_recv(connection))
     _send(connection, Ready(vllm.__version__, host.facts()))
-    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=receive, daemon=True).start()
     while True:
         with arrived:
-            while not inbox and not host.orders:
+            while not inbox and not host.jobs:
                 arrived.wait()
-            orders = list(inbox)
+            messages = list(inbox)
             inbox.clear()
-        for order in orders:
-            if isinstance(order, StatusRequest):
+        for message in messages:
+            if isinstance(message, StatusRequest):
                 _send(connection, Ready(vllm.__version__, host.facts()))
             else:
-                host.submit(order)
-        replies = host.step() if host.orders else []
+                host.submit(message)
+        replies = host.step() if host.jobs else []
         if replies:
             _send(connection, replies)
 
 
 def _recv(connection: Connection) -> Any:
-    """Wait for a message; without a client there is nobody to work for, so this ends at once."""
+    """Wait for a message. If the client has disconnected, exit."""
     try:
         return connection.recv()
     except (EOFError, OSError):
@@ -266,31 +265,10 @@ def _send(connection: Connection, message: Any) -> None:
         os._exit(0)
 
 
-def fork_server(control: socket.socket) -> None:
-    """Fork a host for every socket that arrives, each with the variables that come with it."""
-    import pickle
-    import signal
-
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
-    while True:
-        data, files, _, _ = socket.recv_fds(control, 1 << 16, 1)
-        if not data:
-            return
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            control.close()
-            os.environ |= pickle.loads(data)
-            serve(Connection(files[0]))
-        os.close(files[0])
-
-
 def main(arguments: Sequence[str]) -> None:
-    """Serve one client, or be a nursery."""
+    """Serve the client at the other end of a file descriptor."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    if arguments[0] == "--nursery":
-        fork_server(socket.socket(fileno=int(arguments[1])))
-    else:
-        serve(Connection(int(arguments[0])))
+    serve(Connection(int(arguments[0])))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
-"""The operation inside vLLM's graph that steers, ablates and taps, and the buffers that it reads.
+"""The operation inside vLLM's graph that steers, ablates and copies, and the buffers it reads.
 
-Only an integer crosses the graph's boundary. Every tensor that the operation reads stays where it
-is, so that what is done to which token is the content of buffers, written between two forward
-passes: never a recompilation, never a new CUDA graph. Shapes are static and nothing waits for the
-device. Semantics are those of `esr.engines.base`; sums are taken in float32.
+With h = hidden + residual, the residual stream (tokens d_model) of a step, and for each token t,
+in float32:
+
+    h'[t] = h[t] - sum over k in set[t] of a_k(h[t]) * W_dec[k]  +  boost[t] * rows[slot[t]]
+
+Only an integer, the number of the site, crosses the boundary of the graph. All tensors that the
+operation reads have fixed addresses. An intervention is therefore the content of buffers, written
+between two forward passes, and needs no new compilation and no new CUDA graph. Shapes are static,
+and the operation never synchronises with the device.
 """
 
 from collections.abc import Hashable, Sequence
@@ -17,13 +22,16 @@ from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor
 
-from esr.assets.sae import Sae, load_sae, sae_form
+from esr.assets.sae import Sae, load_sae, read_header
 from esr.engines.base import Intervention
 
 Key = TypeVar("Key", bound=Hashable)
 CHUNK = 1024
-"""Tokens that all latents are computed for at a time, to bound memory."""
+"""Tokens whose latents are all computed at a time (TopK). Bounds memory."""
 
+# A custom operation is opaque to torch.compile: the graph holds one call with the number of a site,
+# and the Python below runs on every call, or once when a CUDA graph is captured. It changes
+# `hidden` in place, since the layer must return the tensor that the rest of the graph uses.
 _SITES: list["Site"] = []
 _library = torch.library.Library("esr", "FRAGMENT")
 _library.define("intervene_(Tensor(a!) hidden, Tensor residual, int site) -> ()")
@@ -38,252 +46,310 @@ _library._register_fake("intervene_", lambda hidden, residual, site: None)
 
 
 class Slots(Generic[Key]):
-    """Places of a buffer, each shared by all users of a key; place 0 stays empty."""
+    """Slots of a buffer. Users of the same key share a slot; slot 0 is never assigned."""
 
     def __init__(self, size: int) -> None:
         self._free = list(range(size, 0, -1))
-        self._place: dict[Key, int] = {}
+        self._slot: dict[Key, int] = {}
         self._users: dict[Key, int] = {}
 
-    def take(self, key: Key) -> tuple[int, bool]:
-        """Return the place of a key, and whether the key is new there.
+    def acquire(self, key: Key) -> tuple[int, bool]:
+        """Return the slot of a key and whether it was assigned just now.
 
         Raises:
-            RuntimeError: all places are taken.
+            RuntimeError: all slots are in use.
         """
-        new = key not in self._place
+        new = key not in self._slot
         if new:
             if not self._free:
-                raise RuntimeError(f"esr: no place is left for {key!r} beside {len(self._place)}")
-            self._place[key] = self._free.pop()
+                raise RuntimeError(f"esr: all {len(self._slot)} slots are in use, none for {key!r}")
+            self._slot[key] = self._free.pop()
         self._users[key] = self._users.get(key, 0) + 1
-        return self._place[key], new
+        return self._slot[key], new
 
-    def give_back(self, key: Key) -> None:
-        """Count a user less; the last one frees the place."""
+    def release(self, key: Key) -> None:
+        """Remove one user of a key. The last one frees the slot."""
         self._users[key] -= 1
         if not self._users[key]:
             del self._users[key]
-            self._free.append(self._place.pop(key))
+            self._free.append(self._slot.pop(key))
 
     def __len__(self) -> int:
-        return len(self._place)
+        return len(self._slot)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._place
+        return key in self._slot
 
     def __getitem__(self, key: Key) -> int:
-        return self._place[key]
+        return self._slot[key]
 
 
 class Ablations:
-    """Encoder columns and decoder rows of the latents that running requests have ablated.
+    """Encoder columns and decoder rows of the latents that running requests ablate.
 
-    A place without a latent has a column of zeros, so that it is never active. A TopK SAE needs
-    its whole encoder to know which latents are active; the others only the columns asked for.
+    Every token encodes the union of these latents; `member` then masks those of other requests. A
+    slot without a latent has a column of zeros, so its activation is 0. A TopK SAE needs its entire
+    encoder to determine which latents are active. The other forms need only the columns in use.
     """
 
     def __init__(self, sae_file: Path, size: int, sets: int, device: torch.device) -> None:
-        self._file = safe_open(sae_file, "pt")
-        activation, _ = sae_form(sae_file)
-        self._slots, self._sets = Slots[int](size), Slots[tuple[int, ...]](sets)
-        _, d_model = self._file.get_slice("W_dec").get_shape()
+        """Allocate the buffers.
+
+        Args:
+            sae_file: The SAE.
+            size: Latents that can be ablated at a time.
+            sets: Sets of latents that can be in use at a time.
+            device: Device of the model.
+        """
+        header = read_header(sae_file)
+        topk = header.activation == "topk"
         zeros = partial(torch.zeros, dtype=torch.float32, device=device)
-        self.W_dec = zeros(size + 1, d_model)
-        self.member = zeros(sets + 1, size + 1)
-        self.columns = torch.zeros(size + 1, dtype=torch.int64, device=device)
-        self._whole = load_sae(sae_file, device) if activation == "topk" else None
-        self._some = Sae(
-            "relu" if activation == "topk" else activation,
-            W_enc=zeros(d_model, size + 1),
+        # Weights of single latents are read from the file when a request needs them.
+        self._file = safe_open(sae_file, "pt")
+        self._slots = Slots[int](size)
+        self._sets = Slots[tuple[int, ...]](sets)
+        self.W_dec: Float[Tensor, "slots d_model"] = zeros(size + 1, header.d_model)
+        self.member: Float[Tensor, "sets slots"] = zeros(sets + 1, size + 1)
+        self.latent: Int[Tensor, " slots"] = torch.zeros(size + 1, dtype=torch.int64, device=device)
+        self._full_sae = load_sae(sae_file, device) if topk else None
+        self._small_sae = Sae(
+            "relu" if topk else header.activation,
+            W_enc=zeros(header.d_model, size + 1),
             b_enc=zeros(size + 1),
             W_dec=self.W_dec,
             b_dec=self.W_dec[0],
-            threshold=zeros(size + 1) if activation == "jumprelu" else None,
+            threshold=zeros(size + 1) if header.activation == "jumprelu" else None,
         )
 
-    def take(self, latents: tuple[int, ...]) -> int:
-        """Place of a set of latents among the sets; what is new is brought to the device."""
+    def acquire(self, latents: tuple[int, ...]) -> int:
+        """Return the slot of a set of latents; copies weights that are not on the device yet."""
         latents = tuple(sorted(set(latents)))
-        place, new = self._sets.take(latents)
+        slot, new = self._sets.acquire(latents)
         if new:
-            self.member[place] = 0
+            self.member[slot] = 0
             for latent in latents:
-                self.member[place, self._column(latent)] = 1
-        return place
+                self.member[slot, self._load(latent)] = 1
+        return slot
 
-    def give_back(self, latents: tuple[int, ...]) -> None:
-        """Count a user of a set less."""
+    def release(self, latents: tuple[int, ...]) -> None:
+        """Remove one user of a set of latents."""
         latents = tuple(sorted(set(latents)))
         before = len(self._sets)
-        self._sets.give_back(latents)
+        self._sets.release(latents)
         if len(self._sets) < before:
             for latent in latents:
-                self._slots.give_back(latent)
+                self._slots.release(latent)
 
-    def removed(
+    def component(
         self, h: Float[Tensor, "tokens d_model"], sets: Int[Tensor, " tokens"]
     ) -> Float[Tensor, "tokens d_model"]:
-        """Sum over the latents k of each token's set of a_k(h) W_dec[k]; set 0 is empty."""
-        acts = self._some.encode(h) if self._whole is None else self._chosen(h, self._whole)
+        """Compute the sum over k in the set of each token of a_k(h) W_dec[k]. Set 0 is empty."""
+        if self._full_sae is None:
+            acts = self._small_sae.encode(h)
+        else:
+            acts = self._topk_acts(h, self._full_sae)
         return (acts * self.member.index_select(0, sets)) @ self.W_dec
 
-    def _chosen(
+    def _topk_acts(
         self, h: Float[Tensor, "tokens d_model"], sae: Sae
-    ) -> Float[Tensor, "tokens places"]:
-        parts = h.split(CHUNK)  # static: a graph is captured for a number of tokens
-        return torch.cat([sae.encode(part).index_select(1, self.columns) for part in parts])
+    ) -> Float[Tensor, "tokens slots"]:
+        # The number of chunks is static: a graph is captured for a fixed number of tokens.
+        chunks = h.split(CHUNK)
+        return torch.cat([sae.encode(chunk).index_select(1, self.latent) for chunk in chunks])
 
-    def _column(self, latent: int) -> int:
-        place, new = self._slots.take(latent)
+    def _load(self, latent: int) -> int:
+        slot, new = self._slots.acquire(latent)
         if new:
-            self.W_dec[place] = self._file.get_slice("W_dec")[latent].float()
-            if self._whole is not None:
-                self.columns[place] = latent
-                return place
+            self.W_dec[slot] = self._file.get_slice("W_dec")[latent].float()
+            if self._full_sae is not None:
+                self.latent[slot] = latent
+                return slot
             column = self._file.get_slice("W_enc")[:, latent : latent + 1].float()
-            self._some.W_enc[:, place] = column[:, 0].to(self.W_dec.device)
-            for name, buffer in (("b_enc", self._some.b_enc), ("threshold", self._some.threshold)):
+            self._small_sae.W_enc[:, slot] = column[:, 0].to(self.W_dec.device)
+            small = {"b_enc": self._small_sae.b_enc, "threshold": self._small_sae.threshold}
+            for name, buffer in small.items():
                 if buffer is not None:
-                    buffer[place] = self._file.get_slice(name)[latent : latent + 1].float()[0]
-        return place
+                    buffer[slot] = self._file.get_slice(name)[latent : latent + 1].float()[0]
+        return slot
 
 
 class Interventions:
-    """What is done to each token of a step: buffers on the device, and the host's own account."""
+    """The interventions of a step: buffers on the device, and the counts of the host."""
 
     def __init__(
         self, sae_file: Path, n_tokens: int, n_requests: int, n_ablated: int, device: torch.device
     ) -> None:
-        """Make the buffers.
+        """Allocate the buffers.
 
         Args:
             sae_file: The SAE.
-            n_tokens: Tokens of a step at most, padding included.
-            n_requests: Requests of a step at most.
-            n_ablated: Latents that may be ablated at a time, all requests together.
-            device: Where the model is.
+            n_tokens: Largest number of tokens in a step, padding included.
+            n_requests: Largest number of requests in a step.
+            n_ablated: Latents that can be ablated at a time, over all requests.
+            device: Device of the model.
         """
         self._file = safe_open(sae_file, "pt")
-        # Twice, since a request's successor may come before it is known to have ended.
-        self._rows = Slots[int](2 * n_requests)
-        self.ablations = Ablations(sae_file, n_ablated, 2 * n_requests, device)
+        # Twice the number of requests: a new one may arrive before the end of an old one is known.
+        size = 2 * n_requests
+        self._slots = Slots[int](size)
+        self.ablations = Ablations(sae_file, n_ablated, size, device)
         d_model = self.ablations.W_dec.shape[1]
         self.n_tokens = n_tokens
-        self.rows = torch.zeros(2 * n_requests + 1, d_model, dtype=torch.float32, device=device)
-        self.boost = torch.zeros(n_tokens, dtype=torch.float32, device=device)
-        # Of each token: the place of its decoder row, and of its set of ablated latents.
-        self.place = torch.zeros(2, n_tokens, dtype=torch.int64, device=device)
-        self.expected = np.zeros(3, dtype=np.int64)
+        self.rows: Float[Tensor, "slots d_model"] = torch.zeros(
+            size + 1, d_model, dtype=torch.float32, device=device
+        )
+        self.boost: Float[Tensor, " tokens"] = torch.zeros(
+            n_tokens, dtype=torch.float32, device=device
+        )
+        # For each token, the slot of its decoder row and that of its set of ablated latents. One
+        # tensor, so that a step needs one copy to the device.
+        self.slot: Int[Tensor, "2 tokens"] = torch.zeros(
+            2, n_tokens, dtype=torch.int64, device=device
+        )
+        self.host_counts = np.zeros(3, dtype=np.int64)
         """Steps, steered tokens and ablated tokens so far, as the host counts them."""
-        self._of: dict[str, tuple[Intervention, int, int]] = {}
-        self._laid_out: tuple[tuple[str, ...], tuple[int, ...]] | None = None
-        self._counts = np.zeros(3, dtype=np.int64)
+        self._requests: dict[str, tuple[Intervention, int, int]] = {}
+        self._layout: tuple[tuple[str, ...], tuple[int, ...]] | None = None
+        self._step_counts = np.zeros(3, dtype=np.int64)
         self._filled = 0
 
-    def add(self, request: str, what: Intervention) -> None:
-        """Note what is to be done to a request; again, if it comes back after a preemption."""
+    def add(self, request: str, intervention: Intervention) -> None:
+        """Register the intervention of a request. A preempted request is registered again."""
         self.drop(request)
-        row = ablated = 0
-        if what.latent is not None and what.boost != 0:
-            row, new = self._rows.take(what.latent)
+        row = 0
+        ablated = 0
+        if intervention.latent is not None and intervention.boost != 0:
+            row, new = self._slots.acquire(intervention.latent)
             if new:
-                self.rows[row] = self._file.get_slice("W_dec")[what.latent].float()
-        if what.ablated:
-            ablated = self.ablations.take(what.ablated)
-        self._of[request] = (what, row, ablated)
-        self._laid_out = None
+                self.rows[row] = self._file.get_slice("W_dec")[intervention.latent].float()
+        if intervention.ablated:
+            ablated = self.ablations.acquire(intervention.ablated)
+        self._requests[request] = (intervention, row, ablated)
+        self._layout = None
 
     def drop(self, request: str) -> None:
-        """Forget a request, if it is known."""
-        what, row, ablated = self._of.pop(request, (None, 0, 0))
-        if what is not None:
-            self._laid_out = None
+        """Forget a request. Unknown requests are ignored."""
+        intervention, row, ablated = self._requests.pop(request, (None, 0, 0))
+        if intervention is not None:
+            self._layout = None
             if row:
-                assert what.latent is not None
-                self._rows.give_back(what.latent)
+                assert intervention.latent is not None
+                self._slots.release(intervention.latent)
             if ablated:
-                self.ablations.give_back(what.ablated)
+                self.ablations.release(intervention.ablated)
 
     def fill(self, requests: Sequence[str], counts: Sequence[int]) -> None:
-        """Lay out a step: so many tokens of each request, in this order, then padding."""
-        layout = (tuple(requests), tuple(counts))
-        if layout != self._laid_out:
-            self._lay_out(*layout)
-            self._laid_out = layout
-        self.expected += self._counts
+        """Write the buffers for a step.
 
-    def _lay_out(self, requests: tuple[str, ...], counts: tuple[int, ...]) -> None:
+        Args:
+            requests: Requests of the step, in the order of their tokens.
+            counts: Number of tokens of each.
+
+        Raises:
+            KeyError: a request was not added.
+            RuntimeError: the step has more tokens than the buffers.
+        """
+        layout = (tuple(requests), tuple(counts))
+        # While all requests decode, consecutive steps have the same layout and need no copy.
+        if layout != self._layout:
+            self._write(*layout)
+            self._layout = layout
+        self.host_counts += self._step_counts
+
+    def _write(self, requests: tuple[str, ...], counts: tuple[int, ...]) -> None:
         n = sum(counts)
-        end = max(n, self._filled)  # what was a token before may be padding now
+        end = max(n, self._filled)  # tokens of the previous step may be padding of this one
         if end > self.n_tokens:
-            raise RuntimeError(f"esr: a step of {end} tokens, buffers for {self.n_tokens}")
-        known = [self._of[request] for request in requests]
+            raise RuntimeError(f"esr: a step of {end} tokens exceeds buffers of {self.n_tokens}")
+        known = [self._requests[request] for request in requests]
         boosts = np.array([what.boost if row else 0.0 for what, row, _ in known], np.float32)
-        places = np.array([[row, ablated] for _, row, ablated in known], np.int64).T
-        boost, place = np.zeros(end, np.float32), np.zeros((2, end), np.int64)
-        boost[:n], place[:, :n] = np.repeat(boosts, counts), np.repeat(places, counts, axis=1)
+        slots = np.array([[row, ablated] for _, row, ablated in known], np.int64).T
+        boost = np.zeros(end, np.float32)
+        boost[:n] = np.repeat(boosts, counts)
+        slot = np.zeros((2, end), np.int64)
+        slot[:, :n] = np.repeat(slots, counts, axis=1)
         self._upload(self.boost[:end], boost)
-        self._upload(self.place[:, :end], place)
-        self._counts[:] = 1, np.count_nonzero(boost), np.count_nonzero(place[1])
+        self._upload(self.slot[:, :end], slot)
+        self._step_counts[:] = 1, np.count_nonzero(boost), np.count_nonzero(slot[1])
         self._filled = n
 
     def _upload(self, target: Tensor, values: np.ndarray) -> None:
         source = torch.from_numpy(values)
         if target.device.type != "cpu":
-            source = source.pin_memory()  # memory of its own: the copy goes on while we do
+            # Pinned memory makes the copy asynchronous. It is new memory for every step, so the
+            # next step cannot overwrite it before the copy has finished.
+            source = source.pin_memory()
         target.copy_(source, non_blocking=True)
 
 
 class Site:
-    """What happens at the output of one decoder layer."""
+    """The operation at the output of one decoder layer."""
 
-    def __init__(self, what: Interventions, *, steers: bool, ablates: bool, taps: bool) -> None:
+    def __init__(self, buffers: Interventions, *, steers: bool, ablates: bool, taps: bool) -> None:
         """Register a site.
 
         Args:
-            what: The buffers, shared by all sites.
-            steers: Boosts are added here.
-            ablates: Latents are ablated here.
-            taps: The residual stream is copied here, interventions included.
+            buffers: The interventions, shared by all sites.
+            steers: Add boosts here.
+            ablates: Ablate latents here.
+            taps: Copy the residual stream here, interventions included.
         """
-        self.what, self.steers, self.ablates = what, steers, ablates
-        device = what.boost.device
-        shape = (what.n_tokens, what.rows.shape[1])
-        self.tap = torch.zeros(shape, dtype=torch.float32, device=device) if taps else None
-        self.counted = torch.zeros(3, dtype=torch.int64, device=device)
+        self.buffers = buffers
+        self.steers = steers
+        self.ablates = ablates
+        device = buffers.boost.device
+        shape = (buffers.n_tokens, buffers.rows.shape[1])
+        self.tap: Float[Tensor, "tokens d_model"] | None = None
+        if taps:
+            self.tap = torch.zeros(shape, dtype=torch.float32, device=device)
+        self.device_counts = torch.zeros(3, dtype=torch.int64, device=device)
         """Steps, steered tokens and ablated tokens so far, as the device counts them."""
-        self.traced = 0
-        """How often Python came by: when a graph was made or, without graphs, at every step."""
+        self.n_python_calls = 0
+        """Calls from Python: at each step or, with CUDA graphs, at each capture only."""
         self.number = len(_SITES)
         _SITES.append(self)
 
     def apply(
         self, hidden: Float[Tensor, "tokens d_model"], residual: Float[Tensor, "tokens d_model"]
     ) -> None:
-        """Change `hidden` in place; the residual stream is h = hidden + residual."""
-        self.traced += 1
-        what, n = self.what, hidden.shape[0]
-        boost, (row, ablated) = what.boost[:n], what.place[:, :n]
+        """Change `hidden` in place such that hidden + residual becomes h'.
+
+            h' = h - sum over k in set of a_k(h) W_dec[k] + boost * rows[slot]
+            h  = hidden + residual
+
+        Args:
+            hidden: Output of the layer, in the dtype of the model.
+            residual: Residual stream before it, likewise. vLLM adds the two in its next norm.
+        """
+        self.n_python_calls += 1
+        n = hidden.shape[0]
+        boost = self.buffers.boost[:n]
+        row, ablated = self.buffers.slot[:, :n]
         delta = None
         if self.ablates:
-            delta = what.ablations.removed(hidden.float() + residual.float(), ablated).neg_()
-            self.counted[2] += ablated.count_nonzero()
+            h = hidden.float() + residual.float()
+            delta = self.buffers.ablations.component(h, ablated).neg_()
+            self.device_counts[2] += ablated.count_nonzero()
         if self.steers:
-            added = what.rows.index_select(0, row).mul_(boost[:, None])
+            added = self.buffers.rows.index_select(0, row).mul_(boost[:, None])
             delta = added if delta is None else delta.add_(added)
-            self.counted[1] += boost.count_nonzero()
+            self.device_counts[1] += boost.count_nonzero()
         if delta is not None:
+            # Adding to `hidden` alone rounds once; a delta of 0 leaves its value unchanged.
             hidden.copy_(delta.add_(hidden))
         if self.tap is not None:
             torch.add(hidden.float(), residual.float(), out=self.tap[:n])
-        self.counted[0] += 1
+        # Counted on the device, by the graph itself: a graph without the operation counts nothing.
+        self.device_counts[0] += 1
 
-    def discrepancy(self) -> str:
-        """What the device did otherwise than the host told it; empty if nothing."""
-        done = self.counted.tolist()
-        told = self.what.expected * [1, self.steers, self.ablates]
-        if done == told.tolist():
+    def count_mismatch(self) -> str:
+        """Describe how the counts of device and host differ; empty if they agree."""
+        device = self.device_counts.tolist()
+        host = (self.buffers.host_counts * [1, self.steers, self.ablates]).tolist()
+        if device == host:
             return ""
         names = ("steps", "steered tokens", "ablated tokens")
-        return ", ".join(f"{n}: {d} of {t}" for n, d, t in zip(names, done, told, strict=True))
+        return ", ".join(
+            f"{name}: {done} of {expected}"
+            for name, done, expected in zip(names, device, host, strict=True)
+        )

@@ -1,4 +1,4 @@
-"""Opening the vLLM engine for a model of a study: its arguments, and the process to start."""
+"""Opening the vLLM engine for a model of a study: its settings and the command of the host."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import esr
 from esr.arms.chat import stop_tokens
 from esr.assets.environments import pins, sync_command
-from esr.assets.sae import Sae
+from esr.assets.sae import SaeHeader
 from esr.config import Config
 from esr.engines.base import check_shape
 from esr.engines.vllm.client import Launch, VllmEngine
@@ -18,7 +18,7 @@ from esr.engines.vllm.messages import Setup
 from esr.errors import EsrError
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM makes room for."""
+"""Values that vLLM accepts as `max_lora_rank`."""
 
 
 def open_vllm(
@@ -26,13 +26,14 @@ def open_vllm(
     name: str,
     manifest: dict[str, Any],
     sae_file: Path,
-    sae: Sae,
+    sae: SaeHeader,
     identity: dict[str, Any],
 ) -> VllmEngine:
     """Prepare the engine of a model of the study; see `esr.engines.open_engine`."""
     from transformers import AutoConfig, GenerationConfig
 
-    model, environment = config.models[name], Path("envs") / str(config.environment(name))
+    model = config.models[name]
+    environment = Path("envs") / str(config.environment(name))
     layers = {
         "steer_layer": model.steer_layer,
         "read_layer": model.read_layer,
@@ -59,15 +60,17 @@ def open_vllm(
     )
     variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
     if config.on_cpu(name):
-        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other jobs may run beside this one
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = (
+            "nobind"  # do not pin cores: other jobs may use them
+        )
     if model.quantization is not None:
         identity = identity | {"quantization": model.quantization}
     return VllmEngine(
         setup,
         launcher(environment, variables),
         d_sae=sae.d_sae,
-        made_for=text.max_position_embeddings,
-        stops=stop_tokens(generation),
+        max_positions=text.max_position_embeddings,
+        stop_tokens=stop_tokens(generation),
         identity=identity,
         environment=environment,
         version=pinned_version(environment),
@@ -75,8 +78,9 @@ def open_vllm(
 
 
 def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, Any]:
-    """Arguments of vLLM that follow from the configuration alone."""
-    model, settings = config.models[name], config.engine.vllm
+    """Return the arguments of vLLM that depend only on the configuration and the adapter."""
+    model = config.models[name]
+    settings = config.engine.vllm
     options: dict[str, Any] = {
         "enforce_eager": settings.eager,
         "gpu_memory_utilization": settings.memory_fraction,
@@ -94,25 +98,25 @@ def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, An
 
 
 def pinned_version(environment: Path) -> str:
-    """Version of vLLM that an environment is pinned to."""
+    """Return the version of vLLM that an environment pins."""
     found = pins(environment)
     return found.get("vllm") or found["vllm-cpu"]
 
 
 def launcher(environment: Path, variables: dict[str, str]) -> Launch:
-    """How to start a host in an environment of its own.
+    """Return a function that starts a host in its own environment.
 
-    The environment's interpreter is called directly, so that signals reach it and a machine
-    without uv will do; of our code it sees this checkout's.
+    It calls the interpreter of the environment directly, so that signals reach the host and a
+    compute node needs no uv. PYTHONPATH lets the host import this checkout of esr.
 
     Raises:
-        EsrError: the environment is not there.
+        EsrError: the environment is not installed.
     """
     python = environment / ".venv/bin/python"
     if not python.is_file():
         raise EsrError(
-            f"{environment}: not installed; run `{sync_command(environment)}` where there is a "
-            "network"
+            f"{environment} is not installed; run `{sync_command(environment)}` on a machine with "
+            "network access"
         )
     source = Path(esr.__file__).parents[1]
 

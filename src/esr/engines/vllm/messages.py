@@ -1,4 +1,7 @@
-"""What client and host of the vLLM engine say to each other: plain data, pickled."""
+"""Messages between the client and the host of the vLLM engine: plain data, pickled.
+
+`id` identifies a job and its reply, and is the id that vLLM gets.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,16 +11,16 @@ from typing import Any
 from esr.engines.base import EncodeRequest, FinishReason, Pool, Request, Sampling
 
 SOURCES = ("interventions.py", "patches.py", "worker.py", "encoding.py")
-"""Files of this package whose code ends up in a compiled graph, or fills its buffers."""
+"""Files of this package whose code ends up in a compiled graph or fills its buffers."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the host is to load, and how.
+    """What the host loads, and how.
 
-    `n_requests` are computed together at most; `n_ablated` latents may be ablated at a time, all
-    running requests counted together. `options` go to vLLM as they are. In the folder `notes`,
-    which the host makes, a worker that cannot start leaves why.
+    At most `n_requests` run at a time. At most `n_ablated` latents are ablated at a time, counted
+    over all running requests. `options` are arguments of vLLM. The host creates the folder
+    `error_dir`; a worker that fails to start writes its error there.
     """
 
     source: str
@@ -33,12 +36,12 @@ class Setup:
     max_model_len: int
     prefix_caching: bool
     options: dict[str, Any]
-    notes: str = ""
+    error_dir: str = ""
 
     def compute_hash(self) -> str:
-        """Part of the key of vLLM's cache of compiled graphs: what the graph depends on.
+        """Return our part of the key of vLLM's cache of compiled graphs. vLLM calls this.
 
-        Not the SAE, which lives in buffers: a graph serves every SAE of the same layers.
+        The SAE is not part of it: its weights are in buffers, so one graph serves every SAE.
         """
         here = Path(__file__).parent
         code = b"".join((here / name).read_bytes() for name in SOURCES)
@@ -48,33 +51,32 @@ class Setup:
 
 @dataclass(frozen=True)
 class Generate:
-    """Order: one response."""
+    """Job: generate one response."""
 
-    number: int
+    id: str
     request: Request
     sampling: Sampling
-    stops: tuple[int, ...]
-    logprobs: bool = False
+    stop_tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Encode:
-    """Order: the activations of one sequence."""
+    """Job: compute the activations of one sequence."""
 
-    number: int
-    reading: EncodeRequest
+    id: str
+    request: EncodeRequest
     latents: tuple[int, ...] | None
     pool: Pool | None
 
 
 @dataclass(frozen=True)
 class StatusRequest:
-    """Order: what the host knows of itself, right away."""
+    """Request for a `Ready` message with current facts."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The host is there: version of vLLM, and what it found out about itself."""
+    """The host runs: its version of vLLM, and facts such as its counters."""
 
     version: str
     facts: dict[str, Any]
@@ -82,29 +84,28 @@ class Ready:
 
 @dataclass(frozen=True)
 class Generated:
-    """A response; `logprobs` are those of its tokens, if asked for."""
+    """The response to a `Generate` job."""
 
-    number: int
+    id: str
     tokens: tuple[int, ...]
     finish_reason: FinishReason
-    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Activations of a sequence: bytes of float32, and their shape."""
+    """The result of an `Encode` job: float32 values as bytes, and their shape."""
 
-    number: int
+    id: str
     data: bytes
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The engine is gone, and why."""
+    """The host has failed, and why."""
 
     message: str
 
 
-Order = Generate | Encode
+Job = Generate | Encode
 Reply = Generated | Activations

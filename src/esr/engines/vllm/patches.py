@@ -1,6 +1,6 @@
-"""What our worker holds on to in vLLM: checked by name and signature before it is changed.
+"""The vLLM internals that the worker patches, checked by name and signature before any change.
 
-Knows nothing of vLLM itself, so that it can be tested without.
+This module does not import vLLM, so its tests need no vLLM either.
 """
 
 import inspect
@@ -19,20 +19,20 @@ LAYERS = {
     "Qwen2DecoderLayer",
     "Qwen3DecoderLayer",
 }
-"""Decoder layers whose output (hidden, residual) adds up to the residual stream; tested, each."""
+"""Tested decoder layers. Each returns (hidden, residual), whose sum is the residual stream."""
 
 
 def check_supported(config: Any) -> None:
-    """Refuse a configuration of vLLM that would leave tokens unsteered, or was never tried.
+    """Raise if vLLM is configured in a way that leaves tokens unsteered or is untested.
 
-    Attributes are read without a default: one that is gone must not pass for one that is off.
+    Attributes are read without a default: a missing attribute must not count as a disabled feature.
 
     Raises:
-        RuntimeError: what is refused, or which attribute is not there any more.
+        RuntimeError: names the feature to disable, or the missing attribute.
     """
     try:
         parallel = config.parallel_config
-        refused = {
+        unsupported = {
             "speculative decoding": config.speculative_config is not None,
             "computing in microbatches (dual-batch overlap)": parallel.use_ubatching,
             "pipeline parallelism": parallel.pipeline_parallel_size > 1,
@@ -43,17 +43,17 @@ def check_supported(config: Any) -> None:
             "batch-sharded sampling": bool(parallel.enable_batch_sharded_sampling),
         }
     except AttributeError as error:
-        raise RuntimeError(f"esr: {error}: vLLM has moved") from None
-    for what, asked in refused.items():
-        if asked:
-            raise RuntimeError(f"esr: {what} is not supported under steering; switch it off")
+        raise RuntimeError(f"esr: {error}: vLLM's internals changed") from None
+    for feature, enabled in unsupported.items():
+        if enabled:
+            raise RuntimeError(f"esr: {feature} is not supported under steering; disable it")
 
 
 def decoder_layers(model: Any) -> Any:
     """Find the decoder layers of the text part of a model.
 
     Raises:
-        RuntimeError: the model is laid out otherwise.
+        RuntimeError: the model has no decoder layers at a known place.
     """
     for holder in (getattr(model, "language_model", None), model):
         layers = getattr(getattr(holder, "model", None), "layers", None)
@@ -63,10 +63,13 @@ def decoder_layers(model: Any) -> Any:
 
 
 def install_site(site: int, layer: nn.Module) -> None:
-    """Make a decoder layer call the operation of a site on its output.
+    """Make a decoder layer apply the operation of a site to its output.
+
+    Replaces the class of this one layer by a subclass. A forward hook would not do: vLLM compiles
+    the model, and hooks are not reliable under `torch.compile`.
 
     Raises:
-        RuntimeError: a layer of another kind than those tested, or of another signature.
+        RuntimeError: the class of the layer is untested or has another signature.
     """
     kind = type(layer)
     if kind.__name__ not in LAYERS:
@@ -75,7 +78,7 @@ def install_site(site: int, layer: nn.Module) -> None:
         )
     got = list(inspect.signature(kind.forward).parameters)[1:4]
     if got != ["positions", "hidden_states", "residual"]:
-        raise RuntimeError(f"esr: {kind.__name__}.forward takes {got}: vLLM has moved")
+        raise RuntimeError(f"esr: {kind.__name__}.forward takes {got}: vLLM's internals changed")
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         hidden, residual = kind.forward(self, *args, **kwargs)
@@ -86,49 +89,64 @@ def install_site(site: int, layer: nn.Module) -> None:
 
 
 def method(owner: Any, name: str, parameters: list[str]) -> Callable[..., Any]:
-    """Get a method of vLLM that is to be wrapped, if it still is what it was.
+    """Return a method of vLLM that is to be wrapped, after a check of its signature.
 
     Raises:
-        RuntimeError: it is not there, or takes other parameters.
+        RuntimeError: it does not exist, or its first parameters are others.
     """
     found = getattr(owner, name, None)
     where = f"{type(owner).__module__}.{type(owner).__name__}"
     if found is None:
-        raise RuntimeError(f"esr: {where} has no {name}() any more: vLLM has moved")
+        raise RuntimeError(f"esr: {where} has no method {name}(): vLLM's internals changed")
     got = list(inspect.signature(found).parameters)
     if got[: len(parameters)] != parameters:
-        raise RuntimeError(f"esr: {where}.{name} takes {got}, not {parameters}: vLLM has moved")
+        raise RuntimeError(
+            f"esr: {where}.{name} takes {got}, not {parameters}: vLLM's internals changed"
+        )
     return found
 
 
-def intervention_of(request: Any) -> dict[str, Any]:
-    """What the client says is to be done to a request that vLLM schedules.
+def wrap(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+    """Replace a method of one object. Its class stays as it is."""
+    setattr(owner, name, types.MethodType(replacement, owner))
+
+
+def job_id(vllm_id: str) -> str:
+    """Return the id of a job from vLLM's id of its request, which adds `-` and random digits."""
+    return vllm_id.rsplit("-", 1)[0]
+
+
+def job_arguments(request: Any) -> dict[str, Any]:
+    """Return what the host has attached to a request: id, intervention, what to encode.
 
     Raises:
-        RuntimeError: nothing, so that it would run unsteered.
+        RuntimeError: nothing is attached, so that the request would run unsteered, or its id is
+            another one.
     """
     extra = (request.sampling_params.extra_args or {}) if request.sampling_params else {}
     if "esr" not in extra:
-        raise RuntimeError(f"esr: request {request.req_id} does not say what is done to it")
-    return extra["esr"]
+        raise RuntimeError(f"esr: request {request.req_id} has no intervention attached")
+    arguments = extra["esr"]
+    if job_id(request.req_id) != arguments["id"]:
+        raise RuntimeError(
+            f"esr: request {request.req_id} belongs to job {arguments['id']}: "
+            "vLLM's internals changed"
+        )
+    return arguments
 
 
 def not_finite(
     logits: Float[Tensor, "requests vocabulary"], n_requests: int
 ) -> Bool[Tensor, " requests"]:
-    """Of each request of a step, whether its logits are not finite.
+    """Return for each request of a step whether its logits are not finite.
 
     Raises:
-        RuntimeError: they are not one row a request.
+        RuntimeError: there is not one row a request.
     """
     if len(logits) != n_requests:
         raise RuntimeError(
-            f"esr: logits of {len(logits)} rows for {n_requests} requests: vLLM has moved"
+            f"esr: {len(logits)} rows of logits for {n_requests} requests: vLLM's internals changed"
         )
-    # A sum is finite if all of its terms are, up to an overflow that means as much.
+    # A sum reads the logits once, without a mask of their size. It is finite only if all terms
+    # are; if finite terms overflow in float32, the logits are unusable, too.
     return ~logits.sum(dim=-1, dtype=torch.float32).isfinite()
-
-
-def wrap(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
-    """Replace a method on one object alone."""
-    setattr(owner, name, types.MethodType(replacement, owner))

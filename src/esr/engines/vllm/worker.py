@@ -1,34 +1,36 @@
-"""vLLM's worker, made to steer: named to vLLM by `worker_cls`, nothing patched globally.
+"""vLLM's worker with interventions. vLLM loads it by `worker_cls`; nothing is patched globally.
 
 After the model is loaded, the classes of the chosen decoder layers are replaced by subclasses that
-call our operation on their output; a few methods of the model runner are wrapped, on the instance,
-to tell us which token of a step belongs to which request. Whatever of vLLM this leans on is checked
-by name and signature first, and what is not known to work is refused: nothing here falls back to
-running unsteered. Written for vLLM 0.32, runners V1 and V2.
+apply our operation to their output. A few methods of the model runner are wrapped, on the instance,
+because only the runner knows which token of a step belongs to which request. Each of these methods
+is first checked by name and signature, and untested configurations are refused: the worker never
+falls back to running unsteered. Written for vLLM 0.32, model runners V1 and V2.
 """
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 from esr.assets.sae import load_sae
 from esr.engines.base import Intervention, check_shape
-from esr.engines.vllm.encoding import Readers, Wanted
+from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
 from esr.engines.vllm.interventions import Interventions, Site, Slots
 from esr.engines.vllm.messages import Setup
 from esr.engines.vllm.patches import (
     check_supported,
     decoder_layers,
     install_site,
-    intervention_of,
+    job_arguments,
+    job_id,
     method,
     not_finite,
     wrap,
@@ -41,31 +43,31 @@ else:
 
 
 class SteeringWorker(Worker):
-    """A worker that intervenes in, and reads, the residual stream of each request."""
+    """A worker that changes and encodes the residual stream of each request."""
 
     serving = False
-    """Whether requests are the client's. Those before are vLLM's own, to warm up: unsteered."""
+    """Whether requests come from the client. Earlier ones are vLLM's warm-up, unsteered."""
 
     def init_device(self) -> None:
-        """Get hold of the device."""
-        with self._note():
+        """Initialise the device."""
+        with self._record_error():
             super().init_device()
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        """Load the model, then put the sites in."""
-        with self._note():
+        """Load the model, then install the sites."""
+        with self._record_error():
             check_supported(self.vllm_config)
             super().load_model(*args, **kwargs)
-            self._steer()
+            self._install()
 
     @contextlib.contextmanager
-    def _note(self) -> Iterator[None]:
-        """Note down an exception: of workers in parallel vLLM says only that one did not start."""
+    def _record_error(self) -> Iterator[None]:
+        """Write an exception to a file: vLLM does not pass on the errors of parallel workers."""
         try:
             yield
         except Exception as error:
-            note = Path(self._setup.notes) / str(self.rank)
-            note.write_text(f"{type(error).__name__}: {error}")
+            file = Path(self._setup.error_dir) / str(self.rank)
+            file.write_text(f"{type(error).__name__}: {error}")
             raise
 
     @property
@@ -74,20 +76,20 @@ class SteeringWorker(Worker):
         assert isinstance(setup, Setup)
         return setup
 
-    def _steer(self) -> None:
+    def _install(self) -> None:
         setup = self._setup
-        runner = self.model_runner
+        model = self.model_runner.get_model()
         device = torch.device("cpu") if current_platform.is_cpu() else self.device
         self.sae_file = Path(setup.sae_file)
         self.interventions = Interventions(
-            self.sae_file, _most_tokens(self.vllm_config), setup.n_requests, setup.n_ablated, device
+            self.sae_file, _max_tokens(self.vllm_config), setup.n_requests, setup.n_ablated, device
         )
-        layers = decoder_layers(runner.get_model())
+        layers = decoder_layers(model)
         named = {n: getattr(setup, n) for n in ("steer_layer", "ablate_layer", "read_layer")}
         width = self.interventions.rows.shape[1]
         check_shape(named, len(layers), width, self.vllm_config.model_config.get_hidden_size())
         self.sites: dict[int, Site] = {}
-        for number in sorted({setup.steer_layer, setup.ablate_layer, setup.read_layer}):
+        for number in sorted(set(named.values())):
             site = Site(
                 self.interventions,
                 steers=number == setup.steer_layer,
@@ -99,36 +101,43 @@ class SteeringWorker(Worker):
         tap = self.sites[setup.read_layer].tap
         assert tap is not None
         self.tap = tap
-        self.readers: Readers | None = None
-        self.places = Slots[str](2 * setup.n_requests)
-        self.unsound = torch.zeros(2 * setup.n_requests + 1, dtype=torch.bool, device=device)
-        """Of each request, by its place: whether logits were not finite."""
-        # vLLM has names of its own for requests; the client's numbers come along with them.
-        self.names: dict[int, str] = {}
+        self.encoder: PromptEncoder | None = None
+        # Twice the number of requests: a new one may arrive before the end of an old one is known.
+        size = 2 * setup.n_requests
+        self.slots = Slots[str](size)
+        self.nonfinite: Bool[Tensor, " slots"] = torch.zeros(
+            size + 1, dtype=torch.bool, device=device
+        )
+        """For the slot of each request: whether any of its logits so far were not finite."""
+        self.step_slots: Int[Tensor, " requests"] | None = None
+        """Slots of the requests of the current step, in the order of its logits."""
         self.preemptions = 0
-        self.rows: Tensor | None = None
-        """Places of the requests of a step, in the order of its logits."""
-        (self._watch_v2 if self.use_v2_model_runner else self._watch_v1)(runner)
-        self._watch_logits(runner.get_model())
+        if self.use_v2_model_runner:
+            self._wrap_v2_runner(self.model_runner)
+        else:
+            self._wrap_v1_runner(self.model_runner)
+        self._wrap_logits(model)
 
     def compile_or_warm_up_model(self, *args: Any, **kwargs: Any) -> Any:
-        """Warm up; every site must have been seen, unless vLLM skips this."""
+        """Warm up, and check that every site was called, unless vLLM skips the warm-up."""
         done = super().compile_or_warm_up_model(*args, **kwargs)
         skips = current_platform.is_cpu() and self.vllm_config.model_config.enforce_eager
-        idle = [number for number, site in self.sites.items() if not site.traced]
-        if idle and not skips:
+        uncalled = [number for number, site in self.sites.items() if not site.n_python_calls]
+        # A graph from vLLM's cache that was compiled without our layers would never steer.
+        if uncalled and not skips:
             raise RuntimeError(
-                f"esr: layers {idle} never called our operation while vLLM warmed up; a stale "
+                f"esr: layers {uncalled} did not call our operation during warm-up; a stale "
                 "graph? Empty vLLM's cache (VLLM_CACHE_ROOT) and start again"
             )
         for site in self.sites.values():
-            site.counted.zero_()
+            site.device_counts.zero_()
         self.serving = True
         return done
 
-    # Requests and steps, as the model runner goes through them.
+    # Hooks into the model runner. Both runners process a step in this order: drop finished
+    # requests, add new ones, prepare the inputs, run the model, compute logits, sample.
 
-    def _watch_v1(self, runner: Any) -> None:
+    def _wrap_v1_runner(self, runner: Any) -> None:
         update = method(runner, "_update_states", ["scheduler_output"])
         prepare = method(runner, "_prepare_inputs", ["scheduler_output", "num_scheduled_tokens"])
         forward = method(runner, "_model_forward", ["input_ids", "positions"])
@@ -143,19 +152,19 @@ class SteeringWorker(Worker):
             prepared = prepare(scheduler_output, counts)
             batch = runner.input_batch
             n = batch.num_reqs
-            self._step(batch.req_ids[:n], counts.tolist(), batch.num_computed_tokens_cpu[:n])
+            self._start_step(batch.req_ids[:n], counts.tolist(), batch.num_computed_tokens_cpu[:n])
             return prepared
 
         def model_forward(_: Any, *args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
-            self._collect()
+            self._encode_step()
             return output
 
         wrap(runner, "_update_states", update_states)
         wrap(runner, "_prepare_inputs", prepare_inputs)
         wrap(runner, "_model_forward", model_forward)
 
-    def _watch_v2(self, runner: Any) -> None:
+    def _wrap_v2_runner(self, runner: Any) -> None:
         add = method(runner, "add_requests", ["scheduler_output"])
         finish = method(runner, "finish_requests", ["scheduler_output"])
         prepare = method(runner, "prepare_inputs", ["scheduler_output", "batch_req_state"])
@@ -175,12 +184,12 @@ class SteeringWorker(Worker):
         def prepare_inputs(_: Any, *args: Any, **kwargs: Any) -> Any:
             batch = prepare(*args, **kwargs)
             counts = batch.num_scheduled_tokens[: batch.num_reqs].tolist()
-            self._step(batch.req_ids, counts, batch.num_computed_tokens_np)
+            self._start_step(batch.req_ids, counts, batch.num_computed_tokens_np)
             return batch
 
         def execute_model(_: Any, *args: Any, **kwargs: Any) -> Any:
             output = execute(*args, **kwargs)
-            self._collect()
+            self._encode_step()
             return output
 
         wrap(runner, "finish_requests", finish_requests)
@@ -188,13 +197,14 @@ class SteeringWorker(Worker):
         wrap(runner, "prepare_inputs", prepare_inputs)
         wrap(runner, "execute_model", execute_model)
 
-    def _watch_logits(self, model: Any) -> None:
+    def _wrap_logits(self, model: Any) -> None:
         compute = method(model, "compute_logits", ["hidden_states"])
 
         def compute_logits(_: Any, *args: Any, **kwargs: Any) -> Any:
             logits = compute(*args, **kwargs)
-            if logits is not None and self.rows is not None:
-                self.unsound[self.rows] |= not_finite(logits, len(self.rows))
+            # Flagged on the device: to wait for it here would stall asynchronous scheduling.
+            if logits is not None and self.step_slots is not None:
+                self.nonfinite[self.step_slots] |= not_finite(logits, len(self.step_slots))
             return logits
 
         wrap(model, "compute_logits", compute_logits)
@@ -203,55 +213,64 @@ class SteeringWorker(Worker):
         if not self.serving:
             return
         for new in requests:
-            what = intervention_of(new)
-            self.interventions.add(new.req_id, Intervention(*what["intervention"]))
-            if new.req_id not in self.places:
-                self.names[what["order"]] = new.req_id
-                place, _ = self.places.take(new.req_id)
-                self.unsound[place] = False
-                read = what.get("read")
-                if read is not None and self.readers is not None:
-                    wanted = Wanted(read["latents"], read["pool"])
+            arguments = job_arguments(new)
+            request = arguments["id"]
+            self.interventions.add(request, Intervention(*arguments["intervention"]))
+            # The V2 runner adds a request again after a preemption. It keeps its slot and flag.
+            if request not in self.slots:
+                slot, _ = self.slots.acquire(request)
+                self.nonfinite[slot] = False
+                options = arguments.get("encode")
+                if options is not None and self.encoder is not None:
+                    wanted = EncodeOptions(options["latents"], options["pool"])
                     length = len(new.prompt_token_ids)
-                    self.readers.add(new.req_id, wanted, read["start"], length)
+                    self.encoder.add(request, wanted, options["start"], length)
 
-    def _drop(self, requests: Iterable[str]) -> None:
+    def _drop(self, vllm_ids: Iterable[str]) -> None:
         if not self.serving:
             return
-        for request in requests:
+        for request in map(job_id, vllm_ids):
             self.interventions.drop(request)
-            if self.readers is not None:
-                self.readers.drop(request)
-            if request in self.places:
-                self.places.give_back(request)
+            if self.encoder is not None:
+                self.encoder.drop(request)
+            if request in self.slots:
+                self.slots.release(request)
 
-    def _preempt(self, requests: Collection[str]) -> None:
+    def _preempt(self, vllm_ids: Iterable[str]) -> None:
+        requests = [job_id(vllm_id) for vllm_id in vllm_ids]
         self.preemptions += len(requests)
-        # With prefix caching they may find their blocks again, which had better not be zeros.
-        if requests and self.serving and not self._setup.prefix_caching:
-            places = [self.places[request] for request in requests]
-            if self.unsound[torch.tensor(places, device=self.unsound.device)].any():
-                self.esr_cleanse()
+        # Preemption frees KV blocks, so clear what non-finite requests leave there. With prefix
+        # caching, do not: a preempted request may find its own blocks again, which must be intact.
+        if not requests or not self.serving or self._setup.prefix_caching:
+            return
+        if any(self._is_nonfinite(requests)):
+            self.esr_zero_nonfinite_kv()
 
-    def _step(self, requests: Sequence[str], counts: Sequence[int], computed: Any) -> None:
+    def _is_nonfinite(self, requests: Sequence[str]) -> list[bool]:
+        slots = torch.tensor([self.slots[r] for r in requests], device=self.nonfinite.device)
+        return self.nonfinite[slots].tolist()
+
+    def _start_step(self, vllm_ids: Sequence[str], counts: Sequence[int], computed: Any) -> None:
         if not self.serving:
             return
+        requests = [job_id(vllm_id) for vllm_id in vllm_ids]
         self.interventions.fill(requests, counts)
-        places = torch.tensor([self.places[request] for request in requests])
-        self.rows = places.to(self.unsound.device, non_blocking=True)
-        if self.readers is not None:
-            self.readers.plan(requests, counts, [int(n) for n in computed])
+        slots = torch.tensor([self.slots[request] for request in requests])
+        self.step_slots = slots.to(self.nonfinite.device, non_blocking=True)
+        if self.encoder is not None:
+            self.encoder.plan(requests, counts, [int(n) for n in computed])
 
-    def _collect(self) -> None:
-        if self.readers is not None:
-            self.readers.collect(self.tap)
+    def _encode_step(self) -> None:
+        # Outside the graph: which rows are encoded changes from step to step.
+        if self.encoder is not None:
+            self.encoder.collect(self.tap)
 
-    # What the host calls, by name, on every worker.
+    # Methods that the host calls by name, on every worker.
 
     def esr_facts(self) -> dict[str, Any]:
-        """What was put where, and what has been done so far."""
+        """Return the patched layers and the counters."""
         layers = decoder_layers(self.model_runner.get_model())
-        steps, steered, ablated = self.interventions.expected.tolist()
+        steps, steered, ablated = self.interventions.host_counts.tolist()
         return {
             "layers": {number: type(layers[number]).__name__ for number in self.sites},
             "steps": steps,
@@ -264,47 +283,52 @@ class SteeringWorker(Worker):
             "pid": os.getpid(),
         }
 
-    def esr_open_readers(self) -> None:
-        """Get ready to read: the whole encoder on the device, of one worker."""
-        if self.readers is None and self.rank == 0:
-            self.readers = Readers(load_sae(self.sae_file, self.unsound.device))
+    def esr_load_encoder(self) -> None:
+        """Load the full SAE. Only the first worker encodes: all hold the same residual stream."""
+        if self.encoder is None and self.rank == 0:
+            self.encoder = PromptEncoder(load_sae(self.sae_file, self.nonfinite.device))
 
-    def esr_cleanse(self) -> None:
-        """Put zeros in the KV cache where it is not finite, once a request has left that behind.
+    def esr_zero_nonfinite_kv(self) -> None:
+        """Replace non-finite values in the KV cache by 0.
 
-        A block is given to the next request as it is, and attention weighs by zero what lies
-        beyond a request's end: zero times NaN is NaN.
+        A block passes to the next request as it is. Attention gives weight 0 to positions beyond
+        the end of that request, but 0 times NaN is NaN.
         """
-        if self.unsound.device.type != "cpu":
-            torch.accelerator.synchronize()  # nothing may be written meanwhile
+        on_cpu = self.nonfinite.device.type == "cpu"
+        if not on_cpu:
+            torch.accelerator.synchronize()  # a step may still write to the cache
         for cache in self.model_runner.kv_caches:
-            if cache.is_floating_point():  # one of 8 bits is not
+            if cache.is_floating_point():  # a quantised cache of 8-bit integers has no NaN
                 cache.nan_to_num_(0, 0, 0)
-        if self.unsound.device.type != "cpu":
+        if not on_cpu:
             torch.accelerator.synchronize()
 
-    def esr_finished(self, orders: Sequence[int], readings: Sequence[int]) -> dict[str, Any]:
-        """Account for finished orders: whose logits were not finite, what was read.
+    def esr_finish(self, requests: Sequence[str], encoded: Sequence[str]) -> dict[str, Any]:
+        """Check the counts, and return the results of finished requests.
+
+        Args:
+            requests: Ids of all finished requests.
+            encoded: Ids of those whose activations are wanted.
+
+        Returns:
+            `nonfinite`, one flag a request, and on the first worker `activations`, one pair of
+            bytes and shape for each encoded request.
 
         Raises:
-            RuntimeError: the device did not do what the host told it.
+            RuntimeError: the device has steered or ablated fewer or more tokens than it should.
         """
         for number, site in self.sites.items():
-            wrong = site.discrepancy()
-            if wrong:
-                raise RuntimeError(f"esr: layer {number} did not do as it was told ({wrong})")
-        names = {number: self.names.pop(number) for number in orders}
-        places = [self.places[name] for name in names.values()]
-        found: dict[str, Any] = {
-            "unsound": self.unsound[torch.tensor(places, device=self.unsound.device)].tolist()
-        }
-        if self.readers is not None:
-            read = [self.readers.result(names[number]) for number in readings]
-            found["read"] = [(acts.tobytes(), acts.shape) for acts in read]
+            mismatch = site.count_mismatch()
+            if mismatch:
+                raise RuntimeError(f"esr: layer {number} did not steer as planned ({mismatch})")
+        found: dict[str, Any] = {"nonfinite": self._is_nonfinite(requests)}
+        if self.encoder is not None:
+            arrays = [self.encoder.result(request) for request in encoded]
+            found["activations"] = [(acts.tobytes(), acts.shape) for acts in arrays]
         return found
 
 
-def _most_tokens(config: VllmConfig) -> int:
-    """Tokens of a step at most, padding to a captured graph included."""
+def _max_tokens(config: VllmConfig) -> int:
+    """Return the largest number of tokens in a step, padding to a captured graph included."""
     sizes = config.compilation_config.cudagraph_capture_sizes or []
     return max(config.scheduler_config.max_num_batched_tokens, *sizes, 1)

@@ -1,0 +1,58 @@
+"""A process that imports vLLM once and forks a host for each socket that it receives.
+
+Starting an engine then takes seconds. Runs in the environment that has vLLM:
+
+    python -m helpers.vllm_fork_server <file descriptor of a control socket>
+"""
+
+import os
+import pickle
+import signal
+import socket
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from vllm import SamplingParams
+
+from esr.engines.vllm.host import Host, serve
+from esr.engines.vllm.messages import Generate, Generated, Job
+from helpers.vllm_logprobs import GeneratedWithLogprobs, GenerateWithLogprobs
+
+
+class LogprobHost(Host):
+    """A host that also returns log-probabilities, if a job requests them."""
+
+    def sampling_params(self, job: Job) -> SamplingParams:
+        params = super().sampling_params(job)
+        if isinstance(job, GenerateWithLogprobs):
+            params.logprobs = 0  # of the sampled token alone
+        return params
+
+    def response(self, job: Generate, output: Any, nonfinite: bool) -> Generated:
+        reply = super().response(job, output, nonfinite)
+        if not isinstance(job, GenerateWithLogprobs):
+            return reply
+        found = zip(reply.tokens, output.logprobs or (), strict=False)
+        logprobs = tuple(position[token].logprob for token, position in found)
+        return GeneratedWithLogprobs(reply.id, reply.tokens, reply.finish_reason, logprobs)
+
+
+def main() -> None:
+    """Fork until the control socket closes. Each socket comes with environment variables."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the hosts
+    while True:
+        data, files, _, _ = socket.recv_fds(control, 1 << 16, 1)
+        if not data:
+            return
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            control.close()
+            os.environ |= pickle.loads(data)
+            serve(Connection(files[0]), LogprobHost)
+        os.close(files[0])
+
+
+if __name__ == "__main__":
+    main()

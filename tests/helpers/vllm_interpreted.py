@@ -1,0 +1,49 @@
+"""A host with vLLM's model runner V2 on the CPU: Triton's interpreter runs its kernels.
+
+It warms up as on a GPU, with requests that vLLM makes up. Run with TRITON_INTERPRET=1 as
+
+    python -m helpers.vllm_interpreted <file descriptor>
+"""
+
+import sys
+import types
+from multiprocessing.connection import Connection
+from typing import Any
+from unittest import mock
+
+from triton.backends import backends
+
+# vLLM imports its kernels only if Triton has an active driver.
+backends["cpu"] = types.SimpleNamespace(driver=types.SimpleNamespace(is_active=lambda: True))
+
+from vllm import SamplingParams  # noqa: E402
+from vllm.v1.worker.cpu_worker import CPUWorker  # noqa: E402
+from vllm.v1.worker.gpu import warmup  # noqa: E402
+
+from esr.engines.vllm.host import serve  # noqa: E402
+from helpers.vllm_fork_server import LogprobHost  # noqa: E402
+
+warm_up_on_cpu = CPUWorker.compile_or_warm_up_model
+warmup_sampling = SamplingParams.for_sampler_warmup
+
+
+def interpretable() -> Any:
+    """Sampling settings of the warm-up, without top-k and top-p: Triton cannot interpret these."""
+    sampling = warmup_sampling()
+    sampling.top_k = 0
+    sampling.top_p = 1.0
+    return sampling
+
+
+def warm_up_as_on_gpu(worker: Any) -> Any:
+    runs = (worker.model_runner, worker.execute_model, worker.sample_tokens)
+    assert warmup.run_mixed_prefill_decode_warmup(*runs, num_tokens=8)
+    with mock.patch.object(worker.scheduler_config, "max_num_seqs", 2):  # more takes minutes
+        warmup.warmup_kernels(*runs)
+    return warm_up_on_cpu(worker)
+
+
+if __name__ == "__main__":
+    SamplingParams.for_sampler_warmup = staticmethod(interpretable)
+    CPUWorker.compile_or_warm_up_model = warm_up_as_on_gpu
+    serve(Connection(int(sys.argv[1])), LogprobHost)
