@@ -114,16 +114,16 @@ class TestOpening:
     def test_only_the_header_of_the_sae_file_is_read(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A file of 64 GB opens, and its digest is the one in the header."""
+        """A file of 4 GB opens at once, and its digest is the one in the header."""
         monkeypatch.setattr("esr.engines.vllm.launch.launcher", lambda *_: lambda _: None)
         config, manifest = study("organism", CHANGES), describe_local_model(Path(MODEL))
-        facts = {"activation": "relu", "k": None, "d_model": 128, "d_sae": 2**27, "digest": "ab12"}
+        facts = {"activation": "relu", "k": None, "d_model": 128, "d_sae": 2**23, "digest": "ab12"}
         path = tmp_path / "sae.safetensors"
-        sparse_safetensors(path, "W_dec", (2**27, 128), {"sae": json.dumps(facts)})
+        sparse_safetensors(path, "W_dec", (2**23, 128), {"sae": json.dumps(facts)})
         engine = open_engine(config, "planted", manifest, path)
         assert isinstance(engine, VllmEngine)
         assert engine.identity["sae"] == "ab12"
-        assert engine.limits.d_sae == 2**27
+        assert engine.limits.d_sae == 2**23
 
     def test_a_mismatch_is_an_error_before_a_process_starts(self, tmp_path: Path) -> None:
         config, manifest = study("organism", CHANGES), describe_local_model(Path(MODEL))

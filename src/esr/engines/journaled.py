@@ -64,19 +64,21 @@ class JournaledStream:
             timeout: Seconds without a response after which to stop, if the engine supports it.
         """
         while self._recorded or self._computing:
-            if not self._recorded:
-                finished = next(self._stream.results(timeout), None)
-                if finished is None:
-                    if timeout is None:
-                        raise RuntimeError(f"{len(self._computing)} requests have no response")
-                    return
-                self._journal.append({"key": id_} | asdict(g) for id_, g in finished.items())
-                self._computing -= finished.keys()
-                self._recorded += finished
-            id_ = self._recorded.popleft()
-            # From the journal even if just computed: the first record of a request stands.
-            record = self._journal[id_]
-            yield id_, Generation(tuple(record["tokens"]), record["finish_reason"])
+            while self._recorded:
+                id_ = self._recorded.popleft()
+                # From the journal even if just computed: the first record of a request stands.
+                record = self._journal[id_]
+                yield id_, Generation(tuple(record["tokens"]), record["finish_reason"])
+            if not self._computing:
+                return
+            finished = next(self._stream.results(timeout), None)
+            if finished is None:
+                if timeout is None:
+                    raise RuntimeError(f"{len(self._computing)} requests have no response")
+                return
+            self._journal.append({"key": id_} | asdict(g) for id_, g in finished.items())
+            self._computing -= finished.keys()
+            self._recorded += finished
 
     def _key(self, request: Request) -> str:
         return content_key({**self._determining, **request.content()})
