@@ -134,8 +134,9 @@ OTHER_FILES = {
     "architecture, number of layers, width, vocabulary; provenance under `esr`.",
     "{model}/assets/sae.safetensors": "The SAE in raw decoder units: `W_enc` (d_model, d_sae), "
     "`b_enc` (d_sae), `W_dec` (d_sae, d_model), `b_dec` (d_model), and `threshold` (d_sae) where "
-    "it is a JumpReLU; in the metadata its form (`activation`, `k`), of a release repository, "
-    "commit and checksums (`hub`), and provenance (`esr`).",
+    "it is a JumpReLU. The header holds its form (`activation`, `k`), sizes (`d_model`, `d_sae`), "
+    "the SHA-256 of the weights (`digest`), its source, commit and checksums (`source`, `hub`) and "
+    "provenance (`esr`).",
     "{model}/arms/{arm}/shards/{shard}.parquet": "A part of an arm's responses, columns as in "
     "`responses`; `engine.shards` says how many there are.",
     "{model}/thresholds-{target}.parquet": "Thresholds of another target (`arms.<arm>.target`), "

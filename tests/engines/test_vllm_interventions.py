@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from esr.assets.sae import Sae
 from esr.engines.base import Intervention, Pool
 from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
-from esr.engines.vllm.interventions import Interventions, Site, Slots
+from esr.engines.vllm.interventions import Interventions, Site
 from esr.engines.vllm.messages import Setup
 from esr.engines.vllm.patches import (
     check_supported,
@@ -26,6 +26,7 @@ from esr.engines.vllm.patches import (
     not_finite,
     wrap,
 )
+from esr.engines.vllm.slots import Slots
 from helpers.tiny import D_MODEL, D_SAE, tiny_sae
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from esr.assets.sae import from_saelens
 from esr.assets.saelens import load_saelens
 from esr.config import SaeConfig
 from esr.engines import open_tokenizer
-from esr.engines.base import Intervention, Request, Sampling, generate
+from esr.engines.base import Intervention, Request, Sampling, generate_all
 from esr.engines.transformers import TransformersEngine, load_engine
 from esr.judges.base import JudgeInput
 from esr.judges.lexical import LexicalJudge
@@ -50,14 +50,13 @@ class PlantedOrganism:
             )
             for number, trial in enumerate(trials)
         ]
-        groups = self.engine.partition(requests)
         sampling = Sampling(temperature=0.6, max_new_tokens=max_new_tokens)
-        batches = generate(self.engine, ([requests[i] for i in g] for g in groups), sampling)
-        texts: dict[int, str] = {}
-        for group, generations in zip(groups, batches, strict=True):
-            for i, generation in zip(group, generations, strict=True):
-                texts[i] = response_text(self.tokenizer, generation.tokens)
-        inputs = [JudgeInput(trial.prompt, texts[i]) for i, trial in enumerate(trials)]
+        inputs = [
+            JudgeInput(trial.prompt, response_text(self.tokenizer, generation.tokens))
+            for trial, generation in zip(
+                trials, generate_all(self.engine, requests, sampling), strict=True
+            )
+        ]
         rows = [
             (trial.latent, trial.boost, len(judgment.attempts), judgment.first_score)
             for trial, judgment in zip(trials, self.judge.judge(inputs), strict=True)

@@ -29,6 +29,7 @@ from esr.engines.base import (
     check_latents,
     check_shape,
 )
+from esr.engines.sampling import draw, penalise_repetitions, tokens_seen, uniforms
 from esr.errors import EsrError
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ class TransformersEngine:
 
     def _sample(self, group: Sequence[Request], sampling: Sampling) -> list[Generation]:
         tokens, mask = self._pad([request.tokens for request in group])
-        uniforms = _uniforms([request.seed for request in group], sampling.max_new_tokens)
-        seen = _seen(tokens, mask, self.model.config.get_text_config().vocab_size)
+        random = uniforms([request.seed for request in group], sampling.max_new_tokens)
+        seen = tokens_seen(tokens, mask, self.model.config.get_text_config().vocab_size)
         stops = torch.tensor(self.stop_tokens, device=self.device)
         running = torch.ones(len(group), dtype=torch.bool, device=self.device)
         finite = running.clone()
@@ -151,10 +152,12 @@ class TransformersEngine:
                 logits_to_keep=1,
             )
             cache = out.past_key_values
-            logits = _penalise(out.logits[:, -1].float(), seen, sampling.repetition_penalty)
+            logits = penalise_repetitions(
+                out.logits[:, -1].float(), seen, sampling.repetition_penalty
+            )
             # Rows that have ended stay in the batch as padding. Their logits do not matter.
             finite &= logits.isfinite().all(dim=-1) | ~running
-            drawn = _draw(logits, uniforms[:, step].to(self.device), sampling.temperature)
+            drawn = draw(logits, random[:, step].to(self.device), sampling.temperature)
             drawn = torch.where(running, drawn, stops[0])
             sampled.append(drawn)
             seen.scatter_(1, drawn[:, None], True)
@@ -354,42 +357,3 @@ def _pool(acts: Float[Tensor, "positions n"], pool: Pool | None) -> Float[Tensor
     if pool == "share":
         return (acts > 0).to(acts.dtype).mean(dim=0)
     return acts.amax(dim=0) if pool == "max" else acts.mean(dim=0)
-
-
-def _uniforms(seeds: Sequence[int], steps: int) -> Float[Tensor, "batch steps"]:
-    """Random numbers of each row, from its own seed. Drawn on the CPU: the same on every device."""
-    rows = [
-        torch.rand(steps, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        for seed in seeds
-    ]
-    return torch.stack(rows)
-
-
-def _seen(tokens: Tensor, mask: Tensor, vocabulary: int) -> Bool[Tensor, "batch vocabulary"]:
-    """Tokens that occur in each row, without padding."""
-    counts = torch.zeros(len(tokens), vocabulary, dtype=torch.long, device=tokens.device)
-    return counts.scatter_add_(1, tokens, mask) > 0
-
-
-def _penalise(
-    logits: Float[Tensor, "batch vocabulary"], seen: Tensor, penalty: float
-) -> Float[Tensor, "batch vocabulary"]:
-    """Apply the repetition penalty of Keskar et al. 2019 (arXiv 1909.05858).
-
-    transformers and vLLM define it in the same way.
-    """
-    if penalty == 1:
-        return logits
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-
-
-def _draw(
-    logits: Float[Tensor, "batch vocabulary"], uniform: Float[Tensor, " batch"], temperature: float
-) -> Int[Tensor, " batch"]:
-    """Sample each row by inverting its cumulative distribution at its random number."""
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    cumulative = (logits.nan_to_num().double() / temperature).softmax(dim=-1).cumsum(dim=-1)
-    # Rounding leaves the total slightly off 1. Scale by it, so that every draw falls inside.
-    drawn = torch.searchsorted(cumulative, (uniform[:, None] * cumulative[:, -1:]), right=True)
-    return drawn[:, 0].clamp(max=logits.shape[-1] - 1)

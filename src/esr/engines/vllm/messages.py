@@ -10,7 +10,7 @@ from typing import Any
 
 from esr.engines.base import EncodeRequest, FinishReason, Pool, Request, Sampling
 
-SOURCES = ("interventions.py", "patches.py", "worker.py", "encoding.py")
+SOURCES = ("interventions.py", "slots.py", "patches.py", "worker.py", "encoding.py")
 """Files of this package whose code ends up in a compiled graph or fills its buffers."""
 
 

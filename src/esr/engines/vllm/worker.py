@@ -23,7 +23,7 @@ from vllm.platforms import current_platform
 from esr.assets.sae import load_sae
 from esr.engines.base import Intervention, check_shape
 from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
-from esr.engines.vllm.interventions import Interventions, Site, Slots
+from esr.engines.vllm.interventions import Interventions, Site
 from esr.engines.vllm.messages import Setup
 from esr.engines.vllm.patches import (
     check_supported,
@@ -35,6 +35,7 @@ from esr.engines.vllm.patches import (
     not_finite,
     wrap,
 )
+from esr.engines.vllm.slots import Slots
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as Worker
