@@ -17,7 +17,7 @@ class Rounds:
         self._answer = answer
         self._asked = deque[Sequence[Query]]()
 
-    def ask(self, queries: Sequence[Query]) -> None:
+    def submit(self, queries: Sequence[Query]) -> None:
         self._asked.append(queries)
 
     def next(self) -> tuple[Sequence[Query], Sequence[Judgment]]:

@@ -78,7 +78,7 @@ def test_judgments_come_with_their_queries_in_order(engine: CountingEngine, tmp_
         assert pipeline.independent == engine.independent
         steps = [[query(k, sample=i) for i in range(2)] for k in (1, 2, 3)]
         for step in steps:
-            pipeline.ask(step)
+            pipeline.submit(step)
         found = [pipeline.next() for _ in steps]
     assert sorted(queries[0].latent for queries, _ in found) == [1, 2, 3]
     for queries, judgments in found:
@@ -90,7 +90,7 @@ def test_the_engine_generates_while_the_judge_works(tmp_path: Path) -> None:
     judge = Scores(wait)
     with open_pipeline(engine, judge, tmp_path) as pipeline:
         for latent in (1, 2, 3):
-            pipeline.ask([query(latent)])
+            pipeline.submit([query(latent)])
         done: list[Any] = []
         waiting = threading.Thread(target=lambda: done.append(pipeline.next()))
         waiting.start()
@@ -117,7 +117,7 @@ def test_a_failed_generation_is_a_status_and_is_not_shown_to_the_judge(tmp_path:
 
     judge = Scores()
     with open_pipeline(Failing(), judge, tmp_path) as pipeline:
-        pipeline.ask([query(2, sample=i) for i in range(3)])
+        pipeline.submit([query(2, sample=i) for i in range(3)])
         _, judgments = pipeline.next()
     assert [judgment.status for judgment in judgments] == ["ok", "engine_error", "ok"]
     assert judge.seen == [["20", "22"]]
@@ -125,7 +125,7 @@ def test_a_failed_generation_is_a_status_and_is_not_shown_to_the_judge(tmp_path:
 
 def test_an_error_of_the_judge_reaches_the_search(tmp_path: Path) -> None:
     with open_pipeline(Independent(), Scores(fail=True), tmp_path) as pipeline:
-        pipeline.ask([query(1)])
+        pipeline.submit([query(1)])
         with pytest.raises(EsrError, match="the budget is spent"):
             pipeline.next()
 
@@ -134,7 +134,7 @@ def test_a_rerun_generates_nothing_again(tmp_path: Path) -> None:
     for expected in (2, 0):
         engine = Independent()
         with open_pipeline(engine, Scores(), tmp_path) as pipeline:
-            pipeline.ask([query(1, sample=i) for i in range(2)])
+            pipeline.submit([query(1, sample=i) for i in range(2)])
             pipeline.next()
         assert len(engine.computed) == expected
 
@@ -143,7 +143,7 @@ def test_queries_with_the_same_request_share_its_response(tmp_path: Path) -> Non
     engine = Independent()
     with open_pipeline(engine, Scores(), tmp_path) as pipeline:
         for _ in range(2):
-            pipeline.ask([query(1)])
+            pipeline.submit([query(1)])
         found = [pipeline.next() for _ in range(2)]
     assert [judgments[0].first_score for _, judgments in found] == [10, 10]
     assert len(engine.computed) == 1
@@ -151,7 +151,7 @@ def test_queries_with_the_same_request_share_its_response(tmp_path: Path) -> Non
 
 def test_an_error_of_the_engine_reaches_the_search(tmp_path: Path) -> None:
     with open_pipeline(CountingEngine(fail_after=0), Scores(), tmp_path) as pipeline:
-        pipeline.ask([query(1)])
+        pipeline.submit([query(1)])
         with pytest.raises(RuntimeError, match="out of memory"):
             pipeline.next()
 

@@ -79,7 +79,7 @@ class QueryPipeline:
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown()
 
-    def ask(self, queries: Sequence[Query]) -> None:
+    def submit(self, queries: Sequence[Query]) -> None:
         """Submit queries; see `esr.thresholds.search.QueryExecutor`."""
         requests = [self._request(query) for query in queries]
         step = Step(queries)

@@ -48,7 +48,7 @@ class QueryExecutor(Protocol):
     independent: bool
     """Whether each latent advances on its own, or all latents together."""
 
-    def ask(self, queries: Sequence[Query]) -> None:
+    def submit(self, queries: Sequence[Query]) -> None:
         """Submit the queries of a step, of one latent or of all."""
         ...
 
@@ -127,7 +127,7 @@ def find_thresholds(
     search = _Search(chosen, settings, prior, seed, proposals or ProposalLog())
     everyone = list(range(len(chosen)))
     for which in [[i] for i in everyone] if executor.independent else [everyone]:
-        executor.ask(search.queries(which, 0))
+        executor.submit(search.queries(which, 0))
     with logging_redirect_tqdm():
         bar = tqdm(total=len(chosen) * settings.steps, unit="step", disable=None, leave=False)
         while search.open:
@@ -135,7 +135,7 @@ def find_thresholds(
             which, step = search.observe(queries, judgments)
             bar.update(len(which))
             if step + 1 < settings.steps:
-                executor.ask(search.queries(which, step + 1))
+                executor.submit(search.queries(which, step + 1))
     return search.thresholds(reorder=executor.independent), search.trials()
 
 
