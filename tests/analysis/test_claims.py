@@ -17,6 +17,7 @@ from esr.analysis.claims import (
     read_claims,
     score,
 )
+from esr.config import LevelsConfig
 from esr.errors import EsrError
 from helpers.checkout import REPO
 
@@ -36,6 +37,7 @@ def claims(tmp_path: Path, **changes: str) -> pd.DataFrame:
         "expected": "4",
         "lower": "2",
         "upper": "6",
+        "null": "0",
         "unit": "percent",
     }
     path = tmp_path / "claims.csv"
@@ -197,7 +199,11 @@ class TestFiles:
             ({"expected": "9"}, "outside of its region"),
             ({"lower": "low"}, "column lower"),
             ({"where": "model"}, "is not `column=value`"),
-            ({"exact": "perhaps"}, "has a value other than `yes`"),
+            ({"exact": "perhaps"}, "has a value other than `yes` under `exact`"),
+            ({"family": "perhaps"}, "has a value other than `yes` under `family`"),
+            ({"null": ""}, "has no null"),
+            ({"null": "3"}, "has a null inside its region, so that noise can satisfy it"),
+            ({"lower": "", "null": "3"}, "has a null inside its region"),
         ],
     )
     def test_a_claim_that_says_nothing_is_named(
@@ -218,3 +224,53 @@ class TestFiles:
         assert found["source"].ne("").all()
         assert found["basis"].ne("").all()
         assert found["unit"].ne("").all()
+
+
+class TestShippedClaims:
+    """Faults of earlier versions of resources/claims/, as properties of the files."""
+
+    @pytest.fixture(scope="class")
+    def shipped(self) -> dict[str, pd.DataFrame]:
+        return {path.stem: read_claims([path]).set_index("claim") for path in CLAIMS}
+
+    def test_a_claimed_rate_has_a_region_with_two_ends(
+        self, shipped: dict[str, pd.DataFrame]
+    ) -> None:
+        for table in shipped.values():
+            rates = table[table["where"].str.contains("measure=(?:esr|multi_attempt)_rate")]
+            rates = rates[rates["expected"].notna() & rates["statistic"].eq("estimate")]
+            open_end = rates[rates["lower"].isna() & rates["expected"].gt(0)]
+            assert open_end.empty, open_end.index.tolist()
+
+    def test_claims_about_the_optimal_boost_read_that_level_of_the_sweep(
+        self, shipped: dict[str, pd.DataFrame]
+    ) -> None:
+        sweep = LevelsConfig(count=8, lowest=-1.5, highest=3)
+        levels = np.linspace(sweep.lowest, sweep.highest, sweep.count)
+        nearest = levels[np.abs(levels - -0.3).argmin()]
+        for claim in ("sweep-success", "sweep-attempts"):
+            assert f"sweep_level={nearest:g}" in shipped["january"].loc[claim, "where"]
+
+    def test_agreement_of_judges_is_corrected_for_chance(
+        self, shipped: dict[str, pd.DataFrame]
+    ) -> None:
+        for table in shipped.values():
+            between = table[table["where"].str.contains("weighting=") & table["lower"].notna()]
+            assert between["where"].str.contains("statistic=kappa").all()
+            assert between["null"].eq(0).all()
+
+    def test_no_claim_averages_positive_leads_alone(self, shipped: dict[str, pd.DataFrame]) -> None:
+        assert not any(t["where"].str.contains("mean lead").any() for t in shipped.values())
+
+    def test_a_claim_about_contrastive_vectors_does_not_read_random_directions(
+        self, shipped: dict[str, pd.DataFrame]
+    ) -> None:
+        assert "random-direction" not in shipped["published"].loc["other-vectors", "where"]
+
+    def test_every_source_has_one_confirmatory_family(
+        self, shipped: dict[str, pd.DataFrame]
+    ) -> None:
+        for name, table in shipped.items():
+            family = table[table["family"].eq("yes")]
+            assert 5 <= len(family) <= 7, name
+            assert family["null"].eq(0).all(), "claims on the sign of a difference"

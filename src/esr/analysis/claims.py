@@ -32,15 +32,17 @@ CLAIM = {
     "expected": "Claimed value, if there is one (in `unit`).",
     "lower": "Lower end of the region in which the claim holds; empty: open.",
     "upper": "Upper end; empty: open.",
+    "null": "Value of the statistic if the claim is false (in `unit`); never inside the region.",
     "unit": "Of the statistic.",
     "basis": "Reason for the ends of the region.",
     "exact": "`yes` if the statistic is an exact count, which has no interval.",
     "paper_n": "Trials behind the claim, if known.",
     "paper_low": "Lower end of the claim's own 95 % interval (trial-level, as in the paper).",
     "paper_high": "Upper end.",
+    "family": "`yes` if the claim belongs to the confirmatory family of the study.",
 }
 """Columns of the files in resources/claims/."""
-NUMBERS = ["expected", "lower", "upper", "paper_n", "paper_low", "paper_high"]
+NUMBERS = ["expected", "lower", "upper", "null", "paper_n", "paper_low", "paper_high"]
 MEASURED = ["measured", "low", "high", "n", "status", "verdict", "reason"]
 
 ENDS = {
@@ -127,7 +129,13 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         "has a region that ends before it begins": table["lower"].gt(table["upper"]),
         "expects a value outside of its region": table["expected"].lt(table["lower"])
         | table["expected"].gt(table["upper"]),
+        "has no null: give the value of the statistic if the claim is false": table["null"].isna(),
+        "has a null inside its region, so that noise can satisfy it": table["null"].gt(
+            table["lower"].fillna(-np.inf)
+        )
+        & table["null"].lt(table["upper"].fillna(np.inf)),
         "has a value other than `yes` under `exact`": ~table["exact"].isin(["", "yes"]),
+        "has a value other than `yes` under `family`": ~table["family"].isin(["", "yes"]),
     }
     for problem, where in problems.items():
         if where.any():
