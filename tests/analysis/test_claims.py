@@ -226,12 +226,14 @@ class TestFiles:
         assert found["unit"].ne("").all()
 
 
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, pd.DataFrame]:
+    """Claims by source, indexed by name."""
+    return {path.stem: read_claims([path]).set_index("claim") for path in CLAIMS}
+
+
 class TestShippedClaims:
     """Faults of earlier versions of resources/claims/, as properties of the files."""
-
-    @pytest.fixture(scope="class")
-    def shipped(self) -> dict[str, pd.DataFrame]:
-        return {path.stem: read_claims([path]).set_index("claim") for path in CLAIMS}
 
     def test_a_claimed_rate_has_a_region_with_two_ends(
         self, shipped: dict[str, pd.DataFrame]
