@@ -149,10 +149,12 @@ def draw_arm(spec: StudySpec, arm: str, design: Design, rng: np.random.Generator
     chance = np.where(shared, design.chance, rng.random(design.chance.shape))
     rate = restart_rates(spec, truth.multi, design)
     multi = chance[0] < rate[design.latent, design.prompt]
-    mean = np.clip(truth.first + spec.score_sd * design.score_effect[design.latent], 5, 95)
+    # Latents differ less near the ends of the scale, so that the arm keeps its mean.
+    spread = min(spec.score_sd, truth.first / 3, (100 - truth.first) / 3)
+    mean = truth.first + spread * np.clip(design.score_effect[design.latent], -3, 3)
     first = _scores(mean, chance[1])
     success = chance[2] < truth.success
-    up = 100 * _mean_beta(truth.gain / max(100 - truth.first, 1e-9), chance[3]) / 100
+    up = _mean_beta(truth.gain / max(100 - truth.first, 1e-9), chance[3])
     down = _mean_beta(truth.loss / max(truth.first, 1e-9), chance[3])
     changed = np.where(success, first + (100 - first) * up, first - first * down)
     last = np.where(multi, changed, first)
@@ -168,7 +170,7 @@ def restart_rates(
     """Probability of a restart by latent and prompt."""
     own = _beta_quantile(rate, spec.rho, design.latent_quantile)
     common = np.ones(spec.prompts)
-    if spec.rho_prompt and rate:
+    if spec.rho_prompt and 0 < rate < 1:
         spread = spec.rho_prompt * (1 - rate) / rate
         common = _gamma_quantile(spread, design.prompt_quantile)
     return np.minimum(1, own[:, None] * common)

@@ -1,0 +1,84 @@
+"""esr.analysis.simulation: studies with known truth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from esr.analysis.measures import summarise
+from esr.analysis.simulation import ArmSpec, JudgeSpec, StudySpec, draw_study
+from esr.analysis.statistics import intracluster_correlation
+from esr.arms.scores import check_scores
+
+ARM = ArmSpec(multi=0.1, success=0.7, gain=40, loss=10, first=45, extra=0.5)
+SPEC = StudySpec(4000, 6, 30, {"steered": ARM}, rho=0.15, rho_prompt=0)
+
+
+def primary(spec: StudySpec, seed: int = 0, arm: str = "steered") -> pd.DataFrame:
+    return draw_study(spec, seed)["primary"][arm]
+
+
+class TestTruth:
+    def test_measures_recover_what_was_planted(self) -> None:
+        table = summarise(primary(SPEC), n_boot=10).drop_duplicates("measure")
+        found = table.set_index("measure")["estimate"]
+        assert found["multi_attempt_rate"] == pytest.approx(10, abs=0.7)
+        assert found["success_rate"] == pytest.approx(70, abs=3)
+        assert found["msi"] == pytest.approx(ARM.msi, abs=0.25)
+        assert found["first_score"] == pytest.approx(45, abs=1)
+        assert found["mean_attempts"] == pytest.approx(1 + 0.1 * 1.5, abs=0.015)
+
+    @pytest.mark.parametrize("rho", [0.0, 0.1, 0.3])
+    def test_restarts_have_the_planted_intra_latent_correlation(self, rho: float) -> None:
+        scores = primary(replace(SPEC, rho=rho))
+        values = scores["multi_attempt"].to_numpy(float)
+        assert intracluster_correlation(values, scores["latent"]) == pytest.approx(rho, abs=0.03)
+
+    def test_prompts_are_a_second_random_factor(self) -> None:
+        spec = replace(SPEC, latents=6000, prompts=120, rho=0, rho_prompt=0.1)
+        scores = primary(spec)
+        values = scores["multi_attempt"].to_numpy(float)
+        assert intracluster_correlation(values, scores["prompt_id"]) == pytest.approx(0.1, abs=0.05)
+
+    def test_scores_are_such_as_a_study_has(self) -> None:
+        for first in (2, 26, 50, 92, 99.5):
+            scores = primary(StudySpec(300, 5, 30, {"steered": replace(ARM, first=first)}))
+            check_scores(scores)
+            assert scores["first_score"].mean() == pytest.approx(first, abs=3)
+
+    def test_each_latent_is_steered_on_different_prompts(self) -> None:
+        assert not primary(SPEC).duplicated(["latent", "prompt_id"]).any()
+
+
+class TestArms:
+    def test_replayed_arms_share_the_chance_of_single_trials(self) -> None:
+        arms = {"a": ARM, "b": ARM}
+        alone, paired = (
+            draw_study(replace(SPEC, arms=arms, rho=0, pairing=share), 0)["primary"]
+            for share in (0.0, 1.0)
+        )
+        assert (paired["a"]["multi_attempt"] == paired["b"]["multi_attempt"]).all()
+        assert (alone["a"]["multi_attempt"] != alone["b"]["multi_attempt"]).mean() > 0.15
+
+    def test_the_same_seed_is_the_same_study(self) -> None:
+        pd.testing.assert_frame_equal(primary(SPEC, 5), primary(SPEC, 5))
+        assert (primary(SPEC, 5)["last_score"] != primary(SPEC, 6)["last_score"]).any()
+
+
+class TestJudges:
+    def test_judges_err_as_planted_and_by_arm(self) -> None:
+        judge = JudgeSpec({"a": 0.9, "b": 0.5}, 0.98)
+        spec = replace(SPEC, arms={"a": ARM, "b": ARM}, judges={"primary": judge})
+        for arm, sensitivity in (("a", 0.9), ("b", 0.5)):
+            scores = primary(spec, arm=arm)
+            truth, flag = scores["truly_multi"], scores["multi_attempt"]
+            assert flag[truth].mean() == pytest.approx(sensitivity, abs=0.03)
+            assert (~flag[~truth]).mean() == pytest.approx(0.98, abs=0.01)
+
+    def test_attempts_that_are_not_there_improve_half_of_the_time(self) -> None:
+        spec = replace(SPEC, judges={"primary": JudgeSpec(1, 0.9)})
+        scores = primary(spec)
+        false = scores[~scores["truly_multi"] & scores["multi_attempt"]]
+        assert false["improved"].mean() == pytest.approx(0.5, abs=0.05)
+        assert np.mean(false["score_change"]) == pytest.approx(0, abs=2)
