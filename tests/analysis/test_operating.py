@@ -39,6 +39,7 @@ def case_of(study: str, **changes: Any) -> Scenario:
         "statistic": "relative_change",
         "lower": np.nan,
         "upper": np.nan,
+        "null": 0.0,
     }
     found = scenario(row | changes, TRUTHS[study])
     assert found is not None
@@ -63,14 +64,20 @@ class TestScenarios:
         assert case.null["treatment"] == case.null["baseline"] == case.true["baseline"]
         assert case.value == pytest.approx(-51.2, abs=0.1)
 
-    def test_the_null_of_no_effect_is_the_detectors_effect(self) -> None:
-        where = "model=llama-3.3-70b; arm=ablate-random - steered; panel=msi"
-        case = case_of("january", where=where, statistic="value", lower=-0.145)
-        assert case.null["treatment"] == TRUTHS["january"]["llama-3.3-70b"]["ablate-otd"]
+    @pytest.mark.parametrize("study", TRUTHS)
+    def test_the_null_has_the_declared_value(self, study: str) -> None:
+        for claim in claims_of(study).to_dict("records"):
+            case = scenario({str(key): value for key, value in claim.items()}, TRUTHS[study])
+            if case is not None:
+                assert case.null_value == pytest.approx(claim["null"], abs=1e-6), case.claim
 
     def test_a_table_that_is_not_simulated_has_no_scenario(self) -> None:
-        row = {"claim": "c", "table": "figures/fig6.csv", "where": "model=llama-3.3-70b"}
-        row |= {"statistic": "value"}
+        row: dict[str, Any] = {
+            "claim": "c",
+            "table": "figures/fig6.csv",
+            "where": "model=llama-3.3-70b",
+        }
+        row |= {"statistic": "value", "null": 0.0}
         assert scenario(row | {"lower": 0.0, "upper": np.nan}, TRUTHS["january"]) is None
 
 

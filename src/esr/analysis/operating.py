@@ -1,16 +1,7 @@
 """What a study of a given size can decide: operating characteristics and power of its claims.
 
-A claim is simulated twice: with what it says being true, and under its null. Both worlds follow
-from the claim by one rule (`scenario`), with the true rates of `esr.analysis.truths`:
-
-| claim | null |
-|---|---|
-| a rate or score above 0 | a tenth of the restarts; half of the success rate or first score |
-| a rate below a bound | twice the bound |
-| a mean change above 0 | rises and falls that cancel out |
-| an effect of an arm | the arm equals its baseline |
-| no effect of an arm (the region holds 0) | the detectors' effect; a score four tolerances off |
-| one model above another | both alike |
+A claim is simulated twice: with what it says being true (`esr.analysis.truths`), and under the null
+that it declares, where the arm it is about has that value of the statistic (`with_value`).
 
 Studies run through `Measure.values`, the intervals of `esr.analysis.statistics.contrasts` and
 `esr.analysis.claims.decide`, the code that judges real ones.
@@ -67,6 +58,11 @@ class Scenario:
         """The statistic in the world of the claim, in the unit of the claim."""
         return _statistic(self, self.true)
 
+    @property
+    def null_value(self) -> float:
+        """The statistic under the null, likewise."""
+        return _statistic(self, self.null)
+
 
 def quantity(measure: Measure) -> Quantity:
     """How the mean of a measure is estimated."""
@@ -97,21 +93,18 @@ def scenario(claim: Mapping[str, Any], truths: Truths) -> Scenario | None:
         return None
     arms = truths[models[0]]
     if claim["table"] in SINGLE and arm in arms and where.get("kind", ["arm"]) == ["arm"]:
-        true = {"arm": arms[arm]}
-        return Scenario(
-            kind="arm", true=true, null={"arm": _null_arm(region, arms[arm], measure)}, **head
-        )
+        null = {"arm": with_value(arms[arm], measure, claim["null"])}
+        return Scenario(kind="arm", true={"arm": arms[arm]}, null=null, **head)
     first, second = _pair_of(arm)
     if claim["table"] in PAIRED and first in arms and second in arms:
         true = {"baseline": arms[second], "treatment": arms[first]}
-        effect = arms.get("ablate-otd", arms[second])
-        null = {"baseline": arms[second], "treatment": _null_pair(region, true, measure, effect)}
+        null = _null_pair(arms[second], measure, claim["null"], relative)
         return Scenario(kind="paired", true=true, null=null, **head)
     if claim["table"] == "tables/models.csv" and where.get("kind") == ["pair"]:
         other = next((name for name in where["against"] if name in truths), None)
         if other is not None:
             true = {"baseline": truths[other]["steered"], "treatment": arms["steered"]}
-            null = {"baseline": arms["steered"], "treatment": arms["steered"]}
+            null = _null_pair(arms["steered"], measure, claim["null"], relative)
             return Scenario(kind="models", true=true, null=null, **head)
     return None
 
@@ -296,32 +289,37 @@ def _pair_of(arm: str) -> tuple[str, str]:
     return first, second or "steered"
 
 
-def _null_arm(region: Region, arm: ArmSpec, measure: str) -> ArmSpec:
+def with_value(arm: ArmSpec, measure: str, value: float) -> ArmSpec:
+    """The arm with another true value of a measure (in its unit).
+
+    Rates and means over all trials change through the rate of restarts, within 0 and 0.95; a mean
+    change of 0 or less through the success rate, so that rises and falls cancel out.
+    """
+    if measure == "first_score":
+        return replace(arm, first=value)
     if measure == "success_rate":
-        above = region.lower > 0
-        return replace(arm, success=arm.success / 2 if above else min(1.0, region.upper / 50))
-    if measure == "first_score":
-        return replace(arm, first=arm.first / 2)
-    if region.lower > (1 if measure == "mean_attempts" else 0):
-        return replace(arm, multi=arm.multi / 10)
-    if np.isinf(region.upper):
+        return replace(arm, success=value / 100)
+    if measure in ("msi", "msi_multi") and value <= 0:
         return replace(arm, success=arm.loss / (arm.gain + arm.loss))
-    if measure in ("msi", "msi_multi"):
-        return replace(arm, multi=min(0.95, 2 * region.upper * arm.multi / max(arm.msi, 1e-9)))
-    rate = (region.upper - 1 if measure == "mean_attempts" else region.upper / 100) * 2
-    return replace(arm, multi=min(0.95, rate / (arm.success if measure == "esr_rate" else 1.0)))
+    rates = {
+        "multi_attempt_rate": value / 100,
+        "restart_rate": value / 100,
+        "esr_rate": value / 100 / max(arm.success, 0.01),
+        "msi": value * arm.multi / arm.msi if arm.msi > 0 else arm.multi,
+        "mean_attempts": (value - 1) / (1 + arm.extra),
+    }
+    if measure not in rates:
+        raise EsrError(f"operating: the null of {measure!r} is not simulated")
+    return replace(arm, multi=min(max(rates[measure], 0.0), 0.95))
 
 
-def _null_pair(
-    region: Region, true: Mapping[str, ArmSpec], measure: str, effect: ArmSpec
-) -> ArmSpec:
-    baseline = true["baseline"]
-    if not region.lower < 0 < region.upper:
-        return baseline
-    if measure == "first_score":
-        tolerance = min(abs(end) for end in (region.lower, region.upper) if np.isfinite(end))
-        return replace(baseline, first=baseline.first - 4 * tolerance)
-    return effect
+def _null_pair(baseline: ArmSpec, measure: str, null: float, relative: bool) -> dict[str, ArmSpec]:
+    """Baseline and an arm that differs from it by the null value."""
+    if null == 0:
+        return {"baseline": baseline, "treatment": baseline}
+    value = _true_value(measure, baseline)
+    target = value * (1 + null / 100) if relative else value + null
+    return {"baseline": baseline, "treatment": with_value(baseline, measure, target)}
 
 
 def _statistic(case: Scenario, arms: Mapping[str, ArmSpec]) -> float:

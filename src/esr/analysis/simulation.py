@@ -213,7 +213,12 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
         for name, judge in spec.judges.items():
             columns = judged(truth, *judge.rates(arm), rng)
             study[name][arm] = pd.DataFrame(
-                {**trial, **columns, "restart_detected": detected, "truly_multi": truth.multi}
+                {
+                    **{"model": "simulated", "arm": arm, "judge": name},
+                    **trial,
+                    **columns,
+                    **{"restart_detected": detected, "truly_multi": truth.multi},
+                }
             )
     return study
 
