@@ -71,6 +71,7 @@ rule all:
         rules.tables.input,
         rules.activation_tables.input,
         rules.exclusions.input,
+        rules.recovery.input,
         rules.robustness.input,
         rules.ledger.input,
         rules.numbers.input,

@@ -1,7 +1,7 @@
 # Tables, numbers and verdicts from the scores of all arms.
 
 TABLES = """
-    summary comparisons models exclusions robustness tableA1 activation_regions
+    summary comparisons models exclusions robustness recovery tableA1 activation_regions
     activation_contrasts activation_latents activation_lead
 """.split()
 STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])
@@ -113,6 +113,25 @@ rule tabulate_ledger:
         "../scripts/analysis/tabulate_ledger.py"
 
 
+rule tabulate_recovery:
+    """Compare recovery with its redraw null, so that it is told from regression to the mean."""
+    input:
+        scores=scores_of(STEERED),
+    output:
+        csv="<results>/tables/recovery.csv",
+        tex="<results>/tables/recovery.tex",
+    params:
+        settings=settings("statistics"),
+    log:
+        "<logs>/tabulate_recovery.log",
+    benchmark:
+        "<benchmarks>/tabulate_recovery.tsv"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/analysis/tabulate_recovery.py"
+
+
 rule tabulate_robustness:
     """Repeat the main result under other choices."""
     input:
@@ -137,6 +156,7 @@ rule collect_numbers:
     input:
         summary="<results>/tables/summary.csv",
         comparisons="<results>/tables/comparisons.csv",
+        recovery="<results>/tables/recovery.csv",
         fig3="<results>/figures/fig3.csv",
         fig5="<results>/figures/fig5.csv",
         fig6="<results>/figures/fig6.csv",

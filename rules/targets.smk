@@ -52,6 +52,12 @@ rule exclusions:
         table("exclusions"),
 
 
+rule recovery:
+    """Recovery against its redraw null: what attempts after a restart add to a new draw."""
+    input:
+        table("recovery"),
+
+
 rule robustness:
     """The main result under other choices: degraded out, other target, other clustering."""
     input:

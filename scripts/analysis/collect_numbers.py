@@ -17,6 +17,7 @@ from esr.analysis.macros import (
     cite_arms,
     cite_detectors,
     cite_finetuning,
+    cite_recovery,
     cite_sweep,
     collect_macros,
     tex_macros,
@@ -31,6 +32,7 @@ def main(job: Any) -> None:
     tables = {name: pd.read_csv(path) for name, path in job.input.items() if path.endswith(".csv")}
     found = collect_macros(
         cite_arms(tables["summary"], tables["comparisons"]),
+        cite_recovery(tables["recovery"]),
         cite_sweep(tables["fig3"]),
         cite_detectors(tables["fig5"]),
         cite_finetuning(tables["fig6"]),

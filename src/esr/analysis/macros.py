@@ -89,6 +89,13 @@ def cite_arms(
     yield from cited(comparisons, [*CELL, "measure", "against"], DIFFERENCE)
 
 
+def cite_recovery(recovery: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    r"""Recovery against its null: `\esr<Model><Arm><Measure>Recovery<Null|Excess|...>`."""
+    parts = {"null": "null", "excess": "excess", "excess_low": "low", "excess_high": "high"}
+    rows = recovery.assign(table="recovery")
+    yield from cited(rows, [*CELL, "measure", "table"], parts | {"p_value": "p_value"})
+
+
 def cite_sweep(fig3: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     r"""Where measures peak: `\esr<Model>BoostSweep<Measure>Peak<Part>`, sd from the mean."""
     peaks = fig3[fig3["kind"].eq("peak")].assign(arm="boost-sweep", unit="sd")

@@ -31,6 +31,7 @@ TABLE_TITLES = {
     "comparisons": "Arms compared with the arm that they replay",
     "models": "Models compared",
     "exclusions": "Exclusions: trials by status",
+    "recovery": "Recovery against its redraw null",
     "robustness": "Robustness of the main result",
     "ledger": "Cost of judges and raters",
     "activation_regions": "Activations by region of the response",
