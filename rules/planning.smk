@@ -5,6 +5,7 @@
 localrules:
     check,
     estimate,
+    power,
     rejudge,
 
 
@@ -22,6 +23,14 @@ rule estimate:
         "<logs>/estimate.log",
     script:
         "../scripts/planning/estimate.py"
+
+
+rule power:
+    """Print the power of every claim at the study's size, and the latents for 80 %; runs nothing."""
+    log:
+        "<logs>/power.log",
+    script:
+        "../scripts/planning/power.py"
 
 
 rule rejudge:

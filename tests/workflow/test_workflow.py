@@ -18,7 +18,7 @@ REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output params log benchmark threads resources shellcmd script".split()  # noqa: SIM905
 
 
-ALWAYS = ["check", "estimate", "rejudge"]
+ALWAYS = ["check", "estimate", "power", "rejudge"]
 PAID = ["label_sheet"]
 
 

@@ -26,6 +26,7 @@ from esr.analysis.statistics.contrasts import (
     crossed_interval,
     independent_contrast,
 )
+from esr.analysis.statistics.crossed import FEW_CLUSTERS
 from esr.errors import EsrError
 
 Kind = Literal["arm", "paired", "models"]
@@ -37,6 +38,8 @@ PAIRED = {"tables/comparisons.csv", "figures/figA9.csv"}
 SINGLE = {"tables/summary.csv", "figures/figA7.csv", "figures/figA8.csv"}
 PERMUTATIONS = 199
 BOOTSTRAP = 200
+GROWTH = 4
+"""Size of the larger of the two simulated studies from which intervals are extrapolated."""
 DECIDABLE = 0.8
 """Power from which a study decides a claim."""
 
@@ -144,13 +147,12 @@ def power_row(case: Scenario, spec: StudySpec, studies: int = 100) -> dict[str, 
     """Power at the design, and the latents that would give 80 %.
 
     Power is the share of simulated studies that confirm. The latents follow from the widths of the
-    simulated intervals at the design and at four times its latents, half-width^2 = a / latents + b:
-    b is what more latents on the same number of prompts cannot mend. Infinite where no number is
-    enough, or the claimed value lies at the edge of its own region.
+    simulated intervals at the design and at 4 times its latents, half-width^2 = a / latents + b: b
+    is what more latents on the same prompts cannot reduce. Infinite where no number is enough, or
+    the claimed value lies at the edge of its own region.
     """
-    tables = [
-        simulate(case, replace(spec, latents=n), studies) for n in (spec.latents, 4 * spec.latents)
-    ]
+    sizes = spec.latents, GROWTH * spec.latents
+    tables = [simulate(case, replace(spec, latents=n), studies) for n in sizes]
     power = float(tables[0]["verdict"].eq("confirmed").mean())
     needed = _latents_for(case, tables, spec.latents)
     label = "decidable" if power >= DECIDABLE else "underpowered"
@@ -162,7 +164,7 @@ def power_table(
     truths: Truths,
     spec: StudySpec,
     correlations: Sequence[float] = (0.05, 0.2),
-    studies: int = 60,
+    studies: int = 40,
 ) -> pd.DataFrame:
     """What a study of this design can decide, before any of it is run.
 
@@ -207,6 +209,9 @@ def _latents_for(case: Scenario, tables: Sequence[pd.DataFrame], latents: int) -
         if margin <= 0:
             return np.inf
         halves = [float((sign * (t[end] - t["value"])).median()) for t in tables]
+        if tables[0]["value"].std() == 0 and np.isfinite(margin):
+            # No event in any study: the bound falls as 1 / latents and has no error.
+            return float(max(np.ceil(latents * halves[0] / margin), FEW_CLUSTERS))
         if np.isfinite(margin):
             sides.append((margin, _falling(halves)))
     for factor in np.geomspace(0.02, 500, 600):
@@ -216,7 +221,7 @@ def _latents_for(case: Scenario, tables: Sequence[pd.DataFrame], latents: int) -
             for (margin, _), half in zip(sides, halves, strict=True)
         ]
         if sum(missed) <= 1 - DECIDABLE:
-            return float(np.ceil(latents * factor))
+            return float(max(np.ceil(latents * factor), FEW_CLUSTERS))
     return np.inf
 
 
