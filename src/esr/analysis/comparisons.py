@@ -4,11 +4,11 @@ Units and definitions of the measures: `esr.analysis.measures`. Formulas: docs/m
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from esr.analysis.measures import MEASURES, Measure, as_percent, find_measures
 from esr.analysis.statistics import (
@@ -22,11 +22,13 @@ from esr.analysis.statistics import (
     sets_contrast,
     unpaired_contrast,
 )
-from esr.arms.scores import check_scores
+from esr.arms.scores import check_scores, weights_of
 from esr.errors import EsrError
 
 PAIR_KEY = ["latent", "prompt_id", "seed"]
 """Columns that a replayed trial shares with the original."""
+SIZES = ["n_baseline", "n_treatment"]
+"""Columns with the trials in the denominators."""
 
 
 def compare(
@@ -43,11 +45,12 @@ def compare(
     """Treatment against the baseline that it replays, paired by trial: one row a measure.
 
     A pair, the same (latent, prompt_id, seed) in both arms, is used if both trials are in the
-    measure's domain. Intervals: clusters drawn together in both arms. p: arms swapped within
-    clusters. Columns: measure, unit, baseline, treatment (on the used pairs), difference, low,
-    high, level, relative_change, relative_low, relative_high (percent of the baseline), p_value,
-    p_method, status, n_pairs, n_dropped, n_baseline, n_treatment (denominators), n_clusters (with
-    values in both arms).
+    measure's domain. Samples (column `weight`) need no pairs: all their trials are used, weighted,
+    and n_pairs and n_dropped are missing. Intervals: clusters drawn together in both arms. p: arms
+    swapped within clusters. Columns: measure, unit, baseline, treatment (on the used pairs),
+    difference, low, high, level, relative_change, relative_low, relative_high (percent of the
+    baseline), p_value, p_method, status, n_pairs, n_dropped, n_baseline, n_treatment
+    (denominators), n_clusters (with values in both arms).
 
     Args:
         baseline: Scores of the arm replayed.
@@ -67,29 +70,76 @@ def compare(
     draws = {"n_boot": n_boot, "n_permutations": n_permutations, "seed": seed}
     rows = []
     for measure in find_measures(measures):
-        pairs, first, second = paired_sums(baseline, treatment, measure, cluster)
-        used = pairs[pairs["reason"].eq("used")]
+        first, second, counts = paired_sums(baseline, treatment, measure, cluster)
         contrast = paired_contrast(first, second, measure.span, level=level, **draws)
-        counts = {"n_pairs": len(used), "n_dropped": len(pairs) - len(used)}
         rows.append(_comparison(measure, first, second, contrast, level) | counts)
     return pd.DataFrame(rows)
 
 
+class PairedSums(NamedTuple):
+    """A measure's sums by cluster in two arms with the same clusters, and the trials behind them.
+
+    `counts` has n_pairs, n_dropped (missing for samples, which need no pairs), n_baseline and
+    n_treatment (trials with a value).
+    """
+
+    baseline: Float[np.ndarray, "clusters 2"]
+    treatment: Float[np.ndarray, "clusters 2"]
+    counts: dict[str, Any]
+
+
 def paired_sums(
     baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure, cluster: str = "latent"
-) -> tuple[pd.DataFrame, Float[np.ndarray, "clusters 2"], Float[np.ndarray, "clusters 2"]]:
-    """Pairs of two arms (`match_trials`), and a measure's sums by cluster over the used ones.
-
-    Returns:
-        The pairs; then, for baseline and treatment, sum and number of values of every cluster.
-    """
+) -> PairedSums:
+    """Sums by cluster over the pairs of two arms (`match_trials`), or over two weighted samples."""
+    if is_sample(baseline, treatment):
+        codes, count = shared_codes([baseline, treatment], cluster)
+        return _sample_sums(baseline, treatment, measure, codes, count)
     pairs = match_trials(baseline, treatment, measure)
     used = pairs[pairs["reason"].eq("used")]
     in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
-    codes = cluster_codes(baseline[cluster].iloc[in_b])
-    first = cluster_sums(measure.values(baseline)[in_b], *codes)
-    second = cluster_sums(measure.values(treatment)[in_t], *codes)
-    return pairs, first, second
+    coded = cluster_codes(baseline[cluster].iloc[in_b])
+    first = cluster_sums(measure.values(baseline)[in_b], *coded)
+    second = cluster_sums(measure.values(treatment)[in_t], *coded)
+    counts = {"n_pairs": len(used), "n_dropped": len(pairs) - len(used)}
+    return PairedSums(first, second, counts | _sizes(first, second))
+
+
+def is_sample(*arms: pd.DataFrame) -> bool:
+    """Whether trials are a sample with weights."""
+    return any(weights_of(arm) is not None for arm in arms)
+
+
+def shared_codes(
+    arms: Sequence[pd.DataFrame], cluster: str
+) -> tuple[list[Int[np.ndarray, " trials"]], int]:
+    """Cluster index of the trials of each arm among the clusters of all, and their number."""
+    codes, count = cluster_codes(pd.concat([arm[cluster] for arm in arms]))
+    return np.split(codes, np.cumsum([len(arm) for arm in arms])[:-1]), count
+
+
+def _sample_sums(
+    baseline: pd.DataFrame,
+    treatment: pd.DataFrame,
+    measure: Measure,
+    codes: Sequence[Int[np.ndarray, " trials"]],
+    count: int,
+) -> PairedSums:
+    """Weighted sums of two samples by their shared clusters."""
+    arms = baseline, treatment
+    values = [measure.values(arm) for arm in arms]
+    first, second = (
+        cluster_sums(each, code, count, weights_of(arm))
+        for each, code, arm in zip(values, codes, arms, strict=True)
+    )
+    sizes = [int((~np.isnan(each)).sum()) for each in values]
+    counts = {"n_pairs": pd.NA, "n_dropped": pd.NA}
+    return PairedSums(first, second, counts | dict(zip(SIZES, sizes, strict=True)))
+
+
+def _sizes(first: np.ndarray, second: np.ndarray) -> dict[str, int]:
+    """Trials in the denominators of unweighted sums."""
+    return {name: int(sums[:, 1].sum()) for name, sums in zip(SIZES, (first, second), strict=True)}
 
 
 def compare_sets(
@@ -115,29 +165,50 @@ def compare_sets(
     """
     for scores in (baseline, *treatments):
         check_scores(scores)
-    codes, count = cluster_codes(baseline[cluster])
+    sample = is_sample(baseline, *treatments)
+    if sample:
+        codes, count = shared_codes([baseline, *treatments], cluster)
+    else:
+        code, count = cluster_codes(baseline[cluster])
+        codes = [code] * (1 + len(treatments))
     rows = []
     for measure in find_measures(measures):
-        sums: list[tuple[np.ndarray, np.ndarray]] = []
-        n_used = 0
-        n_all = 0
-        values = measure.values(baseline)
-        for treatment in treatments:
-            pairs = match_trials(baseline, treatment, measure)
-            used = pairs[pairs["reason"].eq("used")]
-            in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
-            arms = values[in_b], measure.values(treatment)[in_t]
-            first, second = (cluster_sums(arm, codes[in_b], count) for arm in arms)
-            sums.append((first, second))
-            n_used += len(used)
-            n_all += len(pairs)
-        firsts, seconds = (
-            np.array([pair[i] for pair in sums]).reshape(-1, count, 2) for i in (0, 1)
+        parts = [
+            _sample_sums(baseline, treatment, measure, (codes[0], code), count)
+            if sample
+            else _set_sums(baseline, treatment, measure, codes[0], count)
+            for treatment, code in zip(treatments, codes[1:], strict=True)
+        ]
+        firsts, seconds = (np.array([part[i] for part in parts]) for i in (0, 1))
+        contrast = sets_contrast(
+            firsts.reshape(-1, count, 2),
+            seconds.reshape(-1, count, 2),
+            level=level,
+            n_boot=n_boot,
+            seed=seed,
         )
-        contrast = sets_contrast(firsts, seconds, level=level, n_boot=n_boot, seed=seed)
-        counts = {"n_sets": len(treatments), "n_pairs": n_used, "n_dropped": n_all - n_used}
+        counts: dict[str, Any] = {"n_sets": len(treatments)}
+        for name in ("n_pairs", "n_dropped", "n_treatment"):
+            counts[name] = sum(part.counts[name] for part in parts)
         rows.append(_sets_row(measure, contrast, level) | counts)
     return pd.DataFrame(rows)
+
+
+def _set_sums(
+    baseline: pd.DataFrame,
+    treatment: pd.DataFrame,
+    measure: Measure,
+    codes: Int[np.ndarray, " trials"],
+    count: int,
+) -> PairedSums:
+    """Sums over the pairs of the baseline with one version, by all clusters of the baseline."""
+    pairs = match_trials(baseline, treatment, measure)
+    used = pairs[pairs["reason"].eq("used")]
+    in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
+    arms = measure.values(baseline)[in_b], measure.values(treatment)[in_t]
+    first, second = (cluster_sums(arm, codes[in_b], count) for arm in arms)
+    counts = {"n_pairs": len(used), "n_dropped": len(pairs) - len(used)}
+    return PairedSums(first, second, counts | _sizes(first, second))
 
 
 def compare_unpaired(
@@ -166,9 +237,15 @@ def compare_unpaired(
     coded = [(arm, cluster_codes(arm[cluster])) for arm in (baseline, treatment)]
     rows = []
     for measure in find_measures(measures):
-        first, second = (cluster_sums(measure.values(arm), *codes) for arm, codes in coded)
+        values = [measure.values(arm) for arm, _ in coded]
+        first, second = (
+            cluster_sums(each, *codes, weights_of(arm))
+            for each, (arm, codes) in zip(values, coded, strict=True)
+        )
         contrast = unpaired_contrast(first, second, measure.span, level=level, **draws)
-        rows.append(_comparison(measure, first, second, contrast, level))
+        sizes = [int((~np.isnan(each)).sum()) for each in values]
+        row = _comparison(measure, first, second, contrast, level)
+        rows.append(row | dict(zip(SIZES, sizes, strict=True)))
     return pd.DataFrame(rows)
 
 
@@ -225,8 +302,6 @@ def _comparison(
         "p_value": contrast.test.p_value,
         "p_method": contrast.test.method,
         "status": contrast.status,
-        "n_baseline": int(first[:, 1].sum()),
-        "n_treatment": int(second[:, 1].sum()),
         "n_clusters": contrast.n_clusters,
     }
 

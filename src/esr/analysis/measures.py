@@ -23,7 +23,7 @@ from esr.analysis.statistics import (
     trial_mean,
     trial_rate,
 )
-from esr.arms.scores import as_float, check_columns, check_scores, is_scored
+from esr.arms.scores import as_float, check_columns, check_scores, is_scored, weights_of
 from esr.errors import EsrError
 
 Trials = Float[np.ndarray, " trials"]
@@ -231,6 +231,9 @@ def summarise(
     method, status (`esr.analysis.statistics.estimates`), and of the trials in the denominator n,
     n_events (rates), n_latents, n_prompts. An undefined estimate is NaN, with n = 0.
 
+    With a column `weight` (trials that a sampled trial represents) every mean is weighted, n counts
+    the sampled trials, and only the bootstrap has intervals.
+
     Args:
         scores: Scores of an arm, or of several that the columns `by` distinguish.
         measures: Names in `MEASURES`.
@@ -252,10 +255,12 @@ def summarise(
         factors = [
             resample(trials[column], n_boot, [seed, order]) for order, column in enumerate(columns)
         ]
+        weights = weights_of(trials)
         for measure in found:
             values = measure.values(trials)
             shared = group | _point(measure, values, trials)
-            for method, (interval, status) in _estimates(measure, values, factors, level).items():
+            estimates = _estimates(measure, values, factors, level, weights)
+            for method, (interval, status) in estimates.items():
                 ends = interval._asdict() | {"level": level}
                 rows.append(shared | ends | {"method": method, "status": status})
     order = [*by, "measure", "unit", "estimate", "low", "high", "level", "method", "status"]
@@ -292,7 +297,7 @@ def _point(measure: Measure, values: Trials, scores: pd.DataFrame) -> dict[str, 
     return {
         "measure": measure.name,
         "unit": measure.unit,
-        "estimate": float(values[inside].mean()) if inside.any() else np.nan,
+        "estimate": _mean(values[inside], weights_of(scores[inside])),
         "n": int(inside.sum()),
         "n_events": int((values[inside] > 0).sum()) if measure.is_rate else pd.NA,
         "n_latents": scores["latent"][inside].nunique(),
@@ -300,24 +305,37 @@ def _point(measure: Measure, values: Trials, scores: pd.DataFrame) -> dict[str, 
     }
 
 
+def _mean(values: Trials, weights: Trials | None) -> float:
+    """Mean, weighted if there are weights; NaN without values."""
+    if not len(values):
+        return np.nan
+    return float(values.mean() if weights is None else np.average(values, weights=weights))
+
+
 def _estimates(
-    measure: Measure, values: Trials, factors: list[Factor], level: float
+    measure: Measure, values: Trials, factors: list[Factor], level: float, weights: Trials | None
 ) -> dict[str, Estimate]:
-    """Intervals by method, in the unit of the measure."""
-    present = values[~np.isnan(values)]
-    if measure.is_rate:
-        fractions = trial_rate(int((present > 0).sum()), len(present), level)
-        found = {
-            name: Estimate(as_percent(end), status) for name, (end, status) in fractions.items()
-        }
-    else:
-        found = trial_mean(present, measure.lowest, measure.highest, level)
+    """Intervals by method, in the unit of the measure; bootstrap alone for weighted trials."""
+    found = _independent(measure, values[~np.isnan(values)], level) if weights is None else {}
     resampled = partial(
-        resampled_mean, values, lowest=measure.lowest, highest=measure.highest, level=level
+        resampled_mean,
+        values,
+        lowest=measure.lowest,
+        highest=measure.highest,
+        level=level,
+        weights=weights,
     )
     for count, method in enumerate(["cluster_bootstrap", "two_way_bootstrap"][: len(factors)], 1):
         found[method] = resampled(factors[:count])
     return found
+
+
+def _independent(measure: Measure, values: Trials, level: float) -> dict[str, Estimate]:
+    """Intervals that treat trials as independent."""
+    if not measure.is_rate:
+        return trial_mean(values, measure.lowest, measure.highest, level)
+    fractions = trial_rate(int((values > 0).sum()), len(values), level)
+    return {name: Estimate(as_percent(end), status) for name, (end, status) in fractions.items()}
 
 
 def as_percent(interval: Interval) -> Interval:

@@ -16,7 +16,7 @@ from esr.analysis.statistics import (
     ratio,
 )
 from esr.analysis.statistics.resampling import TIE
-from esr.arms.scores import as_float, check_scores
+from esr.arms.scores import as_float, check_scores, weights_of
 
 
 def peak(
@@ -47,7 +47,10 @@ def peak(
     codes, count = cluster_codes(scores[cluster])
     column = as_float(scores, over)
     places = np.unique(column[~np.isnan(column)])
-    sums = [cluster_sums(np.where(column == at, values, np.nan), codes, count) for at in places]
+    weights = weights_of(scores)
+    sums = [
+        cluster_sums(np.where(column == at, values, np.nan), codes, count, weights) for at in places
+    ]
     found = {"measure": measure, "peak": np.nan, "low": np.nan, "high": np.nan}
     curve = np.array([float(ratio(each.sum(axis=0))) for each in sums])
     if np.isnan(curve).all():
@@ -60,8 +63,8 @@ def peak(
     if count < 2:
         return found | {"status": "too_few"}
     rng = np.random.default_rng(seed)
-    weights = bootstrap_weights(count, n_boot, rng)
-    replicates = np.column_stack([ratio(weights @ each) for each in sums])
+    draws = bootstrap_weights(count, n_boot, rng)
+    replicates = np.column_stack([ratio(draws @ each) for each in sums])
     interval = percentile_interval(_place_of_maximum(replicates, places, rng), level)
     sparse = np.isnan(interval.low) or is_sparse(np.sum(sums, axis=0))
     status = "tied" if tied else "sparse" if sparse else "ok"

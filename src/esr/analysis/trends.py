@@ -25,7 +25,7 @@ from esr.analysis.statistics import (
     ratio,
 )
 from esr.analysis.statistics.resampling import TIE
-from esr.arms.scores import as_float, select
+from esr.arms.scores import as_float, select, weights_of
 from esr.config import StatisticsConfig
 
 PAIRED = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi", "mean_attempts"]
@@ -98,12 +98,12 @@ def size_trends(
         for order, model in enumerate(models):
             baseline = select(baselines, model=model)
             treatment = select(treatments, model=model)
-            table, first, second = paired_sums(baseline, treatment, measure)
+            first, second, counts = paired_sums(baseline, treatment, measure)
             draws = paired_bootstrap(first, second, settings.bootstrap, settings.seed + order)
             effects.append(float(ratio(second.sum(axis=0)) - ratio(first.sum(axis=0))))
             curves.append(draws[1] - draws[0])
             sparse |= is_sparse(first) or is_sparse(second)
-            used += int(table["reason"].eq("used").sum())
+            used += counts["n_treatment"] if pd.isna(counts["n_pairs"]) else counts["n_pairs"]
         replicates = np.column_stack(curves) if curves else np.empty((0, 0))
         found = _slope(sizes, np.array(effects), replicates, sparse, settings.level)
         rows.append(_named(measure) | found | {"n": used, "n_clusters": len(models)})
@@ -128,14 +128,16 @@ def sweep_slopes(
         codes, count = cluster_codes(table["latent"])
         place = as_float(table, "sweep_level")
         levels = np.unique(place)
-        weights = bootstrap_weights(count, settings.bootstrap, np.random.default_rng(settings.seed))
+        draws = bootstrap_weights(count, settings.bootstrap, np.random.default_rng(settings.seed))
+        weights = weights_of(table)
         for measure in find_measures(measures):
             values = measure.values(table)
             sums = [
-                cluster_sums(np.where(place == at, values, np.nan), codes, count) for at in levels
+                cluster_sums(np.where(place == at, values, np.nan), codes, count, weights)
+                for at in levels
             ]
             curve = np.array([float(ratio(each.sum(axis=0))) for each in sums])
-            replicates = np.column_stack([ratio(weights @ each) for each in sums])
+            replicates = np.column_stack([ratio(draws @ each) for each in sums])
             sparse = is_sparse(np.sum(sums, axis=0))
             found = _slope(levels, curve, replicates, sparse, settings.level)
             n = int(np.isfinite(values).sum())
@@ -218,13 +220,13 @@ def share_trends(
     for measure in find_measures(measures):
         sums = np.array(
             [
-                cluster_sums(measure.values(table), part, count)
+                cluster_sums(measure.values(table), part, count, weights_of(table))
                 for table, part in zip(tables, parts, strict=True)
             ]
         )  # shares, latents, (sum, number)
         defined = sums[:, :, 1].sum(axis=1) > 0  # a base that never restarts has no success rate
         found = _trends(sums[defined], shares[defined], middle, weights, settings)
-        n = int(sums[:, :, 1].sum())
+        n = sum(int((~np.isnan(measure.values(table))).sum()) for table in tables)
         rows += [{"measure": measure.name, **row, "n": n} for row in found]
     return pd.DataFrame(rows).rename(columns={"difference": "value"})
 

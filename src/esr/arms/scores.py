@@ -186,6 +186,11 @@ def is_scored(scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
     return scores["status"].eq("ok").fillna(False).to_numpy(bool)
 
 
+def weights_of(scores: pd.DataFrame) -> Float[np.ndarray, " trials"] | None:
+    """Sampling weights (column `weight`) of the trials of a sample; None if all were scored."""
+    return as_float(scores, "weight") if "weight" in scores else None
+
+
 def as_float(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " trials"]:
     """A column as floats (flags as 0 and 1), NaN where missing."""
     numbers = pd.to_numeric(scores[column]).astype("Float64")

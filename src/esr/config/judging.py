@@ -168,6 +168,20 @@ class JudgingConfig(Section):
         return self
 
     @property
+    def second(self) -> str | None:
+        """The judge whose grades of the sample check the primary judge's; None without one.
+
+        The first one of another kind, else the first other one. A person grades a sheet only.
+        """
+        kind = self.judges[self.primary].kind
+        others = [
+            name
+            for name, judge in self.judges.items()
+            if name != self.primary and judge.kind != "human"
+        ]
+        return next((name for name in others if self.judges[name].kind != kind), (*others, None)[0])
+
+    @property
     def llms(self) -> dict[str, LlmConfig]:
         """Judges that are language models, by name."""
         return {name: judge for name, judge in self.judges.items() if isinstance(judge, LlmConfig)}

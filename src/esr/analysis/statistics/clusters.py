@@ -28,13 +28,22 @@ def cluster_codes(clusters: ArrayLike) -> tuple[Int[np.ndarray, " trials"], int]
 
 
 def cluster_sums(
-    values: Float[np.ndarray, " trials"], codes: Int[np.ndarray, " trials"], n_clusters: int
+    values: Float[np.ndarray, " trials"],
+    codes: Int[np.ndarray, " trials"],
+    n_clusters: int,
+    weights: Float[np.ndarray, " trials"] | None = None,
 ) -> Float[np.ndarray, "clusters 2"]:
-    """Sum of the values and number of values of each cluster; NaN values add to neither."""
+    """Sum of the values and number of values of each cluster; NaN values add to neither.
+
+    With sampling weights w these are sum(w value) and sum(w).
+    """
     values = np.asarray(values, float)
     inside = ~np.isnan(values)
-    numerator = np.bincount(codes, np.where(inside, values, 0.0), n_clusters)
-    return np.column_stack([numerator, np.bincount(codes, inside, n_clusters)])
+    numerator, denominator = np.where(inside, values, 0.0), inside.astype(float)
+    if weights is not None:
+        numerator, denominator = numerator * weights, denominator * weights
+    sums = [np.bincount(codes, each, n_clusters) for each in (numerator, denominator)]
+    return np.column_stack(sums)
 
 
 def ratio(sums: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:

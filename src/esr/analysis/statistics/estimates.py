@@ -96,17 +96,18 @@ def resampled_mean(
     lowest: float = np.nan,
     highest: float = np.nan,
     level: float = 0.95,
+    weights: Values | None = None,
 ) -> Estimate:
     """Interval of a mean in [lowest, highest] from resampling one factor or two crossed ones."""
     present = values[~np.isnan(values)]
-    sums = [cluster_sums(values, each.codes, each.weights.shape[1]) for each in factors]
+    sums = [cluster_sums(values, each.codes, each.weights.shape[1], weights) for each in factors]
     informative = min(int((each[:, 1] > 0).sum()) for each in sums)
     if informative < 2:
         return Estimate(NO_INTERVAL, "too_few" if len(present) else "undefined")
     if np.ptp(present) == 0:
         wide = no_variation_interval(float(present[0]), informative, lowest, highest, level)
         return Estimate(wide, "no_variation")
-    interval = percentile_interval(bootstrap_mean(values, *factors), level)
+    interval = percentile_interval(bootstrap_mean(values, *factors, weights=weights), level)
     sparse = np.isnan(interval.low) or any(is_sparse(each) for each in sums)
     return Estimate(interval, "sparse" if sparse else "ok")
 

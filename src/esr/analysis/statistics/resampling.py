@@ -55,7 +55,10 @@ def bootstrap_weights(
 
 
 def bootstrap_mean(
-    values: Float[np.ndarray, " trials"], factor: Factor, crossed: Factor | None = None
+    values: Float[np.ndarray, " trials"],
+    factor: Factor,
+    crossed: Factor | None = None,
+    weights: Float[np.ndarray, " trials"] | None = None,
 ) -> Replicates:
     """Replicates of the mean when one factor, or two crossed ones, are resampled.
 
@@ -64,7 +67,7 @@ def bootstrap_mean(
     conservative, since it counts the variance of single trials up to three times (Owen 2007).
 
     All clusters are drawn, also those without a value, so that the denominator varies as it would
-    in a new study; a replicate without any value is NaN.
+    in a new study; a replicate without any value is NaN. Sampling weights stay with their trials.
 
     Raises:
         EsrError: a factor with a single cluster, which no resampling can vary.
@@ -73,8 +76,9 @@ def bootstrap_mean(
     if min(shapes) < 2:
         raise EsrError(f"the bootstrap got {min(shapes)} cluster; it needs at least 2")
     if crossed is None:
-        return ratio(factor.weights @ cluster_sums(values, factor.codes, shapes[0]))
-    cells = cluster_sums(values, factor.codes * shapes[1] + crossed.codes, shapes[0] * shapes[1])
+        return ratio(factor.weights @ cluster_sums(values, factor.codes, shapes[0], weights))
+    codes = factor.codes * shapes[1] + crossed.codes
+    cells = cluster_sums(values, codes, shapes[0] * shapes[1], weights)
     sums = [
         ((factor.weights @ part.reshape(shapes)) * crossed.weights).sum(axis=1) for part in cells.T
     ]
