@@ -1,5 +1,7 @@
 """Four ways of grading the same trials, and samples whose weights restore all trials."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,12 +17,12 @@ from esr.errors import EsrError
 from helpers.scores import scores_of
 
 FEW = StatisticsConfig(bootstrap=100)
-QUICK = {"n_boot": 100, "n_permutations": 499}
+QUICK: dict[str, Any] = {"n_boot": 100, "n_permutations": 499}
 JUDGED = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi", "mean_attempts"]
 SINGLE, GOOD, BAD = [40.0], [20.0, 90.0], [60.0, 10.0]
 
 
-def trials(seed: int = 0, rate: float = 0.2, latents: int = 20, **columns: object) -> pd.DataFrame:
+def trials(seed: int = 0, rate: float = 0.2, latents: int = 20, **columns: Any) -> pd.DataFrame:
     """Trials of which about a share `rate` has two attempts."""
     rng = np.random.default_rng(seed)
     attempts = [
@@ -32,7 +34,7 @@ def trials(seed: int = 0, rate: float = 0.2, latents: int = 20, **columns: objec
     return scores_of(attempts, per_latent=10, **columns)
 
 
-def with_gate(scores: pd.DataFrame, multi: list[bool], improved: list[bool]) -> pd.DataFrame:
+def with_gate(scores: pd.DataFrame, multi: list[Any], improved: list[Any]) -> pd.DataFrame:
     """Scores with the columns of the gate."""
     return scores.assign(
         gated_multi_attempt=pd.array(multi, "boolean"), gated_improved=pd.array(improved, "boolean")
@@ -55,8 +57,8 @@ class TestGate:
     def test_an_attempt_without_a_restart_is_part_of_the_first(self) -> None:
         scores = with_gate(
             scores_of([GOOD, GOOD, SINGLE, None]),
-            multi=[True, False, False, pd.NA],  # type: ignore[list-item]
-            improved=[True, False, False, pd.NA],  # type: ignore[list-item]
+            multi=[True, False, False, pd.NA],
+            improved=[True, False, False, pd.NA],
         )
         found = gated(scores)
         assert found["n_attempts"].tolist()[:3] == [2, 1, 1]
@@ -151,7 +153,7 @@ class TestWeights:
         base, treated = trials(0, 0.4), trials(1, 0.1)
         pair = compare(base, treated, JUDGED, **QUICK).set_index("measure")
         samples = sampled(base, 0.5, 1), sampled(treated, 0.5, 2)
-        found = compare(*samples, JUDGED, **QUICK).set_index("measure")
+        found = compare(samples[0], samples[1], JUDGED, **QUICK).set_index("measure")
         rate = found.loc["multi_attempt_rate"]
         assert rate["difference"] == pytest.approx(pair.loc["multi_attempt_rate", "difference"])
         assert rate["low"] <= rate["difference"] <= rate["high"] < 0
@@ -174,9 +176,11 @@ class TestWeights:
         )
         paired = compare(base, treated, JUDGED, **QUICK)
         same = ["difference", "low", "high", "relative_low", "p_value", "status"]
-        pd.testing.assert_frame_equal(compare(*arms, JUDGED, **QUICK)[same], paired[same])
+        pd.testing.assert_frame_equal(
+            compare(arms[0], arms[1], JUDGED, **QUICK)[same], paired[same]
+        )
         free = compare_unpaired(base, treated, JUDGED, **QUICK)
-        found = compare_unpaired(*arms, JUDGED, **QUICK)
+        found = compare_unpaired(arms[0], arms[1], JUDGED, **QUICK)
         pd.testing.assert_frame_equal(found[[*same, "n_baseline"]], free[[*same, "n_baseline"]])
         sets = compare_sets(base, [treated, trials(2)], JUDGED, n_boot=100)
         versions = [arms[1], trials(2) if weight is None else trials(2).assign(weight=weight)]
@@ -194,12 +198,12 @@ class TestWeights:
         scores = pd.concat(levels, ignore_index=True)
         heavy = scores.assign(weight=4.0)
         assert peak(scores, "msi", n_boot=100) == peak(heavy, "msi", n_boot=100)
-        one = {"model": "m"}
-        for table in (
-            lambda each: sweep_slopes(each.assign(**one), FEW, JUDGED),
-            lambda each: share_trends(each, FEW, ["msi", "multi_attempt_rate"]),
-        ):
-            pd.testing.assert_frame_equal(table(heavy), table(scores))
+        named = scores.assign(model="m")
+        slopes = sweep_slopes(named.assign(weight=4.0), FEW, JUDGED)
+        pd.testing.assert_frame_equal(slopes, sweep_slopes(named, FEW, JUDGED))
+        measures = ["msi", "multi_attempt_rate"]
+        found = share_trends(heavy, FEW, measures)
+        pd.testing.assert_frame_equal(found, share_trends(scores, FEW, measures))
         sizes = {f"m{i}": 10.0**i for i in range(4)}
         later = trials(9).assign(model="m1")
         both = pd.concat([later, trials(8).assign(model="m2")], ignore_index=True)

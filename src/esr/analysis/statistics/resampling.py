@@ -58,6 +58,7 @@ def bootstrap_mean(
     values: Float[np.ndarray, " trials"],
     factor: Factor,
     crossed: Factor | None = None,
+    *,
     weights: Float[np.ndarray, " trials"] | None = None,
 ) -> Replicates:
     """Replicates of the mean when one factor, or two crossed ones, are resampled.
