@@ -1,11 +1,13 @@
 # Agreement of judges on a stratified sample of trials that all of them grade.
 
-SAMPLED = cells(*CONFIG.agreement.arms, models=CONFIG.base_models)
+from esr.agreement.arms import sampled_cells
+
+SAMPLED = sampled_cells(CONFIG)
 JUDGES = list(CONFIG.judging.judges)
 
 
 rule sample_responses:
-    """Draw the trials that all judges grade, by model and by the primary judge's result."""
+    """Draw the trials that all judges grade, by model, arm and what was found in them."""
     input:
         plans=[f"<results>/{m}/arms/{a}/plan.parquet" for m, a in SAMPLED],
         responses=[f"<results>/{m}/arms/{a}/responses.parquet" for m, a in SAMPLED],
@@ -13,7 +15,9 @@ rule sample_responses:
     output:
         "<results>/agreement/sample.parquet",
     params:
-        settings=settings("agreement"),
+        settings=settings(
+            "agreement.size", "agreement.per_stratum", "agreement.seed"
+        ),
     log:
         "<logs>/agreement/sample_responses.log",
     benchmark:
@@ -52,7 +56,7 @@ rule judge_sample:
 
 
 rule write_label_sheet:
-    """Write a sheet for people to grade: all responses that a judge flags, and as many others."""
+    """Write a sheet for people to grade: responses that a judge flags, and as many others."""
     input:
         sample="<results>/agreement/sample.parquet",
         scores=expand(
@@ -66,7 +70,7 @@ rule write_label_sheet:
     output:
         "<results>/agreement/label_sheet.csv",
     params:
-        settings=settings("agreement.seed"),
+        settings=settings("agreement.seed", "agreement.sheet"),
     log:
         "<logs>/agreement/write_label_sheet.log",
     benchmark:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def trials_of(plan: pd.DataFrame, responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Trials of an arm that have a response, with the primary judge's stratum.
+    """Trials of an arm that have a response, with their stratum.
 
     Their `trial_id` is unique in the study, since models share trials.
     """
@@ -39,9 +39,9 @@ def main(job: Any) -> None:
         )
     ]
     sample = draw_sample(pd.concat(parts, ignore_index=True), config_of(job).agreement)
-    for (model, stratum), group in sample.groupby(STRATUM):
+    for (model, arm, stratum), group in sample.groupby(STRATUM):
         size = group["stratum_size"].iloc[0]
-        log.info("%s, %s: %d of %d trials", model, stratum, len(group), size)
+        log.info("%s, %s, %s: %d of %d trials", model, arm, stratum, len(group), size)
     write_table(sample[list(TABLES["sample"].columns)], output(job), "sample", origin(job))
 
 

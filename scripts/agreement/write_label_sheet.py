@@ -19,7 +19,8 @@ def main(job: Any) -> None:
     """Write the sheet."""
     sample = read_table(Path(job.input.sample), "sample")
     scores = by_judge(read_tables(job.input.scores, "scores"))
-    sheet = draw_sheet(sample, scores, config_of(job).agreement.seed)
+    settings = config_of(job).agreement
+    sheet = draw_sheet(sample, scores, settings.seed, settings.sheet)
     sheet.to_csv(output(job), index=False)
     log.info("%d of %d responses of the sample to label", len(sheet), len(sample))
 

@@ -1,8 +1,8 @@
 """Make figures/figA2.{pdf,png,csv}: whether judges find several attempts in the same responses.
 
-CSV: the rows of the table `agreement` that are plotted (population weights), as fractions: rate of
-each judge; agreement, Cohen's kappa and positive agreement of each pair; Krippendorff's alpha of
-all (judges missing).
+CSV: the rows of the table `agreement` that are plotted (all arms together, population weights), as
+fractions: rate of each judge; agreement, Cohen's kappa and positive agreement of each pair;
+Krippendorff's alpha of all (judges missing).
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from esr.agreement.compare import ALL
 from esr.figures import style
 from esr.figures.tables import write_figure
 from esr.job import start
@@ -38,6 +39,7 @@ def figure_table(agreement: pd.DataFrame) -> pd.DataFrame:
         agreement["quantity"].isin(QUESTIONS)
         & agreement["statistic"].isin(SHOWN)
         & agreement["weighting"].eq("population")
+        & agreement["arm"].eq(ALL)
     ]
     # A cell of a pair shows kappa; its alpha, in the table, would say the same.
     return table[table["statistic"].ne("alpha") | table["judge_a"].isna()].reset_index(drop=True)

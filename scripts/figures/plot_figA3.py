@@ -1,4 +1,4 @@
-"""Make figures/figA3.{pdf,png,csv}: how each judge ranks the models.
+"""Make figures/figA3.{pdf,png,csv}: how each judge ranks the models, by the steered arm.
 
 CSV, one row a point: judge, model, label, measure, value, low, high (percent or points),
 n (trials of the sample), n_clusters (latents), status, rank, rank_low, rank_high.
@@ -30,9 +30,16 @@ def figure_table(
     models: dict[str, dict[str, Any]],
     settings: StatisticsConfig,
 ) -> pd.DataFrame:
-    """Everything that is plotted, models from large to small."""
-    table = rank_models(sample, scores, SHOWN, settings)
+    """Everything that is plotted, models from large to small: their steered arms, if sampled."""
     order = large_to_small(models)
+    inside = sample["model"].isin(order)
+    steered = inside & sample["arm"].eq("steered")
+    inside = steered if steered.any() else inside
+    sample = sample[inside].reset_index(drop=True)
+    scores = {
+        judge: table[inside.to_numpy()].reset_index(drop=True) for judge, table in scores.items()
+    }
+    table = rank_models(sample, scores, SHOWN, settings)
     table["label"] = table["model"].map({name: models[name]["label"] for name in order})
     key = {"model": order, "measure": SHOWN, "judge": list(dict.fromkeys(table["judge"]))}
     for column, names in key.items():

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esr.agreement.compare import ALL
 from esr.agreement.sample import by_judge
 from esr.figures import style
 from esr.figures.tables import write_figure
@@ -56,7 +57,8 @@ def figure_table(scores: dict[str, pd.DataFrame], agreement: pd.DataFrame) -> pd
     parts = [histogram(table, judge) for judge, table in shown.items()]
     parts += [pair_marks(shown, *pair) for pair in combinations(shown, 2)]
     names = agreement["quantity"] + ":" + agreement["statistic"]
-    rows = agreement[names.isin(SHOWN) & agreement["weighting"].eq("sample")]
+    rows = names.isin(SHOWN) & agreement["weighting"].eq("sample")
+    rows = agreement[rows & agreement["arm"].eq(ALL)]
     rows = rows.assign(part="statistic", statistic=names[rows.index])
     return pd.concat([*parts, rows], ignore_index=True)[COLUMNS]
 

@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from esr.agreement.compare import QUANTITIES, compare_judges, draw_clusters, rank_models
-from esr.agreement.sample import DETECTOR, allocate, draw_sample, strata, with_detector
+from esr.agreement.sample import DETECTOR, draw_sample, strata, with_detector
 from esr.analysis.statistics import agreement as formulas
 from esr.arms.scores import check_scores
 from esr.config import AgreementConfig, StatisticsConfig
@@ -127,25 +127,6 @@ def test_a_unit_that_weighs_two_is_a_unit_twice(pairs: list[tuple[int, int]]) ->
 # The sample
 
 
-def test_each_stratum_gives_its_least_and_the_rest_in_proportion() -> None:
-    assert allocate({"a": 1000, "b": 500, "c": 20}, 500, 100) == {"a": 294, "b": 186, "c": 20}
-    assert allocate({"a": 3, "b": 5}, 100, 10) == {"a": 3, "b": 5}
-    assert allocate({"a": 50, "b": 50}, 10, 100) == {"a": 5, "b": 5}
-
-
-@given(
-    st.dictionaries(st.integers(0, 9), st.integers(1, 300), min_size=1),
-    st.integers(1, 500),
-    st.integers(1, 200),
-)
-def test_sizes_add_up_and_fit(sizes: dict[int, int], size: int, least: int) -> None:
-    drawn = allocate(sizes, size, least)
-    assert sum(drawn.values()) == min(size, sum(sizes.values()))
-    assert all(0 <= drawn[name] <= sizes[name] for name in sizes)
-    fair = min(least, size // len(sizes))
-    assert all(drawn[name] >= min(sizes[name], fair) for name in sizes)
-
-
 MODELS = {"large": 0.2, "small": 0.02}
 PER_LATENT, LATENTS = 10, 30
 
@@ -185,7 +166,7 @@ def scores_of(models: dict[str, float], seed: int = 0) -> pd.DataFrame:
 
 
 def trials_of(scores: pd.DataFrame) -> pd.DataFrame:
-    kept = scores[["trial_id", "model", "prompt_id", "latent"]]
+    kept = scores[["trial_id", "model", "arm", "prompt_id", "latent", "seed"]]
     return kept.assign(stratum=strata(scores))
 
 
@@ -225,7 +206,7 @@ def test_trials_that_the_primary_judge_could_not_score_are_a_stratum() -> None:
     scores.loc[:9, ["n_attempts", "multi_attempt"]] = pd.NA
     sample = draw_sample(trials_of(scores), AgreementConfig(size=60, per_stratum=20))
     assert sample["stratum"].value_counts()["unscored"] == 10
-    assert set(sample["stratum"]) == {"several", "one", "unscored"}
+    assert set(sample["stratum"]) == {"several", "rest", "unscored"}
 
 
 def test_arms_without_any_response_are_an_error() -> None:
@@ -256,7 +237,7 @@ def flipped(scores: pd.DataFrame, rows: Any) -> pd.DataFrame:
 
 def found(table: pd.DataFrame, quantity: str, statistic: str, **where: Any) -> pd.Series:
     """The row of a pair in the population (of all judges if no pair is named)."""
-    where = {"judge_a": None, "judge_b": None, "weighting": "population"} | where
+    where = {"arm": "all", "judge_a": None, "judge_b": None, "weighting": "population"} | where
     rows = table[table["quantity"].eq(quantity) & table["statistic"].eq(statistic)]
     for column, value in where.items():
         rows = rows[rows[column].isna() if value is None else rows[column].eq(value)]

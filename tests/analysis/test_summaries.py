@@ -123,6 +123,7 @@ def test_numbers_of_figures_and_agreement_are_named_alike() -> None:
     fig5 = pd.DataFrame({"model": "m-1", "kind": "count", "measure": "confirmed", "value": [12.0]})
     agreement = pd.DataFrame(
         {
+            "arm": "all",
             "quantity": "multi_attempt",
             "judge_a": ["a", None],
             "judge_b": ["b", None],

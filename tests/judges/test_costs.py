@@ -99,7 +99,7 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     assert len(pd.read_csv(config.prompts)) == prompts
     calls = table["calls"].to_dict()
     assert calls["find_thresholds", "claude"] == (models + finetuned) * latents * 10 * 4
-    assert calls["judge_sample", "qwen"] == 600
+    assert calls["judge_sample", "qwen"] == 2000
     assert ("judge_sample", "claude") not in calls, "the primary judge has judged the arms"
     steered, sweep = latents * 16, 16 * 5 * 8
     assert trials_of(config, config.arms["steered"], prompts) == steered

@@ -22,6 +22,7 @@ def sample() -> pd.DataFrame:
         {
             "trial_id": [f"m/steered/{i:02}" for i in range(N)],
             "model": ["planted" if i % 2 else "twin" for i in range(N)],
+            "arm": "steered",
             "prompt_id": "p",
             "latent": [i % 7 for i in range(N)],
             "label": "a label that nobody may see",
@@ -202,7 +203,9 @@ def test_people_are_one_more_judge_whose_rate_is_not_that_of_the_rich_sheet() ->
     on_sheet = {RESPONSES.index(r) for r in draw_sheet(sample(), JUDGES, 42)["response"]}
     judges = JUDGES | {"people": labelled(on_sheet, {0, 1, 2})}
     table = compare_judges(sample(), judges, StatisticsConfig(bootstrap=200))
-    table = table.set_index(["quantity", "judge_a", "judge_b", "statistic", "weighting"])
+    table = table[table["arm"].eq("all")].set_index(
+        ["quantity", "judge_a", "judge_b", "statistic", "weighting"]
+    )
     mine = "multi_attempt", "people", "people", "rate"
     assert table.loc[(*mine, "sample"), "estimate"] == pytest.approx(3 / 10)
     # They flag what judge a flags, who saw everything: so their rates are the same.

@@ -22,17 +22,19 @@ def sample(organism_study: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def population(organism_study: Path) -> pd.DataFrame:
-    """The table `agreement`, as estimated for all trials."""
+    """The table `agreement`, as estimated for all trials of all arms."""
     table = read_table(organism_study / FOLDER / "agreement.parquet", "agreement")
-    return table[table["weighting"].eq("population")]
+    return table[table["weighting"].eq("population") & table["arm"].eq("all")]
 
 
 def test_the_sample_stands_for_the_arms_it_is_drawn_from(
     organism_study: Path, sample: pd.DataFrame
 ) -> None:
-    assert len(sample) == 600
-    for model, trials in sample.groupby("model"):
-        path = organism_study / f"results/organism/{model}/arms/steered/scores/lexical.parquet"
+    assert len(sample) <= 2000
+    cells = sample.groupby(["model", "arm"])
+    assert {("planted", "ablate-otd"), ("twin", "unsteered")} <= set(cells.groups)
+    for (model, arm), trials in cells:
+        path = organism_study / f"results/organism/{model}/arms/{arm}/scores/lexical.parquet"
         scores = read_table(path, "scores")
         several = trials["stratum"].eq("several")
         rate = trials.loc[several, "weight"].sum() / trials["weight"].sum()
@@ -57,16 +59,16 @@ def test_the_primary_judge_says_of_the_sample_what_it_said_of_the_arms(
     assert scores["multi_attempt"].fillna(False).eq(sample["stratum"].eq("several")).all()
 
 
-def test_judges_agree_on_more_than_95_percent_of_multi_attempt_calls(
+def test_judges_agree_on_multi_attempt_calls_beyond_chance(
     population: pd.DataFrame,
 ) -> None:
     pairs = population[
         population["quantity"].eq("multi_attempt") & population["judge_a"].ne(population["judge_b"])
     ].set_index("statistic")
     assert set(pairs["judge_b"].dropna()) == {"sentences", DETECTOR}
-    assert (pairs.loc["agreement", "low"] > 0.95).all()
-    assert (pairs.loc["kappa", "estimate"] > 0.8).all()
-    assert (pairs.loc["positive_agreement", "estimate"] > 0.8).all()
+    # Over ablated and fine-tuned arms, too, where the judges differ most.
+    assert (pairs.loc["kappa", "low"] > 0.4).all()
+    assert (pairs.loc["positive_agreement", "low"] > 0.4).all()
 
 
 def test_judges_that_score_differently_agree_on_scores(

@@ -105,6 +105,12 @@ QUANTITIES = {
 WEIGHTINGS = ("population", "sample")
 
 
+ALL = "all"
+"""In the column `arm`: all sampled arms together."""
+BY_ARM = "multi_attempt"
+"""The quantity that is also compared arm by arm, in the population."""
+
+
 def compare_judges(
     sample: pd.DataFrame, scores: Scores, settings: StatisticsConfig
 ) -> pd.DataFrame:
@@ -130,9 +136,20 @@ def compare_judges(
             columns = np.column_stack([ratings[rater] for rater in group])
             common = {"quantity": name, "judge_a": judge_a, "judge_b": judge_b}
             weights = sheet_weights(sample, scores, group if judge_a is not None else ())
-            found = _estimates(columns, statistics, weights, factor, settings.level)
-            rows += [common | row for row in found]
+            parts = _by_arm(sample, columns) if name == BY_ARM else {}
+            for arm, part in {ALL: columns, **parts}.items():
+                used = WEIGHTINGS if arm == ALL else WEIGHTINGS[:1]
+                found = _estimates(part, statistics, used, weights, factor, settings.level)
+                rows += [{"arm": arm} | common | row for row in found]
     return pd.DataFrame(rows)
+
+
+def _by_arm(sample: pd.DataFrame, ratings: formulas.Ratings) -> dict[str, formulas.Ratings]:
+    """Ratings arm by arm; those of other arms are missing."""
+    return {
+        str(arm): np.where(sample["arm"].eq(arm).to_numpy()[:, None], ratings, np.nan)
+        for arm in sample["arm"].unique()
+    }
 
 
 def _groups(
@@ -159,6 +176,7 @@ def _ratings(scores: pd.DataFrame, quantity: Quantity) -> Float[np.ndarray, " un
 def _estimates(
     ratings: formulas.Ratings,
     statistics: Sequence[str],
+    weightings: Sequence[str],
     sampled: Float[np.ndarray, " units"],
     factor: Factor,
     level: float,
@@ -166,7 +184,7 @@ def _estimates(
     """Statistics on the units that the rater, both raters, or (alpha of all) two or more rated."""
     rated = (~np.isnan(ratings)).sum(axis=1) >= min(ratings.shape[1], 2)
     rows = []
-    for weighting, name in product(WEIGHTINGS, statistics):
+    for weighting, name in product(weightings, statistics):
         used = rated
         if name == "positive_agreement":  # units that neither rater flags do not enter
             used = rated & ratings.any(axis=1)

@@ -1,12 +1,13 @@
-"""The cross-judge sample: strata by the primary judge's result, and sampling weights.
+"""The cross-judge sample: strata by what was found, and sampling weights.
 
-The primary judge has graded every trial of the sampled arms. A stratum is a model and `several`,
-`one` or `unscored` attempts; weights undo the oversampling of rare strata.
+The primary judge has graded every trial of the sampled arms, and the restart detector has searched
+every response. A stratum is a model, an arm, and what they found; weights undo the oversampling of
+rare strata. The choice within a stratum follows from a hash of what a trial shares with the trials
+that replay it, so that arms that replay each other are sampled at the same trials.
 """
 
-import random
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,19 @@ from jaxtyping import Float
 
 from esr.config import AgreementConfig
 from esr.errors import EsrError
-from esr.judges.human import NOT_LABELLED, flagged
+from esr.judges.human import NOT_LABELLED, flagged, largest_cap
 
 Scores = Mapping[str, pd.DataFrame]
 """Scores of the sample by judge, rows in the order of the sample."""
 
 DETECTOR = "restart-detector"
-STRATUM = ["model", "stratum"]
+STRATUM = ["model", "arm", "stratum"]
+REST = "rest"
+"""Stratum of trials without a flag: one attempt, and no restart phrase."""
+FOUND = ["unscored", "several", "restart"]
+"""The other strata of an arm, in the order in which a trial is assigned to one."""
+REST_LEAST = 10
+"""Trials without a flag that every arm gives (fewer if `size` does not allow it)."""
 NEEDS_JUDGE = ["n_attempts", "first_score", "last_score", "improved", "score_change"]
 """Columns that the restart detector cannot fill."""
 
@@ -34,37 +41,40 @@ def by_judge(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def strata(scores: pd.DataFrame) -> pd.Series:
-    """Stratum of each trial by a judge: `several` attempts, `one`, or `unscored`."""
-    several = scores["multi_attempt"].map({True: "several", False: "one"})
-    return several.where(scores["status"].eq("ok"), "unscored").astype(str)
+    """Stratum of each trial of an arm, from its scores by the primary judge.
 
-
-def allocate(sizes: Mapping[Any, int], size: int, least: int) -> dict[Any, int]:
-    """Number of units to draw from each stratum: `least` from each, the rest in proportion.
-
-    No stratum gives more units than it has; `least` is capped at an equal part of `size`. Rounding
-    by largest remainder makes the numbers add up to `size`, or to all units if there are fewer.
+    `several`: the judge finds several attempts. Attempts that are located and opened by a restart
+    are among them. `restart`: it finds one, but there is a restart phrase. `rest`: neither.
+    `unscored`: the judge has no score.
     """
-    size = min(size, sum(sizes.values()))
-    least = min(least, size // max(len(sizes), 1))
-    drawn = {name: min(n, least) for name, n in sizes.items()}
-    left = size - sum(drawn.values())
-    room = sum(sizes.values()) - sum(drawn.values())
-    shares = {name: left * (n - drawn[name]) / max(room, 1) for name, n in sizes.items()}
-    for name, share in shares.items():
-        drawn[name] += int(share)
-    remainders = sorted(shares, key=lambda name: int(shares[name]) - shares[name])
-    for name in remainders[: size - sum(drawn.values())]:
-        drawn[name] += 1
-    return drawn
+    restart = scores["restart_detected"].fillna(False).astype(bool)
+    several = scores["multi_attempt"].fillna(False).astype(bool)
+    found = np.select([~scores["status"].eq("ok"), several, restart], FOUND, REST)
+    return pd.Series(found, scores.index, dtype=object)
+
+
+def permanent_numbers(trials: pd.DataFrame, seed: int) -> Float[np.ndarray, " trials"]:
+    """A number in [0, 1) for each trial: the same wherever latent, prompt and seed are the same.
+
+    From the SHA-256 of (seed of the draw, latent, prompt, seed of the trial), so that a trial and
+    its replay in another arm have the same number (permanent random numbers, Ohlsson 1995).
+    """
+    latents = trials["latent"].astype("string").fillna("")
+    parts = zip(latents, trials["prompt_id"], trials["seed"], strict=True)
+    digests = (hashlib.sha256("/".join(map(str, (seed, *part))).encode()) for part in parts)
+    return np.array([int.from_bytes(one.digest()[:6], "big") / 2**48 for one in digests], float)
 
 
 def draw_sample(trials: pd.DataFrame, settings: AgreementConfig) -> pd.DataFrame:
     """Draw the trials that all judges grade, each with its sampling weight.
 
+    Strata with a flag, and unscored trials, give up to `per_stratum` trials each. The trials
+    without a flag fill the rest of `size`: those with numbers (`permanent_numbers`) below one
+    threshold for all models and arms, and at least `REST_LEAST` of each arm.
+
     Args:
         trials: All trials with a response, one row each: trial_id (unique in the study), model,
-            stratum, and any other columns to keep.
+            arm, stratum, latent, prompt_id, seed, and any other columns to keep.
         settings: Sizes and seed. The draw does not depend on the order of the rows.
 
     Returns:
@@ -76,19 +86,32 @@ def draw_sample(trials: pd.DataFrame, settings: AgreementConfig) -> pd.DataFrame
     """
     if trials.empty:
         raise EsrError("agreement: no trial of the sampled arms has a response")
-    ids = {key: group.sort_values() for key, group in trials.groupby(STRATUM)["trial_id"]}
-    wanted = allocate(
-        {key: len(group) for key, group in ids.items()}, settings.size, settings.per_stratum
-    )
-    weights: dict[str, float] = {}
-    for key, group in ids.items():
-        draw = random.Random(f"{settings.seed}/{'/'.join(key)}")
-        chosen = draw.sample(group.tolist(), wanted[key])
-        weights |= dict.fromkeys(chosen, len(group) / max(wanted[key], 1))
-    sample = trials[trials["trial_id"].isin(weights)].copy()
+    table = trials.assign(number=permanent_numbers(trials, settings.seed))
+    table = table.sort_values(["number", "trial_id"])
+    rank = table.groupby(STRATUM).cumcount()
+    rest = table["stratum"].eq(REST)
+    flagged_sizes = table[~rest].groupby(STRATUM).size().tolist()
+    half = settings.size // 2 if rest.any() else settings.size
+    drawn = ~rest & rank.lt(largest_cap(flagged_sizes, settings.per_stratum, half))
+    left = settings.size - int(drawn.sum())
+    rest_sizes = table[rest].groupby(STRATUM).size().tolist()
+    drawn |= rest & rank.lt(largest_cap(rest_sizes, REST_LEAST, left))
+    candidates = table.loc[rest & ~drawn, "number"].to_numpy()
+    left = settings.size - int(drawn.sum())
+    if left < len(candidates):  # equal numbers, as in arms that replay each other, stay together
+        drawn |= rest & table["number"].lt(candidates[left])
+    else:
+        drawn |= rest
+    return _weighted(trials, set(table.loc[drawn, "trial_id"]))
+
+
+def _weighted(trials: pd.DataFrame, drawn: set[str]) -> pd.DataFrame:
+    """The drawn trials, in order, with the size of their stratum and their weight."""
     sizes = trials.groupby(STRATUM)["trial_id"].transform("size")
-    sample["stratum_size"] = sizes[sample.index]
-    sample["weight"] = sample["trial_id"].map(weights).astype(float)
+    inside = trials["trial_id"].isin(drawn)
+    sample = trials[inside].assign(stratum_size=sizes[inside])
+    counts = sample.groupby(STRATUM)["trial_id"].transform("size")
+    sample["weight"] = sample["stratum_size"] / counts
     return sample.reset_index(drop=True)
 
 
@@ -107,8 +130,8 @@ def sheet_weights(
 ) -> Float[np.ndarray, " units"]:
     """Sampling weights of the trials that all these judges graded.
 
-    People grade a sheet: all trials that any judge or the restart detector flags, and as many
-    others. A trial on the sheet also stands for the trials of its model with the same flag that are
+    People grade a sheet: trials that a judge or the restart detector flags, and as many others. A
+    trial on the sheet also stands for the trials of its model and arm with the same flag that are
     not on it. Trials that a person did not grade have weight 0.
     """
     weights = sample["weight"].astype(float)
@@ -118,7 +141,7 @@ def sheet_weights(
             shown &= scores[judge]["status"].ne(NOT_LABELLED).to_numpy(bool)
     if shown.all():
         return weights.to_numpy()
-    stratum = [sample["model"], flagged(scores).to_numpy()]
+    stratum = [sample["model"], sample["arm"], flagged(scores).to_numpy()]
     total = weights.groupby(stratum).transform("sum")
     graded = weights.where(shown, 0).groupby(stratum).transform("sum")
-    return (weights * (total / graded)).where(shown, 0).to_numpy()
+    return (weights * (total / graded.where(graded > 0))).where(shown, 0).to_numpy()

@@ -132,7 +132,7 @@ def cite_activations(
 
 def cite_agreement(agreement: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     r"""Agreement on all trials: `\esrAgreement<Quantity><Judge><Judge><Statistic><Part>`."""
-    rows = agreement[agreement["weighting"].eq("population")]
+    rows = agreement[agreement["weighting"].eq("population") & agreement["arm"].eq("all")]
     points = rows["quantity"].str.endswith("score") & rows["statistic"].isin(["mean", "bias"])
     rows = rows.assign(table="agreement", unit=points.map({True: "points", False: "fraction"}))
     of = ["table", "quantity", "judge_a", "judge_b", "statistic"]

@@ -4,22 +4,35 @@ from esr.config.section import Name, Section, Seed, key
 
 
 class AgreementConfig(Section):
-    """The sample that every judge grades, to measure how far judges agree.
+    """The sample that every judge grades, to measure how far judges agree and to correct rates.
 
-    Strata are the models crossed with the primary judge's result: several attempts, one attempt, or
-    no score. Every trial keeps its sampling weight, from which rates of
-    the full arms are estimated.
+    Strata are the model, the arm, and what was found: several attempts by the primary judge, a
+    restart phrase without them, neither, or no score. Every trial keeps its sampling weight, from
+    which rates of the full arms are estimated.
     """
 
-    arms: tuple[Name, ...] = key(("steered",), "Arms to sample from.", min_length=1)
+    arms: tuple[Name, ...] | None = key(
+        None,
+        "Arms to sample from, in all models but the fine-tuned ones. `null`: those that the "
+        "study's claims read, in the models that they name, and the arms that these replay; "
+        "`steered` in any case.",
+        min_length=1,
+    )
     size: int = key(
-        1000, "Trials graded by every judge.", gt=0, le=10_000_000, source="paper A.2.2: 1,000"
+        2000,
+        "Maximum number of trials graded by every judge, over all models and arms.",
+        gt=0,
+        le=10_000_000,
+        source="paper A.2.2: 1,000",
     )
     per_stratum: int = key(
         100,
-        "Minimum number of trials from each stratum (all of them if there are fewer; an equal part "
-        "of `size` if that is smaller). The rest is allocated in proportion to stratum size.",
+        "Maximum number of trials from a stratum that is flagged or not scored; fewer if these "
+        "would take more than half of `size`. The rest of `size` goes to trials without a flag.",
         ge=1,
         source="released code: all multi-attempt trials, and 100 per model",
+    )
+    sheet: int = key(
+        400, "Maximum number of responses on the sheet for people.", ge=2, le=1_000_000
     )
     seed: Seed = key(42, "Seed of the draw.", source="released code: 42")

@@ -160,7 +160,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sampled_arms_exist(self) -> Self:
-        unknown = [name for name in self.agreement.arms if name not in self.arms]
+        unknown = [name for name in self.agreement.arms or () if name not in self.arms]
         if unknown:
             raise ValueError(
                 f"agreement.arms: no such arms: {unknown}; choose from {sorted(self.arms)}"

@@ -45,24 +45,37 @@ def flagged(scores: Mapping[str, pd.DataFrame]) -> pd.Series:
     return found
 
 
-def draw_sheet(sample: pd.DataFrame, scores: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
-    """Draw the sheet: all flagged trials and, from each model, as many unflagged ones.
+def largest_cap(sizes: Sequence[int], cap: int, most: int) -> int:
+    """Largest number, at most `cap`, such that strata cut to it add up to at most `most`."""
+    return next((n for n in range(cap, 0, -1) if sum(min(size, n) for size in sizes) <= most), 0)
+
+
+def draw_sheet(
+    sample: pd.DataFrame, scores: Mapping[str, pd.DataFrame], seed: int, most: int = 1_000_000
+) -> pd.DataFrame:
+    """Draw the sheet: flagged trials of every model and arm and, from each, as many unflagged ones.
 
     Args:
         sample: Table `sample` of the cross-judge agreement.
         scores: Scores of it by judge.
         seed: Of the draw and of the order.
+        most: Maximum number of rows. All flagged trials are on the sheet if this allows it;
+            otherwise the same number of every model and arm (all, if it has fewer).
 
     Returns:
         Rows in random order, with the columns of `SHEET`, to be filled in.
     """
     positive = flagged(scores).to_numpy()
     trials = sample.assign(positive=positive).drop_duplicates(["prompt", "response"])
-    chosen = trials.index[trials["positive"]].tolist()
-    for model, group in trials.groupby("model"):
-        unflagged = group.loc[~group["positive"]].sort_values("trial_id").index.tolist()
-        draw = random.Random(f"{seed}/{model}")
-        chosen += draw.sample(unflagged, min(len(unflagged), int(group["positive"].sum())))
+    cells = [group for _, group in trials.groupby(["model", "arm"])]
+    counts = [int(group["positive"].sum()) for group in cells]
+    cap = largest_cap(counts, max(counts, default=0), most // 2)
+    chosen: list[int] = []
+    for group, count in zip(cells, counts, strict=True):
+        draw = random.Random(f"{seed}/{group['model'].iloc[0]}/{group['arm'].iloc[0]}")
+        for part in (group[group["positive"]], group[~group["positive"]]):
+            rows = part.sort_values("trial_id").index.tolist()
+            chosen += draw.sample(rows, min(len(rows), count, cap))
     random.Random(seed).shuffle(chosen)
     sheet = trials.loc[chosen, ["prompt", "response"]]
     rows = [row_id(one.prompt, one.response) for one in sheet.itertuples()]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from esr.agreement.arms import sampled_cells
 from esr.arms.prompts import read_prompts
 from esr.config import ArmConfig, Config, LevelsConfig
 from esr.judges.costs import read_prices, tokens
@@ -56,8 +57,8 @@ def planned_calls(config: Config) -> Iterator[Planned]:
         searched = settings.steps * settings.samples_per_step * config.latents.count
         calls = searched * len(config.models)
         yield _judging(config, "find_thresholds", primary, calls)
-        yield _judging(config, "judge_responses", primary, _trials(config, list(config.arms)))
-    sample = min(config.agreement.size, _trials(config, list(config.agreement.arms)))
+        yield _judging(config, "judge_responses", primary, _trials(config))
+    sample = min(config.agreement.size, _sampled(config))
     for judge in llms:
         if judge != primary:  # it has judged the sample with the arms
             yield _judging(config, "judge_sample", judge, sample)
@@ -69,15 +70,20 @@ def planned_calls(config: Config) -> Iterator[Planned]:
         yield _calls(config, "annotate_boundaries", annotator, calls, rubric)
 
 
-def _trials(config: Config, arms: list[str]) -> int:
-    """Trials of these arms, over all models that run them."""
-    total = 0
-    for model in config.models:
-        for name in config.arms_of(model):
-            if name in arms:
-                path = config.arms[name].prompts or config.prompts
-                total += trials_of(config, config.arms[name], len(read_prompts(path)))
-    return total
+def _trials(config: Config) -> int:
+    """Trials of all arms, over all models that run them."""
+    cells = ((model, name) for model in config.models for name in config.arms_of(model))
+    return sum(_of_arm(config, name) for _, name in cells)
+
+
+def _sampled(config: Config) -> int:
+    """Trials of the models and arms that the cross-judge sample is drawn from."""
+    return sum(_of_arm(config, name) for _, name in sampled_cells(config))
+
+
+def _of_arm(config: Config, name: str) -> int:
+    path = config.arms[name].prompts or config.prompts
+    return trials_of(config, config.arms[name], len(read_prompts(path)))
 
 
 def _ratings(config: Config, rater: str) -> Planned:

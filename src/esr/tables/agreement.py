@@ -21,17 +21,24 @@ TABLES: dict[str, Table] = {
             "prompt": Column(TEXT, "Prompt that the judge sees (never the meta-prompted one)."),
             "response": Column(TEXT, "Text of the response, prefill included."),
             "stratum": Column(
-                TEXT, "What the primary judge found: `several` attempts, `one`, or `unscored`."
+                TEXT,
+                "What was found: `several` attempts by the primary judge; `restart`, one attempt "
+                "and a restart phrase; `rest`, neither; `unscored` by the primary judge.",
             ),
-            "stratum_size": Column(INT, "Trials of the model and stratum in the arms sampled."),
+            "stratum_size": Column(INT, "Trials of the model, arm and stratum."),
             "weight": Column(FLOAT, "Trials of the stratum per trial drawn of it."),
         },
     ),
     "agreement": Table(
         "agreement/agreement.parquet",
         "a statistic of one judge, of a pair, or of all judges on the sample",
-        ("quantity", "judge_a", "judge_b", "statistic", "weighting"),
+        ("arm", "quantity", "judge_a", "judge_b", "statistic", "weighting"),
         {
+            "arm": Column(
+                TEXT,
+                "Arm, over all models; `all`: all sampled arms together. Single arms have the "
+                "statistics of `multi_attempt` in the population.",
+            ),
             "quantity": Column(
                 TEXT,
                 "`multi_attempt`, `direction` (last > first, where all compared find several "
