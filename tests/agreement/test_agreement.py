@@ -14,7 +14,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from esr.agreement.compare import QUANTITIES, compare_judges, draw_clusters, rank_models
 from esr.agreement.sample import DETECTOR, draw_sample, strata, with_detector
 from esr.analysis.statistics import agreement as formulas
-from esr.arms.scores import check_scores
+from esr.arms.scores import GATED, check_scores
 from esr.config import AgreementConfig, StatisticsConfig
 from esr.errors import EsrError
 from esr.tables import TABLES, write_table
@@ -156,6 +156,8 @@ def scores_of(models: dict[str, float], seed: int = 0) -> pd.DataFrame:
             "score_change": change,
             "multi_attempt": pd.array(several, "boolean"),
             "improved": pd.array(several, "boolean"),
+            "gated_multi_attempt": pd.array(several, "boolean"),
+            "gated_improved": pd.array(several, "boolean"),
             "restart_detected": pd.array(several, "boolean"),
             "degraded": False,
         }
@@ -229,7 +231,7 @@ def flipped(scores: pd.DataFrame, rows: Any) -> pd.DataFrame:
     """A judge that misses the second attempts of these rows."""
     other = scores.copy()
     other.loc[rows, "n_attempts"] = 1
-    other.loc[rows, ["multi_attempt", "improved"]] = False
+    other.loc[rows, ["multi_attempt", "improved", *GATED]] = False
     other.loc[rows, "score_change"] = 0.0
     other.loc[rows, "last_score"] = other.loc[rows, "first_score"]
     return other

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from esr.analysis import statistics
 from esr.analysis.comparisons import compare, compare_unpaired, match_trials
 from esr.analysis.measures import MEASURES, exclusions, summarise
-from esr.arms.scores import COLUMNS, JUDGED, check_scores, degraded, without_degraded
+from esr.arms.scores import COLUMNS, GATED, JUDGED, check_scores, degraded, without_degraded
 from esr.docs_reference import measures_table
 from esr.errors import EsrError
 from esr.tables import TABLES
@@ -96,6 +96,33 @@ class TestDefinitions:
 
     def test_scores_table_has_the_columns_that_are_measured(self) -> None:
         assert set(COLUMNS) <= set(TABLES["scores"].columns)
+
+
+def test_gated_rates_count_gated_flags_among_scored_trials() -> None:
+    scores = eight()
+    scores.loc[[1, 2], "gated_multi_attempt"] = True
+    scores.loc[1, "gated_improved"] = True
+    found = estimates(scores)
+    assert found["gated_multi_attempt_rate"] == pytest.approx(100 * 2 / 6)
+    assert found["gated_esr_rate"] == pytest.approx(100 * 1 / 6)
+    assert found["multi_attempt_rate"] == pytest.approx(100 * 4 / 6)
+
+
+@pytest.mark.parametrize(
+    ("column", "trial", "problem"),
+    [
+        ("gated_multi_attempt", 0, "gated_multi_attempt without multi_attempt"),
+        ("gated_improved", 1, "gated_improved without gated_multi_attempt"),
+        ("gated_improved", 6, "status is not ok but gated_improved has a value"),
+    ],
+)
+def test_gated_flags_that_contradict_the_others_are_refused(
+    column: str, trial: int, problem: str
+) -> None:
+    scores = eight()
+    scores.loc[trial, column] = True
+    with pytest.raises(EsrError, match=problem):
+        check_scores(scores)
 
 
 def test_the_method_page_defines_every_measure_and_status() -> None:
@@ -328,7 +355,8 @@ def replayed(effect: float, seed: int = 0, n: int = 200) -> tuple[pd.DataFrame, 
 class TestComparisons:
     def test_the_difference_is_that_of_the_estimates(self) -> None:
         baseline, treatment = eight(), scores_of([[40]] * 8)
-        treatment.loc[[6, 7], ["status", *JUDGED]] = baseline.loc[[6, 7], ["status", *JUDGED]]
+        judged = ["status", *JUDGED, *GATED]
+        treatment.loc[[6, 7], judged] = baseline.loc[[6, 7], judged]
         table = compare(baseline, treatment, **FAST).set_index("measure")
         for name in ("first_score", "esr_rate", "msi", "mean_attempts"):
             assert table.loc[name, "baseline"] == pytest.approx(estimates(baseline)[name])
@@ -370,7 +398,7 @@ class TestComparisons:
     def test_a_pair_needs_both_trials(self) -> None:
         baseline, treatment = eight(), eight().drop(index=0)
         treatment.loc[1, "status"] = "refused"
-        treatment.loc[1, JUDGED] = pd.NA
+        treatment.loc[1, [*JUDGED, *GATED]] = pd.NA
         row = compare(baseline, treatment, ["first_score"], **FAST).iloc[0]
         assert (row["n_pairs"], row["n_dropped"]) == (4, 4)
         assert row["baseline"] == row["treatment"] == (40 + 50 + 60 + 10) / 4

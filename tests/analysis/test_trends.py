@@ -40,6 +40,8 @@ def scores(
             "score_change": gain,
             "multi_attempt": multi,
             "improved": multi & (gain > 0),
+            "gated_multi_attempt": multi,
+            "gated_improved": multi & (gain > 0),
             "restart_detected": multi,
             "degraded": False,
             "sweep_level": level,

@@ -12,7 +12,7 @@ from scipy import stats
 
 from esr.analysis.comparisons import compare, compare_sets
 from esr.analysis.statistics import sets_contrast
-from esr.arms.scores import check_scores
+from esr.arms.scores import GATED, check_scores
 from esr.config import DetectorsConfig, StatisticsConfig
 from esr.detectors.controls import match_controls
 from esr.detectors.search import pair_table
@@ -51,6 +51,8 @@ def arm(multi: float, seed: int, first: float = 50.0, latents: int = LATENTS) ->
             "score_change": change,
             "multi_attempt": several,
             "improved": several,
+            "gated_multi_attempt": several,
+            "gated_improved": several,
             "restart_detected": several,
             "degraded": False,
         }
@@ -160,8 +162,9 @@ class TestSets:
         treatment = arm(0.2, 10)
         gone = ["n_attempts", "first_score", "last_score", "score_change"]
         failed = treatment.astype(dict.fromkeys(gone, "Float64"))
-        failed = failed.astype(dict.fromkeys(["multi_attempt", "improved"], "boolean"))
-        failed.loc[:4, [*gone, "multi_attempt", "improved"]] = pd.NA
+        flags = ["multi_attempt", "improved", *GATED]
+        failed = failed.astype(dict.fromkeys(flags, "boolean"))
+        failed.loc[:4, [*gone, *flags]] = pd.NA
         failed.loc[:4, "status"] = "refused"
         row = compare_sets(arm(0.2, 1), [failed, arm(0.2, 11)], ["msi"], n_boot=50).iloc[0]
         assert (row["n_pairs"], row["n_dropped"]) == (2 * LATENTS * TRIALS - 5, 5)

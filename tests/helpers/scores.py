@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from esr.arms.scores import JUDGED
+from esr.arms.scores import GATED, JUDGED
 from esr.tables import read_tables
 
 Attempts = list[float] | None
@@ -34,8 +34,8 @@ def scores_of(
         }
     )
     judged = [_judged(each) for each in attempts]
-    for column in JUDGED:
-        flag = column in ("multi_attempt", "improved")
+    for column in [*JUDGED, *GATED]:
+        flag = column in ("multi_attempt", "improved", *GATED)
         kind = "boolean" if flag else "Float64"
         frame[column] = pd.array([each.get(column) for each in judged], kind)
     frame["restart_detected"] = pd.array([False] * n, "boolean")
@@ -64,4 +64,7 @@ def _judged(attempts: Attempts) -> dict[str, Any]:
         "score_change": change,
         "multi_attempt": len(attempts) > 1,
         "improved": len(attempts) > 1 and change > 0,
+        # No restart phrase opens an attempt, unless a test says so.
+        "gated_multi_attempt": False,
+        "gated_improved": False,
     }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from esr.errors import EsrError
 from esr.judges.base import Attempt, Judgment, after_restart, check_spans, judgments_table
-from esr.judges.locate import Found, locate
+from esr.judges.locate import Found, locate, locate_attempts
 from esr.judges.parse import find_object, read_attempts, read_judgment
 from esr.judges.rubrics import read_rubric
 from helpers.checkout import REPO
@@ -261,6 +261,84 @@ def test_attempts_are_in_order_and_do_not_overlap() -> None:
         Found(10, 19, "exact"),
     ]
     assert locate(["two.", "one."], "one. two.") == [Found(5, 9, "exact"), None]
+
+
+TEXT = "Tie the boat. Wait, no. Bake the bread. Wait, no. Rest."
+BOAT, WAIT = "Tie the boat.", "Wait, no. Bake the bread."
+
+
+@pytest.mark.parametrize(
+    ("quotes", "expected"),
+    [
+        # in order
+        ([BOAT, WAIT], [BOAT, WAIT]),
+        # reversed
+        ([WAIT, BOAT], [WAIT, BOAT]),
+        # paraphrased or empty
+        ([BOAT, "The answer then turns to bread baking."], [BOAT, "not_found"]),
+        ([BOAT, " "], [BOAT, "not_found"]),
+        # doubled: quoted more often than it is there
+        ([BOAT, BOAT, WAIT], [BOAT, "doubled", WAIT]),
+        (["Wait, no.", "Wait, no."], ["Wait, no.", "Wait, no."]),
+        (["Wait, no.", "Wait, no.", "Wait, no."], ["Wait, no.", "Wait, no.", "doubled"]),
+        (["tie THE boat.", BOAT], ["Tie the boat.", "doubled"]),
+        # overlapping
+        ([BOAT + " Wait, no.", WAIT], [BOAT, WAIT]),
+        ([WAIT, BOAT + " Wait, no."], [WAIT, BOAT]),
+        # nested: at the end, in the middle, at the beginning
+        ([TEXT, WAIT], [BOAT, WAIT]),
+        ([TEXT[:39], WAIT], [BOAT, WAIT]),
+        ([BOAT, TEXT[:39]], [BOAT, WAIT]),
+        ([TEXT, WAIT, "bread."], [BOAT, "Wait, no. Bake the", "bread."]),
+    ],
+)
+def test_attempts_are_placed_whatever_their_order_and_overlap(
+    quotes: list[str], expected: list[str]
+) -> None:
+    places = locate_attempts(quotes, TEXT)
+    assert [p.how if p.start is None else TEXT[p.start : p.end] for p in places] == expected
+
+
+def test_an_opening_that_is_quoted_twice_is_doubled() -> None:
+    places = locate_attempts(["Bake the", "Tie the", "Bake the"], TEXT, opening=True)
+    assert [(p.start, p.end) for p in places] == [(24, 55), (0, 23), (None, None)]
+    assert [p.how for p in places] == ["exact", "exact", "doubled"]
+
+
+@given(st.lists(st.text("ab. ", max_size=6), max_size=5), st.text("ab. "), st.booleans())
+def test_places_lie_in_the_response_without_overlap(
+    quotes: list[str], response: str, opening: bool
+) -> None:
+    places = locate_attempts(quotes, response, opening)
+    assert len(places) == len(quotes)
+    spans = sorted((p.start, p.end) for p in places if p.start is not None and p.end is not None)
+    at = 0
+    for start, end in spans:
+        assert at <= start < end <= len(response)
+        assert response[start:end].strip() == response[start:end]
+        at = end
+    for quote, place in zip(quotes, places, strict=True):
+        assert (place.start is None) == (place.how in ("not_found", "doubled"))
+        assert place.how != "not_found" or not quote.strip() or quote.strip() not in response
+
+
+def test_scores_follow_the_order_of_the_response_and_not_of_the_reply() -> None:
+    listed = [{"text": WAIT, "score": 90}, {"text": "gone", "score": 1}, {"text": BOAT, "score": 5}]
+    judgment = read_judgment(reply(json.dumps({"attempts": listed})), WHOLE, TEXT)
+    assert [(a.score, a.located) for a in judgment.attempts] == [
+        (5, "exact"),
+        (90, "exact"),
+        (1, "not_found"),
+    ]
+    assert judgment.first_score == 5
+
+
+def test_a_reply_of_which_nothing_is_in_the_response_gives_no_score() -> None:
+    judgment = read_judgment(
+        reply('{"attempts": [{"text": "Something else.", "score": 50}]}'), WHOLE, TEXT
+    )
+    assert (judgment.status, judgment.first_score) == ("not_located", None)
+    assert [a.located for a in judgment.attempts] == ["not_found"]
 
 
 def test_an_opening_reaches_to_where_the_next_attempt_begins() -> None:

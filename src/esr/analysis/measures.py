@@ -162,6 +162,28 @@ _REGISTERED = [
         highest=np.nan,
     ),
     Measure(
+        name="gated_multi_attempt_rate",
+        label="Multi-attempt (gated)",
+        unit="percent",
+        unit_label="% of trials",
+        definition="Share of trials with two attempts or more of which a restart phrase opens the "
+        "later ones.",
+        formula="100 #(gated_multi_attempt) / N",
+        source="here; attempts must be located and opened by a restart phrase",
+        column="gated_multi_attempt",
+    ),
+    Measure(
+        name="gated_esr_rate",
+        label="ESR rate (gated)",
+        unit="percent",
+        unit_label="% of trials",
+        definition="Share of trials with two gated attempts or more whose last attempt scores "
+        "higher than the first.",
+        formula="100 #(gated_improved) / N",
+        source="here; attempts must be located and opened by a restart phrase",
+        column="gated_improved",
+    ),
+    Measure(
         name="degraded_rate",
         label="Degraded",
         unit="percent",

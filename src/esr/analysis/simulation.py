@@ -198,6 +198,10 @@ def judged(
     }
 
 
+FLAGS = ("multi_attempt", "improved")
+"""Flags of a trial that are gated by the restart detector, too."""
+
+
 def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd.DataFrame]]:
     """Scores of every arm by every judge: `study[judge][arm]`, columns as in the table `scores`.
 
@@ -217,6 +221,7 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
                     **{"model": "simulated", "arm": arm, "judge": name},
                     **trial,
                     **columns,
+                    **{f"gated_{flag}": columns[flag] & detected for flag in FLAGS},
                     **{"restart_detected": detected, "truly_multi": truth.multi},
                 }
             )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from esr.arms.attempts import count_attempts
 from esr.arms.plan import CONDITION, TRIAL
 from esr.arms.restarts import find_restarts
 from esr.errors import EsrError
@@ -15,7 +16,12 @@ from esr.errors import EsrError
 JUDGED = ["n_attempts", "first_score", "last_score", "score_change", "multi_attempt", "improved"]
 KEY = ["model", "arm", "trial_id"]
 """Columns that identify a trial in the scores of one judge, over models and arms."""
-COLUMNS = ["model", "arm", "judge", *TRIAL, "status", *JUDGED, "restart_detected", "degraded"]
+GATED = ["gated_multi_attempt", "gated_improved"]
+"""Flags for which attempts after the first count only if a restart phrase opens them."""
+COLUMNS = [
+    *["model", "arm", "judge", *TRIAL, "status"],
+    *[*JUDGED, *GATED, "restart_detected", "degraded"],
+]
 DEGRADED_RUN = 5
 """Times that a word occurs in a row in a degraded response."""
 
@@ -48,10 +54,10 @@ def score_trials(
     table = table.merge(
         responses[["trial_id", "status", "response"]], on="trial_id", validate="one_to_one"
     )
-    table = table.merge(_attempts(judgments), on="trial_id", validate="one_to_one")
+    table = table.merge(count_attempts(judgments), on="trial_id", validate="one_to_one")
     table["status"] = table["status"].mask(table["status"].eq("ok"), table.pop("judgment"))
     scored = table["status"].eq("ok")
-    for name in ("n_attempts", "first_score", "last_score"):
+    for name in ("n_attempts", "first_score", "last_score", *GATED):
         table[name] = table[name].where(scored)
     table["score_change"] = table["last_score"] - table["first_score"]
     table["multi_attempt"] = table["n_attempts"].gt(1)
@@ -61,31 +67,6 @@ def score_trials(
     table["degraded"] = _flag(response, degraded)
     check_scores(table)
     return table
-
-
-def _attempts(judgments: pd.DataFrame) -> pd.DataFrame:
-    """Status of the judgment, attempts, first and last score of each trial; missing: not scored."""
-    broken = judgments[
-        judgments["status"].eq("ok") & judgments[["attempt", "score"]].isna().any(axis=1)
-    ]
-    if len(broken):
-        trials = broken["trial_id"].unique().tolist()
-        raise EsrError(
-            f"judgments are ok but lack an attempt or a score in {len(trials)} trials, e.g. "
-            f"{trials[:3]}; give such a trial another status"
-        )
-    attempts = judgments.sort_values(["trial_id", "attempt"])
-    first = attempts.drop_duplicates("trial_id", keep="first").set_index("trial_id")
-    last = attempts.drop_duplicates("trial_id", keep="last").set_index("trial_id")
-    table = pd.DataFrame(
-        {
-            "judgment": first["status"],
-            "n_attempts": attempts.groupby("trial_id")["attempt"].count().astype("Int64"),
-            "first_score": first["score"].astype("Float64"),
-            "last_score": last["score"].astype("Float64"),
-        }
-    )
-    return table.reset_index()
 
 
 def _flag(response: pd.Series, found: Callable[[str], bool]) -> pd.Series:
@@ -119,7 +100,7 @@ def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
     The paper's robustness check. The rows stay, and count as excluded. The flag stays, too, so that
     the degraded rate is still a share of all responses.
     """
-    flags = ["multi_attempt", "improved", "restart_detected"]
+    flags = ["multi_attempt", "improved", *GATED, "restart_detected"]
     numbers = [column for column in JUDGED if column not in flags]
     out = scores.astype(dict.fromkeys(numbers, "Float64") | dict.fromkeys(flags, "boolean"))
     drop = as_float(scores, "degraded") == 1
@@ -138,7 +119,7 @@ def check_scores(scores: pd.DataFrame) -> None:
     """
     check_columns(scores, COLUMNS)
     ok = is_scored(scores)
-    judged = {column: as_float(scores, column) for column in JUDGED}
+    judged = {column: as_float(scores, column) for column in [*JUDGED, *GATED]}
     first, last, change = (judged[name] for name in ("first_score", "last_score", "score_change"))
     multi = judged["multi_attempt"]
     problems = {
@@ -157,6 +138,9 @@ def check_scores(scores: pd.DataFrame) -> None:
         "one attempt but first_score differs from last_score": ok & (multi == 0) & (change != 0),
         "improved is not multi_attempt and last > first": ok
         & (judged["improved"] != (multi * change > 0)),
+        "gated_multi_attempt without multi_attempt": ok & (judged["gated_multi_attempt"] > multi),
+        "gated_improved without gated_multi_attempt": ok
+        & (judged["gated_improved"] > judged["gated_multi_attempt"]),
     }
     for problem, where in problems.items():
         if where.any():

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from esr.arms.attempts import LOST
 from esr.arms.plan import shown_prompt
 from esr.arms.restarts import find_restarts
 from esr.judges.gate import FailureGate
@@ -30,7 +31,7 @@ class Attempt:
         end: Character after the last one; None likewise.
         score: Relevance to the prompt, 0-100 points.
         located: How the span was found (`exact` for a judge that works on the response itself), or
-            `not_found`.
+            `not_found` or `doubled`; such an attempt does not count.
     """
 
     start: int | None
@@ -119,7 +120,7 @@ def check_spans(judgment: Judgment, response: str) -> None:
         if not 0 <= attempt.score <= 100:
             raise ValueError(f"score {attempt.score} is not within 0-100")
         if attempt.start is None or attempt.end is None:
-            if attempt.start is not attempt.end or attempt.located != "not_found":
+            if attempt.start is not attempt.end or attempt.located not in LOST:
                 raise ValueError(f"attempt {attempt} has half a span, or no span but is located")
             continue
         if not at <= attempt.start < attempt.end <= len(response):

@@ -2,7 +2,7 @@
 
 Judges copy with small liberties: other quotation marks, other blanks, no markup, dots for what they
 leave out, a typing error put right. So a quote is looked for as it is, then normalised, then with
-its middle left out, then by similarity; attempts stand in order and do not overlap.
+its middle left out, then by similarity. Attempts that are located do not overlap.
 """
 
 from bisect import bisect_left
@@ -17,6 +17,7 @@ from esr.text import Normalised, normalise
 ELISIONS = ("[...]", "(...)", "...")
 LEAST_SIMILAR = 88.0
 """Least similarity, in percent, of a fuzzy match (rapidfuzz's partial ratio)."""
+NOT_FOUND = "not_found"
 LEAST_LENGTH = 15
 """Shorter quotes (in normalised characters) are similar to too much to be matched by similarity."""
 
@@ -48,6 +49,99 @@ def locate(quotes: Sequence[str], response: str, opening: bool = False) -> list[
         found.append(one)
         at = one.end if one else at
     return _prolonged(found, response) if opening else found
+
+
+class Place(NamedTuple):
+    """Characters of an attempt in a response, and how it was found; none for one that is lost."""
+
+    start: int | None
+    end: int | None
+    how: str
+
+
+def locate_attempts(quotes: Sequence[str], response: str, opening: bool = False) -> list[Place]:
+    """Find the attempts that a judge quotes, in whatever order and however they overlap.
+
+    - A quote that is in the response as often as it is given has a span for each; one that is
+      given more often is `doubled`, and so is a quote of text that other attempts already cover.
+    - Of two attempts that overlap, the earlier one ends where the later one begins. An attempt in
+      the middle of another one, or at its end, thereby cuts it off; if both begin at the same
+      character, the longer one begins where the shorter one ends.
+    - An empty quote, and one that is not in the response, is `not_found`.
+
+    Args:
+        quotes: Texts of attempts.
+        response: The response.
+        opening: Whether quotes say only how attempts begin; these then end where the next begins.
+
+    Returns:
+        For each quote its place; places that have a span do not overlap.
+    """
+    plain = normalise(response)
+    places = [Place(None, None, NOT_FOUND)] * len(quotes)
+    spans: list[tuple[int, int, int]] = []
+    at = 0
+    for number, quote in enumerate(quotes):
+        one = _find_anywhere(quote, response, plain, at)
+        if one is not None:
+            places[number] = Place(None, None, one.how)
+            spans.append((one.start, one.end, number))
+            at = max(at, one.end)
+    if opening:
+        spans = _reach_to_next(spans, response)
+    kept = {number: (start, end) for start, end, number in _separate(spans, response)}
+    return [
+        Place(*kept[number], place.how)
+        if number in kept
+        else place._replace(how=NOT_FOUND if place.how == NOT_FOUND else "doubled")
+        for number, place in enumerate(places)
+    ]
+
+
+def _find_anywhere(quote: str, response: str, plain: Normalised, at: int) -> Found | None:
+    """Find a quote after a character, else before it; by similarity only if it is in neither."""
+    after = find(quote, response, plain, at)
+    if at == 0 or (after is not None and after.how in ("exact", "normalised")):
+        return after
+    before = find(quote, response, plain, 0)
+    if before is not None and before.how in ("exact", "normalised"):
+        return before
+    return after or before
+
+
+def _reach_to_next(
+    spans: Sequence[tuple[int, int, int]], response: str
+) -> list[tuple[int, int, int]]:
+    """Let each attempt of which the beginning is known reach to where the next one begins."""
+    starts = [*sorted({start for start, _, _ in spans}), len(response)]
+    after = dict(pairwise(starts))
+    return [(start, after[start], number) for start, _, number in spans]
+
+
+def _separate(spans: Sequence[tuple[int, int, int]], response: str) -> list[tuple[int, int, int]]:
+    """Spans (start, end, number) without overlaps or blank ends; those left empty are dropped."""
+    rest = sorted(spans)
+    separate: list[tuple[int, int, int]] = []
+    while rest:
+        start, end, number = _stripped(rest.pop(0), response)
+        if start >= end:
+            continue
+        if rest and rest[0][0] <= start:  # both begin here: this one is the shorter
+            later = (end, rest[0][1], rest[0][2])
+            rest = sorted([(start, end, number), later, *rest[1:]])
+            continue
+        if rest and rest[0][0] < end:
+            start, end, number = _stripped((start, rest[0][0], number), response)
+        separate.append((start, end, number))
+    return separate
+
+
+def _stripped(span: tuple[int, int, int], response: str) -> tuple[int, int, int]:
+    """A span without the blanks at its ends."""
+    start, end, number = span
+    text = response[start:end]
+    lead = len(text) - len(text.lstrip())
+    return start + lead, start + len(text.rstrip()), number
 
 
 def find(quote: str, response: str, plain: Normalised, at: int) -> Found | None:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from esr.arms.attempts import NOT_LOCATED
 from esr.judges.base import Attempt, Judgment, ReplyMetadata
 from esr.judges.bodies import Reply, parse_integer
-from esr.judges.locate import locate
+from esr.judges.locate import locate_attempts
 from esr.judges.rubrics import Rubric
 
 FAILURES = {"refusal": "refused", "length": "truncated", "unreadable": "unparsable"}
@@ -186,9 +187,11 @@ def failure_of_judgment(reply: Reply) -> str | None:
 def read_judgment(reply: Reply | None, rubric: Rubric, response: str) -> Judgment:
     """The judgment that a reply contains.
 
-    Statuses: `ok`; `no_attempts`: the judge finds none; `refused`; `truncated` at the limit of
-    tokens; `unparsable`: no JSON, or an attempt without text or without a score within 0-100;
-    `api_error`: no reply.
+    Attempts come in the order of the response; those that are not in it come last.
+
+    Statuses: `ok`; `not_located`: no attempt is in the response; `no_attempts`: the judge finds
+    none; `refused`; `truncated` at the limit of tokens; `unparsable`: no JSON, or an attempt
+    without text or without a score within 0-100; `api_error`: no reply.
     """
     if reply is None:
         return Judgment("api_error")
@@ -198,11 +201,12 @@ def read_judgment(reply: Reply | None, rubric: Rubric, response: str) -> Judgmen
     quoted = read_attempts(reply.text, response)
     if not quoted:
         return Judgment("unparsable" if quoted is None else "no_attempts", metadata=metadata)
-    spans = locate([one.text for one in quoted], response, opening=rubric.quotes == "opening")
+    texts = [one.text for one in quoted]
+    places = locate_attempts(texts, response, opening=rubric.quotes == "opening")
     attempts = [
-        Attempt(span.start, span.end, one.score, span.how)
-        if span
-        else Attempt(None, None, one.score, "not_found")
-        for one, span in zip(quoted, spans, strict=True)
+        Attempt(place.start, place.end, one.score, place.how)
+        for one, place in zip(quoted, places, strict=True)
     ]
-    return Judgment("ok", tuple(attempts), metadata)
+    located = sorted((a for a in attempts if a.start is not None), key=lambda a: a.start or 0)
+    lost = [attempt for attempt in attempts if attempt.start is None]
+    return Judgment("ok" if located else NOT_LOCATED, (*located, *lost), metadata)

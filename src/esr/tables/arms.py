@@ -32,14 +32,17 @@ TABLES: dict[str, Table] = {
         {
             "trial_id": TRIAL["trial_id"],
             "status": Column(TEXT, "`ok`, or why the trial has no scored attempt."),
-            "attempt": Column(INT, "Attempt, from 0.", True),
+            "attempt": Column(
+                INT, "Attempt, from 0, in the order of the response; those not in it last.", True
+            ),
             "start": Column(INT, "First character of the attempt in the response.", True),
             "end": Column(INT, "Character after its last one.", True),
             "score": Column(FLOAT, "0-100 points; missing is not 0.", True),
             "located": Column(
                 TEXT,
                 "How the judge's quote was found in the response: `exact`, `normalised` (but for "
-                "case, blanks, quotes, markup), `elided`, `fuzzy`, or `not_found`, without a span.",
+                "case, blanks, quotes, markup), `elided`, `fuzzy`; `not_found` or `doubled` "
+                "(quoted more often than it is there): these have no span and are not counted.",
                 True,
             ),
             "restart_phrase": Column(
@@ -65,12 +68,16 @@ TABLES: dict[str, Table] = {
         | TRIAL
         | {
             "status": Column(TEXT, "`ok` if scored, else why not; only `ok` trials are measured."),
-            "n_attempts": Column(INT, "Scored attempts.", True),
+            "n_attempts": Column(INT, "Attempts that are located in the response.", True),
             "first_score": Column(FLOAT, "Score of the first attempt (points).", True),
             "last_score": Column(FLOAT, "Score of the last attempt (points).", True),
             "score_change": Column(FLOAT, "last_score - first_score; 0 for one attempt.", True),
             "multi_attempt": Column(FLAG, "Two attempts or more.", True),
             "improved": Column(FLAG, "Two attempts or more, and last > first.", True),
+            "gated_multi_attempt": Column(
+                FLAG, "Two or more, attempts that no restart phrase opens left out.", True
+            ),
+            "gated_improved": Column(FLAG, "So gated, two or more, and last > first.", True),
             "restart_detected": Column(FLAG, "Restart phrase found, without any judge.", True),
             "degraded": Column(FLAG, "A word repeated five times or more in a row.", True),
         }
