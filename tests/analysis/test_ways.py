@@ -11,7 +11,7 @@ from esr.analysis.measures import summarise
 from esr.analysis.sweeps import peak
 from esr.analysis.trends import share_trends, size_trends, sweep_slopes
 from esr.analysis.ways import by_way, gated, of_way, views, weighted
-from esr.arms.scores import check_scores
+from esr.arms.scores import GATED, check_scores
 from esr.config import StatisticsConfig
 from esr.errors import EsrError
 from helpers.scores import scores_of
@@ -108,7 +108,10 @@ class TestViews:
         assert of_way(self.table(scores), "judge_free")["n"].unique() == [2]
 
     def test_without_a_gate_or_a_second_judge_there_are_two_ways(self) -> None:
-        assert [view.way for view in views(trials())] == ["primary", "judge_free"]
+        assert [view.way for view in views(trials().drop(columns=GATED))] == [
+            "primary",
+            "judge_free",
+        ]
 
     def test_all_four(self) -> None:
         scores = trials()
