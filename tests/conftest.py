@@ -19,6 +19,10 @@ from helpers.llm import KEY
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# The study runs beside the first tests. Threads of several processes that spin on the same cores
+# make PyTorch many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
 ENOUGH = 4
 """Cores with which an organism can be rebuilt beside the other tests within half an hour."""
