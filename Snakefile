@@ -73,6 +73,7 @@ rule all:
         rules.exclusions.input,
         rules.recovery.input,
         rules.robustness.input,
+        rules.corrected.input,
         rules.ledger.input,
         rules.numbers.input,
         rules.scorecard.input,

@@ -15,9 +15,7 @@ rule sample_responses:
     output:
         "<results>/agreement/sample.parquet",
     params:
-        settings=settings(
-            "agreement.size", "agreement.per_stratum", "agreement.seed"
-        ),
+        settings=settings("agreement.size", "agreement.per_stratum", "agreement.seed"),
     log:
         "<logs>/agreement/sample_responses.log",
     benchmark:

@@ -1,7 +1,7 @@
 # Tables, numbers and verdicts from the scores of all arms.
 
 TABLES = """
-    summary comparisons models exclusions robustness recovery tableA1 activation_regions
+    summary comparisons models exclusions robustness recovery corrected agreement tableA1 activation_regions
     activation_contrasts activation_latents activation_lead
 """.split()
 STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])
@@ -149,6 +149,44 @@ rule tabulate_robustness:
         mem_mb=2000,
     script:
         "../scripts/analysis/tabulate_robustness.py"
+
+
+rule tabulate_agreement:
+    """Tabulate how far judges agree, on all arms together and arm by arm."""
+    input:
+        "<results>/agreement/agreement.parquet",
+    output:
+        csv="<results>/tables/agreement.csv",
+        tex="<results>/tables/agreement.tex",
+    log:
+        "<logs>/tabulate_agreement.log",
+    benchmark:
+        "<benchmarks>/tabulate_agreement.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/analysis/tabulate_agreement.py"
+
+
+rule tabulate_corrected:
+    """Correct the rates of every sampled arm for the primary judge's errors."""
+    input:
+        scores=scores_of(SAMPLED),
+        sample="<results>/agreement/sample.parquet",
+        judged=expand("<results>/agreement/scores/{judge}.parquet", judge=JUDGES),
+    output:
+        csv="<results>/tables/corrected.csv",
+        tex="<results>/tables/corrected.tex",
+    params:
+        settings=settings("statistics.level"),
+    log:
+        "<logs>/tabulate_corrected.log",
+    benchmark:
+        "<benchmarks>/tabulate_corrected.tsv"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/analysis/tabulate_corrected.py"
 
 
 rule collect_numbers:

@@ -64,6 +64,13 @@ rule robustness:
         table("robustness"),
 
 
+rule corrected:
+    """How far judges agree, and rates corrected for the primary judge's errors."""
+    input:
+        table("agreement"),
+        table("corrected"),
+
+
 rule ledger:
     """What judges and raters cost, from their replies."""
     input:

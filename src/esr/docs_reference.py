@@ -168,6 +168,14 @@ OTHER_FILES = {
     "received), `input_tokens`, `output_tokens`, `dollars` (missing without a price), "
     "`calls_estimated` (replies without token counts, which are estimated), "
     "`price_date`, `price_source`.",
+    "tables/agreement.csv, .tex": "The table `agreement` in population weights, all arms together "
+    "(`all`) and arm by arm.",
+    "tables/corrected.csv, .tex": "Rates corrected for the primary judge's errors: `model`, `arm`, "
+    "`against` (the replayed arm, in rows about a change), `kind` (`rate` in percent, `difference` "
+    "in percentage points, `relative_change` in percent), `measure`, `unit`, `judge`, `reference` "
+    "and `reference_kind` (`people` or `second judge`: who counts as the truth); `raw`, "
+    "`rogan_gladen`, `ppi` (prediction-powered), `sensitivity` and `specificity` (percent), each "
+    "with `_low` and `_high`; `n`, `n_sampled`, `n_positives`, `status`.",
     "agreement/judgments/{judge}.parquet": "Judgments of the cross-judge sample, columns as in "
     "`judgments`.",
     "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",

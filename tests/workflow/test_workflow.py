@@ -12,7 +12,16 @@ from esr.figures.catalogue import FIGURES
 from helpers.checkout import REPO, run_snakemake
 from helpers.workflow import TARGETS, ParsedRule, made_by, parsed_rules
 
-TABLES = ["tableA1", "tables", "activation_tables", "numbers", "exclusions", "robustness", "ledger"]
+TABLES = [
+    "tableA1",
+    "tables",
+    "activation_tables",
+    "numbers",
+    "exclusions",
+    "robustness",
+    "corrected",
+]
+TABLES += ["ledger"]
 TABLES += ["recovery"]
 REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output params log benchmark threads resources shellcmd script".split()  # noqa: SIM905

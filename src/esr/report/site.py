@@ -33,6 +33,8 @@ TABLE_TITLES = {
     "exclusions": "Exclusions: trials by status",
     "recovery": "Recovery against its redraw null",
     "robustness": "Robustness of the main result",
+    "corrected": "Rates corrected for the judge's errors",
+    "agreement": "Agreement of judges, arm by arm",
     "ledger": "Cost of judges and raters",
     "activation_regions": "Activations by region of the response",
     "activation_contrasts": "Activations: planned contrasts",
