@@ -65,9 +65,8 @@ def choose_reference(scores: Scores, kinds: Mapping[str, str], primary: str) -> 
     for name, kind in kinds.items():
         if kind == "human" and scores[name]["status"].ne(NOT_LABELLED).any():
             return Reference(name, "people")
-    others = (name for name, kind in kinds.items() if kind != "human" and name != primary)
-    name = next(others, None)
-    return None if name is None else Reference(name, "second judge")
+    others = [name for name, kind in kinds.items() if kind != "human" and name != primary]
+    return Reference(others[0], "second judge") if others else None
 
 
 def second_phase(sample: pd.DataFrame, scores: Scores, reference: Reference) -> pd.DataFrame:
