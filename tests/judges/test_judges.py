@@ -192,6 +192,27 @@ def test_sentences_about_a_topic_or_with_one_word_are_no_restart(sentence: str) 
     assert len(by_sentence(f"Sail the boat. {sentence} Bake the bread.")) == 1
 
 
+def test_the_judges_share_no_rule() -> None:
+    """An opener counts for one of them only, and words of the first person for the other only."""
+    opener = "Tie the boat. Wait, that is off. Knead the dough."
+    first_person = "Tie the boat. Let me try this again. Knead the dough."
+    assert (len(attempts(opener)), len(by_sentence(opener))) == (2, 1)
+    assert (len(attempts(first_person)), len(by_sentence(first_person))) == (1, 2)
+
+
+def test_the_second_judge_is_no_kind_of_the_first() -> None:
+    own = {name: value for name, value in vars(SentenceJudge).items() if callable(value)}
+    assert SentenceJudge.__mro__ == (SentenceJudge, object)
+    assert not {name for name, value in vars(LexicalJudge).items() if value in own.values()}
+
+
+def test_the_second_judge_goes_by_the_topic_of_most_words_of_the_prompt() -> None:
+    (judgment,) = SENTENCES.judge([JudgeInput("Explain this.", "Bread.")])
+    assert judgment == Judgment("no_topic")
+    (judgment,) = SENTENCES.judge([JudgeInput("Sail the boat to bread.", "Sail. Bake.")])
+    assert judgment.first_score == pytest.approx(50)
+
+
 @given(st.lists(st.tuples(words, st.sampled_from([" ", ". ", "\n", "! "]))))
 def test_the_second_judges_attempts_fit_any_response(pieces: list[tuple[str, str]]) -> None:
     by_sentence("".join(word + blank for word, blank in pieces))
@@ -217,7 +238,7 @@ def test_a_judge_is_opened_from_its_configuration(tmp_path: Path) -> None:
 def test_the_kind_says_which_judge(tmp_path: Path) -> None:
     path = written(tmp_path, "topic,part,word\nbaking,noun,bread\n")
     judge = open_judge(SentenceSettings(kind="sentences", lexicon=path))
-    assert judge.served_as == "sentences/1"
+    assert judge.served_as == "sentences/2"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Judges, by the `kind` of their configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from esr.config import Config, HumanJudgeConfig, JudgeConfig, LlmConfig
@@ -12,7 +12,10 @@ from esr.judges.lexicon import Lexicon
 from esr.judges.sentences import SentenceJudge
 from esr.latents.ratings import LexicalRater, Rater
 
-LEXICAL = {"lexical": LexicalJudge, "sentences": SentenceJudge}
+LEXICAL: dict[str, Callable[[Lexicon], Judge]] = {
+    "lexical": LexicalJudge,
+    "sentences": SentenceJudge,
+}
 
 
 def open_judge(
