@@ -32,6 +32,12 @@ def test_prompts_are_text_even_if_they_look_like_something_else(tmp_path: Path) 
         (GOOD + ",craft,Hello\n", "line 4: prompt_id is empty or repeated"),
         (GOOD + "1,craft,Hello\n", "line 4: prompt_id is empty or repeated"),
         (GOOD + "2,craft,null\n", "line 4: prompt is empty or repeated"),
+        (
+            GOOD + "2,craft,explain  how to\u00a0bake bread.\n",
+            "line 4: prompt is empty or repeated",
+        ),
+        (GOOD + "2,craft,Explain how to b\u0430ke bread.\n", "line 4: prompt is empty or repeated"),
+        (GOOD + "2,a,cafe\u0301\n3,a,caf\u00e9\n", "line 5: prompt is empty or repeated"),
         ("prompt_id,category,prompt\n", "has no prompts"),
         ("", "has no prompts"),
         (GOOD + "2,craft,Explain, step by step.\n", "line 4: 4 fields, but the header has 3"),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
+from esr.text import fold
 
 COLUMNS = ["prompt_id", "category", "prompt"]
 
@@ -18,7 +19,7 @@ def read_prompts(path: Path) -> pd.DataFrame:
 
     Raises:
         EsrError: the file or a column is missing, the file is malformed (`esr.handwritten`), or a
-            prompt or its id is empty or repeated.
+            prompt or its id is empty or repeated; a prompt also if only its typography differs.
     """
     if not path.is_file():
         raise EsrError(f"prompts: {path} does not exist")
@@ -28,8 +29,9 @@ def read_prompts(path: Path) -> pd.DataFrame:
     if not rows:
         raise EsrError(f"prompts: {path} has no prompts; add one a line")
     prompts = pd.DataFrame(rows, columns=COLUMNS, dtype=str)
-    for name in ("prompt_id", "prompt"):
-        bad = prompts[name].eq("") | prompts[name].duplicated()
+    compared = {"prompt_id": prompts["prompt_id"], "prompt": prompts["prompt"].map(fold)}
+    for name, values in compared.items():
+        bad = values.eq("") | values.duplicated()
         if bad.any():
             line = lines[int(bad.to_numpy().argmax())]
             raise EsrError(f"prompts: {path}, line {line}: {name} is empty or repeated")

@@ -11,6 +11,7 @@ from esr.assets.downloads import PROMPT_FILES
 from esr.assets.saelens import SAE_FILES, SaeShape, folder_shape
 from esr.config import Config, ModelConfig
 from esr.handwritten import read_csv_rows
+from esr.text import fold
 
 
 def check_files(config: Config) -> list[str]:
@@ -154,7 +155,7 @@ def _prompt_texts(path: Path) -> list[str]:
 
 def _words(prompt: str) -> tuple[str, ...]:
     """A prompt without case, spacing and punctuation."""
-    return tuple(re.findall(r"\w+", prompt.casefold()))
+    return tuple(re.findall(r"\w+", fold(prompt)))
 
 
 def _check_model(model: ModelConfig) -> list[str]:
