@@ -43,6 +43,8 @@ def scores(arm: str, several: np.ndarray, judge: str) -> pd.DataFrame:
             "score_change": change,
             "multi_attempt": pd.array(several, "boolean"),
             "improved": pd.array(several, "boolean"),
+            "gated_multi_attempt": pd.array(several, "boolean"),
+            "gated_improved": pd.array(several, "boolean"),
             "restart_detected": pd.array(several, "boolean"),
             "degraded": False,
         }
