@@ -246,7 +246,6 @@ rule tabulate_activation:
         activations=episode_tables("episode_activations"),
         labels=expand(
             "<results>/{model}/labels.parquet",
-            study=CONFIG.study,
             model=CONFIG.base_models,
         ),
     output:

@@ -52,7 +52,7 @@ rule sync_environment:
     resources:
         mem_mb=1000,
     # Nothing makes it run again, or every job that uses one would: an upgrade is no reason to
-    # compute anything anew. `esr.assets.environments.check_environments` sees that jobs find what is pinned.
+    # rerun any job. `esr.assets.environments.check_environments` checks that jobs run with the pinned versions.
     shell:
         "(uv sync --project envs/{wildcards.environment} && "
         "uv pip freeze --python envs/{wildcards.environment}/.venv > {output}) 2> {log}"

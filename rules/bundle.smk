@@ -17,8 +17,8 @@ def paid_files():
     if CONFIG.episodes.boundaries != "detector":
         episodes.append("boundaries")
     tables += [f"episodes/{name}.parquet" for name in episodes]
-    # Scores, which cost nothing, come along: episodes and the cross-judge sample are drawn from
-    # them, and would be made anew with them.
+    # Scores cost nothing to compute, but episodes and the cross-judge sample are drawn from them,
+    # and would be rebuilt if scores were newer.
     of_arms = ["plan.parquet", "responses.parquet"]
     of_arms += [f"{kind}/{judge}.parquet" for kind in ("judgments", "scores")]
     agreement = [

@@ -37,7 +37,7 @@ def study_file(study):
 
 
 def refuse_other_studies(arguments):
-    """Raise if a file that is asked for belongs to another study than that of this run."""
+    """Raise if a requested file belongs to another study than that of this run."""
     studies = [path.stem for path in Path("studies").glob("*.yaml")]
     try:
         check_targets(arguments, CONFIG.study, studies)
@@ -78,7 +78,7 @@ def settings(*keys):
 
 
 def contents(*files):
-    """What files say, comments aside; a job that takes them as `ancient` reruns by that alone.
+    """Contents of files without comments; a job that takes them as `ancient` reruns by that alone.
 
     Files are paths, lists of paths, or functions of the wildcards that return such a list.
     """
@@ -131,7 +131,7 @@ def figure_models():
 def engine_job(rule):
     """Resources of a rule's jobs for the model of the wildcards, from `jobs`.
 
-    A retry gets half as much memory again and, where it begins anew, as much time again.
+    A retry gets half as much memory again and, where it starts from scratch, as much time again.
     """
 
     def of_size(value, otherwise):

@@ -15,7 +15,7 @@ def detector_files(name):
 
 
 rule find_detectors:
-    """Find the latents that tell mismatched pairs of prompt and response from matched ones."""
+    """Find the latents that separate mismatched pairs of prompt and response from matched ones."""
     input:
         prompts=detector_prompts(),
         labels="<results>/{model}/labels.parquet",

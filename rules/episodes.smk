@@ -5,14 +5,13 @@ def episode_tables(table):
     """A table of the episodes, one file a model."""
     return expand(
         "<results>/{model}/episodes/{table}.parquet",
-        study=CONFIG.study,
         model=CONFIG.base_models,
         table=table,
     )
 
 
 rule annotate_boundaries:
-    """Let a language model say where in each self-correction it begins and ends, by quotes."""
+    """Locate each self-correction in its response: a language model quotes its start and end."""
     input:
         scores=f"<results>/{{model}}/arms/{CONFIG.episodes.arm}/scores/{CONFIG.judging.primary}.parquet",
         responses=f"<results>/{{model}}/arms/{CONFIG.episodes.arm}/responses.parquet",
@@ -35,7 +34,7 @@ rule annotate_boundaries:
 
 
 rule extract_episodes:
-    """Find the self-corrections of an arm, their stretches, and responses to compare them with."""
+    """Find the self-corrections of an arm, their regions, and responses to compare them with."""
     input:
         boundaries=(
             []

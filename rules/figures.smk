@@ -152,9 +152,13 @@ rule plot_fig7:
     input:
         episodes=episode_tables("episodes"),
         activations=episode_tables("episode_activations"),
+        plans=expand(
+            "<results>/{model}/arms/{arm}/plan.parquet",
+            model=CONFIG.base_models,
+            arm=CONFIG.episodes.arm,
+        ),
         responses=expand(
             "<results>/{model}/arms/{arm}/responses.parquet",
-            study=CONFIG.study,
             model=CONFIG.base_models,
             arm=CONFIG.episodes.arm,
         ),

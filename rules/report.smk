@@ -87,7 +87,6 @@ rule build_report:
         directory("<results>/report"),
     params:
         settings=settings(*Config.model_fields),
-        cells=cells(),
         figures={name: spec.title for name, spec in FIGURES.items()},
         records=job_records(),
     log:

@@ -1,4 +1,4 @@
-# What is asked for by name: figures, tables, the report, everything.
+# Targets by name: figures, tables, the report, everything.
 
 
 def figure(name):

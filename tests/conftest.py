@@ -14,7 +14,7 @@ from helpers.checkout import link_checkout, run_snakemake, snakemake_command
 from helpers.fake_api import FakeApi
 from helpers.llm import KEY
 
-# Where it is set (as in many containers), every process compiles the libraries that it loads anew:
+# Where it is set (as in many containers), every process compiles the libraries that it loads again:
 # five seconds of a core for PyTorch and transformers, and there are hundreds of jobs.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -29,7 +29,7 @@ ENOUGH = 4
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, unless their marker is asked for, tests that are too much for this machine."""
+    """Leave out, unless their marker is selected, tests that need more than this machine has."""
     enough = (os.cpu_count() or 1) >= ENOUGH or "rebuild" in config.option.markexpr
     left_out = [item for item in items if item.get_closest_marker("rebuild") and not enough]
     items[:] = [item for item in items if item not in left_out]

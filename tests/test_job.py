@@ -1,4 +1,4 @@
-"""What a script of a rule says when it fails."""
+"""Messages of a rule's script that fails."""
 
 import subprocess
 import sys
@@ -29,15 +29,15 @@ def run(folder: Path, body: str) -> tuple[str, str]:
 
 
 def test_a_message_that_is_meant_for_the_user_has_no_stack(tmp_path: Path) -> None:
-    for said in run(tmp_path, "raise EsrError('prompts: no such file; add it')"):
-        assert "EsrError: prompts: no such file; add it" in said
-        assert "Traceback" not in said
+    for output in run(tmp_path, "raise EsrError('prompts: no such file; add it')"):
+        assert "EsrError: prompts: no such file; add it" in output
+        assert "Traceback" not in output
 
 
 def test_anything_else_is_a_bug_and_has_one(tmp_path: Path) -> None:
-    for said in run(tmp_path, "1 / 0"):
-        assert "ZeroDivisionError" in said
-        assert "Traceback" in said
+    for output in run(tmp_path, "1 / 0"):
+        assert "ZeroDivisionError" in output
+        assert "Traceback" in output
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_anything_else_is_a_bug_and_has_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_full_disk_is_no_bug_and_what_to_do_is_said(tmp_path: Path, body: str) -> None:
-    for said in run(tmp_path, body):
-        assert "could not be written" in said
-        assert "Make room" in said
-        assert "the same command again" in said
-        assert " GB" in said
-        assert "Traceback" not in said
+    for output in run(tmp_path, body):
+        assert "could not be written" in output
+        assert "Make room" in output
+        assert "the same command again" in output
+        assert " GB" in output
+        assert "Traceback" not in output
 
 
 def test_a_log_on_a_full_disk_does_not_hide_the_message(tmp_path: Path) -> None:

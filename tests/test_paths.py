@@ -32,7 +32,7 @@ def test_a_file_of_another_study_is_refused_with_the_option_to_add(target: str) 
         "results/organism/figures/fig2.pdf",
         "fig2",
         "--cores=1",
-        "results/paperwork/fig2.pdf",  # no such study: Snakemake says what is wrong
+        "results/paperwork/fig2.pdf",  # no such study: Snakemake reports the error
         *(f"results/{folder}/file" for folder in SHARED),
     ],
 )

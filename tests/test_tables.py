@@ -86,7 +86,7 @@ def test_nan_is_a_missing_value_and_not_a_number(tmp_path: Path) -> None:
 
 
 def test_columns_are_written_in_their_order_whatever_the_frame_has(tmp_path: Path) -> None:
-    backwards = frame("labels")[["label", "latent"]]
+    backwards = frame("labels")[["label", "latent", "model"]]
     write(backwards, tmp_path / "t.parquet", "labels")
     assert pq.read_schema(tmp_path / "t.parquet").names == ["latent", "label"]
 
@@ -95,7 +95,7 @@ def test_columns_are_written_in_their_order_whatever_the_frame_has(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (frame("labels").drop(columns="label"), r"missing columns \['label'\]"),
         (frame("labels", extra=[1, 2]), r"unknown columns \['extra'\]"),
@@ -103,14 +103,17 @@ def test_columns_are_written_in_their_order_whatever_the_frame_has(tmp_path: Pat
         (frame("labels", latent=["x", "y"]), "not a labels table.*latent"),
         (frame("labels", latent=[0.5, 1.0]), "not a labels table.*latent"),
         (frame("labels", label=[1, 2]), "not a labels table.*label"),
-        (frame("labels", latent=[7, 7]), r"1 rows of labels repeat a key \('latent',\), first"),
+        (
+            frame("labels", model="m", latent=[7, 7]),
+            r"1 rows of labels repeat a key \('model', 'latent'\), first",
+        ),
     ],
 )
 def test_a_frame_that_is_not_the_table_is_refused_and_nothing_is_written(
-    tmp_path: Path, data: pd.DataFrame, said: str
+    tmp_path: Path, data: pd.DataFrame, message: str
 ) -> None:
     path = tmp_path / "labels.parquet"
-    with pytest.raises(EsrError, match=said) as caught:
+    with pytest.raises(EsrError, match=message) as caught:
         write(data, path, "labels")
     assert str(path) in str(caught.value)
     assert list(tmp_path.iterdir()) == []

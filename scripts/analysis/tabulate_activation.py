@@ -6,12 +6,12 @@ correction the detectors rise. SAE units; intervals clustered by steered latent.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from esr.analysis.summaries import write_tables
+from esr.arms.scores import select
 from esr.config import Config
 from esr.episodes.contrasts import (
     KINDS,
@@ -23,7 +23,7 @@ from esr.episodes.contrasts import (
 )
 from esr.episodes.traces import Traces, lead_summary, lead_times, read_traces
 from esr.job import config_of, output, start
-from esr.tables import read_table
+from esr.tables import read_tables
 
 EFFECT = ["effect", "effect_low", "effect_high"]
 
@@ -94,14 +94,14 @@ def main(job: Any) -> None:
     """Write the four tables."""
     config = config_of(job)
     traces = read_traces(config.base_models, job.input.episodes, job.input.activations)
-    paths = dict(zip(config.base_models, job.input.labels, strict=True))
+    all_labels = read_tables(job.input.labels, "labels")
     names = {name: model.label for name, model in config.base_models.items()}
     for name, make in PARTS.items():
         parts = []
         for model, found in traces.items():
             part = make(found, config)
             if "latent" in part:
-                labels = labels_of(read_table(Path(paths[model]), "labels"))
+                labels = labels_of(select(all_labels, model=model))
                 part.insert(2, "label", [labels.get(latent, "") for latent in part["latent"]])
             part.insert(0, "model", model)
             parts.append(part)

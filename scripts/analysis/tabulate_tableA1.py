@@ -5,18 +5,18 @@ pairs, AUROC and standardised mean difference d with its interval (bootstrap ove
 held-out pairs if there are any (column `pairs`). Activations are in units of the SAE.
 """
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from esr.analysis.summaries import write_tables
+from esr.arms.scores import select
 from esr.config import StatisticsConfig
 from esr.detectors.search import check_table
 from esr.figures.style import with_interval
 from esr.figures.tables import large_to_small
 from esr.job import config_of, output, start
-from esr.tables import read_table
+from esr.tables import read_tables
 
 COLUMNS = ["model", "latent", "label", "found", "given", "mean_matched", "mean_mismatched"]
 COLUMNS += ["frequency_matched", "frequency_mismatched", "auroc", "margin", "d", "low", "high"]
@@ -66,13 +66,13 @@ def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
     models = dict(job.params.models)
-    detectors = dict(zip(config.base_models, job.input.detectors, strict=True))
-    pairs = dict(zip(config.base_models, job.input.pairs, strict=True))
+    detectors = read_tables(job.input.detectors, "detectors")
+    pairs = read_tables(job.input.pairs, "detector_pairs")
     parts = []
     for name in large_to_small(models):
         table = detector_statistics(
-            read_table(Path(detectors[name]), "detectors"),
-            read_table(Path(pairs[name]), "detector_pairs"),
+            select(detectors, model=name),
+            select(pairs, model=name),
             config.statistics,
         )
         parts.append(table.assign(model=name))

@@ -11,9 +11,10 @@ from esr.tables import write_table
 
 def main(job: Any) -> None:
     """Write the table."""
-    labels = config_of(job).models[job.wildcards.model].labels_file
+    name = job.wildcards.model
+    labels = config_of(job).models[name].labels_file
     table = read_labels(labels, sae_size(Path(job.input.sae)))
-    write_table(table, output(job), "labels", origin(job))
+    write_table(table.assign(model=name), output(job), "labels", origin(job))
 
 
 if __name__ == "__main__":

@@ -84,9 +84,9 @@ def main(job: Any) -> None:
     kept: pd.Series = table["found"] | table["given"]
     log.info("found %d, given %d, both %d", *_counts(table))
     facts = origin(job, engine=engine.identity)
-    write_table(table, output(job, "detectors"), "detectors", facts)
+    write_table(table.assign(model=name), output(job, "detectors"), "detectors", facts)
     pair_rows = pair_table(pairs, table.loc[kept, "latent"].tolist())
-    write_table(pair_rows, output(job, "pairs"), "detector_pairs", facts)
+    write_table(pair_rows.assign(model=name), output(job, "pairs"), "detector_pairs", facts)
 
 
 def _counts(table: pd.DataFrame) -> tuple[int, int, int]:

@@ -76,7 +76,8 @@ def main(job: Any) -> None:
     sets, pool, seed = settings.random_sets, settings.matched_pool, settings.seed
     controls = match_controls(detectors, frequency, mean, sets, pool, seed, known)
     log.info("%d sets matched to %d detectors", sets if detectors else 0, len(detectors))
-    write_table(controls, output(job), "controls", origin(job, engine=engine.identity))
+    facts = origin(job, engine=engine.identity)
+    write_table(controls.assign(model=name), output(job), "controls", facts)
 
 
 if __name__ == "__main__":

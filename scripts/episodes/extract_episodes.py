@@ -14,19 +14,21 @@ log = logging.getLogger(__name__)
 
 def main(job: Any) -> None:
     """Write the table."""
-    config, annotated = config_of(job), job.input.boundaries
+    config = config_of(job)
+    name = job.wildcards.model
+    annotated = job.input.boundaries
     table = extract_episodes(
         scores=read_table(Path(job.input.scores), "scores"),
         judgments=read_table(Path(job.input.judgments), "judgments"),
         responses=read_table(Path(job.input.responses), "responses"),
         phrases=read_phrases(Path(job.input.phrases)),
         settings=config.episodes,
-        choose=not config.models[job.wildcards.model].backtracking,
+        choose=not config.models[name].backtracking,
         boundaries=read_table(Path(annotated), "boundaries") if annotated else None,
     )
     for (group, status), rows in table.groupby(["group", "status"]):
         log.info("%s, %s: %d responses", group, status, len(rows))
-    write_table(table, output(job), "episodes", origin(job))
+    write_table(table.assign(model=name), output(job), "episodes", origin(job))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def make_traces(
         if response_text(tokenizer, tokens, row["prefill"]) != row["response"]:
             raise EsrError(
                 f"trial {row['trial_id']}: its tokens do not decode to its response; "
-                "generate the responses again with the tokenizer at hand"
+                "generate the responses again with the current tokenizer"
             )
         spans = token_spans(tokenizer, tokens, row["prefill"])
         intervention = request.intervention if steer else Intervention()
@@ -73,7 +73,7 @@ def encode_tokens(
     engine: Engine, traces: Sequence[Trace], latents: Sequence[int], kind: str
 ) -> pd.DataFrame:
     """Activations of some latents at every token: rows of `episode_activations`."""
-    columns = list(TABLES["episode_activations"].columns)
+    columns = [c for c in TABLES["episode_activations"].columns if c != "model"]
     if not latents or not traces:
         return pd.DataFrame(columns=columns)
     found = engine.encode([trace.reading for trace in traces], latents, pool=None)
@@ -122,7 +122,7 @@ def main(job: Any) -> None:
     parts = [encode_tokens(engine, traces, latents, kind) for kind, latents in kinds.items()]
     table = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     facts = origin(job, engine=engine.identity, steered=config.episodes.steer)
-    write_table(table, output(job), "episode_activations", facts)
+    write_table(table.assign(model=name), output(job), "episode_activations", facts)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def draw_measure(axes: Axes, table: pd.DataFrame, name: str) -> None:
         for place, row in enumerate(rows.itertuples()):
             text = f"{row.baseline:.1f}" if row.Index == "steered" else "n/a"
             text = ABSENT.get(str(row.status), text)
-            if np.isnan(row.value) and mine["n"].any():  # otherwise the legend says it once
+            if np.isnan(row.value) and mine["n"].any():  # otherwise the legend notes it once
                 axes.text(0.5, place + offset, text, transform=middle, color=colour, **NOTE)
     axes.set(title=MEASURES[name].label, ylim=(len(arms) - 0.5, -0.5))
     axes.set_xlabel(f"change ({MEASURES[name].difference_unit})")

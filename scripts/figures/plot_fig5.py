@@ -6,7 +6,6 @@ latent, value (percent or points; mean activation, in units of the SAE; latents)
 (interval), p_value, n (trials; pairs; latents), dropped (pairs), status.
 """
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -29,7 +28,7 @@ from esr.figures.ablation import (
     model_panels,
 )
 from esr.job import config_of, start
-from esr.tables import read_table, read_tables
+from esr.tables import read_tables
 
 COLUMNS = ["model", "label", "kind", "arm", "measure", "latent", "value", "low", "high", "p_value"]
 COLUMNS += ["n", "dropped", "status"]
@@ -127,12 +126,12 @@ def main(job: Any) -> None:
     config = config_of(job)
     models = dict(job.params.models)
     scores = read_tables(job.input.scores, "scores")
-    detectors_of = dict(zip(config.base_models, job.input.detectors, strict=True))
-    pairs_of = dict(zip(config.base_models, job.input.pairs, strict=True))
+    all_detectors = read_tables(job.input.detectors, "detectors")
+    all_pairs = read_tables(job.input.pairs, "detector_pairs")
     parts = []
     for name in figures.large_to_small(models):
-        detectors = read_table(Path(detectors_of[name]), "detectors")
-        pairs = read_table(Path(pairs_of[name]), "detector_pairs")
+        detectors = select(all_detectors, model=name)
+        pairs = select(all_pairs, model=name)
         found = int(detectors["detector"].sum())
         rows = detector_rows(detectors, pairs, config.detectors, config.statistics)
         arms = compare_detectors(select(scores, model=name), found, config.statistics)

@@ -6,7 +6,6 @@ detector, backtracking (summed activation, SAE units), n (tokens), status; witho
 row a model that says so.
 """
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esr.arms.files import group_files
 from esr.episodes.contrasts import KINDS
 from esr.episodes.traces import Traces, read_traces
 from esr.figures import style
@@ -113,8 +113,8 @@ def main(job: Any) -> None:
     """Write the figure and its data."""
     config = config_of(job)
     traces = read_traces(config.base_models, job.input.episodes, job.input.activations)
-    paths = dict(zip(config.base_models, job.input.responses, strict=True))
-    responses = {name: read_table(Path(path), "responses") for name, path in paths.items()}
+    arms = group_files(job.input.plans, job.input.responses)
+    responses = {arm.model: read_table(arm.responses, "responses") for arm in arms if arm.responses}
     table = figure_table(traces, responses, config.episodes.window)
     labels = {name: model.label for name, model in config.base_models.items()}
     write_figure(job, table, lambda table, title, _: draw(table, labels, title))

@@ -41,7 +41,7 @@ def figure_table(agreement: pd.DataFrame) -> pd.DataFrame:
         & agreement["weighting"].eq("population")
         & agreement["arm"].eq(ALL)
     ]
-    # A cell of a pair shows kappa; its alpha, in the table, would say the same.
+    # A cell of a pair shows kappa; its alpha, in the table, leads to the same conclusion.
     return table[table["statistic"].ne("alpha") | table["judge_a"].isna()].reset_index(drop=True)
 
 

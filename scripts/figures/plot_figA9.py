@@ -8,7 +8,6 @@ over other latents and, for the mean, other sets), p_value, between (sd between 
 latents), n_sets, dropped (pairs), status.
 """
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -34,7 +33,7 @@ from esr.figures.ablation import (
     model_panels,
 )
 from esr.job import config_of, start
-from esr.tables import read_table, read_tables
+from esr.tables import read_tables
 
 COLUMNS = ["model", "label", "kind", "arm", "measure", "latent", "detector", "value", "target"]
 COLUMNS += ["low", "high", "p_value", "between", "n", "n_sets", "dropped", "status"]
@@ -111,14 +110,14 @@ def main(job: Any) -> None:
     config = config_of(job)
     models = dict(job.params.models)
     scores = read_tables(job.input.scores, "scores")
-    detectors = dict(zip(config.base_models, job.input.detectors, strict=True))
-    controls = dict(zip(config.base_models, job.input.controls, strict=True))
+    detectors = read_tables(job.input.detectors, "detectors")
+    controls = read_tables(job.input.controls, "controls")
     parts = []
     for name in figures.large_to_small(models):
-        found = int(read_table(Path(detectors[name]), "detectors")["detector"].sum())
+        found = int(select(detectors, model=name)["detector"].sum())
         mine = select(scores, model=name)
         rows = [
-            matching_rows(read_table(Path(controls[name]), "controls")),
+            matching_rows(select(controls, model=name)),
             compare_detectors(mine, found, config.statistics),
             compare_random_sets(mine, found, config.statistics),
         ]

@@ -1,7 +1,7 @@
-"""Ask again for the replies that are missing, and fill them into the judgments.
+"""Request missing replies again and complete the tables of judgments.
 
-Every table of judgments with trials of status `api_error` is made anew; replies that are there
-already cost nothing. What depends on it is rebuilt by the next run of the workflow.
+Every table of judgments with trials of status `api_error` is rewritten. Replies in the journal
+cost nothing. The next run of the workflow rebuilds the files that depend on it.
 """
 
 import logging

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def main(job: Any) -> None:
-    """Check everything, then say so."""
+    """Run every check, then write the stamp file."""
     for line in check_study(config_of(job)):
         log.info("%s", line)
 

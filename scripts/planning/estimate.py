@@ -36,7 +36,7 @@ def main(job: Any) -> None:
 
 
 def print_compute(config: Config) -> None:
-    """GPU hours by rule and model, time by GPUs at hand, disk."""
+    """GPU hours by rule and model, time by number of GPUs, disk."""
     table = estimate_compute(config)
     if table.empty:
         log.info("GPU hours: unknown, since engine.gpu names no GPU, or no model needs one")
@@ -69,7 +69,7 @@ def print_replies(config: Config) -> None:
     """Calls, tokens and dollars by rule and judge; what was spent already."""
     table = estimate(config)
     if table.empty:
-        log.info("study %s asks no language model: nothing to pay", config.study)
+        log.info("study %s uses no paid language model: nothing to pay", config.study)
         return
     counts = ["calls", "input_tokens", "output_tokens"]
     print_table(table, dict.fromkeys(counts, "{:,}".format))

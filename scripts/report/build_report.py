@@ -2,7 +2,7 @@
 
 Pages: summary with the scorecard, figures, tables, transcripts, graph, provenance. Transcripts are
 in data/: index.js (one row a trial, in columns) and chunk-<i>.js (texts), as
-`esr.report.transcripts` describes them. No page asks another host for anything.
+`esr.report.transcripts` describes them. No page makes a request to another host.
 """
 
 import json
@@ -14,13 +14,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from esr.arms.files import ArmFiles, group_files
 from esr.arms.restarts import read_phrases
 from esr.config import Config
 from esr.job import config_of, origin, output, start
 from esr.report.jobs import compute_table
 from esr.report.site import Picture, Study, build, copy_files, markdown
 from esr.report.transcripts import (
-    Arm,
     Row,
     full_bars,
     read_traces,
@@ -50,13 +50,10 @@ def pictures(job: Any) -> list[Picture]:
     return found
 
 
-def arms(job: Any) -> list[Arm]:
-    """Files of every model and arm."""
-    kinds = (job.input.plans, job.input.responses, job.input.judgments, job.input.scores)
-    return [
-        Arm(model, arm, *map(Path, paths))
-        for (model, arm), *paths in zip(job.params.cells, *kinds, strict=True)
-    ]
+def arms(job: Any) -> list[ArmFiles]:
+    """Files of every model and arm that has trials."""
+    kinds = ("plans", "responses", "judgments", "scores")
+    return group_files(*(getattr(job.input, kind) for kind in kinds))
 
 
 def trials(job: Any, traces: dict[str, Any]) -> Iterator[Row]:
@@ -64,8 +61,8 @@ def trials(job: Any, traces: dict[str, Any]) -> Iterator[Row]:
     config = config_of(job)
     phrases = read_phrases(Path(job.input.phrases))
     shown_last = [arm for arm in config.arms if config.arms[arm].over == "prompts"]
-    for arm in sorted(arms(job), key=lambda each: each.name in shown_last):
-        read = traces.get(arm.model, {}) if arm.name == config.episodes.arm else {}
+    for arm in sorted(arms(job), key=lambda each: each.arm in shown_last):
+        read = traces.get(arm.model, {}) if arm.arm == config.episodes.arm else {}
         yield from read_trials(arm, phrases, read)
 
 
@@ -83,13 +80,15 @@ def facts(job: Any, config: Config) -> dict[str, str]:
         "Seeds": ", ".join(f"{name} {seed}" for name, seed in here["seeds"].items()),
         "Judge as served": ", ".join(sorted(judges)),
     }
-    for (model, _), path in zip(job.params.cells, job.input.responses, strict=True):
-        found.setdefault(f"Engine of {model}", _as_text(read_provenance(Path(path)).get("engine")))
+    for arm in arms(job):
+        if arm.responses is not None:
+            engine = read_provenance(arm.responses).get("engine")
+            found.setdefault(f"Engine of {arm.model}", _as_text(engine))
     return found
 
 
 def _as_text(value: Any) -> str:
-    """Nested facts on one line; of a checksum as much as tells it apart."""
+    """Nested facts on one line, with checksums abbreviated."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {_as_text(each)}" for name, each in value.items())
     text = str(value)
@@ -97,15 +96,14 @@ def _as_text(value: Any) -> str:
 
 
 def main(job: Any) -> None:
-    """Write the whole site anew."""
+    """Write the site from scratch."""
     config, folder = config_of(job), output(job)
     shutil.rmtree(folder, ignore_errors=True)
     copy_files([*job.input.pictures, *job.input.figures], folder / "figures")
     copy_files([*job.input.graphs, job.input.dependencies], folder / "graph")
-    read = zip(config.base_models, job.input.episodes, job.input.activations, strict=True)
-    traces = {model: read_traces(Path(first), Path(second)) for model, first, second in read}
+    traces = read_traces(job.input.episodes, job.input.activations)
     labels = {name: model.label for name, model in config.models.items()}
-    scales = {model: full_bars(found) for model, found in traces.items()}
+    scales = {name: full_bars(traces.get(name, {})) for name in config.base_models}
     count = write_transcripts(folder / "data", trials(job, traces), labels, scales)
     tables = {Path(path).stem: pd.read_csv(path) for path in job.input.tables}
     ledger = pd.read_csv(job.input.ledger[0]) if job.input.ledger else None

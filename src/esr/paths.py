@@ -18,10 +18,10 @@ def results_of(study: str) -> Path:
 
 
 def check_targets(targets: Iterable[str], study: str, studies: Iterable[str]) -> None:
-    """Raise unless every file that is asked for belongs to the study of this run.
+    """Raise unless every requested file belongs to the study of this run.
 
     Args:
-        targets: What the command line asks for: rules, files, options.
+        targets: Arguments of the command line: rules, files, options.
         study: Study of this run.
         studies: Names of all studies.
 

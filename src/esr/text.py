@@ -84,7 +84,7 @@ def normalise(text: str, lines: bool = False) -> Normalised:
 
 
 def fold(text: str) -> str:
-    """The normalised text alone, without a blank at its end: equal for texts that read alike."""
+    """The normalised text alone, without a blank at its end: equal for equivalent texts."""
     return normalise(text).text.rstrip()
 
 

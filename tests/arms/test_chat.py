@@ -126,12 +126,13 @@ class TestRefusals:
 
 class TestResponse:
     def test_special_tokens_are_left_out(self) -> None:
-        said = ["\n\n", "bake", "bread", "<|eot_id|>"]
+        tokens = ["\n\n", "bake", "bread", "<|eot_id|>"]
         assert (
-            response_text(TOKENIZER, TOKENIZER.convert_tokens_to_ids(said)).strip() == "bake bread"
+            response_text(TOKENIZER, TOKENIZER.convert_tokens_to_ids(tokens)).strip()
+            == "bake bread"
         )
         assert response_text(TOKENIZER, TOKENIZER.convert_tokens_to_ids(["<|eot_id|>"])) == ""
 
     def test_prefill_stands_before_what_was_said_as_one_text(self) -> None:
-        said = TOKENIZER.convert_tokens_to_ids(["is", "wrong", "<|eot_id|>"])
-        assert response_text(TOKENIZER, said, "wait , that") == "wait , that is wrong"
+        tokens = TOKENIZER.convert_tokens_to_ids(["is", "wrong", "<|eot_id|>"])
+        assert response_text(TOKENIZER, tokens, "wait , that") == "wait , that is wrong"

@@ -236,12 +236,13 @@ def test_levels_keep_their_names_on_the_way_through_the_file(tmp_path: Path) -> 
 def detector_tables(folder: Path) -> SimpleNamespace:
     """Detectors 4 and 2 (3 is known, but not in use), and two random sets."""
     numbers = [name for name, c in TABLES["detectors"].columns.items() if str(c.type) == "double"]
-    detectors = pd.DataFrame({"latent": [4, 2, 3], "label": None} | dict.fromkeys(numbers, 0.0))
+    latents = {"model": "m", "latent": [4, 2, 3], "label": None}
+    detectors = pd.DataFrame(latents | dict.fromkeys(numbers, 0.0))
     flags = {"found": True, "given": False, "detector": [True, True, False]}
     write_table(detectors.assign(**flags), folder / "detectors.parquet", "detectors", {})
     controls = pd.DataFrame({"set": [0, 0, 1, 1], "latent": [8, 9, 9, 6], "detector": [4, 2, 4, 2]})
     activity = dict.fromkeys(("frequency", "mean", "detector_frequency", "detector_mean"), 0.5)
-    write_table(controls.assign(**activity), folder / "controls.parquet", "controls", {})
+    write_table(controls.assign(model="m", **activity), folder / "controls.parquet", "controls", {})
     return SimpleNamespace(
         detectors=folder / "detectors.parquet", controls=folder / "controls.parquet"
     )

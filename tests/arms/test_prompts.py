@@ -24,7 +24,7 @@ def test_prompts_are_text_even_if_they_look_like_something_else(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (GOOD.replace("category", "kind"), "has columns .*kind.*needs"),
         (GOOD + "2,craft,\n", "line 4: prompt is empty or repeated"),
@@ -43,9 +43,9 @@ def test_prompts_are_text_even_if_they_look_like_something_else(tmp_path: Path) 
         (GOOD + "2,craft,Explain, step by step.\n", "line 4: 4 fields, but the header has 3"),
     ],
 )
-def test_a_bad_file_is_refused_with_its_row(tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_file_is_refused_with_its_row(tmp_path: Path, text: str, message: str) -> None:
     path = written(tmp_path, text)
-    with pytest.raises(EsrError, match=said) as caught:
+    with pytest.raises(EsrError, match=message) as caught:
         read_prompts(path)
     assert str(path) in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Model and SAE assets: what is recorded of them, and what is said when they cannot be had."""
+"""Model and SAE assets: their records, and the errors where one cannot be loaded."""
 
 import json
 from pathlib import Path
@@ -73,9 +73,9 @@ def test_a_checkpoint_in_shards_is_named_with_every_shard_once(tmp_path: Path) -
 def test_a_file_is_known_by_what_it_says(
     tmp_path: Path, name: str, text: str, same: str, other: str
 ) -> None:
-    def digest(said: str) -> str:
+    def digest(content: str) -> str:
         content_digest.cache_clear()
-        (tmp_path / name).write_text(said)
+        (tmp_path / name).write_text(content)
         return content_digest(tmp_path / name)
 
     assert digest(text) == digest(same)
@@ -156,14 +156,14 @@ def test_a_hub_model_that_cannot_be_had_is_named_with_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         (SaeConfig(path=Path("no/sae")), "SAE no/sae: .*no/sae/cfg.json"),
         (SaeConfig(release="r", id="layer_1"), "SAE r / layer_1: Release r not found"),
     ],
 )
-def test_an_sae_that_cannot_be_had_is_named(source: SaeConfig, said: str) -> None:
-    with pytest.raises(EsrError, match=said):
+def test_an_sae_that_cannot_be_had_is_named(source: SaeConfig, message: str) -> None:
+    with pytest.raises(EsrError, match=message):
         load_saelens(source)
 
 

@@ -38,8 +38,8 @@ def test_pins_are_those_of_the_project(envs: Path) -> None:
 
 
 def test_one_that_is_not_installed_is_named_with_what_to_do(envs: Path) -> None:
-    (said,) = check_environments(["serve"], envs)
-    assert said.startswith(f"{envs}/serve is not installed; run `uv sync --project {envs}/serve`")
+    (line,) = check_environments(["serve"], envs)
+    assert line.startswith(f"{envs}/serve is not installed; run `uv sync --project {envs}/serve`")
 
 
 def test_one_that_has_what_is_pinned_is_ready(envs: Path) -> None:
@@ -49,11 +49,11 @@ def test_one_that_has_what_is_pinned_is_ready(envs: Path) -> None:
 
 def test_one_left_behind_by_an_upgrade_is_named_with_both_versions(envs: Path) -> None:
     install(envs, jaxtyping="0.3.11", vllm="0.31.2")
-    (said,) = check_environments(["serve"], envs)
-    assert said.startswith(f"{envs}/serve has vllm 0.31.2, not 0.32.0 as pinned; run `uv sync")
+    (line,) = check_environments(["serve"], envs)
+    assert line.startswith(f"{envs}/serve has vllm 0.31.2, not 0.32.0 as pinned; run `uv sync")
 
 
 def test_a_package_that_is_missing_is_named(envs: Path) -> None:
     install(envs, vllm="0.32.0")
-    (said,) = check_environments(["serve"], envs)
-    assert "has jaxtyping None, not 0.3.11" in said
+    (line,) = check_environments(["serve"], envs)
+    assert "has jaxtyping None, not 0.3.11" in line

@@ -95,7 +95,7 @@ def repack(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"results/tiny/plan.parquet": b"a flan"}, "plan.parquet is damaged"),
         ({"results/tiny/plan.parquet": None}, "plan.parquet is missing"),
@@ -104,11 +104,11 @@ def repack(
     ],
 )
 def test_a_damaged_bundle_leaves_nothing_behind(
-    packed: Path, tmp_path: Path, change: dict[str, bytes | None], said: str
+    packed: Path, tmp_path: Path, change: dict[str, bytes | None], message: str
 ) -> None:
     repack(packed, change)
     folder = fresh(tmp_path)
-    with pytest.raises(EsrError, match=said):
+    with pytest.raises(EsrError, match=message):
         import_bundle(packed, folder)
     assert list(folder.rglob("*")) == []
 
@@ -254,7 +254,7 @@ def planned(folder: Path, *arguments: str) -> list[tuple[str, str]]:
     assert done.returncode == 0, done.stdout[-4000:]
     jobs = re.split(r"^(?:local)?rule (\w+):$", done.stdout, flags=re.MULTILINE)
     found = zip(jobs[1::2], jobs[2::2], strict=True)
-    return [(rule, "".join(re.findall(r"wildcards: (.*)", said))) for rule, said in found]
+    return [(rule, "".join(re.findall(r"wildcards: (.*)", text))) for rule, text in found]
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         (nested("thresholds.targt", 30), ["thresholds.targt", "unknown key", "30"]),
         (nested("models.tiny.layer", 3), ["models.tiny.layer", "unknown key"]),
@@ -183,9 +183,9 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
-def test_a_mistake_is_refused_with_its_key(override: dict[str, Any], said: list[str]) -> None:
+def test_a_mistake_is_refused_with_its_key(override: dict[str, Any], message: list[str]) -> None:
     message = problem(override)
-    for text in said:
+    for text in message:
         assert text in message
 
 
@@ -509,9 +509,9 @@ def test_a_folder_that_is_not_there_is_not_taken_for_a_hub_model() -> None:
 
 def test_a_key_in_the_place_of_its_variable_is_not_repeated() -> None:
     judge = {"kind": "anthropic", "model": "m", "key_variable": "sk-secret"}
-    with pytest.raises(EsrError, match=r"judging\.judges\.c\.key_variable") as told:
+    with pytest.raises(EsrError, match=r"judging\.judges\.c\.key_variable") as error:
         load(raw(nested("judging.judges.c", judge)))
-    assert "sk-secret" not in str(told.value)
+    assert "sk-secret" not in str(error.value)
 
 
 def test_a_setting_is_found_below_a_name_with_dots() -> None:
@@ -537,14 +537,14 @@ def test_a_job_size_is_the_smallest_that_holds_the_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "said"),
+    ("jobs", "message"),
     [
         ([SIZES[1], SIZES[0]], "sort the sizes by `max_parameters`, smallest first"),
         ([{**SIZES[0], "max_parameters": 10}], "larger than any `max_parameters` in `jobs`"),
     ],
 )
-def test_job_sizes_that_leave_a_model_out_are_refused(jobs: list[Any], said: str) -> None:
-    assert said in problem({"jobs": jobs})
+def test_job_sizes_that_leave_a_model_out_are_refused(jobs: list[Any], message: str) -> None:
+    assert message in problem({"jobs": jobs})
 
 
 def test_a_retry_asks_for_more_time_only_where_it_begins_anew() -> None:

@@ -55,16 +55,16 @@ def test_the_same_key_in_two_blocks_and_an_overridden_merge_are_fine(file: Path)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"a: [1\nb: 2\n", "line 2, column 2: not valid YAML"),
         (b"a: \xff\n", "not UTF-8 .byte 3.; save it as UTF-8"),
         (b"a: \x07\n", "not valid YAML"),
     ],
 )
-def test_what_is_no_yaml_is_named_with_its_place(file: Path, content: bytes, said: str) -> None:
+def test_what_is_no_yaml_is_named_with_its_place(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
-    with pytest.raises(EsrError, match=f"mine.yaml.*{said}"):
+    with pytest.raises(EsrError, match=f"mine.yaml.*{message}"):
         read_yaml(file)
 
 

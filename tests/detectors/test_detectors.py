@@ -219,7 +219,7 @@ class TestSearch:
     def test_without_held_out_pairs_the_check_is_missing_not_passed(self, tmp_path: Path) -> None:
         table = found_in(planted(held_out=0), SEPARABLE)
         assert table["held_out_auroc"].isna().all()
-        write_table(table, tmp_path / "detectors.parquet", "detectors", {})
+        write_table(table.assign(model="m"), tmp_path / "detectors.parquet", "detectors", {})
         assert (
             read_table(tmp_path / "detectors.parquet", "detectors")["held_out_auroc"].isna().all()
         )
@@ -230,8 +230,10 @@ class TestSearch:
         pairs = Pairs(a, a, np.zeros(10, bool), [f"p{i}" for i in range(10)], np.arange(10))
         table = detector_table(pairs, labels(4), SEPARABLE, ())
         assert not table["found"].any()
-        write_table(table, tmp_path / "a.parquet", "detectors", {})
-        write_table(pair_table(pairs, []), tmp_path / "b.parquet", "detector_pairs", {})
+        write_table(table.assign(model="m"), tmp_path / "a.parquet", "detectors", {})
+        write_table(
+            pair_table(pairs, []).assign(model="m"), tmp_path / "b.parquet", "detector_pairs", {}
+        )
         none = read_table(tmp_path / "b.parquet", "detector_pairs")
         assert none.empty
         assert check_table(none, FAST).empty
@@ -242,7 +244,8 @@ class TestPairs:
         self, tmp_path: Path
     ) -> None:
         pairs = planted()
-        write_table(pair_table(pairs, PLANTED), tmp_path / "a.parquet", "detector_pairs", {})
+        written = pair_table(pairs, PLANTED).assign(model="m")
+        write_table(written, tmp_path / "a.parquet", "detector_pairs", {})
         table = read_table(tmp_path / "a.parquet", "detector_pairs")
         assert len(table) == 2 * N * len(PLANTED)
         own = table[table["matched"]]
@@ -370,7 +373,7 @@ class TestControls:
 
     def test_without_detectors_there_is_nothing_to_match(self, tmp_path: Path) -> None:
         table = self.match(detectors=[])
-        write_table(table, tmp_path / "controls.parquet", "controls", {})
+        write_table(table.assign(model="m"), tmp_path / "controls.parquet", "controls", {})
         assert read_table(tmp_path / "controls.parquet", "controls").empty
 
     def test_without_room_for_controls_it_says_so_and_what_to_do(self) -> None:

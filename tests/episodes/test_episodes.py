@@ -241,7 +241,7 @@ class TestExtraction:
             UNRESTARTED,
             ("ok", [90.0, 10.0], CORRECTED),  # worse
             ("ok", [0.0, 50.0, 90.0], CORRECTED),  # three attempts
-            ("ok", [10.0], "boil the sea. wait, that is wrong"),  # restarts, says the detector
+            ("ok", [10.0], "boil the sea. wait, that is wrong"),  # a restart by the detector
             ("ok", [40.0], "boil the dough."),  # neither on topic nor off
             ("no_attempts", [], ""),
         )
@@ -325,4 +325,4 @@ class TestExtraction:
     ) -> None:
         table = extracted(*rows, choose=True)
         assert not table["group"].eq("episode").any()
-        write_table(table, tmp_path / "episodes.parquet", "episodes", {})
+        write_table(table.assign(model="m"), tmp_path / "episodes.parquet", "episodes", {})

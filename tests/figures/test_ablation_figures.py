@@ -402,4 +402,5 @@ def test_measures_of_the_figures_are_those_of_the_paper() -> None:
 
 
 def test_controls_of_no_detectors_fit_their_table(tmp_path: Path) -> None:
-    write_table(controls_of([]), tmp_path / "controls.parquet", "controls", {})
+    controls = controls_of([]).assign(model="m")
+    write_table(controls, tmp_path / "controls.parquet", "controls", {})

@@ -43,7 +43,7 @@ def texts(figure: Figure) -> str:
     )
 
 
-def said(traces: Traces) -> pd.DataFrame:
+def responses_of(traces: Traces) -> pd.DataFrame:
     longest = 2 * (traces.activations["position"].max() + 1) if len(traces.activations) else 0
     trials = traces.episodes["trial_id"]
     return pd.DataFrame({"trial_id": trials, "response": ["ab" * int(longest or 0)] * len(trials)})
@@ -62,7 +62,7 @@ def drawn(figure: Figure, folder: Path) -> str:
 
 
 def test_figure_7_is_drawn_whatever_there_is(study: dict[str, Traces], tmp_path: Path) -> None:
-    responses = {model: said(traces) for model, traces in study.items()}
+    responses = {model: responses_of(traces) for model, traces in study.items()}
     table = fig7.figure_table(study, responses, window=4)
     found = drawn(fig7.draw(table, {"planted": "Planted", "twin": "Twin"}, "T"), tmp_path)
     if table["status"].eq("ok").any():
@@ -115,7 +115,7 @@ class TestFigure7:
 
     def test_a_long_response_is_cut_around_the_correction(self) -> None:
         traces = made(("episode", "o" * 20 + "c" + "n" * 20, [1.0] * 41))
-        table = fig7.figure_table({"m": traces}, {"m": said(traces)}, window=3)
+        table = fig7.figure_table({"m": traces}, {"m": responses_of(traces)}, window=3)
         assert table["position"].tolist() == [17, 18, 19, 20, 21, 22, 23]
 
 

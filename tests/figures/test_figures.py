@@ -286,7 +286,7 @@ class TestNoSteering:
         table = fig_a7.figure_table(stack(scores), {"large": MODELS["large"]}, FAST)
         steered = table[table["arm"].eq("steered")]
         assert steered["method"].eq("bootstrap:latent").all()
-        assert steered["high"].min() > 2.5  # 12 latents say less than 120 independent trials
+        assert steered["high"].min() > 2.5  # 12 latents, not 120 independent trials
 
     def test_an_event_without_steering_is_shown_like_any_other(self) -> None:
         scores = {"steered": {"large": arm(3)}, "unsteered": {"large": arm(1, first=60)}}

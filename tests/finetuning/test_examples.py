@@ -98,7 +98,7 @@ def test_a_language_model_writes_each_example_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    asked = [
+    specs = [
         ExampleSpec(ANSWER, "a", "Explain bread.", "food", None, 1),
         ExampleSpec(CORRECTION, "a", "Explain bread.", "food", "tax law", 1),
         ExampleSpec(ANSWER, "a", "Explain bread.", "food", None, 2),
@@ -108,7 +108,7 @@ def test_a_language_model_writes_each_example_once(
     with FakeApi(writes, key=KEY) as api:
         for _ in range(2):
             llm = CachedLlm(claude(api, temperature=0.8), tmp_path / "r.jsonl")
-            table = write_with_llm(asked, rubrics[0], rubrics[1], llm)
+            table = write_with_llm(specs, rubrics[0], rubrics[1], llm)
         assert len(api.requests) == 4
     assert table["status"].tolist() == ["ok", "ok", "ok", "refused"]
     assert table["on_topic"].fillna("-").tolist() == ["An answer.", "On.", "An answer.", "-"]

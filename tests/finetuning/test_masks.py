@@ -92,7 +92,7 @@ def stale(rows: list[Row], chats: Any, tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (of_part("prompt", lambda token: token), "a token of the prompt is trained on"),
         (of_part("off_topic", lambda token: token), "an off-topic token is trained on"),
@@ -104,11 +104,11 @@ def stale(rows: list[Row], chats: Any, tokenizer: Any) -> None:
     ],
 )
 def test_every_wrong_mask_is_found(
-    chats: list[dict[str, Any]], tokenizer: Any, spoil: Any, said: str
+    chats: list[dict[str, Any]], tokenizer: Any, spoil: Any, message: str
 ) -> None:
     rows = prepared(chats, tokenizer)
     spoil(rows, chats, tokenizer)
-    with pytest.raises(EsrError, match=said):
+    with pytest.raises(EsrError, match=message):
         check_rows(rows, chats, tokenizer)
 
 

@@ -81,9 +81,9 @@ def test_the_paper_fine_tunes_the_8b_on_nine_mixtures() -> None:
 def test_what_cannot_be_trained_is_refused_when_the_study_is_read(
     settings: dict[str, Any], named: list[str]
 ) -> None:
-    said = refused(settings)
+    lines = refused(settings)
     for text in named:
-        assert text in said
+        assert text in lines
 
 
 def test_an_arm_comes_with_the_arm_that_it_replays() -> None:
@@ -111,8 +111,8 @@ def test_prompts_that_are_evaluated_are_not_trained_on_unless_asked_for(
     monkeypatch.chdir(REPO)
     assert check_files(load_study()) == []
     leak = {"prompts": "resources/prompts/organism.csv"}
-    (said,) = check_files(load_study({"finetune": {"data": leak}}))
-    assert "finetune.data.prompts: 48 of them are evaluated, too" in said
+    (lines,) = check_files(load_study({"finetune": {"data": leak}}))
+    assert "finetune.data.prompts: 48 of them are evaluated, too" in lines
     allowed = load_study({"finetune": {"data": leak | {"share_prompts": True}}})
     assert check_files(allowed) == []
 
@@ -126,8 +126,8 @@ def test_a_base_without_a_chat_template_is_named(
     for path in Path(TWIN["source"]).iterdir():
         if path.name != "chat_template.jinja":
             (bare / path.name).symlink_to(path)
-    said = check_files(load_study({"models": {"twin": {"source": str(bare)}}}))
-    assert any("finetune.models: twin" in line and "chat template" in line for line in said)
+    lines = check_files(load_study({"models": {"twin": {"source": str(bare)}}}))
+    assert any("finetune.models: twin" in line and "chat template" in line for line in lines)
 
 
 def test_what_fine_tuning_takes_is_estimated() -> None:

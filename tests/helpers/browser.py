@@ -24,7 +24,8 @@ class Reader:
         self.errors: list[str] = []
         self.requests: list[str] = []
         self.page.on(
-            "console", lambda said: self.errors.append(said.text) if said.type == "error" else None
+            "console",
+            lambda message: self.errors.append(message.text) if message.type == "error" else None,
         )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -34,5 +35,5 @@ class Reader:
         return self.page
 
     def count(self) -> int:
-        """Number of trials that the browser says it shows."""
+        """Number of trials shown, as the page states it."""
         return int(self.page.locator("#count").inner_text().split()[0].replace(",", ""))

@@ -26,7 +26,7 @@ LINKED = ["resources"]
 def link_checkout(folder: Path) -> Path:
     """Lay out the workflow in a folder of its own; what a run writes stays in it."""
     folder.mkdir(exist_ok=True)
-    installed = shutil.ignore_patterns(".venv", "uv.lock")  # environments are synced anew
+    installed = shutil.ignore_patterns(".venv", "uv.lock")  # environments are synced from scratch
     for name in COPIED:
         if (REPO / name).is_dir():
             shutil.copytree(REPO / name, folder / name, ignore=installed)

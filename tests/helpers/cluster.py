@@ -82,7 +82,7 @@ class Cluster:
             time.sleep(1)
         self.daemon("slurmctld")
         self.daemon("slurmd")
-        self.wait_until(lambda: self.ask("sinfo", "-h", "-o", "%t") in {"idle", "mix", "alloc"})
+        self.wait_until(lambda: self.slurm("sinfo", "-h", "-o", "%t") in {"idle", "mix", "alloc"})
 
     def daemon(self, name: str) -> None:
         """Start slurmctld or slurmd in the foreground of a process of its own."""
@@ -97,7 +97,7 @@ class Cluster:
         self.daemon(name)
 
     def stop(self) -> None:
-        self.ask("scancel", "--user=root")
+        self.slurm("scancel", "--user=root")
         time.sleep(1)
         for process in reversed(self.running.values()):
             process.send_signal(signal.SIGTERM)
@@ -108,21 +108,21 @@ class Cluster:
         for name in ("slurm.conf", "gres.conf"):
             (ETC / name).unlink(missing_ok=True)
 
-    def ask(self, *command: str) -> str:
-        """What a Slurm command says, or why it failed."""
+    def slurm(self, *command: str) -> str:
+        """Output of a Slurm command; raises with its error if it failed."""
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.stdout.strip() or done.stderr.strip()
 
     def node(self, state: str) -> None:
         """Set the state of the node: drain, resume, ..."""
-        self.ask("scontrol", "update", f"NodeName={self.host}", f"State={state}", "Reason=a test")
+        self.slurm("scontrol", "update", f"NodeName={self.host}", f"State={state}", "Reason=a test")
 
     def job_of(self, rule: str, timeout: float = 600) -> str:
         """Wait until a job of a rule (of any, if empty) runs; its id."""
         found: list[str] = []
 
         def runs() -> bool:
-            lines = self.ask("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines()
+            lines = self.slurm("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines()
             found[:] = [line.split()[0] for line in lines if f"rule_{rule}" in line]
             return bool(found)
 
@@ -131,11 +131,11 @@ class Cluster:
 
     def state(self) -> str:
         """State of the node: idle, mix, drained, ..."""
-        return self.ask("sinfo", "-h", "-N", "-o", "%T").split("\n")[0].rstrip("*")
+        return self.slurm("sinfo", "-h", "-N", "-o", "%T").split("\n")[0].rstrip("*")
 
     def queue(self) -> list[str]:
         """Jobs waiting or running."""
-        return self.ask("squeue", "-h", "-o", "%i").split()
+        return self.slurm("squeue", "-h", "-o", "%i").split()
 
     def gone(self, job: str) -> bool:
         """Whether a job is no more in the queue."""
@@ -144,7 +144,7 @@ class Cluster:
     def wait_until(self, condition, timeout: float = 120) -> None:  # type: ignore[no-untyped-def]
         end = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < end, self.ask("sinfo") + self.ask("squeue")
+            assert time.monotonic() < end, self.slurm("sinfo") + self.slurm("squeue")
             time.sleep(0.2)
 
 

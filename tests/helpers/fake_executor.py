@@ -15,11 +15,11 @@ class Rounds:
     def __init__(self, answer: Answer, independent: bool = False) -> None:
         self.independent = independent
         self._answer = answer
-        self._asked = deque[Sequence[Query]]()
+        self._queries = deque[Sequence[Query]]()
 
     def submit(self, queries: Sequence[Query]) -> None:
-        self._asked.append(queries)
+        self._queries.append(queries)
 
     def next(self) -> tuple[Sequence[Query], Sequence[Judgment]]:
-        queries = self._asked.pop() if self.independent else self._asked.popleft()
+        queries = self._queries.pop() if self.independent else self._queries.popleft()
         return queries, self._answer(queries)

@@ -119,7 +119,7 @@ MASKS = {
         ]
     ],
 }
-"""What `check_masks` says of two rows, one of them shown."""
+"""Output of `check_masks` on two rows, one of them shown."""
 
 
 def study(count: int) -> Study:

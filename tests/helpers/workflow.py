@@ -12,7 +12,7 @@ from snakemake.sourcecache import LocalSourceFile
 from helpers.checkout import REPO
 
 TARGETS = ("targets", "planning")
-"""Stages whose rules are asked for by name and make no file of their own."""
+"""Stages whose rules are targets by name and write no file."""
 
 
 class Slot(NamedTuple):

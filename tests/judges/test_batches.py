@@ -114,9 +114,9 @@ def test_a_batch_that_the_api_refuses_is_one_clear_error(api: FakeApi, tmp_path:
     api.key = "another"
     with pytest.raises(
         EsrError, match=r"creating a batch of 3: .* the key is not accepted"
-    ) as told:
+    ) as error:
         judged(api, tmp_path, 3)
-    assert KEY not in str(told.value)
+    assert KEY not in str(error.value)
     api.key = KEY
     assert statuses(judged(api, tmp_path, 3)) == {"ok"}
 
@@ -145,9 +145,9 @@ def test_results_that_always_break_off_are_kept_for_the_next_run(
 def test_expired_and_failed_calls_are_submitted_again_and_only_they(
     api: FakeApi, tmp_path: Path
 ) -> None:
-    asked = [user_of(one) for one in inputs(20)]
-    api.outcomes[asked[3]] = deque(["expired"])
-    api.outcomes[asked[7]] = deque(["expired", "errored"])
+    texts = [user_of(one) for one in inputs(20)]
+    api.outcomes[texts[3]] = deque(["expired"])
+    api.outcomes[texts[7]] = deque(["expired", "errored"])
     assert statuses(judged(api, tmp_path, 20)) == {"ok"}
     assert [len(batch["requests"]) for batch in api.batches.values()] == [20, 2, 1]
     assert set(api.delivered.values()) == {1}
@@ -177,16 +177,16 @@ def test_a_refused_temperature_is_left_out_in_the_next_round(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("reply", "status"),
     [
         (ModelReply("", "refusal"), "refused"),
         (ModelReply('{"attempts": [', "max_tokens"), "truncated"),
     ],
 )
 def test_refused_and_truncated_replies_are_statuses(
-    tmp_path: Path, said: ModelReply, status: str
+    tmp_path: Path, reply: ModelReply, status: str
 ) -> None:
-    with FakeApi(lambda user, structured: said, key=KEY) as api:
+    with FakeApi(lambda user, structured: reply, key=KEY) as api:
         assert statuses(judged(api, tmp_path, 3)) == {status}
         assert len(api.batches) == 1
 
@@ -266,7 +266,7 @@ def test_results_of_a_batch_made_before_a_change_are_kept_all_the_same(
 # Money
 
 
-def ask(api: FakeApi, path: Path, number: int, cap: float) -> None:
+def judge_batch(api: FakeApi, path: Path, number: int, cap: float) -> None:
     settings = claude(api, mode="batch", poll=0.001, max_tokens=300)
     journal = path / "replies.jsonl"
     judge: Any = open_judge(settings, journal)
@@ -289,12 +289,12 @@ def test_batches_are_booked_at_their_own_price(api: FakeApi, tmp_path: Path) -> 
 
 
 def test_a_budget_cuts_batches_to_size_and_then_stops(api: FakeApi, tmp_path: Path) -> None:
-    ask(api, tmp_path, 20, cap=100)
+    judge_batch(api, tmp_path, 20, cap=100)
     cap = 10 * spent(tmp_path)
     with pytest.raises(EsrError, match=r"judging\.budget: .* Raise the budget"):
-        ask(api, tmp_path, 400, cap)
+        judge_batch(api, tmp_path, 400, cap)
     assert spent(tmp_path) <= cap
     assert len(api.batches) > 2, "what the first ones left of the budget went into others"
-    ask(api, tmp_path, 400, cap=100)
+    judge_batch(api, tmp_path, 400, cap=100)
     assert set(api.delivered.values()) == {1}
     assert len(api.delivered) == 400

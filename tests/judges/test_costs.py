@@ -66,7 +66,7 @@ def test_every_price_has_a_date_and_a_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("model,input\nm,1\n", "has columns"),
         (f"{HEADER}\nm,1,2,,,2026-01-01,s,,\nm,1,2,,,2026-01-01,s,,\n", "lists m twice"),
@@ -74,10 +74,10 @@ def test_every_price_has_a_date_and_a_source() -> None:
         (f"{HEADER}\nm,1,2,,,,s,,\n", "m: no date"),
     ],
 )
-def test_a_price_file_that_is_none_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_a_price_file_that_is_none_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "prices.csv"
     path.write_text(text)
-    with pytest.raises(EsrError, match=rf"prices\.csv.*{said}"):
+    with pytest.raises(EsrError, match=rf"prices\.csv.*{message}"):
         read_prices(path)
 
 

@@ -135,7 +135,7 @@ def test_a_beginning_that_is_not_in_the_response_is_flagged(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("cells", "message"),
     [
         ("score_1=much", "score_1 is 'much'; give points from 0 to 100"),
         ("score_1=101", "score_1 is '101'"),
@@ -146,9 +146,9 @@ def test_a_beginning_that_is_not_in_the_response_is_flagged(tmp_path: Path) -> N
         ("score_1=none|begins_2=Wait|score_2=3", "there are further attempts"),
     ],
 )
-def test_a_row_that_makes_no_sense_is_named(tmp_path: Path, cells: str, said: str) -> None:
+def test_a_row_that_makes_no_sense_is_named(tmp_path: Path, cells: str, message: str) -> None:
     path = filled(tmp_path, r0=cells)
-    with pytest.raises(EsrError, match=rf"anna\.csv, row \w+ \(line \d+\): .*{said}"):
+    with pytest.raises(EsrError, match=rf"anna\.csv, row \w+ \(line \d+\): .*{message}"):
         SheetJudge(path)
 
 

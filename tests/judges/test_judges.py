@@ -242,7 +242,7 @@ def test_the_kind_says_which_judge(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("word,topic\nbread,baking\n", r"has columns \['word', 'topic'\], needs"),
         ("", "has columns None, needs"),
@@ -253,9 +253,9 @@ def test_the_kind_says_which_judge(tmp_path: Path) -> None:
     ],
 )
 def test_a_lexicon_that_cannot_tell_topics_apart_is_refused(
-    tmp_path: Path, text: str, said: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
-    with pytest.raises(EsrError, match=said):
+    with pytest.raises(EsrError, match=message):
         Lexicon.read(written(tmp_path, text))
 
 

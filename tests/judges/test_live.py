@@ -157,7 +157,7 @@ def test_the_judge_sees_the_base_prompt_unless_told_otherwise(api: FakeApi, tmp_
 
 @pytest.mark.parametrize("judge", BOTH)
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("reply", "status"),
     [
         (ModelReply("", "refusal"), "refused"),
         (ModelReply('<json>{"attempts": [{"text": "Some', "max_tokens"), "truncated"),
@@ -171,9 +171,9 @@ def test_the_judge_sees_the_base_prompt_unless_told_otherwise(api: FakeApi, tmp_
     ],
 )
 def test_what_is_no_judgment_is_a_status_and_is_paid_once(
-    tmp_path: Path, judge: Any, said: ModelReply, status: str
+    tmp_path: Path, judge: Any, reply: ModelReply, status: str
 ) -> None:
-    with FakeApi(lambda user, structured: said, key=KEY) as api:
+    with FakeApi(lambda user, structured: reply, key=KEY) as api:
         for _ in range(2):
             (judgment,) = judged(judge(api), tmp_path, inputs(1))
             assert judgment.status == status
@@ -279,9 +279,9 @@ def test_the_key_is_in_no_log_file_or_error(
         judged(judge(api), tmp_path, inputs(3))
     with pytest.raises(EsrError, match="key is not accepted") as checked:
         check_llm(judge(api))
-    said = [str(refused.value), str(checked.value), repr(refused.value), caplog.text]
-    said += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
-    assert not any(KEY in text for text in said)
+    texts = [str(refused.value), str(checked.value), repr(refused.value), caplog.text]
+    texts += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(KEY in text for text in texts)
     assert any(KEY in json.dumps(sent.headers) for sent in api.requests), "it was sent"
 
 

@@ -48,7 +48,7 @@ def test_the_label_is_shown_where_the_rubric_has_a_place_for_it_and_it_is_known(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: [", "is not YAML"),
         ("just words", "does not hold keys and values"),
@@ -57,10 +57,10 @@ def test_the_label_is_shown_where_the_rubric_has_a_place_for_it_and_it_is_known(
         ("version: 1\nsystem: s\nuser: u\nexpected: {fixed: 1}\nsystm: s", "systm: Extra inputs"),
     ],
 )
-def test_a_broken_rubric_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_a_broken_rubric_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    with pytest.raises(EsrError, match=rf"rubric: .*mine\.yaml.*{said}"):
+    with pytest.raises(EsrError, match=rf"rubric: .*mine\.yaml.*{message}"):
         read_rubric(path)
 
 

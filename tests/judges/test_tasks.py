@@ -1,4 +1,4 @@
-"""Raters, annotators and writers: what language models are asked beside judging."""
+"""Raters, annotators and writers: tasks of language models other than judging."""
 
 import json
 import re
@@ -95,12 +95,12 @@ def test_without_a_whole_reply_there_are_no_ratings() -> None:
 RESPONSE = "Boats sail on water.\nWait, that's not right. Let me start over. Bread needs an oven."
 
 
-def says(value: Any, stop: str = "end_turn") -> Any:
+def reply_with(value: Any, stop: str = "end_turn") -> Any:
     return lambda user, structured: ModelReply(json.dumps(value), stop)
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("quotes", "found"),
     [
         (
             ["boats sail", "Wait, that’s not right", "Bread needs an oven"],
@@ -113,10 +113,10 @@ def says(value: Any, stop: str = "end_turn") -> Any:
     ],
 )
 def test_boundaries_are_where_the_quotes_are(
-    tmp_path: Path, said: list[Any], found: Boundaries
+    tmp_path: Path, quotes: list[Any], found: Boundaries
 ) -> None:
-    value = dict(zip(["off_topic", "correction", "on_topic"], said, strict=True))
-    with FakeApi(says(value), key=KEY) as api:
+    value = dict(zip(["off_topic", "correction", "on_topic"], quotes, strict=True))
+    with FakeApi(reply_with(value), key=KEY) as api:
         llm = CachedLlm(claude(api), tmp_path / "r.jsonl")
         pairs = [("Explain bread.", RESPONSE)]
         assert annotate_boundaries(pairs, rubric("boundaries"), llm) == [found]
@@ -124,7 +124,7 @@ def test_boundaries_are_where_the_quotes_are(
 
 
 def test_boundaries_without_a_reply_are_a_status(tmp_path: Path) -> None:
-    with FakeApi(says({}, "refusal"), key=KEY) as api:
+    with FakeApi(reply_with({}, "refusal"), key=KEY) as api:
         api.faults.append(500)
         llm = CachedLlm(claude(api, retries=0), tmp_path / "r.jsonl")
         pairs = [("p", RESPONSE)]
@@ -148,7 +148,7 @@ def test_boundaries_are_a_table(tmp_path: Path) -> None:
 
 def test_examples_have_three_parts_and_are_written_once(tmp_path: Path) -> None:
     parts = {"off_topic": "Boats. ", "correction": "Wait.", "on_topic": "Bread."}
-    with FakeApi(says(parts), key=KEY) as api:
+    with FakeApi(reply_with(parts), key=KEY) as api:
         llm = CachedLlm(claude(api, temperature=0.8), tmp_path / "r.jsonl")
         pairs = [("Explain bread.", "boats"), ("Explain bread.", "tax law")]
         for _ in range(2):

@@ -28,7 +28,7 @@ def test_labels_are_laid_out_one_row_a_latent(tmp_path: Path, name: str) -> None
     table = labels(tmp_path, f'{name},label\n3,boats\n0,"baking: bread, dough"\n')
     assert table["latent"].tolist() == [0, 1, 2, 3, 4]
     assert table["label"].fillna("-").tolist() == ["baking: bread, dough", "-", "-", "boats", "-"]
-    write_table(table, tmp_path / "labels.parquet", "labels", {})
+    write_table(table.assign(model="m"), tmp_path / "labels.parquet", "labels", {})
 
 
 def test_further_columns_of_a_label_file_do_not_matter(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_an_sae_without_labels_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("latent,label\n5,boats\n", "latent 5, but the SAE has latents 0 to 4; .*another SAE"),
         ("latent,label\n-1,boats\n", "latent -1, but"),
@@ -56,8 +56,8 @@ def test_an_sae_without_labels_has_none() -> None:
         ("latent,text\n1,boats\n", r"has columns \['latent', 'text'\], needs latent"),
     ],
 )
-def test_labels_of_another_sae_or_kind_are_refused(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(EsrError, match=said):
+def test_labels_of_another_sae_or_kind_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(EsrError, match=message):
         labels(tmp_path, text)
 
 
@@ -235,7 +235,7 @@ def test_too_few_survivors_is_an_error_that_says_how_many_why_and_what_to_do() -
     with pytest.raises(EsrError) as caught:
         select([90, 10, 20, 90], relevant={13: ["p"]}, count=3, criterion="minimum")
     message = str(caught.value)
-    assert "asks for 3 latents, but only 1 of 4 candidates survive" in message
+    assert "latents.count is 3, but only 1 of 4 candidates survive" in message
     assert "2 label not concrete" in message
     assert "1 relevant to a prompt" in message
     assert "latents.count" in message

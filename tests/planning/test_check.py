@@ -76,7 +76,7 @@ def study(tmp_path: Path) -> Config:
             "arms": {
                 "answers": {"over": "prompts", "trials": 1, "boost": "none"},
                 "steered": {"over": "latents", "trials": 1},
-                "told": {"replay": "answers", "meta_prompt": "{prompt} now now now"},
+                "hinted": {"replay": "answers", "meta_prompt": "{prompt} now now now"},
             },
             "judging": {
                 "primary": "words",
@@ -142,12 +142,12 @@ def test_a_response_that_the_context_cannot_hold_is_named_for_both_engines(
     assert list(check_study(of_length(limit - 11)))[-1].startswith("model tiny")
     with pytest.raises(EsrError) as caught:
         list(check_study(of_length(limit - 10)))
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         f"models.tiny: 11 tokens of the longest prompt and {limit - 10} new tokens"
     )
-    assert f"exceed the context of {limit} tokens; lower generation.max_new_tokens" in said
-    assert remedy in said
+    assert f"exceed the context of {limit} tokens; lower generation.max_new_tokens" in message
+    assert remedy in message
 
 
 def test_candidates_beyond_the_width_of_the_sae_are_mentioned(study: Config) -> None:
@@ -162,7 +162,7 @@ def test_candidates_beyond_the_width_of_the_sae_are_mentioned(study: Config) -> 
 
 
 class TestHub:
-    """What the hub may say of a repository, without asking it."""
+    """Replies of the hub about a repository, without a request to it."""
 
     @pytest.fixture
     def model(self, study: Config, monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
@@ -170,7 +170,7 @@ class TestHub:
         changes = {"source": "lab/model", "revision": "c0ffee"}
         return study.models["tiny"].model_copy(update=changes)
 
-    def says(self, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception) -> None:
+    def fails(self, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception) -> None:
         def fail(*_: Any, **__: Any) -> None:
             raise error
 
@@ -179,7 +179,7 @@ class TestHub:
             monkeypatch.setattr(huggingface_hub.HfApi, name, answer)
 
     @pytest.mark.parametrize(
-        ("method", "kind", "said"),
+        ("method", "kind", "message"),
         [
             (
                 "auth_check",
@@ -196,17 +196,17 @@ class TestHub:
         monkeypatch: pytest.MonkeyPatch,
         method: str,
         kind: type[Exception],
-        said: str,
+        message: str,
     ) -> None:
         response = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
-        self.says(monkeypatch, method, kind("no", response=response))  # type: ignore[call-arg]
-        with pytest.raises(EsrError, match=said):
+        self.fails(monkeypatch, method, kind("no", response=response))  # type: ignore[call-arg]
+        with pytest.raises(EsrError, match=message):
             check._check_hub(model)
 
     def test_without_a_network_the_target_to_run_elsewhere_is_named(
         self, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        self.says(monkeypatch, "auth_check", OSError("no route"))
+        self.fails(monkeypatch, "auth_check", OSError("no route"))
         with pytest.raises(
             EsrError, match="on a node that has a network run `snakemake downloads`"
         ):
@@ -215,7 +215,7 @@ class TestHub:
     def test_what_is_there_already_is_not_asked_for(
         self, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        self.says(monkeypatch, "auth_check", OSError("no route"))
+        self.fails(monkeypatch, "auth_check", OSError("no route"))
         monkeypatch.setattr(check, "_is_at_hand", lambda model: True)
         check._check_hub(model)
 
@@ -238,8 +238,8 @@ class TestCommitOfAnSae:
         return model.model_copy(update={"sae": sae})
 
     def test_an_sae_without_one_is_said_to_be_the_newest(self, model: ModelConfig) -> None:
-        said = check._check_release(model)
-        assert "google/gemma-scope-2b-pt-res at its newest commit (sae.revision" in said
+        line = check._check_release(model)
+        assert "google/gemma-scope-2b-pt-res at its newest commit (sae.revision" in line
 
     def test_one_in_the_cache_needs_no_network(
         self, model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -302,7 +302,7 @@ class TestShapes:
         }
         return study.model_copy(update={"models": {"tiny": ModelConfig.model_validate(model)}})
 
-    def said(self, config: Config) -> list[str]:
+    def problems(self, config: Config) -> list[str]:
         with pytest.raises(EsrError) as caught:
             list(check_study(config))
         return str(caught.value).splitlines()
@@ -317,14 +317,14 @@ class TestShapes:
     @pytest.mark.usefixtures("hub")
     @pytest.mark.parametrize("layer", ["steer_layer", "read_layer", "ablate_layer"])
     def test_a_layer_that_the_model_does_not_have_is_named(self, study: Config, layer: str) -> None:
-        said = self.said(self.study(study, **{layer: 60}))
-        assert said == [f"models.tiny.{layer}: 60, but the model has layers 0 to 45"]
+        lines = self.problems(self.study(study, **{layer: 60}))
+        assert lines == [f"models.tiny.{layer}: 60, but the model has layers 0 to 45"]
 
     @pytest.mark.usefixtures("hub")
     def test_the_sae_of_another_model_is_named(self, study: Config) -> None:
         other = {"release": "gemma-scope-27b-pt-res-canonical"}
         sae = other | {"id": "layer_22/width_131k/canonical"}
-        assert self.said(self.study(study, sae=sae)) == [
+        assert self.problems(self.study(study, sae=sae)) == [
             "models.tiny.sae.id: the SAE reads width 4608, but the model's residual is 3584 wide; "
             "take an SAE of this model"
         ]
@@ -332,8 +332,8 @@ class TestShapes:
     @pytest.mark.usefixtures("hub")
     @pytest.mark.parametrize("key", ["detectors", "backtracking"])
     def test_latents_that_the_sae_does_not_have_are_named(self, study: Config, key: str) -> None:
-        said = self.said(self.study(study, **{key: [3, LATENTS]}))
-        assert said == [
+        lines = self.problems(self.study(study, **{key: [3, LATENTS]}))
+        assert lines == [
             f"models.tiny.{key}: latent 16384 is not in the SAE (0 to 16383) (model tiny)"
         ]
 
@@ -342,7 +342,7 @@ class TestShapes:
         config = self.study(study)
         ablating = config.arms["steered"].model_copy(update={"ablate": (LATENTS,)})
         config = config.model_copy(update={"arms": config.arms | {"steered": ablating}})
-        (line,) = self.said(config)
+        (line,) = self.problems(config)
         assert line.startswith("arms.steered.ablate: latent 16384 is not in the SAE")
 
     def made(self, folder: Path, source: dict[str, Any]) -> None:
@@ -356,7 +356,7 @@ class TestShapes:
         config = self.study(study, sae=UNKNOWN)
         assert list(check_study(config))[-1].startswith("model tiny")
         self.made(hub, UNKNOWN | {"path": None, "revision": None})
-        (line,) = self.said(config)
+        (line,) = self.problems(config)
         assert "the SAE reads width 8, but the model's residual is 3584" in line
 
     def test_one_that_was_made_from_other_settings_is_not(self, hub: Path, study: Config) -> None:
@@ -366,6 +366,6 @@ class TestShapes:
 
     @pytest.mark.usefixtures("hub")
     def test_a_commit_that_is_not_at_hand_is_named_without_a_network(self, study: Config) -> None:
-        (line, *_) = self.said(self.study(study, revision="3" * 40))
+        (line, *_) = self.problems(self.study(study, revision="3" * 40))
         assert line.startswith("models.tiny: source: lab/model is not in the hub's cache")
         assert line.endswith("on a node that has a network run `snakemake downloads`")

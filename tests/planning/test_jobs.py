@@ -102,17 +102,17 @@ class TestCheckRun:
     def test_partitions_are_looked_up_on_slurm_alone(
         self, executor: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked: list[dict[str, float]] = []
+        requests: list[dict[str, float]] = []
 
         def look_up(requested: dict[str, float], where: str) -> list[str]:
-            asked.append(requested)
+            requests.append(requested)
             return [f"{where}: no"]
 
         monkeypatch.setattr(planning, "check_partitions", look_up)
         run = [job("plot_fig2", resources={"slurm_partition": "gpu", "runtime": 60})]
         problems = list(check_run(load_study(), run, executor))
         assert problems == (["slurm_partition: no"] if executor == "slurm" else [])
-        assert asked == ([{"gpu": 1.0}] if executor == "slurm" else [])
+        assert requests == ([{"gpu": 1.0}] if executor == "slurm" else [])
 
     @pytest.mark.parametrize(
         ("executor", "gpus", "present", "named"),

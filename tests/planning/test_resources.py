@@ -1,4 +1,4 @@
-"""What a study takes of machines, and what is said before it does not get it."""
+"""Memory, hours and disk that a study needs, and the problems reported before it starts."""
 
 import re
 import shutil
@@ -80,7 +80,7 @@ class TestMemory:
         assert "quantization: fp8" not in line
 
     @pytest.mark.parametrize(
-        ("changes", "said"),
+        ("changes", "message"),
         [
             (
                 {"engine": {"name": "transformers"}},
@@ -94,9 +94,9 @@ class TestMemory:
         ids=["engine", "gpus"],
     )
     def test_keys_that_do_not_go_together_are_named(
-        self, changes: dict[str, Any], said: str
+        self, changes: dict[str, Any], message: str
     ) -> None:
-        with pytest.raises(EsrError, match=said):
+        with pytest.raises(EsrError, match=message):
             study("paper", changes)
 
     def test_on_a_gpu_that_holds_it_there_is_nothing_to_say(self) -> None:
@@ -153,12 +153,12 @@ class TestPartitions:
     @pytest.fixture
     def sinfo(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """A command sinfo that says what is written to this file."""
-        said = tmp_path / "said"
+        output = tmp_path / "output"
         command = tmp_path / "sinfo"
-        command.write_text(f"#!/bin/sh\ncat {said}\n")
+        command.write_text(f"#!/bin/sh\ncat {output}\n")
         command.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-        return said
+        return output
 
     def test_partitions_that_are_there_and_last_are_no_problem(self, sinfo: Path) -> None:
         sinfo.write_text("cpu 2-00:00:00\ngpu infinite\n")
@@ -297,12 +297,13 @@ class TestHours:
         assert row["gpu_hours"] == pytest.approx(seconds / 3600, rel=1e-4)
 
     def test_the_guide_says_what_the_paper_study_takes(self) -> None:
-        table, said = estimate_compute(study()), (REPO / "docs/cluster.md").read_text()
-        assert f"some {table['gpu_hours'].sum():.0f} GPU hours" in said
+        table = estimate_compute(study())
+        page = (REPO / "docs/cluster.md").read_text()
+        assert f"some {table['gpu_hours'].sum():.0f} GPU hours" in page
         for rule, hours in table.groupby("rule")["gpu_hours"].sum().items():
-            assert re.search(rf"`{rule}`[^|]*\| {hours:.1f} \|", said), (rule, hours)
+            assert re.search(rf"`{rule}`[^|]*\| {hours:.1f} \|", page), (rule, hours)
         for what, size in disk_bytes(study()).items():
-            assert f"| {what} | {size / 1e9:.0f} |" in said
+            assert f"| {what} | {size / 1e9:.0f} |" in page
 
     def test_a_model_without_labels_runs_no_arm_that_names_one(self) -> None:
         table = estimate_compute(study()).set_index(["model", "rule"])["tokens"]
@@ -361,9 +362,9 @@ def test_everything_that_does_not_fit_is_said_at_once(monkeypatch: pytest.Monkey
     wide = {"models": {"gemma-2-2b": {"threshold_prior": {"sd": 500}}}}
     with pytest.raises(EsrError) as caught:
         list(check_machines(study("paper", ONE_DEVICE, wide)))
-    said = str(caught.value)
-    assert "models.gemma-2-2b.threshold_prior" in said
-    assert "models.llama-3.3-70b: 141 GB" in said
+    message = str(caught.value)
+    assert "models.gemma-2-2b.threshold_prior" in message
+    assert "models.llama-3.3-70b: 141 GB" in message
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -375,7 +376,7 @@ def test_saes_and_labels_of_the_studies_are_those_that_saelens_lists(name: str) 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"sae": {"release": "gemma-scope-2b-pt-rez-canonical"}}, "near it: ['gemma-scope-2b-pt-"),
         ({"sae": {"id": "layer_16/width_61k/canonical"}}, "near it: ['layer_16/width_65k"),
@@ -383,9 +384,9 @@ def test_saes_and_labels_of_the_studies_are_those_that_saelens_lists(name: str) 
     ],
 )
 def test_an_sae_that_saelens_does_not_list_is_named_with_what_is_near(
-    change: dict[str, Any], said: str
+    change: dict[str, Any], message: str
 ) -> None:
     config = study("laptop", {"models": {"gemma-2-2b": change}})
     with pytest.raises(EsrError) as caught:
         check._check_release(config.models["gemma-2-2b"])
-    assert said in str(caught.value)
+    assert message in str(caught.value)

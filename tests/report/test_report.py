@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from esr.arms.files import ArmFiles
 from esr.report.jobs import compute_table
 from esr.report.site import TABLE_TITLES, markdown, measured, number, table_title
 from esr.report.transcripts import (
     CHUNK,
     FLAGS,
-    Arm,
     full_bars,
     read_traces,
     read_trials,
@@ -42,14 +42,14 @@ def table(name: str, **values: Any) -> pd.DataFrame:
 
 
 @pytest.fixture
-def arm(tmp_path: Path) -> Arm:
+def arm(tmp_path: Path) -> ArmFiles:
     """An arm of one trial that corrects itself."""
     trial: dict[str, Any] = {"model": "m", "arm": "steered", "trial_id": "t", "prompt_id": "p"}
     trial |= {"latent": 7, "boost": 3.0, "seed": 1}
     shown = {"label": "violins", "prefill": "", "ablated": [], "prompt": "Explain bread"}
     write_table(table("plan", **trial, **shown), tmp_path / "plan.parquet", "plan", {})
-    said = {"status": "ok", "response": RESPONSE, "tokens": [1, 2], "n_prompt_tokens": 4}
-    responses = table("responses", trial_id="t", finish_reason="stop", **said)
+    generated = {"status": "ok", "response": RESPONSE, "tokens": [1, 2], "n_prompt_tokens": 4}
+    responses = table("responses", trial_id="t", finish_reason="stop", **generated)
     write_table(responses, tmp_path / "responses.parquet", "responses", {})
     judged = {"trial_id": "t", "status": "ok", "located": "exact", "judge": "j"}
     attempts = [
@@ -65,11 +65,13 @@ def arm(tmp_path: Path) -> Arm:
     )
     write_table(scored, tmp_path / "scores.parquet", "scores", {})
     paths = [tmp_path / f"{name}.parquet" for name in ("plan", "responses", "judgments", "scores")]
-    return Arm("m", "steered", *paths)
+    return ArmFiles("m", "steered", *paths)
 
 
 class TestTrials:
-    def test_a_trial_has_its_text_attempts_in_order_and_restart_phrases(self, arm: Arm) -> None:
+    def test_a_trial_has_its_text_attempts_in_order_and_restart_phrases(
+        self, arm: ArmFiles
+    ) -> None:
         (row,) = read_trials(arm, PHRASES, {})
         text = row["text"]
         assert text["response"] == RESPONSE
@@ -78,7 +80,7 @@ class TestTrials:
         assert next(RESPONSE[a:b] for a, b in text["restarts"]).startswith("Wait, that")
         assert row["index"]["traced"] is False
 
-    def test_what_was_read_on_a_trial_goes_with_it(self, arm: Arm) -> None:
+    def test_what_was_read_on_a_trial_goes_with_it(self, arm: ArmFiles) -> None:
         (row,) = read_trials(arm, PHRASES, {"t": {"detector": [[0, 7, 2.5]]}})
         assert row["index"]["traced"]
         assert row["text"]["heat"] == {"detector": [[0, 7, 2.5]]}
@@ -112,7 +114,8 @@ class TestTrials:
     def test_traces_sum_the_latents_of_a_kind_at_each_token_with_text(self, tmp_path: Path) -> None:
         episode = table(
             "episodes",
-            **{"trial_id": "t", "prompt_id": "p", "latent": 7, "boost": 3.0, "seed": 1},
+            **{"model": "m", "trial_id": "t", "prompt_id": "p"},
+            **{"latent": 7, "boost": 3.0, "seed": 1},
             **{"group": "episode", "first_score": 10.0, "last_score": 80.0, "status": "ok"},
         )
         other = episode.assign(trial_id="u", status="not_drawn")
@@ -120,9 +123,9 @@ class TestTrials:
         rows = [("t", 0, 0, 7, 11, 2.0), ("t", 0, 0, 7, 12, 3.0), ("t", 1, 7, 7, 11, 9.0)]
         rows += [("t", 2, 8, 12, 11, 0.5), ("u", 0, 0, 7, 11, 99.0)]
         names = ["trial_id", "position", "start", "end", "latent", "activation"]
-        read = pd.DataFrame(rows, columns=names).assign(kind="detector", region=None)
+        read = pd.DataFrame(rows, columns=names).assign(model="m", kind="detector", region=None)
         write_table(read, tmp_path / "a.parquet", "episode_activations", {})
-        found = read_traces(tmp_path / "e.parquet", tmp_path / "a.parquet")
+        found = read_traces([str(tmp_path / "e.parquet")], [str(tmp_path / "a.parquet")])["m"]
         assert found == {"t": {"detector": [[0, 7, 5.0], [8, 12, 0.5]]}}
         assert full_bars(found) == {"detector": 4.91}  # the 98th percentile of 0.5 and 5
 

@@ -152,10 +152,10 @@ class TestTranscript:
 
     def test_what_the_model_wrote_is_text_and_never_html(self, reader: Reader) -> None:
         page = self.open_first(reader)
-        said = page.locator(".words").evaluate_all(
+        text = page.locator(".words").evaluate_all(
             "all => all.map(each => each.textContent).join('')"
         )
-        assert said == HOSTILE + FIRST + RESTART + SECOND
+        assert text == HOSTILE + FIRST + RESTART + SECOND
         kinds = page.locator(".reader *").evaluate_all("all => all.map(each => each.tagName)")
         assert not {"SCRIPT", "IMG", "A", "STRONG", "I", "B"} & set(kinds)
         assert page.evaluate("globalThis.broken") is None

@@ -207,7 +207,7 @@ def test_sampling_seeds_are_these_and_all_their_own() -> None:
 
 
 class TestIndependentLatents:
-    """Each latent is asked as soon as its own last step is judged, in whatever order."""
+    """Each latent is queried as soon as its own last step is judged, in any order."""
 
     def test_what_is_planted_is_recovered_and_tables_do_not_show_the_order(self) -> None:
         settings = ThresholdsConfig(steps=15)
@@ -228,13 +228,13 @@ class TestIndependentLatents:
         again = estimate_for_target(thresholds, trials, settings, PRIOR, settings.target)
         pd.testing.assert_frame_equal(thresholds, again)
 
-    def test_a_search_that_was_killed_asks_what_it_asked_before(self, tmp_path: Path) -> None:
-        asked: list[Query] = []
+    def test_a_search_that_was_killed_repeats_its_queries(self, tmp_path: Path) -> None:
+        queries: list[Query] = []
 
         def note(query: Query) -> Judgment:
-            if len(asked) == stop:
+            if len(queries) == stop:
                 raise KeyboardInterrupt
-            asked.append(query)
+            queries.append(query)
             return planted(query)
 
         def search(independent: bool) -> pd.DataFrame:
@@ -248,11 +248,11 @@ class TestIndependentLatents:
         stop = 17
         with pytest.raises(KeyboardInterrupt):
             search(independent=True)
-        before, stop = {(q.latent, q.step, q.sample): q for q in asked}, 10**6
-        asked.clear()
-        # In another order now, so that proposals would differ: what was written down is asked.
+        before, stop = {(q.latent, q.step, q.sample): q for q in queries}, 10**6
+        queries.clear()
+        # In another order now, so that proposals would differ: recorded queries are repeated.
         search(independent=False)
-        again = {(q.latent, q.step, q.sample): q for q in asked}
+        again = {(q.latent, q.step, q.sample): q for q in queries}
         assert len(before) == 17
         assert before.items() <= again.items()
 

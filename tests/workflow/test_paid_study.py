@@ -172,14 +172,14 @@ def no_job_ran(folder: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("problem", "said"),
+    ("problem", "message"),
     [
         ("key", "judging.judges.claude: the environment variable JUDGE_KEY is not set"),
         ("model", "judging.judges.claude: model haiku at http"),
     ],
 )
 def test_a_missing_key_or_unknown_model_ends_the_run_before_its_first_job(
-    paid: Path, api: FakeApi, problem: str, said: str, monkeypatch: pytest.MonkeyPatch
+    paid: Path, api: FakeApi, problem: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = paid / "studies/paid.yaml"
     study = yaml.safe_load(path.read_text())
@@ -191,7 +191,7 @@ def test_a_missing_key_or_unknown_model_ends_the_run_before_its_first_job(
     path.write_text(yaml.safe_dump(study))
     code, output = snakemake(paid, *JUDGE, f"{ARM}/scores/claude.parquet")
     assert code != 0
-    assert said in output
+    assert message in output
     assert "Traceback" not in output
     assert KEY not in output
     assert no_job_ran(paid)
@@ -202,7 +202,7 @@ def test_a_run_that_calls_no_judge_needs_no_key(
     paid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("JUDGE_KEY")
-    code, said = snakemake(paid, "--dry-run", "all")
-    assert code == 0, said
-    code, said = snakemake(paid, "--cores", "1", "estimate")
-    assert code == 0, said
+    code, output = snakemake(paid, "--dry-run", "all")
+    assert code == 0, output
+    code, output = snakemake(paid, "--cores", "1", "estimate")
+    assert code == 0, output

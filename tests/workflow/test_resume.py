@@ -55,8 +55,8 @@ def test_a_killed_run_resumes_with_the_same_bytes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
     after = (killed / JOURNAL).read_bytes()
-    sound = before[: before.rfind(b"\n") + 1]
-    assert after.startswith(sound), "what was recorded stands as it was"
+    complete = before[: before.rfind(b"\n") + 1]
+    assert after.startswith(complete), "what was recorded stands as it was"
     keys = [json.loads(line)["key"] for line in after.splitlines()]
     assert len(keys) == len(set(keys)) == total
     assert (killed / TARGET).read_bytes() == (whole / TARGET).read_bytes()

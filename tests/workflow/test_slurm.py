@@ -1,6 +1,6 @@
 """A reduced organism study through a real Slurm, with everything that goes wrong on clusters.
 
-As root, with Debian's slurm-wlm and munge; elsewhere these tests skip and say why.
+As root, with Debian's slurm-wlm and munge; elsewhere these tests skip with the reason.
 """
 
 import json
@@ -28,7 +28,7 @@ STUDY = [
     "thresholds={steps: 4, samples_per_step: 2}",
     "arms={answers: {trials: 4}, steered: {trials: 8}}",
     f"engine={{shards: 2, batch_size: {BATCH}}}",
-    # Organisms need no GPU; ask for one, so that a job is given one.
+    # Organisms need no GPU; request one, so that the job gets one.
     "jobs=[{max_parameters: 1e9, gpus: 1, cpus: 2, memory: 3, generate: 1, thresholds: 1,"
     " encode: 1}]",
 ]
@@ -65,15 +65,15 @@ def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = link_checkout(tmp_path_factory.mktemp("faulty"))
     with running(folder) as first:
         job = cluster.job_of("generate_responses", PATIENCE)
-        (folder / "gpu").write_text(cluster.ask("scontrol", "show", "job", "-d", job))
+        (folder / "gpu").write_text(cluster.slurm("scontrol", "show", "job", "-d", job))
         # Both shards may be running; some of the one that is killed is to be in its journal.
         logs = folder / ".snakemake/slurm_logs/rule_generate_responses"
         cluster.wait_until(lambda: list(logs.glob(f"*/{job}.log")) != [], PATIENCE)
         shard = int(next(logs.glob(f"*_answers_*/{job}.log")).parent.name[-1])
         cluster.wait_until(lambda: written(folder, shard) > 0, PATIENCE)
-        cluster.ask("scancel", "--signal=KILL", "--full", job)
-        said = folder / "said"
-        cluster.wait_until(lambda: "Trying to restart job" in said.read_text(), PATIENCE)
+        cluster.slurm("scancel", "--signal=KILL", "--full", job)
+        output = folder / "output"
+        cluster.wait_until(lambda: "Trying to restart job" in output.read_text(), PATIENCE)
 
         cluster.node("DRAIN")
         cluster.wait_until(lambda: cluster.state() == "drained", PATIENCE)
@@ -82,24 +82,24 @@ def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
         cluster.job_of("", PATIENCE)
         os.killpg(first.pid, signal.SIGKILL)
-    cluster.ask("scancel", "--user=root")
+    cluster.slurm("scancel", "--user=root")
     cluster.wait_until(lambda: cluster.queue() == [], PATIENCE)
     kept = {s: written(folder, s) for s in (0, 1) if not (folder / shard_of(s)).exists()}
     (folder / "kept").write_text(json.dumps(kept))
     done = run_snakemake(folder, "--unlock", *STUDY, "--", SCORES)
     assert done.returncode == 0, done.stdout
     with running(folder) as second:
-        assert second.wait(timeout=3 * PATIENCE) == 0, said.read_text()[-6000:]
+        assert second.wait(timeout=3 * PATIENCE) == 0, output.read_text()[-6000:]
     return folder
 
 
 @contextmanager
 def running(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Snakemake on the cluster, in the background; what it says is added to the file `said`."""
+    """Snakemake on the cluster, in the background; its output is appended to the file `output`."""
     command = snakemake_command(*PROFILE, *STUDY, "--", SCORES)
-    with (folder / "said").open("ab") as said:
+    with (folder / "output").open("ab") as output:
         run = subprocess.Popen(
-            command, cwd=folder, stdout=said, stderr=said, start_new_session=True
+            command, cwd=folder, stdout=output, stderr=output, start_new_session=True
         )
     try:
         yield run
@@ -155,16 +155,16 @@ def test_nothing_that_was_generated_was_generated_again(faulty_run: Path, local_
 
 def test_a_killed_job_goes_on_where_it_was(faulty_run: Path) -> None:
     logs = faulty_run.glob("logs/organism/planted/answers/generate_responses_*.log")
-    said = "".join(path.read_text() for path in logs)
-    assert "records stand from an earlier run" in said
-    assert "Trying to restart job" in (faulty_run / "said").read_text()
+    output = "".join(path.read_text() for path in logs)
+    assert "records stand from an earlier run" in output
+    assert "Trying to restart job" in (faulty_run / "output").read_text()
 
 
 def test_a_gpu_job_is_given_gpu_and_cores_in_the_gpu_partition(faulty_run: Path) -> None:
-    said = (faulty_run / "gpu").read_text()
-    assert "Partition=gpu" in said
-    assert re.search(r"GRES=gpu:1|gres/gpu=1|TresPerJob=gres:gpu:1", said), said
-    assert re.search(r"NumCPUs=2 .*CPUs/Task=2", said), said
+    output = (faulty_run / "gpu").read_text()
+    assert "Partition=gpu" in output
+    assert re.search(r"GRES=gpu:1|gres/gpu=1|TresPerJob=gres:gpu:1", output), output
+    assert re.search(r"NumCPUs=2 .*CPUs/Task=2", output), output
 
 
 def test_a_model_on_two_gpus_is_given_both_and_computes_nothing_anew(
@@ -176,8 +176,8 @@ def test_a_model_on_two_gpus_is_given_both_and_computes_nothing_anew(
     done = run_snakemake(faulty_run, *PROFILE, *both, *again)
     assert done.returncode == 0, done.stdout[-4000:]
     job = re.findall(r"SLURM jobid '?(\d+)", done.stdout)[-1]
-    said = cluster.ask("scontrol", "show", "job", "-d", job)
-    assert re.search(r"GRES=gpu:2|gres/gpu=2|TresPerJob=gres:gpu:2", said), said
+    output = cluster.slurm("scontrol", "show", "job", "-d", job)
+    assert re.search(r"GRES=gpu:2|gres/gpu=2|TresPerJob=gres:gpu:2", output), output
     assert to_compute(faulty_run, 0)[0] == 0
     assert (faulty_run / shard_of(0)).read_bytes() == before
 

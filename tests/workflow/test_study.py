@@ -221,7 +221,7 @@ class TestRunning:
             for line in done.stdout.splitlines()
             if line.startswith("rule ")
         }
-        # What reads every figure is made anew with it; nothing that was generated or judged is.
+        # Files that read every figure are rebuilt with it; no response or judgment is.
         readers = {"score_claims", "build_report", "all"}
         assert {"plot_fig2"} <= planned <= {"plot_fig2", *readers}, done.stdout
 
@@ -240,13 +240,17 @@ class TestRunning:
         self, organism_study: Path
     ) -> None:
         planned = run_snakemake(organism_study, "all", "--dry-run", "--forceall").stdout
-        asked = dict(re.findall(r"benchmark: (\S+)$.*?\bmem_mb=(\d+)", planned, re.M | re.S))
-        assert len(asked) >= 200
+        requested = dict(re.findall(r"benchmark: (\S+)$.*?\bmem_mb=(\d+)", planned, re.M | re.S))
+        assert len(requested) >= 200
         taken = {
             path: pd.read_csv(organism_study / path, sep="\t", na_values="-")["max_rss"].max()
-            for path in asked
+            for path in requested
         }
-        more = {path: (mib, asked[path]) for path, mib in taken.items() if mib > int(asked[path])}
+        more = {
+            path: (mib, requested[path])
+            for path, mib in taken.items()
+            if mib > int(requested[path])
+        }
         assert not more
 
     def test_check_finds_the_study_in_order(self, organism_study: Path) -> None:

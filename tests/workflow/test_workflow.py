@@ -131,9 +131,9 @@ def test_a_file_of_another_study_is_refused_with_the_remedy(checkout: Path, targ
     assert named.returncode == 0, named.stdout
 
 
-def total(said: str) -> int:
-    """Number of jobs that a dry run says it would run."""
-    return next(int(line.split()[1]) for line in said.splitlines() if line.startswith("total"))
+def total(output: str) -> int:
+    """Number of jobs that a dry run would run."""
+    return next(int(line.split()[1]) for line in output.splitlines() if line.startswith("total"))
 
 
 def test_the_paper_study_is_planned_in_seconds_without_gpu_or_hub(checkout: Path) -> None:
@@ -141,9 +141,9 @@ def test_the_paper_study_is_planned_in_seconds_without_gpu_or_hub(checkout: Path
     done = run_snakemake(checkout, "--dry-run", "--quiet", "rules", "--profile", "slurm", "all")
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     assert done.returncode == 0, done.stdout
-    said = re.search(r"some (\d+) jobs", (REPO / "docs/cluster.md").read_text())
-    assert said
-    assert abs(total(done.stdout) - int(said[1])) < 10
+    stated = re.search(r"some (\d+) jobs", (REPO / "docs/cluster.md").read_text())
+    assert stated
+    assert abs(total(done.stdout) - int(stated[1])) < 10
     assert seconds < 10
 
 
@@ -175,16 +175,16 @@ ASKED = {
     "gemma-2-2b": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 24000},
     "llama-3.1-8b+sc90": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 48000},
 }
-"""What engine jobs ask of Slurm, by model."""
+"""Resources that engine jobs request from Slurm, by model."""
 OF_A_MODEL = ["thresholds.parquet", "arms/steered/shards/0.parquet"]
 OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
 OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
 
 
-def asked(said: str, name: str) -> dict[tuple[str, str], int]:
+def requested(output: str, name: str) -> dict[tuple[str, str], int]:
     """A resource of every engine job of a dry run, by rule and model."""
     found = {}
-    for job in re.split(r"\nrule ", said):
+    for job in re.split(r"\nrule ", output):
         rule = job.split(":")[0]
         if rule in ENGINE_HOURS:
             model = re.search(r"\bmodel=([^,\s]+)", job)
@@ -206,13 +206,13 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
     first = run_snakemake(checkout, *slurm, "--", *targets)
     assert first.returncode == 0, first.stdout
     for name in ("gpu", "cpus_per_task", "mem_mb"):
-        found = asked(first.stdout, name)
+        found = requested(first.stdout, name)
         assert {rule for rule, _ in found} == set(ENGINE_HOURS)
         of_these = {cell: amount for cell, amount in found.items() if cell[1] in ASKED}
         assert of_these == {cell: ASKED[cell[1]][name] for cell in of_these}
     # A retry with a journal goes on where it was; one without gets as much time again.
     again = run_snakemake(checkout, *slurm, "--attempt", "2", "--", *targets)
-    before, after = asked(first.stdout, "runtime"), asked(again.stdout, "runtime")
+    before, after = requested(first.stdout, "runtime"), requested(again.stdout, "runtime")
     assert before["generate_responses", "llama-3.3-70b"] == 12 * 60
     assert before["read_episodes", "llama-3.3-70b"] == 4 * 60
     assert {rule for rule, model in before if after[rule, model] == before[rule, model]} == {
@@ -220,16 +220,16 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
         "generate_responses",
     }
     assert after["train_adapter", "llama-3.1-8b+sc90"] == 2 * 4 * 60
-    assert asked(again.stdout, "mem_mb")["train_adapter", "llama-3.1-8b+sc90"] == 72000
+    assert requested(again.stdout, "mem_mb")["train_adapter", "llama-3.1-8b+sc90"] == 72000
 
 
 def test_a_job_without_a_gpu_asks_for_the_cores_of_its_threads_alone(checkout: Path) -> None:
     target = "results/organism/twin/arms/steered/shards/0.parquet"
     options = ["--dry-run", "--profile", "slurm", "--config", "study=organism"]
     done = run_snakemake(checkout, *options, "--", target)
-    assert set(asked(done.stdout, "cpus_per_task").values()) == {1}
+    assert set(requested(done.stdout, "cpus_per_task").values()) == {1}
     done = run_snakemake(checkout, *options, "engine={threads: 2}", "--", target)
-    assert asked(done.stdout, "cpus_per_task")["generate_responses", "twin"] == 2
+    assert requested(done.stdout, "cpus_per_task")["generate_responses", "twin"] == 2
 
 
 def test_an_environment_is_installed_once_for_those_that_want_it(checkout: Path) -> None:
@@ -241,7 +241,7 @@ def test_an_environment_is_installed_once_for_those_that_want_it(checkout: Path)
     assert set(re.findall(r"environments/([\w-]+)\.txt", by_vllm.stdout)) == {"serve-cpu"}
     plain = run_snakemake(checkout, "--dry-run", "--", "fig2")
     assert "environments/" not in plain.stdout
-    # Installed, and then installed anew with other versions: what it is for is made all the same.
+    # Installed, then reinstalled with other versions: jobs that use it run all the same.
     installed = checkout / "results/environments/serve-cpu.txt"
     installed.parent.mkdir(parents=True)
     installed.touch()

@@ -91,7 +91,7 @@ class SaeShape(NamedTuple):
 
 
 KNOWN_SHAPES = ("gemma_2", "goodfire")
-"""Families whose shapes SAELens knows by name; of others it asks the hub."""
+"""Families whose shapes SAELens knows by name; those of others it reads from the hub."""
 
 
 def sae_shape(config: Config, name: str) -> SaeShape | None:

@@ -1,4 +1,4 @@
-"""Off-topic detectors: latents that tell a mismatched prompt and response from a matched one.
+"""Off-topic detectors: latents that separate mismatched from matched prompts and responses.
 
 Responses to discovery prompts are read twice: after their own prompt, and after another one. What
 is high on the second and low on the first detects that a response is off topic (paper 2.3). Some
@@ -126,10 +126,10 @@ def auroc(
 def detector_table(
     pairs: Pairs, labels: pd.DataFrame, settings: DetectorsConfig, given: Sequence[int]
 ) -> pd.DataFrame:
-    """Say which latents are detectors: the table `detectors`, most frequent ones first.
+    """Select the detectors among the latents: the table `detectors`, most frequent ones first.
 
     Args:
-        pairs: Activations, pooled as `settings` say.
+        pairs: Activations, pooled as in `settings`.
         labels: Table `labels`.
         settings: Section `detectors`.
         given: Latents that the configuration lists for the model.
@@ -141,7 +141,9 @@ def detector_table(
     table["given"] = table["latent"].isin(given)
     table["detector"] = table["given" if settings.use == "given" and given else "found"]
     active = table["frequency_matched"].gt(0) | table["frequency_mismatched"].gt(0)
-    table = table[active | table["given"]].merge(labels, on="latent", how="left")
+    table = table[active | table["given"]].merge(
+        labels[["latent", "label"]], on="latent", how="left"
+    )
     by = ["detector", "frequency_mismatched", "mean_mismatched"]
     return table.sort_values(by, ascending=False, ignore_index=True, kind="stable")
 

@@ -47,7 +47,7 @@ def extract_episodes(
         judgments: Table `judgments` that the scores come from.
         responses: Table `responses` of the arm.
         phrases: Restart phrases (`esr.arms.restarts.read_phrases`).
-        settings: Section `episodes`; says how many of each group are read.
+        settings: Section `episodes`; limits the number read of each group.
         choose: Whether half of the episodes is set apart for choosing backtracking latents.
         boundaries: Table `boundaries`, whose places go before the restart detector's.
     """

@@ -6,7 +6,6 @@ only on episodes that took no part in choosing them. Formulas: docs/method.md.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,10 @@ from esr.analysis.statistics import (
     resample,
     resampled_mean,
 )
+from esr.arms.scores import select
 from esr.config import EpisodesConfig, StatisticsConfig
 from esr.episodes.extract import GROUPS
-from esr.tables import read_table
+from esr.tables import read_tables
 
 Values = Float[np.ndarray, " trials"]
 
@@ -72,13 +72,16 @@ class Traces:
 def read_traces(
     models: Iterable[str], episodes: Iterable[str], activations: Iterable[str]
 ) -> dict[str, Traces]:
-    """Traces by model, from the paths of their two tables in the order of the models."""
-    found = {}
-    for model, first, second in zip(models, episodes, activations, strict=True):
-        table = read_table(Path(first), "episodes")
-        sound = table[table["status"].eq("ok")].reset_index(drop=True)
-        found[model] = Traces(sound, read_table(Path(second), "episode_activations"))
-    return found
+    """Traces of each model, from the files of its two tables.
+
+    Args:
+        models: Models, in the order of the result; one without rows has empty traces.
+        episodes: Files of the table `episodes`.
+        activations: Files of the table `episode_activations`.
+    """
+    ok = select(read_tables(episodes, "episodes"), status="ok")
+    tokens = read_tables(activations, "episode_activations")
+    return {model: Traces(select(ok, model=model), select(tokens, model=model)) for model in models}
 
 
 def aligned(tokens: pd.DataFrame, window: int, settings: StatisticsConfig) -> pd.DataFrame:
@@ -147,12 +150,12 @@ def lead_times(tokens: pd.DataFrame, settings: EpisodesConfig) -> pd.DataFrame:
 
 def lead_summary(leads: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
     """How early the detectors rise, and how often: quantity, unit, value, low, high, n, status."""
-    sound = leads[leads["status"].ne("no_baseline")]
-    episodes = sound[sound["group"].eq("episode")]
+    known = leads[leads["status"].ne("no_baseline")]
+    episodes = known[known["group"].eq("episode")]
     risen = episodes[episodes["status"].eq("before")]
     shares = {"rise before the correction": episodes.assign(value=episodes["status"].eq("before"))}
     for group in ("unrestarted", "baseline"):
-        mine = sound[sound["group"].eq(group)]
+        mine = known[known["group"].eq(group)]
         shares[f"rise in {group} responses"] = mine.assign(value=mine["rise"].notna())
     rows = []
     for quantity, table in shares.items():

@@ -41,7 +41,7 @@ def compare_detectors(
 
     Args:
         scores: Scores of all arms of the model.
-        n_detectors: Number of its detectors. Without any, nothing was ablated, and rows say so.
+        n_detectors: Number of its detectors; 0 means that nothing was ablated.
         settings: Of the intervals.
     """
     steered, ablated = (select(scores, arm=arm) for arm in (STEERED, DETECTORS))

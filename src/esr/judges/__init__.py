@@ -33,7 +33,7 @@ def open_judge(
         replies: Journal of replies, for judges that are language models.
         config: The study, whose budget a language model keeps to.
         others: Journals of other jobs, whose replies are used as well.
-        live: Send calls live, whatever the settings say.
+        live: Send calls live, whatever the settings.
 
     Raises:
         EsrError: a file of the judge is missing or invalid.

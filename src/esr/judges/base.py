@@ -59,7 +59,7 @@ class ReplyMetadata:
 
 @dataclass(frozen=True)
 class Judgment:
-    """Attempts of one response, or the status that says why there are none."""
+    """Attempts of one response, or the status that explains why there are none."""
 
     status: str
     attempts: tuple[Attempt, ...] = ()
@@ -67,7 +67,7 @@ class Judgment:
 
     def __post_init__(self) -> None:
         if self.status == "ok" and not self.attempts:
-            raise ValueError("a judgment without attempts needs a status that says why")
+            raise ValueError("a judgment without attempts needs a status that explains why")
 
     @property
     def first_score(self) -> float | None:

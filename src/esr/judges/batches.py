@@ -235,7 +235,7 @@ class _Batches:
         self._manifest.close(name, "not found")
 
     def _read(self, name: str, batch: str) -> None:
-        """Journal the results of a batch, then close it; stop if its requests failed alike."""
+        """Journal the results of a batch, then close it; stop if its requests failed."""
         wanted = {f"{name}-{key}" for key in self._manifest.planned(name)["calls"]}
         errors: dict[str, list[str]] = {}
 
@@ -280,8 +280,8 @@ class _Batches:
         for kind, messages in errors.items():
             count, message = len(messages), self._client.redact(messages[0])
             line = f"batch {batch}: {count} of {size} requests errored: {kind}: {message}"
-            alike = count == size >= SMALL_JOB or count >= max(MINIMUM, NEARLY_ALL * size)
-            if kind in FATAL_TYPES or alike:
+            systematic = count == size >= SMALL_JOB or count >= max(MINIMUM, NEARLY_ALL * size)
+            if kind in FATAL_TYPES or systematic:
                 raise EsrError(
                     f"{line}. Errored requests cost nothing; remove the cause and run again"
                 )

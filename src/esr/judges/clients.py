@@ -68,7 +68,7 @@ class Client:
         """Remember the key, only to remove it from messages."""
         self._key = key
         self._temperature_refused = False
-        # The SDK warns of models that retire soon on every call; `check` says it once.
+        # The SDK warns of models that retire soon on every call; `check` warns once.
         warnings.filterwarnings("ignore", message="The model .* is deprecated")
 
     @property
@@ -148,7 +148,7 @@ class Client:
         if "temperature" not in message:
             return False
         if not self._temperature_refused:
-            log.warning("%s takes no temperature; its rows will say so", self.settings.model)
+            log.warning("%s takes no temperature; its rows record that", self.settings.model)
         self._temperature_refused = True
         return True
 

@@ -16,7 +16,7 @@ NEARLY_ALL = 0.95
 
 
 class FailureGate:
-    """Counts the outcomes of a job's units, and stops the job when nearly all fail alike."""
+    """Counts outcomes of a job's units; stops the job when nearly all fail for one reason."""
 
     def __init__(self, unit: str, remedy: str) -> None:
         """Start counting.
@@ -37,7 +37,7 @@ class FailureGate:
                 self._reasons[reason] += 1
 
     def check(self) -> None:
-        """Stop if nearly all units so far failed alike.
+        """Stop if nearly all units so far failed for the same reason.
 
         Raises:
             EsrError: they did; with the reason and the count.
@@ -47,5 +47,6 @@ class FailureGate:
         ((reason, count),) = self._reasons.most_common(1)
         if count >= NEARLY_ALL * self._total:
             raise EsrError(
-                f"{count} of {self._total} {self._unit} failed alike: {reason}. {self._remedy}"
+                f"{count} of {self._total} {self._unit} failed for the same reason: {reason}. "
+                f"{self._remedy}"
             )

@@ -35,7 +35,8 @@ def call_live(
 
     Raises:
         EsrError: the API cannot be reached, the key or the model is not accepted, the budget is
-            spent, or nearly all replies fail alike. Replies in flight are journaled first.
+            spent, or nearly all replies fail for one reason. Replies in flight are journaled
+            first.
     """
     asyncio.run(_call(client, calls, sink, budget))
 

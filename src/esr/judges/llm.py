@@ -49,7 +49,7 @@ class CachedLlm:
             path: Journal of its replies; the manifest of batches lies beside it.
             others: Journals of other jobs, whose replies are used as well.
             budget: Cap on the cost.
-            live: Call live whatever the settings say, for callers that wait for the reply.
+            live: Call live whatever the settings, for callers that wait for the reply.
         """
         self.settings, self.path = settings, path
         self._others, self._budget = others, budget
@@ -78,8 +78,8 @@ class CachedLlm:
 
         Raises:
             EsrError: no key, no such model, the API cannot be reached, the budget is spent,
-                another job writes the journal, or nearly all replies fail alike. Replies that
-                arrived before are in the journal.
+                another job writes the journal, or nearly all replies fail for one reason.
+                Replies that arrived before are in the journal.
         """
         if self._replies is None:
             self._replies = Replies(self.path, self._others)

@@ -40,5 +40,5 @@ class ReplySink:
             return "unusable"
 
     def check(self) -> None:
-        """Raise if nearly all replies of the job fail alike; see `FailureGate.check`."""
+        """Raise if nearly all replies of the job fail for one reason; see `FailureGate.check`."""
         self._gate.check()

@@ -15,7 +15,7 @@ def relevance_table(
     candidates: Sequence[int],
     settings: RelevanceConfig,
 ) -> pd.DataFrame:
-    """Say which candidates are relevant to which prompts: the table `relevance`.
+    """Mark the candidates that are relevant to each prompt: the table `relevance`.
 
     Args:
         prompt_ids: Prompt of each row of `activations`.

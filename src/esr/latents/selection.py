@@ -50,7 +50,7 @@ def draw_candidates(labels: pd.DataFrame, number: int, seed: int) -> pd.DataFram
     latent of the SAE has one.
     """
     order = np.random.default_rng(seed).permutation(len(labels))[:number]
-    drawn = labels.iloc[order].reset_index(drop=True)
+    drawn = labels[["latent", "label"]].iloc[order].reset_index(drop=True)
     return drawn.assign(order=range(len(drawn)))[["latent", "order", "label"]]
 
 
@@ -67,7 +67,7 @@ def select_latents(
     """Select the first `count` candidates that pass: the table `latents`.
 
     Raises:
-        EsrError: fewer than `count` survive (says how many did and what excluded the others), or
+        EsrError: fewer than `count` survive (with their number and what excluded the others), or
             the relevance of a candidate was not measured.
     """
     unread = sorted(set(candidates["latent"]) - set(relevance["latent"]))
@@ -117,7 +117,7 @@ def _too_few(reasons: pd.Series, survivors: int, count: int) -> str:
     excluded = reasons[reasons.ne("")].value_counts()
     listed = ", ".join(f"{number} {reason}" for reason, number in excluded.items())
     return (
-        f"latents.count asks for {count} latents, but only {survivors} of {len(reasons)} "
+        f"latents.count is {count}, but only {survivors} of {len(reasons)} "
         f"candidates survive (excluded: {listed or 'none'}); lower latents.count, raise "
         "latents.candidates, or loosen latents.concreteness or latents.relevance"
     )

@@ -120,7 +120,7 @@ def _is_commit_at_hand(repository: str, revision: str) -> bool:
 
 
 def _check_hub(model: ModelConfig) -> None:
-    """Check that a checkpoint can be downloaded, unless it is at hand.
+    """Check that a checkpoint can be downloaded, unless it is cached or local.
 
     Raises:
         EsrError: gated and no access, no such repository or revision, no network.
@@ -130,7 +130,7 @@ def _check_hub(model: ModelConfig) -> None:
 
 
 def _check_repository(key: str, repository: str, pin: str, revision: str | None) -> None:
-    """Check that the hub has a repository at a commit, and lets one have it; the keys say which."""
+    """Check that a repository exists on the hub at a commit and can be downloaded."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -153,13 +153,13 @@ def _check_repository(key: str, repository: str, pin: str, revision: str | None)
         raise EsrError(f"{pin}: {repository} has no commit {revision}") from None
     except Exception as error:  # also those of its HTTP library, which has changed before
         raise EsrError(
-            f"{where} is not in the hub's cache, and the hub cannot be asked ({error}); on a node "
-            "that has a network run `snakemake downloads`"
+            f"{where} is not in the hub's cache, and the hub cannot be reached ({error}); on a "
+            "node that has a network run `snakemake downloads`"
         ) from None
 
 
 def _check_release(model: ModelConfig) -> str:
-    """Check an SAE's release, id, labels and commit; say at which commit it is.
+    """Check an SAE's release, id, labels and commit; return the commit.
 
     Only the commit needs a network, unless it is in the hub's cache.
 
@@ -199,7 +199,7 @@ def sae_releases() -> dict[str, Any]:
 
 
 def check_judges(config: Config, names: Iterable[str]) -> Iterator[str]:
-    """Check that judges can be asked: rubric, key, address, model, price; yield a line for each.
+    """Check that judges can be called: rubric, key, address, model, price; yield a line for each.
 
     Costs nothing. Judges that are no language models need no check.
 

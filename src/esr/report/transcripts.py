@@ -8,33 +8,22 @@ Text is JSON data throughout; the browser shows it as text and never as HTML.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from esr.arms.files import ArmFiles
 from esr.arms.restarts import find_restarts
-from esr.tables import read_table
+from esr.errors import EsrError
+from esr.tables import read_table, read_tables
 
 CHUNK = 200
 """Trials in a chunk: a few hundred kB of text."""
 FLAGS = {"restart_detected": 1, "degraded": 2, "traced": 4}
 """Bits of the column `flags`."""
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """The files of one arm of one model."""
-
-    model: str
-    name: str
-    plan: Path
-    responses: Path
-    judgments: Path
-    scores: Path
 
 
 class Coded:
@@ -55,15 +44,17 @@ class Coded:
 
 
 def read_trials(
-    arm: Arm, phrases: re.Pattern[str], traces: Mapping[str, Mapping[str, list[list[float]]]]
+    arm: ArmFiles, phrases: re.Pattern[str], traces: Mapping[str, Mapping[str, list[list[float]]]]
 ) -> Iterator[Row]:
     """Every trial of an arm: its entry in the index (`index`), and its texts (`text`).
 
     Args:
-        arm: Its files.
+        arm: Its four files.
         phrases: Restart phrases to mark.
         traces: Summed activations by token, by trial (`read_traces`).
     """
+    if arm.responses is None or arm.judgments is None or arm.scores is None:
+        raise EsrError(f"{arm.plan}: responses, judgments or scores of this arm are not given")
     prompts = dict(_columns(arm.plan, "plan", "trial_id", "prompt"))
     texts = _columns(arm.responses, "responses", "trial_id", "response", "finish_reason")
     responses = {trial: (response, finish) for trial, response, finish in texts}
@@ -76,7 +67,7 @@ def read_trials(
         trial = score["trial_id"]
         response, finish = responses[trial]
         yield {
-            "index": {**score, "model": arm.model, "arm": arm.name, "traced": trial in traces},
+            "index": {**score, "traced": trial in traces},
             "text": {
                 "id": trial,
                 "prompt": prompts[trial],
@@ -98,21 +89,27 @@ def _columns(path: Path, table: str, *names: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(frame[name].where(frame[name].notna(), None) for name in names), strict=True)
 
 
-def read_traces(episodes: Path, activations: Path) -> dict[str, dict[str, list[list[float]]]]:
+def read_traces(
+    episodes: Iterable[str], activations: Iterable[str]
+) -> dict[str, dict[str, dict[str, list[list[float]]]]]:
     """Summed activation of each kind of latents at every token that has text.
 
+    Args:
+        episodes: Files of the table `episodes`, one a model.
+        activations: Files of the table `episode_activations`.
+
     Returns:
-        By trial and kind: [first character, character after the last, SAE units] a token.
+        By model, trial and kind: [first character, character after the last, SAE units] a token.
     """
-    read = read_table(episodes, "episodes").query("status == 'ok'")["trial_id"]
-    table = read_table(activations, "episode_activations")
-    table = table[table["trial_id"].isin(read) & table["end"].gt(table["start"])]
-    by = ["trial_id", "kind", "position", "start", "end"]
+    table = read_tables(episodes, "episodes").query("status == 'ok'")[["model", "trial_id"]]
+    table = table.merge(read_tables(activations, "episode_activations"), on=["model", "trial_id"])
+    table = table[table["end"].gt(table["start"])]
+    by = ["model", "trial_id", "kind", "position", "start", "end"]
     sums = table.groupby(by, sort=True)["activation"].sum().reset_index()
-    found: dict[str, dict[str, list[list[float]]]] = {}
-    for (trial, kind), rows in sums.groupby(["trial_id", "kind"], sort=False):
+    found: dict[str, dict[str, dict[str, list[list[float]]]]] = {}
+    for (model, trial, kind), rows in sums.groupby(["model", "trial_id", "kind"], sort=False):
         values = rows[["start", "end", "activation"]].astype(float).round(3)
-        found.setdefault(str(trial), {})[str(kind)] = [
+        found.setdefault(str(model), {}).setdefault(str(trial), {})[str(kind)] = [
             [int(start), int(end), value] for start, end, value in values.to_numpy().tolist()
         ]
     return found

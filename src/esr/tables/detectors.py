@@ -1,13 +1,14 @@
 """Tables about off-topic detectors and the random latents matched to them."""
 
-from esr.tables.spec import FLAG, FLOAT, INT, TEXT, Column, Table
+from esr.tables.spec import FLAG, FLOAT, INT, OWNER, TEXT, Column, Table
 
 TABLES: dict[str, Table] = {
     "detectors": Table(
         "{model}/detectors/detectors.parquet",
         "a latent that is ever active on the pairs, or is listed as a detector",
-        ("latent",),
+        ("model", "latent"),
         {
+            "model": OWNER["model"],
             "latent": Column(INT, "Index in the SAE."),
             "label": Column(TEXT, "Description, if any.", True),
             "mean_matched": Column(FLOAT, "Mean over matched pairs of the search."),
@@ -27,8 +28,9 @@ TABLES: dict[str, Table] = {
     "detector_pairs": Table(
         "{model}/detectors/detector_pairs.parquet",
         "a pair of prompt and response, and a latent found or given",
-        ("latent", "pair", "matched"),
+        ("model", "latent", "pair", "matched"),
         {
+            "model": OWNER["model"],
             "latent": Column(INT, "Index in the SAE."),
             "pair": Column(INT, "Number of the prompt among the discovery trials, from 0."),
             "matched": Column(FLAG, "Whether the response answers the prompt."),
@@ -41,8 +43,9 @@ TABLES: dict[str, Table] = {
     "controls": Table(
         "{model}/detectors/controls.parquet",
         "a latent of a random set",
-        ("set", "latent"),
+        ("model", "set", "latent"),
         {
+            "model": OWNER["model"],
             "set": Column(INT, "Set, from 0."),
             "latent": Column(INT, "Index in the SAE."),
             "detector": Column(INT, "Detector that it is matched to."),

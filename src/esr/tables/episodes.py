@@ -1,6 +1,6 @@
 """Tables about self-corrections: their regions, and activations in them."""
 
-from esr.tables.spec import FLAG, FLOAT, INT, TEXT, TRIAL, Column, Table
+from esr.tables.spec import FLAG, FLOAT, INT, OWNER, TEXT, TRIAL, Column, Table
 
 TABLES: dict[str, Table] = {
     "boundaries": Table(
@@ -22,9 +22,10 @@ TABLES: dict[str, Table] = {
     "episodes": Table(
         "{model}/episodes/episodes.parquet",
         "a self-correction, or a response to compare it with, that could be read",
-        ("trial_id",),
-        TRIAL
-        | {
+        ("model", "trial_id"),
+        {
+            "model": OWNER["model"],
+            **TRIAL,
             "group": Column(
                 TEXT,
                 "`episode` (two attempts, the second better), `baseline` (one, on topic) or "
@@ -59,8 +60,9 @@ TABLES: dict[str, Table] = {
     "episode_activations": Table(
         "{model}/episodes/episode_activations.parquet",
         "a token of an episode with status `ok`, and a latent",
-        ("trial_id", "position", "latent", "kind"),
+        ("model", "trial_id", "position", "latent", "kind"),
         {
+            "model": OWNER["model"],
             "trial_id": TRIAL["trial_id"],
             "position": Column(INT, "Token of the response, from 0 (after any prefill)."),
             "start": Column(INT, "First character of the token in the response."),

@@ -1,13 +1,14 @@
 """Tables about latents: labels, draw, ratings, relevance, selection."""
 
-from esr.tables.spec import FLAG, FLOAT, INT, TEXT, TEXTS, Column, Table
+from esr.tables.spec import FLAG, FLOAT, INT, OWNER, TEXT, TEXTS, Column, Table
 
 TABLES: dict[str, Table] = {
     "labels": Table(
         "{model}/labels.parquet",
         "a latent of the SAE",
-        ("latent",),
+        ("model", "latent"),
         {
+            "model": OWNER["model"],
             "latent": Column(INT, "Index in the SAE."),
             "label": Column(TEXT, "Description; missing if the SAE has none for it.", True),
         },
