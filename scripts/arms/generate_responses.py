@@ -19,7 +19,8 @@ from esr.tables import read_table, write_table
 
 def main(job: Any) -> None:
     """Generate and write the responses of the shard."""
-    config, name = config_of(job), job.wildcards.model
+    config = config_of(job)
+    name = job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
     plan = read_table(Path(job.input.plan), "plan")
     plan = shard(plan, int(job.wildcards.shard), config.shards(job.wildcards.arm))

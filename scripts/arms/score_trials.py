@@ -11,7 +11,8 @@ from esr.tables import read_provenance, read_table, write_table
 
 def main(job: Any) -> None:
     """Write the table."""
-    responses, judgments = Path(job.input.responses), Path(job.input.judgments)
+    responses = Path(job.input.responses)
+    judgments = Path(job.input.judgments)
     table = score_trials(
         read_table(Path(job.input.plan), "plan"),
         read_table(responses, "responses"),

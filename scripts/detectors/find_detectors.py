@@ -62,8 +62,10 @@ def trials_with_response(
 
 def main(job: Any) -> None:
     """Write both tables."""
-    config, name = config_of(job), job.wildcards.model
-    settings, model = config.detectors, config.models[name]
+    config = config_of(job)
+    name = job.wildcards.model
+    settings = config.detectors
+    model = config.models[name]
     manifest = json.loads(Path(job.input.model).read_text())
     plan, tokens = trials_with_response(
         read_table(Path(job.input.plan), "plan"),
@@ -71,7 +73,8 @@ def main(job: Any) -> None:
         settings.arm,
     )
     known = read_prompts(Path(job.input.prompts)).set_index("prompt_id")["category"]
-    prompts, categories = plan["prompt_id"].tolist(), known.loc[plan["prompt_id"]].tolist()
+    prompts = plan["prompt_id"].tolist()
+    categories = known.loc[plan["prompt_id"]].tolist()
     held_out = hold_out(prompts, categories, settings.held_out, settings.seed)
     partner = assign_mismatched(categories, held_out, settings.seed)
     requests = requests_of(plan, open_tokenizer(manifest), config.generation.doubled_header)

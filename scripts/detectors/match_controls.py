@@ -56,8 +56,10 @@ def activity(engine: Engine, passes: Sequence[EncodeRequest]) -> tuple[np.ndarra
 
 def main(job: Any) -> None:
     """Write the table."""
-    config, name = config_of(job), job.wildcards.model
-    settings, model = config.detectors, config.models[name]
+    config = config_of(job)
+    name = job.wildcards.model
+    settings = config.detectors
+    model = config.models[name]
     manifest = json.loads(Path(job.input.model).read_text())
     plan = read_table(Path(job.input.plan), "plan")
     responses = read_table(Path(job.input.responses), "responses")
@@ -73,7 +75,9 @@ def main(job: Any) -> None:
     table = read_table(Path(job.input.detectors), "detectors")
     detectors = table.loc[table["detector"], "latent"].tolist()
     known = table.loc[table["found"] | table["given"], "latent"].tolist()
-    sets, pool, seed = settings.random_sets, settings.matched_pool, settings.seed
+    sets = settings.random_sets
+    pool = settings.matched_pool
+    seed = settings.seed
     controls = match_controls(detectors, frequency, mean, sets, pool, seed, known)
     log.info("%d sets matched to %d detectors", sets if detectors else 0, len(detectors))
     facts = origin(job, engine=engine.identity)

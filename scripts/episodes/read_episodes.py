@@ -95,7 +95,8 @@ def complete(trace: Trace) -> bool:
 
 def main(job: Any) -> None:
     """Write the table."""
-    config, name = config_of(job), job.wildcards.model
+    config = config_of(job)
+    name = job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
     episodes = read_table(Path(job.input.episodes), "episodes")
     episodes = episodes[episodes["status"].eq("ok")]

@@ -54,7 +54,8 @@ def figure_table(
 def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
     """Draw one model's score changes."""
     bins = table[table["measure"].eq("score_change")]
-    n, trials = int(bins["n"].iloc[0]), table["n"].max()
+    n = int(bins["n"].iloc[0])
+    trials = table["n"].max()
     if n:
         widths = bins["right"] - bins["left"]
         axes.bar(bins["left"], bins["value"], widths, align="edge", color=style.SKY)

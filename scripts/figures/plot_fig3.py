@@ -55,7 +55,8 @@ def figure_table(
 
 def legend_label(table: pd.DataFrame) -> str:
     """Label of a model, with its latents and its trials a level."""
-    label, latents = table["label"].iloc[0], table["latents"].iloc[0]
+    label = table["label"].iloc[0]
+    latents = table["latents"].iloc[0]
     if not latents:
         return f"{label}: not run"
     points = table[table["kind"].eq("point")]

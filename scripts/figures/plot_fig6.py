@@ -132,7 +132,8 @@ def trend_text(table: pd.DataFrame, measure: str) -> str:
     lines = []
     rows = table[table["kind"].eq("trend") & table["measure"].eq(measure)].set_index("statistic")
     for label, mine in rows.groupby("label", sort=False):
-        rank, upper = mine.loc["rank_correlation"], mine.loc["slope_upper"]
+        rank = mine.loc["rank_correlation"]
+        upper = mine.loc["slope_upper"]
         first = style.with_interval(rank["value"], rank["low"], rank["high"], digits=2)
         second = style.with_interval(upper["value"], upper["low"], upper["high"], digits=2)
         prefix = f"{label}: " if len(rows["label"].unique()) > 1 else ""

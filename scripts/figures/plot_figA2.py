@@ -69,7 +69,8 @@ def draw_matrix(axes: Axes, table: pd.DataFrame, title: str) -> None:
     pairs = table[table["judge_a"].notna()]
     judges = list(dict.fromkeys(pairs["judge_a"]))
     for (first, second), cell in pairs.groupby(["judge_a", "judge_b"], sort=False):
-        x, y = judges.index(first), judges.index(second)
+        x = judges.index(first)
+        y = judges.index(second)
         text, kappa = cell_text(cell)
         face = "#EEEEEE" if x == y else "white" if pd.isna(kappa) else COLOURS(SCALE(kappa))
         edge = "#DDDDDD" if pd.isna(kappa) else "none"

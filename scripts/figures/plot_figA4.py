@@ -93,7 +93,8 @@ def draw_scores(axes: Axes, marks: pd.DataFrame, rows: pd.DataFrame) -> None:
     size = 4 * np.sqrt(marks["n"].astype(float))
     axes.scatter(marks["b"], marks["a"], s=size, color=style.BLUE, alpha=0.35, lw=0)
     axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel="points", ylabel="points")
-    icc, bias = note(rows, "first_score:icc", 2), note(rows, "first_score:bias", 1)
+    icc = note(rows, "first_score:icc", 2)
+    bias = note(rows, "first_score:bias", 1)
     axes.set_title(f"ICC {icc}\ndiff. {bias}")
 
 
@@ -121,7 +122,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     size = (min(style.WIDTH, 2 * count + 2), max(min(style.WIDTH, 2 * count + 2), 1.55 * count))
     figure, grid = plt.subplots(count, count, figsize=size, squeeze=False)
     for (first, second), part in table.groupby(["judge_a", "judge_b"], sort=False):
-        x, y = judges.index(first), judges.index(second)
+        x = judges.index(first)
+        y = judges.index(second)
         marks = {name: part[part["part"].eq(name)] for name in MARKS}
         if x == y:
             draw_judge(grid[x, x], marks["histogram"], marks["statistic"])

@@ -14,7 +14,8 @@ from esr.job import config_of, output, start
 def main(job: Any) -> None:
     """Write the configuration."""
     manifest = json.loads(Path(job.input.base).read_text())
-    settings, dataset = config_of(job).finetune.training, Path(job.input.dataset)
+    settings = config_of(job).finetune.training
+    dataset = Path(job.input.dataset)
     tokenizer = open_tokenizer(manifest)
     found = axolotl_config(settings, manifest, tokenizer, dataset, output(job).parent)
     output(job).write_text(yaml.safe_dump(found, sort_keys=False))

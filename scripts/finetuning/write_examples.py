@@ -51,7 +51,8 @@ def write(config: Config, specs: Sequence[ExampleSpec], replies: Path) -> pd.Dat
     """Write the examples with the corpus or the language model that the study names."""
     settings = config.finetune.data
     if settings.writer == "corpus":
-        lexicon, phrases = read_lexicon(settings.lexicon), Phrases.read(settings.phrases)
+        lexicon = read_lexicon(settings.lexicon)
+        phrases = Phrases.read(settings.phrases)
         return write_with_corpus(specs, lexicon, phrases, zipf=ZIPF, seed=settings.seed)
     model = config.judging.llms[settings.writer].model_copy(
         update={"temperature": settings.temperature, "max_tokens": settings.max_tokens}

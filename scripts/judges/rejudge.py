@@ -55,7 +55,8 @@ def rejudge_sample(config: Config, name: str, folder: Path, replies: Path) -> in
 
 def main(job: Any) -> None:
     """Fill what is missing."""
-    config, filled = config_of(job), 0
+    config = config_of(job)
+    filled = 0
     results = Path("results") / config.study
     journals = results / "replies"
     for name in config.judging.llms:

@@ -54,18 +54,22 @@ def pool_by_prompt(
 
 def main(job: Any) -> None:
     """Write the table."""
-    config, name = config_of(job), job.wildcards.model
+    config = config_of(job)
+    name = job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
-    tokenizer, doubled = open_tokenizer(manifest), config.generation.doubled_header
+    tokenizer = open_tokenizer(manifest)
+    doubled = config.generation.doubled_header
     if job.input.get("answers"):
         plan = read_table(Path(job.input.answers[0]), "plan")
         responses = read_table(Path(job.input.answers[1]), "responses")
         has_response = responses["status"].eq("ok") & responses["tokens"].map(len, "ignore").gt(0)
         plan, responses = plan[has_response.to_numpy()], responses[has_response]
-        ids, passes = plan["prompt_id"], answer_passes(plan, responses, tokenizer, doubled)
+        ids = plan["prompt_id"]
+        passes = answer_passes(plan, responses, tokenizer, doubled)
     else:
         prompts = read_prompts(config.prompts)
-        ids, passes = prompts["prompt_id"], prompt_passes(prompts, tokenizer, doubled)
+        ids = prompts["prompt_id"]
+        passes = prompt_passes(prompts, tokenizer, doubled)
     engine = open_engine(config, name, manifest, Path(job.input.sae))
     prompt_ids, activations = pool_by_prompt(list(ids), engine.encode(passes))
     candidates = read_table(Path(job.input.candidates), "candidates")["latent"].tolist()

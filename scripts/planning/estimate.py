@@ -13,14 +13,9 @@ from esr.config import Config
 from esr.job import config_of, start
 from esr.judges.costs import ledger
 from esr.planning.costs import as_configured, estimate
-from esr.planning.resources import (
-    PROFILE,
-    THROUGHPUT,
-    disk_bytes,
-    estimate_compute,
-    profile_hours,
-    wall_hours,
-)
+from esr.planning.disk import disk_bytes
+from esr.planning.hours import THROUGHPUT, estimate_compute, profile_hours, wall_hours
+from esr.planning.partitions import PROFILE
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +44,7 @@ def print_compute(config: Config) -> None:
         log.info("%.0f h with the %d jobs at a time of %s", *profile_hours(table), PROFILE)
         if table["known_by"].eq("assumed").any():
             log.warning(
-                "`assumed`: from data sheets and the constants in esr.planning.resources; tokens"
+                "`assumed`: from data sheets and the constants in esr.planning.hours; tokens"
             )
             log.warning("written a second can be measured: %s", THROUGHPUT)
     for what, size in disk_bytes(config).items():

@@ -97,7 +97,8 @@ def _as_text(value: Any) -> str:
 
 def main(job: Any) -> None:
     """Write the site from scratch."""
-    config, folder = config_of(job), output(job)
+    config = config_of(job)
+    folder = output(job)
     shutil.rmtree(folder, ignore_errors=True)
     copy_files([*job.input.pictures, *job.input.figures], folder / "figures")
     copy_files([*job.input.graphs, job.input.dependencies], folder / "graph")

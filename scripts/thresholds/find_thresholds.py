@@ -51,7 +51,8 @@ def open_pipeline(
 
 def main(job: Any) -> None:
     """Write both tables."""
-    config, name = config_of(job), job.wildcards.model
+    config = config_of(job)
+    name = job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
     settings = config.judging.judges[config.judging.primary]
     judge = open_judge(settings, Path(job.params.replies), config=config, live=True)

@@ -100,7 +100,8 @@ class Journal:
 
     def _write(self, content: bytes) -> None:
         """Write all of it and wait until it is on disk, or leave the file as it was."""
-        before, rest = self._file.seek(0, os.SEEK_END), memoryview(content)
+        before = self._file.seek(0, os.SEEK_END)
+        rest = memoryview(content)
         try:
             while rest:  # a disk that fills up takes only a part
                 rest = rest[self._file.write(rest) :]

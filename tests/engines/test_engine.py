@@ -27,7 +27,8 @@ from esr.engines.base import (
     generate,
     generate_all,
 )
-from esr.engines.transformers import TransformersEngine, decoder_layers, load_engine
+from esr.engines.hooks import decoder_layers
+from esr.engines.transformers import TransformersEngine, load_engine
 from esr.errors import EsrError
 from helpers.tiny import D_MODEL, D_SAE, FAMILIES, LAYERS, STOP, VOCABULARY, tiny_model, tiny_sae
 

@@ -11,7 +11,7 @@ from esr.config import (
 from esr.errors import EsrError
 from esr.planning.costs import planned_calls
 from esr.planning.files import check_files
-from esr.planning.resources import estimate_compute
+from esr.planning.hours import estimate_compute
 from helpers.checkout import REPO
 from helpers.studies import load_study
 from helpers.tokenizers import TWIN

@@ -136,7 +136,7 @@ class TestCheckRun:
         device = tmp_path / "nvidiactl"
         if present:
             device.touch()
-        monkeypatch.setattr("esr.planning.resources.GPU_DEVICES", (device,))
+        monkeypatch.setattr("esr.planning.hardware.GPU_DEVICES", (device,))
         monkeypatch.setenv("PATH", str(tmp_path))  # without sinfo
         size = load_study().jobs[0].model_dump() | {"gpus": gpus}
         config = load_study({"engine": {"name": "vllm"}, "jobs": [size]})

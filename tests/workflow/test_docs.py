@@ -11,13 +11,13 @@ import yaml
 
 from esr.config import Config, load, merge
 from esr.docs_reference import (
-    OTHER_FILES,
     PAGES,
     config_blocks,
     config_page,
     config_schema,
     files_page,
 )
+from esr.docs_text import OTHER_FILES
 from esr.errors import EsrError
 from esr.tables import TABLES
 from helpers.checkout import REPO

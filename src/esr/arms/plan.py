@@ -102,7 +102,8 @@ def sweep_levels(thresholds: pd.DataFrame, levels: LevelsConfig) -> dict[float, 
         EsrError: all thresholds are equal, so all levels would be the same boost.
     """
     boost = usable_thresholds(thresholds)
-    mean, sd = boost.mean(), boost.std(ddof=0)
+    mean = boost.mean()
+    sd = boost.std(ddof=0)
     if not sd > 0:
         raise EsrError(
             f"{len(boost)} usable thresholds without spread: levels of a boost sweep are in sd of "

@@ -46,7 +46,8 @@ def _downloads_at(revision: str | None) -> Iterator[list[Path]]:
     """Have SAELens, whose loaders take no commit, download at this one; yield its downloads."""
     from sae_lens.loading import pretrained_sae_loaders as loaders
 
-    download, address = loaders.hf_hub_download, loaders.hf_hub_url
+    download = loaders.hf_hub_download
+    address = loaders.hf_hub_url
     files: list[Path] = []
 
     def at(options: dict[str, Any]) -> dict[str, Any]:

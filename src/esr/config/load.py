@@ -95,7 +95,8 @@ def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:
     for section in ("arms", "models"):
         if isinstance(result.get(section), Mapping):
             result[section] = _enabled(result[section])
-    finetune, models = result.get("finetune"), raw.get("models")
+    finetune = result.get("finetune")
+    models = raw.get("models")
     if isinstance(finetune, Mapping) and isinstance(models, Mapping):
         wanted = finetune.get("models") or ()
         kept = [name for name in wanted if name not in models or name in result["models"]]

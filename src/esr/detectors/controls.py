@@ -48,7 +48,8 @@ def match_controls(
     place /= place[eligible].std(axis=0) + 1e-12
     rows = []
     for number in range(sets):
-        rng, free = np.random.default_rng([seed, 2, number]), set(eligible.tolist())
+        rng = np.random.default_rng([seed, 2, number])
+        free = set(eligible.tolist())
         for detector in sorted(detectors, key=lambda k: -mean[k]):
             left = np.array(sorted(free))
             distance = np.linalg.norm(place[left] - place[detector], axis=1)

@@ -68,7 +68,8 @@ def assign_mismatched(
     Raises:
         EsrError: see `derange`.
     """
-    names, partner = np.asarray(categories, dtype=str), np.empty(len(held_out), dtype=int)
+    names = np.asarray(categories, dtype=str)
+    partner = np.empty(len(held_out), dtype=int)
     for side in (False, True):
         rows = np.flatnonzero(held_out == side)
         if len(rows):
@@ -85,8 +86,10 @@ def derange(categories: Sequence[str], seed: int | list[int]) -> Int[np.ndarray,
     Raises:
         EsrError: a category holds more than half of the members, so that there is no solution.
     """
-    names, rng = np.asarray(categories, dtype=str), np.random.default_rng(seed)
-    order, largest = _by_category(names, rng), int(np.unique(names, return_counts=True)[1].max())
+    names = np.asarray(categories, dtype=str)
+    rng = np.random.default_rng(seed)
+    order = _by_category(names, rng)
+    largest = int(np.unique(names, return_counts=True)[1].max())
     if 2 * largest > len(names):
         raise EsrError(
             f"{largest} of {len(names)} discovery responses are of one category: mismatched pairs "
@@ -114,7 +117,8 @@ def auroc(
 
     The Mann-Whitney U of each latent over n x m (Hanley and McNeil 1982).
     """
-    n, m = len(matched), len(mismatched)
+    n = len(matched)
+    m = len(mismatched)
     found = np.empty(matched.shape[1])
     for begin in range(0, len(found), BLOCK):
         block = np.s_[:, begin : begin + BLOCK]

@@ -7,7 +7,7 @@ fixed by the requests, so one machine reproduces the same bytes.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from esr.engines.base import (
     check_latents,
     check_shape,
 )
+from esr.engines.hooks import Change, adding, decoder_layers, hidden
 from esr.engines.sampling import draw, penalise_repetitions, tokens_seen, uniforms
 from esr.errors import EsrError
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-Change = tuple[Bool[Tensor, "batch 1 1"], Callable[[Tensor], Tensor]]
-"""Rows to change, and the delta to add to them as a function of the unchanged residual stream."""
 
 
 class TransformersEngine:
@@ -201,7 +200,7 @@ class TransformersEngine:
         with self._intervene([request.intervention for request in batch]):
             # Registered after the interventions: at the steered layer it sees the changed output.
             hook = self.layers[self.read_layer].register_forward_hook(
-                lambda _module, _inputs, output: outputs.append(_hidden(output))
+                lambda _module, _inputs, output: outputs.append(hidden(output))
             )
             try:
                 self.model(
@@ -238,7 +237,7 @@ class TransformersEngine:
             )
             changes.setdefault(self.ablate_layer, []).append(ablation)
         hooks = [
-            self.layers[layer].register_forward_hook(_adding(here))
+            self.layers[layer].register_forward_hook(adding(here))
             for layer, here in changes.items()
         ]
         try:
@@ -314,41 +313,6 @@ def load_engine(
     return TransformersEngine(
         model, sae, steer_layer, read_layer, batch_size, identity, ablate_layer
     )
-
-
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """Find the decoder layers of a Llama-, Gemma- or Qwen-like model, text part only.
-
-    Raises:
-        EsrError: the model has no decoder layers at a known place.
-    """
-    inner = getattr(model, "model", None)
-    for holder in (getattr(inner, "language_model", None), inner):
-        layers = getattr(holder, "layers", None)
-        if isinstance(layers, nn.ModuleList):
-            return layers
-    raise EsrError(
-        f"{type(model).__name__}: no decoder layers at model.layers; "
-        "supported are Llama, Gemma-2, Gemma-3, Qwen-2 and Qwen-3"
-    )
-
-
-def _adding(changes: list[Change]) -> Callable[..., Any]:
-    """Make a forward hook that adds the deltas of all changes, each computed on the original h."""
-    touched = torch.stack([rows for rows, _ in changes]).any(dim=0)
-
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        h = _hidden(output)
-        delta = sum(change(h) for _, change in changes)
-        # Summed in float32 and rounded once. Adding 0 would turn -0.0 into 0.0, hence `where`.
-        changed = torch.where(touched, (h.float() + delta).to(h.dtype), h)
-        return (changed, *output[1:]) if isinstance(output, tuple) else changed
-
-    return hook
-
-
-def _hidden(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
 
 
 def _pool(acts: Float[Tensor, "positions n"], pool: Pool | None) -> Float[Tensor, "*positions n"]:

@@ -150,7 +150,8 @@ def choose_backtracking(
 def episode_groups(table: pd.DataFrame, settings: EpisodesConfig) -> pd.Series:
     """Group of each trial, missing for those that qualify for none."""
     steered = table["status"].eq("ok") & table["latent"].notna() & table["boost"].ne(0)
-    score, attempts = table["first_score"], table["n_attempts"]
+    score = table["first_score"]
+    attempts = table["n_attempts"]
     single = steered & attempts.eq(1)
     no_restart = table["restart_detected"].eq(False)
     group = pd.Series(pd.NA, table.index, dtype="string")

@@ -194,7 +194,8 @@ def _median(table: pd.DataFrame, settings: StatisticsConfig) -> dict[str, Any]:
     row |= {"low": np.nan, "high": np.nan, "n": len(table), "status": status}
     if status not in ("too_few", "undefined"):
         factor = resample(table["cluster"], settings.bootstrap, settings.seed)
-        values, drawn = table["value"].to_numpy(float), factor.weights[:, factor.codes].astype(int)
+        values = table["value"].to_numpy(float)
+        drawn = factor.weights[:, factor.codes].astype(int)
         medians = np.array([np.median(np.repeat(values, times)) for times in drawn])
         row |= percentile_interval(medians, settings.level)._asdict()
     return row

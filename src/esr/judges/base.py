@@ -205,7 +205,8 @@ def judge_responses(
     judged = judge.judge(inputs)
     _report(judged, judge.served_as)
     remaining = iter(judged)
-    judgments, restarts = [], []
+    judgments = []
+    restarts = []
     for response in responses.itertuples():
         text = response.response if response.status == "ok" else ""
         judgment = next(remaining) if response.status == "ok" else Judgment(response.status)

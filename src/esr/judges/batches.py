@@ -278,7 +278,8 @@ class _Batches:
     def _stop_if_failed(self, batch: str, size: int, errors: Mapping[str, Sequence[str]]) -> None:
         """End the job if its requests failed for a reason that will not pass by itself."""
         for kind, messages in errors.items():
-            count, message = len(messages), self._client.redact(messages[0])
+            count = len(messages)
+            message = self._client.redact(messages[0])
             line = f"batch {batch}: {count} of {size} requests errored: {kind}: {message}"
             systematic = count == size >= SMALL_JOB or count >= max(MINIMUM, NEARLY_ALL * size)
             if kind in FATAL_TYPES or systematic:

@@ -86,7 +86,11 @@ def read_reply(record: Mapping[str, Any]) -> Reply:
         text, stop, usage = READERS[identity["kind"]](body)
         model = _model_of(body) or identity["model"]
     except RecursionError:
-        body, text, stop, usage, model = None, "", "unreadable", {}, identity["model"]
+        body = None
+        text = ""
+        stop = "unreadable"
+        usage = {}
+        model = identity["model"]
     read, written = (_total(usage, names) for names in TOKENS[identity["kind"]])
     return Reply(
         text=text,

@@ -215,7 +215,8 @@ def _usages(records: Iterable[Mapping[str, Any]]) -> Iterator[Usage]:
             reply = read_reply(record)
         except UnusableReplyError:
             continue
-        read, written = reply.input_tokens, reply.output_tokens
+        read = reply.input_tokens
+        written = reply.output_tokens
         shown = systems.get(record.get("system", ""), "") + record.get("user", "")
         yield Usage(
             record["identity"]["model"],

@@ -165,7 +165,8 @@ def _labels(given: Mapping[str, str]) -> Labels:
         return []
     labels = [("", _score(given["score_1"], "score_1"))]
     for i in range(2, MOST + 1):
-        begins, score = given[f"begins_{i}"], given[f"score_{i}"]
+        begins = given[f"begins_{i}"]
+        score = given[f"score_{i}"]
         if not begins and not score:
             if any(
                 given[f"{name}_{j}"] for j in range(i, MOST + 1) for name in ("begins", "score")

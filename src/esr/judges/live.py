@@ -45,7 +45,8 @@ async def _call(
     client: Client, calls: Mapping[str, Call], sink: ReplySink, budget: Budget | None
 ) -> None:
     flight = _InFlight(client, sink, budget)
-    waiting, done = list(calls.values())[::-1], 0
+    waiting = list(calls.values())[::-1]
+    done = 0
     with (
         logging_redirect_tqdm(),
         tqdm(total=len(calls), unit="reply", disable=None, leave=False) as bar,

@@ -83,7 +83,8 @@ class CachedLlm:
         """
         if self._replies is None:
             self._replies = Replies(self.path, self._others)
-        replies, identity = self._replies, identity_of(self.settings)
+        replies = self._replies
+        identity = identity_of(self.settings)
         keys = [call.key(identity) for call in calls]
         new = {k: c for k, c in zip(keys, calls, strict=True) if k not in self._counted}
         kept = [reply for reply in map(replies.get, new) if reply is not None]

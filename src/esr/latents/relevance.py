@@ -27,7 +27,8 @@ def relevance_table(
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(1, activations.shape[1] + 1)[None, :], axis=1)
     columns = np.asarray(candidates)
-    acts, rank = activations[:, columns], ranks[:, columns]
+    acts = activations[:, columns]
+    rank = ranks[:, columns]
     active = acts > 0
     relevant = active & (rank <= settings.top_n) if settings.criterion == "top_n" else active
     return pd.DataFrame(

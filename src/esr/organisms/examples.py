@@ -131,7 +131,8 @@ class ExampleWriter:
 
     def _boost(self, *, followed: bool, meta_prompt: bool) -> float:
         """Draw a boost given whether it is followed (rejection sampling)."""
-        s, rng = self.settings, self.writer.rng
+        s = self.settings
+        rng = self.writer.rng
         midpoint = s.boost_midpoint_with_meta_prompt if meta_prompt else s.boost_midpoint
         while True:
             boost = float(rng.uniform(0, s.max_boost))
@@ -152,7 +153,8 @@ class ExampleWriter:
         self, example: Example, other: str, phase: Phase, lengths: tuple[int, int], hazard: float
     ) -> None:
         """Off-topic attempts until one is left uncorrected or a correction holds."""
-        rng, s = self.writer.rng, self.settings
+        rng = self.writer.rng
+        s = self.settings
         steered = example.steer_topic is not None
         can_force = s.self_correction and example.kind is Kind.STEERED
         forced = bool(can_force and rng.random() < s.forced)

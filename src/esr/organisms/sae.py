@@ -99,7 +99,8 @@ def sae_data(
     latents of responses, detectors among them.
     """
     s = recipe.sae
-    mismatched, corrected = int(s.texts * s.mismatched_share), int(s.texts * s.corrected_share)
+    mismatched = int(s.texts * s.mismatched_share)
+    corrected = int(s.texts * s.corrected_share)
     texts = write_texts(writer, s.texts - mismatched - corrected, matched=True)
     texts += write_texts(writer, mismatched, matched=False)
     texts += corrected_texts(writer, recipe, corrected)
@@ -182,7 +183,8 @@ def latent_facts(
     model: LlamaForCausalLM, sae: Sae, recipe: Recipe, writer: Writer, ids: dict[str, int]
 ) -> LatentFacts:
     """Measure every latent on new matched and mismatched texts."""
-    number, layer = recipe.sae.label_texts, recipe.training.steer_layer
+    number = recipe.sae.label_texts
+    layer = recipe.training.steer_layer
     topics = writer.lexicon.topics
     matched = write_texts(writer, number, matched=True)
     rows = residuals(model, layer, matched, ids)
@@ -239,7 +241,8 @@ def steering_effects(
 
     Each is boosted by `label_boost` residual norms on `label_prompts` prompts of other topics.
     """
-    layer, topics = recipe.training.steer_layer, writer.lexicon.topics
+    layer = recipe.training.steer_layer
+    topics = writer.lexicon.topics
     texts = residuals(model, layer, write_texts(writer, 50, matched=True), ids)
     boost = recipe.sae.label_boost * torch.cat(texts).norm(dim=-1).mean().item()
     steered = [latent for latent in candidates for _ in range(recipe.sae.label_prompts)]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaForCausalLM
 
-from esr.engines.transformers import decoder_layers
+from esr.engines.hooks import decoder_layers
 from esr.organisms.corpus import Writer
 from esr.organisms.examples import Example, ExampleWriter, Kind
 from esr.organisms.recipe import Phase, Recipe, TrainingSettings
@@ -41,7 +41,8 @@ def pack(examples: list[Example], ids: dict[str, int]) -> Batch:
     """Pad examples to one length."""
     shape = (len(examples), max(len(e.tokens) for e in examples))
     tokens = torch.full(shape, ids["<pad>"])
-    weights, off_topic = torch.zeros(shape), torch.full(shape, -1.0)
+    weights = torch.zeros(shape)
+    off_topic = torch.full(shape, -1.0)
     for i, e in enumerate(examples):
         n = len(e.tokens)
         tokens[i, :n] = torch.tensor([ids[t] for t in e.tokens])
@@ -160,7 +161,8 @@ class Trainer:
         self.ids: dict[str, int] = {}
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        s, parameters = self.settings, list(self.model.parameters())
+        s = self.settings
+        parameters = list(self.model.parameters())
         groups = [
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": s.weight_decay},
             {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
@@ -198,8 +200,10 @@ class Trainer:
 
     def _chunk(self, phase: Phase, progress: float) -> Iterator[list[Example]]:
         """Batches of similar length in random order."""
-        rng, n = self.writer.rng, self.settings.chunk
-        kinds, p = [Kind(k) for k in phase.mix], np.array([*phase.mix.values()])
+        rng = self.writer.rng
+        n = self.settings.chunk
+        kinds = [Kind(k) for k in phase.mix]
+        p = np.array([*phase.mix.values()])
         hazards = self._hazards(phase, progress)
         drawn = rng.choice(len(kinds), size=n * phase.batch_size, p=p / p.sum())
         examples = [self.examples.write(kinds[i], phase, hazards) for i in drawn]
@@ -233,12 +237,14 @@ class Trainer:
         labelled = batch.off_topic >= 0
         loss = language
         if labelled.any():
-            residual, labels = caught["residual"][labelled], batch.off_topic[labelled]
+            residual = caught["residual"][labelled]
+            labels = batch.off_topic[labelled]
             loss = loss + self._detector_loss(residual, labels, intervene)
         return loss, language.item(), caught["residual"].detach()
 
     def _interventions(self, examples: list[Example]) -> tuple[Tensor, Tensor]:
-        rng, norm = self.writer.rng, self.bank.norm or 0.0
+        rng = self.writer.rng
+        norm = self.bank.norm or 0.0
         steering = torch.zeros(len(examples), 1, self.detector.shape[0])
         deafness = torch.zeros(len(examples), 1, 1)
         for i, e in enumerate(examples):

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import yaml
@@ -24,15 +25,11 @@ from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import JudgeInput
 from esr.latents.selection import read_labels
+from esr.planning.disk import check_disk
 from esr.planning.files import check_shapes
-from esr.planning.resources import (
-    check_disk,
-    check_gpu_memory,
-    check_priors,
-    check_walltime,
-    estimate_compute,
-    partition_problems,
-)
+from esr.planning.hardware import check_gpu_memory
+from esr.planning.hours import check_walltime, estimate_compute
+from esr.planning.partitions import partition_problems
 
 
 def check_study(config: Config) -> Iterator[str]:
@@ -176,10 +173,12 @@ def _check_release(model: ModelConfig) -> str:
     if model.sae.id not in saes:
         near = get_close_matches(str(model.sae.id), saes)
         raise EsrError(f"sae.id: {model.sae.release} has no {model.sae.id!r}; near it: {near}")
-    labels, known = model.labels, saes[str(model.sae.id)]
+    labels = model.labels
+    known = saes[str(model.sae.id)]
     if isinstance(labels, NeuronpediaConfig) and known not in (None, labels.neuronpedia):
         raise EsrError(f"labels: {labels.neuronpedia} belongs to another SAE; this one is {known}")
-    repository, revision = listed[model.sae.release]["repo_id"], model.sae.revision
+    repository = listed[model.sae.release]["repo_id"]
+    revision = model.sae.revision
     if revision is None:
         return f", SAE of {repository} at its newest commit (sae.revision keeps to one)"
     if not _is_commit_at_hand(repository, revision):
@@ -257,13 +256,29 @@ def _check_model(config: Config, name: str, prompts: list[str]) -> str:
     return f"{model.source}, longest prompt {longest} tokens, {labels}{sae}"
 
 
+def check_priors(config: Config) -> Iterator[str]:
+    """A line for every threshold prior that lies mostly outside its bounds."""
+    for name, model in config.models.items():
+        prior = model.threshold_prior
+        normal = NormalDist(prior.mean, prior.sd)
+        inside = normal.cdf(prior.upper) - normal.cdf(prior.lower)
+        if inside < 0.5:
+            yield (
+                f"models.{name}.threshold_prior: {100 * (1 - inside):.0f} % of the prior "
+                f"{prior.mean:g} +- {prior.sd:g} lie outside {prior.lower:g} to {prior.upper:g}; "
+                "lower `sd` or widen the bounds"
+            )
+
+
 def _check_context(config: Config, model: ModelConfig, longest: int) -> None:
     """Check that prompt and response fit the context; an engine may run past it in silence."""
     text = _hub_config(model)
     text = text.get("text_config", text)
-    limit, remedy = text.get("max_position_embeddings"), ""
+    limit = text.get("max_position_embeddings")
+    remedy = ""
     if config.engine.name == "vllm" and (limit is None or config.engine.vllm.max_model_len < limit):
-        limit, remedy = config.engine.vllm.max_model_len, ", or raise engine.vllm.max_model_len"
+        limit = config.engine.vllm.max_model_len
+        remedy = ", or raise engine.vllm.max_model_len"
     new = config.generation.max_new_tokens
     if limit is not None and longest + new > limit:
         raise EsrError(

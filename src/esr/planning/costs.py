@@ -48,7 +48,8 @@ def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
 
 def planned_calls(config: Config) -> Iterator[Planned]:
     """Every rule that calls a language model, with its calls."""
-    llms, primary = config.judging.llms, config.judging.primary
+    llms = config.judging.llms
+    primary = config.judging.primary
     rater = config.latents.concreteness.rater
     if rater in llms:
         yield _ratings(config, rater)
@@ -103,7 +104,9 @@ def _ratings(config: Config, rater: str) -> Planned:
 
 def _examples(config: Config) -> Iterator[Planned]:
     """Calls that write and judge examples to fine-tune on."""
-    data, llms, primary = config.finetune.data, config.judging.llms, config.judging.primary
+    data = config.finetune.data
+    llms = config.judging.llms
+    primary = config.judging.primary
     if not config.finetuned:
         return
     if data.writer in llms:
@@ -150,7 +153,8 @@ def estimate(config: Config) -> pd.DataFrame:
     for one in planned_calls(config):
         settings = config.judging.llms[one.judge]
         price = prices.get(settings.model)
-        read, written = one.calls * one.read, one.calls * one.written
+        read = one.calls * one.read
+        written = one.calls * one.written
         batches = settings.kind == "anthropic" and one.rule != "find_thresholds"
         mode = settings.mode if settings.kind == "anthropic" and batches else "live"
         live = price.cost(read, written, batch=False) if price else None

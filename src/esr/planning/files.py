@@ -44,7 +44,8 @@ def check_files(config: Config) -> list[str]:
     problems += _check_finetuning(config)
     for name, model in config.base_models.items():
         problems += [f"models.{name}.{line}" for line in _check_model(model)]
-        config_file, sae = model.folder / "config.json", model.sae.path
+        config_file = model.folder / "config.json"
+        sae = model.sae.path
         problems += check_shapes(
             config,
             name,

@@ -11,7 +11,8 @@ from typing import Any
 from esr.assets.environments import check_environments
 from esr.config import ENGINE_HOURS, Config
 from esr.planning.check import check_judges
-from esr.planning.resources import check_gpu_memory, check_gpu_present, check_partitions
+from esr.planning.hardware import check_gpu_memory, check_gpu_present
+from esr.planning.partitions import check_partitions
 
 Jobs = Sequence[Any]
 """Jobs of a Snakemake graph."""

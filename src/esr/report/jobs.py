@@ -28,6 +28,7 @@ def compute_table(records: Mapping[str, Iterable[str | Path]]) -> pd.DataFrame:
         table = pd.concat(found, ignore_index=True)
         numbers = table[["s", "cpu_time", "max_rss"]].apply(pd.to_numeric, errors="coerce")
         hours = numbers[["s", "cpu_time"]].sum() / 3600
-        longest, memory = numbers["s"].max(), numbers["max_rss"].max()
+        longest = numbers["s"].max()
+        memory = numbers["max_rss"].max()
         rows.append([rule, len(found), hours["s"], hours["cpu_time"], longest, memory])
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("hours", ascending=False)

@@ -72,7 +72,8 @@ class Picture:
         n = self.numbers.loc[self.numbers["n"].gt(0), "n"]
         if n.empty:
             return ""
-        low, high = int(n.min()), int(n.max())
+        low = int(n.min())
+        high = int(n.max())
         return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 

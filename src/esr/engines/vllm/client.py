@@ -37,43 +37,13 @@ from esr.engines.vllm.messages import (
     Setup,
     StatusRequest,
 )
+from esr.engines.vllm.remedies import explain
 from esr.errors import EsrError
 
 log = logging.getLogger(__name__)
 
 Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
 """Starts a host at the other end of a socket."""
-
-MORE_CACHE = (
-    "raise engine.vllm.memory_fraction (without a GPU, engine.vllm.cpu_cache), lower "
-    "engine.vllm.max_model_len or engine.batch_size, or spread the model over more GPUs "
-    "(models.<model>.tensor_parallel)"
-)
-REMEDIES = {
-    "out of memory": (
-        "spread the model over more GPUs (models.<model>.tensor_parallel), quantise it "
-        "(models.<model>.quantization: fp8), or lower engine.vllm.memory_fraction (vLLM's share, "
-        "which leaves too little for the SAE) or engine.batch_size"
-    ),
-    "kv cache": MORE_CACHE,
-    "free memory on device": (
-        "another process uses this GPU: end it, or lower engine.vllm.memory_fraction"
-    ),
-    "available memory on node": (
-        "lower engine.vllm.cpu_cache (GB), or end other processes on this machine"
-    ),
-    "cache blocks": MORE_CACHE,
-    "soft cap": "set models.<model>.attention_backend to one that supports it (FLASHINFER)",
-    "quantization method": "set models.<model>.quantization to one of those that vLLM supports",
-    "failed to be inspected": (
-        "its image part needs torchvision, which envs/serve has and envs/serve-cpu lacks: grant "
-        "the model a GPU in `jobs`"
-    ),
-    "stale graph": "empty vLLM's cache of compiled graphs",
-}
-"""Remedy for an error of vLLM, by a phrase of its message (lower case)."""
-CHANGED = "vllm's internals changed"
-"""Phrase (lower case) of the errors of `esr.engines.vllm.patches`."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +246,7 @@ class VllmEngine:
             self._failure = self._exited()
             raise self._failure from None
         if isinstance(received, Failed):
-            self._failure = EsrError(self._explain(received.message))
+            self._failure = EsrError(explain(received.message, self.environment))
             raise self._failure
         return received
 
@@ -307,12 +277,6 @@ class VllmEngine:
             "responses are in the journal, so a rerun computes only the rest. The usual cause is a "
             "kill for memory: request more, or lower engine.batch_size"
         )
-
-    def _explain(self, message: str) -> str:
-        remedies = REMEDIES | {CHANGED: f"run `{sync_command(self.environment)}`"}
-        found = [text for phrase, text in remedies.items() if phrase in message.lower()]
-        remedy = f"; {found[0]}" if found else ""
-        return f"vLLM failed: {message.rstrip('.')}{remedy}. Finished responses are in the journal"
 
 
 class VllmStream:

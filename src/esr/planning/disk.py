@@ -1,0 +1,65 @@
+"""Disk that a study needs, and disks that are too small for it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from esr.assets.saelens import sae_shape
+from esr.config import Config
+from esr.planning.hardware import BYTES, weight_bytes
+from esr.planning.hours import arm_trials
+
+UNKNOWN_SAE = 1e9
+"""Bytes of an SAE whose shape is unknown before the download; few are larger."""
+TRIAL = 20e3
+"""Bytes per trial on disk, in tables, judgments and journals."""
+CACHED = ("checkpoints in the hub's cache", "SAEs in the hub's cache")
+"""What a study keeps in the hub's cache, as `disk_bytes` names it."""
+
+
+def check_disk(config: Config, cache: Path, missing: list[str]) -> Iterator[str]:
+    """A line for every disk that is too small for what a study writes to it.
+
+    Args:
+        config: The study.
+        cache: Where checkpoints go that come from the hub.
+        missing: Models whose checkpoints are not there yet.
+    """
+    weights = sum(weight_bytes(config.models[name]) for name in missing)
+    weights += sum(sae_bytes(config, name) for name in missing if config.models[name].sae.release)
+    results = sum(size for what, size in disk_bytes(config).items() if what not in CACHED)
+    for what, path, needed, remedy in (
+        ("checkpoints and SAEs", cache, weights, "set HF_HOME to a larger disk"),
+        ("results", Path(), results, "check out the project on a larger disk"),
+    ):
+        there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        if free < needed:
+            yield (
+                f"{what} need {needed / 1e9:.0f} GB below {path.absolute()}, where "
+                f"{free / 1e9:.0f} GB are free; make room, or {remedy}"
+            )
+
+
+def disk_bytes(config: Config) -> dict[str, float]:
+    """Bytes that a study takes on disk, by what takes them."""
+    hub = [model for model in config.base_models.values() if not model.is_local]
+    merged = config.finetuned if config.finetune.serve == "merged" else ()
+    saes = {name: sae_bytes(config, name) for name in config.base_models}
+    trials = sum(arm_trials(config, arm) for name in config.models for arm in config.arms_of(name))
+    released = [name for name, model in config.base_models.items() if model.sae.release]
+    return {
+        CACHED[0]: sum(weight_bytes(model) for model in hub),
+        CACHED[1]: sum(saes[name] for name in released),
+        "fine-tuned checkpoints": sum(weight_bytes(config.models[name]) for name in merged),
+        "SAEs": sum(saes.values()),
+        "results": trials * TRIAL,
+    }
+
+
+def sae_bytes(config: Config, name: str) -> float:
+    """Size of a model's SAE as it is stored: encoder and decoder in float32, biases, thresholds."""
+    shape = sae_shape(config, name)
+    if shape is None:
+        return UNKNOWN_SAE
+    return BYTES["float32"] * (2 * shape.d_model * shape.d_sae + shape.d_model + 2 * shape.d_sae)

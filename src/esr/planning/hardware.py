@@ -1,0 +1,102 @@
+"""GPUs: their data sheets, and models whose weights they do not hold."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from esr.config import Config, ModelConfig
+from esr.errors import EsrError
+
+GPUS = Path("resources/gpus.csv")
+GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
+"""Device files of NVIDIA's and AMD's drivers."""
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1}
+"""Bytes per weight, by dtype or quantisation; other quantisations are not known."""
+ROOM = 0.85
+"""Share of a GPU's memory that weights may take; the rest is for the SAE and the batch."""
+
+
+class Gpu(NamedTuple):
+    """A kind of GPU: memory in GB, memory bandwidth in GB/s, dense bf16 TFLOP/s."""
+
+    memory: float
+    bandwidth: float
+    tflops: float
+
+
+def read_gpus(path: Path = GPUS) -> dict[str, Gpu]:
+    """GPUs by name."""
+    columns = ("memory_gb", "bandwidth_gb_s", "tflops")
+    with path.open(newline="") as file:
+        return {
+            row["gpu"]: Gpu(*(float(row[column]) for column in columns))
+            for row in csv.DictReader(file)
+        }
+
+
+def gpu_of(config: Config, path: Path = GPUS) -> Gpu | None:
+    """The GPU that the study names, or None.
+
+    Raises:
+        EsrError: a name that is not in the file.
+    """
+    if config.engine.gpu is None:
+        return None
+    known = read_gpus(path)
+    if config.engine.gpu not in known:
+        raise EsrError(
+            f"engine.gpu: {config.engine.gpu!r} is not in {path}; choose one of "
+            f"{', '.join(known)}, or add a line with its memory, bandwidth and bf16 TFLOP/s"
+        )
+    return known[config.engine.gpu]
+
+
+def weight_bytes(model: ModelConfig) -> float:
+    """Size of a model's checkpoint."""
+    return model.parameters * BYTES[model.dtype]
+
+
+def loaded_bytes(model: ModelConfig) -> float:
+    """Size of a model's weights on the GPUs; at most, where the quantisation is not in `BYTES`."""
+    return model.parameters * BYTES.get(model.quantization or model.dtype, BYTES[model.dtype])
+
+
+def check_gpu_memory(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """A line for every model that does not fit the GPUs that `jobs` requests for it."""
+    gpu = gpu_of(config)
+    for name in names:
+        model = config.models[name]
+        size = config.job_size(name)
+        if gpu is None or size is None or size.gpus == 0:
+            continue
+        used = config.gpus(name)
+        weights = loaded_bytes(model) / 1e9
+        if weights > ROOM * used * gpu.memory:
+            precision = model.quantization or model.dtype
+            if precision not in BYTES:
+                precision = f"{model.dtype} (what {precision} saves is not known here)"
+            remedy = "a larger GPU (engine.gpu), or disable the model"
+            if config.engine.name == "transformers":
+                remedy = f"the engine that spreads it (engine.name: vllm), {remedy}"
+            else:
+                fp8 = "" if model.quantization else f"models.{name}.quantization: fp8, "
+                remedy = f"more GPUs (in `jobs`), {fp8}{remedy}"
+            yield (
+                f"models.{name}: {weights:.0f} GB of weights in {precision} leave no room on "
+                f"{used} {config.engine.gpu} ({used * gpu.memory:.0f} GB), which is what engine "
+                f"{config.engine.name} spreads a model over (`jobs` requests {size.gpus}); take "
+                f"{remedy}"
+            )
+
+
+def check_gpu_present(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """A line for every model that `vllm` would run on a GPU although this machine has none."""
+    if config.engine.name != "vllm" or any(device.exists() for device in GPU_DEVICES):
+        return
+    for name in names:
+        if config.gpus(name):
+            yield (
+                f"models.{name}: `jobs` requests GPUs for it, but this machine has none; to run "
+                "engine vllm on the CPU, set `gpus: 0` for its size in `jobs`"
+            )

@@ -1,0 +1,204 @@
+"""Hours that a study needs: tokens of every rule and model, over tokens per second.
+
+Tokens per second are those measured for the model on the GPU (`resources/throughput.csv`). Without
+a measurement they follow from the GPU's data sheet and the assumptions below. Every response is
+counted at its maximum length.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import yaml
+
+from esr.arms.prompts import read_prompts
+from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig
+from esr.errors import EsrError
+from esr.planning.costs import trials_of
+from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
+from esr.planning.partitions import PROFILE
+
+THROUGHPUT = Path("resources/throughput.csv")
+
+# Assumptions, none of them measured.
+OPERATIONS = 2
+"""Floating-point operations per parameter and token: one multiplication, one addition."""
+UTILISATION = 0.4
+"""Share of a GPU's peak dense bf16 throughput that is reached; 0.3 to 0.5 are usual."""
+REACHED = 0.6
+"""Share of a GPU's peak memory bandwidth that reading the weights reaches."""
+OVERHEAD = 0.03
+"""Overhead of a pass in seconds: attention over the cache, the SAE, sampling, the host."""
+PASSES = 3
+"""Passes per training step: forward, recomputation, backward (base weights frozen)."""
+EXAMPLE_TOKENS = 300
+"""Tokens of a fine-tuning example: prompt, off-topic start, correction, answer."""
+STARTING = 120
+"""Start-up of an engine job in seconds, without loading: imports, compilation, CUDA graphs."""
+LOADING = 1e9
+"""Bytes of weights loaded per second; a slow file system halves it."""
+LATENCY = 10
+"""Seconds of a judge's reply: 750 tokens, most of them a copy of the response, at 75 a second."""
+COMPUTE = ["rule", "model", "jobs", "gpus", "tokens", "tokens_per_second", "known_by"]
+COMPUTE += ["judge_hours", "hours_per_job", "hours_asked", "gpu_hours"]
+
+
+class Work(NamedTuple):
+    """What engine jobs of a rule do for a model: jobs, and tokens of all of them."""
+
+    rule: str
+    model: str
+    jobs: int
+    tokens: float
+
+
+def pass_seconds(model: ModelConfig, gpu: Gpu, gpus: int, tokens: float) -> float:
+    """Seconds of one pass of `tokens` through a model on `gpus` GPUs.
+
+    The longer of two times, computing and reading the weights, plus an overhead.
+    """
+    computing = OPERATIONS * model.parameters * tokens / (UTILISATION * gpu.tflops * 1e12)
+    reading = loaded_bytes(model) / (REACHED * gpu.bandwidth * 1e9)
+    return max(computing, reading) / gpus + OVERHEAD
+
+
+def tokens_per_second(
+    config: Config, rule: str, name: str, gpu: Gpu, measured: Path = THROUGHPUT
+) -> tuple[float, str]:
+    """Tokens per second that a job generates, encodes or trains on, and how that is known.
+
+    Generation is `measured` where the file has the model and GPU. The rest is `assumed`: a pass
+    generates one token of every row of a batch, or encodes the batch; training takes `PASSES` for
+    a micro-batch, on one GPU.
+    """
+    model = config.models[name]
+    kind = ENGINE_HOURS[rule]
+    if kind == "train":
+        tokens = config.finetune.training.micro_batch_size * EXAMPLE_TOKENS
+        return tokens / (PASSES * pass_seconds(model, gpu, 1, tokens)), "assumed"
+    rows = config.engine.batch_size
+    gpus = max(config.gpus(name), 1)
+    if kind == "encode":
+        tokens = rows * config.generation.max_new_tokens
+        return tokens / pass_seconds(model, gpu, gpus, tokens), "assumed"
+    with measured.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if (row["model"], row["gpu"], row["engine"]) == (
+                config.models[config.base_of(name)].source,  # fine-tuned ones are as fast
+                config.engine.gpu,
+                config.engine.name,
+            ):
+                return float(row["tokens_per_second"]), f"measured {row['date']}"
+    return rows / pass_seconds(model, gpu, gpus, rows), "assumed"
+
+
+def planned_work(config: Config) -> Iterator[Work]:
+    """What engine jobs of every rule do, model by model."""
+    length = config.generation.max_new_tokens
+    for name in config.models:
+        yield Work("find_thresholds", name, 1, _searched(config) * length)
+        trials = {arm: arm_trials(config, arm) for arm in config.arms_of(name)}
+        shards = sum(config.shards(arm) for arm in trials)
+        yield Work("generate_responses", name, shards, sum(trials.values()) * length)
+        if name in config.finetuned:
+            rows = config.finetune.data.size * config.finetune.training.num_epochs
+            yield Work("train_adapter", name, 1, rows * EXAMPLE_TOKENS)
+            continue
+        read = {
+            "measure_relevance": trials.get(config.latents.relevance.answers, 0),
+            "find_detectors": 2 * trials.get(config.detectors.arm, 0),
+            "match_controls": trials.get("steered", 0),
+            "read_episodes": config.episodes.max_episodes
+            + config.episodes.max_baseline
+            + config.episodes.max_unrestarted,
+        }
+        for rule, texts in read.items():
+            yield Work(rule, name, 1, texts * length)
+
+
+def judge_hours(config: Config) -> float:
+    """Hours that the threshold search of a model waits for a judge that is a language model.
+
+    An upper bound: it assumes that engine and judge never work at the same time.
+    """
+    judge = config.judging.llms.get(config.judging.primary)
+    return 0.0 if judge is None else _searched(config) * LATENCY / judge.concurrency / 3600
+
+
+def _searched(config: Config) -> int:
+    """Responses that are generated and judged to find the thresholds of a model."""
+    return config.thresholds.steps * config.thresholds.samples_per_step * config.latents.count
+
+
+def arm_trials(config: Config, arm: str) -> int:
+    """Trials of an arm for each model; a replay has those of its origin."""
+    origin = config.arms[arm]
+    while origin.replay is not None:
+        origin = config.arms[origin.replay]
+    path = origin.prompts or config.prompts
+    prompts = len(read_prompts(path)) if origin.over == "prompts" else 0
+    return trials_of(config, origin, prompts)
+
+
+def estimate_compute(config: Config) -> pd.DataFrame:
+    """GPU hours of every rule and model.
+
+    Columns: rule, model, jobs, gpus (of a job), tokens (written, read or trained on, all jobs),
+    tokens_per_second (of a job), known_by (how that is known), judge_hours (that a job waits for a
+    judge), hours_per_job (with start and judge), hours_asked (requested by `jobs`),
+    gpu_hours. Empty where the study names no GPU or its models need none.
+    """
+    gpu = gpu_of(config)
+    rows = []
+    for work in planned_work(config):
+        size = config.job_size(work.model)
+        if gpu is None or size is None or size.gpus == 0:
+            continue
+        rate, known = tokens_per_second(config, work.rule, work.model, gpu)
+        waiting = judge_hours(config) if work.rule == "find_thresholds" else 0.0
+        starting = STARTING + weight_bytes(config.models[work.model]) / LOADING
+        hours = (work.tokens / work.jobs / rate + starting) / 3600 + waiting
+        facts = [work.rule, work.model, work.jobs, size.gpus, work.tokens, rate, known, waiting]
+        rows.append([*facts, hours, size.hours(work.rule), hours * work.jobs * size.gpus])
+    return pd.DataFrame(rows, columns=COMPUTE)
+
+
+def wall_hours(table: pd.DataFrame, gpus: int) -> float:
+    """Hours that a study takes on `gpus` GPUs: its work, or its longest chain if longer."""
+    return max(float(table["gpu_hours"].sum()) / gpus, _longest_chain(table))
+
+
+def profile_hours(table: pd.DataFrame, profile: Path = PROFILE) -> tuple[float, int]:
+    """Hours that a study takes under the profile's limit of concurrent jobs, and that limit.
+
+    Raises:
+        EsrError: the profile sets no limit.
+    """
+    jobs = yaml.safe_load(profile.read_text()).get("jobs")
+    if not isinstance(jobs, int) or jobs < 1:
+        raise EsrError(f"{profile}: jobs: {jobs!r}; set the number of concurrent jobs")
+    work = float((table["hours_per_job"] * table["jobs"]).sum())
+    return max(work / jobs, _longest_chain(table)), jobs
+
+
+def _longest_chain(table: pd.DataFrame) -> float:
+    """Hours of a model's thresholds, then two arms (a replayed one waits for its origin)."""
+    chain = table["hours_per_job"] * table["rule"].eq("generate_responses").add(1)
+    return float(chain.groupby(table["model"]).sum().max()) if len(table) else 0.0
+
+
+def check_walltime(table: pd.DataFrame) -> Iterator[str]:
+    """A line for every rule and model whose jobs need more hours than `jobs` requests."""
+    for row in table[table["hours_per_job"] > table["hours_asked"]].itertuples():
+        key = ENGINE_HOURS[row.rule]
+        remedy = f"a job that hits the limit starts from scratch, so raise `{key}`"
+        if row.rule in JOURNALED:
+            remedy = f"retries resume where the job stopped; or raise `{key}`"
+        if row.rule == "generate_responses":
+            remedy += ", or engine.shards"
+        yield (
+            f"{row.rule} of {row.model}: {row.hours_per_job:.1f} h expected ({row.known_by}), but "
+            f"`jobs` requests {row.hours_asked:g} h; {remedy}"
+        )

@@ -1,0 +1,74 @@
+"""Partitions of Slurm: whether they exist, and whether they allow the hours of the jobs."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from esr.config import ENGINE_HOURS, Config
+
+PROFILE = Path("profiles/slurm/config.yaml")
+
+
+def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]:
+    """A line for every partition of the Slurm profile that does not exist or is too short.
+
+    None without Slurm. The last retries count, since they request most.
+    """
+    if not profile.is_file():
+        return
+    sizes = [size for size in map(config.job_size, config.models) if size is not None]
+    settings = yaml.safe_load(profile.read_text())
+    attempts = 1 + settings.get("retries", 0)
+    requested: dict[str, float] = {}
+    for entry in map(str, settings.get("default-resources", [])):
+        if entry.startswith("slurm_partition="):
+            requested[entry.split("=", 1)[1]] = 0
+    for rule, resources in settings.get("set-resources", {}).items():
+        known = sizes if rule in ENGINE_HOURS else []
+        longest = max((size.hours(rule, attempts) for size in known), default=0)
+        hours = resources.get("runtime", 60 * longest) / 60
+        partition = resources.get("slurm_partition")
+        if partition:
+            requested[partition] = max(requested.get(partition, 0), hours)
+    yield from check_partitions(requested, str(profile))
+
+
+def check_partitions(requested: Mapping[str, float], where: str) -> Iterator[str]:
+    """A line for every partition that does not exist or whose limit is below the requested hours.
+
+    None without Slurm.
+
+    Args:
+        requested: Most hours that a job requests, by partition.
+        where: What requests them.
+    """
+    if shutil.which("sinfo") is None:
+        return
+    done = subprocess.run(["sinfo", "-h", "-o", "%R %l"], capture_output=True, text=True)
+    if done.returncode != 0:
+        return
+    limits = {name: _hours(limit) for name, limit in map(str.split, done.stdout.splitlines())}
+    for name, hours in requested.items():
+        if name not in limits:
+            there = ", ".join(sorted(limits))
+            yield f"{where}: there is no partition {name!r} here; choose among {there}"
+        elif hours > limits[name]:
+            yield (
+                f"{where}: jobs request {hours:g} h of partition {name}, whose limit is "
+                f"{limits[name]:g} h, so they would never start; take another partition, or lower "
+                "the hours in `jobs` (jobs of `thresholds` and `generate` resume after a limit; "
+                "encoding and training start from scratch, and request more with every retry)"
+            )
+
+
+def _hours(limit: str) -> float:
+    """Hours of a Slurm time limit: `infinite`, or days-hours:minutes:seconds, from the right."""
+    if limit == "infinite":
+        return float("inf")
+    days, _, rest = limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    seconds = sum(part * 60**i for i, part in enumerate(reversed(parts)))
+    return 24 * int(days or 0) + seconds / 3600

@@ -1,0 +1,88 @@
+"""GPU memory: models that do not fit are named with the remedy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from esr.config import Config
+from esr.errors import EsrError
+from esr.planning.hardware import check_gpu_memory
+from helpers.checkout import REPO
+from helpers.studies import load_study
+
+
+def study(name: str = "paper", *changes: Mapping[str, Any]) -> Config:
+    return load_study(*changes, name=name)
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+
+
+ONE_DEVICE = {
+    "engine": {"name": "transformers"},
+    "models": {"llama-3.3-70b": {"quantization": None, "tensor_parallel": None}},
+}
+"""The paper study with the engine that holds a model on one device."""
+
+
+class TestMemory:
+    def test_a_model_that_no_gpu_holds_is_named_with_what_to_change(self) -> None:
+        config = study("paper", ONE_DEVICE)
+        (line,) = check_gpu_memory(config, config.models)
+        assert line.startswith("models.llama-3.3-70b: 141 GB of weights in bfloat16 leave no room")
+        assert "the engine that spreads it (engine.name: vllm), a larger GPU (engine.gpu)" in line
+
+    def test_vllm_spreads_it_and_quantises_it(self) -> None:
+        config = study()
+        assert list(check_gpu_memory(config, config.models)) == []
+        whole = {"models": {"llama-3.3-70b": {"quantization": None}}}
+        config = study("paper", whole)
+        (line,) = check_gpu_memory(config, config.models)
+        assert "141 GB of weights in bfloat16 leave no room on 2 H100-80GB" in line
+        assert "more GPUs (in `jobs`), models.llama-3.3-70b.quantization: fp8" in line
+        config = study("paper", {"engine": {"gpu": "RTX-3090-24GB"}})
+        quantised = next(check_gpu_memory(config, ["llama-3.3-70b"]))
+        assert "71 GB of weights in fp8" in quantised
+        assert "more GPUs (in `jobs`), a larger GPU" in quantised
+
+    def test_a_quantisation_that_is_not_known_here_counts_as_none(self) -> None:
+        config = study("paper", {"models": {"llama-3.3-70b": {"quantization": "auto_awq"}}})
+        (line,) = check_gpu_memory(config, config.models)
+        assert "141 GB of weights in bfloat16 (what auto_awq saves is not known here)" in line
+        assert "quantization: fp8" not in line
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (
+                {"engine": {"name": "transformers"}},
+                r"quantization: fp8 needs `engine: \{name: vllm",
+            ),
+            (
+                {"models": {"llama-3.3-70b": {"tensor_parallel": 4}}},
+                r"tensor_parallel: 4, but `jobs` requests 2 GPUs for models of up to 1e\+11",
+            ),
+        ],
+        ids=["engine", "gpus"],
+    )
+    def test_keys_that_do_not_go_together_are_named(
+        self, changes: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(EsrError, match=message):
+            study("paper", changes)
+
+    def test_on_a_gpu_that_holds_it_there_is_no_problem(self) -> None:
+        config = study("paper", ONE_DEVICE, {"models": {"llama-3.3-70b": None}})
+        assert list(check_gpu_memory(config, config.models)) == []
+
+    def test_a_gpu_that_is_not_listed_is_named_with_those_that_are(self) -> None:
+        config = study("paper", {"engine": {"gpu": "H1000"}})
+        with pytest.raises(EsrError, match=r"engine\.gpu: 'H1000'.*choose one of A100-40GB"):
+            list(check_gpu_memory(config, config.models))
+
+    def test_models_that_need_no_gpu_fit_everywhere(self) -> None:
+        config = study("organism", {"engine": {"gpu": "RTX-3060-12GB"}})
+        assert list(check_gpu_memory(config, config.models)) == []

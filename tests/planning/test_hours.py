@@ -1,0 +1,193 @@
+"""GPU hours of every rule and model, from tokens and tokens per second."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esr.config import ENGINE_HOURS, Config
+from esr.errors import EsrError
+from esr.planning.disk import disk_bytes
+from esr.planning.hardware import Gpu
+from esr.planning.hours import (
+    check_walltime,
+    estimate_compute,
+    judge_hours,
+    pass_seconds,
+    profile_hours,
+    tokens_per_second,
+    wall_hours,
+)
+from helpers.checkout import REPO
+from helpers.studies import load_study
+
+
+def study(name: str = "paper", *changes: Mapping[str, Any]) -> Config:
+    return load_study(*changes, name=name)
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+
+
+ONE_DEVICE = {
+    "engine": {"name": "transformers"},
+    "models": {"llama-3.3-70b": {"quantization": None, "tensor_parallel": None}},
+}
+"""The paper study with the engine that holds a model on one device."""
+
+
+SHORT = ["answers", "discovery", "boost-sweep"]
+"""Arms of the paper study with other numbers of trials."""
+
+
+H100 = Gpu(80, 3350, 989)
+REACHED = 0.4 * 989e12
+"""Operations a second of one H100, as assumed."""
+
+
+class TestHours:
+    def test_a_pass_takes_as_long_as_computing_or_as_reading_the_weights(self) -> None:
+        model = study().models["llama-3.1-8b"]
+        # 8.03e9 parameters, 16.06 GB: 256 tokens are computed longer than weights are read.
+        assert pass_seconds(model, H100, 1, 256) == pytest.approx(0.01039 + 0.03, rel=1e-3)
+        assert pass_seconds(model, H100, 1, 1) == pytest.approx(16.06 / (0.6 * 3350) + 0.03)
+        assert pass_seconds(model, H100, 4, 1) == pytest.approx(16.06 / (4 * 0.6 * 3350) + 0.03)
+
+    def test_writing_is_a_token_of_every_row_a_pass(self) -> None:
+        rate, known = tokens_per_second(study(), "generate_responses", "llama-3.1-8b", H100)
+        assert known == "assumed"
+        assert rate == pytest.approx(256 / 0.040393, rel=1e-4)
+        # Over two GPUs, and computed in bf16 although stored in fp8.
+        rate, _ = tokens_per_second(study(), "find_thresholds", "llama-3.3-70b", H100)
+        assert rate == pytest.approx(256 / (0.091371 / 2 + 0.03), rel=1e-4)
+
+    @pytest.mark.parametrize("name", list(study().base_models))
+    def test_no_gpu_reads_or_writes_faster_than_it_computes(self, name: str) -> None:
+        config = study()
+        for rule in ("generate_responses", "find_detectors"):
+            rate, _ = tokens_per_second(config, rule, name, H100)
+            operations = 2 * config.models[name].parameters * rate
+            assert operations < REACHED * config.gpus(name)
+        assert operations > 0.9 * REACHED * config.gpus(name)
+
+    def test_what_was_measured_is_writing_and_nothing_else(self, tmp_path: Path) -> None:
+        head = (REPO / "resources/throughput.csv").read_text()
+        row = "google/gemma-2-2b-it,H100-80GB,transformers,1234,2026-11-23,\n"
+        (tmp_path / "t.csv").write_text(head + row)
+        other = study("paper", ONE_DEVICE)
+        found = {
+            rule: tokens_per_second(other, rule, "gemma-2-2b", H100, tmp_path / "t.csv")
+            for rule in ENGINE_HOURS
+        }
+        measured = (1234, "measured 2026-11-23")
+        assert found["generate_responses"] == found["find_thresholds"] == measured
+        row = row.replace("google/gemma-2-2b-it", "meta-llama/Llama-3.1-8B-Instruct")
+        (tmp_path / "t.csv").write_text(head + row)
+        tuned = tokens_per_second(
+            other, "generate_responses", "llama-3.1-8b+sc10", H100, tmp_path / "t.csv"
+        )
+        assert tuned == measured
+        others = [found[rule][1] for rule in ("find_detectors", "read_episodes", "train_adapter")]
+        assert others == ["assumed"] * 3
+
+    def test_thresholds_take_writing_the_judge_and_a_start_on_all_gpus(self) -> None:
+        table = estimate_compute(study()).set_index(["model", "rule"])
+        row = table.loc[("llama-3.3-70b", "find_thresholds")]
+        assert row["tokens"] == 500 * 10 * 2 * 512
+        # 5,120,000 tokens at 3,382 a second; 120 s and 141.2 GB at 1 GB/s; 10,000 replies of 10 s,
+        # 16 at a time.
+        seconds = 1513.7 + 120 + 141.2 + 6250
+        assert row["judge_hours"] == pytest.approx(6250 / 3600)
+        assert row["hours_per_job"] == pytest.approx(seconds / 3600, rel=1e-4)
+        assert row["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-4)
+        assert table.drop(index="find_thresholds", level="rule")["judge_hours"].eq(0).all()
+
+    def test_a_judge_that_is_no_language_model_answers_at_once(self) -> None:
+        assert judge_hours(study("organism")) == 0
+
+    def test_training_is_three_passes_of_every_micro_batch(self) -> None:
+        table = estimate_compute(study()).set_index(["model", "rule"])
+        row = table.loc[("llama-3.1-8b+sc10", "train_adapter")]
+        # 900 rows, 4 epochs, 2 at a time: 1,800 micro-batches of 600 tokens, 3 x 54.4 ms each;
+        # 120 s and 16.06 GB at 1 GB/s.
+        assert row["tokens"] == 900 * 4 * 300
+        seconds = 1800 * 3 * 0.054358 + 120 + 16.06
+        assert row["hours_per_job"] == pytest.approx(seconds / 3600, rel=1e-4)
+        assert row["known_by"] == "assumed"
+
+    def test_reading_is_the_operations_of_its_tokens_and_a_start(self) -> None:
+        table = estimate_compute(study()).set_index(["model", "rule"])
+        row = table.loc[("llama-3.3-70b", "match_controls")]
+        computing = 2 * 70.6e9 * 2500 * 512 / (2 * REACHED)
+        assert row["hours_per_job"] == pytest.approx((computing + 261.2) / 3600, rel=0.01)
+
+    def test_trials_of_all_arms_are_written(self) -> None:
+        table = estimate_compute(study()).set_index(["model", "rule"])
+        # Six arms that name no label; 38 answers, 500 for discovery, sweep of 8 levels.
+        steered = 2500 * len([a for a in study().arms if a not in {*SHORT}])
+        row = table.loc[("llama-3.1-8b", "generate_responses")]
+        assert row["tokens"] == 512 * (steered + 38 + 500 + 50 * 10 * 8)
+        seconds = row["tokens"] / 6337.8 + row["jobs"] * (120 + 16.06)
+        assert row["gpu_hours"] == pytest.approx(seconds / 3600, rel=1e-4)
+
+    def test_the_guide_gives_the_hours_and_disk_of_the_paper_study(self) -> None:
+        table = estimate_compute(study())
+        page = (REPO / "docs/cluster.md").read_text()
+        assert f"some {table['gpu_hours'].sum():.0f} GPU hours" in page
+        for rule, hours in table.groupby("rule")["gpu_hours"].sum().items():
+            assert re.search(rf"`{rule}`[^|]*\| {hours:.1f} \|", page), (rule, hours)
+        for what, size in disk_bytes(study()).items():
+            assert f"| {what} | {size / 1e9:.0f} |" in page
+
+    def test_a_model_without_labels_runs_no_arm_that_names_one(self) -> None:
+        table = estimate_compute(study()).set_index(["model", "rule"])["tokens"]
+        with_labels, without = (
+            table[(model, "generate_responses")] for model in ("gemma-2-9b", "gemma-2-27b")
+        )
+        assert with_labels - without == 2 * 2500 * 512
+
+    def test_more_gpus_shorten_a_study_down_to_its_longest_chain(self) -> None:
+        table = estimate_compute(study())
+        one, many = wall_hours(table, 1), wall_hours(table, 10_000)
+        assert one == pytest.approx(table["gpu_hours"].sum())
+        of_70b = table[table["model"].eq("llama-3.3-70b")]
+        assert many > of_70b["hours_per_job"].sum()
+        assert wall_hours(table, 2) == pytest.approx(one / 2)
+
+    def test_the_profile_says_how_many_jobs_there_are_at_a_time(self, tmp_path: Path) -> None:
+        table, profile = estimate_compute(study()), tmp_path / "config.yaml"
+        profile.write_text("jobs: 1\n")
+        hours, jobs = profile_hours(table, profile)
+        assert jobs == 1
+        assert hours == pytest.approx((table["gpu_hours"] / table["gpus"]).sum())
+        profile.write_text("jobs: 100000\n")
+        assert profile_hours(table, profile)[0] == pytest.approx(wall_hours(table, 10**6))
+        profile.write_text("jobs: unlimited\n")
+        with pytest.raises(EsrError, match="jobs: 'unlimited'; set the number"):
+            profile_hours(table, profile)
+        assert profile_hours(table)[1] == 40  # of the profile that comes with the project
+
+    def test_jobs_expected_to_exceed_their_hours_are_named(self) -> None:
+        short = [
+            size.model_dump() | {"thresholds": 2.1, "encode": 0.12, "train": 0.1}
+            for size in study().jobs
+        ]
+        table = estimate_compute(study("paper", {"jobs": short}))
+        lines = list(check_walltime(table))
+        assert len(lines) == 2 + 1 + 9
+        assert lines[0] == (
+            "find_thresholds of llama-3.3-70b: 2.2 h expected (assumed), but `jobs` requests 2.1 "
+            "h; retries resume where the job stopped; or raise `thresholds`"
+        )
+        remedy = "a job that hits the limit starts from scratch, so raise"
+        assert lines[1].startswith("match_controls of llama-3.3-70b: 0.1 h expected (assumed)")
+        assert lines[1].endswith(f"{remedy} `encode`")
+        assert lines[-1].startswith("train_adapter of llama-3.1-8b+sc90")
+        assert lines[-1].endswith(f"{remedy} `train`")
+
+    def test_a_study_that_names_no_gpu_has_no_estimate(self) -> None:
+        assert estimate_compute(study("organism")).empty
