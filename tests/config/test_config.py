@@ -450,7 +450,7 @@ def test_detectors_are_not_looked_for_on_prompts_that_are_evaluated(files: Path)
     assert check_files(config) == []
     (files / "own.csv").write_text(head + "b,x,explain how  to bake bread\n")
     (problem,) = check_files(config)
-    assert problem.startswith("arms.discovery.prompts: detectors are looked for on prompts that")
+    assert problem.startswith("arms.discovery.prompts: detectors are searched on prompts that")
     assert "Explain how to bake bread." in problem
 
 
@@ -471,7 +471,7 @@ def test_a_layer_that_the_model_does_not_have_is_named(layer: str) -> None:
 def test_an_sae_of_another_width_is_named(files: Path) -> None:
     (files / "sae/cfg.json").write_text(json.dumps({"d_in": 9, "d_sae": 16}))
     (problem,) = check_files(load(raw()))
-    assert problem.startswith("models.tiny.sae.path: the SAE reads width 9")
+    assert problem.startswith("models.tiny.sae.path: the SAE has input width 9")
     assert "8" in problem
 
 
@@ -496,7 +496,7 @@ def test_a_hub_model_needs_a_revision() -> None:
     sae = {"path": None, "release": "r", "id": "i"}
     hub = {"models": {"tiny": {"source": "lab/tiny", "sae": sae}}}
     (problem,) = check_files(load(raw(hub)))
-    assert problem.startswith("models.tiny.revision: lab/tiny is no folder here")
+    assert problem.startswith("models.tiny.revision: lab/tiny is not a local folder")
     pinned = nested("models.tiny.revision", "0" * 40)
     assert check_files(load(raw(hub, pinned))) == []
 

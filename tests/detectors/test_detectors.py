@@ -439,7 +439,7 @@ class TestDiscoveryPrompts:
 
     def test_prompts_that_are_evaluated_are_refused_by_name(self) -> None:
         (problem,) = self.problems(discovery={"prompts": "resources/prompts/organism.csv"})
-        assert problem.startswith("arms.discovery.prompts: detectors are looked for on prompts")
+        assert problem.startswith("arms.discovery.prompts: detectors are searched on prompts")
         assert "48 of resources/prompts/organism.csv" in problem
 
     def test_one_prompt_in_other_letters_is_enough(self, tmp_path: Path) -> None:

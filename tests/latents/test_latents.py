@@ -243,7 +243,7 @@ def test_too_few_survivors_is_an_error_that_says_how_many_why_and_what_to_do() -
 
 
 def test_a_candidate_whose_relevance_was_never_measured_is_an_error() -> None:
-    with pytest.raises(EsrError, match="1 candidates were never read, first 11"):
+    with pytest.raises(EsrError, match="1 candidates have no relevance, first 11"):
         select([90, 90], unread=11)
 
 

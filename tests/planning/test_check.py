@@ -325,8 +325,8 @@ class TestShapes:
         other = {"release": "gemma-scope-27b-pt-res-canonical"}
         sae = other | {"id": "layer_22/width_131k/canonical"}
         assert self.problems(self.study(study, sae=sae)) == [
-            "models.tiny.sae.id: the SAE reads width 4608, but the model's residual is 3584 wide; "
-            "take an SAE of this model"
+            "models.tiny.sae.id: the SAE has input width 4608, but the model's residual is 3584 "
+            "wide; use an SAE of this model"
         ]
 
     @pytest.mark.usefixtures("hub")
@@ -357,7 +357,7 @@ class TestShapes:
         assert list(check_study(config))[-1].startswith("model tiny")
         self.made(hub, UNKNOWN | {"path": None, "revision": None})
         (line,) = self.problems(config)
-        assert "the SAE reads width 8, but the model's residual is 3584" in line
+        assert "the SAE has input width 8, but the model's residual is 3584" in line
 
     def test_one_that_was_made_from_other_settings_is_not(self, hub: Path, study: Config) -> None:
         self.made(hub, RELEASE | {"path": None, "revision": None})

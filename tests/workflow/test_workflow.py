@@ -93,7 +93,7 @@ def test_an_sae_that_does_not_fit_the_model_is_named_before_any_job(checkout: Pa
     setting = "models={planted: {sae: {path: wide}}}"
     done = run_snakemake(checkout, "--dry-run", "all", "--config", setting)
     assert done.returncode != 0
-    assert "models.planted.sae.path: the SAE reads width 256" in done.stdout
+    assert "models.planted.sae.path: the SAE has input width 256" in done.stdout
 
 
 def test_configuration_on_the_command_line_wins_over_the_study(checkout: Path) -> None:

@@ -18,19 +18,19 @@ def match_controls(
     seed: int,
     excluded: Sequence[int] = (),
 ) -> pd.DataFrame:
-    """Random sets, as active on steered text as the detectors where that can be: table `controls`.
+    """Random sets about as active on steered text as the detectors: table `controls`.
 
-    Every detector gets a latent of its own, drawn from the `nearest` unused ones in standardised
-    log frequency and log mean; the most active detectors, which are hardest to match, come first.
-    Latents that are never active there (dead ones) are not eligible.
+    Every detector gets its own latent, drawn from the `nearest` unused ones in standardised log
+    frequency and log mean. The most active detectors come first, since they are hardest to match.
+    Latents that are never active on steered text are not eligible.
 
     Args:
         detectors: Latents to match.
         frequency: Share of tokens on which each latent is active.
         mean: Mean activation of each latent.
         sets: Number of sets; a latent may be in several.
-        nearest: Among how many to draw.
-        seed: Of the draws.
+        nearest: Number of nearest latents to draw from.
+        seed: Seed of the draws.
         excluded: Other latents not to draw, such as detectors known but not in use.
 
     Raises:

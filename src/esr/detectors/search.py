@@ -1,8 +1,8 @@
 """Off-topic detectors: latents that separate mismatched from matched prompts and responses.
 
-Responses to discovery prompts are read twice: after their own prompt, and after another one. What
-is high on the second and low on the first detects that a response is off topic (paper 2.3). Some
-of the pairs are kept out of the search, to check what it found.
+Responses to discovery prompts are encoded twice: after their own prompt (matched) and after another
+prompt (mismatched). A latent that is high on mismatched and low on matched pairs detects that a
+response is off topic (paper 2.3). Some pairs are held out of the search to check the detectors.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from esr.analysis.statistics import bootstrap_weights, cluster_codes, percentile
 from esr.config import DetectorsConfig, StatisticsConfig
 from esr.errors import EsrError
 
-EXCHANGES = 20  # tried per member of a derangement
-
-
-BLOCK = 4096  # latents ranked at once: ranks take eight bytes a pair and latent
+EXCHANGES = 20
+"""Random exchanges tried per member of a derangement."""
+BLOCK = 4096
+"""Latents ranked at a time: ranks take eight bytes per pair and latent."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ def hold_out(
 ) -> Bool[np.ndarray, " pairs"]:
     """Keep a share of the prompts, spread evenly over categories, out of the search.
 
-    All responses to a prompt are on the same side, or the check would see what the search saw.
+    All responses to a prompt are on the same side, so that the check uses no data of the search.
 
     Args:
         prompts: Prompt of each pair.
         categories: Category of each pair's prompt.
-        share: Of the prompts to keep out.
-        seed: Of the draw.
+        share: Share of the prompts to hold out.
+        seed: Seed of the draw.
     """
     _, first, codes = np.unique(
         np.asarray(prompts, dtype=str), return_index=True, return_inverse=True
@@ -78,13 +78,13 @@ def assign_mismatched(
 
 
 def derange(categories: Sequence[str], seed: int | list[int]) -> Int[np.ndarray, " n"]:
-    """Permute at random so that nobody meets its own category (nor, therefore, itself).
+    """Random permutation that maps no member to its own category (so none to itself).
 
-    Members are ordered by category and rotated by the size of the largest, which is a solution;
-    random exchanges that leave it one then mix who meets whom.
+    Members are ordered by category and rotated by the size of the largest category, which gives a
+    valid permutation. Random exchanges that keep it valid then mix the pairs.
 
     Raises:
-        EsrError: a category holds more than half of the members, so that there is no solution.
+        EsrError: a category holds more than half of the members, so no valid permutation exists.
     """
     names = np.asarray(categories, dtype=str)
     rng = np.random.default_rng(seed)
@@ -92,8 +92,8 @@ def derange(categories: Sequence[str], seed: int | list[int]) -> Int[np.ndarray,
     largest = int(np.unique(names, return_counts=True)[1].max())
     if 2 * largest > len(names):
         raise EsrError(
-            f"{largest} of {len(names)} discovery responses are of one category: mismatched pairs "
-            "of different categories do not exist; add prompts or give each its own category"
+            f"{largest} of {len(names)} discovery responses are of one category, so not all have a "
+            "partner of another category; add prompts or give each its own category"
         )
     partner = np.empty(len(names), dtype=int)
     partner[order] = np.roll(order, largest)
@@ -211,9 +211,9 @@ def pair_table(pairs: Pairs, latents: Sequence[int]) -> pd.DataFrame:
 def check_table(pairs: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
     """Statistics of detectors on pairs that were not searched, one row a latent.
 
-    If no pairs were held out these are the pairs of the search, on which a detector must look
-    good. Columns: those of `statistics`, d, low, high (`effect_sizes`), status, pairs (`held_out`
-    or `search`), n_pairs, n_prompts.
+    Without held-out pairs the statistics are of the pairs of the search, where they are biased in
+    the detector's favour. Columns: those of `detector_statistics`, d, low, high (`effect_sizes`),
+    status, pairs (`held_out` or `search`), n_pairs, n_prompts.
 
     Args:
         pairs: Table `detector_pairs`.
@@ -277,7 +277,7 @@ def _standardised(
     low, low_squares, high, high_squares = np.moveaxis(sums, 1, 0)
     degrees = np.maximum(n - 1, 1)
     variance = (low_squares - low**2 / n + high_squares - high**2 / n) / (2 * degrees)
-    # Rounding leaves a hair where there is no spread.
+    # Without spread, rounding leaves a tiny variance.
     scale = (low_squares + high_squares) / n
     with np.errstate(invalid="ignore", divide="ignore"):
         found = (high - low) / n / np.sqrt(np.maximum(variance, 0))

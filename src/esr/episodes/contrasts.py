@@ -1,8 +1,8 @@
-"""What detectors and backtracking latents do before, in and after a correction.
+"""Activations of detectors and backtracking latents before, in and after a correction.
 
-Unit of every test is the response, clustered by its steered latent; the activations of the latents
-of a kind are summed at each token. Backtracking latents are looked at only in episodes that took no
-part in choosing them. Formulas: docs/method.md; boundaries and groups: `esr.episodes.extract`.
+The unit of every test is the response, clustered by its steered latent. Activations of the latents
+of a kind are summed at each token. Backtracking latents are tested only on episodes that were not
+used to choose them. Formulas: docs/method.md; boundaries and groups: `esr.episodes.extract`.
 """
 
 from collections.abc import Mapping
@@ -29,8 +29,6 @@ from esr.config import StatisticsConfig
 from esr.episodes.traces import Traces, Values, trial_interval
 
 KINDS = {"detector": "Off-topic detectors", "backtracking": "Backtracking latents"}
-
-
 CELLS = {
     "off_topic": ("episode", "off_topic"),
     "correction": ("episode", "correction"),
@@ -38,9 +36,7 @@ CELLS = {
     "baseline": ("baseline", "on_topic"),
     "unrestarted": ("unrestarted", "off_topic"),
 }
-"""Group and region of what is compared."""
-
-
+"""Cells to compare: a group and a region of its responses."""
 CONTRASTS = {
     "detector": [
         ("off_topic", "on_topic"),
@@ -51,8 +47,6 @@ CONTRASTS = {
     "backtracking": [("correction", "off_topic"), ("correction", "on_topic")],
 }
 """The confirmatory family of a model."""
-
-
 NO_VALUES = pd.DataFrame(columns=["trial_id", "cluster", "cell", "value"])
 
 
@@ -83,9 +77,9 @@ def contrast(
 ) -> dict[str, Any]:
     """First cell minus second: paired if both lie in the same episodes, else independent groups.
 
-    Steered latents are drawn (bootstrap) and swapped (permutation) whole. The effect is Cohen's d:
-    mean over standard deviation of the differences if paired, else over the pooled one. Keys:
-    first, second, paired, n_first, n_second, n_latents, mean_first, mean_second, difference, low,
+    Bootstrap and permutation resample steered latents. The effect is Cohen's d: the mean over the
+    standard deviation of the differences if paired, otherwise over the pooled one. Keys: first,
+    second, paired, n_first, n_second, n_latents, mean_first, mean_second, difference, low,
     high, relative_change, relative_low, relative_high (first over second, less 1, in percent),
     effect, effect_low, effect_high, p_value, status.
     """
@@ -124,7 +118,7 @@ def contrast(
 def model_contrasts(traces: Traces, settings: StatisticsConfig) -> pd.DataFrame:
     """The confirmatory family of a model: columns kind, those of `contrast`, p_holm.
 
-    Contrasts of a kind without latents, or without responses, are undefined, not absent.
+    A contrast without latents or responses has a row with status `undefined`.
     """
     rows = []
     for kind, pairs in CONTRASTS.items():
@@ -161,10 +155,10 @@ def effect_size(
 
     Args:
         arms: Values, cluster of each and number of clusters; in one order if paired.
-        paired: d of the differences (d_z), or with the pooled standard deviation.
-        n_boot: Resamples.
-        seed: Of these.
-        level: Of the interval.
+        paired: Whether to use the sd of the differences (d_z) instead of the pooled sd.
+        n_boot: Number of resamples.
+        seed: Seed of the resamples.
+        level: Confidence level.
     """
     if paired:
         (base, codes, count), (treated, _, _) = arms

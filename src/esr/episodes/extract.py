@@ -20,14 +20,8 @@ from esr.config import EpisodesConfig
 from esr.judges.base import NEAR
 
 GROUPS = ("episode", "baseline", "unrestarted")
-
-
 REGIONS = ("off_topic", "correction", "on_topic")
-
-
 SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|\n")
-
-
 Span = tuple[int, int]
 
 
@@ -48,8 +42,8 @@ def extract_episodes(
         responses: Table `responses` of the arm.
         phrases: Restart phrases (`esr.arms.restarts.read_phrases`).
         settings: Section `episodes`; limits the number read of each group.
-        choose: Whether half of the episodes is set apart for choosing backtracking latents.
-        boundaries: Table `boundaries`, whose places go before the restart detector's.
+        choose: Whether to reserve half of the episodes for choosing backtracking latents.
+        boundaries: Table `boundaries`; replaces the restart detector's boundaries.
     """
     table = scores.merge(responses[["trial_id", "response"]], on="trial_id", validate="one_to_one")
     table["group"] = episode_groups(table, settings)
@@ -90,12 +84,12 @@ COLUMNS = [
 def find_correction(
     response: str, first: Span, second: Span, restarts: Sequence[Span]
 ) -> Span | None:
-    """Span of the correction: the restart phrases nearest to where the second attempt begins.
+    """Span of the correction: the restart phrases nearest to the start of the second attempt.
 
-    Phrases in one sentence or in neighbouring ones make one correction; it begins with the first
-    phrase and ends with the sentence of the last. Judges may count it to the first attempt, to the
-    second, or to neither, so it may lie up to `NEAR` characters before, or after, the gap between
-    the attempts. None if it does not, or if it leaves no text of either attempt.
+    Phrases in the same or adjacent sentences form one correction. It begins with the first phrase
+    and ends with the sentence of the last. Judges assign it to the first attempt, the second, or
+    neither, so it may lie up to `NEAR` characters before or after the gap between the attempts.
+    None if it lies further away, or if one of the attempts would have no text left.
 
     Args:
         response: Text.
@@ -119,7 +113,7 @@ def find_correction(
 
 
 def sentence_starts(text: str) -> list[int]:
-    """Characters at which sentences begin, the first one aside."""
+    """Characters at which sentences begin, except the first sentence."""
     ends = [match.end() for match in SENTENCE_END.finditer(text)]
     starts = [end + len(text[end:]) - len(text[end:].lstrip()) for end in ends]
     return sorted({start for start in starts if start < len(text)})
@@ -134,9 +128,9 @@ def choose_backtracking(
 ) -> list[int]:
     """Latents that are most specific to corrections.
 
-    The lift of a latent in an episode is its mean activation over the correction, less the larger
-    of its means before and after. Chosen are those of the largest mean lift among the latents that
-    are lifted in more than half of the episodes; none without episodes.
+    The lift of a latent in an episode is its mean activation over the correction, minus the larger
+    of its means before and after. The latents with the largest mean lift are chosen, among those
+    with a positive lift in more than half of the episodes. None without episodes.
     """
     if not len(correction):
         return []
@@ -162,7 +156,7 @@ def episode_groups(table: pd.DataFrame, settings: EpisodesConfig) -> pd.Series:
 
 
 def common_prefix_length(first: str, second: str) -> int:
-    """Number of characters at the beginning of both texts."""
+    """Length of the longest common prefix, in characters."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
@@ -191,7 +185,7 @@ def _located(
 
 
 def _annotated(places: Mapping[str, Any], response: str) -> tuple[int | str | None, ...]:
-    """Six boundaries and a status, from an annotator's three beginnings."""
+    """Six boundaries and a status, from the three starts that an annotator marked."""
     if places["status"] != "ok":
         return (*[None] * len(_SPANS), places["status"])
     off_topic, correction, on_topic = (int(places[f"{region}_start"]) for region in REGIONS)
@@ -200,7 +194,7 @@ def _annotated(places: Mapping[str, Any], response: str) -> tuple[int | str | No
 
 
 def _sentence_end(text: str, at: int) -> int:
-    # A phrase may itself end with the mark that ends its sentence.
+    # A phrase may include the mark that ends its sentence.
     found = SENTENCE_END.search(text, max(at - 1, 0))
     return max(found.end(), at) if found else len(text)
 
@@ -214,7 +208,10 @@ def _max_drawn(group: str, settings: EpisodesConfig) -> int:
 
 
 def _anchors(table: pd.DataFrame, seed: int) -> pd.Series:
-    """Where responses are aligned; corrections start sentences, so controls are at one's start."""
+    """Characters at which responses are aligned.
+
+    Corrections begin at the start of a sentence, so controls are also aligned at one.
+    """
     ok = table["status"].eq("ok")
     anchors = table["correction_start"].where(ok)
     own = anchors.dropna().to_numpy(int)
@@ -229,7 +226,7 @@ def _anchors(table: pd.DataFrame, seed: int) -> pd.Series:
 
 
 def _held_out(table: pd.DataFrame, choose: bool, seed: int) -> pd.Series:
-    """Which trials do not take part in a choice; all episodes of a steered latent go together."""
+    """Trials not used to choose latents; the episodes of a steered latent stay together."""
     held_out = pd.Series(pd.NA, table.index, dtype="boolean")
     held_out[table["status"].eq("ok")] = True
     if choose:

@@ -14,16 +14,16 @@ from esr.episodes.extract import REGIONS, Span, common_prefix_length
 def token_spans(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> list[Span]:
     """Characters of each token in the text that the tokens decode to.
 
-    A token's text begins where what comes before it is settled: at the length up to which the
-    decoding of every longer part of the sequence agrees with the whole. Decoding part of a sequence
-    need not give the beginning of the whole (a character may be spread over tokens, a blank may go
-    when a comma follows); tokens that settle nothing by themselves share the characters that a
-    later one settles. Special tokens have no characters.
+    Decoding a prefix of the tokens need not give a prefix of the text: a character may span
+    several tokens, and a blank may vanish before a comma. So text counts as settled after i tokens
+    only if the decodings of i tokens and of every longer prefix agree with the full text up to
+    there. A token covers the characters that it settles. A token that settles none shares those of
+    the next token that does. Special tokens have no characters.
 
     Args:
         tokenizer: A transformers tokenizer.
         tokens: Tokens of a response.
-        prefill: Text that stands before them in the response.
+        prefill: Text of the response before them.
     """
     text = response_text(tokenizer, tokens, prefill)
     agreed = [
@@ -43,7 +43,7 @@ def token_spans(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> lis
 
 
 def token_regions(spans: Sequence[Span], episode: Mapping[str, Any]) -> list[str | None]:
-    """Region of each token: that of its last character, since a leading blank belongs to the word.
+    """Region of each token's last character; the first may be a blank of the region before.
 
     Args:
         spans: Characters of each token.

@@ -1,7 +1,7 @@
 """Activation of detectors and backtracking latents at every token of an episode, and their lead.
 
 Activations of the latents of a kind are summed at each token. Backtracking latents are evaluated
-only on episodes that took no part in choosing them. Formulas: docs/method.md.
+only on episodes that were not used to choose them. Formulas: docs/method.md.
 """
 
 from collections.abc import Iterable
@@ -26,12 +26,13 @@ from esr.tables import read_tables
 
 Values = Float[np.ndarray, " trials"]
 
-FEW = 5  # fewer responses at a position are not averaged
+FEW = 5
+"""Fewest responses that are averaged at a position."""
 
 
 @dataclass(frozen=True)
 class Traces:
-    """Episodes and controls of a model that were read (status `ok`), and what was read on them."""
+    """Encoded episodes and controls of a model (status `ok`), and their activations."""
 
     episodes: pd.DataFrame
     activations: pd.DataFrame
@@ -62,7 +63,7 @@ class Traces:
         return [int(latent) for latent in self.activations.loc[rows, "latent"].unique()]
 
     def note(self, kind: str) -> str:
-        """Why there is nothing to see of a kind of latents; empty if there is."""
+        """Why a kind of latents has no values; empty if it has."""
         if not self.latents(kind) and len(self.episodes):
             return "no detectors found" if kind == "detector" else "no backtracking latents"
         table = self.tokens(kind)
@@ -87,9 +88,9 @@ def read_traces(
 def aligned(tokens: pd.DataFrame, window: int, settings: StatisticsConfig) -> pd.DataFrame:
     """Mean by position from the start of the correction: group, position, value, low, high, n, ...
 
-    Only responses that have a token at a position are averaged there, never padding; positions with
-    fewer than `FEW` of them have the status `too_few` and no value. Controls have no correction and
-    are aligned at the start of a sentence (column `anchor` of the table `episodes`).
+    A position averages the responses that have a token there. Positions with fewer than `FEW`
+    responses have the status `too_few` and no value. Controls have no correction; they are aligned
+    at the start of a sentence (column `anchor` of the table `episodes`).
     """
     starts = anchors(tokens)
     offsets = np.arange(-window, window + 1)
@@ -109,13 +110,13 @@ def aligned(tokens: pd.DataFrame, window: int, settings: StatisticsConfig) -> pd
 
 
 def anchors(tokens: pd.DataFrame) -> pd.Series:
-    """Token at which each response is aligned, by trial: the one that holds its anchor."""
+    """Token that holds each response's anchor, by trial."""
     after = tokens[tokens["end"] > tokens["anchor"]]
     return after.groupby("trial_id", sort=True)["position"].min()
 
 
 def lead_times(tokens: pd.DataFrame, settings: EpisodesConfig) -> pd.DataFrame:
-    """When the detectors rise in each response: one row a trial.
+    """First rise of the detectors in each response: one row a trial.
 
     A rise is the first token at which the trailing mean of the summed activation, over
     `settings.smoothing_window` tokens, exceeds the level that only a share
@@ -149,7 +150,7 @@ def lead_times(tokens: pd.DataFrame, settings: EpisodesConfig) -> pd.DataFrame:
 
 
 def lead_summary(leads: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
-    """How early the detectors rise, and how often: quantity, unit, value, low, high, n, status."""
+    """Lead and frequency of rises: quantity, unit, value, low, high, n, status."""
     known = leads[leads["status"].ne("no_baseline")]
     episodes = known[known["group"].eq("episode")]
     risen = episodes[episodes["status"].eq("before")]

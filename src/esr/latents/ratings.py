@@ -18,7 +18,7 @@ class Rater(Protocol):
 
 
 class LexicalRater:
-    """Stand-in for a language model: the share of a label's words that name a thing or an act."""
+    """Substitute for a language model: the share of a label's words that are in a list."""
 
     def __init__(self, concrete: frozenset[str]) -> None:
         """Rate by a set of concrete words."""

@@ -1,4 +1,4 @@
-"""Relevance: which candidates are active on a prompt anyway, and so are not steered on it."""
+"""Relevance: candidates that are active on a prompt without steering are not steered on it."""
 
 from collections.abc import Sequence
 
@@ -19,9 +19,9 @@ def relevance_table(
 
     Args:
         prompt_ids: Prompt of each row of `activations`.
-        activations: Largest activation of every latent over the tokens read for the prompt.
+        activations: Maximum activation of every latent over the tokens encoded for the prompt.
         candidates: Latents to report.
-        settings: `top_n`: among the N most active and active at all; `zero`: active at all.
+        settings: Criterion `top_n`: active, and among the N most active; `zero`: active.
     """
     order = np.argsort(-activations, axis=1, kind="stable")
     ranks = np.empty_like(order)

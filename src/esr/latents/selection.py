@@ -1,7 +1,7 @@
-"""From all latents of an SAE to those that are steered, with the reason for every exclusion.
+"""Selection of the steered latents of an SAE, with a reason for every exclusion (paper 2.2).
 
-Candidates are drawn with a seed; their labels are rated for concreteness; their activations on the
-prompts say which are relevant to them; the first `count` that pass are selected (paper 2.2).
+Candidates are drawn at random. Their labels are rated for concreteness, and their activations on
+the prompts decide which prompts they are relevant to. The first `count` that pass are selected.
 """
 
 from pathlib import Path
@@ -46,8 +46,8 @@ def read_labels(path: Path | None, d_sae: int) -> pd.DataFrame:
 def draw_candidates(labels: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
     """Draw candidates without replacement from all latents: the table `candidates`.
 
-    A latent without label stays in the draw and is excluded later, for that reason, unless no
-    latent of the SAE has one.
+    A latent without a label is drawn, too, and excluded later. If no latent of the SAE has a label,
+    none is excluded for that.
     """
     order = np.random.default_rng(seed).permutation(len(labels))[:number]
     drawn = labels[["latent", "label"]].iloc[order].reset_index(drop=True)
@@ -73,7 +73,7 @@ def select_latents(
     unread = sorted(set(candidates["latent"]) - set(relevance["latent"]))
     if unread:
         raise EsrError(
-            f"relevance: {len(unread)} candidates were never read, first {unread[0]}; measure it "
+            f"relevance: {len(unread)} candidates have no relevance, first {unread[0]}; measure it "
             "on these candidates"
         )
     table = candidates.merge(concreteness.drop(columns="status"), on="latent", how="left")
@@ -96,7 +96,7 @@ def select_latents(
 def _reasons(
     table: pd.DataFrame, criteria: ConcretenessConfig, scope: str, trials: int
 ) -> pd.Series:
-    """First reason against each candidate, empty if there is none."""
+    """First reason to exclude each candidate; empty if there is none."""
     reason = pd.Series("", index=table.index)
     rating = table["concreteness"]
     if table["label"].notna().any():  # an SAE without labels skips concreteness

@@ -1,7 +1,8 @@
 """Training examples: token sequences with loss weights, off-topic labels and interventions.
 
-The kinds of example plant what the study has to recover: corrections by detection (wandering),
-recovery and dose-response (steered, weak), a decision that needs the detector (deaf).
+The kinds of example plant the effects that the study must recover: corrections by detection
+(wandering), recovery and dose-response (steered, weak), and decisions that need the detector
+(deaf).
 """
 
 import math
@@ -84,9 +85,10 @@ class ExampleWriter:
         """Write one example.
 
         Args:
-            kind: of the example.
-            phase: lengths and shares.
-            hazards: chance of a correction by meta-prompt, 0 where absent.
+            kind: Kind of the example.
+            phase: Lengths and shares.
+            hazards: Probability of a correction after an off-topic sentence, by meta-prompt; 0 if
+                absent.
         """
         if kind is Kind.ECHO:
             return self._echo()
@@ -130,7 +132,7 @@ class ExampleWriter:
         return phase.sentences
 
     def _boost(self, *, followed: bool, meta_prompt: bool) -> float:
-        """Draw a boost given whether it is followed (rejection sampling)."""
+        """Draw a boost conditional on whether it is followed (rejection sampling)."""
         s = self.settings
         rng = self.writer.rng
         midpoint = s.boost_midpoint_with_meta_prompt if meta_prompt else s.boost_midpoint
@@ -152,7 +154,7 @@ class ExampleWriter:
     def _off_topic(
         self, example: Example, other: str, phase: Phase, lengths: tuple[int, int], hazard: float
     ) -> None:
-        """Off-topic attempts until one is left uncorrected or a correction holds."""
+        """Write off-topic attempts until one is not corrected or a correction succeeds."""
         rng = self.writer.rng
         s = self.settings
         steered = example.steer_topic is not None
@@ -184,13 +186,13 @@ class ExampleWriter:
     ) -> bool:
         """Write an off-topic attempt; returns whether it is corrected.
 
-        A correction follows a sentence with chance hazard x its off-topic share, or, if forced,
-        comes after one to three sentences with the decision left out of the loss.
+        A correction follows a sentence with probability hazard x its off-topic share. A forced one
+        follows one to three sentences, and its decision is left out of the loss.
         """
         rng = self.writer.rng
         mixed = rng.random() < phase.mixed_share
         attempt = _Attempt(other, float(rng.uniform(0.2, 1)) if mixed else 1.0)
-        # Unsteered, nothing announces the first off-topic word: it must not be learned.
+        # Without steering nothing predicts the first off-topic word, so it must not be trained.
         attempt.unmasked = example.steer_topic is not None
         stop = int(rng.integers(1, 4))
         for i in range(sentences):
@@ -211,8 +213,8 @@ class ExampleWriter:
     ) -> float:
         """Append a sentence; returns the off-topic share of its content words.
 
-        Function words inherit the label of the content word before them, the full stop that of
-        the majority of the sentence.
+        A function word has the label of the content word before it. The full stop has the label
+        of the sentence's majority.
         """
         words = self.writer.sentence(example.topic, attempt.other, attempt.share)
         strays = [self._content[w] != example.topic for w in words if w in self._content]

@@ -1,8 +1,8 @@
 """Training of an organism: language modelling, a planted detector, and steering in the loop.
 
-The detector is a fixed unit vector u: at the output of the steered layer h.u / rms(h) is driven to
-`detector_level` on off-topic tokens and to 0 on on-topic ones, beside a free linear probe. Both
-supervise the residual stream only and are not part of the model.
+The detector is a fixed unit vector u. At the output of the steered layer a loss drives
+h.u / rms(h) to `detector_level` on off-topic tokens and to 0 on on-topic tokens. A free linear
+probe is trained beside it. Both supervise the residual stream only and are not part of the model.
 """
 
 import json
@@ -52,10 +52,10 @@ def pack(examples: list[Example], ids: dict[str, int]) -> Batch:
 
 
 class TopicBank:
-    """Recent residual vectors of clean examples, from which steering vectors are made.
+    """Recent residual vectors of clean examples, the source of steering vectors.
 
-    A steering vector is a topic mean minus the mean of all topics, as SAE decoder rows roughly
-    are, with jitter from single words, single responses, noise and the detector's direction.
+    A steering vector is a topic mean minus the mean of all topics, which resembles an SAE decoder
+    row. Jitter is added from single words, single responses, noise and the detector's direction.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TopicBank:
         examples: list[Example],
         lexicon_words: dict[str, str],
     ) -> None:
-        """Collect topic means, a content word each, and the residual norm (moving average)."""
+        """Collect topic means, one content word each, and the residual norm (moving average)."""
         norm = residual[:, 12:24].norm(dim=-1).mean().item()
         self.norm = norm if self.norm is None else 0.9 * self.norm + 0.1 * norm
         for row, e in zip(residual, examples, strict=True):
@@ -109,7 +109,7 @@ class TopicBank:
         noise = torch.randn(len(vector))
         vector = functional.normalize(vector, dim=0)
         vector = vector + rng.uniform(0, s.jitter_noise) * functional.normalize(noise, dim=0)
-        # Decoder rows are not quite orthogonal to the detector; detection has to bear that.
+        # Decoder rows are not quite orthogonal to the detector; detection must tolerate that.
         vector = vector + rng.normal(0, s.jitter_detector) * self.detector
         return functional.normalize(vector, dim=0)
 
@@ -128,7 +128,7 @@ def residual_hook(
     deafness: Float[Tensor, "batch 1 1"] | None = None,
     detector: Float[Tensor, " d_model"] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
-    """Catch a layer's output before intervening on it: weaken the detector, then steer."""
+    """Capture a layer's output, then intervene on it: weaken the detector, then steer."""
     caught: dict[str, Tensor] = {}
 
     def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ def residual_hook(
 
 
 class Trainer:
-    """Trains one organism; `run` does everything."""
+    """Trains one organism; see `run`."""
 
     def __init__(self, model: LlamaForCausalLM, recipe: Recipe, writer: Writer) -> None:
         self.model = model
@@ -255,7 +255,7 @@ class Trainer:
         return steering, deafness
 
     def _language_loss(self, hidden: Float[Tensor, "batch tokens d_model"], batch: Batch) -> Tensor:
-        """Weighted mean cross-entropy; tokens after a full stop decide on corrections."""
+        """Weighted mean cross-entropy; tokens after a full stop weigh more."""
         given, target = batch.ids[:, :-1], batch.ids[:, 1:]
         after_stop = given == self.ids["."]
         weights = batch.weights[:, 1:] * torch.where(after_stop, self.decision_weight, 1.0)

@@ -1,8 +1,8 @@
-"""Estimate of what a study's replies will cost, before any call is sent.
+"""Estimated cost of a study's replies, before any call is sent.
 
 Calls are counted from the configuration. Responses count at their maximum length
 (`generation.max_new_tokens`), texts at four characters a token, and replies at the length that the
-rubric expects. So the estimate is too high by as much as responses end early.
+rubric expects. Responses that end early make the estimate too high.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ PART_TOKENS = 120
 
 
 class Planned(NamedTuple):
-    """Equal calls of a rule to a judge, with the tokens of each."""
+    """Calls of a rule to a judge, and input and output tokens per call."""
 
     rule: str
     judge: str
@@ -38,7 +38,7 @@ class Planned(NamedTuple):
 
 
 def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
-    """Trials of an arm of one model; for a sweep, without any level left out."""
+    """Trials of an arm of one model; a sweep counts all its levels."""
     while arm.replay is not None:
         arm = config.arms[arm.replay]
     levels = arm.boost.count if isinstance(arm.boost, LevelsConfig) else 1
@@ -61,7 +61,7 @@ def planned_calls(config: Config) -> Iterator[Planned]:
         yield _judging(config, "judge_responses", primary, _trials(config))
     sample = min(config.agreement.size, _sampled(config))
     for judge in llms:
-        if judge != primary:  # it has judged the sample with the arms
+        if judge != primary:  # the primary judge scored the sample with its arms
             yield _judging(config, "judge_sample", judge, sample)
     yield from _examples(config)
     annotator = config.episodes.boundaries

@@ -14,16 +14,16 @@ UNKNOWN_SAE = 1e9
 TRIAL = 20e3
 """Bytes per trial on disk, in tables, judgments and journals."""
 CACHED = ("checkpoints in the hub's cache", "SAEs in the hub's cache")
-"""What a study keeps in the hub's cache, as `disk_bytes` names it."""
+"""Entries of `disk_bytes` that are in the hub's cache."""
 
 
 def check_disk(config: Config, cache: Path, missing: list[str]) -> Iterator[str]:
-    """A line for every disk that is too small for what a study writes to it.
+    """A line for every disk that is too small for the files of a study.
 
     Args:
         config: The study.
-        cache: Where checkpoints go that come from the hub.
-        missing: Models whose checkpoints are not there yet.
+        cache: Folder of the hub's cache.
+        missing: Models whose checkpoints are not downloaded yet.
     """
     weights = sum(weight_bytes(config.models[name]) for name in missing)
     weights += sum(sae_bytes(config, name) for name in missing if config.models[name].sae.release)
@@ -42,7 +42,7 @@ def check_disk(config: Config, cache: Path, missing: list[str]) -> Iterator[str]
 
 
 def disk_bytes(config: Config) -> dict[str, float]:
-    """Bytes that a study takes on disk, by what takes them."""
+    """Bytes that a study needs on disk, by kind of file."""
     hub = [model for model in config.base_models.values() if not model.is_local]
     merged = config.finetuned if config.finetune.serve == "merged" else ()
     saes = {name: sae_bytes(config, name) for name in config.base_models}
@@ -58,7 +58,7 @@ def disk_bytes(config: Config) -> dict[str, float]:
 
 
 def sae_bytes(config: Config, name: str) -> float:
-    """Size of a model's SAE as it is stored: encoder and decoder in float32, biases, thresholds."""
+    """Bytes of a model's stored SAE: encoder, decoder, biases and thresholds in float32."""
     shape = sae_shape(config, name)
     if shape is None:
         return UNKNOWN_SAE

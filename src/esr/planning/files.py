@@ -58,7 +58,7 @@ def check_files(config: Config) -> list[str]:
 def check_shapes(
     config: Config, name: str, model: Mapping[str, Any] | None, sae: SaeShape | None
 ) -> list[str]:
-    """A line for every key of a model that asks for what its checkpoint or its SAE does not have.
+    """A line for every key of a model that exceeds the shape of its checkpoint or SAE.
 
     Args:
         config: The study.
@@ -79,20 +79,20 @@ def check_shapes(
         return problems
     if model is not None and sae.d_model != model["d_model"]:
         problems.append(
-            f"models.{name}.sae.{'id' if keys.sae.path is None else 'path'}: the SAE reads width "
-            f"{sae.d_model}, but the model's residual is {model['d_model']} wide; take an SAE of "
-            "this model"
+            f"models.{name}.sae.{'id' if keys.sae.path is None else 'path'}: the SAE has input "
+            f"width {sae.d_model}, but the model's residual is {model['d_model']} wide; use an SAE "
+            "of this model"
         )
     return problems + _check_latents(config, name, sae.d_sae)
 
 
 def _exists(path: Path) -> bool:
-    """Whether a file is there, or made by a rule that downloads it."""
+    """Whether a file exists, or is downloaded by a rule."""
     return path.is_file() or path in PROMPT_FILES
 
 
 def _check_discovery(config: Config) -> list[str]:
-    """Detectors must be looked for on prompts that nothing else uses."""
+    """Detectors must be searched on prompts that nothing else uses."""
     files = {name: arm.prompts or config.prompts for name, arm in config.arms.items()}
     source = config.detectors.arm
     wanted = any(isinstance(arm.ablate, str) for arm in config.arms.values())
@@ -103,14 +103,14 @@ def _check_discovery(config: Config) -> list[str]:
         shared = [text for text in _prompt_texts(path) if _words(text) in own]
         if shared:
             return [
-                f"arms.{source}.prompts: detectors are looked for on prompts that are evaluated, "
+                f"arms.{source}.prompts: detectors are searched on prompts that are evaluated, "
                 f"too: {len(shared)} of {path}, e.g. {shared[0]!r}; give the arm prompts of its own"
             ]
     return []
 
 
 def _check_finetuning(config: Config) -> list[str]:
-    """What fine-tuning needs must be there, and must not be what is evaluated."""
+    """Files for fine-tuning must exist, and their prompts must not be evaluated."""
     if not config.finetuned:
         return []
     data = config.finetune.data
@@ -155,7 +155,7 @@ def _prompt_texts(path: Path) -> list[str]:
 
 
 def _words(prompt: str) -> tuple[str, ...]:
-    """A prompt without case, spacing and punctuation."""
+    """Normalised words of a prompt, to compare prompts."""
     return tuple(re.findall(r"\w+", fold(prompt)))
 
 
@@ -174,8 +174,8 @@ def _check_model(model: ModelConfig) -> list[str]:
     if not model.is_local:
         if model.revision is None:
             problems.append(
-                f"revision: {model.source} is no folder here, so it is read as a hub model, "
-                "which needs the commit to use; add it"
+                f"revision: {model.source} is not a local folder, so it is a hub model, "
+                "which needs a commit; add it"
             )
         return problems
     config_file = model.folder / "config.json"

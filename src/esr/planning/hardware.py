@@ -58,7 +58,7 @@ def weight_bytes(model: ModelConfig) -> float:
 
 
 def loaded_bytes(model: ModelConfig) -> float:
-    """Size of a model's weights on the GPUs; at most, where the quantisation is not in `BYTES`."""
+    """Bytes of a model's weights on the GPUs; an upper bound if `BYTES` lacks the quantisation."""
     return model.parameters * BYTES.get(model.quantization or model.dtype, BYTES[model.dtype])
 
 

@@ -1,7 +1,7 @@
-"""What the jobs of a run will use, from Snakemake's graph, before the first one starts.
+"""Checks of the jobs in Snakemake's graph, before the first one starts.
 
-Jobs are Snakemake's own (`snakemake.jobs.Job`). Used are their rule, wildcards, input, output,
-params and resources.
+Jobs are instances of `snakemake.jobs.Job`, of which the rule, wildcards, input, output, params and
+resources are used.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
