@@ -47,7 +47,7 @@ rule plan_arm:
 
 
 rule generate_responses:
-    """Run a shard of an arm's trials; the journal keeps every batch as soon as it is done."""
+    """Run a shard of an arm's trials; the journal keeps every finished response."""
     input:
         plan="<results>/{model}/arms/{arm}/plan.parquet",
         model="<results>/{model}/assets/model.json",

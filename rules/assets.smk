@@ -1,7 +1,7 @@
 # Models, SAEs, labels, prompts and environments: one local file each, with its origin.
 
 
-# What needs a network runs where Snakemake itself runs; on a cluster that is the login node.
+# Rules that need a network run where Snakemake runs; on a cluster that is the login node.
 
 
 def model_files(wildcards):
@@ -42,7 +42,7 @@ localrules:
 
 
 rule sync_environment:
-    """Install an environment; what is in it now, package by package, is the output."""
+    """Install an environment; the output lists the installed packages."""
     output:
         "results/environments/{environment}.txt",
     log:
@@ -51,8 +51,8 @@ rule sync_environment:
         "benchmarks/jobs/environments/sync_environment_{environment}.tsv"
     resources:
         mem_mb=1000,
-    # Nothing makes it run again, or every job that uses one would: an upgrade is no reason to
-    # rerun any job. `esr.assets.environments.check_environments` checks that jobs run with the pinned versions.
+    # No change reruns it, because every job of the environment would rerun, too.
+    # `esr.assets.environments.check_environments` checks that the pinned versions are installed.
     shell:
         "(uv sync --project envs/{wildcards.environment} && "
         "uv pip freeze --python envs/{wildcards.environment}/.venv > {output}) 2> {log}"
@@ -91,7 +91,7 @@ rule fetch_prompts:
 
 
 rule prepare_model:
-    """Fetch or find a checkpoint; write what it is: shape, revision, checksums."""
+    """Fetch or find a checkpoint; write its manifest: shape, revision, checksums."""
     input:
         model_files,
     output:
@@ -130,7 +130,7 @@ rule prepare_sae:
 
 
 rule prepare_labels:
-    """Lay the labels of an SAE's latents out, one row a latent."""
+    """Tabulate the labels of an SAE, one row a latent."""
     input:
         sae="<results>/{model}/assets/sae.safetensors",
         labels=lambda wildcards: CONFIG.models[wildcards.model].labels_file or [],

@@ -1,8 +1,8 @@
-# What was paid for, in one file: `snakemake bundle`, and `python -m esr.bundle import FILE`.
+# The costly files of a study, in one file: `snakemake bundle`, and `python -m esr.bundle import FILE`.
 
 
 def paid_files():
-    """Every table that took a GPU, a judge or a download to make, and what leads up to them."""
+    """Every table that took a GPU, a judge or a download to make, and the plans and scores between."""
     judge = CONFIG.judging.primary
     targets = {
         arm: CONFIG.arms[arm].target for arm in CONFIG.arms if CONFIG.arms[arm].target

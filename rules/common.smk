@@ -1,4 +1,4 @@
-# What the rules of several stages share: the validated configuration and names made from it.
+# Shared by rules of several stages: the validated configuration and names derived from it.
 import re
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ STAGES = """
 
 
 def study_file(study):
-    """The file of a study; an unknown study is an error that lists those there are."""
+    """The file of a study; an unknown study is an error that lists the known ones."""
     path = Path("studies") / f"{study}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in Path("studies").glob("*.yaml")))
@@ -78,7 +78,7 @@ def settings(*keys):
 
 
 def contents(*files):
-    """Contents of files without comments; a job that takes them as `ancient` reruns by that alone.
+    """Contents of files without comments; a job with these files as `ancient` reruns if they change.
 
     Files are paths, lists of paths, or functions of the wildcards that return such a list.
     """
@@ -103,7 +103,7 @@ def of_base(name):
 
 
 def cells(*arms, models=None):
-    """Model and arm of every set of trials in the study: of these arms and models, or of all."""
+    """Pairs of model and arm in the study, of all arms and models or of those given."""
     return [
         [model, arm]
         for model in (CONFIG.models if models is None else models)
@@ -121,7 +121,7 @@ def scores_of(cells):
 
 
 def figure_models():
-    """Label and size of every model that is not fine-tuned (plain data: a change is noticed)."""
+    """Label and size of every model that is not fine-tuned; plain data, so a change is a rerun."""
     return {
         name: {"label": model.label, "parameters": model.parameters}
         for name, model in CONFIG.base_models.items()
@@ -164,6 +164,6 @@ def engine_environment(wildcards):
 
 
 def judge_files(wildcards):
-    """Files that a judge works with: the judge of the wildcard, or the primary one."""
+    """Files that a judge uses: the judge of the wildcard, or the primary one."""
     name = getattr(wildcards, "judge", CONFIG.judging.primary)
     return [path.as_posix() for path in CONFIG.judging.judges[name].files.values()]

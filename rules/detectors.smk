@@ -1,8 +1,8 @@
-# Off-topic detectors, random sets of latents to compare them with, and what ablating either does.
+# Off-topic detectors, and random sets of latents to compare them with.
 
 
 def detector_prompts():
-    """Prompts of the arm in which detectors are looked for."""
+    """Prompts of the arm on which detectors are searched."""
     arm = CONFIG.arms.get(CONFIG.detectors.arm)
     return (arm and arm.prompts) or CONFIG.prompts
 

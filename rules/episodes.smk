@@ -1,4 +1,4 @@
-# Episodes of self-correction, read token by token.
+# Episodes of self-correction, encoded token by token.
 
 
 def episode_tables(table):
@@ -61,7 +61,7 @@ rule extract_episodes:
 
 
 rule read_episodes:
-    """Read detectors and backtracking latents at every token of episodes and controls."""
+    """Encode detectors and backtracking latents at every token of episodes and controls."""
     input:
         episodes="<results>/{model}/episodes/episodes.parquet",
         detectors="<results>/{model}/detectors/detectors.parquet",

@@ -11,7 +11,7 @@ ESR_SOURCE = Path(esr.__file__).parents[1].as_posix()
 
 
 def example_files():
-    """Files that examples are written with: subjects and rubrics, or lexicon and phrases."""
+    """Files to write examples with: subjects and rubrics, or lexicon and phrases."""
     data = CONFIG.finetune.data
     if data.writer == "corpus":
         return [data.lexicon, data.phrases]
@@ -47,7 +47,7 @@ rule write_examples:
 
 
 rule mix_examples:
-    """Draw the mixture of a fine-tuned model: so many self-corrections, so many answers."""
+    """Draw the mixture of a fine-tuned model: self-corrections and answers at its share."""
     input:
         examples="<results>/finetuning/examples.parquet",
     output:
@@ -84,7 +84,7 @@ rule configure_training:
 
 
 rule prepare_rows:
-    """Tokenize and mask a mixture, with axolotl, into a folder that holds nothing older."""
+    """Tokenize and mask a mixture with axolotl, into an empty folder."""
     input:
         environment="results/environments/finetune.txt",
         config="<results>/{model}/finetuning/axolotl.yaml",
@@ -172,7 +172,7 @@ rule merge_adapter:
 
 
 rule prepare_finetuned:
-    """Write what a fine-tuned model is and what it was made from, with checksums."""
+    """Write the manifest of a fine-tuned model and of its origin, with checksums."""
     input:
         base=of_base("assets/model.json"),
         config="<results>/{model}/finetuning/axolotl.yaml",

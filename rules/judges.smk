@@ -2,7 +2,7 @@
 
 
 rule judge_responses:
-    """Let a judge find and score the attempts in every response."""
+    """Find and score the attempts in every response with a judge."""
     input:
         plan="<results>/{model}/arms/{arm}/plan.parquet",
         responses="<results>/{model}/arms/{arm}/responses.parquet",

@@ -47,7 +47,7 @@ rule rate_concreteness:
 
 
 rule measure_relevance:
-    """Read how active every latent is on each prompt (or on its unsteered answer)."""
+    """Measure the activation of every latent on each prompt (or on its unsteered answer)."""
     input:
         prompts=CONFIG.prompts,
         candidates="<results>/{model}/latents/candidates.parquet",

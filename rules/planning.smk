@@ -1,5 +1,5 @@
-# Checks and estimates before a run. They talk to the terminal, the hub and the judges, so they run
-# where Snakemake itself runs.
+# Checks and estimates before a run. They need the terminal, the hub and the judges, so they run
+# where Snakemake runs.
 
 
 localrules:
@@ -10,7 +10,7 @@ localrules:
 
 
 rule check:
-    """Validate configuration and assets as far as that goes without a GPU; runs every time."""
+    """Validate configuration and assets without a GPU; runs every time."""
     log:
         "<logs>/check.log",
     script:
@@ -18,7 +18,7 @@ rule check:
 
 
 rule estimate:
-    """Print GPU hours, disk, and calls and dollars of every rule; starts and sends nothing."""
+    """Print GPU hours, disk, and calls and dollars of every rule; starts no job and sends no call."""
     log:
         "<logs>/estimate.log",
     script:
@@ -34,7 +34,7 @@ rule power:
 
 
 rule rejudge:
-    """Call judges again for the replies that are missing, and for no other."""
+    """Request the missing replies of judges again, and no others."""
     params:
         cells=cells(),
     log:

@@ -1,4 +1,4 @@
-# What a reader opens: pictures of the graph, and the report with scorecard and transcripts.
+# The report with scorecard and transcripts, and pictures of the graph.
 
 GRAPHS = ["all", *FIGURES]
 TEMPLATES = """
@@ -9,7 +9,7 @@ LEDGER = ["<results>/tables/ledger.csv"]
 
 
 def job_records():
-    """Benchmark files of all jobs, by rule; what is not there is not counted."""
+    """Benchmark files of all jobs, by rule; a missing file is not counted."""
     values = {
         "model": CONFIG.models,
         "arm": CONFIG.arms,

@@ -59,7 +59,7 @@ rule recovery:
 
 
 rule robustness:
-    """The main result under other choices: degraded out, other target, other clustering."""
+    """The main result under other choices: without degraded trials, other target, other clustering."""
     input:
         table("robustness"),
 
@@ -97,7 +97,7 @@ rule scorecard:
 
 
 rule dag:
-    """Pictures of the graph: the whole study, and what each figure takes."""
+    """Pictures of the graph: the study, and what each figure needs."""
     input:
         expand("<results>/graph/{name}.svg", name=GRAPHS),
         "<results>/graph/dependencies.csv",
@@ -116,12 +116,12 @@ rule rebuild_organisms:
 
 
 rule bundle:
-    """What was paid for, in one file: any checkout that imports it rebuilds the figures."""
+    """The costly files in one archive: any checkout that imports it rebuilds the figures."""
     input:
         "<results>/bundle.tar.gz",
 
 
 rule downloads:
-    """All that needs a network before the first GPU job: environments, models, SAEs, labels, prompts."""
+    """Everything that needs a network before the first GPU job: environments, models, SAEs, labels, prompts."""
     input:
         downloads(),

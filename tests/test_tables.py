@@ -88,7 +88,7 @@ def test_nan_is_a_missing_value_and_not_a_number(tmp_path: Path) -> None:
 def test_columns_are_written_in_their_order_whatever_the_frame_has(tmp_path: Path) -> None:
     backwards = frame("labels")[["label", "latent", "model"]]
     write(backwards, tmp_path / "t.parquet", "labels")
-    assert pq.read_schema(tmp_path / "t.parquet").names == ["latent", "label"]
+    assert pq.read_schema(tmp_path / "t.parquet").names == ["model", "latent", "label"]
 
 
 # What is refused

@@ -1,6 +1,6 @@
-"""Make bundle.tar.gz: what a study paid for, with a manifest of origins and checksums.
+"""Make bundle.tar.gz: the costly files of a study, with a manifest of origins and checksums.
 
-Journals of generations and replies come along where there are any.
+It also holds the journals of generations and replies.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Make detectors/detectors.parquet (one row a latent) and detectors/detector_pairs.parquet.
 
-Read are the responses of the discovery arm after their own prompts (matched) and after prompts of
-another category (mismatched); activations are in the SAE's own units.
+Responses of the discovery arm are encoded after their own prompts (matched) and after prompts of
+another category (mismatched). Activations are in the SAE's own units.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Make detectors/controls.parquet: random sets of latents as active as the detectors.
 
-Activity is that on the responses of the steered arm, as an ablation would find it: frequency (share
-of tokens on which a latent is active) and mean activation.
+Activity is measured on the responses of the steered arm, with the residual stream that an ablation
+would encode: frequency (share of tokens on which a latent is active) and mean activation.
 """
 
 import json
@@ -49,7 +49,7 @@ def steered_passes(
 
 def activity(engine: Engine, passes: Sequence[EncodeRequest]) -> tuple[np.ndarray, np.ndarray]:
     """Frequency and mean activation (d_sae each) over all tokens of all passes."""
-    lengths = [len(reading.tokens) - reading.start for reading in passes]
+    lengths = [len(one.tokens) - one.start for one in passes]
     shares, means = (np.stack(engine.encode(passes, pool=pool)) for pool in POOLS)
     return np.average(shares, axis=0, weights=lengths), np.average(means, axis=0, weights=lengths)
 

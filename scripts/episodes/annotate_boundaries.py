@@ -1,4 +1,4 @@
-"""Make episodes/boundaries.parquet: where the stretches of self-corrections begin (characters)."""
+"""Make episodes/boundaries.parquet: first characters of the regions of each self-correction."""
 
 import logging
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Make episodes/episode_activations.parquet: detectors and backtracking latents, token by token.
 
-Every episode and control is read in one teacher-forced pass over the very tokens of the response,
-under the intervention it was made with (`episodes.steer`). Activations are in SAE units.
+Every episode and control is encoded in one teacher-forced pass over the sampled tokens of the
+response, under its own intervention if `episodes.steer` is set. Activations are in SAE units.
 """
 
 import json
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class Trace(NamedTuple):
-    """A response to read: its trial, what to read, and characters and region of each token."""
+    """A response to encode: its trial, the request, and characters and region of each token."""
 
     trial: str
-    reading: EncodeRequest
+    request: EncodeRequest
     spans: list[Span]
     regions: list[str | None]
 
@@ -49,23 +49,23 @@ def make_traces(
             )
         spans = token_spans(tokenizer, tokens, row["prefill"])
         intervention = request.intervention if steer else Intervention()
-        reading = EncodeRequest((*request.tokens, *tokens), len(request.tokens), intervention)
-        traces.append(Trace(row["trial_id"], reading, spans, token_regions(spans, row)))
+        encode = EncodeRequest((*request.tokens, *tokens), len(request.tokens), intervention)
+        traces.append(Trace(row["trial_id"], encode, spans, token_regions(spans, row)))
     return traces
 
 
 def region_means(engine: Engine, traces: Sequence[Trace], region: str) -> np.ndarray:
     """Mean activation of every latent over a region: (traces, d_sae).
 
-    What follows a token does not change it, so the sequence is cut where the region ends and no
-    more than the means is ever kept.
+    Later tokens do not change earlier activations, so each sequence is cut at the end of the
+    region. Only the means are kept, since activations of all latents would not fit in memory.
     """
     passes = []
     for trace in traces:
         inside = [i for i, found in enumerate(trace.regions) if found == region]
-        begin = trace.reading.start
-        cut = trace.reading.tokens[: begin + inside[-1] + 1]
-        passes.append(EncodeRequest(cut, begin + inside[0], trace.reading.intervention))
+        begin = trace.request.start
+        cut = trace.request.tokens[: begin + inside[-1] + 1]
+        passes.append(EncodeRequest(cut, begin + inside[0], trace.request.intervention))
     return np.stack(engine.encode(passes, pool="mean")) if passes else np.zeros((0, 0))
 
 
@@ -76,7 +76,7 @@ def encode_tokens(
     columns = [c for c in TABLES["episode_activations"].columns if c != "model"]
     if not latents or not traces:
         return pd.DataFrame(columns=columns)
-    found = engine.encode([trace.reading for trace in traces], latents, pool=None)
+    found = engine.encode([trace.request for trace in traces], latents, pool=None)
     parts = []
     for trace, activations in zip(traces, found, strict=True):
         n, wide = activations.shape

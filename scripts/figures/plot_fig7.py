@@ -1,9 +1,8 @@
 """Make figures/fig7.{pdf,png,csv}: one self-correction, token by token.
 
-It shows the episode of median length among those that did not choose the backtracking latents, of
-the first model that has one. CSV, one row a token: model, trial_id, position, text, region,
-detector, backtracking (summed activation, SAE units), n (tokens), status; without an episode, one
-row a model that says so.
+It shows the first model with held-out episodes, and of these the one of median length. CSV, one row
+a token: model, trial_id, position, text, region, detector, backtracking (summed activation, SAE
+units), n (tokens), status. Without an episode, one row a model with that status.
 """
 
 from typing import Any

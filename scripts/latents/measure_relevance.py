@@ -1,7 +1,7 @@
 """Make latents/relevance.parquet: for every prompt and candidate, largest activation and rank.
 
-Read are the tokens of the prompt's unsteered answers (criterion `top_n`), or, without answers, of
-the prompt itself (criterion `zero`); activations are in the SAE's own units.
+Encoded are the tokens of the prompt's unsteered answers (criterion `top_n`), or, without answers,
+those of the prompt (criterion `zero`). Activations are in the SAE's own units.
 """
 
 import json

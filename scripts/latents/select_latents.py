@@ -1,4 +1,4 @@
-"""Make latents/latents.parquet: every candidate, whether it is selected, and why (not)."""
+"""Make latents/latents.parquet: every candidate, whether it is selected, and the reason."""
 
 from pathlib import Path
 from typing import Any

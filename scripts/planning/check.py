@@ -1,6 +1,6 @@
-"""Validate a study as far as that goes without a GPU: configuration, prompts, tokenizers, labels.
+"""Check a study without a GPU: configuration, prompts, tokenizers, labels, judges.
 
-Writes no file; what was checked is in the log, and a problem ends the job with its name.
+Writes no file. The log lists what was checked; a problem ends the job with its key and remedy.
 """
 
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def main(job: Any) -> None:
-    """Run every check, then write the stamp file."""
+    """Run every check."""
     for line in check_study(config_of(job)):
         log.info("%s", line)
 

@@ -1,6 +1,6 @@
-"""Print what a study takes, rule by rule, before it begins: GPU hours, disk, dollars of replies.
+"""Print the resources of a study by rule: GPU hours, disk, dollars of replies.
 
-Writes no file; the tables are in the log and on the terminal, and so is what was spent already.
+Writes no file. The tables, and the dollars spent so far, are in the log and on the terminal.
 """
 
 import logging

@@ -57,7 +57,7 @@ def arms(job: Any) -> list[ArmFiles]:
 
 
 def trials(job: Any, traces: dict[str, Any]) -> Iterator[Row]:
-    """Every trial of the study; those of the arm of the episodes with what was read on them."""
+    """Every trial of the study; those of the arm of the episodes with their activations."""
     config = config_of(job)
     phrases = read_phrases(Path(job.input.phrases))
     shown_last = [arm for arm in config.arms if config.arms[arm].over == "prompts"]

@@ -1,8 +1,7 @@
 """Make graph/*.{svg,png} and graph/dependencies.csv: which rules a study and its figures need.
 
-A picture of the whole study and one of each figure. CSV, one row a figure: figure, script, rules
-and jobs (their numbers), arms and models (their names, separated by spaces), counting all that the
-figure needs.
+One picture of the study and one of each figure. CSV, one row a figure: figure, script, rules and
+jobs (numbers of all that the figure needs), arms and models (names, separated by spaces).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Off-topic detectors: who is dealt whose response, what is found, held-out pairs, controls."""
+"""Off-topic detectors: who is mismatched whose response, what is found, held-out pairs, controls."""
 
 from itertools import permutations
 from pathlib import Path
@@ -44,7 +44,7 @@ def balanced(categories: list[str]) -> bool:
 
 class TestDerangement:
     @given(few, st.integers(0, 5))
-    def test_nobody_meets_its_own_category_and_everybody_is_dealt_once(
+    def test_nobody_meets_its_own_category_and_everybody_is_mismatched_once(
         self, categories: list[str], seed: int
     ) -> None:
         if not balanced(categories):
@@ -240,7 +240,7 @@ class TestSearch:
 
 
 class TestPairs:
-    def test_every_pair_of_a_detector_says_who_is_asked_and_who_answers(
+    def test_every_pair_names_its_prompt_and_the_prompt_of_its_response(
         self, tmp_path: Path
     ) -> None:
         pairs = planted()
@@ -250,9 +250,9 @@ class TestPairs:
         assert len(table) == 2 * N * len(PLANTED)
         own = table[table["matched"]]
         assert own["prompt_id"].eq(own["response_of"]).all()
-        dealt = table[~table["matched"]]
-        assert dealt["prompt_id"].ne(dealt["response_of"]).all()
-        one = dealt[dealt["latent"].eq(PLANTED[1])]
+        mismatched = table[~table["matched"]]
+        assert mismatched["prompt_id"].ne(mismatched["response_of"]).all()
+        one = mismatched[mismatched["latent"].eq(PLANTED[1])]
         np.testing.assert_allclose(one["activation"], pairs.mismatched[:, PLANTED[1]])
 
 
@@ -266,7 +266,7 @@ class TestCheckTable:
         assert table["n_pairs"].eq(len(out)).all()
         assert table["n_prompts"].eq(len(out) // 2).all()
 
-    def test_without_held_out_pairs_it_says_that_these_were_searched(self) -> None:
+    def test_without_held_out_pairs_the_table_marks_the_pairs_of_the_search(self) -> None:
         table = check_table(pair_table(planted(held_out=0), PLANTED), FAST)
         assert table["pairs"].eq("search").all()
 

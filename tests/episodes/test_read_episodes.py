@@ -49,7 +49,7 @@ def test_every_token_and_latent_has_a_row(engine: TransformersEngine) -> None:
     rows = script.encode_tokens(engine, [trace(0), trace(1)], [7, 2], "backtracking")
     assert len(rows) == 2 * len(REGIONS) * 2
     one = rows[rows["trial_id"].eq("t1") & rows["latent"].eq(2)]
-    expected = engine.encode([trace(1).reading], [2], pool=None)[0][:, 0]
+    expected = engine.encode([trace(1).request], [2], pool=None)[0][:, 0]
     np.testing.assert_allclose(one["activation"].astype(float), expected, rtol=1e-5, atol=1e-6)
     assert one["position"].tolist() == list(range(len(REGIONS)))
     assert [None if pd.isna(region) else region for region in one["region"]] == REGIONS
@@ -80,7 +80,7 @@ def test_a_response_is_read_as_it_was_steered_unless_that_is_off(
     steer: bool, used: Intervention
 ) -> None:
     (found,) = script.make_traces(trials(), [REQUEST], TOKENIZER, steer)
-    assert found.reading == EncodeRequest((5, 6, 0, 1), 2, used)
+    assert found.request == EncodeRequest((5, 6, 0, 1), 2, used)
     assert found.regions == ["off_topic", "off_topic"]
     assert not script.complete(found)
 

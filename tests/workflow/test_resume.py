@@ -1,4 +1,4 @@
-"""A job killed in the middle of generating goes on where it was, and nothing is paid for twice."""
+"""A job killed while generating resumes, and no response or reply is computed twice."""
 
 import json
 import os

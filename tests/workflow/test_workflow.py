@@ -210,7 +210,7 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
         assert {rule for rule, _ in found} == set(ENGINE_HOURS)
         of_these = {cell: amount for cell, amount in found.items() if cell[1] in ASKED}
         assert of_these == {cell: ASKED[cell[1]][name] for cell in of_these}
-    # A retry with a journal goes on where it was; one without gets as much time again.
+    # A retry with a journal resumes; one without gets more time.
     again = run_snakemake(checkout, *slurm, "--attempt", "2", "--", *targets)
     before, after = requested(first.stdout, "runtime"), requested(again.stdout, "runtime")
     assert before["generate_responses", "llama-3.3-70b"] == 12 * 60
