@@ -1,4 +1,4 @@
-"""Off-topic detectors: who is mismatched whose response, what is found, held-out pairs, controls."""
+"""Off-topic detectors: mismatched pairs, the search, held-out pairs, controls."""
 
 from itertools import permutations
 from pathlib import Path
