@@ -115,7 +115,7 @@ OTHER_FILES = {
     "the SHA-256 of the weights (`digest`), its source, commit and checksums (`source`, `hub`) and "
     "provenance (`esr`).",
     "{model}/arms/{arm}/shards/{shard}.parquet": "A part of an arm's responses, columns as in "
-    "`responses`; `engine.shards` says how many there are.",
+    "`responses`; `engine.shards` sets their number.",
     "{model}/thresholds-{target}.parquet": "Thresholds of another target (`arms.<arm>.target`), "
     "re-estimated from the same responses; columns as in `thresholds`.",
     "{model}/journals/*.jsonl": "Every generation, one JSON object a line, keyed by a "
@@ -125,7 +125,7 @@ OTHER_FILES = {
     "them, in batch mode, `{judge}.batches.jsonl`: which batches were planned, created, collected. "
     "Keep these: they were paid for.",
     "{model}/finetuning/dataset.jsonl": "Mixture that a fine-tuned model is trained on, a chat a "
-    "line; each part of a response says whether it is trained on.",
+    "line; each part of a response is marked as trained or not.",
     "{model}/finetuning/axolotl.yaml": "Axolotl's configuration; `assets/model.json` has checksums "
     "of it, of the dataset and of the adapter (`finetuning`).",
     "{model}/finetuning/prepared/": "The dataset as axolotl trains on it.",
@@ -164,9 +164,9 @@ OTHER_FILES = {
     "an arm are one box; an arrow that others imply is left out.",
     "graph/dependencies.csv": "For every figure its script, the number of rules and jobs behind "
     "it, and the arms and models that these run.",
-    "report/": "The report: open `index.html`; it works from disk and asks no other host. "
+    "report/": "The report: open `index.html`; it works from disk and makes no request. "
     "`data/index.js` and `data/chunk-*.js` hold the trials (`esr.report.transcripts`).",
-    "bundle.tar.gz": "What the study paid for, by `snakemake bundle`: `manifest.json` (origin, "
+    "bundle.tar.gz": "The costly files of the study, by `snakemake bundle`: `manifest.json` (origin, "
     "settings, checksum of every file) and the files; `python -m esr.bundle import` imports it.",
     "results/downloads/neuronpedia/{model}/{sae}.csv, .json": "Labels from Neuronpedia (latent, "
     "label); addresses and checksums of the export. Shared by all studies, write-protected.",

@@ -34,10 +34,10 @@ TABLES: dict[str, Table] = {
             "latent": Column(INT, "Index in the SAE."),
             "pair": Column(INT, "Number of the prompt among the discovery trials, from 0."),
             "matched": Column(FLAG, "Whether the response answers the prompt."),
-            "prompt_id": Column(TEXT, "Prompt that is read."),
+            "prompt_id": Column(TEXT, "Prompt of the pair."),
             "response_of": Column(TEXT, "Prompt that the response answers."),
             "held_out": Column(FLAG, "Whether the pair was kept out of the search."),
-            "activation": Column(FLOAT, "Pooled over the tokens read."),
+            "activation": Column(FLOAT, "Pooled over the encoded tokens."),
         },
     ),
     "controls": Table(

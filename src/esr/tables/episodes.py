@@ -21,7 +21,7 @@ TABLES: dict[str, Table] = {
     ),
     "episodes": Table(
         "{model}/episodes/episodes.parquet",
-        "a self-correction, or a response to compare it with, that could be read",
+        "a self-correction, or a response to compare it with",
         ("model", "trial_id"),
         {
             "model": OWNER["model"],
@@ -47,11 +47,11 @@ TABLES: dict[str, Table] = {
                 True,
             ),
             "held_out": Column(
-                FLAG, "Not used to choose backtracking latents; missing if not read.", True
+                FLAG, "Not used to choose backtracking latents; missing without status `ok`.", True
             ),
             "status": Column(
                 TEXT,
-                "`ok` if read; `not_drawn`: enough others are; `no_spans`: the judge's attempts "
+                "`ok` if encoded; `not_drawn`: enough others were; `no_spans`: the judge's attempts "
                 "are not located; `no_correction`: no restart phrase near where the second begins; "
                 "or the annotator's, as in `boundaries`.",
             ),
@@ -71,7 +71,7 @@ TABLES: dict[str, Table] = {
                 TEXT, "`off_topic`, `correction` or `on_topic`; missing outside of them.", True
             ),
             "latent": Column(INT, "Index in the SAE."),
-            "kind": Column(TEXT, "Why it is read: `detector` or `backtracking`."),
+            "kind": Column(TEXT, "Kind of latent: `detector` or `backtracking`."),
             "activation": Column(FLOAT, "Activation at the token (SAE units)."),
         },
     ),

@@ -40,9 +40,9 @@ TABLES: dict[str, Table] = {
         {
             "prompt_id": Column(TEXT, "Prompt."),
             "latent": Column(INT, "Candidate."),
-            "activation": Column(FLOAT, "Largest activation over the tokens read."),
+            "activation": Column(FLOAT, "Maximum activation over the encoded tokens."),
             "rank": Column(INT, "Rank of that among all latents of the SAE, 1 = most active."),
-            "relevant": Column(FLAG, "Whether the criterion calls the latent relevant."),
+            "relevant": Column(FLAG, "Whether the latent meets the criterion."),
         },
     ),
     "latents": Table(
