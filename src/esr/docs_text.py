@@ -166,8 +166,8 @@ OTHER_FILES = {
     "it, and the arms and models that these run.",
     "report/": "The report: open `index.html`; it works from disk and makes no request. "
     "`data/index.js` and `data/chunk-*.js` hold the trials (`esr.report.transcripts`).",
-    "bundle.tar.gz": "The costly files of the study (`snakemake bundle`), and `manifest.json` with the "
-    "origin, settings and checksum of every file; `python -m esr.bundle import` imports it.",
+    "bundle.tar.gz": "The costly files of the study (`snakemake bundle`), and `manifest.json` with "
+    "the origin, settings and checksum of every file; `python -m esr.bundle import` imports it.",
     "results/downloads/neuronpedia/{model}/{sae}.csv, .json": "Labels from Neuronpedia (latent, "
     "label); addresses and checksums of the export. Shared by all studies, write-protected.",
     "results/downloads/prompts/{list}.csv, .json": "The paper's own prompts (prompt_id, category, "
