@@ -40,14 +40,14 @@ def arm_of(judgments: list[Judgment], responses: list[str | None] | None = None)
             for i, name in enumerate(ids)
         ]
     )
-    responses = pd.DataFrame(
+    table = pd.DataFrame(
         {
             "trial_id": ids,
             "status": ["engine_error" if text is None else "ok" for text in texts],
             "response": texts,
         }
     )
-    return plan, responses, judgments_table(ids, judgments, "lexical")
+    return plan, table, judgments_table(ids, judgments, "lexical")
 
 
 def scored(*arguments: Any) -> pd.DataFrame:

@@ -184,9 +184,9 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
 def test_a_mistake_is_refused_with_its_key(override: dict[str, Any], message: list[str]) -> None:
-    message = problem(override)
+    error = problem(override)
     for text in message:
-        assert text in message
+        assert text in error
 
 
 @pytest.mark.parametrize(

@@ -167,8 +167,8 @@ class TestTokenizer:
     def test_responses_round_trip(self, planted: PlantedOrganism, writer: Writer) -> None:
         for text in write_texts(writer, 20, matched=False):
             ids = planted.tokenizer.convert_tokens_to_ids(text.tokens[text.start :])
-            text = response_text(planted.tokenizer, ids)
-            again = planted.tokenizer.encode(text, add_special_tokens=False)
+            response = response_text(planted.tokenizer, ids)
+            again = planted.tokenizer.encode(response, add_special_tokens=False)
             assert again == ids[:-1]  # all but <eos>
 
     def test_an_unknown_role_is_refused(self, planted: PlantedOrganism) -> None:

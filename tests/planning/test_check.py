@@ -21,7 +21,7 @@ from esr.planning.check import check_study
 KNOWN = ["<unk>", "<s>", "user", "model", "explain", "how", "to", "bake", "bread", "sail", "now"]
 
 
-TEMPLATE = "<s> user {{ messages[-1]['content'] }} model"
+TEMPLATE = "<s> user {{ messages[-1]['content'] }}{% if add_generation_prompt %} model{% endif %}"
 SHAPE = {
     "model_type": "llama",
     "hidden_size": 8,

@@ -52,8 +52,8 @@ TABLES: dict[str, Table] = {
             "status": Column(
                 TEXT,
                 "`ok` if encoded; `not_drawn`: enough others were; `no_spans`: the judge's "
-                "attempts are not located; `no_correction`: no restart phrase near where the second "
-                "begins; or the annotator's, as in `boundaries`.",
+                "attempts are not located; `no_correction`: no restart phrase near where the "
+                "second begins; or the annotator's, as in `boundaries`.",
             ),
         },
     ),
