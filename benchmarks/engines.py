@@ -46,7 +46,7 @@ from esr.config import Config, load, merge
 from esr.engines import open_engine
 from esr.engines.base import EncodeRequest, Engine, Intervention, Request, Sampling, generate_all
 from esr.engines.vllm.launch import vllm_options
-from esr.planning.resources import check_gpu_memory
+from esr.planning.hardware import check_gpu_memory
 
 log = logging.getLogger(__name__)
 CSV = Path(__file__).with_suffix(".csv")
