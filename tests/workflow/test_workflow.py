@@ -143,7 +143,7 @@ def test_the_paper_study_is_planned_in_seconds_without_gpu_or_hub(checkout: Path
     done = run_snakemake(checkout, "--dry-run", "--quiet", "rules", "--profile", "slurm", "all")
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     assert done.returncode == 0, done.stdout
-    stated = re.search(r"some (\d+) jobs", (REPO / "docs/cluster.md").read_text())
+    stated = re.search(r"about (\d+) jobs", (REPO / "docs/cluster.md").read_text())
     assert stated
     assert abs(total(done.stdout) - int(stated[1])) < 10
     assert seconds < 10
