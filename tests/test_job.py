@@ -49,7 +49,7 @@ def test_anything_else_is_a_bug_and_has_one(tmp_path: Path) -> None:
         "except OSError as error:\n    raise RuntimeError('cannot save') from error",
     ],
 )
-def test_a_full_disk_is_no_bug_and_what_to_do_is_said(tmp_path: Path, body: str) -> None:
+def test_a_full_disk_is_reported_with_its_remedy(tmp_path: Path, body: str) -> None:
     for output in run(tmp_path, body):
         assert "could not be written" in output
         assert "Make room" in output

@@ -189,7 +189,7 @@ def test_equal_tables_with_equal_provenance_are_equal_bytes(tmp_path: Path) -> N
 # Provenance
 
 
-def test_provenance_says_what_made_a_table_and_neither_when_nor_where(tmp_path: Path) -> None:
+def test_provenance_records_the_origin_without_time_and_place(tmp_path: Path) -> None:
     facts = provenance(study="organism", config="0123456789abcdef", seeds={"latents": 42})
     tables.write_table(frame("labels"), tmp_path / "t.parquet", "labels", facts)
     back = read_provenance(tmp_path / "t.parquet")

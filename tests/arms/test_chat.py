@@ -133,6 +133,6 @@ class TestResponse:
         )
         assert response_text(TOKENIZER, TOKENIZER.convert_tokens_to_ids(["<|eot_id|>"])) == ""
 
-    def test_prefill_stands_before_what_was_said_as_one_text(self) -> None:
+    def test_prefill_and_response_are_one_text(self) -> None:
         tokens = TOKENIZER.convert_tokens_to_ids(["is", "wrong", "<|eot_id|>"])
         assert response_text(TOKENIZER, tokens, "wait , that") == "wait , that is wrong"

@@ -271,7 +271,7 @@ def test_an_ablated_arm_replays_its_trials_under_other_names(tmp_path: Path) -> 
     assert set(again["trial_id"]).isdisjoint(plan["trial_id"])
 
 
-def test_without_detectors_an_ablation_repeats_the_arm_and_says_so(
+def test_without_detectors_an_ablation_repeats_the_arm_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     inputs = detector_tables(tmp_path)

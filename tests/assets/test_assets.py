@@ -42,7 +42,7 @@ def test_the_shape_is_that_of_the_language_model(config: dict[str, Any]) -> None
     }
 
 
-def test_a_shape_without_architecture_says_so() -> None:
+def test_a_missing_architecture_is_unknown() -> None:
     assert model_shape(TEXT)["architecture"] == "unknown"
     assert model_shape(TEXT | {"architectures": None})["architecture"] == "unknown"
 
@@ -70,7 +70,7 @@ def test_a_checkpoint_in_shards_is_named_with_every_shard_once(tmp_path: Path) -
         ("words.csv", "topic,word\n", "topic,word\n", "topic,word\n# no comment here\n"),
     ],
 )
-def test_a_file_is_known_by_what_it_says(
+def test_a_file_is_identified_by_its_contents(
     tmp_path: Path, name: str, text: str, same: str, other: str
 ) -> None:
     def digest(content: str) -> str:
@@ -189,7 +189,7 @@ class TestCommitOfAnSae:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
-    def test_the_commit_asked_for_is_loaded_and_recorded(self) -> None:
+    def test_the_configured_commit_is_loaded_and_recorded(self) -> None:
         newest, origin = load_saelens(self.SOURCE)
         first, pinned = load_saelens(self.SOURCE.model_copy(update={"revision": self.FIRST}))
         assert newest.W_dec.allclose(2 * first.W_dec)

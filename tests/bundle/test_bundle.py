@@ -62,9 +62,7 @@ def test_equal_contents_give_equal_bytes(packed: Path) -> None:
     assert packed.read_bytes() == before
 
 
-def test_a_file_that_differs_is_not_overwritten_unless_asked_for(
-    packed: Path, tmp_path: Path
-) -> None:
+def test_a_file_that_differs_is_overwritten_only_with_replace(packed: Path, tmp_path: Path) -> None:
     folder = fresh(tmp_path)
     import_bundle(packed, folder)
     import_bundle(packed, folder)  # the same once more does no harm

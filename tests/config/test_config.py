@@ -75,7 +75,7 @@ def nested(dotted: str, value: Any) -> dict[str, Any]:
 # What is accepted
 
 
-def test_what_is_not_said_has_the_defaults_of_the_protocol() -> None:
+def test_missing_keys_have_the_defaults_of_the_protocol() -> None:
     config = load(raw())
     assert (config.thresholds.target, config.generation.temperature) == (50, 0.6)
     assert (config.seeds.latents, config.seeds.thresholds, config.seeds.generation) == (42, 43, 44)
@@ -267,7 +267,7 @@ def test_an_old_key_is_one_line_although_the_new_one_is_missing() -> None:
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
-def test_a_value_that_nobody_means_is_refused(override: dict[str, Any], line: str) -> None:
+def test_an_implausible_value_is_refused(override: dict[str, Any], line: str) -> None:
     assert line in problem(override)
 
 
@@ -547,14 +547,14 @@ def test_job_sizes_that_leave_a_model_out_are_refused(jobs: list[Any], message: 
     assert message in problem({"jobs": jobs})
 
 
-def test_a_retry_asks_for_more_time_only_where_it_begins_anew() -> None:
+def test_a_retry_requests_more_time_only_without_a_journal() -> None:
     size = load(raw({"jobs": [{**SIZES[1], "generate": 3, "encode": 2, "train": 5}]})).jobs[0]
     assert [size.hours("generate_responses", attempt) for attempt in (1, 2, 3)] == [3, 3, 3]
     assert [size.hours("read_episodes", attempt) for attempt in (1, 2, 3)] == [2, 4, 6]
     assert size.hours("train_adapter", 2) == 10
 
 
-def test_what_a_job_asks_of_a_scheduler_is_no_part_of_the_digest() -> None:
+def test_scheduler_resources_are_not_part_of_the_digest() -> None:
     assert load(raw({"jobs": SIZES})).digest == load(raw()).digest
 
 

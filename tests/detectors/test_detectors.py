@@ -312,7 +312,7 @@ class TestCheckTable:
             (np.array([[0.0], [1]]), np.array([[2.0], [4]]), list("pp"), "too_few"),
         ],
     )
-    def test_what_cannot_be_said_is_missing(
+    def test_undefined_statistics_are_missing(
         self, a: np.ndarray, b: np.ndarray, prompts: list[str], status: str
     ) -> None:
         row = effect_sizes(a, b, prompts, FAST).iloc[0]
@@ -376,7 +376,7 @@ class TestControls:
         write_table(table.assign(model="m"), tmp_path / "controls.parquet", "controls", {})
         assert read_table(tmp_path / "controls.parquet", "controls").empty
 
-    def test_without_room_for_controls_it_says_so_and_what_to_do(self) -> None:
+    def test_too_few_eligible_latents_are_an_error_with_a_remedy(self) -> None:
         alive = np.zeros(500)
         alive[[*self.DETECTORS, 1, 2]] = 0.1
         with pytest.raises(EsrError, match=r"10 detectors, but only \d+ other.*disable the arms"):
@@ -450,7 +450,7 @@ class TestDiscoveryPrompts:
         (problem,) = self.problems(discovery={"prompts": str(tmp_path / "mine.csv")})
         assert "1 of resources/prompts/organism.csv" in problem
 
-    def test_without_ablations_nobody_looks_for_detectors(self) -> None:
+    def test_without_ablations_discovery_prompts_are_not_checked(self) -> None:
         ablations = [name for name, arm in self.study().arms.items() if isinstance(arm.ablate, str)]
         disabled: dict[str, Any] = dict.fromkeys(ablations)
         evaluated = {"prompts": "resources/prompts/organism.csv"}

@@ -1,4 +1,4 @@
-"""Activation statistics on traces made by hand: means by stretch, contrasts, alignment, lead."""
+"""Activation statistics on hand-made traces: means by region, contrasts, alignment, lead."""
 
 from pathlib import Path
 
@@ -51,7 +51,9 @@ class TestTokens:
             (made(), "detector", "no self-corrections"),
         ],
     )
-    def test_what_is_missing_is_said(self, traces: Traces, kind: str, note: str) -> None:
+    def test_missing_latents_and_episodes_have_a_note(
+        self, traces: Traces, kind: str, note: str
+    ) -> None:
         assert note in traces.note(kind)
 
     def test_traces_survive_the_disk(self, tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ class TestTokens:
 
 
 class TestRegions:
-    def test_a_stretch_counts_by_its_mean_over_tokens_and_a_trial_once(self) -> None:
+    def test_a_region_counts_by_its_mean_over_tokens_and_a_trial_once(self) -> None:
         traces = made(
             ("episode", "ooocnn", [1.0, 2.0, 3.0, 9.0, 4.0, 6.0]), ("episode", "oc.", [4.0, 1, 99])
         )
@@ -108,7 +110,7 @@ class TestContrasts:
         # All 2^4 swaps are enumerated; only none and all are as extreme.
         assert found["p_value"] == pytest.approx(2 / 16)
 
-    def test_episodes_that_lack_a_stretch_are_in_no_pair(self) -> None:
+    def test_episodes_without_a_region_are_in_no_pair(self) -> None:
         cells = [("a", "off_topic", 3.0), ("b", "off_topic", 9.0), ("a", "on_topic", 1.0)]
         found = contrast(self.values(*cells), "off_topic", "on_topic", QUICK)
         assert (found["n_first"], found["n_second"]) == (1, 1)
@@ -124,7 +126,7 @@ class TestContrasts:
         assert found["paired"] is False
         assert found["effect"] == pytest.approx(t * np.sqrt(1 / 3 + 1 / 4))
 
-    def test_planted_differences_are_found_and_equal_groups_are_not_told_apart(self) -> None:
+    def test_planted_differences_are_found_and_equal_groups_are_not_separated(self) -> None:
         table = model_contrasts(many(kinds=dict.fromkeys(KINDS, 2)), QUICK)
         found = table[table["kind"].eq("detector")].set_index(["first", "second"])
         assert found.loc[("off_topic", "on_topic"), "p_holm"] < 0.02
@@ -220,7 +222,7 @@ class TestLead:
         assert leads.loc[["t2", "t3", "t4"], "status"].tolist() == ["after", "never", "risen"]
         assert leads.loc[["t2", "t3"], "lead"].isna().all()
 
-    def test_false_alarms_are_as_rare_as_asked_for(self) -> None:
+    def test_the_share_of_false_alarms_is_as_configured(self) -> None:
         rng = np.random.default_rng(1)
         quiet = [("baseline", "n" * 20, list(rng.random(20))) for _ in range(40)]
         leads = lead_times(made(*quiet).tokens("detector"), self.settings)

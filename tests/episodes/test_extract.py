@@ -96,7 +96,7 @@ class TestTokenSpans:
         tokenizer = word_tokenizer(["wait", ",", "let", "##'s"])
         assert self.texts(tokenizer, [1, 2, 3, 4, 0]) == ["wait", " ,", " let", "'s", ""]
 
-    def test_a_blank_that_goes_when_a_comma_follows_is_nobodys(self) -> None:
+    def test_a_blank_that_vanishes_before_a_comma_has_no_token(self) -> None:
         # The prefix decodes to "wait n", the whole to "waitn't": a prefix of it it is not.
         tokenizer = word_tokenizer(["do", "n't", ",", "n"], clean=True)
         assert tokenizer.decode([1, 4]) == "do n"
@@ -135,7 +135,7 @@ class TestTokenSpans:
         if len(owners) == len(tokens) and whole == text:
             assert [a for a, _ in spans] == owners
 
-    def test_the_organism_says_what_its_tokens_span(self) -> None:
+    def test_tokens_of_the_organism_cover_their_words(self) -> None:
         folder = REPO / "resources/organisms/planted/model"
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         tokens = tokenizer.encode("then. wait, i got off track.", add_special_tokens=False)
@@ -234,7 +234,7 @@ def extracted(
 
 
 class TestExtraction:
-    def test_groups_are_told_by_attempts_scores_and_restarts(self) -> None:
+    def test_groups_follow_from_attempts_scores_and_restarts(self) -> None:
         table = extracted(
             EPISODE,
             BASELINE,
@@ -261,7 +261,7 @@ class TestExtraction:
         cuts = [len(OFF), len(OFF + FIX)]
         assert spans == [0, cuts[0], cuts[0], cuts[1], cuts[1], len(CORRECTED)]
 
-    def test_what_cannot_be_located_keeps_a_row_that_says_why(self) -> None:
+    def test_an_unlocated_trial_keeps_a_row_with_its_status(self) -> None:
         tables = trials(EPISODE, ("ok", [0.0, 90.0], OFF + ON))
         tables["judgments"].loc[0, _SPAN] = None
         table = extract_episodes(**tables, phrases=PHRASES, settings=EpisodesConfig(), choose=False)
@@ -311,7 +311,7 @@ class TestExtraction:
         table = extracted(EPISODE, near, single, short)
         assert table["anchor"].fillna(-1).tolist() == [14, len("boil it. "), -1, -1]
 
-    def test_backtracking_latents_are_chosen_on_half_whole_steered_latents_at_a_time(self) -> None:
+    def test_backtracking_latents_are_chosen_on_half_of_the_steered_latents(self) -> None:
         table = extracted(*[EPISODE] * 20, BASELINE, choose=True)
         episodes = table[table["group"].eq("episode")]
         assert episodes["held_out"].sum() == 10

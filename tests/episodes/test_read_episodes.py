@@ -31,7 +31,7 @@ def trace(seed: int) -> Any:
     return script.Trace(f"t{seed}", reading, spans, list(REGIONS))
 
 
-def test_means_over_a_region_are_those_of_its_tokens_read_in_the_whole_response(
+def test_means_over_a_region_are_those_of_its_tokens_in_the_full_response(
     engine: TransformersEngine,
 ) -> None:
     traces = [trace(seed) for seed in range(5)]

@@ -95,7 +95,7 @@ class TestSets:
         assert row["between"] == pytest.approx(np.std(differences, ddof=1))
         assert (row["n_sets"], row["n_pairs"]) == (3, 3 * LATENTS * TRIALS)
 
-    def test_where_latents_are_all_alike_it_is_students_interval_of_the_sets(self) -> None:
+    def test_without_variation_between_latents_it_is_students_interval_of_the_sets(self) -> None:
         changes = np.array([1.0, 2.0, 6.0])
         base = sums(np.full((3, 20), 10.0))
         treated = sums(10 + np.repeat(changes[:, None], 20, axis=1))
@@ -103,7 +103,7 @@ class TestSets:
         expected = stats.t.interval(0.95, 2, changes.mean(), stats.sem(changes))
         assert list(found.difference) == pytest.approx(expected, rel=0.05)
 
-    def test_where_sets_are_all_alike_it_is_the_bootstrap_over_latents(self) -> None:
+    def test_without_variation_between_sets_it_is_the_bootstrap_over_latents(self) -> None:
         rng = np.random.default_rng(0)
         base, treated = rng.normal(10, 3, 40), rng.normal(14, 3, 40)
         one = [sums(np.tile(values, (3, 1))) for values in (base, treated)]
@@ -187,7 +187,7 @@ class TestTables:
         assert pick(table, "ablate-random - ablate-otd", "multi_attempt_rate")["low"] > 5
         assert pick(table, "ablate-random - steered", "first_score")["high"] < 0
 
-    def test_every_row_says_how_much_it_rests_on(self) -> None:
+    def test_every_row_has_its_sample_sizes(self) -> None:
         table = pd.concat(
             [compare_detectors(study(), 3, FAST), compare_random_sets(study(), 3, FAST)]
         )
@@ -198,7 +198,7 @@ class TestTables:
         single = [pick(table, f"ablate-random-{i}", "esr_rate")["value"] for i in range(3)]
         assert mean["value"] == pytest.approx(np.mean(single))
 
-    def test_without_detectors_nothing_was_ablated_and_no_row_says_otherwise(self) -> None:
+    def test_without_detectors_every_row_is_marked_as_not_ablated(self) -> None:
         for rows in (compare_detectors, compare_random_sets):
             table = rows(study(), 0, FAST)
             ablated = table[table["arm"].ne("steered")]
@@ -214,7 +214,7 @@ class TestTables:
         assert pick(table, "ablate-random - ablate-otd", "msi")["status"] == "not_run"
         assert not np.isnan(pick(table, "ablate-random - steered", "msi")["value"])
 
-    def test_a_study_without_random_sets_says_so(self) -> None:
+    def test_a_study_without_random_sets_has_a_status(self) -> None:
         scores = study()
         scores = scores[~scores["arm"].str.contains("random")]
         table = compare_random_sets(scores, 3, FAST)
@@ -374,14 +374,14 @@ class TestTableA1:
         assert printed["Latent"].iloc[-1] == "none found"
         assert printed["d"].iloc[0].count("[") == 1
 
-    def test_without_any_detector_it_is_a_table_that_says_so(self) -> None:
+    def test_without_any_detector_the_table_has_a_note(self) -> None:
         table = self.statistics(DetectorsConfig(criterion="graded", min_auroc=1, max_leak=0)).iloc[
             :0
         ]
         printed = load_script("tabulate_tableA1").printed(table, self.MODELS)
         assert printed["Latent"].tolist() == ["none", "none"]
 
-    def test_unlabelled_latents_are_said_to_be_so(self) -> None:
+    def test_unlabelled_latents_are_marked(self) -> None:
         table = self.statistics().assign(label=None)
         printed = load_script("tabulate_tableA1").printed(table, self.MODELS)
         assert printed["Label"].iloc[0] == "(no label)"

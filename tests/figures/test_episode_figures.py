@@ -119,7 +119,7 @@ class TestFigure7:
         assert table["position"].tolist() == [17, 18, 19, 20, 21, 22, 23]
 
 
-def test_bars_and_effects_of_figure_a6_say_what_the_traces_hold() -> None:
+def test_bars_and_effects_of_figure_a6_equal_those_of_the_traces() -> None:
     table = fig_a6.figure_table({"planted": many(kinds=BOTH)}, CONFIG)
     marks = table[table["kind"].eq("detector")].set_index("mark")
     assert marks.loc["unrestarted", "value"] == pytest.approx(3.5, abs=0.3)

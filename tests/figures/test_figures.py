@@ -78,7 +78,7 @@ class TestPeak:
         best = table.loc[table["value"].idxmax(), "boost"]
         assert peak(scores, "esr_rate", n_boot=200, over="boost")["peak"] == best
 
-    def test_the_interval_covers_levels_that_cannot_be_told_apart(self) -> None:
+    def test_the_interval_covers_indistinguishable_levels(self) -> None:
         found = peak(noisy([0, 5, 5, 5, 0], seed=1), "multi_attempt_rate", n_boot=500)
         assert 0 <= found["low"] < found["high"] <= 2
         assert found["low"] <= found["peak"] <= found["high"]
@@ -148,7 +148,7 @@ class TestSharedTables:
             clustered[["estimate", "low", "high"]]
         )
 
-    def test_what_was_not_run_is_missing_and_says_so(self) -> None:
+    def test_an_arm_that_was_not_run_is_missing_with_a_status(self) -> None:
         table = figures.missing(["msi"], "not_run")
         assert table["value"].isna().all()
         assert table["n"].eq(0).all()
@@ -232,7 +232,7 @@ class TestFigure4:
         for ours, theirs in {"value": "difference", "low": "low", "n": "n_pairs"}.items():
             assert row[ours] == expected[theirs]
 
-    def test_a_model_without_labels_says_so(self) -> None:
+    def test_a_model_without_labels_has_a_status(self) -> None:
         scores = {
             "steered": {"large": arm(1), "small": arm(1)},
             "meta-plain": {"large": arm(3), "small": arm(4)},

@@ -7,7 +7,7 @@ from esr.assets.checkpoints import describe_finetuned_model
 from esr.provenance import file_digest
 
 
-def test_the_manifest_says_what_a_model_was_made_from(tmp_path: Path) -> None:
+def test_the_manifest_names_the_origin_of_a_model(tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):

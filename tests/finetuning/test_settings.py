@@ -34,7 +34,7 @@ def test_fine_tuned_models_are_models_like_their_base_but_for_label_and_source()
     assert made.model_dump(exclude=changed) == base.model_dump(exclude=changed)
 
 
-def test_they_run_the_arms_that_fine_tuning_asks_for_and_no_others() -> None:
+def test_they_run_only_the_arms_of_fine_tuning() -> None:
     config = load_study({"finetune": {"arms": ["steered"]}})
     assert config.arms_of("twin+sc5") == ["steered"]
     assert len(config.arms_of("twin")) == len(config.arms)
@@ -105,7 +105,7 @@ def test_a_name_that_a_fine_tuned_model_will_have_is_taken() -> None:
         load_study({"models": {"twin+sc5": twin}})
 
 
-def test_prompts_that_are_evaluated_are_not_trained_on_unless_asked_for(
+def test_evaluated_prompts_are_trained_on_only_with_share_prompts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(REPO)

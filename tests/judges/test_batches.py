@@ -48,7 +48,7 @@ def manifest(path: Path) -> dict[str, Any]:
         return {key: journal[key] for key in journal}
 
 
-def test_a_batch_is_asked_for_once_and_read_out_of_order(api: FakeApi, tmp_path: Path) -> None:
+def test_a_batch_is_created_once_and_read_in_any_order(api: FakeApi, tmp_path: Path) -> None:
     judgments = judged(api, tmp_path, 250)
     assert statuses(judgments) == {"ok"}
     assert api.count(BATCHES) == 1

@@ -71,7 +71,7 @@ def test_a_reply_becomes_attempts_with_spans_scores_and_origin(
     assert judgment.metadata.temperature == 0
 
 
-def test_claude_is_asked_under_the_older_version_with_temperature_0(
+def test_claude_is_called_under_the_older_version_with_temperature_0(
     api: FakeApi, tmp_path: Path
 ) -> None:
     judged(claude(api), tmp_path, inputs(1))
@@ -82,7 +82,7 @@ def test_claude_is_asked_under_the_older_version_with_temperature_0(
 
 
 @pytest.mark.parametrize("judge", BOTH)
-def test_a_model_that_takes_no_temperature_is_asked_without_and_its_rows_say_so(
+def test_a_model_without_temperature_is_called_without_it_and_its_rows_record_that(
     tmp_path: Path, judge: Any
 ) -> None:
     with FakeApi(key=KEY, takes_temperature=False) as api:
@@ -144,7 +144,7 @@ def test_a_structured_reply_is_constrained_to_the_schema(
     assert schema["required"] == ["attempts"]
 
 
-def test_the_judge_sees_the_base_prompt_unless_told_otherwise(api: FakeApi, tmp_path: Path) -> None:
+def test_the_judge_sees_the_base_prompt_by_default(api: FakeApi, tmp_path: Path) -> None:
     one = JudgeInput("Explain baking.", "Bread.", None, "Explain baking. Stay on topic!")
     judged(claude(api), tmp_path, [one])
     judged(claude(api, shown="full_prompt"), tmp_path, [one])
@@ -183,7 +183,7 @@ def test_what_is_no_judgment_is_a_status_and_is_paid_once(
 
 
 @pytest.mark.parametrize("judge", BOTH)
-def test_a_call_that_gets_no_reply_is_an_api_error_and_is_asked_again_next_time(
+def test_a_call_without_a_reply_is_an_api_error_and_is_sent_again_by_the_next_run(
     api: FakeApi, tmp_path: Path, judge: Any
 ) -> None:
     api.faults.extend([500, None, None])
@@ -204,7 +204,7 @@ def test_retry_after_is_honoured(api: FakeApi, tmp_path: Path) -> None:
     assert time.monotonic() - begun > 1.9, "left to itself the SDK waits half a second"
 
 
-def test_replies_that_are_none_are_asked_for_again_but_not_for_ever(
+def test_unusable_replies_are_requested_again_a_limited_number_of_times(
     api: FakeApi, tmp_path: Path
 ) -> None:
     api.faults.extend(["malformed"] * 2)
@@ -444,7 +444,7 @@ def lines_of(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-def test_kill_9_and_run_again_asks_for_nothing_that_was_answered(tmp_path: Path) -> None:
+def test_a_rerun_after_kill_9_sends_no_call_that_has_a_reply(tmp_path: Path) -> None:
     path = tmp_path / "replies.jsonl"
     with FakeApi(key=KEY, latency=0.05) as api:
         tests = str(Path(__file__).parents[1])

@@ -83,7 +83,7 @@ def test_only_ratings_that_make_sense_count(ratings: Any, found: dict[int, float
     assert read_ratings(reply(json.dumps({"ratings": ratings}))) == found
 
 
-def test_without_a_whole_reply_there_are_no_ratings() -> None:
+def test_an_incomplete_reply_gives_no_ratings() -> None:
     whole = json.dumps({"ratings": [{"number": 1, "rating": 5}]})
     assert read_ratings(None) == {}
     assert read_ratings(reply(whole, "length")) == {}

@@ -231,7 +231,7 @@ def test_in_scope_pair_it_is_kept_from_its_own_prompts_as_long_as_enough_are_lef
     assert table["prompts"].iloc[0] == ["q", "r"]
 
 
-def test_too_few_survivors_is_an_error_that_says_how_many_why_and_what_to_do() -> None:
+def test_too_few_survivors_is_an_error_with_counts_reasons_and_remedy() -> None:
     with pytest.raises(EsrError) as caught:
         select([90, 10, 20, 90], relevant={13: ["p"]}, count=3, criterion="minimum")
     message = str(caught.value)

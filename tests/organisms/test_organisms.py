@@ -304,7 +304,7 @@ class TestShipped:
         assert not twin.examples.self_correction
 
     @pytest.mark.parametrize("name", ["planted", "twin"])
-    def test_concrete_labels_are_told_from_unspecific_ones(self, name: str) -> None:
+    def test_concrete_labels_are_separated_from_unspecific_ones(self, name: str) -> None:
         labels = pd.read_csv(ORGANISMS / name / "labels.csv")
         assert list(labels["latent"]) == list(range(512))
         ratings = LexicalRater(frozenset(read_lexicon(LEXICON).topic_of)).rate(

@@ -166,7 +166,7 @@ class TestHub:
 
     @pytest.fixture
     def model(self, study: Config, monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
-        monkeypatch.setattr(check, "_is_at_hand", lambda model: False)
+        monkeypatch.setattr(check, "_is_available", lambda model: False)
         changes = {"source": "lab/model", "revision": "c0ffee"}
         return study.models["tiny"].model_copy(update=changes)
 
@@ -212,11 +212,11 @@ class TestHub:
         ):
             check._check_hub(model)
 
-    def test_what_is_there_already_is_not_asked_for(
+    def test_files_in_the_cache_are_not_requested(
         self, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.fails(monkeypatch, "auth_check", OSError("no route"))
-        monkeypatch.setattr(check, "_is_at_hand", lambda model: True)
+        monkeypatch.setattr(check, "_is_available", lambda model: True)
         check._check_hub(model)
 
 
@@ -237,7 +237,7 @@ class TestCommitOfAnSae:
         sae = model.sae.model_copy(update={"revision": "1" * 40})
         return model.model_copy(update={"sae": sae})
 
-    def test_an_sae_without_one_is_said_to_be_the_newest(self, model: ModelConfig) -> None:
+    def test_an_sae_without_a_commit_is_reported_at_the_newest(self, model: ModelConfig) -> None:
         line = check._check_release(model)
         assert "google/gemma-scope-2b-pt-res at its newest commit (sae.revision" in line
 

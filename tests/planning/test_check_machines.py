@@ -45,7 +45,7 @@ class TestPriors:
 
 
 def test_everything_that_does_not_fit_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "_is_at_hand", lambda _: True)
+    monkeypatch.setattr(check, "_is_available", lambda _: True)
     wide = {"models": {"gemma-2-2b": {"threshold_prior": {"sd": 500}}}}
     with pytest.raises(EsrError) as caught:
         list(check_machines(study("paper", ONE_DEVICE, wide)))

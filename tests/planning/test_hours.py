@@ -158,7 +158,7 @@ class TestHours:
         assert many > of_70b["hours_per_job"].sum()
         assert wall_hours(table, 2) == pytest.approx(one / 2)
 
-    def test_the_profile_says_how_many_jobs_there_are_at_a_time(self, tmp_path: Path) -> None:
+    def test_the_profile_sets_the_number_of_concurrent_jobs(self, tmp_path: Path) -> None:
         table, profile = estimate_compute(study()), tmp_path / "config.yaml"
         profile.write_text("jobs: 1\n")
         hours, jobs = profile_hours(table, profile)

@@ -127,7 +127,7 @@ def test_boxes_have_the_colour_of_their_stage_in_every_picture(tmp_path: Path) -
     assert legend == ["assets", "arms", "detectors", "figures"]
 
 
-def test_a_target_that_needs_no_other_rule_has_a_picture_that_says_so(tmp_path: Path) -> None:
+def test_a_target_without_other_rules_has_a_picture_with_a_note(tmp_path: Path) -> None:
     write(draw(set(), {}), tmp_path / "a.svg")
     assert NOTHING in (tmp_path / "a.svg").read_text()
 

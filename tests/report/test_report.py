@@ -152,7 +152,7 @@ class TestCompute:
 
 
 class TestPages:
-    def test_values_are_escaped_and_nothing_is_asked_of_other_hosts(self, tmp_path: Path) -> None:
+    def test_values_are_escaped_and_no_request_goes_to_another_host(self, tmp_path: Path) -> None:
         write_site(tmp_path / "report", 60)
         for path in (tmp_path / "report").glob("*.html"):
             page = path.read_text()

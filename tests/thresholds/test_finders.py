@@ -90,7 +90,7 @@ def test_asking_changes_nothing(method: str) -> None:
     np.testing.assert_array_equal(finder.propose(which), first)
 
 
-def test_what_bisection_asks_a_latent_does_not_depend_on_the_others() -> None:
+def test_proposals_of_bisection_for_a_latent_do_not_depend_on_the_others() -> None:
     together, alone = finder_of("bisection", n=3), finder_of("bisection", n=1)
     thresholds = np.array([[4.0], [15.0], [33.0]])
     for _ in range(8):
@@ -383,7 +383,7 @@ def test_a_window_that_has_lost_the_threshold_follows_it() -> None:
     assert edges[0] < 20 < 24 < edges[-1]
 
 
-def test_latents_that_are_alike_teach_their_relative_width() -> None:
+def test_latents_of_equal_relative_width_narrow_its_prior() -> None:
     middles = np.linspace(-8, 2, 41)
     alike = np.exp(-(((middles + 3) / 0.5) ** 2) / 2) * np.ones((200, 1))
     learnt = learn_width_prior(alike, middles)
@@ -406,7 +406,7 @@ def test_the_score_interval_is_honest_on_cliffs_and_bisection_no_better() -> Non
     assert errors["logistic"] < errors["bisection"]
 
 
-def test_a_cliff_steeper_than_every_curve_is_not_said_to_have_converged() -> None:
+def test_a_cliff_steeper_than_every_curve_has_not_converged() -> None:
     finder = finder_of("logistic", n=4)
     thresholds = np.array([[5.0], [9.0], [12.3456], [17.0]])
     for _ in range(40):
@@ -493,7 +493,7 @@ def benchmark() -> ModuleType:
     ],
     ids=["bisection", "logistic", "logistic on cliffs"],
 )
-def test_the_code_is_as_accurate_as_the_document_says(
+def test_the_accuracy_is_that_of_the_document(
     benchmark: ModuleType, world: str, run: tuple[str, int, list[int]], n: int
 ) -> None:
     """One of the benchmark's own repeats, run again: its error is the documented one."""

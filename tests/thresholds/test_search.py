@@ -118,7 +118,7 @@ def test_responses_without_score_move_no_threshold_and_are_counted() -> None:
     assert missing["status"].eq("no_attempts").all()
 
 
-def test_a_latent_without_any_score_has_no_threshold_and_says_so(tmp_path: Path) -> None:
+def test_a_latent_without_any_score_has_a_status_and_no_threshold(tmp_path: Path) -> None:
     def answer(query: Query) -> Judgment:
         return Judgment("refused") if query.latent == 8 else planted(query)
 
@@ -173,7 +173,7 @@ def test_a_search_repeats_itself() -> None:
     pd.testing.assert_frame_equal(first[1], second[1])
 
 
-def test_another_seed_asks_otherwise() -> None:
+def test_another_seed_gives_other_queries() -> None:
     first, second = (find(each(planted), seed=seed, steps=1)[1] for seed in (43, 44))
     assert first["prompt_id"].tolist() != second["prompt_id"].tolist()
     assert set(first["seed"]).isdisjoint(second["seed"])
@@ -221,7 +221,7 @@ class TestIndependentLatents:
         order = list(zip(trials["step"], places, trials["sample"], strict=True))
         assert order == sorted(order)
 
-    def test_the_estimate_is_that_of_the_data_told_in_order(self) -> None:
+    def test_the_estimate_is_that_of_the_observations_in_order(self) -> None:
         settings = ThresholdsConfig(steps=6)
         independent = Rounds(each(planted), independent=True)
         thresholds, trials = find_thresholds(latents_table(), settings, PRIOR, 43, independent)

@@ -100,7 +100,7 @@ def calls() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("call", calls(), ids=shlex.join)
-def test_what_is_asked_of_snakemake_can_be_planned(written_out: Path, call: list[str]) -> None:
+def test_documented_snakemake_commands_can_be_planned(written_out: Path, call: list[str]) -> None:
     planning = [] if "--rulegraph" in call else ["--quiet", "host", "--dry-run"]
     done = run_snakemake(written_out, *planning, *call)
     assert done.returncode == 0, done.stdout[-3000:]

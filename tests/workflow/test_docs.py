@@ -65,7 +65,7 @@ def row(section: str, key: str) -> str:
     return next(line for line in lines if line.startswith(f"| `{key}` |"))
 
 
-def test_keys_say_their_limits_units_and_sources() -> None:
+def test_keys_have_limits_units_and_sources() -> None:
     target = row("thresholds", "target")
     assert "| number > 0 and < 100 | `50` |" in target
     assert "| points | January 50; published 30 |" in target

@@ -167,7 +167,7 @@ def test_a_gpu_job_is_given_gpu_and_cores_in_the_gpu_partition(faulty_run: Path)
     assert re.search(r"NumCPUs=2 .*CPUs/Task=2", output), output
 
 
-def test_a_model_on_two_gpus_is_given_both_and_computes_nothing_anew(
+def test_a_model_on_two_gpus_gets_both_and_reuses_its_journal(
     cluster: Cluster, faulty_run: Path
 ) -> None:
     before = (faulty_run / shard_of(0)).read_bytes()

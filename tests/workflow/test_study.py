@@ -142,7 +142,7 @@ class TestFiles:
         same = ["prompt_id", "latent", "seed", "boost"]
         pd.testing.assert_frame_equal(steered[same], meta[same])
 
-    def test_every_table_of_the_study_is_documented_and_says_where_it_comes_from(
+    def test_every_table_of_the_study_is_documented_and_has_its_origin(
         self, organism_study: Path
     ) -> None:
         known = {"shards": "responses", "judgments": "judgments", "scores": "scores"}
@@ -236,9 +236,7 @@ class TestRunning:
             phrases.write_text(text + "\nlet me think again\n")
             assert {"judge_responses", "write_examples"} <= planned_rules(organism_study)
 
-    def test_no_job_takes_more_memory_than_it_asks_the_cluster_for(
-        self, organism_study: Path
-    ) -> None:
+    def test_no_job_uses_more_memory_than_it_requests(self, organism_study: Path) -> None:
         planned = run_snakemake(organism_study, "all", "--dry-run", "--forceall").stdout
         requested = dict(re.findall(r"benchmark: (\S+)$.*?\bmem_mb=(\d+)", planned, re.M | re.S))
         assert len(requested) >= 200

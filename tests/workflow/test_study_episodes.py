@@ -31,7 +31,7 @@ def table(study: Path, name: str, model: str = "planted") -> pd.DataFrame:
     return found[found["model"].eq(model)]
 
 
-def test_every_improved_pair_of_attempts_is_an_episode_or_says_why_not(
+def test_every_improved_pair_of_attempts_is_an_episode_or_has_a_reason(
     organism_study: Path,
 ) -> None:
     path = organism_study / "results/organism/planted/arms/steered/scores/lexical.parquet"
@@ -88,7 +88,7 @@ def test_backtracking_latents_hold_on_episodes_they_were_not_chosen_on(
     assert found.loc[("backtracking", "correction", "on_topic"), "low"] > 0
 
 
-def test_where_nothing_is_corrected_the_figures_say_so(organism_study: Path) -> None:
+def test_without_corrections_the_figures_have_a_note(organism_study: Path) -> None:
     assert not episodes(organism_study, "twin")["group"].eq("episode").any()
     data = pd.read_csv(organism_study / "results/organism/figures/figA5.csv")
     twin = data[data["model"].eq("twin")]

@@ -58,6 +58,6 @@ def test_thresholds_are_those_of_the_reference_up_to_their_intervals(
     assert ours["threshold"].corr(theirs["threshold"], method="spearman") > 0.5
 
 
-def test_the_tables_say_which_engine_it_was(by_vllm: Path) -> None:
+def test_the_tables_record_the_engine(by_vllm: Path) -> None:
     metadata = pq.read_schema(by_vllm / HERE / "arms/steered/responses.parquet").metadata
     assert b'"engine": "vllm 0.32.0"' in b"".join(metadata.values())

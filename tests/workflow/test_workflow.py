@@ -51,7 +51,7 @@ def test_every_public_target_can_be_planned(checkout: Path, targets: list[str]) 
         assert f"rule {target}:" in done.stdout, "a target that is not a rule of its own"
 
 
-def test_a_figure_can_be_asked_for_by_its_file(checkout: Path) -> None:
+def test_a_figure_is_a_target_by_its_file(checkout: Path) -> None:
     done = run_snakemake(checkout, "--dry-run", "results/organism/figures/fig2.png")
     assert done.returncode == 0, done.stdout
     assert "plot_fig2" in done.stdout
@@ -149,7 +149,7 @@ def test_the_paper_study_is_planned_in_seconds_without_gpu_or_hub(checkout: Path
     assert seconds < 10
 
 
-def test_every_rule_that_asks_a_judge_is_said_to_need_a_network() -> None:
+def test_every_rule_that_calls_a_judge_is_documented_as_needing_a_network() -> None:
     guide = (REPO / "docs/cluster.md").read_text()
     table = guide.split("| needs a network |")[1].split("| everything else |")[0]
     asking = {rule.name for rule in parsed_rules() if "replies" in rule.keywords("params")}
@@ -225,7 +225,7 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
     assert requested(again.stdout, "mem_mb")["train_adapter", "llama-3.1-8b+sc90"] == 72000
 
 
-def test_a_job_without_a_gpu_asks_for_the_cores_of_its_threads_alone(checkout: Path) -> None:
+def test_a_job_without_a_gpu_requests_one_core_a_thread(checkout: Path) -> None:
     target = "results/organism/twin/arms/steered/shards/0.parquet"
     options = ["--dry-run", "--profile", "slurm", "--config", "study=organism"]
     done = run_snakemake(checkout, *options, "--", target)

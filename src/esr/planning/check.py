@@ -89,7 +89,7 @@ def check_machines(config: Config) -> Iterator[str]:
         *check_gpu_memory(config, config.models),
         *partition_problems(config),
     ]
-    missing = [name for name, model in config.base_models.items() if not _is_at_hand(model)]
+    missing = [name for name, model in config.base_models.items() if not _is_available(model)]
     problems += check_disk(config, Path(HF_HUB_CACHE), missing)
     if problems:
         raise EsrError("\n".join(problems))
@@ -98,7 +98,7 @@ def check_machines(config: Config) -> Iterator[str]:
     yield from check_walltime(table)
 
 
-def _is_at_hand(model: ModelConfig) -> bool:
+def _is_available(model: ModelConfig) -> bool:
     """Whether a checkpoint is in its folder or in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -122,7 +122,7 @@ def _check_hub(model: ModelConfig) -> None:
     Raises:
         EsrError: gated and no access, no such repository or revision, no network.
     """
-    if not _is_at_hand(model):
+    if not _is_available(model):
         _check_repository("source", model.source, "revision", model.revision)
 
 
