@@ -79,11 +79,43 @@ rule write_label_sheet:
         "../scripts/agreement/write_label_sheet.py"
 
 
+rule retest_sample:
+    """Grade a part of the sample again by the primary judge, to compare it with itself."""
+    input:
+        sample="<results>/agreement/sample.parquet",
+        judge=ancient(judge_files),
+        phrases=ancient(PHRASES),
+    output:
+        judgments="<results>/agreement/retest/judgments.parquet",
+        scores="<results>/agreement/retest/scores.parquet",
+    params:
+        replies=f"{RESULTS}/replies/retest_sample/{CONFIG.judging.primary}.jsonl",
+        contents=contents(judge_files, PHRASES),
+        settings=settings(
+            "agreement.retest",
+            "agreement.seed",
+            f"judging.judges.{CONFIG.judging.primary}",
+        ),
+    log:
+        "<logs>/agreement/retest_sample.log",
+    benchmark:
+        "<benchmarks>/agreement/retest_sample.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/agreement/retest_sample.py"
+
+
 rule measure_agreement:
     """Measure the agreement of every pair of judges, and with the restart detector."""
     input:
         sample="<results>/agreement/sample.parquet",
         scores=expand("<results>/agreement/scores/{judge}.parquet", judge=JUDGES),
+        retest=(
+            ["<results>/agreement/retest/scores.parquet"]
+            if CONFIG.agreement.retest
+            else []
+        ),
     output:
         "<results>/agreement/agreement.parquet",
     params:

@@ -26,6 +26,8 @@ def paid_files():
         for kind in ("judgments", "scores")
         for name in CONFIG.judging.judges
     ]
+    if CONFIG.agreement.retest:
+        agreement += ["retest/judgments.parquet", "retest/scores.parquet"]
     # Axolotl's configuration is regenerated, never imported: it can name code to run.
     finetuning = [
         "finetuning/masks.json",

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from esr.agreement.compare import ALL
+from esr.agreement.retest import without_retest
 from esr.figures import style
 from esr.figures.tables import write_figure
 from esr.job import start
@@ -35,6 +36,7 @@ SIDE_BY_SIDE = 3
 
 def figure_table(agreement: pd.DataFrame) -> pd.DataFrame:
     """Everything that is plotted."""
+    agreement = without_retest(agreement)
     table = agreement[
         agreement["quantity"].isin(QUESTIONS)
         & agreement["statistic"].isin(SHOWN)

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from esr.agreement.compare import ALL
+from esr.agreement.retest import without_retest
 from esr.agreement.sample import by_judge
 from esr.figures import style
 from esr.figures.tables import write_figure
@@ -56,6 +57,7 @@ def figure_table(scores: dict[str, pd.DataFrame], agreement: pd.DataFrame) -> pd
     shown = {judge: table.set_index("trial_id") for judge, table in scored.items()}
     parts = [histogram(table, judge) for judge, table in shown.items()]
     parts += [pair_marks(shown, *pair) for pair in combinations(shown, 2)]
+    agreement = without_retest(agreement)
     names = agreement["quantity"] + ":" + agreement["statistic"]
     rows = names.isin(SHOWN) & agreement["weighting"].eq("sample")
     rows = agreement[rows & agreement["arm"].eq(ALL)]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from esr.agreement.retest import without_retest
 from esr.agreement.sample import DETECTOR
 from esr.arms.scores import check_scores
 from esr.tables import read_table
@@ -24,7 +25,15 @@ def sample(organism_study: Path) -> pd.DataFrame:
 def population(organism_study: Path) -> pd.DataFrame:
     """The table `agreement`, as estimated for all trials of all arms."""
     table = read_table(organism_study / FOLDER / "agreement.parquet", "agreement")
-    return table[table["weighting"].eq("population") & table["arm"].eq("all")]
+    return without_retest(table[table["weighting"].eq("population") & table["arm"].eq("all")])
+
+
+def test_a_judge_without_chance_agrees_with_itself(organism_study: Path) -> None:
+    table = read_table(organism_study / FOLDER / "agreement.parquet", "agreement")
+    again = table[table["judge_b"].eq("lexical again")]
+    shares = again[again["statistic"].isin(["agreement", "kappa", "icc"])]
+    assert len(shares) > 0
+    assert shares["estimate"].dropna().to_numpy(float) == pytest.approx(1)
 
 
 def test_the_sample_stands_for_the_arms_it_is_drawn_from(

@@ -32,6 +32,13 @@ class AgreementConfig(Section):
         ge=1,
         source="released code: all multi-attempt trials, and 100 per model",
     )
+    retest: int = key(
+        100,
+        "Trials of the sample that the primary judge grades twice; 0: none. A judge that is a "
+        "language model is called again for them.",
+        ge=0,
+        le=1_000_000,
+    )
     sheet: int = key(
         400, "Maximum number of responses on the sheet for people.", ge=2, le=1_000_000
     )

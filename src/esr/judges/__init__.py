@@ -25,6 +25,7 @@ def open_judge(
     config: Config | None = None,
     others: Sequence[Path] = (),
     live: bool = False,
+    repetition: int = 0,
 ) -> Judge:
     """Open the judge that a configuration describes.
 
@@ -34,6 +35,7 @@ def open_judge(
         config: The study, whose budget a language model keeps to.
         others: Journals of other jobs, whose replies are used as well.
         live: Send calls live, whatever the settings.
+        repetition: Other than 0: send the calls of a language model again, as other calls.
 
     Raises:
         EsrError: a file of the judge is missing or invalid.
@@ -48,7 +50,7 @@ def open_judge(
             raise EsrError(f"judge {settings.model}: no journal is given for its replies")
         budget = study_budget(config) if config else None
         llm = CachedLlm(settings, replies, others=others, budget=budget, live=live)
-        return LlmJudge(read_rubric(settings.rubric), llm)
+        return LlmJudge(read_rubric(settings.rubric), llm, repetition)
     if isinstance(settings, HumanJudgeConfig):
         return SheetJudge(settings.sheet)
     return LEXICAL[settings.kind](Lexicon.read(settings.lexicon))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from esr.config import LlmConfig
@@ -122,9 +123,9 @@ class CachedLlm:
 class LlmJudge:
     """A language model that finds and scores attempts by a rubric."""
 
-    def __init__(self, rubric: Rubric, llm: CachedLlm) -> None:
-        """Judge by a rubric."""
-        self._rubric, self._llm = rubric, llm
+    def __init__(self, rubric: Rubric, llm: CachedLlm, repetition: int = 0) -> None:
+        """Judge by a rubric; another `repetition` sends calls that were sent before."""
+        self._rubric, self._llm, self._repetition = rubric, llm, repetition
         self._scale = ScaleCheck(llm.settings.model)
 
     @property
@@ -161,7 +162,8 @@ class LlmJudge:
         """What the judge is shown of an input."""
         full = self._llm.settings.shown == "full_prompt" and one.full_prompt is not None
         prompt = one.full_prompt if full and one.full_prompt else one.prompt
-        return self._rubric.call(one.label, prompt=prompt, response=one.response)
+        call = self._rubric.call(one.label, prompt=prompt, response=one.response)
+        return replace(call, repetition=self._repetition)
 
 
 def check_llm(settings: LlmConfig) -> None:

@@ -17,17 +17,21 @@ from esr.judges.bodies import Reply, read_reply
 
 @dataclass(frozen=True)
 class Call:
-    """What a model is shown: two texts, and the JSON Schema its reply must follow, if any."""
+    """What a model is shown: two texts, and the JSON Schema its reply must follow, if any.
+
+    A `repetition` other than 0 is another call with the same content, whose reply is kept apart.
+    """
 
     system: str
     user: str
     schema: Mapping[str, Any] | None = None
+    repetition: int = 0
 
     def key(self, identity: Mapping[str, Any]) -> str:
         """Key of the reply that a client of this identity gets."""
-        return content_key(
-            {**identity, "system": self.system, "user": self.user, "schema": self.schema}
-        )
+        shown = {"system": self.system, "user": self.user, "schema": self.schema}
+        again = {"repetition": self.repetition} if self.repetition else {}
+        return content_key({**identity, **shown, **again})
 
 
 class Replies:
@@ -117,6 +121,6 @@ def reply_journals(config: Config) -> list[tuple[str, str, Path]]:
             for arm in config.arms_of(model):
                 path = folder / "judge_responses" / model / arm / f"{judge}.jsonl"
                 found.append(("judge_responses", judge, path))
-        for rule in ("judge_sample", "write_examples", "judge_examples"):
+        for rule in ("judge_sample", "retest_sample", "write_examples", "judge_examples"):
             found.append((rule, judge, folder / rule / f"{judge}.jsonl"))
     return found

@@ -63,6 +63,9 @@ def planned_calls(config: Config) -> Iterator[Planned]:
     for judge in llms:
         if judge != primary:  # the primary judge scored the sample with its arms
             yield _judging(config, "judge_sample", judge, sample)
+    if primary in llms and config.agreement.retest:
+        again = min(config.agreement.retest, sample)
+        yield _judging(config, "retest_sample", primary, again)
     yield from _examples(config)
     annotator = config.episodes.boundaries
     if annotator in llms:

@@ -45,7 +45,11 @@ TABLES: dict[str, Table] = {
                 "attempts), `n_attempts`, `first_score` or `score_change` (points).",
             ),
             "judge_a": Column(TEXT, "First judge; missing: all judges.", optional=True),
-            "judge_b": Column(TEXT, "Second; equal to the first: one alone.", optional=True),
+            "judge_b": Column(
+                TEXT,
+                "Second; equal to the first: one alone; `<first> again`: its second grading.",
+                optional=True,
+            ),
             "statistic": Column(TEXT, "Name, as in `esr.agreement.compare.STATISTICS`."),
             "weighting": Column(
                 TEXT, "`population` (sampling weights) or `sample` (as drawn, rich in `several`)."
