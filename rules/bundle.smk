@@ -27,7 +27,7 @@ def paid_files():
         for name in CONFIG.judging.judges
     ]
     if CONFIG.agreement.retest:
-        agreement += ["retest/judgments.parquet", "retest/scores.parquet"]
+        agreement += [f"retest/{kind}.parquet" for kind in ("judgments", "scores")]
     # Axolotl's configuration is regenerated, never imported: it can name code to run.
     finetuning = [
         "finetuning/masks.json",

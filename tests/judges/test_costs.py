@@ -123,7 +123,7 @@ def test_batches_cost_half_and_thresholds_are_found_live(here: Path) -> None:
     total = as_configured(estimate(study()))
     live = table["dollars_live"]
     expected = live["find_thresholds"] + live["judge_responses"] / 2 + live["judge_sample"]
-    expected += live["judge_examples"] / 2
+    expected += (live["judge_examples"] + live["retest_sample"]) / 2
     assert total == pytest.approx(expected)
 
 

@@ -47,7 +47,7 @@ TABLES: dict[str, Table] = {
             "judge_a": Column(TEXT, "First judge; missing: all judges.", optional=True),
             "judge_b": Column(
                 TEXT,
-                "Second; equal to the first: one alone; `<first> again`: its second grading.",
+                "Second; equal to the first: one alone; `<first> again`: graded again.",
                 optional=True,
             ),
             "statistic": Column(TEXT, "Name, as in `esr.agreement.compare.STATISTICS`."),
