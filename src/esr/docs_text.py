@@ -155,7 +155,7 @@ OTHER_FILES = {
     "with `_low` and `_high`; `n`, `n_sampled`, `n_positives`, `status`.",
     "agreement/judgments/{judge}.parquet": "Judgments of the cross-judge sample, columns as in "
     "`judgments`.",
-    "agreement/retest/{kind}.parquet": "The part of the sample that the primary judge graded again: "
+    "agreement/retest/{kind}.parquet": "The part of the sample that the primary judge grades twice: "
     "`judgments` and `scores`, columns as in these tables.",
     "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",
     "figures/{figure}.pdf, .png, .csv": FIGURE,
