@@ -1,16 +1,37 @@
 # Tables, numbers and verdicts from the scores of all arms.
 
 TABLES = """
-    summary comparisons models exclusions robustness recovery corrected agreement tableA1 activation_regions
-    activation_contrasts activation_latents activation_lead
+    summary comparisons models contrasts exclusions robustness recovery corrected agreement tableA1
+    activation_regions activation_contrasts activation_latents activation_lead
 """.split()
 STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])
+
+
+def second_phase():
+    """The second-phase sample and its scores by the second judge; nothing without one."""
+    judge = CONFIG.judging.second
+    if judge is None:
+        return []
+    return [
+        "<results>/agreement/sample.parquet",
+        f"<results>/agreement/scores/{judge}.parquet",
+    ]
+
+
+def random_arms():
+    """Arms that ablate random sets on the trials of the steered arm."""
+    return [
+        name
+        for name, arm in CONFIG.arms.items()
+        if str(arm.ablate).startswith("random-") and arm.replay == "steered"
+    ]
 
 
 rule tabulate_summary:
     """Tabulate every measure of every model and arm."""
     input:
         scores=scores_of(cells()),
+        second=second_phase(),
     output:
         csv="<results>/tables/summary.csv",
         tex="<results>/tables/summary.tex",
@@ -30,6 +51,10 @@ rule tabulate_comparisons:
     """Compare every replaying arm with the arm that it replays, trial by trial."""
     input:
         scores=scores_of(cells()),
+        second=second_phase(),
+        claims=[path.as_posix() for path in CONFIG.claims],
+        models="<results>/tables/models.csv",
+        contrasts="<results>/tables/contrasts.csv",
     output:
         csv="<results>/tables/comparisons.csv",
         tex="<results>/tables/comparisons.tex",
@@ -53,6 +78,7 @@ rule tabulate_models:
                 "steered", "boost-sweep", *CONFIG.meta_arms, models=CONFIG.base_models
             )
         ),
+        second=second_phase(),
     output:
         csv="<results>/tables/models.csv",
         tex="<results>/tables/models.tex",
@@ -67,6 +93,30 @@ rule tabulate_models:
         mem_mb=2000,
     script:
         "../scripts/analysis/tabulate_models.py"
+
+
+rule tabulate_contrasts:
+    """Tabulate sweeps, random sets, shares and unsteered arms, as claims read them."""
+    input:
+        scores=scores_of(
+            cells("steered", "unsteered", "boost-sweep", "ablate-otd", *random_arms())
+        ),
+        second=second_phase(),
+        detectors=detector_files("detectors"),
+    output:
+        csv="<results>/tables/contrasts.csv",
+        tex="<results>/tables/contrasts.tex",
+    params:
+        settings=settings("statistics", "finetune.shares", "finetune.models"),
+        models=figure_models(),
+    log:
+        "<logs>/tabulate_contrasts.log",
+    benchmark:
+        "<benchmarks>/tabulate_contrasts.tsv"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/analysis/tabulate_contrasts.py"
 
 
 rule tabulate_exclusions:

@@ -18,15 +18,6 @@ def figure_files(name):
     }
 
 
-def random_arms():
-    """Arms that ablate random sets on the trials of the steered arm."""
-    return [
-        name
-        for name, arm in CONFIG.arms.items()
-        if str(arm.ablate).startswith("random-") and arm.replay == "steered"
-    ]
-
-
 rule plot_fig2:
     """Plot ESR across models: score change, multi-attempt rate, ESR rate, MSI (Figure 2)."""
     input:

@@ -1,8 +1,9 @@
 """Make scorecard.csv: every claim, what was measured, and a verdict.
 
 One row a claim: the columns of the claims files (`esr.analysis.claims.CLAIM`), then measured, low,
-high (in `unit`), n (trials, pairs or responses), status (of the interval), verdict (`confirmed`,
-`refuted`, `undecided`, `not run`) and the reason for it.
+high (in `unit`), n (trials, pairs or responses), status (of the interval) by the primary judge,
+verdict (`esr.analysis.claims.VERDICTS`), the reason for it, power (if known), and for each way of
+grading (`esr.analysis.ways.WAYS`) <way>_measured, _low, _high, _p_holm, _verdict.
 """
 
 from collections import Counter
@@ -13,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from esr.analysis.claims import read_claims, score
+from esr.analysis.claims import read_claims
+from esr.analysis.verdicts import score
 from esr.job import config_of, output, start
 
 log = getLogger(__name__)

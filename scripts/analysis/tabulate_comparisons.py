@@ -1,21 +1,28 @@
 """Make tables/comparisons.{csv,tex}: every replaying arm against the arm it replays, paired.
 
-Differences are in percentage points (rates) or points (scores); p by permutation within latents.
+Differences are in percentage points (rates) or points (scores); p by permutation within latents;
+p_holm adjusted over the confirmatory family of the study's claims (missing outside of it). One row
+a way of grading (`way`, `esr.analysis.ways`) and measure; the LaTeX shows the primary judge's.
 """
 
 from typing import Any
 
 import pandas as pd
 
+from esr.analysis.claims import read_claims
 from esr.analysis.summaries import (
     comparison_table,
     replays_of,
     with_interval,
     write_tables,
 )
+from esr.analysis.verdicts import with_family
+from esr.analysis.ways import by_way, of_way, read_second, views
 from esr.job import config_of, output, start
 from esr.tables import read_tables
 
+OTHERS = ["models", "contrasts"]
+"""Tables that hold the other tests of the family."""
 SHOWN = ["first_score", "multi_attempt_rate", "esr_rate", "msi"]
 
 
@@ -40,8 +47,14 @@ def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
     scores = read_tables(job.input.scores, "scores")
-    table = comparison_table(scores, replays_of(config), config.statistics)
-    write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
+    replays = replays_of(config)
+    table = by_way(
+        views(scores, read_second(job.input.second)),
+        lambda way: comparison_table(way.scores, replays, config.statistics, list(way.measures)),
+    )
+    others = {f"tables/{name}.csv": pd.read_csv(job.input[name]) for name in OTHERS}
+    table = with_family(table, "tables/comparisons.csv", read_claims(job.input.claims), others)
+    write_tables(output(job, "csv"), output(job, "tex"), table, printed(of_way(table)))
 
 
 if __name__ == "__main__":

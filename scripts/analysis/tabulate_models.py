@@ -2,7 +2,8 @@
 
 Rows: kind `pair` (arm `steered`, model minus against; independent latents), `trend` (slope of a
 meta-prompt's paired effect per tenfold parameters) or `sweep` (slope of a measure per sd of
-thresholds). Columns as in `esr.analysis.trends`; rates in percent, scores in points.
+thresholds), each in every way of grading (`way`, `esr.analysis.ways`). Columns as in
+`esr.analysis.trends`; rates in percent, scores in points.
 """
 
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.summaries import with_interval, write_tables
-from esr.analysis.trends import pairs, size_trends, sweep_slopes
+from esr.analysis.trends import PAIRED, pairs, size_trends, sweep_slopes
+from esr.analysis.ways import View, by_way, of_way, read_second, views
 from esr.arms.scores import select
+from esr.config import Config
 from esr.job import config_of, output, start
 from esr.tables import read_tables
 
@@ -28,20 +31,31 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def tabulate(way: View, config: Config) -> pd.DataFrame:
+    """All contrasts across models, as one way grades the trials."""
+    settings = config.statistics
+    measures = way.shown(PAIRED)
+    steered = select(way.scores, arm="steered")
+    sizes = {name: model.parameters for name, model in config.base_models.items()}
+    parts = [pairs(steered, settings, measures).assign(arm="steered")]
+    for arm in config.meta_arms:
+        treated = select(way.scores, arm=arm)
+        if len(treated):
+            trend = size_trends(steered, treated, sizes, settings, measures)
+            parts.append(trend.assign(arm=arm))
+    sweep = select(way.scores, arm="boost-sweep")
+    if len(sweep):
+        parts.append(sweep_slopes(sweep, settings, measures).assign(arm="boost-sweep"))
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+
+
 def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
-    scores = read_tables(job.input.scores, "scores")
-    steered = select(scores, arm="steered")
-    sizes = {name: model.parameters for name, model in config.base_models.items()}
-    parts = [pairs(steered, config.statistics).assign(arm="steered")]
-    for arm in config.meta_arms:
-        trend = size_trends(steered, select(scores, arm=arm), sizes, config.statistics)
-        parts.append(trend.assign(arm=arm))
-    sweep = select(scores, arm="boost-sweep")
-    parts.append(sweep_slopes(sweep, config.statistics).assign(arm="boost-sweep"))
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
+    ways = views(read_tables(job.input.scores, "scores"), read_second(job.input.second))
+    table = by_way(ways, lambda way: tabulate(way, config))
+    write_tables(output(job, "csv"), output(job, "tex"), table, printed(of_way(table)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Make tables/summary.{csv,tex}: every measure of every model and arm, with its interval.
 
-Rates in percent, scores in points; the CSV has one row a measure, the LaTeX one row an arm.
+Rates in percent, scores in points; the CSV has one row a way of grading (`way`,
+`esr.analysis.ways`) and measure, the LaTeX one row an arm, by the primary judge.
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ import pandas as pd
 
 from esr.analysis.measures import MEASURES
 from esr.analysis.summaries import summary_table, with_interval, write_tables
+from esr.analysis.ways import by_way, of_way, read_second, views
 from esr.job import config_of, output, start
 from esr.tables import read_tables
 
@@ -34,9 +36,11 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(job: Any) -> None:
     """Write the table."""
+    settings = config_of(job).statistics
     scores = read_tables(job.input.scores, "scores")
-    table = summary_table(scores, config_of(job).statistics)
-    write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
+    ways = views(scores, read_second(job.input.second))
+    table = by_way(ways, lambda way: summary_table(way.scores, settings, list(way.measures)))
+    write_tables(output(job, "csv"), output(job, "tex"), table, printed(of_way(table)))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 CSV, one row a point: model, label, arm, meta_prompt, measure, baseline (steered, plain prompt) and
 treatment (percent or points, on the pairs), value (their difference), low, high (its interval),
-p_value, p_holm (adjusted over the meta-prompts of a model and measure), n (pairs), dropped (pairs
-in which a trial has no score), status (`no_labels`: the model's latents have no labels).
+p_value, p_holm_meta_prompts (adjusted over the meta-prompts of a model and measure; the value over
+the confirmatory family is `p_holm` of tables/comparisons.csv), n (pairs), dropped (pairs in which a
+trial has no score), status (`no_labels`: the model's latents have no labels).
 """
 
 from textwrap import fill
@@ -30,7 +31,7 @@ ABSENT = {"no_labels": "no labels", "not_run": "not run"}
 WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "bbox": WHITE}
 COLUMNS = ["model", "label", "arm", "meta_prompt", "measure", "baseline", "treatment", "value"]
-COLUMNS += ["low", "high", "p_value", "p_holm", "n", "dropped", "status"]
+COLUMNS += ["low", "high", "p_value", "p_holm_meta_prompts", "n", "dropped", "status"]
 
 
 def variant_table(
@@ -70,7 +71,8 @@ def figure_table(
             table = variant_table(mine, arm, template, settings)
             parts.append(table.assign(**facts, arm=arm, meta_prompt=template))
     table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
-    table["p_holm"] = table.groupby(["model", "measure"])["p_value"].transform(holm)
+    by_measure = table.groupby(["model", "measure"])["p_value"]
+    table["p_holm_meta_prompts"] = by_measure.transform(holm)
     return table
 
 

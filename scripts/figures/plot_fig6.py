@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esr.analysis.contrasts import with_share
 from esr.analysis.measures import MEASURES
 from esr.analysis.trends import share_trends
 from esr.arms.scores import select
@@ -28,18 +29,6 @@ MEASURED = [*SHOWN, "esr_rate", "first_score"]
 """In the CSV; the figure shows `SHOWN`."""
 COLUMNS = ["model", "label", "kind", "arm", "measure", "statistic", "share", "value", "low", "high"]
 COLUMNS += ["p_value", "n", "status"]
-
-
-def with_share(scores: pd.DataFrame, base: str, finetuned: Mapping[str, FineTuned]) -> pd.DataFrame:
-    """Scores of a base and of the models made from it, with their `share` in ascending order.
-
-    The base has share 0, unless a mixture has that share.
-    """
-    models = {0: base} | {made.share: name for name, made in finetuned.items() if made.base == base}
-    shares = {name: share for share, name in models.items()}
-    mine = scores[scores["model"].isin(shares)]
-    mine = mine.assign(share=mine["model"].map(shares))
-    return mine.sort_values("share", kind="stable", ignore_index=True)
 
 
 def base_table(

@@ -8,14 +8,12 @@ method of the interval, n (trials, or pairs), events (multi-attempt trials), sta
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from esr.analysis.measures import MEASURES
-from esr.analysis.statistics import rule_of_three
 from esr.config import StatisticsConfig
 from esr.figures import style
 from esr.figures import tables as figures
@@ -25,28 +23,12 @@ from esr.tables import read_tables
 SHOWN = ["multi_attempt_rate", "esr_rate", "msi"]
 
 
-def bound_no_restarts(table: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Set the interval of unsteered arms without any second attempt by the rule of three.
-
-    It bounds the share of trials with a second attempt; each of them could change the score by at
-    most 100 points, up or down. Trials count as independent, as in the paper.
-    """
-    table = table.copy()
-    none = table["arm"].eq("unsteered") & table["events"].eq(0) & table["n"].gt(0)
-    bound = 100 * table.loc[none, "n"].map(lambda n: rule_of_three(n, level))
-    rate = table.loc[none, "measure"].map(lambda name: MEASURES[name].is_rate).astype(bool)
-    table.loc[none, "high"] = bound
-    table.loc[none, "low"] = np.where(rate, 0.0, -bound)
-    table.loc[none, "method"] = "rule_of_three"
-    return table
-
-
 def figure_table(
     scores: pd.DataFrame, models: dict[str, dict[str, Any]], settings: StatisticsConfig
 ) -> pd.DataFrame:
     """Everything that is plotted, models from large to small."""
     table = figures.no_steering(scores, models, SHOWN, settings)
-    return bound_no_restarts(table, settings.level)
+    return figures.bound_no_restarts(table, settings.level)
 
 
 def text_of(row: Any) -> str:

@@ -15,8 +15,8 @@ from esr.analysis.claims import (
     decide,
     find_rows,
     read_claims,
-    score,
 )
+from esr.analysis.verdicts import score
 from esr.config import LevelsConfig
 from esr.errors import EsrError
 from helpers.checkout import REPO
@@ -46,10 +46,11 @@ def claims(tmp_path: Path, **changes: str) -> pd.DataFrame:
 
 
 def summary(**changes: object) -> dict[str, pd.DataFrame]:
-    """A study's summary with one row."""
+    """A study's summary with one row, on which the second judge agrees."""
     row = {"model": "m", "measure": "esr_rate", "estimate": 4.0, "low": 3.0, "high": 5.0}
     row |= {"n": 500, "status": "ok"}
-    return {"tables/summary.csv": pd.DataFrame([row | changes])}
+    ways = [row | changes | {"way": way} for way in ("primary", "second")]
+    return {"tables/summary.csv": pd.DataFrame(ways)}
 
 
 class TestRule:

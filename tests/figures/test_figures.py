@@ -252,7 +252,7 @@ class TestFigure4:
         }
         for _, family in self.table(scores).groupby(["model", "measure"]):
             assert len(family["p_value"].dropna()) == 2
-            np.testing.assert_array_equal(family["p_holm"], holm(family["p_value"]))
+            np.testing.assert_array_equal(family["p_holm_meta_prompts"], holm(family["p_value"]))
 
     def test_the_plain_prompt_is_shown_by_its_value(self) -> None:
         table = self.table({"steered": {"large": arm(3)}, "meta-plain": {"large": arm(4)}})

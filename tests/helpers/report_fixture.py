@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from esr.analysis.claims import CLAIM, MEASURED
+from esr.analysis.claims import VERDICTS
+from esr.analysis.verdicts import COLUMNS
+from esr.analysis.ways import WAYS
 from esr.arms.restarts import find_restarts, read_phrases
 from esr.report.jobs import COLUMNS as COMPUTE
 from esr.report.site import Picture, Study, build, markdown
@@ -92,7 +94,7 @@ def trials(count: int) -> Iterator[Row]:
 
 def claim(**changes: Any) -> dict[str, Any]:
     """A row of the scorecard."""
-    row: dict[str, Any] = dict.fromkeys([*CLAIM, *MEASURED], "")
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
     row |= dict.fromkeys(["expected", "upper", "paper_n", "paper_low", "paper_high"], np.nan)
     row |= {"claim": "one", "source": "a paper", "experiment": "Figure 2", "unit": "percent"}
     row |= {
@@ -102,6 +104,9 @@ def claim(**changes: Any) -> dict[str, Any]:
         "low": 3.0,
         "high": 5.0,
     }
+    row |= {"power": 0.9} | {f"{way}_verdict": "confirmed" for way in WAYS}
+    for way in WAYS:
+        row |= {f"{way}_measured": 4.0, f"{way}_low": 3.0, f"{way}_high": 5.0}
     row |= {"n": 500, "status": "ok", "verdict": "confirmed", "reason": "[3, 5] lies within"}
     return row | changes
 
@@ -123,9 +128,9 @@ MASKS = {
 
 
 def study(count: int) -> Study:
-    """A study with one figure, two tables and four claims."""
+    """A study with one figure, two tables and a claim of every verdict."""
     numbers = pd.DataFrame({"model": ["large", "small"], "value": [4.0, 1.5], "n": [500, 400]})
-    verdicts = ["confirmed", "refuted", "undecided", "not run"]
+    verdicts = list(VERDICTS)
     return Study(
         name="made-up",
         title="Made-up trials",

@@ -13,6 +13,7 @@ import yaml
 
 from esr.analysis.comparisons import compare
 from esr.analysis.measures import summarise
+from esr.analysis.ways import of_way
 from esr.arms.scores import check_scores
 from esr.tables import TABLES, read_provenance, read_table
 from helpers.checkout import REPO, run_snakemake
@@ -195,7 +196,8 @@ class TestNumbers:
     def test_numbers_are_those_of_the_tables(self, organism_study: Path) -> None:
         folder = organism_study / "results/organism"
         numbers = json.loads((folder / "numbers.json").read_text())
-        rows = pd.read_csv(folder / "tables/summary.csv").set_index(["model", "arm", "measure"])
+        rows = of_way(pd.read_csv(folder / "tables/summary.csv"))
+        rows = rows.set_index(["model", "arm", "measure"])
         row = rows.loc[("planted", "steered", "multi_attempt_rate")]
         for part, name in {"estimate": "", "low": "Low", "high": "High", "n": "N"}.items():
             number = numbers[f"esrPlantedSteeredMultiAttemptRate{name}"]

@@ -1,10 +1,10 @@
-"""Claims compared with measurements: one verdict a claim, by one rule (docs/method.md).
+"""Claims compared with measurements in one way of grading, by one rule (docs/method.md).
 
 A claim gives a region for a statistic, the place of that statistic in a study (table, row, column),
 and a source. The region follows from the claimed value and its tolerance, or from a direction, in
 which case one end is open. The measured interval decides: inside the region the claim is
 `confirmed`, outside of it `refuted`, across its edge `undecided`; without a measurement it is
-`not run`.
+`not run`. `esr.analysis.verdicts` puts the ways of grading together.
 """
 
 import re
@@ -18,8 +18,17 @@ import pandas as pd
 
 from esr.errors import EsrError
 
-Verdict = Literal["confirmed", "refuted", "undecided", "not run"]
-VERDICTS: tuple[Verdict, ...] = ("confirmed", "refuted", "undecided", "not run")
+Verdict = Literal[
+    "confirmed", "refuted", "undecided", "underpowered", "depends on the judge", "not run"
+]
+VERDICTS: tuple[Verdict, ...] = (
+    "confirmed",
+    "refuted",
+    "undecided",
+    "underpowered",
+    "depends on the judge",
+    "not run",
+)
 
 CLAIM = {
     "claim": "Name, unique within a source.",
@@ -52,7 +61,7 @@ ENDS = {
 }
 """Columns of a statistic's interval, where they are not `low` and `high`."""
 SIZES = ["n", "n_pairs", "n_first", "n_treatment"]
-"""Columns that hold the number of trials or pairs; the first that a table has is shown."""
+"""Columns that hold the number of trials or pairs; the first with a value is shown."""
 ABSENT = {"not_run", "no_labels"}
 """Statuses of rows for an experiment that the study does not run."""
 RELIABLE = {"ok", "no_variation", "held_out", "tied"}
@@ -209,7 +218,8 @@ def read_finding(row: Mapping[str, Any], statistic: str, exact: bool) -> Finding
         raise EsrError(f"claims: no column {absent[0]!r} among {list(row)}")
     value = _number(row[statistic])
     ends = (value, value) if exact else (_number(row[low]), _number(row[high]))
-    size = next((_number(row[column]) for column in SIZES if column in row), np.nan)
+    sizes = [_number(row[column]) for column in SIZES if column in row]
+    size = next((number for number in sizes if not np.isnan(number)), np.nan)
     status = str(row.get("status", "ok"))
     return Finding(value, *ends, size, status, _number(row.get("p_value")))
 
@@ -255,6 +265,14 @@ def _compare(low: float, high: float, region: Region) -> Verdict:
     return "refuted" if high < region.lower or low > region.upper else "undecided"
 
 
+def region_of(claim: Mapping[str, Any]) -> Region:
+    """The region of a claim; an empty end is open."""
+    return Region(
+        -np.inf if np.isnan(claim["lower"]) else claim["lower"],
+        np.inf if np.isnan(claim["upper"]) else claim["upper"],
+    )
+
+
 def judge_claim(
     claim: Mapping[str, Any], table: pd.DataFrame | None, alpha: float
 ) -> dict[str, Any]:
@@ -273,10 +291,7 @@ def judge_claim(
     rows, missing = find_rows(table, claim["where"])
     if rows.empty:
         return nothing | {"reason": f"no such row in {claim['table']}"}
-    region = Region(
-        -np.inf if np.isnan(claim["lower"]) else claim["lower"],
-        np.inf if np.isnan(claim["upper"]) else claim["upper"],
-    )
+    region = region_of(claim)
     found = []
     for row in rows.to_dict("records"):
         finding = read_finding(
@@ -302,20 +317,3 @@ def _deciding(found: list[dict[str, Any]], missing: list[str]) -> dict[str, Any]
     if len(found) > 1:
         shown["reason"] += f" (the row that decides, of {len(found)})"
     return shown
-
-
-def score(
-    claims: pd.DataFrame, tables: Mapping[str, pd.DataFrame], level: float = 0.95
-) -> pd.DataFrame:
-    """The scorecard: columns of the claims, then `MEASURED`.
-
-    Args:
-        claims: As from `read_claims`.
-        tables: Tables of the study by path below its folder.
-        level: Coverage of the study's intervals; tests use 1 - level.
-    """
-    rows = [
-        {**claim, **judge_claim(claim, tables.get(claim["table"]), 1 - level)}
-        for claim in claims.to_dict("records")
-    ]
-    return pd.DataFrame(rows, columns=[*CLAIM, *MEASURED])

@@ -157,8 +157,8 @@ def compare_sets(
     Paired as in `compare`; the intervals cover other clusters and other versions of the treatment
     (`esr.analysis.statistics.sets_contrast`). Columns: measure, unit, baseline, treatment (mean
     over versions), treatment_low, treatment_high, difference, low, high, level, relative_change,
-    relative_low, relative_high, between (sd of the versions' differences), status, n_sets, n_pairs
-    (of all versions), n_dropped.
+    relative_low, relative_high, p_value, between (sd of the versions' differences), status, n_sets,
+    and of all versions n_pairs, n_dropped, n_treatment.
 
     Raises:
         EsrError: an invalid table, a repeated pair key, an unknown measure, a missing cluster id.
@@ -327,6 +327,7 @@ def _sets_row(measure: Measure, contrast: SetsContrast, level: float) -> dict[st
         "relative_change": 100 * float(relative_change(base, treated)),
         "relative_low": relative.low,
         "relative_high": relative.high,
+        "p_value": contrast.p_value,
         "between": contrast.between,
         "status": contrast.status,
     }

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.summaries import CELL
+from esr.analysis.ways import of_way
 from esr.errors import EsrError
 
 NAMES = ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"]
@@ -85,8 +86,8 @@ def cite_arms(
     summary: pd.DataFrame, comparisons: pd.DataFrame
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     r"""Measures of every arm, and changes: `\esr<Model><Arm><Measure><Part>`."""
-    yield from cited(summary, [*CELL, "measure"], ESTIMATE)
-    yield from cited(comparisons, [*CELL, "measure", "against"], DIFFERENCE)
+    yield from cited(of_way(summary), [*CELL, "measure"], ESTIMATE)
+    yield from cited(of_way(comparisons), [*CELL, "measure", "against"], DIFFERENCE)
 
 
 def cite_recovery(recovery: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:

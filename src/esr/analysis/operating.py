@@ -34,8 +34,9 @@ Method = Literal["crossed", "bootstrap"]
 Truths = Mapping[str, Mapping[str, ArmSpec]]
 """What is true of a model's arms: `truths[model][arm]`."""
 
-PAIRED = {"tables/comparisons.csv", "figures/figA9.csv"}
-SINGLE = {"tables/summary.csv", "figures/figA7.csv", "figures/figA8.csv"}
+PAIRED = {"tables/comparisons.csv": ["arm"], "tables/contrasts.csv": ["sets", "unsteered"]}
+SINGLE = {"tables/summary.csv": ["arm"], "tables/contrasts.csv": ["unsteered"]}
+"""Kinds of rows that are paired arms, or one arm, by table."""
 PERMUTATIONS = 199
 BOOTSTRAP = 200
 GROWTH = 4
@@ -95,11 +96,12 @@ def scenario(claim: Mapping[str, Any], truths: Truths) -> Scenario | None:
     if not known:
         return None
     arms = truths[models[0]]
-    if claim["table"] in SINGLE and arm in arms and where.get("kind", ["arm"]) == ["arm"]:
+    kind = where.get("kind", ["arm"])[0]
+    if kind in SINGLE.get(claim["table"], []) and arm in arms:
         null = {"arm": with_value(arms[arm], measure, claim["null"])}
         return Scenario(kind="arm", true={"arm": arms[arm]}, null=null, **head)
     first, second = _pair_of(arm)
-    if claim["table"] in PAIRED and first in arms and second in arms:
+    if kind in PAIRED.get(claim["table"], []) and first in arms and second in arms:
         true = {"baseline": arms[second], "treatment": arms[first]}
         null = _null_pair(arms[second], measure, claim["null"], relative)
         return Scenario(kind="paired", true=true, null=null, **head)

@@ -1,24 +1,25 @@
 """Tables from the scores of all arms: measures, comparisons, exclusions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from esr.analysis.comparisons import compare
-from esr.analysis.measures import exclusions, summarise
-from esr.analysis.statistics import holm
+from esr.analysis.measures import MEASURES, exclusions, summarise
 from esr.config import Config, StatisticsConfig
 from esr.errors import EsrError
 
 CELL = ["model", "arm"]
 METHOD = "cluster_bootstrap"
-CONFIRMATORY = ["multi_attempt_rate", "msi"]
-"""Measures whose tests are corrected together (Holm) over a model's replaying arms."""
 
 
-def summary_table(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
+def summary_table(
+    scores: pd.DataFrame,
+    settings: StatisticsConfig,
+    measures: Sequence[str] = tuple(MEASURES),
+) -> pd.DataFrame:
     """Every measure of every model and arm: one row a measure, clustered by latent.
 
     An arm over prompts has no latents; its intervals are clustered by prompt (column `cluster`).
@@ -28,6 +29,7 @@ def summary_table(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFr
         cluster = "prompt_id" if cell["latent"].isna().all() else "latent"
         table = summarise(
             cell,
+            measures,
             cluster=cluster,
             crossed=None,
             n_boot=settings.bootstrap,
@@ -41,7 +43,10 @@ def summary_table(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFr
 
 
 def comparison_table(
-    scores: pd.DataFrame, replays: Mapping[str, str], settings: StatisticsConfig
+    scores: pd.DataFrame,
+    replays: Mapping[str, str],
+    settings: StatisticsConfig,
+    measures: Sequence[str] = tuple(MEASURES),
 ) -> pd.DataFrame:
     """Every replaying arm against the arm that it replays, paired trial by trial.
 
@@ -49,34 +54,35 @@ def comparison_table(
         scores: Scores of all models and arms.
         replays: Replayed arm by replaying arm (`replays_of`).
         settings: Of the intervals.
+        measures: Names in `MEASURES`.
 
     Returns:
-        Columns of `compare`, with model, arm, against (the replayed arm) and p_holm: p over the
-        confirmatory measures and arms of a model (Holm), missing for other measures.
+        Columns of `compare`, with model, arm and against (the replayed arm). A model that lacks
+        either arm has no row.
 
     Raises:
         EsrError: no arm replays another one.
     """
+    if not replays:
+        raise EsrError("no arm replays another one: nothing to compare")
     parts = []
     for model, of_model in scores.groupby("model", sort=False):
         arms = dict(iter(of_model.groupby("arm", sort=False)))
         for arm, baseline in replays.items():
-            if arm not in arms:
+            if arm not in arms or baseline not in arms:
                 continue
             table = compare(
                 arms[baseline],
                 arms[arm],
+                measures,
                 n_boot=settings.bootstrap,
                 seed=settings.seed,
                 level=settings.level,
             )
             parts.append(table.assign(model=model, arm=arm, against=baseline))
     if not parts:
-        raise EsrError("no arm replays another one: nothing to compare")
+        return pd.DataFrame()
     table = pd.concat(parts, ignore_index=True)
-    family = table["measure"].isin(CONFIRMATORY)
-    for _, rows in table[family].groupby("model"):
-        table.loc[rows.index, "p_holm"] = holm(rows["p_value"].to_numpy(float))
     first = [*CELL, "against"]
     return table[first + [name for name in table.columns if name not in first]]
 

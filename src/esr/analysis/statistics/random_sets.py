@@ -17,9 +17,12 @@ from esr.analysis.statistics.resampling import (
 
 
 class SetsContrast(NamedTuple):
-    """Mean over versions, its intervals, sd between versions (ddof 1), status.
+    """Mean over versions, its intervals, sd between versions (ddof 1), status, p-value.
 
     `relative` is a fraction of the baseline; statuses as in `esr.analysis.statistics.estimates`.
+    The two-sided p-value of no difference is the level at which the percentile interval touches 0:
+    twice the smaller share of replicates on one side of it, itself included (Efron and Tibshirani
+    1993, section 15.4).
     """
 
     baseline: float
@@ -29,6 +32,7 @@ class SetsContrast(NamedTuple):
     difference: Interval = NO_INTERVAL
     relative: Interval = NO_INTERVAL
     status: str = "undefined"
+    p_value: float = np.nan
 
 
 def sets_contrast(
@@ -82,4 +86,12 @@ def sets_contrast(
         interval,
         percentile_interval(relative_change(drawn_base, drawn_base + changes), level),
         "sparse" if sparse or np.isnan(interval.low) else "ok",
+        _p_value(changes),
     )
+
+
+def _p_value(changes: Float[np.ndarray, " boot"]) -> float:
+    """Two-sided p-value of 0 by the replicates of a difference."""
+    present = changes[~np.isnan(changes)]
+    fewer = min(np.sum(present <= TIE), np.sum(present >= -TIE))
+    return min(1.0, 2 * (1 + float(fewer)) / (1 + len(present)))

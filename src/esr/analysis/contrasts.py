@@ -1,0 +1,127 @@
+"""Contrasts that claims name and no other table has: sweeps, random sets, shares, no steering.
+
+Rows are those of `esr.analysis.rows` with model, kind, arm and, by kind:
+
+- `point`: a measure at a level of the boost sweep (sweep_level, sd of thresholds from their mean);
+- `peak`: the level at which it is largest;
+- `sets`: the mean of the random sets minus another arm (arm `ablate-random - steered`);
+- `share`: over the share of self-corrections trained on (percent; 0 is the base): statistic
+  `difference` (share minus base, paired), `peak` (share of the highest value) or those of
+  `share_trends`;
+- `unsteered`: an arm with or without steering, and their paired difference.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from esr.analysis.comparisons import compare_sets
+from esr.analysis.rows import bound_no_restarts, differences, estimates, missing, no_steering, peaks
+from esr.analysis.trends import PAIRED, share_trends
+from esr.analysis.ways import View
+from esr.arms.scores import select
+from esr.config import FineTuned, StatisticsConfig
+
+RANDOM = "ablate-random"
+COLUMNS = ["kind", "model", "arm", "measure", "statistic", "sweep_level", "share", "value", "low"]
+COLUMNS += ["high", "p_value", "n", "n_sets", "status"]
+
+
+def contrast_table(
+    view: View,
+    models: Mapping[str, Mapping[str, Any]],
+    detectors: Mapping[str, int],
+    finetuned: Mapping[str, FineTuned],
+    settings: StatisticsConfig,
+) -> pd.DataFrame:
+    """All contrasts, as one way grades the trials.
+
+    Args:
+        view: The trials (`esr.analysis.ways.views`).
+        models: Label and size of every base model.
+        detectors: Number of detectors of each; without any, nothing was ablated.
+        finetuned: Fine-tuned models by name.
+        settings: Of the intervals.
+    """
+    parts = [pd.DataFrame(columns=COLUMNS)]
+    for model in models:
+        mine = select(view.scores, model=model)
+        parts += [
+            sweep_rows(view, select(mine, arm="boost-sweep"), settings).assign(model=model),
+            sets_rows(view, mine, detectors[model], settings).assign(model=model),
+        ]
+    for base in dict.fromkeys(made.base for made in finetuned.values()):
+        scores = select(with_share(view.scores, base, finetuned), arm="steered")
+        parts.append(share_rows(view, scores, settings).assign(model=base))
+    measures = view.shown(PAIRED)
+    bare = no_steering(view.scores, models, measures, settings, view.restarted)
+    bare["arm"] = bare["arm"].fillna("steered - unsteered")
+    bound = bound_no_restarts(bare, settings.level).assign(kind="unsteered")
+    parts.append(bound[bound["status"].ne("not_run")])
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return table.reindex(columns=COLUMNS)
+
+
+def sweep_rows(view: View, scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
+    """Measures of one model at every level of a boost sweep, and where they peak."""
+    if scores.empty:
+        return pd.DataFrame()
+    measures = view.shown(PAIRED)
+    points = estimates(scores, measures, settings, by=["sweep_level"]).assign(kind="point")
+    highest = peaks(scores, measures, settings).assign(kind="peak")
+    return pd.concat([points, highest], ignore_index=True).assign(arm="boost-sweep")
+
+
+def sets_rows(
+    view: View, scores: pd.DataFrame, n_detectors: int, settings: StatisticsConfig
+) -> pd.DataFrame:
+    """Random sets of latents minus the steered arm, and minus the ablated detectors."""
+    names = [arm for arm in scores["arm"].unique() if arm.startswith(f"{RANDOM}-")]
+    measures = view.shown(PAIRED)
+    parts = []
+    for other in ("steered", "ablate-otd"):
+        against = select(scores, arm=other)
+        if against.empty or not names:
+            continue
+        if n_detectors:
+            table = compare_sets(
+                against,
+                [select(scores, arm=arm) for arm in names],
+                measures,
+                n_boot=settings.bootstrap,
+                seed=settings.seed,
+                level=settings.level,
+            ).rename(columns={"difference": "value", "n_pairs": "n"})
+            table["n"] = table["n"].fillna(table["n_treatment"])
+        else:
+            table = missing(measures, "no_detectors")
+        parts.append(table.assign(arm=f"{RANDOM} - {other}", kind="sets"))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def share_rows(view: View, scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
+    """How measures change with the share of self-corrections; scores have the column `share`."""
+    by_share = dict(iter(scores.groupby("share")))
+    measures = view.shown(PAIRED)
+    if len(by_share) < 2:
+        return pd.DataFrame()
+    parts = [share_trends(scores, settings, measures)]
+    for share, table in by_share.items():
+        if share and 0 in by_share:
+            change = differences(by_share[0], table, measures, settings)
+            parts.append(change.assign(statistic="difference", share=share))
+    parts.append(peaks(scores, measures, settings, over="share").assign(statistic="peak"))
+    return pd.concat(parts, ignore_index=True).assign(kind="share", arm="steered")
+
+
+def with_share(scores: pd.DataFrame, base: str, finetuned: Mapping[str, FineTuned]) -> pd.DataFrame:
+    """Scores of a base and of the models made from it, with their `share` in ascending order.
+
+    The base has share 0, unless a mixture has that share.
+    """
+    models = {0: base} | {made.share: name for name, made in finetuned.items() if made.base == base}
+    shares = {name: share for share, name in models.items()}
+    mine = scores[scores["model"].isin(shares)]
+    mine = mine.assign(share=mine["model"].map(shares))
+    return mine.sort_values("share", kind="stable", ignore_index=True)

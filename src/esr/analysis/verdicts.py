@@ -1,0 +1,228 @@
+"""Verdicts that do not rest on one judge: every claim in each way, and what the ways agree on.
+
+A claim is evaluated on the rows of each way of grading (`esr.analysis.ways`). `confirmed` and
+`refuted` need the primary way and at least one independent one to agree, and no independent one to
+contradict; else the verdict `depends on the judge`. The claims of the confirmatory family are
+tested together (Holm), one adjusted p-value a claim and way.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from esr.analysis.claims import (
+    CLAIM,
+    MEASURED,
+    Verdict,
+    find_rows,
+    judge_claim,
+    parse_where,
+    region_of,
+)
+from esr.analysis.measures import MEASURES
+from esr.analysis.operating import with_power
+from esr.analysis.statistics import holm
+from esr.analysis.ways import INDEPENDENT, WAYS, Way, of_way
+
+ONE_WAY = {
+    "figures/fig5.csv": "detectors are found without a judge",
+    "tables/tableA1.csv": "detectors are found without a judge",
+    "tables/activation_regions.csv": "activations are measured on the primary judge's episodes",
+    "tables/activation_contrasts.csv": "activations are measured on the primary judge's episodes",
+    "tables/activation_latents.csv": "activations are measured on the primary judge's episodes",
+    "tables/activation_lead.csv": "activations are measured on the primary judge's episodes",
+    "figures/figA2.csv": "it is about the judges",
+    "figures/figA3.csv": "it is about the judges",
+}
+"""Tables that no way of grading can vary, with the reason."""
+NOT_MEASURABLE = "not measurable"
+"""Verdict of a way that has no such row."""
+OF_WAY = ["measured", "low", "high", "p_holm", "verdict"]
+COLUMNS = [*CLAIM, *MEASURED, "power", *[f"{way}_{name}" for way in WAYS for name in OF_WAY]]
+"""Columns of the scorecard; `measured`, `low`, `high`, `n` and `status` are the primary way's."""
+NAMES = {"judge_free": "judge-free", "second": "second judge"}
+OPPOSITE = {"confirmed": "refuted", "refuted": "confirmed"}
+
+Claim = Mapping[str, Any]
+Key = tuple[str, str]
+"""Source and name of a claim."""
+
+
+def score(
+    claims: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    level: float = 0.95,
+    power: Mapping[Key, float] | None = None,
+) -> pd.DataFrame:
+    """The scorecard: one row a claim, columns `COLUMNS`.
+
+    Args:
+        claims: As from `read_claims`.
+        tables: Tables of the study by path below its folder.
+        level: Coverage of the study's intervals; tests use 1 - level.
+        power: Power of the study for a claim that is true, where it is known (0 to 1).
+    """
+    adjusted = family_p(claims, tables)
+    known = power or {}
+    rows = []
+    for claim in claims.to_dict("records"):
+        key = key_of(claim)
+        table = tables.get(claim["table"])
+        found = {
+            way: evaluate(claim, part, 1 - level, adjusted.get((*key, way), np.nan))
+            for way, part in rows_by_way(claim, table).items()
+        }
+        rows.append({**claim, **summarise_ways(claim, found, known.get(key, np.nan))})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def key_of(claim: Claim) -> Key:
+    """Source and name, which identify a claim."""
+    return str(claim["source"]), str(claim["claim"])
+
+
+def rows_by_way(claim: Claim, table: pd.DataFrame | None) -> dict[Way, pd.DataFrame | None]:
+    """The claim's table as each way computed it; only `primary` if it has no ways."""
+    if table is None or "way" not in table:
+        return {"primary": table}
+    parts: dict[Way, pd.DataFrame | None] = {way: of_way(table, way) for way in WAYS}
+    return parts
+
+
+def evaluate(
+    claim: Claim, table: pd.DataFrame | None, alpha: float, p_holm: float
+) -> dict[str, Any]:
+    """Measurement and verdict of a claim in one way; a sign claim of the family needs its Holm p.
+
+    Args:
+        claim: Row of `read_claims`.
+        table: Its table, in this way.
+        alpha: Level of the tests.
+        p_holm: Adjusted p-value of the claim in this way; NaN outside the family.
+    """
+    found = judge_claim(claim, table, alpha) | {"p_holm": p_holm}
+    needed = claim["family"] == "yes" and region_of(claim).is_sign
+    if needed and found["verdict"] == "confirmed" and not p_holm <= alpha:
+        shown = "there is no p-value" if np.isnan(p_holm) else f"p (Holm) = {p_holm:.2g}"
+        found |= {"verdict": "undecided", "reason": f"{found['reason']}, but {shown}"}
+    return found
+
+
+def summarise_ways(
+    claim: Claim, found: Mapping[Way, Mapping[str, Any]], power: float
+) -> dict[str, Any]:
+    """The claim's columns of the scorecard from its measurements by way."""
+    verdicts = {
+        way: NOT_MEASURABLE
+        if way != "primary" and each["verdict"] == "not run"
+        else each["verdict"]
+        for way, each in found.items()
+    }
+    verdict, why = combine(verdicts, only_way(claim))
+    primary = found["primary"]
+    row = {name: primary[name] for name in MEASURED} | {
+        "verdict": verdict if np.isnan(power) else with_power(verdict, power),
+        "reason": "; ".join(filter(None, [primary["reason"], why])),
+        "power": power,
+    }
+    for way, each in found.items():
+        shown = {**each, "verdict": verdicts[way]}
+        row |= {f"{way}_{name}": shown[name] for name in OF_WAY}
+    return row | {f"{way}_verdict": NOT_MEASURABLE for way in WAYS if f"{way}_verdict" not in row}
+
+
+def only_way(claim: Claim) -> str:
+    """Why a claim has one way only; empty if a judge matters."""
+    if claim["table"] in ONE_WAY:
+        return ONE_WAY[claim["table"]]
+    conditions = {column: values for column, _, values in parse_where(claim["where"])}
+    names = conditions.get("measure", [])
+    if names and all(name in MEASURES and MEASURES[name].among == "responded" for name in names):
+        return "the measure needs no judge"
+    return ""
+
+
+def combine(verdicts: Mapping[Way, str], one_way: str = "") -> tuple[Verdict, str]:
+    """What the ways agree on, and why, in words.
+
+    Args:
+        verdicts: Verdict of each way that was computed.
+        one_way: Reason for which no other way can exist; then the primary verdict stands.
+    """
+    primary: Any = verdicts["primary"]
+    if one_way and primary != "not run":
+        return primary, f"one way: {one_way}"
+    if primary not in OPPOSITE:
+        return primary, ""
+    measured = {
+        way: verdicts[way]
+        for way in INDEPENDENT
+        if verdicts.get(way, NOT_MEASURABLE) != NOT_MEASURABLE
+    }
+    against = [NAMES[way] for way, each in measured.items() if each == OPPOSITE[primary]]
+    agreeing = [NAMES[way] for way, each in measured.items() if each == primary]
+    if not measured:
+        return "depends on the judge", "no independent way measured it"
+    if against:
+        return (
+            "depends on the judge",
+            f"{primary} by the primary judge, {OPPOSITE[primary]} by " + (" and ".join(against)),
+        )
+    if not agreeing:
+        names = " and ".join(NAMES[way] for way in measured)
+        return "depends on the judge", f"{primary} by the primary judge, undecided by {names}"
+    return primary, f"agrees: {' and '.join(agreeing)} (of {len(measured)} independent ways)"
+
+
+def family_p(
+    claims: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
+) -> dict[tuple[str, str, Way], float]:
+    """Holm-adjusted p-values of the confirmatory family: by source, name and way.
+
+    Claims about the same rows are one test. A claim about several rows has the largest of their
+    p-values. A claim without a p-value, or about a row that a way lacks, does not count.
+    """
+    family = claims[claims["family"].eq("yes")].to_dict("records")
+    adjusted: dict[tuple[str, str, Way], float] = {}
+    for way in WAYS:
+        tests: dict[Any, float] = {}
+        named: dict[Key, Any] = {}
+        for claim in family:
+            part = rows_by_way(claim, tables.get(claim["table"])).get(way)
+            test = claim["table"], tuple(sorted(map(str, parse_where(claim["where"]))))
+            named[key_of(claim)] = test
+            tests[test] = p_value(claim, part)
+        values = dict(zip(tests, holm(np.array(list(tests.values()))), strict=True))
+        adjusted |= {(*key, way): float(values[test]) for key, test in named.items()}
+    return adjusted
+
+
+def p_value(claim: Claim, table: pd.DataFrame | None) -> float:
+    """Largest p-value of a claim's rows; NaN without rows, or if a row has none."""
+    if table is None or "p_value" not in table:
+        return np.nan
+    rows, _ = find_rows(table, claim["where"])
+    values = rows["p_value"].to_numpy(float)
+    return float(values.max()) if len(values) else np.nan
+
+
+def with_family(
+    table: pd.DataFrame, path: str, claims: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """A table with the column p_holm: its rows' p-values adjusted over the family, else missing.
+
+    Args:
+        table: With columns way and p_value.
+        path: Its path below the study's folder, as claims name it.
+        claims: All claims of the study.
+        tables: The other tables that they name.
+    """
+    adjusted = family_p(claims, {**tables, path: table})
+    out = table.assign(p_holm=np.nan)
+    for claim in claims[claims["family"].eq("yes") & claims["table"].eq(path)].to_dict("records"):
+        for way in WAYS:
+            rows, _ = find_rows(table[table["way"].eq(way)], claim["where"])
+            out.loc[rows.index, "p_holm"] = adjusted[(*key_of(claim), way)]
+    return out

@@ -1,0 +1,121 @@
+"""Contrasts that claims read are those that the figures show, in every way of grading."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from esr.analysis.contrasts import contrast_table
+from esr.analysis.rows import differences, no_steering, peaks
+from esr.analysis.ways import by_way, of_way, views
+from esr.config import StatisticsConfig
+from helpers.arms import arm
+from helpers.scores import stack
+
+FEW = StatisticsConfig(bootstrap=100)
+MODELS = {"m": {"label": "M", "parameters": 1e9}}
+
+
+def sweep() -> pd.DataFrame:
+    """Multi-attempt trials at three levels of a boost sweep, most at the middle one."""
+    parts = []
+    for level, events in ((-1.0, 1), (0.0, 5), (1.0, 2)):
+        part = arm(events).assign(sweep_level=level)
+        parts.append(part.assign(trial_id=f"{level}-" + part["trial_id"]))
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def scores() -> pd.DataFrame:
+    of_arm = {
+        "steered": arm(4),
+        "unsteered": arm(0, first=95.0),
+        "ablate-otd": arm(1),
+        **{f"ablate-random-{i}": arm(3 + i % 2) for i in range(3)},
+        "boost-sweep": sweep(),
+    }
+    return stack({name: {"m": table} for name, table in of_arm.items()})
+
+
+def rows(scores: pd.DataFrame, n_detectors: int = 5, second: Any = None) -> pd.DataFrame:
+    return by_way(
+        views(scores, second),
+        lambda way: contrast_table(way, MODELS, {"m": n_detectors}, {}, FEW),
+    )
+
+
+def cell(table: pd.DataFrame, **where: Any) -> pd.Series:
+    for column, value in where.items():
+        table = table[table[column].eq(value)]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+class TestPrimary:
+    def test_the_peak_is_that_of_figure_3(self, scores: pd.DataFrame) -> None:
+        table = of_way(rows(scores))
+        found = cell(table, kind="peak", measure="multi_attempt_rate")
+        drawn = peaks(sweep(), ["multi_attempt_rate"], FEW).iloc[0]
+        assert found["value"] == drawn["value"] == 0
+        assert (found["low"], found["high"]) == (drawn["low"], drawn["high"])
+
+    def test_every_level_of_the_sweep_is_a_point(self, scores: pd.DataFrame) -> None:
+        table = of_way(rows(scores)).query("kind == 'point' and measure == 'multi_attempt_rate'")
+        assert dict(zip(table["sweep_level"], table["value"], strict=True)) == {
+            -1.0: 10.0,
+            0.0: 50.0,
+            1.0: 20.0,
+        }
+
+    def test_unsteered_arms_are_those_of_figures_a7_and_a8(self, scores: pd.DataFrame) -> None:
+        table = of_way(rows(scores)).query("kind == 'unsteered'")
+        none = cell(table, arm="unsteered", measure="multi_attempt_rate")
+        assert (none["value"], none["low"]) == (0, 0)
+        assert none["high"] == pytest.approx(100 * 3 / 120, rel=0.02), "the rule of three"
+        drawn = no_steering(scores, MODELS, ["first_score"], FEW)
+        change = cell(table, arm="steered - unsteered", measure="first_score")
+        assert change["value"] == cell(drawn, kind="difference")["value"] == 40 - 95
+
+    def test_random_sets_are_compared_with_both_arms(self, scores: pd.DataFrame) -> None:
+        table = of_way(rows(scores)).query("kind == 'sets' and measure == 'multi_attempt_rate'")
+        values = table.set_index("arm")["value"]
+        assert values["ablate-random - ablate-otd"] == pytest.approx(100 * (10 / 3 - 1) / 10)
+        assert values["ablate-random - steered"] == pytest.approx(100 * (10 / 3 - 4) / 10)
+        p_value = table.set_index("arm")["p_value"]
+        assert p_value["ablate-random - ablate-otd"] < 0.05
+
+    def test_without_detectors_nothing_was_ablated(self, scores: pd.DataFrame) -> None:
+        table = of_way(rows(scores, n_detectors=0)).query("kind == 'sets'")
+        assert table["status"].eq("no_detectors").all()
+        assert table["value"].isna().all()
+
+    def test_an_arm_that_was_not_run_has_no_row(self, scores: pd.DataFrame) -> None:
+        table = rows(scores[scores["arm"].eq("steered")])
+        assert set(table["kind"]) == {"unsteered"}
+        assert set(table["arm"]) == {"steered"}
+
+
+class TestWays:
+    def test_the_second_judge_and_the_detector_have_the_same_contrasts(
+        self, scores: pd.DataFrame
+    ) -> None:
+        table = rows(scores, second=scores.assign(weight=1.0))
+        measured = table[table["measure"].eq("multi_attempt_rate")]
+        keys = ["kind", "arm", "sweep_level"]
+        places = {
+            way: set(map(str, part[keys].to_numpy())) for way, part in measured.groupby("way")
+        }
+        assert places["second"] == places["judge_free"] == places["primary"]
+        values = {way: of_way(measured, way)["value"].dropna() for way in ("primary", "second")}
+        pd.testing.assert_series_equal(values["primary"], values["second"])
+
+    def test_restarts_that_the_detector_does_not_find_are_none(self, scores: pd.DataFrame) -> None:
+        table = of_way(rows(scores), "judge_free").query("kind == 'unsteered'")
+        assert cell(table, arm="steered")["value"] == 0
+        assert set(table["measure"]) == {"multi_attempt_rate"}
+
+
+def test_a_difference_of_samples_counts_treated_trials() -> None:
+    base, treated = arm(4).assign(weight=2.0), arm(1).assign(weight=2.0)
+    found = differences(base, treated.head(60), ["multi_attempt_rate"], FEW).iloc[0]
+    assert found["n"] == 60
