@@ -160,8 +160,10 @@ OTHER_FILES = {
     "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",
     "figures/{figure}.pdf, .png, .csv": FIGURE,
     "scorecard.csv": "Every claim, where it is looked up, the region in which it holds, what was "
-    "measured (`measured`, `low`, `high`, `n`, `status`), `verdict` and `reason`; the columns of a "
-    "claim are those of `resources/claims/*.csv`, below.",
+    "measured by the primary judge (`measured`, `low`, `high`, `n`, `status`), `verdict`, `reason` "
+    "and `power` (if known); for each way of grading (`primary`, `gated`, `judge_free`, `second`) "
+    "`<way>_measured`, `<way>_low`, `<way>_high`, `<way>_p_holm`, `<way>_verdict`; the columns of "
+    "a claim are those of `resources/claims/*.csv`, below.",
     "graph/{name}.svg, .png": "Dependency graph of the study (`all`) or of a figure. The rules of "
     "an arm are one box; an arrow that others imply is left out.",
     "graph/dependencies.csv": "For every figure its script, the number of rules and jobs behind "

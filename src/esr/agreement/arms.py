@@ -12,8 +12,8 @@ Cell = tuple[str, str]
 STEERED, SWEEP = "steered", "boost-sweep"
 OF_JUDGES = {"figures/figA2.csv", "figures/figA3.csv", "figures/figA4.csv"}
 """Tables about the sample itself; a claim that reads them adds no arm."""
-BY_KIND = {"pair": STEERED, "sweep": SWEEP}
-"""Arm behind a row of `models` that does not name it."""
+BY_KIND = {"pair": STEERED, "sweep": SWEEP, "point": SWEEP, "peak": SWEEP, "share": STEERED}
+"""Arm behind a row of `models` or `contrasts` that does not name it."""
 
 
 def sampled_cells(config: Config) -> list[Cell]:
@@ -73,9 +73,9 @@ def _arms(config: Config, table: str, where: Mapping[str, list[str]]) -> set[str
             for part in parts
             if part in (name, "*") or (part == "ablate-random" and _is_random(arm.ablate))
         }
-    if table == "tables/models.csv":
+    if table in ("tables/models.csv", "tables/contrasts.csv"):
         return {BY_KIND[kind] for kind in where.get("kind", []) if kind in BY_KIND}
-    return {SWEEP} if table == "figures/fig3.csv" else {STEERED}
+    return {STEERED}
 
 
 def _models(config: Config, where: Mapping[str, list[str]], table: str) -> set[str]:
@@ -84,7 +84,7 @@ def _models(config: Config, where: Mapping[str, list[str]], table: str) -> set[s
     found = {name for name in named if name in config.models} or (
         set() if named else set(config.base_models)
     )
-    if table == "figures/fig6.csv":  # one row a share of corrections
+    if where.get("kind") == ["share"]:
         shares = where.get("share")
         for name, tuned in config.finetuned.items():
             if tuned.base in found and (shares is None or str(tuned.share) in shares):

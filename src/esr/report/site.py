@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 
 from esr.analysis.claims import VERDICTS
+from esr.analysis.ways import WAYS
 
 PAGES = {
     "index": "Summary",
@@ -106,6 +107,11 @@ class Study:
         counts = self.scorecard["verdict"].value_counts()
         return {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS}
 
+    @property
+    def ways(self) -> dict[str, str]:
+        """Ways of grading with the names that the scorecard shows."""
+        return dict(zip(WAYS, ["primary", "gated", "judge-free", "second judge"], strict=True))
+
     def graph_title(self, name: str) -> str:
         """Title of a picture of the graph: that of its figure, or of the study."""
         return {each.name: each.title for each in self.figures}.get(name, "The study")
@@ -137,6 +143,7 @@ def build(study: Study, templates: Path, folder: Path) -> None:
     )
     environment.globals["most"] = MOST_ROWS
     environment.filters.update(number=number, measured=measured, cells=cells)
+    environment.filters.update(measured_by=measured_by)
     environment.filters.update(anchor=anchor, table_title=table_title)
     for name, title in PAGES.items():
         page = environment.get_template(f"{name}.html")
@@ -186,6 +193,12 @@ def measured(row: Mapping[str, Any], value: str = "measured") -> str:
     if pd.isna(low) or low == high:
         return f"{value:.3g}"
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def measured_by(row: Mapping[str, Any], way: str) -> str:
+    """What one way of grading measured, in the form of `measured`; a dash without a row."""
+    ends = {name: row[f"{way}_{name}"] for name in ("measured", "low", "high")}
+    return measured(ends)
 
 
 def cells(table: pd.DataFrame) -> list[list[str]]:
