@@ -7,12 +7,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from esr.analysis.claims import read_claims, score
-from esr.analysis.comparisons import compare
+from esr.analysis.claims import read_claims
+from esr.analysis.contrasts import contrast_table
+from esr.analysis.summaries import comparison_table
 from esr.analysis.trends import pairs
+from esr.analysis.verdicts import score
+from esr.analysis.ways import View, by_way, views
 from esr.arms.scores import select
 from esr.config import StatisticsConfig
-from esr.figures.tables import no_steering
 from esr.tables import read_tables
 from helpers.browser import Reader, expect
 from helpers.checkout import REPO
@@ -63,16 +65,27 @@ def scores(organism_study: Path) -> Scores:
 
 class TestBrokenInputs:
     def verdicts(self, scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, str]:
-        """Verdicts on the claims that these arms decide, all else not run."""
+        """Verdicts on the claims that these arms decide, all else not run; the judges agree."""
         models = {name: {"label": name, "parameters": 1e6} for name in scores["steered"]}
         measures = ["multi_attempt_rate", "esr_rate", "first_score"]
-        changed = compare(scores["steered"]["planted"], scores["ablate-otd"]["planted"], measures)
+        detectors = dict.fromkeys(models, 1)
+
+        def models_table(way: View) -> pd.DataFrame:
+            return pairs(select(way.scores, arm="steered"), FEW, way.shown(measures))
+
         every = stack(scores)
-        bare = no_steering(every, models, measures, FEW)
+        ways = views(every, every.assign(weight=1.0))
         tables = {
-            "tables/models.csv": pairs(select(every, arm="steered"), FEW, measures),
-            "tables/comparisons.csv": changed.assign(model="planted", arm="ablate-otd"),
-            "figures/figA8.csv": bare,
+            "tables/models.csv": by_way(ways, models_table),
+            "tables/comparisons.csv": by_way(
+                ways,
+                lambda way: comparison_table(
+                    way.scores, {"ablate-otd": "steered"}, FEW, way.shown(measures)
+                ),
+            ),
+            "tables/contrasts.csv": by_way(
+                ways, lambda way: contrast_table(way, models, detectors, {}, FEW)
+            ),
         }
         claims = read_claims([REPO / "resources/claims/organism.csv"])
         table = score(claims, tables)

@@ -35,6 +35,7 @@ ONE_WAY = {
     "tables/activation_lead.csv": "activations are measured on the primary judge's episodes",
     "figures/figA2.csv": "it is about the judges",
     "figures/figA3.csv": "it is about the judges",
+    "tables/agreement.csv": "it is about the judges",
 }
 """Tables that no way of grading can vary, with the reason."""
 NOT_MEASURABLE = "not measurable"

@@ -31,6 +31,7 @@ TABLE_TITLES = {
     "summary": "Measures of every arm",
     "comparisons": "Arms compared with the arm that they replay",
     "models": "Models compared",
+    "contrasts": "Sweeps, random sets, shares and unsteered arms",
     "exclusions": "Exclusions: trials by status",
     "recovery": "Recovery against its redraw null",
     "robustness": "Robustness of the main result",
