@@ -155,8 +155,8 @@ OTHER_FILES = {
     "with `_low` and `_high`; `n`, `n_sampled`, `n_positives`, `status`.",
     "agreement/judgments/{judge}.parquet": "Judgments of the cross-judge sample, columns as in "
     "`judgments`.",
-    "agreement/retest/{kind}.parquet": "The part of the sample that the primary judge grades twice: "
-    "`judgments` and `scores`, columns as in these tables.",
+    "agreement/retest/{kind}.parquet": "The part of the sample that the primary judge grades "
+    "twice: `judgments` and `scores`, columns as in these tables.",
     "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",
     "figures/{figure}.pdf, .png, .csv": FIGURE,
     "scorecard.csv": "Every claim, where it is looked up, the region in which it holds, what was "
