@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import DescrStatsW
 
 
 class Interval(NamedTuple):
@@ -76,10 +77,9 @@ def mean_interval(
     values = values[~np.isnan(values)]
     if len(values) < 2:
         return NO_INTERVAL
-    tail = (1 - level) / 2
-    quantile = stats.t.isf(tail, len(values) - 1) if method == "t" else stats.norm.isf(tail)
-    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(float(values.mean() - half), float(values.mean() + half))
+    described = DescrStatsW(values)
+    interval = described.tconfint_mean if method == "t" else described.zconfint_mean
+    return Interval(*map(float, interval(1 - level)))
 
 
 def no_variation_interval(
