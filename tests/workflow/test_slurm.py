@@ -156,7 +156,7 @@ def test_nothing_that_was_generated_was_generated_again(faulty_run: Path, local_
 def test_a_killed_job_goes_on_where_it_was(faulty_run: Path) -> None:
     logs = faulty_run.glob("logs/organism/planted/answers/generate_responses_*.log")
     output = "".join(path.read_text() for path in logs)
-    assert "records stand from an earlier run" in output
+    assert "records from an earlier run" in output
     assert "Trying to restart job" in (faulty_run / "output").read_text()
 
 
