@@ -27,17 +27,24 @@ ARMS = ["steered", "unsteered", "ablate-otd"]
 Scores = dict[str, dict[str, pd.DataFrame]]
 
 
-NOT_SHOWN = ["recovery", "correction-msi", "detectors-lead"]
-"""Claims that the study of this size does not show (docs/organism.md): undecided, never refuted."""
+NOT_SHOWN = {
+    "undecided": ["recovery", "correction-msi", "detectors-lead"],
+    "depends on the judge": ["target", "dose-first", "no-cause-first", "finetune-success"],
+}
+"""Planted truths that a study of this size does not show, and why (docs/organism.md)."""
 
 
 def test_every_planted_truth_is_confirmed_but_those_documented_as_not_shown(
     organism_study: Path,
 ) -> None:
     table = pd.read_csv(organism_study / "results/organism/scorecard.csv").set_index("claim")
-    wrong = table[table["verdict"].ne("confirmed")].drop(NOT_SHOWN, errors="ignore")
+    exceptions = [claim for claims in NOT_SHOWN.values() for claim in claims]
+    wrong = table[table["verdict"].ne("confirmed")].drop(exceptions, errors="ignore")
     assert wrong.empty, wrong[["measured", "low", "high", "reason"]].to_string()
-    assert "refuted" not in table.loc[NOT_SHOWN, "verdict"].tolist()
+    assert table.loc[NOT_SHOWN["undecided"], "verdict"].eq("undecided").all()
+    assert "refuted" not in table["verdict"].tolist()
+    primary = table.loc[NOT_SHOWN["depends on the judge"], "primary_verdict"]
+    assert primary.eq("confirmed").all(), "the primary judge alone confirms these"
     assert len(table) >= 20
 
 
