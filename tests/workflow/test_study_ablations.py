@@ -92,7 +92,7 @@ class TestAblation:
 
 
 class TestControls:
-    def test_random_sets_are_as_many_and_about_as_active_as_the_detectors(
+    def test_random_sets_are_as_many_and_carry_at_least_two_fifths_of_the_activation(
         self, organism_study: Path
     ) -> None:
         controls, detectors = (table(organism_study, name) for name in ("controls", "detectors"))
@@ -101,9 +101,9 @@ class TestControls:
         assert controls["frequency"].gt(0).all()  # none is dead
         for _, one in controls.groupby("set"):
             assert set(one["detector"]) == used
-            for name in ("frequency", "mean"):
-                share = one[name].sum() / one[f"detector_{name}"].sum()
-                assert 0.5 < share < 2
+            # No other latents are as active as the largest detectors (docs/organism.md, Limits).
+            for name, least in {"frequency": 0.5, "mean": 0.4}.items():
+                assert least < one[name].sum() / one[f"detector_{name}"].sum() < 2
 
     def test_the_figure_reports_how_well_they_match(self, organism_study: Path) -> None:
         data = pd.read_csv(organism_study / "results/organism/figures/figA9.csv")

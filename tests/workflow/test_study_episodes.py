@@ -10,6 +10,8 @@ from esr.tables import read_table
 pytestmark = pytest.mark.slow
 
 OPENERS = ("wait", "sorry", "hold on")
+PHRASES = (*OPENERS, "let me", "i got off track")
+"""How planted corrections begin; steering can garble the opener, and then the rest begins them."""
 
 
 def episodes(study: Path, model: str) -> pd.DataFrame:
@@ -51,7 +53,8 @@ def test_corrections_are_cut_out_as_they_were_planted(organism_study: Path) -> N
         text[row.trial_id][int(row.correction_start) : int(row.correction_end)]
         for row in found.itertuples()
     ]
-    assert all(piece.startswith(OPENERS) for piece in cut)
+    assert all(piece.startswith(PHRASES) for piece in cut)
+    assert sum(piece.startswith(OPENERS) for piece in cut) >= 0.9 * len(cut)
     assert sum(piece.endswith(".") for piece in cut) >= 0.9 * len(cut)
 
 
