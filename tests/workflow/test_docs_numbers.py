@@ -40,8 +40,9 @@ def test_an_unknown_name_and_an_open_citation_are_errors() -> None:
 
 
 @pytest.mark.parametrize("page", pages(REPO), ids=lambda path: path.name)
-def test_every_citation_of_a_page_is_complete(page: Path) -> None:
-    cited_numbers(page.read_text())
+def test_every_citation_of_a_page_is_complete_and_has_its_number(page: Path) -> None:
+    for cited in cited_numbers(page.read_text()):
+        assert cited.shown == "n/a" or cited.shown[-1].isdigit(), cited
 
 
 @pytest.mark.slow
