@@ -160,7 +160,7 @@ def test_a_judge_whose_replies_cannot_be_read_stops_early_and_stays_stopped(
     with FakeApi(lambda user, structured: ModelReply("I decline."), key=KEY) as api:
         settings = judge(api, concurrency=4)
         for _ in range(2):
-            # Replies of calls in flight count, too: 20 stop it, and at most 4 more are on their way.
+            # 20 of one reason stop it; at most 4 more are in flight by then.
             message = r"(2[0-4]) of \1 .* failed for the same reason: unparsable"
             with pytest.raises(EsrError, match=message):
                 statuses(settings, tmp_path, 200)
