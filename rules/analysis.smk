@@ -3,6 +3,7 @@
 TABLES = """
     summary comparisons models contrasts exclusions robustness recovery corrected agreement tableA1
     activation_regions activation_contrasts activation_latents activation_lead
+    activation_hazards
 """.split()
 STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])
 
@@ -250,6 +251,7 @@ rule collect_numbers:
         fig6="<results>/figures/fig6.csv",
         contrasts="<results>/tables/activation_contrasts.csv",
         lead="<results>/tables/activation_lead.csv",
+        hazards="<results>/tables/activation_hazards.csv",
         agreement="<results>/agreement/agreement.parquet",
     output:
         json="<results>/numbers.json",
@@ -318,6 +320,27 @@ rule tabulate_activation:
         mem_mb=1000,
     script:
         "../scripts/analysis/tabulate_activation.py"
+
+
+rule tabulate_hazards:
+    """Tabulate the hazard of a restart given the detectors so far, at equal off-topicness."""
+    input:
+        episodes=episode_tables("episodes"),
+        activations=episode_tables("episode_activations"),
+    output:
+        csv="<results>/tables/activation_hazards.csv",
+        tex="<results>/tables/activation_hazards.tex",
+    params:
+        settings=settings("episodes.off_topic_score", "statistics.level"),
+        models=figure_models(),
+    log:
+        "<logs>/tabulate_hazards.log",
+    benchmark:
+        "<benchmarks>/tabulate_hazards.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/analysis/tabulate_hazards.py"
 
 
 rule tabulate_tableA1:

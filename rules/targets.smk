@@ -38,12 +38,13 @@ rule tables:
 
 
 rule activation_tables:
-    """Activations in episodes: regions, contrasts, single latents, lead time."""
+    """Activations in episodes: regions, contrasts, single latents, lead time, hazard of a restart."""
     input:
         table("activation_regions"),
         table("activation_contrasts"),
         table("activation_latents"),
         table("activation_lead"),
+        table("activation_hazards"),
 
 
 rule exclusions:

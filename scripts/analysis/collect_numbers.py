@@ -17,6 +17,7 @@ from esr.analysis.macros import (
     cite_arms,
     cite_detectors,
     cite_finetuning,
+    cite_hazards,
     cite_recovery,
     cite_sweep,
     collect_macros,
@@ -37,6 +38,7 @@ def main(job: Any) -> None:
         cite_detectors(tables["fig5"]),
         cite_finetuning(tables["fig6"]),
         cite_activations(tables["contrasts"], tables["lead"]),
+        cite_hazards(tables["hazards"]),
         cite_agreement(agreement),
     )
     output(job, "json").write_text(json.dumps(found, indent=1) + "\n")

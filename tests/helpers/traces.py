@@ -8,6 +8,8 @@ import pandas as pd
 from esr.episodes.traces import Traces
 from esr.tables import TABLES
 
+FIRST = {"episode": 10.0, "baseline": 90.0, "unrestarted": 10.0}
+"""First score of the responses of a group."""
 REGION = {"o": "off_topic", "c": "correction", "n": "on_topic", ".": None}
 
 
@@ -24,6 +26,7 @@ def made(
         anchor = 2 * (letters.index("c") if "c" in letters else 2)
         episodes.append(
             {"trial_id": trial, "group": group, "latent": i, "anchor": anchor, "held_out": held_out}
+            | {"first_score": FIRST[group]}
         )
         for position, (letter, value) in enumerate(zip(letters, activations, strict=True)):
             span = {"start": 2 * position, "end": 2 * position + 2, "region": REGION[letter]}
@@ -34,7 +37,7 @@ def made(
                     for latent in range(count)
                 ]
     table = pd.DataFrame(rows, columns=list(TABLES["episode_activations"].columns))
-    columns = ["trial_id", "group", "latent", "anchor", "held_out"]
+    columns = ["trial_id", "group", "latent", "anchor", "held_out", "first_score"]
     return Traces(pd.DataFrame(episodes, columns=columns).astype({"held_out": bool}), table)
 
 

@@ -23,7 +23,7 @@ import pandas as pd
 import statsmodels.api as sm
 from jaxtyping import Float
 from scipy import stats
-from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
+from statsmodels.tools.sm_exceptions import PerfectSeparationWarning, SingularMatrixWarning
 
 from esr.errors import EsrError
 
@@ -72,7 +72,7 @@ def risk_bins(
     starts = [i for i in range(len(trials)) if i == 0 or trials[i] != trials[i - 1]]
     clusters = ordered["cluster"].to_numpy()
     parts, names = [np.empty((0, 3 + len(covariates)))], []
-    for begin, end in zip(starts, [*starts[1:], len(trials)], strict=True):
+    for begin, end in zip(starts, [*starts, len(trials)][1:], strict=True):
         restart = float(restarts.get(trials[begin], np.nan))
         part = _bins(values[begin:end], position[begin:end], restart, width, window)
         parts.append(part)
@@ -106,9 +106,9 @@ def hazard_ratio(
     """Hazard ratio of a restart per standard deviation of activity, with interval and p-value.
 
     Keys: hazard_ratio, low, high, level, p_value (two-sided, of a ratio of 1), status (`ok`,
-    `few_clusters`, `few_events`, `undefined`: no restart, no other bin or no variation of activity,
-    `separated`: activity tells them apart without error), n_bins, n_events, n_responses,
-    n_clusters. Time enters as log bin and its square.
+    `few_clusters`, `few_events`, `undefined`: no restart, no other bin, or no variation of activity
+    beyond that of time and covariates; `separated`: activity tells them apart without error),
+    n_bins, n_events, n_responses, n_clusters. Time enters as log bin and its square.
 
     Args:
         bins: As from `risk_bins`.
@@ -126,6 +126,8 @@ def hazard_ratio(
     others = [bins[name].to_numpy(float) for name in covariates]
     time = np.log(bins["bin"].to_numpy(float))
     design = np.column_stack([_standard(x) for x in (activity, time, time**2, *others)])
+    if _explained(design):
+        return row | sizes
     found = _fit(event, design, bins["cluster"].to_numpy())
     if found is None:
         return row | sizes | {"status": "separated"}
@@ -138,12 +140,21 @@ def hazard_ratio(
     return row | sizes | {"status": "few_clusters" if clusters < FEW_CLUSTERS else few}
 
 
+def _explained(design: np.ndarray) -> bool:
+    """Whether the first column is a linear function of the others."""
+    others = sm.add_constant(design[:, 1:], has_constant="add")
+    fitted = others @ np.linalg.lstsq(others, design[:, 0], rcond=None)[0]
+    return bool(np.abs(design[:, 0] - fitted).max() < 1e-6)
+
+
 def _fit(event: Column, design: np.ndarray, clusters: np.ndarray) -> tuple[float, float] | None:
     """Slope of the first column and its clustered standard error; None if it has no maximum."""
     varying = design[:, np.ptp(design, axis=0) > 0]
     model = sm.GLM(event, sm.add_constant(varying), family=sm.families.Binomial())
     with warnings.catch_warnings():
         warnings.simplefilter("error", PerfectSeparationWarning)
+        # Few bins make time and its square collinear; the slope of the first column is unique.
+        warnings.simplefilter("ignore", SingularMatrixWarning)
         try:
             codes = pd.factorize(clusters)[0]
             fitted = model.fit(cov_type="cluster", cov_kwds={"groups": codes}, maxiter=50)

@@ -43,7 +43,7 @@ FIGURE = {"estimate": "value", "low": "low", "high": "high"}
 UNITS = {"n": "trials", "relative_change": "percent", "p_value": "probability"}
 """Units of the parts that have one of their own."""
 PER_SHARE = "per 10 points of share"
-TWO_DECIMALS = ("fraction", "sd", "attempts", PER_SHARE)
+TWO_DECIMALS = ("fraction", "sd", "attempts", "ratio", PER_SHARE)
 UNNAMED = {"estimate", "against"}
 """Parts of a name that are left out."""
 
@@ -129,6 +129,13 @@ def cite_activations(
     effects = {"effect": "effect", "effect_low": "effect_low", "effect_high": "effect_high"}
     yield from cited(contrasts.assign(unit="sd"), keys, effects | {"p_value": "p_holm"})
     yield from cited(lead, ["model", "quantity"], FIGURE | {"n": "n"})
+
+
+def cite_hazards(hazards: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    r"""Hazard ratios of a restart: `\esr<Model>Hazard<History><Adjusted><Part>`."""
+    rows = hazards.assign(table="hazard", unit="ratio", estimate=hazards["hazard_ratio"])
+    parts = ESTIMATE | {"p_value": "p_value"}
+    yield from cited(rows, ["model", "table", "history", "adjusted"], parts)
 
 
 def cite_agreement(agreement: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:

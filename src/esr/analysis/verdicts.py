@@ -33,6 +33,7 @@ ONE_WAY = {
     "tables/activation_contrasts.csv": "activations are measured on the primary judge's episodes",
     "tables/activation_latents.csv": "activations are measured on the primary judge's episodes",
     "tables/activation_lead.csv": "activations are measured on the primary judge's episodes",
+    "tables/activation_hazards.csv": "activations are measured on the primary judge's episodes",
     "figures/figA2.csv": "it is about the judges",
     "figures/figA3.csv": "it is about the judges",
     "tables/agreement.csv": "it is about the judges",

@@ -42,6 +42,7 @@ TABLE_TITLES = {
     "activation_contrasts": "Activations: planned contrasts",
     "activation_latents": "Activations: single latents",
     "activation_lead": "Activations: lead time of the detectors",
+    "activation_hazards": "Activations: hazard of a restart given the detectors",
 }
 """Titles of tables; a table without one is shown by its file's name."""
 ASSETS = ["style.css", "tables.js", "transcripts.js"]
