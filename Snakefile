@@ -68,6 +68,7 @@ rule all:
         scores_of(cells()),
         [figure(name) for name in FIGURES],
         rules.tableA1.input,
+        rules.controls.input,
         rules.tables.input,
         rules.activation_tables.input,
         rules.exclusions.input,

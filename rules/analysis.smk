@@ -2,7 +2,7 @@
 
 TABLES = """
     summary comparisons models contrasts exclusions robustness recovery corrected agreement tableA1
-    activation_regions activation_contrasts activation_latents activation_lead
+    controls activation_regions activation_contrasts activation_latents activation_lead
     activation_hazards
 """.split()
 STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])
@@ -362,3 +362,23 @@ rule tabulate_tableA1:
         mem_mb=1000,
     script:
         "../scripts/analysis/tabulate_tableA1.py"
+
+
+rule tabulate_controls:
+    """Tabulate how far the random sets are as active as the detectors."""
+    input:
+        controls=detector_files("controls"),
+    output:
+        csv="<results>/tables/controls.csv",
+        tex="<results>/tables/controls.tex",
+    params:
+        settings=settings("detectors.matching"),
+        models=figure_models(),
+    log:
+        "<logs>/tabulate_controls.log",
+    benchmark:
+        "<benchmarks>/tabulate_controls.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/analysis/tabulate_controls.py"

@@ -63,6 +63,7 @@ rule match_controls:
     params:
         settings=settings(
             "detectors.random_sets",
+            "detectors.matching",
             "detectors.matched_pool",
             "detectors.seed",
             "generation.doubled_header",

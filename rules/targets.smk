@@ -23,6 +23,12 @@ for name, spec in FIGURES.items():
     workflow.get_rule(name).docstring = f"{spec.title}. {spec.shows}"
 
 
+rule controls:
+    """How far the random sets are as active as the detectors."""
+    input:
+        table("controls"),
+
+
 rule tableA1:
     """Table A1: statistics of the off-topic detectors."""
     input:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from esr.arms.responses import requests_of
-from esr.detectors.controls import match_controls
+from esr.detectors.controls import match_controls, summarise_sets
 from esr.engines import open_engine, open_tokenizer
 from esr.engines.base import EncodeRequest, Engine, Intervention, Pool, Request
 from esr.errors import EsrError
@@ -75,11 +75,21 @@ def main(job: Any) -> None:
     table = read_table(Path(job.input.detectors), "detectors")
     detectors = table.loc[table["detector"], "latent"].tolist()
     known = table.loc[table["found"] | table["given"], "latent"].tolist()
-    sets = settings.random_sets
-    pool = settings.matched_pool
-    seed = settings.seed
-    controls = match_controls(detectors, frequency, mean, sets, pool, seed, known)
-    log.info("%d sets matched to %d detectors", sets if detectors else 0, len(detectors))
+    controls = match_controls(
+        detectors,
+        frequency,
+        mean,
+        settings.random_sets,
+        settings.matched_pool,
+        settings.seed,
+        known,
+        settings.matching,
+    )
+    for one in summarise_sets(controls).itertuples():
+        log.info(
+            "set %d: %d latents for %d detectors, %.0f %% of their activation",
+            *(one.set, one.latents, one.detectors, one.mean_share),
+        )
     facts = origin(job, engine=engine.identity)
     write_table(controls.assign(model=name), output(job), "controls", facts)
 

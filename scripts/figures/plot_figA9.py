@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from esr.arms.scores import select
+from esr.detectors.controls import summarise_sets
 from esr.figures import style
 from esr.figures import tables as figures
 from esr.figures.ablation import (
@@ -43,12 +44,11 @@ KINDS = ["frequency", "mean"]
 def matching_rows(controls: pd.DataFrame) -> pd.DataFrame:
     """Activity of each drawn latent beside its detector, and of each set beside all detectors."""
     parts = []
+    summary = summarise_sets(controls).rename(columns={"latents": "n"})
     for kind in KINDS:
         names = {kind: "value", f"detector_{kind}": "target"}
         rows = controls[["set", "latent", "detector", *names]].rename(columns=names)
-        sums = rows.groupby("set", as_index=False).agg(
-            value=("value", "sum"), target=("target", "sum"), n=("latent", "size")
-        )
+        sums = summary[["set", "n", *names]].rename(columns=names)
         for table, name in ((rows.assign(n=1), "matching"), (sums, "sum")):
             arm = f"{RANDOM}-" + table["set"].astype(str)
             parts.append(table.assign(kind=name, measure=kind, arm=arm, status="ok"))
@@ -63,12 +63,15 @@ def relative_activity(table: pd.DataFrame, kind: str) -> str:
 
 
 def draw_matching(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw the mean activation of drawn latents against that of their detectors."""
+    """Draw the mean activation of each detector's latents, in sum, against its own."""
     axes.set(title=f"{table['label'].iloc[0]}: matching")
     rows = table[table["kind"].eq("matching") & table["measure"].eq("mean")]
     if rows.empty:
         style.empty_panel(axes, "no detectors,\nnothing to match")
         return
+    rows = rows.groupby(["arm", "detector"], as_index=False).agg(
+        value=("value", "sum"), target=("target", "first")
+    )
     for i, (arm, points) in enumerate(rows.groupby("arm")):
         looks: dict[str, Any] = {"s": 11, "marker": style.MARKERS[i % len(style.MARKERS)]}
         label = f"set {str(arm).removeprefix(RANDOM + '-')}"
@@ -84,7 +87,7 @@ def draw_matching(axes: Axes, table: pd.DataFrame) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 3)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.set(xlabel="mean activation, detector", ylabel="random latent")
+    axes.set(xlabel="mean activation, detector", ylabel="its random latents")
     axes.legend(loc="lower right", fontsize=7, handletextpad=0.1, borderaxespad=0.1)
 
 

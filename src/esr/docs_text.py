@@ -147,6 +147,11 @@ OTHER_FILES = {
     "`price_date`, `price_source`.",
     "tables/agreement.csv, .tex": "The table `agreement` in population weights, all arms together "
     "(`all`) and arm by arm.",
+    "tables/controls.csv, .tex": "How far the random sets are as active as the detectors, "
+    "one row a model and set: `matching` (`detectors.matching`), `detectors` and `latents` "
+    "(numbers), `mean` and `detector_mean` (mean activation on steered text in units of the SAE, "
+    "summed over the set and over the detectors), `mean_share` (percent), `frequency`, "
+    "`detector_frequency` (share of tokens, summed), `frequency_share`.",
     "tables/corrected.csv, .tex": "Rates corrected for the primary judge's errors: `model`, `arm`, "
     "`against` (the replayed arm, in rows about a change), `kind` (`rate` in percent, `difference` "
     "in percentage points, `relative_change` in percent), `measure`, `unit`, `judge`, `reference` "

@@ -1,6 +1,6 @@
 """Off-topic detectors: mismatched pairs, the search, held-out pairs, controls."""
 
-from itertools import permutations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
 from esr.config import Config, DetectorsConfig, StatisticsConfig, load, merge
-from esr.detectors.controls import match_controls
+from esr.detectors.controls import match_controls, summarise_sets
 from esr.detectors.search import (
     Pairs,
     assign_mismatched,
@@ -337,6 +337,7 @@ class TestControls:
             "sets": 5,
             "nearest": 4,
             "seed": 0,
+            "matching": "number",
         }
         return match_controls(**how | changes)
 
@@ -354,9 +355,74 @@ class TestControls:
             ratio = np.log10(table[name] / table[f"detector_{name}"])
             assert ratio.abs().median() < 0.15
             assert ratio.abs().max() < 1
-        unmatched = self.match(nearest=400)
+        unmatched = self.match(matching="random").query("mean > 0")
         off = np.log10(unmatched["mean"] / unmatched["detector_mean"])
         assert off.abs().median() > 0.5
+
+    def test_no_other_sets_of_pools_are_closer_to_the_detectors(self) -> None:
+        """Golden: with one detector a pool holds its nearest latents, whatever the set."""
+        table = self.match(detectors=self.DETECTORS[:1], sets=4)
+        place = np.stack([np.log(self.FREQUENCY + 1e-6), np.log(self.MEAN + 1e-6)], axis=1)
+        others = np.setdiff1d(self.ALIVE, self.DETECTORS[:1])
+        place /= place[others].std(axis=0)
+        far = np.linalg.norm(place[others] - place[self.DETECTORS[0]], axis=1)
+        assert set(table["latent"]) == set(others[np.argsort(far)[:4]])
+
+    def test_two_detectors_alike_share_their_nearest_latents_at_the_least_cost(self) -> None:
+        activity = np.array([1.0, 1.1, 1.2, 1.3, 1.0, 1.15])  # detectors 4 and 5
+        for seed in range(4):
+            how = {"frequency": activity / 2, "mean": activity, "sets": 2, "nearest": 2}
+            table = self.match(detectors=[4, 5], seed=seed, **how)
+            by_detector = table.groupby("detector")["latent"].agg(set)
+            cost = {
+                pool: sum(abs(np.log(activity[k] / activity[4])) for k in pool)
+                + sum(abs(np.log(activity[k] / activity[5])) for k in {0, 1, 2, 3} - set(pool))
+                for pool in combinations(range(4), 2)
+            }
+            assert tuple(sorted(by_detector[4])) == min(cost, key=lambda pool: cost[pool])
+
+    def test_sets_share_no_latent_until_the_pools_run_out(self) -> None:
+        assert self.match(sets=4)["latent"].is_unique
+        assert not self.match(sets=5)["latent"].is_unique
+
+    def test_a_set_that_falls_short_gets_latents_until_it_is_as_active(self) -> None:
+        """One detector is more active than any other latent, as in the organism."""
+        mean, frequency = self.MEAN.copy(), self.FREQUENCY.copy()
+        mean[self.DETECTORS[0]], frequency[self.DETECTORS[0]] = 3 * mean.max(), frequency.max()
+        short = self.match(mean=mean, frequency=frequency, nearest=3)
+        full = self.match(mean=mean, frequency=frequency, nearest=3, matching="activation")
+        assert summarise_sets(short)["mean_share"].max() < 75
+        sums = summarise_sets(full)
+        assert sums["mean_share"].between(97, 103).all()
+        assert sums["latents"].gt(len(self.DETECTORS)).all()
+        added = full.merge(short, on=["set", "latent"], how="left", indicator=True)
+        added = added[added["_merge"].eq("left_only")]
+        assert (added["detector_x"] == self.DETECTORS[0]).mean() > 0.5
+        assert full.groupby("set")["latent"].apply(lambda one: one.is_unique).all()
+        assert set(full["latent"]).isdisjoint(self.DETECTORS)
+
+    def test_a_set_as_active_as_the_detectors_gets_no_more(self) -> None:
+        activity = np.linspace(0.1, 0.2, 500)
+        how = {"frequency": activity, "mean": activity, "matching": "activation"}
+        assert summarise_sets(self.match(**how))["latents"].eq(len(self.DETECTORS)).all()
+
+    def test_random_draws_from_all_latents_but_the_detectors_dead_ones_included(self) -> None:
+        table = self.match(matching="random", sets=60)
+        assert set(table["latent"]).isdisjoint(self.DETECTORS)
+        dead = np.flatnonzero(self.FREQUENCY == 0)
+        drawn = table["latent"].isin(dead).mean()
+        assert drawn == pytest.approx(len(dead) / 490, abs=4 * np.sqrt(0.2 * 0.8 / 600))
+
+    def test_sums_count_a_detector_once_however_many_latents_stand_for_it(self) -> None:
+        rows = [(0, 8, 4, 0.2, 0.5, 2.0, 5.0), (0, 9, 4, 0.1, 0.5, 3.0, 5.0)]
+        rows += [(0, 6, 2, 0.2, 0.3, 1.0, 1.0), (1, 7, 4, 0.5, 0.5, 0.0, 0.0)]
+        names = ["set", "latent", "detector", "frequency", "detector_frequency", "mean"]
+        sums = summarise_sets(pd.DataFrame(rows, columns=[*names, "detector_mean"]))
+        first, silent = sums.to_dict("records")
+        assert (first["detectors"], first["latents"]) == (2, 3)
+        assert (first["mean"], first["detector_mean"], first["mean_share"]) == (6, 6, 100)
+        assert first["frequency_share"] == pytest.approx(62.5)
+        assert np.isnan(silent["mean_share"])  # no share of nothing
 
     def test_sets_differ_and_come_again_with_the_seed(self) -> None:
         table = self.match()
@@ -381,6 +447,10 @@ class TestControls:
         alive[[*self.DETECTORS, 1, 2]] = 0.1
         with pytest.raises(EsrError, match=r"10 detectors, but only \d+ other.*disable the arms"):
             self.match(frequency=alive, mean=alive)
+        alive[20:34] = 0.1
+        with pytest.raises(EsrError, match="random sets cannot differ"):
+            self.match(frequency=alive, mean=alive)
+        assert len(self.match(frequency=alive, mean=alive, sets=1)) == len(self.DETECTORS)
 
 
 class TestReadings:

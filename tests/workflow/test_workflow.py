@@ -23,6 +23,7 @@ TABLES = [
 ]
 TABLES += ["ledger"]
 TABLES += ["recovery"]
+TABLES += ["controls"]
 REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output params log benchmark threads resources shellcmd script".split()  # noqa: SIM905
 

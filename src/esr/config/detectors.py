@@ -41,10 +41,18 @@ class DetectorsConfig(Section):
     random_sets: int = key(
         3, "Number of random sets matched to the detectors.", ge=0, le=1000, source="paper A.3.3: 3"
     )
+    matching: Literal["activation", "number", "random"] = key(
+        "activation",
+        "How random sets are drawn. `activation`: a latent for every detector, alike in mean "
+        "activation and frequency on steered text, and more latents until the set carries as much "
+        "activation as the detectors in sum; `number`: without these; `random`: evenly from all "
+        "latents but the detectors.",
+        source="released code: random; the paper says matched",
+    )
     matched_pool: int = key(
         4,
         "Size of the pool from which a matched latent is drawn: the latents closest to the "
-        "detector in frequency and mean activation.",
+        "detector in frequency and mean activation. `random` has no pools.",
         unit="latents",
         gt=0,
     )

@@ -32,6 +32,7 @@ TABLE_TITLES = {
     "comparisons": "Arms compared with the arm that they replay",
     "models": "Models compared",
     "contrasts": "Sweeps, random sets, shares and unsteered arms",
+    "controls": "Activity of the random sets beside that of the detectors",
     "exclusions": "Exclusions: trials by status",
     "recovery": "Recovery against its redraw null",
     "robustness": "Robustness of the main result",

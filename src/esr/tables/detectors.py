@@ -48,7 +48,7 @@ TABLES: dict[str, Table] = {
             "model": OWNER["model"],
             "set": Column(INT, "Set, from 0."),
             "latent": Column(INT, "Index in the SAE."),
-            "detector": Column(INT, "Detector that it is matched to."),
+            "detector": Column(INT, "Detector that it stands for, alone or with others."),
             "frequency": Column(FLOAT, "Share of tokens of steered text on which it is active."),
             "mean": Column(FLOAT, "Mean activation over those texts."),
             "detector_frequency": Column(FLOAT, "The same of the detector."),
