@@ -108,7 +108,9 @@ rule tabulate_contrasts:
         csv="<results>/tables/contrasts.csv",
         tex="<results>/tables/contrasts.tex",
     params:
-        settings=settings("statistics", "finetune.shares", "finetune.models"),
+        settings=settings(
+            "statistics", "finetune.shares", "finetune.seeds", "finetune.models"
+        ),
         models=figure_models(),
     log:
         "<logs>/tabulate_contrasts.log",

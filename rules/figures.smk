@@ -107,7 +107,13 @@ rule plot_fig6:
     output:
         **figure_files("fig6"),
     params:
-        settings=settings("title", "statistics", "finetune.models", "finetune.shares"),
+        settings=settings(
+            "title",
+            "statistics",
+            "finetune.models",
+            "finetune.shares",
+            "finetune.seeds",
+        ),
     log:
         "<logs>/plot_fig6.log",
     benchmark:
@@ -127,7 +133,9 @@ rule plot_fig6_losses:
     output:
         **figure_files("fig6_losses"),
     params:
-        settings=settings("title", "finetune.models", "finetune.shares"),
+        settings=settings(
+            "title", "finetune.models", "finetune.shares", "finetune.seeds"
+        ),
     log:
         "<logs>/plot_fig6_losses.log",
     benchmark:

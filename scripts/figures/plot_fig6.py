@@ -1,9 +1,10 @@
 """Make figures/fig6.{pdf,png,csv}: effects of fine-tuning on self-corrections, by their share.
 
 CSV, one row a value: model (that was fine-tuned), label, kind, arm, measure, statistic, share
-(percent of self-corrections; 0 is the model itself), value (in the unit of the measure), low, high,
-p_value, n, status. Kinds: `point` (a measure at a share), `difference` (paired, share minus base),
-`trend` (statistics of `esr.analysis.trends.share_trends`), `peak` (share of the highest value).
+(percent of self-corrections; 0 is the model itself), training (from 1; 0 is the model itself),
+value (in the unit of the measure), low, high, p_value, n, status. Kinds: `point` (a measure of one
+model), `difference` (paired, share minus base), `trend` (statistics of
+`esr.analysis.shares.share_trends`), `peak` (share of the highest value).
 """
 
 from collections.abc import Mapping
@@ -14,9 +15,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from esr.analysis.contrasts import with_share
 from esr.analysis.measures import MEASURES
-from esr.analysis.trends import share_trends
+from esr.analysis.shares import (
+    ONE_TRAINING,
+    share_differences,
+    share_peaks,
+    share_trends,
+    with_share,
+)
 from esr.arms.scores import select
 from esr.config import FineTuned, StatisticsConfig
 from esr.figures import style
@@ -27,8 +33,8 @@ from esr.tables import read_tables
 SHOWN = ["mean_attempts", "msi", "success_rate", "multi_attempt_rate"]
 MEASURED = [*SHOWN, "esr_rate", "first_score"]
 """In the CSV; the figure shows `SHOWN`."""
-COLUMNS = ["model", "label", "kind", "arm", "measure", "statistic", "share", "value", "low", "high"]
-COLUMNS += ["p_value", "n", "status"]
+COLUMNS = ["model", "label", "kind", "arm", "measure", "statistic", "share", "training"]
+COLUMNS += ["value", "low", "high", "p_value", "n", "status"]
 
 
 def base_table(
@@ -41,18 +47,16 @@ def base_table(
     scores = with_share(scores, base, finetuned)
     parts = []
     for arm, cluster in figures.CLUSTERS.items():
-        shares = dict(iter(select(scores, arm=arm).groupby("share")))
-        for share, table in shares.items() if len(shares) > 1 else ():
+        models = dict(iter(select(scores, arm=arm).groupby(["share", "training"])))
+        for (share, training), table in models.items() if len(models) > 1 else ():
             found = figures.estimates(table, MEASURED, settings, cluster=cluster)
-            parts.append(found.assign(kind="point", arm=arm, share=share))
+            parts.append(found.assign(kind="point", arm=arm, share=share, training=training))
     steered = select(scores, arm="steered")
-    by_share = dict(iter(steered.groupby("share")))
-    for share, table in by_share.items():
-        if share:
-            found = figures.differences(by_share[0], table, MEASURED, settings)
-            parts.append(found.assign(kind="difference", share=share))
-    parts.append(share_trends(steered, settings, MEASURED).assign(kind="trend"))
-    parts.append(figures.peaks(steered, SHOWN, settings, over="share").assign(kind="peak"))
+    parts += [
+        share_differences(steered, settings, MEASURED).assign(kind="difference"),
+        share_trends(steered, settings, MEASURED).assign(kind="trend"),
+        share_peaks(steered, settings, SHOWN).assign(kind="peak"),
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -100,6 +104,8 @@ def draw_measure(axes: Axes, table: pd.DataFrame, name: str) -> None:
                 "marker": marker,
                 "label": f"{mine['label'].iloc[0]}, {arm}",
             }
+            if rows["training"].max() > 1:  # several models at a share: no line joins them
+                line["linestyle"] = "none"
             style.points(axes, rows["share"], rows["value"], rows["low"], rows["high"], hue, **line)
             for row in base.itertuples():
                 axes.axhline(row.value, color=hue, ls="--", lw=1)
@@ -127,6 +133,8 @@ def trend_text(table: pd.DataFrame, measure: str) -> str:
         second = style.with_interval(upper["value"], upper["low"], upper["high"], digits=2)
         prefix = f"{label}: " if len(rows["label"].unique()) > 1 else ""
         lines.append(f"{prefix}rank correlation {first}\nupper half, per 10 points: {second}")
+        if rank["status"] == ONE_TRAINING:
+            lines.append("one training a share: no test")
     return "\n".join(lines)
 
 

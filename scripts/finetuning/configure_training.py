@@ -14,7 +14,9 @@ from esr.job import config_of, output, start
 def main(job: Any) -> None:
     """Write the configuration."""
     manifest = json.loads(Path(job.input.base).read_text())
-    settings = config_of(job).finetune.training
+    config = config_of(job)
+    number = config.finetuned[job.wildcards.model].training
+    settings = config.finetune.training_of(number)
     dataset = Path(job.input.dataset)
     tokenizer = open_tokenizer(manifest)
     found = axolotl_config(settings, manifest, tokenizer, dataset, output(job).parent)

@@ -17,10 +17,11 @@ log = logging.getLogger(__name__)
 def main(job: Any) -> None:
     """Write the dataset."""
     config = config_of(job)
-    share = config.finetuned[job.wildcards.model].share
-    mixture = draw_mixture(read_table(Path(job.input.examples), "examples"), config.finetune, share)
+    made = config.finetuned[job.wildcards.model]
+    examples = read_table(Path(job.input.examples), "examples")
+    mixture = draw_mixture(examples, config.finetune, made.share, made.training)
     for kind, count in mixture["kind"].value_counts().items():
-        log.info("%d of kind %s (%d %% self-corrections)", count, kind, share)
+        log.info("%d of kind %s (%d %% self-corrections)", count, kind, made.share)
     write_chats(map(to_chat, mixture.to_dict("records")), output(job))
 
 

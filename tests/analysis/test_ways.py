@@ -8,8 +8,9 @@ import pytest
 
 from esr.analysis.comparisons import compare, compare_sets, compare_unpaired
 from esr.analysis.measures import summarise
+from esr.analysis.shares import share_trends
 from esr.analysis.sweeps import peak
-from esr.analysis.trends import share_trends, size_trends, sweep_slopes
+from esr.analysis.trends import size_trends, sweep_slopes
 from esr.analysis.ways import by_way, gated, of_way, views, weighted
 from esr.arms.scores import GATED, check_scores
 from esr.config import StatisticsConfig
@@ -205,8 +206,11 @@ class TestWeights:
         slopes = sweep_slopes(named.assign(weight=4.0), FEW, JUDGED)
         pd.testing.assert_frame_equal(slopes, sweep_slopes(named, FEW, JUDGED))
         measures = ["msi", "multi_attempt_rate"]
-        found = share_trends(heavy, FEW, measures)
-        pd.testing.assert_frame_equal(found, share_trends(scores, FEW, measures))
+        made = [
+            table.assign(training=table["share"].gt(0).astype(int)) for table in (heavy, scores)
+        ]
+        found = share_trends(made[0], FEW, measures)
+        pd.testing.assert_frame_equal(found, share_trends(made[1], FEW, measures))
         sizes = {f"m{i}": 10.0**i for i in range(4)}
         later = trials(9).assign(model="m1")
         both = pd.concat([later, trials(8).assign(model="m2")], ignore_index=True)

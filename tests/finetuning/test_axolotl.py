@@ -47,6 +47,13 @@ def test_the_defaults_are_the_protocol_of_the_released_code() -> None:
     assert "use_cpu" not in found
 
 
+def test_every_training_has_a_seed_of_its_own_and_nothing_else() -> None:
+    settings = load_study().finetune
+    first, second = (configure(settings.training_of(number)) for number in (1, 2))
+    assert first == configure(settings.training)
+    assert second == first | {"seed": first["seed"] + 1}
+
+
 def test_on_a_cpu_nothing_that_needs_a_gpu_is_on() -> None:
     found = configure(load_study().finetune.training)
     assert found["use_cpu"] is True

@@ -37,6 +37,15 @@ def test_a_larger_share_contains_the_self_corrections_of_a_smaller_one() -> None
         kept = found
 
 
+def test_every_training_draws_a_mixture_of_its_own_and_the_first_is_that_of_the_seed() -> None:
+    settings = FinetuneConfig(data=DATA)
+    first, again, second = (draw_mixture(plain(60, 50), settings, 50, k) for k in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, draw_mixture(plain(60, 50), settings, 50))
+    pd.testing.assert_frame_equal(first, again)
+    assert set(first["example"]) != set(second["example"])
+    assert second["kind"].eq(CORRECTION).sum() == first["kind"].eq(CORRECTION).sum()
+
+
 def test_examples_that_failed_a_check_are_not_drawn() -> None:
     table = plain(60, 50)
     table.loc[:23, "status"] = "not_explicit"

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from esr.config import (
-    load,
-)
+from esr.config import FineTuned, load
 from esr.errors import EsrError
 from esr.planning.costs import planned_calls
 from esr.planning.files import check_files
@@ -50,6 +48,27 @@ def test_the_paper_fine_tunes_the_8b_on_nine_mixtures() -> None:
         shares = [made.share for made in config.finetuned.values()]
         assert shares == [10, 20, 30, 40, 50, 60, 70, 80, 90]
         assert {made.base for made in config.finetuned.values()} == {"llama-3.1-8b"}
+
+
+def test_several_trainings_of_a_share_are_models_of_their_own() -> None:
+    config = load_study({"finetune": {"shares": [5, 90], "seeds": 2}})
+    assert config.finetuned == {
+        "twin+sc5": FineTuned("twin", 5, 1),
+        "twin+sc5-2": FineTuned("twin", 5, 2),
+        "twin+sc90": FineTuned("twin", 90, 1),
+        "twin+sc90-2": FineTuned("twin", 90, 2),
+    }
+    assert set(config.finetuned) < set(config.models)
+    assert config.models["twin+sc5-2"].label == "Plain twin, 5 % corrections, training 2"
+    assert "twin+sc5-2/finetuning" in config.models["twin+sc5-2"].source
+    assert config.base_of("twin+sc90-2") == "twin"
+
+
+def test_a_second_training_reruns_nothing_of_the_first() -> None:
+    one, two = (load_study({"finetune": {"seeds": seeds}}) for seeds in (1, 2))
+    assert {name: two.finetuned[name] for name in one.finetuned} == one.finetuned
+    for name in one.finetuned:
+        assert one.models[name] == two.models[name]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ class TestWhatWasPlanted:
     def test_attempts_grow_with_the_share(self, organism_study: Path) -> None:
         rank = trend(organism_study, "mean_attempts", "rank_correlation")
         assert rank["value"] > 0.8
-        assert rank["p_value"] < 0.01
+        assert rank["status"] == "one_training"  # no test: another training might not agree
+        assert pd.isna(rank["p_value"])
         table = fig6(organism_study)
         rows = table[table["kind"].eq("difference") & table["measure"].eq("mean_attempts")]
         assert rows.set_index("share").loc[90, "low"] > 0
@@ -61,7 +62,7 @@ class TestWhatWasPlanted:
 
     def test_whether_it_helps_is_reported_with_an_interval(self, organism_study: Path) -> None:
         slope = trend(organism_study, "msi", "slope")
-        assert slope["status"] == "ok"
+        assert slope["status"] == "one_training"
         assert slope["low"] < slope["value"] < slope["high"]
         numbers = json.loads((organism_study / "results/organism/numbers.json").read_text())
         assert numbers["esrTwinFinetuningMsiSlope"]["value"] == pytest.approx(slope["value"])

@@ -105,6 +105,18 @@ def test_configuration_on_the_command_line_wins_over_the_study(checkout: Path) -
     assert "results/organism/twin/" not in done.stdout
 
 
+def test_two_trainings_of_a_share_are_two_models_down_to_figure_6(checkout: Path) -> None:
+    setting = "finetune={shares: [90], seeds: 2}"
+    done = run_snakemake(checkout, "--dry-run", "fig6", "--config", setting)
+    assert done.returncode == 0, done.stdout
+    steps = ["finetuning/dataset.jsonl", "finetuning/axolotl.yaml", "finetuning/adapter/"]
+    steps += ["thresholds.parquet", "arms/steered/plan.parquet", "arms/steered/scores/lexical"]
+    for name in ("twin+sc90", "twin+sc90-2"):
+        for step in steps:
+            assert f"results/organism/{name}/{step}" in done.stdout, (name, step)
+    assert "twin+sc90-3" not in done.stdout
+
+
 EXCUSED = {
     # uv makes every environment (docs/environments.md), so rules name neither.
     "Specify a conda environment or container for each rule.",

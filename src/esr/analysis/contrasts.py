@@ -7,7 +7,7 @@ Rows are those of `esr.analysis.rows` with model, kind, arm and, by kind:
 - `sets`: the mean of the random sets minus another arm (arm `ablate-random - steered`);
 - `share`: over the share of self-corrections trained on (percent; 0 is the base): statistic
   `difference` (share minus base, paired), `peak` (share of the highest value) or those of
-  `share_trends`;
+  `share_trends`; status `one_training` if a share was trained once (`esr.analysis.shares`);
 - `unsteered`: an arm with or without steering, and their paired difference.
 """
 
@@ -17,8 +17,9 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.comparisons import compare_sets
-from esr.analysis.rows import bound_no_restarts, differences, estimates, missing, no_steering, peaks
-from esr.analysis.trends import PAIRED, share_trends
+from esr.analysis.rows import bound_no_restarts, estimates, missing, no_steering, peaks
+from esr.analysis.shares import share_differences, share_peaks, share_trends, with_share
+from esr.analysis.trends import PAIRED
 from esr.analysis.ways import View
 from esr.arms.scores import select
 from esr.config import FineTuned, StatisticsConfig
@@ -101,27 +102,13 @@ def sets_rows(
 
 
 def share_rows(view: View, scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
-    """How measures change with the share of self-corrections; scores have the column `share`."""
-    by_share = dict(iter(scores.groupby("share")))
+    """How measures change with the share of self-corrections; scores as from `with_share`."""
     measures = view.shown(PAIRED)
-    if len(by_share) < 2:
+    if scores["share"].nunique() < 2:
         return pd.DataFrame()
-    parts = [share_trends(scores, settings, measures)]
-    for share, table in by_share.items():
-        if share and 0 in by_share:
-            change = differences(by_share[0], table, measures, settings)
-            parts.append(change.assign(statistic="difference", share=share))
-    parts.append(peaks(scores, measures, settings, over="share").assign(statistic="peak"))
+    parts = [
+        share_trends(scores, settings, measures),
+        share_differences(scores, settings, measures).assign(statistic="difference"),
+        share_peaks(scores, settings, measures).assign(statistic="peak"),
+    ]
     return pd.concat(parts, ignore_index=True).assign(kind="share", arm="steered")
-
-
-def with_share(scores: pd.DataFrame, base: str, finetuned: Mapping[str, FineTuned]) -> pd.DataFrame:
-    """Scores of a base and of the models made from it, with their `share` in ascending order.
-
-    The base has share 0, unless a mixture has that share.
-    """
-    models = {0: base} | {made.share: name for name, made in finetuned.items() if made.base == base}
-    shares = {name: share for share, name in models.items()}
-    mine = scores[scores["model"].isin(shares)]
-    mine = mine.assign(share=mine["model"].map(shares))
-    return mine.sort_values("share", kind="stable", ignore_index=True)

@@ -65,13 +65,13 @@ def peak(
     rng = np.random.default_rng(seed)
     draws = bootstrap_weights(count, n_boot, rng)
     replicates = np.column_stack([ratio(draws @ each) for each in sums])
-    interval = percentile_interval(_place_of_maximum(replicates, places, rng), level)
+    interval = percentile_interval(place_of_maximum(replicates, places, rng), level)
     sparse = np.isnan(interval.low) or is_sparse(np.sum(sums, axis=0))
     status = "tied" if tied else "sparse" if sparse else "ok"
     return found | interval._asdict() | {"status": status}
 
 
-def _place_of_maximum(
+def place_of_maximum(
     curves: Float[np.ndarray, "boot places"],
     places: Float[np.ndarray, " places"],
     rng: np.random.Generator,

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from esr.analysis.comparisons import compare_unpaired, paired_sums
 from esr.analysis.measures import Measure, find_measures
@@ -32,9 +31,6 @@ PAIRED = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi"
 """Measures in which models are compared."""
 COLUMNS = ["kind", "model", "against", "arm", "measure", "unit", "baseline", "treatment"]
 COLUMNS += ["difference", "low", "high", "p_value", "status", "n", "n_clusters"]
-
-PERMUTATIONS = 1999
-"""Random exchanges of shares in a test of trend."""
 
 Curve = Float[np.ndarray, " places"]
 
@@ -105,7 +101,7 @@ def size_trends(
             sparse |= is_sparse(first) or is_sparse(second)
             used += counts["n_treatment"] if pd.isna(counts["n_pairs"]) else counts["n_pairs"]
         replicates = np.column_stack(curves) if curves else np.empty((0, 0))
-        found = _slope(sizes, np.array(effects), replicates, sparse, settings.level)
+        found = slope_of(sizes, np.array(effects), replicates, sparse, settings.level)
         rows.append(_named(measure) | found | {"n": used, "n_clusters": len(models)})
     return _rows([pd.DataFrame(rows)], kind="trend")
 
@@ -139,13 +135,13 @@ def sweep_slopes(
             curve = np.array([float(ratio(each.sum(axis=0))) for each in sums])
             replicates = np.column_stack([ratio(draws @ each) for each in sums])
             sparse = is_sparse(np.sum(sums, axis=0))
-            found = _slope(levels, curve, replicates, sparse, settings.level)
+            found = slope_of(levels, curve, replicates, sparse, settings.level)
             n = int(np.isfinite(values).sum())
             rows.append(_named(measure) | found | {"model": model, "n": n, "n_clusters": count})
     return _rows([pd.DataFrame(rows)], kind="sweep")
 
 
-def _slope(
+def slope_of(
     places: Curve,
     curve: Curve,
     replicates: Float[np.ndarray, "boot places"],
@@ -186,124 +182,3 @@ def _mirrored(table: pd.DataFrame) -> pd.DataFrame:
 def _rows(parts: Sequence[pd.DataFrame], kind: str) -> pd.DataFrame:
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     return table.assign(kind=kind).reindex(columns=COLUMNS)
-
-
-def share_trends(
-    scores: pd.DataFrame, settings: StatisticsConfig, measures: Sequence[str] = PAIRED
-) -> pd.DataFrame:
-    """How measures change with the share of self-corrections in a model's training data.
-
-    Statistics: `rank_correlation` (Spearman) and `slope` over all shares, and `slope_upper` over
-    the upper half of the trained shares (their median or more), where a plateau would show; slopes
-    are least-squares, per 10 points of share. Models of all shares are steered on the same latents:
-    the bootstrap draws latents, each with its trials at all shares. p (of rank correlation and
-    slope) comes from exchanging shares within latents.
-
-    Args:
-        scores: Scores of an arm with a column `share` (percent of self-corrections; the model
-            before fine-tuning is share 0).
-        settings: Of intervals and test.
-        measures: Names in `MEASURES`.
-
-    Returns:
-        Columns measure, statistic, value, low, high, p_value, n (scored trials), status.
-    """
-    scores = scores.sort_values("share", kind="stable")
-    shares = np.unique(scores["share"].to_numpy(float))
-    tables = [scores[scores["share"].eq(share)] for share in shares]
-    codes, count = cluster_codes(scores["latent"])
-    parts = np.split(codes, np.cumsum([len(table) for table in tables])[:-1])
-    rng = np.random.default_rng(settings.seed)
-    weights = bootstrap_weights(count, settings.bootstrap, rng)
-    middle = np.median(shares[1:]) if len(shares) > 1 else np.inf
-    rows = []
-    for measure in find_measures(measures):
-        sums = np.array(
-            [
-                cluster_sums(measure.values(table), part, count, weights_of(table))
-                for table, part in zip(tables, parts, strict=True)
-            ]
-        )  # shares, latents, (sum, number)
-        defined = sums[:, :, 1].sum(axis=1) > 0  # a base that never restarts has no success rate
-        found = _trends(sums[defined], shares[defined], middle, weights, settings)
-        n = sum(int((~np.isnan(measure.values(table))).sum()) for table in tables)
-        rows += [{"measure": measure.name, **row, "n": n} for row in found]
-    return pd.DataFrame(rows).rename(columns={"difference": "value"})
-
-
-def _trends(
-    sums: Float[np.ndarray, "shares latents 2"],
-    shares: Curve,
-    middle: float,
-    weights: Float[np.ndarray, "boot latents"],
-    settings: StatisticsConfig,
-) -> list[dict[str, Any]]:
-    """The statistics of `share_trends` for one measure; the upper half begins at `middle`."""
-    curve = ratio(sums.sum(axis=1))
-    replicates = np.array([ratio(weights @ each) for each in sums])
-    replicates = replicates.reshape(len(sums), len(weights)).T  # also if there is no share
-    sparse = is_sparse(np.sum(sums, axis=0))
-    level = settings.level
-    upper = shares >= middle
-    p_value = _exchange_shares(sums, shares, settings.seed)
-    rank = _rank(shares, curve, replicates, sparse, level)
-    slope = _slope(shares / 10, curve, replicates, sparse, level)
-    above = _slope(shares[upper] / 10, curve[upper], replicates[:, upper], sparse, level)
-    return [
-        {"statistic": "rank_correlation", **rank, "p_value": p_value},
-        {"statistic": "slope", **slope, "p_value": p_value},
-        {"statistic": "slope_upper", **above, "p_value": np.nan},
-    ]
-
-
-def _rank(
-    shares: Curve,
-    curve: Curve,
-    replicates: Float[np.ndarray, "boot places"],
-    sparse: bool,
-    level: float,
-) -> dict[str, Any]:
-    """Spearman's correlation of a curve with the shares, with its bootstrap interval."""
-    undefined = {"difference": np.nan, "low": np.nan, "high": np.nan, "status": "undefined"}
-    if len(shares) < 3 or np.isnan(curve).any():
-        return undefined
-    if np.ptp(curve) < TIE:
-        return undefined | {"status": "no_variation"}
-    low, high = percentile_interval(_spearman(shares, replicates), level)
-    status = "sparse" if sparse or np.isnan(low) else "ok"
-    value = float(_spearman(shares, curve[None, :])[0])
-    return {"difference": value, "low": low, "high": high, "status": status}
-
-
-def _spearman(shares: Curve, curves: Float[np.ndarray, "boot places"]) -> Curve:
-    """Rank correlation of each curve with the shares; NaN for a flat or undefined curve."""
-    ranks = rankdata(curves, axis=1, nan_policy="propagate")
-    first = rankdata(shares)
-    centred = first - first.mean()
-    ranks = ranks - ranks.mean(axis=1, keepdims=True)
-    norms = np.sqrt((centred**2).sum() * (ranks**2).sum(axis=1))
-    return np.divide(ranks @ centred, norms, out=np.full(len(curves), np.nan), where=norms > 0)
-
-
-def _exchange_shares(
-    sums: Float[np.ndarray, "shares latents 2"], shares: Curve, seed: int
-) -> float:
-    """Two-sided p of no trend, by exchanging the results of every latent between shares.
-
-    Latents without a trial in the denominator at some share take part like the others.
-    """
-    rng = np.random.default_rng(seed)
-    centred = shares - (shares.mean() if len(shares) else 0)
-
-    def slope(exchanged: Float[np.ndarray, "shares latents 2"]) -> float:
-        return float(ratio(exchanged.sum(axis=1)) @ centred)
-
-    if len(shares) < 2:
-        return np.nan
-    observed = slope(sums)
-    drawn = []
-    for _ in range(PERMUTATIONS):
-        order = rng.random(sums.shape[:2]).argsort(axis=0)
-        drawn.append(slope(np.take_along_axis(sums, order[..., None], axis=0)))
-    as_far = np.sum(np.abs(drawn) >= abs(observed) - TIE)
-    return float((1 + as_far) / (1 + PERMUTATIONS))

@@ -178,7 +178,8 @@ def _needs_gpu(key: str, value: Any) -> bool:
 class FinetuneConfig(Section):
     """Models fine-tuned on mixtures of answers and masked self-corrections (paper 3.5).
 
-    Each mixture gives a model of the study, `<base>+sc<share>`. It uses the latents and prompts of
+    Each mixture gives a model of the study, `<base>+sc<share>`; further trainings of a share give
+    `<base>+sc<share>-2` and so on. It uses the latents and prompts of
     its base model, and has thresholds of its own.
     """
 
@@ -188,6 +189,14 @@ class FinetuneConfig(Section):
         "Shares of self-corrections in the mixtures.",
         unit="percent",
         source="paper 3.5: 10 to 90",
+    )
+    seeds: int = key(
+        1,
+        "Trainings of every share, each with its own mixture, order and initial weights. Trends "
+        "over the share need two or more: the spread between trainings is part of their intervals.",
+        gt=0,
+        le=100,
+        source="released code: 1",
     )
     arms: tuple[Name, ...] = key(
         ("steered", "unsteered"), "Arms that fine-tuned models run.", min_length=1
@@ -221,6 +230,10 @@ class FinetuneConfig(Section):
                     )
         return self
 
+    def training_of(self, number: int) -> FinetuneTrainingConfig:
+        """Settings of a training (from 1): each has its own seed, the first that of `training`."""
+        return self.training.model_copy(update={"seed": self.training.seed + number - 1})
+
     def counts(self, share: int) -> tuple[int, int]:
         """Numbers of self-corrections and answers in a mixture of a share (percent)."""
         # Half a row rounds up.
@@ -229,7 +242,8 @@ class FinetuneConfig(Section):
 
 
 class FineTuned(NamedTuple):
-    """A fine-tuned model: its base model, and its share of self-corrections (percent)."""
+    """A fine-tuned model: base model, share of self-corrections (percent), training (from 1)."""
 
     base: str
     share: int
+    training: int = 1

@@ -220,18 +220,22 @@ class Config(Section):
 
     @property
     def finetuned(self) -> dict[str, FineTuned]:
-        """Fine-tuned models by name, ordered by base model, then by share."""
+        """Fine-tuned models by name, ordered by base model, then by share, then by training."""
         return {
-            f"{base}+sc{share}": FineTuned(base, share)
+            f"{base}+sc{share}" + (f"-{number}" if number > 1 else ""): FineTuned(
+                base, share, number
+            )
             for base in self.finetune.models
             for share in self.finetune.shares
+            for number in range(1, self.finetune.seeds + 1)
         }
 
     def finetuned_model(self, name: str) -> ModelConfig:
         """Settings of a fine-tuned model: those of its base, with its own label and source."""
         tuned = self.finetuned[name]
         model = self.models[tuned.base]
-        own: dict[str, Any] = {"label": f"{model.label}, {tuned.share} % corrections"}
+        which = f", training {tuned.training}" if tuned.training > 1 else ""
+        own: dict[str, Any] = {"label": f"{model.label}, {tuned.share} % corrections{which}"}
         if self.finetune.serve == "merged":
             folder = f"results/{self.study}/{name}/finetuning/merged"
             own |= {"source": folder, "revision": None}

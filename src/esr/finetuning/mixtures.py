@@ -1,7 +1,7 @@
 """Mixtures of answers and self-corrections, as rows of the chats that axolotl reads.
 
 All mixtures of a model have the same size and differ in the share of self-corrections only. A
-mixture contains the self-corrections of every mixture with a smaller share.
+mixture contains the self-corrections of every mixture with a smaller share of the same training.
 """
 
 import json
@@ -17,18 +17,22 @@ from esr.errors import EsrError
 from esr.finetuning import ANSWER, CORRECTION
 
 
-def draw_mixture(examples: pd.DataFrame, settings: FinetuneConfig, share: int) -> pd.DataFrame:
+def draw_mixture(
+    examples: pd.DataFrame, settings: FinetuneConfig, share: int, training: int = 1
+) -> pd.DataFrame:
     """Draw a mixture: rows of the table `examples`, shuffled.
 
     Args:
         examples: Only those with status `ok` are drawn.
         settings: Size and seed.
         share: Percentage of self-corrections.
+        training: Number of the training, from 1; each draws its own mixture.
 
     Raises:
         EsrError: too few examples of a kind have status `ok`.
     """
     parts = []
+    seed = settings.data.seed + training - 1
     counts = dict(zip((CORRECTION, ANSWER), settings.counts(share), strict=True))
     for kind, count in counts.items():
         usable = examples[examples["kind"].eq(kind) & examples["status"].eq("ok")]
@@ -39,15 +43,13 @@ def draw_mixture(examples: pd.DataFrame, settings: FinetuneConfig, share: int) -
                 f"of kind {kind}, but only {len(usable)} of {written} have status `ok`; "
                 f"raise finetune.data.{kind}s, or lower finetune.data.size"
             )
-        order = random.Random(f"{settings.data.seed}/{kind}").sample(
-            range(len(usable)), len(usable)
-        )
+        order = random.Random(f"{seed}/{kind}").sample(range(len(usable)), len(usable))
         parts.append(usable.iloc[order[:count]])
     mixture = pd.concat(parts)
     found = mixture["kind"].value_counts().reindex(list(counts), fill_value=0).to_dict()
     if found != counts:
         raise AssertionError(f"drew a mixture of {found} in place of {counts}")
-    return mixture.sample(frac=1, random_state=settings.data.seed)
+    return mixture.sample(frac=1, random_state=seed)
 
 
 def to_chat(example: Mapping[str, Any]) -> dict[str, Any]:

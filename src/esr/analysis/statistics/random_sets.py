@@ -86,12 +86,12 @@ def sets_contrast(
         interval,
         percentile_interval(relative_change(drawn_base, drawn_base + changes), level),
         "sparse" if sparse or np.isnan(interval.low) else "ok",
-        _p_value(changes),
+        two_sided_p(changes),
     )
 
 
-def _p_value(changes: Float[np.ndarray, " boot"]) -> float:
-    """Two-sided p-value of 0 by the replicates of a difference."""
+def two_sided_p(changes: Float[np.ndarray, " boot"]) -> float:
+    """Two-sided p-value of 0: the level at which the interval of the replicates touches it."""
     present = changes[~np.isnan(changes)]
     fewer = min(np.sum(present <= TIE), np.sum(present >= -TIE))
     return min(1.0, 2 * (1 + float(fewer)) / (1 + len(present)))
