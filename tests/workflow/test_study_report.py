@@ -28,7 +28,7 @@ Scores = dict[str, dict[str, pd.DataFrame]]
 
 
 NOT_SHOWN = {
-    "undecided": ["recovery", "correction-msi", "detectors-hazard"],
+    "undecided": ["recovery", "correction-msi", "detectors-hazard", "finetune-attempts"],
     "depends on the judge": ["target", "dose-first", "no-cause-first", "finetune-success"],
 }
 """Planted truths that a study of this size does not show, and why (docs/organism.md)."""
