@@ -33,6 +33,7 @@ rule tabulate_summary:
     input:
         scores=scores_of(cells()),
         second=second_phase(),
+        recovery="<results>/tables/recovery.csv",
     output:
         csv="<results>/tables/summary.csv",
         tex="<results>/tables/summary.tex",
@@ -170,6 +171,7 @@ rule tabulate_recovery:
     """Compare recovery with its redraw null, so that it is told from regression to the mean."""
     input:
         scores=scores_of(STEERED),
+        second=second_phase(),
     output:
         csv="<results>/tables/recovery.csv",
         tex="<results>/tables/recovery.tex",

@@ -2,7 +2,8 @@
 
 CSV, one row a bar: model, label, measure, left and right (points; bins of `score_change`), value
 (percent of multi-attempt trials in a bin; else percent or points), low, high (interval), n
-(trials), status.
+(trials), status; null (value if last attempts were redrawn), excess over it, excess_low and
+excess_high.
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from esr.analysis.measures import MEASURES
+from esr.analysis.recovery import SHOWN, recovery, with_excess
 from esr.arms.scores import select
 from esr.config import StatisticsConfig
 from esr.figures import style
@@ -26,6 +28,7 @@ RATES = ["multi_attempt_rate", "esr_rate", "msi"]
 COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
 BINS = (np.arange(32) - 15.5) * 20 / 3
 """Bins of 6.67 points, one of them centred on 0 (paper, Figure 2)."""
+REDRAW = "Diamonds: with last attempts redrawn."
 BOUND = "Where no trial differs, the interval is a bound over latents."
 
 
@@ -45,9 +48,12 @@ def figure_table(
     parts = []
     for name in large_to_small(models):
         mine = select(scores, model=name)
-        rows = [histogram(mine), estimates(mine, ["success_rate", *RATES], settings)]
+        values = estimates(mine, ["success_rate", *RATES], settings)
+        redrawn = recovery(mine, level=settings.level, seed=settings.seed)
+        rows = [histogram(mine), with_excess(values, redrawn, ["measure"])]
         parts.append(pd.concat(rows).assign(model=name, label=models[name]["label"]))
     columns = ["model", "label", "measure", "left", "right", "value", "low", "high", "n", "status"]
+    columns += SHOWN
     return pd.concat(parts, ignore_index=True)[columns]
 
 
@@ -63,6 +69,8 @@ def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
         note = f"{success['value']:.0f} % improved\n"
         if pd.notna(success["low"]):
             note += f"[{success['low']:.0f}, {success['high']:.0f}] %\n"
+        if pd.notna(success["null"]):
+            note += f"redraw: {success['null']:.0f} %\n"
         note += f"{n} of {trials} trials"
     else:
         note = f"none of {trials} trials"
@@ -99,6 +107,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         texts = [bar_text(bar) for bar in bars.itertuples()]
         ends = (bars["value"], bars["low"], bars["high"])
         style.bars(axes, *ends, COLOURS[measure], texts=texts)
+        redrawn = bars["null"].mask(bars["null"].eq(0) & bars["value"].eq(0))
+        style.null_marks(axes, np.arange(len(models)), redrawn, horizontal=True)
         axes.set(title=MEASURES[measure].label, xlabel=MEASURES[measure].unit_label, yticks=[])
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_ylim(len(models) - 0.5, -0.5)
@@ -107,7 +117,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         else:
             axes.set_xlim(0, max(10, axes.get_xlim()[1]))
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}. {interval}. {BOUND}")
+    style.footnote(figure, f"{title}. {interval}. {BOUND} {REDRAW}")
     return figure
 
 

@@ -4,7 +4,8 @@ CSV, one row a value: model (that was fine-tuned), label, kind, arm, measure, st
 (percent of self-corrections; 0 is the model itself), training (from 1; 0 is the model itself),
 value (in the unit of the measure), low, high, p_value, n, status. Kinds: `point` (a measure of one
 model), `difference` (paired, share minus base), `trend` (statistics of
-`esr.analysis.shares.share_trends`), `peak` (share of the highest value).
+`esr.analysis.shares.share_trends`), `peak` (share of the highest value). Points of steered
+trials have null (value if last attempts were redrawn), excess over it, excess_low, excess_high.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from esr.analysis.measures import MEASURES
+from esr.analysis.recovery import SHOWN as EXCESS
+from esr.analysis.recovery import recovery, with_excess
 from esr.analysis.shares import (
     ONE_TRAINING,
     share_differences,
@@ -34,7 +37,7 @@ SHOWN = ["mean_attempts", "msi", "success_rate", "multi_attempt_rate"]
 MEASURED = [*SHOWN, "esr_rate", "first_score"]
 """In the CSV; the figure shows `SHOWN`."""
 COLUMNS = ["model", "label", "kind", "arm", "measure", "statistic", "share", "training"]
-COLUMNS += ["value", "low", "high", "p_value", "n", "status"]
+COLUMNS += ["value", "low", "high", "p_value", "n", "status", *EXCESS]
 
 
 def base_table(
@@ -50,6 +53,9 @@ def base_table(
         models = dict(iter(select(scores, arm=arm).groupby(["share", "training"])))
         for (share, training), table in models.items() if len(models) > 1 else ():
             found = figures.estimates(table, MEASURED, settings, cluster=cluster)
+            if arm == "steered":
+                redrawn = recovery(table, level=settings.level, seed=settings.seed)
+                found = with_excess(found, redrawn, ["measure"])
             parts.append(found.assign(kind="point", arm=arm, share=share, training=training))
     steered = select(scores, arm="steered")
     parts += [
@@ -107,6 +113,8 @@ def draw_measure(axes: Axes, table: pd.DataFrame, name: str) -> None:
             if rows["training"].max() > 1:  # several models at a share: no line joins them
                 line["linestyle"] = "none"
             style.points(axes, rows["share"], rows["value"], rows["low"], rows["high"], hue, **line)
+            if arm == "steered":
+                style.null_marks(axes, rows["share"], rows["null"])
             for row in base.itertuples():
                 axes.axhline(row.value, color=hue, ls="--", lw=1)
                 if arm == "steered":
@@ -145,6 +153,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         draw_measure(axes, table, name)
     for axes in grid[1]:
         axes.set_xlabel("self-corrections in the training data (%)")
+    if table["null"].notna().any():
+        grid[0, 0].plot([], [], label="redrawn last attempt", **style.NULL)
     style.legend_above(figure, grid[0, 0])
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents (unsteered: prompts)"
     style.footnote(

@@ -80,6 +80,45 @@ class TestNull:
         assert table.loc["msi", "low"] < 0 < table.loc["msi", "high"]
 
 
+def drawn(scores: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """All restarts and a share of the other trials, with sampling weights."""
+    several = scores["multi_attempt"].to_numpy(bool)
+    chosen = several | (np.random.default_rng([seed, 1]).random(len(scores)) < share)
+    weight = np.where(several, 1.0, (~several).sum() / (chosen & ~several).sum())
+    return scores.assign(weight=weight)[chosen].reset_index(drop=True)
+
+
+class TestSamples:
+    def test_a_trial_stands_for_as_many_as_its_weight(self) -> None:
+        # Three sampled trials, of which the second stands for three: as if it were there thrice.
+        few = scores_of([[20.0, 50], [40], [60]], per_latent=3, weight=[1.0, 3.0, 1.0])
+        same: list[list[float] | None] = [[20, 50], [40], [40], [40], [60]]
+        all_of_them = scores_of(same, per_latent=5)
+        null = redraw_null(few)["null_change"].iloc[0]
+        assert null == pytest.approx(redraw_null(all_of_them)["null_change"].iloc[0])
+        tables = [recovery(each).set_index("measure") for each in (few, all_of_them)]
+        for column in ("observed", "null", "excess"):
+            assert tables[0][column].tolist() == pytest.approx(tables[1][column].tolist())
+
+    def test_equal_weights_change_nothing(self) -> None:
+        scores = study(4, 10, 15, 8)
+        plain, equal = (recovery(each) for each in (scores, scores.assign(weight=2.5)))
+        values = ["observed", "null", "excess", "p_value"]
+        np.testing.assert_allclose(equal[values], plain[values])
+
+    def test_the_null_of_a_sample_is_that_of_all_trials(self) -> None:
+        values = []
+        for seed in range(25):
+            scores = study(seed, None)
+            both = scores, drawn(scores, 0.4, seed)
+            tables = [recovery(each, n_permutations=99) for each in both]
+            values.append([table["excess"].to_numpy() for table in tables])
+        everything, sample = np.mean(values, axis=0)
+        # Restarts have low first scores: unweighted, the pool of the sample would be too low.
+        assert sample == pytest.approx(everything, abs=1.2)
+        assert abs(sample[0]) < 1.5
+
+
 def rejected(gain: float | None, studies: int) -> pd.DataFrame:
     """Share of studies that find an excess: intervals above 0, below 0, and p <= 0.05."""
     parts = []

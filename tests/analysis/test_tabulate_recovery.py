@@ -3,16 +3,28 @@
 import pandas as pd
 import pytest
 
+from esr.analysis.ways import of_way
 from helpers.arms import FAST, arm
 from helpers.checkout import load_script
 
 script = load_script("tabulate_recovery")
+summary = load_script("tabulate_summary")
+
+
+def cells() -> pd.DataFrame:
+    parts = [arm(events=3).assign(model=name, arm="steered") for name in "ab"]
+    return pd.concat(parts, ignore_index=True)
 
 
 @pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    cells = [arm(events=3).assign(model=name, arm="steered") for name in "ab"]
-    return script.tabulate(pd.concat(cells, ignore_index=True), FAST)
+def ways() -> pd.DataFrame:
+    second = cells().assign(weight=1.0, judge="second")
+    return script.tabulate(cells(), FAST, pd.concat([second, second.assign(arm="other")]))
+
+
+@pytest.fixture(scope="module")
+def table(ways: pd.DataFrame) -> pd.DataFrame:
+    return of_way(ways)
 
 
 def test_every_model_has_its_three_measures(table: pd.DataFrame) -> None:
@@ -26,6 +38,29 @@ def test_where_all_first_attempts_score_the_same_every_gain_is_excess(table: pd.
     rows = table[table["model"].eq("a")].set_index("measure")
     assert rows.loc["success_rate", ["observed", "null"]].tolist() == [100, 0]
     assert rows.loc["msi", "excess"] == pytest.approx(0.3 * 30)
+
+
+def test_every_way_that_has_scores_has_recovery(ways: pd.DataFrame) -> None:
+    assert ways["way"].unique().tolist() == ["primary", "gated", "second"]
+    assert ways["arm"].eq("steered").all()
+    # The second judge graded the same; without a restart phrase the gate leaves one attempt.
+    by = ways.set_index(["way", "model", "measure"])["excess"]
+    assert by["second"].to_dict() == pytest.approx(by["primary"].to_dict())
+    assert by[("gated", "a", "msi")] == 0
+
+
+def test_the_summary_shows_the_excess_of_arms_that_have_one(ways: pd.DataFrame) -> None:
+    measures = ["first_score", "success_rate", "msi"]
+    rows = [
+        {"way": "primary", "model": "a", "arm": name, "measure": measure}
+        for name in ("steered", "unsteered")
+        for measure in measures
+    ]
+    joined = summary.with_excess(pd.DataFrame(rows), ways, summary.KEY)
+    found = joined.set_index(["arm", "measure"])["excess"]
+    assert found[("steered", "msi")] == pytest.approx(0.3 * 30)
+    assert found.drop([("steered", "success_rate"), ("steered", "msi")]).isna().all()
+    assert [summary.excess(row)[:3] for _, row in joined.iloc[2:4].iterrows()] == ["9.0", "-"]
 
 
 def test_what_is_printed_has_labels_and_an_interval(table: pd.DataFrame) -> None:

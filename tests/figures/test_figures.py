@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from esr.analysis.comparisons import compare
@@ -15,6 +16,7 @@ from esr.analysis.measures import summarise
 from esr.analysis.statistics import holm
 from esr.analysis.sweeps import peak
 from esr.arms.scores import check_scores, select
+from esr.config import FineTuned
 from esr.figures import style
 from esr.figures import tables as figures
 from esr.tables import read_tables, write_table
@@ -29,6 +31,7 @@ MODELS: dict[str, dict[str, Any]] = {
 VARIANTS = {"meta-plain": "{prompt} Stay on topic.", "meta-label": "{prompt} Ignore {label}."}
 
 fig2 = load_script("plot_fig2")
+fig6 = load_script("plot_fig6")
 fig3, fig4 = load_script("plot_fig3"), load_script("plot_fig4")
 fig_a7, fig_a8 = load_script("plot_figA7"), load_script("plot_figA8")
 
@@ -64,6 +67,11 @@ def texts(figure: Figure) -> str:
 
 def of_large(table: pd.DataFrame) -> pd.DataFrame:
     return stack({"boost-sweep": {"large": table}})
+
+
+def diamonds(axes: Axes) -> list[Any]:
+    """Marks of the redraw null."""
+    return [line for line in axes.lines if line.get_marker() == style.NULL["marker"]]
 
 
 class TestPeak:
@@ -182,6 +190,33 @@ class TestFigure2:
         for row in success.itertuples():
             assert f"{row.value:.0f} % improved" in shown
             assert f"[{row.low:.0f}, {row.high:.0f}] %" in shown
+
+    def test_the_redraw_null_is_marked_where_there_is_one(self) -> None:
+        scores = stack({"steered": {"small": arm(0), "large": arm(3)}})
+        table = fig2.figure_table(scores, MODELS, FAST)
+        null = table.set_index(["model", "measure"])["null"]
+        assert null[("large", "success_rate")] == 0  # all first attempts score the same
+        assert null[("large", "multi_attempt_rate")] != null[("large", "multi_attempt_rate")]
+        figure = fig2.draw(table, "A study", 0.95)
+        marks = [line.get_xdata() for axes in figure.axes[-3:] for line in diamonds(axes)]
+        assert [len(each) for each in marks] == [0, 1, 1]
+        assert "redraw: 0 %" in texts(figure)
+
+
+class TestFigure6:
+    def test_success_and_msi_have_the_null_of_every_share(self) -> None:
+        base = arm(0).assign(model="small", arm="steered")
+        trained = arm(3, gain=-20).assign(model="small+sc50", arm="steered")
+        made = {"small+sc50": FineTuned("small", 50)}
+        scores = pd.concat([base, trained], ignore_index=True)
+        table = fig6.figure_table(scores, made, {"small": "Small"}, FAST)
+        points = table[table["kind"].eq("point")].set_index(["share", "measure"])
+        assert points.loc[(50, "msi"), "excess"] == pytest.approx(-0.3 * 20)
+        assert points["null"].notna().groupby("measure").any().sum() == 3
+        figure = fig6.draw(table, "A study", 0.95)
+        assert [sum(len(line.get_xdata()) for line in diamonds(axes)) for axes in figure.axes] == [
+            *[0, 1, 1, 0]
+        ]
 
 
 class TestFigure3:

@@ -93,7 +93,7 @@ def cite_arms(
 def cite_recovery(recovery: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     r"""Recovery against its null: `\esr<Model><Arm><Measure>Recovery<Null|Excess|...>`."""
     parts = {"null": "null", "excess": "excess", "excess_low": "low", "excess_high": "high"}
-    rows = recovery.assign(table="recovery")
+    rows = of_way(recovery).assign(table="recovery")
     yield from cited(rows, [*CELL, "measure", "table"], parts | {"p_value": "p_value"})
 
 

@@ -34,6 +34,10 @@ GROUPS = {"episode": RED, "baseline": GREEN, "unrestarted": PURPLE}
 LINES = {"episode": "-", "baseline": "--", "unrestarted": "-."}
 """Colours and lines of the groups of `esr.episodes.extract`."""
 
+NULL: dict[str, Any] = {"linestyle": "none", "marker": "D", "ms": 5, "zorder": 4}
+NULL |= {"mec": INK, "mfc": "white", "mew": 1.1}
+"""Look of the marks of a redraw null."""
+
 WIDTH = 7.0
 """Width of a full-width figure (inches)."""
 
@@ -188,6 +192,23 @@ def points(
     hollow = np.isnan(spans).any(axis=0)
     marker = {"marker": looks["marker"], "ms": looks["ms"], "mec": colour, "mfc": "white"}
     axes.plot(across[hollow], up[hollow], linestyle="none", zorder=3, **marker)
+
+
+def null_marks(
+    axes: Axes, places: ArrayLike, values: ArrayLike, *, horizontal: bool = False
+) -> None:
+    """Mark what a redraw would give (`esr.analysis.recovery`): a hollow diamond, none if missing.
+
+    Args:
+        axes: To draw in.
+        places: Abscissae of the marks (ordinates if `horizontal`).
+        values: Of the null.
+        horizontal: Whether values lie along the horizontal axis.
+    """
+    place, value = np.asarray(places, float), np.asarray(values, float)
+    place, value = place[~np.isnan(value)], value[~np.isnan(value)]
+    across, up = (value, place) if horizontal else (place, value)
+    axes.plot(across, up, **NULL)
 
 
 def model_looks(models: Sequence[str]) -> dict[str, tuple[str, str]]:

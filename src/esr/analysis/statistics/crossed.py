@@ -41,13 +41,27 @@ FEW_CLUSTERS = 8
 """Fewer clusters lie outside of the simulated range: status `few_clusters`."""
 
 
-def influence(values: Values) -> Values:
-    """Influence of each trial on the mean, (x - mean) / n; 0 outside the denominator (NaN)."""
+def influence(values: Values, weights: Values | None = None) -> Values:
+    """Influence of each trial on the mean, (x - mean) / n; 0 outside the denominator (NaN).
+
+    With sampling weights w: w (x - mean) / sum w, of the mean sum w x / sum w.
+    """
     inside = ~np.isnan(values)
-    n = int(inside.sum())
-    if not n:
+    if not inside.any():
         return np.zeros(len(values))
-    return np.where(inside, values - values[inside].mean(), 0.0) / n
+    w = np.where(inside, 1.0 if weights is None else weights, 0.0)
+    return w * np.where(inside, values - weighted_mean(values, weights), 0.0) / w.sum()
+
+
+def weighted_mean(values: Values, weights: Values | None = None) -> float:
+    """Mean of the values that are not NaN, sum w x / sum w with weights; NaN without any."""
+    inside = ~np.isnan(values)
+    present = values[inside]
+    if not len(present):
+        return np.nan
+    if weights is None or np.ptp(present) == 0:  # free of rounding
+        return float(present.mean())
+    return float(np.average(present, weights=weights[inside]))
 
 
 def crossed_covariance(
@@ -74,7 +88,9 @@ def crossed_variance(u: Values, factors: Factors, inside: Inside | None = None) 
     return max(*alone, crossed_covariance(u, u, factors, inside), 0.0)
 
 
-def crossed_rate(values: Values, factors: Factors, level: float = 0.95) -> Estimate:
+def crossed_rate(
+    values: Values, factors: Factors, level: float = 0.95, weights: Values | None = None
+) -> Estimate:
     """Wilson's interval of a rate at n / deff trials, with Student's quantile for few clusters.
 
     deff = V / (p (1 - p) / n), at least 1 + (sum m^2 / n - 1) rho for the trials m of each cluster
@@ -86,7 +102,10 @@ def crossed_rate(values: Values, factors: Factors, level: float = 0.95) -> Estim
         values: 1 for an event, 0 for none, NaN outside the denominator.
         factors: Latents first.
         level: Of the interval.
+        weights: Trials that each stands for, if they are a sample (`weighted_rate`).
     """
+    if weights is not None:
+        return weighted_rate(values, weights, factors, level)[1]
     inside = ~np.isnan(values)
     n = int(inside.sum())
     if not n:
@@ -115,16 +134,14 @@ def weighted_rate(
         return np.nan, Estimate(NO_INTERVAL, "undefined")
     counts = [_clusters(codes, inside) for codes in factors]
     w = np.where(inside, weights, 0.0)
-    rate = float((w * np.where(inside, values, 0.0)).sum() / w.sum())
-    if np.ptp(values[inside]) == 0:
-        rate = float(values[inside][0])  # free of rounding
+    rate = weighted_mean(values, weights)
     if min(counts) < 2:
         return rate, Estimate(NO_INTERVAL, "too_few")
     kish = float(w.sum() ** 2 / (w**2).sum())
     effective = kish / _design_effect_floor(values, factors, rate)
     if 0 < rate < 1:
-        u = np.where(inside, w * (values - rate), 0.0) / w.sum()
-        effective = min(effective, rate * (1 - rate) / crossed_variance(u, factors, inside))
+        variance = crossed_variance(influence(values, weights), factors, inside)
+        effective = min(effective, rate * (1 - rate) / variance) if variance > 0 else effective
     interval = _wilson(rate, effective, _quantile(min(counts), level))
     status = "few_clusters" if counts[0] < FEW_CLUSTERS else "ok"
     return rate, Estimate(interval, "no_variation" if rate in (0, 1) else status)
@@ -149,12 +166,13 @@ def crossed_mean(
     lowest: float = -np.inf,
     highest: float = np.inf,
     level: float = 0.95,
+    weights: Values | None = None,
 ) -> Estimate:
     """Student's interval of a mean, mean -+ t(C - 1) sqrt(V), cut to [lowest, highest].
 
-    Statuses as for `crossed_rate`. Where all values are equal there is no variance to go by: the
-    status is `no_variation` and the interval that of a share of 0 among trials like these, times
-    the range (infinite where the range is).
+    Weights as for `influence`, statuses as for `crossed_rate`. Where all values are equal there is
+    no variance to go by: the status is `no_variation` and the interval that of a share of 0 among
+    trials like these, times the range (infinite where the range is).
     """
     inside = ~np.isnan(values)
     if not inside.any():
@@ -162,14 +180,14 @@ def crossed_mean(
     counts = [_clusters(codes, inside) for codes in factors]
     if min(counts) < 2:
         return Estimate(NO_INTERVAL, "too_few")
-    mean = float(values[inside].mean())
+    mean = weighted_mean(values, weights)
     if np.ptp(values[inside]) == 0:
-        none = crossed_rate(np.where(inside, 0.0, np.nan), factors, level).interval.high
+        none = crossed_rate(np.where(inside, 0.0, np.nan), factors, level, weights).interval.high
         low, high = (
             mean + none * (end - mean) if end != mean else mean for end in (lowest, highest)
         )
         return Estimate(Interval(low, high), "no_variation")
-    variance = crossed_variance(influence(values), factors, inside)
+    variance = crossed_variance(influence(values, weights), factors, inside)
     half = _quantile(min(counts), level) * np.sqrt(variance)
     interval = Interval(max(lowest, float(mean - half)), min(highest, float(mean + half)))
     return Estimate(interval, "few_clusters" if counts[0] < FEW_CLUSTERS else "ok")
@@ -182,6 +200,7 @@ def mixture_mean(
     lowest: float = -np.inf,
     highest: float = np.inf,
     level: float = 0.95,
+    weights: Values | None = None,
 ) -> Estimate:
     """Interval of a mean over trials most of which have the value `usual`.
 
@@ -192,7 +211,7 @@ def mixture_mean(
     """
     inside = ~np.isnan(values)
     other = np.where(inside, (values != usual).astype(float), np.nan)
-    rate = crossed_rate(other, factors, level)
+    rate = crossed_rate(other, factors, level, weights)
     if rate.status in ("undefined", "too_few"):
         return rate
     (r_low, r_high), span = rate.interval, Interval(lowest - usual, highest - usual)
@@ -200,9 +219,9 @@ def mixture_mean(
         ends = (usual + r_high * end if end else usual for end in span)
         return Estimate(Interval(*ends), "no_variation")
     excess = np.where(other == 1, values - usual, np.nan)
-    gain = crossed_mean(excess, factors, *span, level)
+    gain = crossed_mean(excess, factors, *span, level, weights)
     g_low, g_high = span if np.isnan(gain.interval.low) else gain.interval
-    r, g = float(np.nanmean(other)), float(np.nanmean(excess))
+    r, g = weighted_mean(other, weights), weighted_mean(excess, weights)
     below, above = (r - r_low, r_high - r) if g >= 0 else (r_high - r, r - r_low)
     low = usual + r * g - np.hypot(below * g, r * (g - g_low))
     high = usual + r * g + np.hypot(above * g, r * (g_high - g))
@@ -211,9 +230,15 @@ def mixture_mean(
     return Estimate(interval, "few_clusters" if rate.status == "few_clusters" else "ok")
 
 
-def influence_correlation(first: Values, second: Values, factors: Factors) -> float:
+def influence_correlation(
+    first: Values,
+    second: Values,
+    factors: Factors,
+    weights: tuple[Values, Values] | None = None,
+) -> float:
     """Correlation of two means over the same trials; 0 where either does not vary."""
-    u, v = influence(first), influence(second)
+    w = weights or (None, None)
+    u, v = influence(first, w[0]), influence(second, w[1])
     spread = crossed_variance(u, factors) * crossed_variance(v, factors)
     if spread <= 0:
         return 0.0
