@@ -57,6 +57,8 @@ REQUESTS = [
     for length, intervention in zip([9, 3, 12, 6, 7], INTERVENTIONS.values(), strict=True)
 ]
 """One request of each intervention, of different lengths: a batch of them is left-padded."""
+MANY = [replace(r, seed=r.seed + 100 * i) for i in range(4) for r in REQUESTS]
+LONG = Sampling(temperature=0.8, max_new_tokens=30)
 
 
 def make_engine(
@@ -533,6 +535,60 @@ class TestEndings:
         model.generation_config.eos_token_id = stops
         with pytest.raises(EsrError, match="eos_token_id"):
             TransformersEngine(model, tiny_sae(), STEER, READ, 8)
+
+
+class TestEndedRows:
+    """Rows that have ended are dropped from the batch and its cache."""
+
+    def test_responses_are_those_of_rows_computed_one_by_one(self, family: str) -> None:
+        whole, single = make_engine(family, batch=20), make_engine(family, batch=1)
+        with watched(whole.model) as logits:
+            done = run(whole, MANY, LONG)
+        sizes = [len(step) for step in logits]
+        assert sizes[0] == 20
+        assert len(set(sizes)) >= 2, "rows were dropped"
+        assert done == run(single, MANY, LONG)
+
+    def test_a_batch_computed_again_gives_the_same_bytes(self) -> None:
+        found = []
+        for _ in range(2):
+            engine = make_engine(batch=20)
+            with watched(engine.model) as logits:
+                found.append((run(engine, MANY, LONG), logits))
+        assert found[0][0] == found[1][0]
+        for first, second in zip(found[0][1], found[1][1], strict=True):
+            assert torch.equal(first, second)
+
+    def test_nearly_all_computed_tokens_are_kept(self) -> None:
+        engine = make_engine(batch=32)
+        ends = torch.arange(6, 102, 3)  # the row whose prompt ends in token k ends at ends[k - 3]
+        steps: list[int] = []
+
+        def end_rows(_: nn.Module, __: Any, kwargs: Any, out: Any) -> None:
+            last = kwargs["input_ids"][:, -1]
+            steps.append(len(last))
+            following = torch.where(ends[last - 3] == len(steps), STOP, last)
+            out.logits[:, -1] = 100 * nn.functional.one_hot(following, VOCABULARY).float()
+
+        handle = engine.model.register_forward_hook(end_rows, with_kwargs=True)
+        requests = [Request((2, 3 + row), row) for row in range(32)]
+        done = run(engine, requests, replace(GREEDY, max_new_tokens=110))
+        handle.remove()
+        assert [len(generation.tokens) for generation in done] == ends.tolist()
+        assert ends.sum() / sum(steps) >= 0.9
+
+    def test_a_row_that_failed_is_dropped_and_the_others_go_on(self) -> None:
+        engine = make_engine(batch=20)
+        requests = [
+            replace(r, intervention=Intervention(3, 1e39)) if i % 2 else r
+            for i, r in enumerate(MANY)
+        ]
+        with watched(engine.model) as logits:
+            done = run(engine, requests, LONG)
+        assert len(logits[1]) <= 10, "those that failed are dropped at once"
+        expected = run(make_engine(batch=1), MANY, LONG)
+        for i, (generation, alone) in enumerate(zip(done, expected, strict=True)):
+            assert generation == (Generation((), "error") if i % 2 else alone)
 
 
 class TestErrors:

@@ -29,8 +29,8 @@ from esr.engines.base import (
     check_latents,
     check_shape,
 )
+from esr.engines.batch import RunningBatch
 from esr.engines.hooks import Change, adding, decoder_layers, hidden
-from esr.engines.sampling import draw, penalise_repetitions, tokens_seen, uniforms
 from esr.errors import EsrError
 
 if TYPE_CHECKING:
@@ -127,47 +127,27 @@ class TransformersEngine:
     @torch.inference_mode()
     def generate_batch(self, group: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """Return the responses to requests, computed as one batch with a KV cache."""
-        with self._intervene([request.intervention for request in group]):
-            return self._sample(group, sampling)
-
-    def _sample(self, group: Sequence[Request], sampling: Sampling) -> list[Generation]:
         tokens, mask = self._pad([request.tokens for request in group])
-        random = uniforms([request.seed for request in group], sampling.max_new_tokens)
-        seen = tokens_seen(tokens, mask, self.model.config.get_text_config().vocab_size)
-        stops = torch.tensor(self.stop_tokens, device=self.device)
-        running = torch.ones(len(group), dtype=torch.bool, device=self.device)
-        finite = running.clone()
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        inputs = tokens
-        cache = None
-        sampled = []
-        for step in range(sampling.max_new_tokens):
-            out = self.model(
-                input_ids=inputs,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = out.past_key_values
-            logits = penalise_repetitions(
-                out.logits[:, -1].float(), seen, sampling.repetition_penalty
-            )
-            # Rows that have ended stay in the batch as padding. Their logits do not matter.
-            finite &= logits.isfinite().all(dim=-1) | ~running
-            drawn = draw(logits, random[:, step].to(self.device), sampling.temperature)
-            drawn = torch.where(running, drawn, stops[0])
-            sampled.append(drawn)
-            seen.scatter_(1, drawn[:, None], True)
-            running &= finite & ~torch.isin(drawn, stops)
-            if not running.any():
-                break
-            inputs = drawn[:, None]
-            positions = positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(group), 1)], dim=1)
-        rows = zip(torch.stack(sampled, dim=1).tolist(), finite.tolist(), strict=True)
-        return [self._cut(row, is_finite) for row, is_finite in rows]
+        vocabulary = self.model.config.get_text_config().vocab_size
+        seeds = [request.seed for request in group]
+        batch = RunningBatch(tokens, mask, seeds, sampling, self.stop_tokens, vocabulary)
+        while batch.rows:
+            with self._intervene([group[row].intervention for row in batch.rows]):
+                while batch.is_full():
+                    self._step(batch)
+            batch.drop_ended()
+        return [self._cut(*row) for row in zip(batch.sampled, batch.finite, strict=True)]
+
+    def _step(self, batch: RunningBatch) -> None:
+        out = self.model(
+            input_ids=batch.inputs,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            past_key_values=batch.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        batch.advance(out.logits[:, -1].float(), out.past_key_values)
 
     def _cut(self, row: list[int], is_finite: bool) -> Generation:
         """Drop what follows the first stop token, and the tokens of a row that failed."""
