@@ -129,6 +129,45 @@ rule prepare_sae:
         "../scripts/assets/prepare_sae.py"
 
 
+rule measure_sae_fit:
+    """Compare an SAE with its model on unsteered answers; a misfit stops the study here."""
+    input:
+        prompts=CONFIG.prompts,
+        model="<results>/{model}/assets/model.json",
+        sae="<results>/{model}/assets/sae.safetensors",
+        answers=(
+            expand(
+                "<results>/{{model}}/arms/{arm}/{table}.parquet",
+                arm=CONFIG.fit_arm,
+                table=["plan", "responses"],
+            )
+            if CONFIG.fit_arm
+            else []
+        ),
+    output:
+        "<results>/{model}/sae_fit.parquet",
+    params:
+        settings=settings(
+            "sae_fit",
+            "generation.doubled_header",
+            "models.{model}.accept_sae",
+            "models.{model}.dtype",
+            "models.{model}.read_layer",
+            "models.{model}.steer_layer",
+        ),
+    log:
+        "<logs>/{model}/measure_sae_fit.log",
+    benchmark:
+        "<benchmarks>/{model}/measure_sae_fit.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("measure_sae_fit"),
+    wildcard_constraints:
+        model=one_of(CONFIG.base_models),
+    script:
+        "../scripts/assets/measure_sae_fit.py"
+
+
 rule prepare_labels:
     """Tabulate the labels of an SAE, one row a latent."""
     input:

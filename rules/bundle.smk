@@ -8,7 +8,7 @@ def paid_files():
         arm: CONFIG.arms[arm].target for arm in CONFIG.arms if CONFIG.arms[arm].target
     }
     of_all = ["assets/model.json", "thresholds.parquet", "threshold_trials.parquet"]
-    tables = ["labels.parquet"]
+    tables = ["labels.parquet", "sae_fit.parquet"]
     latents = ["candidates", "concreteness", "relevance", "latents"]
     tables += [f"latents/{name}.parquet" for name in latents]
     detectors = ["detectors", "detector_pairs", "controls"]

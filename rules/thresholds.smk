@@ -8,6 +8,7 @@ rule find_thresholds:
         latents=of_base("latents/latents.parquet"),
         model="<results>/{model}/assets/model.json",
         sae=of_base("assets/sae.safetensors"),
+        fit=ancient(of_base("sae_fit.parquet")),  # must exist: it is made if the SAE fits
         environment=engine_environment,
         judge=ancient(judge_files),
     output:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from esr.assets.sae import Sae, from_saelens
+from esr.assets.sae_origin import origin_of
 from esr.assets.saelens import load_saelens
 from esr.errors import EsrError
 from esr.job import config_of, origin, output, start
@@ -23,6 +24,11 @@ def check_width(sae: Sae, manifest: dict[str, Any], model: str) -> None:
         )
 
 
+def metadata_of(loaded: Any) -> dict[str, Any]:
+    """What SAELens kept of the metadata of an SAE."""
+    return dict(vars(loaded.cfg.metadata))
+
+
 def main(job: Any) -> None:
     """Write the SAE."""
     name = job.wildcards.model
@@ -30,7 +36,12 @@ def main(job: Any) -> None:
     loaded, hub = load_saelens(source)
     sae = from_saelens(loaded)
     check_width(sae, json.loads(Path(job.input.model).read_text()), name)
-    facts = {"source": source.model_dump(mode="json"), "hub": hub, "esr": origin(job)}
+    facts = {
+        "source": source.model_dump(mode="json"),
+        "origin": origin_of(source, metadata_of(loaded)).facts(),
+        "hub": hub,
+        "esr": origin(job),
+    }
     sae.save(output(job), **{key: json.dumps(fact, sort_keys=True) for key, fact in facts.items()})
 
 

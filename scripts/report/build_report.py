@@ -27,7 +27,7 @@ from esr.report.transcripts import (
     read_trials,
     write_transcripts,
 )
-from esr.tables import read_provenance
+from esr.tables import read_provenance, read_tables
 
 
 def pictures(job: Any) -> list[Picture]:
@@ -107,6 +107,7 @@ def main(job: Any) -> None:
     scales = {name: full_bars(traces.get(name, {})) for name in config.base_models}
     count = write_transcripts(folder / "data", trials(job, traces), labels, scales)
     tables = {Path(path).stem: pd.read_csv(path) for path in job.input.tables}
+    tables["sae_fit"] = read_tables(job.input.fits, "sae_fit")
     ledger = pd.read_csv(job.input.ledger[0]) if job.input.ledger else None
     models = {name: model.model_dump(mode="json") for name, model in config.models.items()}
     shown = ["label", "source", "revision", "parameters", "dtype", "steer_layer", "read_layer"]

@@ -9,6 +9,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from transformers import Gemma3TextConfig
 
 from esr.assets.checkpoints import (
     checkpoint_files,
@@ -40,6 +41,20 @@ def test_the_shape_is_that_of_the_language_model(config: dict[str, Any]) -> None
         "d_model": 1152,
         "vocab_size": 262144,
     }
+
+
+def test_a_nested_configuration_may_leave_out_the_defaults_of_its_class() -> None:
+    """As the config.json of Gemma 3 4B does; transformers knows them."""
+    own = {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34}
+    shape = model_shape({"model_type": "gemma3", "text_config": own})
+    assert (shape["n_layers"], shape["d_model"]) == (34, 2560)
+    assert shape["vocab_size"] == Gemma3TextConfig().vocab_size
+
+
+def test_a_family_that_is_not_supported_is_one_line_with_the_file() -> None:
+    gpt2 = {"model_type": "gpt2", "n_layer": 4, "n_embd": 128, "n_head": 4, "vocab_size": 647}
+    with pytest.raises(EsrError, match=r"^here: model_type 'gpt2' has no num_hidden_layers; supp"):
+        model_shape(gpt2, "here")
 
 
 def test_a_missing_architecture_is_unknown() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sae_lens import (
     TopKSAE,
     TopKSAEConfig,
 )
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from esr.assets.sae import (
     Activation,
@@ -29,7 +30,10 @@ from esr.assets.sae import (
     read_header,
     sae_facts,
 )
+from esr.assets.saelens import load_saelens
+from esr.config import SaeConfig
 from esr.errors import EsrError
+from helpers.checkout import REPO
 from helpers.tiny import D_MODEL, D_SAE, tiny_sae
 
 FORMS: tuple[Activation, ...] = ("relu", "jumprelu", "topk")
@@ -122,6 +126,67 @@ class TestSaelens:
     def test_what_the_three_forms_cannot_express_is_refused(self, sae: Any, named: str) -> None:
         with pytest.raises(EsrError, match=named):
             from_saelens(sae())
+
+
+CFG = json.loads((REPO / "resources/organisms/twin/sae/cfg.json").read_text())
+WEIGHTS = "sae_weights.safetensors"
+
+
+class TestFolder:
+    """What a folder may hold instead of an SAE: one line that names the file."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        shutil.copytree(REPO / "resources/organisms/twin/sae", tmp_path / "sae")
+        return tmp_path / "sae"
+
+    def refused(self, folder: Path) -> str:
+        with pytest.raises(EsrError) as caught:
+            from_saelens(load_saelens(SaeConfig(path=folder))[0])
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    @pytest.mark.parametrize("size", [0, 5, 100, 5000])
+    def test_weights_that_were_cut(self, folder: Path, size: int) -> None:
+        whole = (folder / WEIGHTS).read_bytes()
+        (folder / WEIGHTS).write_bytes(whole[:size])
+        assert self.refused(folder).startswith(f"{folder / WEIGHTS} was cut or changed")
+
+    def test_a_git_lfs_pointer(self, folder: Path) -> None:
+        (folder / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\n")
+        assert f"{folder / WEIGHTS} is a git-lfs pointer" in self.refused(folder)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"d_sae": 500}, "W_enc has shape (128, 512), but by cfg.json it is (128, 500)"),
+            ({"d_in": 64}, "W_enc has shape (128, 512), but by cfg.json it is (64, 512)"),
+            ({"k": 0}, "cfg.json: k is 0; a TopK SAE of 512 latents has 1 to 512"),
+            ({"k": 513}, "cfg.json: k is 513"),
+            ({"architecture": "own"}, "own"),
+            ({"architecture": None}, "None"),
+        ],
+    )
+    def test_a_cfg_that_does_not_fit(
+        self, folder: Path, change: dict[str, Any], message: str
+    ) -> None:
+        (folder / "cfg.json").write_text(json.dumps(CFG | change))
+        refused = self.refused(folder)
+        assert message in refused
+        assert str(folder) in refused
+
+    @pytest.mark.parametrize("name", ["W_enc", "W_dec", "b_enc", "b_dec"])
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_weights_that_are_not_finite(self, folder: Path, name: str, value: float) -> None:
+        weights = load_file(folder / WEIGHTS)
+        weights[name].view(-1)[3] = value
+        save_file(weights, folder / WEIGHTS)
+        assert f"{folder}: {name} has values that are NaN or infinite" in self.refused(folder)
+
+    def test_a_decoder_of_zeros(self, folder: Path) -> None:
+        weights = load_file(folder / WEIGHTS)
+        save_file(weights | {"W_dec": 0 * weights["W_dec"]}, folder / WEIGHTS)
+        assert self.refused(folder).endswith("every decoder row is zero, so that no boost steers")
 
 
 def hook_z(form: str) -> Any:

@@ -280,6 +280,7 @@ def test_an_arm_added_to_an_imported_study_runs_alone(imported: Path, organism_s
     assert of_arms
     assert {wildcards for wildcards in of_arms if "arm=again" not in wildcards} == set()
     paid = {"find_thresholds", "measure_relevance", "find_detectors", "read_episodes"}
+    paid |= {"measure_sae_fit"}
     assert paid & {rule for rule, _ in jobs} == set()
 
 

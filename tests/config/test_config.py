@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pydantic import BaseModel
+from safetensors.numpy import save_file
 
 from esr.config import (
     Config,
@@ -392,12 +394,19 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "model/tokenizer.json": "{}",
         "model/tokenizer_config.json": "{}",
         "sae/cfg.json": json.dumps({"d_in": 8, "d_sae": 16}),
-        "sae/sae_weights.safetensors": "",
     }
     for name, text in contents.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
+    write_sae_weights(tmp_path / "sae", 8, 16)
     return tmp_path
+
+
+def write_sae_weights(folder: Path, d_in: int, d_sae: int) -> None:
+    """Weights of zeros, whose header alone is read."""
+    shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in)}
+    weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    save_file(weights, folder / "sae_weights.safetensors")
 
 
 @pytest.mark.usefixtures("files")
@@ -470,9 +479,75 @@ def test_a_layer_that_the_model_does_not_have_is_named(layer: str) -> None:
 
 def test_an_sae_of_another_width_is_named(files: Path) -> None:
     (files / "sae/cfg.json").write_text(json.dumps({"d_in": 9, "d_sae": 16}))
+    write_sae_weights(files / "sae", 9, 16)
     (problem,) = check_files(load(raw()))
     assert problem.startswith("models.tiny.sae.path: the SAE has input width 9")
     assert "8" in problem
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "line"),
+    [
+        ("sae/cfg.json", '{"d_sae": 16}', "sae.path: sae/cfg.json: d_in is None, not the width"),
+        ("sae/cfg.json", '{"d_in": 8, "d_sae": true}', "sae.path: sae/cfg.json: d_sae is True"),
+        ("sae/cfg.json", '{"d_in": 8, "d_', "sae.path: sae/cfg.json is not valid JSON"),
+        ("sae/cfg.json", "[8, 16]", "sae.path: sae/cfg.json holds no JSON object"),
+        ("model/config.json", '{"num_hidden_', "source: model/config.json is not valid JSON"),
+        (
+            "model/config.json",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "source: model/config.json is a git-lfs pointer, not the file; run `git lfs pull`",
+        ),
+        (
+            "model/config.json",
+            '{"model_type": "no-such-model"}',
+            "source: model/config.json: transformers cannot read model_type 'no-such-model'",
+        ),
+        (
+            "sae/cfg.json",
+            '{"d_in": 8, "d_sae": 20}',
+            "sae.path: sae/sae_weights.safetensors: W_enc",
+        ),
+        (
+            "sae/sae_weights.safetensors",
+            "torn",
+            "sae.path: sae/sae_weights.safetensors was cut or changed",
+        ),
+        (
+            "model/model.safetensors.index.json",
+            '{"weight_map": 3}',
+            "source: model/model.safetensors.index.json has no weight_map of file names",
+        ),
+    ],
+)
+def test_a_file_from_outside_that_is_not_as_expected_is_one_line_with_its_name(
+    files: Path, file: str, content: str, line: str
+) -> None:
+    (files / file).write_text(content)
+    (problem,) = check_files(load(raw()))
+    assert problem.startswith(f"models.tiny.{line}")
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("metadata", "line"),
+    [
+        ({"hook_name": "blocks.1.hook_mlp_out"}, "trained on the MLP output (blocks.1.hook_mlp"),
+        ({"hook_name": "model.layers.2"}, "output of layer 2 (model.layers.2), but read_layer"),
+        ({"hook_layer": 0}, "output of layer 0"),
+    ],
+)
+def test_an_sae_whose_own_metadata_contradict_the_study_is_refused_unless_accepted(
+    files: Path, metadata: dict[str, Any], line: str
+) -> None:
+    cfg = {"d_in": 8, "d_sae": 16, "metadata": metadata}
+    (files / "sae/cfg.json").write_text(json.dumps(cfg))
+    (problem,) = check_files(load(raw(nested("models.tiny.read_layer", 1))))
+    assert problem.startswith("models.tiny.sae.path: sae/cfg.json: the SAE was trained on the ")
+    assert line in problem
+    assert problem.endswith("accept_sae: [metadata]`")
+    accepted = nested("models.tiny.accept_sae", ["metadata"])
+    assert check_files(load(raw(nested("models.tiny.read_layer", 1), accepted))) == []
 
 
 @pytest.mark.usefixtures("files")

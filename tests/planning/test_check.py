@@ -230,7 +230,7 @@ class TestCommitOfAnSae:
             "id": "layer_16/width_16k/canonical",
         }
         labels = {"neuronpedia": "gemma-2-2b/16-gemmascope-res-16k"}
-        model = study.models["tiny"].model_dump() | {"sae": sae, "labels": labels}
+        model = study.models["tiny"].model_dump() | {"sae": sae, "labels": labels, "read_layer": 16}
         return ModelConfig.model_validate(model)
 
     def pinned(self, model: ModelConfig) -> ModelConfig:
@@ -240,6 +240,14 @@ class TestCommitOfAnSae:
     def test_an_sae_without_a_commit_is_reported_at_the_newest(self, model: ModelConfig) -> None:
         line = check._check_release(model)
         assert "google/gemma-scope-2b-pt-res at its newest commit (sae.revision" in line
+
+    def test_one_of_another_layer_is_refused_unless_it_is_accepted(
+        self, model: ModelConfig
+    ) -> None:
+        other = model.model_copy(update={"read_layer": 15})
+        with pytest.raises(EsrError, match=r"layer 16 .*but read_layer is 15.*accept_sae: \[meta"):
+            check._check_release(other)
+        check._check_release(other.model_copy(update={"accept_sae": ("metadata",)}))
 
     def test_one_in_the_cache_needs_no_network(
         self, model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -298,6 +306,7 @@ class TestShapes:
             "revision": REVISION,
             "sae": RELEASE,
             "labels": None,
+            "accept_sae": ["metadata"],  # lab/model is no Gemma
             **changes,
         }
         return study.model_copy(update={"models": {"tiny": ModelConfig.model_validate(model)}})

@@ -1,9 +1,9 @@
 """Checkpoints: local folders and hub repositories, their shape, revision and checksums."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from esr.assets.json_files import read_json
 from esr.assets.remote_code import find_remote_code
 from esr.errors import EsrError, full_disk, is_full
 from esr.provenance import file_digest
@@ -19,28 +19,80 @@ OPTIONAL_FILES = ["chat_template.jinja", "generation_config.json", "special_toke
 """Files that change the output of a checkpoint, if it has them."""
 
 
-def model_shape(config: dict[str, Any]) -> dict[str, Any]:
-    """Architecture, layers, width and vocabulary from a transformers config.json."""
+def model_shape(config: dict[str, Any], where: str = "config.json") -> dict[str, Any]:
+    """Architecture, layers, width and vocabulary from a transformers config.json.
+
+    A nested configuration may leave out what equals the default of its class (as in Gemma 3 4B),
+    so its values are read through transformers.
+
+    Args:
+        config: Contents of the file.
+        where: Name of the file, for the error.
+
+    Raises:
+        EsrError: the architecture is unknown, or has no such shape.
+    """
     text = config.get("text_config", config)
-    return {
-        "architecture": (config.get("architectures") or ["unknown"])[0],
-        "n_layers": text["num_hidden_layers"],
-        "d_model": text["hidden_size"],
-        "vocab_size": text["vocab_size"],
-    }
+    names = {"n_layers": "num_hidden_layers", "d_model": "hidden_size", "vocab_size": "vocab_size"}
+    if not all(isinstance(text.get(name), int) for name in names.values()):
+        text = _with_defaults(config, where)
+    missing = [name for name in names.values() if not isinstance(text.get(name), int)]
+    if missing:
+        raise EsrError(
+            f"{where}: model_type {config.get('model_type')!r} has no {missing[0]}; supported are "
+            "Llama, Gemma 2, Gemma 3, Qwen 2 and Qwen 3"
+        )
+    architecture = (config.get("architectures") or ["unknown"])[0]
+    return {"architecture": architecture, **{name: text[key] for name, key in names.items()}}
+
+
+def _with_defaults(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """The configuration of the language model, with the defaults of its class."""
+    from transformers import AutoConfig
+
+    try:
+        own = {name: value for name, value in config.items() if name != "model_type"}
+        found = AutoConfig.for_model(config.get("model_type"), **own)
+        return dict(found.get_text_config().to_dict())
+    except Exception as error:  # of third-party code, on a file from outside
+        raise EsrError(
+            f"{where}: transformers cannot read model_type {config.get('model_type')!r}: {error}"
+        ) from None
+
+
+def folder_model_shape(folder: Path) -> dict[str, Any] | None:
+    """Shape of a checkpoint in a folder; None without a config.json.
+
+    Raises:
+        EsrError: as in `read_json` and `model_shape`.
+    """
+    path = folder / "config.json"
+    return model_shape(read_json(path), path.as_posix()) if path.is_file() else None
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """The files of a local checkpoint that determine its output."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        shards = sorted(set(_weight_map(index)))
         weights = [index, *(folder / shard for shard in shards)]
     else:
         weights = [folder / "model.safetensors"]
     tokenizer = [folder / "tokenizer.json", folder / "tokenizer_config.json"]
     optional = [folder / name for name in OPTIONAL_FILES if (folder / name).is_file()]
     return [folder / "config.json", *weights, *tokenizer, *optional]
+
+
+def _weight_map(index: Path) -> list[str]:
+    """Files that an index of weights names.
+
+    Raises:
+        EsrError: it names none.
+    """
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(n, str) for n in named.values()):
+        raise EsrError(f"{index} has no weight_map of file names; download it again")
+    return list(named.values())
 
 
 def refuse_code(folder: Path) -> None:
@@ -50,7 +102,7 @@ def refuse_code(folder: Path) -> None:
         EsrError: naming the file and the key.
     """
     for path in sorted(folder.glob("*config.json")):
-        key = find_remote_code(json.loads(path.read_text(encoding="utf-8")))
+        key = find_remote_code(read_json(path))
         if key is not None:
             raise EsrError(
                 f"{path}: `{key}` would run Python files of the checkpoint, which esr never does; "
@@ -64,10 +116,11 @@ def describe_local_model(folder: Path) -> dict[str, Any]:
     Raises:
         EsrError: the checkpoint brings code of its own.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    path = folder / "config.json"
+    shape = model_shape(read_json(path), path.as_posix())
     refuse_code(folder)
     files = {p.name: file_digest(p) for p in sorted(checkpoint_files(folder))}
-    return {"source": folder.as_posix(), "revision": None, "files": files, **model_shape(config)}
+    return {"source": folder.as_posix(), "revision": None, "files": files, **shape}
 
 
 def describe_finetuned_model(folder: Path, base: dict[str, Any], *, merged: bool) -> dict[str, Any]:
@@ -118,5 +171,5 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
             "downloads` on one that has it first"
         ) from error
     files = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or []}
-    shape = model_shape(json.loads((Path(folder) / "config.json").read_text()))
+    shape = model_shape(read_json(Path(folder) / "config.json"), f"{repository}: config.json")
     return {"source": repository, "revision": info.sha, "files": files, **shape}

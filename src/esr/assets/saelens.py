@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from safetensors import safe_open
 
+from esr.assets.json_files import LFS, read_json, refuse_pointer
+from esr.assets.sae_origin import SaeOrigin, origin_of_metadata
 from esr.config import Config, SaeConfig
 from esr.errors import EsrError, full_disk, is_full
 from esr.provenance import file_digest
@@ -27,18 +29,73 @@ def load_saelens(source: SaeConfig) -> tuple[Any, dict[str, Any]]:
     """
     import sae_lens
 
+    files: list[Path] = []
+    what = source.path or f"{source.release} / {source.id}"
+    at = f" at revision {source.revision}" if source.revision else ""
     try:
         if source.path is not None:
-            return sae_lens.SAE.load_from_disk(str(source.path)), {}
-        with _downloads_at(source.revision) as files:
-            sae = sae_lens.SAE.from_pretrained(str(source.release), str(source.id))
-    except (ValueError, FileNotFoundError, OSError) as error:
+            if (source.path / "cfg.json").is_file():
+                check_folder(source.path)
+            sae = sae_lens.SAE.load_from_disk(str(source.path))
+        else:
+            with _downloads_at(source.revision) as files:
+                sae = sae_lens.SAE.from_pretrained(str(source.release), str(source.id))
+    except EsrError:
+        raise
+    except Exception as error:  # SAELens passes on those of every library that it uses
         if is_full(error):
             raise full_disk(error) from error
-        what = source.path or f"{source.release} / {source.id}"
-        at = f" at revision {source.revision}" if source.revision else ""
-        raise EsrError(f"SAE {what}{at}: {error}") from error
-    return sae, _hub_origin(files)
+        kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        raise EsrError(f"SAE {what}{at}: {kind}{error}") from error
+    _check_weights(sae, f"SAE {what}{at}")
+    return sae, _hub_origin(files) if files else {}
+
+
+def check_folder(folder: Path) -> None:
+    """Check that the weights in a folder are whole and have the widths of its `cfg.json`.
+
+    Reads headers only.
+
+    Raises:
+        EsrError: they do not, or `k` is not a number of latents of this SAE.
+    """
+    facts = read_cfg(folder)
+    d_in, d_sae = facts["d_in"], facts["d_sae"]
+    path = folder / "sae_weights.safetensors"
+    with path.open("rb") as file:
+        refuse_pointer(path, file.read(len(LFS)))
+    try:
+        with safe_open(path, framework="numpy") as weights:
+            shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    except Exception as error:  # the class is not public
+        raise EsrError(f"{path} was cut or changed ({error}); download it again") from None
+    for name, shape in {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in)}.items():
+        if shapes.get(name) != shape:
+            raise EsrError(
+                f"{path}: {name} has shape {shapes.get(name)}, but by cfg.json it is {shape}; take "
+                "both files from one SAE"
+            )
+    k = facts.get("k")
+    if k is not None and (isinstance(k, bool) or not 1 <= k <= d_sae):
+        raise EsrError(
+            f"{folder / 'cfg.json'}: k is {k}; a TopK SAE of {d_sae} latents has 1 to {d_sae} "
+            "active ones"
+        )
+
+
+def _check_weights(sae: Any, where: str) -> None:
+    """Check the values of a loaded SAE.
+
+    Raises:
+        EsrError: a value is not finite, or every decoder row is zero.
+    """
+    for name, weights in sae.state_dict().items():
+        if not weights.isfinite().all():
+            raise EsrError(
+                f"{where}: {name} has values that are NaN or infinite; export the SAE again"
+            )
+        if name == "W_dec" and not weights.any():
+            raise EsrError(f"{where}: every decoder row is zero, so that no boost steers")
 
 
 @contextmanager
@@ -123,8 +180,36 @@ def folder_shape(folder: Path) -> SaeShape | None:
     """Shape of an SAE in a folder, from its `cfg.json`; None if there is none."""
     if not (folder / "cfg.json").is_file():
         return None
-    facts = json.loads((folder / "cfg.json").read_text())
+    facts = read_cfg(folder)
     return SaeShape(facts["d_in"], facts["d_sae"])
+
+
+def read_cfg(folder: Path) -> dict[str, Any]:
+    """The `cfg.json` of an SAE in a folder.
+
+    Raises:
+        EsrError: it is not JSON, or its widths are missing or no whole numbers above 0.
+    """
+    path = folder / "cfg.json"
+    facts = read_json(path)
+    for key in ("d_in", "d_sae"):
+        width = facts.get(key)
+        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            raise EsrError(
+                f"{path}: {key} is {width!r}, not the width of an SAE; export the SAE with SAELens"
+            )
+    return facts
+
+
+def folder_origin(folder: Path) -> SaeOrigin:
+    """What an SAE in a folder says about itself.
+
+    Raises:
+        EsrError: as in `read_cfg`.
+    """
+    facts = read_cfg(folder)
+    nested = facts.get("metadata")
+    return origin_of_metadata(facts | (nested if isinstance(nested, dict) else {}))
 
 
 def _stored_shape(path: Path) -> SaeShape:

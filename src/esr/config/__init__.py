@@ -40,6 +40,7 @@ from esr.config.judging import (
 from esr.config.latents import ConcretenessConfig, LatentsConfig, RelevanceConfig
 from esr.config.load import load, merge, plain_settings
 from esr.config.models import ModelConfig, NeuronpediaConfig, SaeConfig, ThresholdPriorConfig
+from esr.config.sae_fit import SaeFitConfig
 from esr.config.section import DOWNLOADS, NAME
 from esr.config.statistics import StatisticsConfig
 from esr.config.study import Config, SeedsConfig
@@ -77,6 +78,7 @@ __all__ = [
     "OpenAiJudgeConfig",
     "RelevanceConfig",
     "SaeConfig",
+    "SaeFitConfig",
     "SeedsConfig",
     "SentenceJudgeConfig",
     "StatisticsConfig",

@@ -91,6 +91,12 @@ class ArmConfig(Section):
         return self
 
     @property
+    def is_unsteered(self) -> bool:
+        """Whether the arm holds plain answers: new trials over prompts, without any change."""
+        changed = self.meta_prompt is not None or self.prefill or self.ablate
+        return self.over == "prompts" and not changed
+
+    @property
     def needs_labels(self) -> bool:
         """Whether the meta-prompt names the latent; models without labels skip such an arm."""
         return self.meta_prompt is not None and "{label}" in self.meta_prompt

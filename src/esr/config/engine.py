@@ -143,6 +143,7 @@ ENGINE_HOURS = {
     "find_thresholds": "thresholds",
     "generate_responses": "generate",
     "measure_relevance": "encode",
+    "measure_sae_fit": "encode",
     "find_detectors": "encode",
     "match_controls": "encode",
     "read_episodes": "encode",

@@ -42,6 +42,8 @@ class NeuronpediaConfig(Section):
     )
 
 
+SaeFinding = Literal["metadata", "fvu", "neighbour", "l0"]
+
 SD_LIMIT = 10
 """Largest prior sd, as a multiple of the distance between the bounds: flat between them."""
 WIDEST_SPAN = 1e6
@@ -115,6 +117,12 @@ class ModelConfig(Section):
         "Decoder layer (0-based) at whose output latents are ablated; none = steer_layer.",
         ge=0,
         source="January: the SAE's layer; released code: the steering layer",
+    )
+    accept_sae: tuple[SaeFinding, ...] = key(
+        (),
+        "Findings about the SAE that do not stop the study: `metadata` (its own metadata name "
+        "another layer, stream or model), `fvu`, `neighbour`, `l0` (limits of `sae_fit`). They "
+        "are recorded in `sae_fit.parquet`.",
     )
     threshold_prior: ThresholdPriorConfig = key(..., "Prior and bounds of the thresholds.")
     detectors: tuple[Annotated[int, Field(ge=0)], ...] = key(

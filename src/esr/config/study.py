@@ -16,6 +16,7 @@ from esr.config.finetuning import FinetuneConfig, FineTuned
 from esr.config.judging import JudgingConfig
 from esr.config.latents import LatentsConfig
 from esr.config.models import ModelConfig
+from esr.config.sae_fit import SaeFitConfig
 from esr.config.section import Name, Section, Seed, key
 from esr.config.statistics import StatisticsConfig
 from esr.config.thresholds import ThresholdsConfig
@@ -46,6 +47,7 @@ class Config(Section):
     seeds: SeedsConfig = key(SeedsConfig(), "Random seeds.")
     generation: GenerationConfig = key(GenerationConfig(), "Sampling of responses.")
     engine: EngineConfig = key(EngineConfig(), "What computes.")
+    sae_fit: SaeFitConfig = key(SaeFitConfig(), "How well SAEs fit their models.")
     latents: LatentsConfig = key(LatentsConfig(), "Selection of latents.")
     thresholds: ThresholdsConfig = key(ThresholdsConfig(), "Threshold finding.")
     arms: dict[Name, ArmConfig] = key(..., "Arms by name.")
@@ -123,6 +125,16 @@ class Config(Section):
             raise ValueError(
                 f"latents.relevance.answers: {relevance.answers!r} is not an arm over prompts; "
                 "add one, or use criterion `zero`, which encodes only prompts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fit_has_answers(self) -> Self:
+        name = self.sae_fit.arm
+        if name is not None and not (name in self.arms and self.arms[name].is_unsteered):
+            raise ValueError(
+                f"sae_fit.arm: {name!r} is not an unsteered arm over prompts; choose one with "
+                "`over: prompts` and without meta-prompt, prefill and ablation, or `null`"
             )
         return self
 
@@ -263,6 +275,15 @@ class Config(Section):
             for name, arm in self.arms.items()
             if name in listed and (labelled or not arm.needs_labels)
         ]
+
+    @property
+    def fit_arm(self) -> str | None:
+        """Unsteered arm whose answers an SAE is compared with; None = the study has none."""
+        if self.sae_fit.arm is not None:
+            return self.sae_fit.arm
+        unsteered = [name for name, arm in self.arms.items() if arm.is_unsteered]
+        preferred = self.latents.relevance.answers
+        return preferred if preferred in unsteered else next(iter(unsteered), None)
 
     @property
     def meta_arms(self) -> list[str]:

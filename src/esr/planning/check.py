@@ -6,19 +6,17 @@ read every table that a person wrote, and reach for the hub where a model lives 
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
-
-import yaml
 
 from esr.analysis.claims import read_claims
 from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.prompts import read_prompts
 from esr.arms.restarts import read_phrases
 from esr.assets.checkpoints import model_shape
+from esr.assets.registry import sae_releases
+from esr.assets.sae_origin import contradictions, origin_of
 from esr.assets.saelens import sae_shape
 from esr.config import Config, HumanJudgeConfig, ModelConfig, NeuronpediaConfig
 from esr.errors import EsrError
@@ -26,7 +24,7 @@ from esr.judges import open_judge
 from esr.judges.base import JudgeInput
 from esr.latents.selection import read_labels
 from esr.planning.disk import check_disk
-from esr.planning.files import check_shapes
+from esr.planning.files import IF_MEANT, check_shapes
 from esr.planning.hardware import check_gpu_memory
 from esr.planning.hours import check_walltime, estimate_compute
 from esr.planning.partitions import partition_problems
@@ -161,7 +159,8 @@ def _check_release(model: ModelConfig) -> str:
     Only the commit needs a network, unless it is in the hub's cache.
 
     Raises:
-        EsrError: no such release, id or commit, or labels of another SAE.
+        EsrError: no such release, id or commit; labels of another SAE; an SAE of another layer,
+            stream or model.
     """
     if model.sae.release is None:
         return ""
@@ -177,6 +176,9 @@ def _check_release(model: ModelConfig) -> str:
     known = saes[str(model.sae.id)]
     if isinstance(labels, NeuronpediaConfig) and known not in (None, labels.neuronpedia):
         raise EsrError(f"labels: {labels.neuronpedia} belongs to another SAE; this one is {known}")
+    if "metadata" not in model.accept_sae:
+        for line in contradictions(origin_of(model.sae), model):
+            raise EsrError(f"sae: {line}; {IF_MEANT}")
     repository = listed[model.sae.release]["repo_id"]
     revision = model.sae.revision
     if revision is None:
@@ -184,17 +186,6 @@ def _check_release(model: ModelConfig) -> str:
     if not _is_commit_at_hand(repository, revision):
         _check_repository("sae.release", repository, "sae.revision", revision)
     return f", SAE of {repository} at {revision[:7]}"
-
-
-@cache
-def sae_releases() -> dict[str, Any]:
-    """Releases that SAELens lists, from its file; importing the library takes many seconds."""
-    package = find_spec("sae_lens")
-    assert package is not None
-    assert package.origin is not None
-    text = (Path(package.origin).parent / "pretrained_saes.yaml").read_text()
-    found: dict[str, Any] = yaml.load(text, yaml.CSafeLoader)
-    return found
 
 
 def check_judges(config: Config, names: Iterable[str]) -> Iterator[str]:
@@ -298,10 +289,7 @@ def _tokenizer(model: ModelConfig) -> Any:
 
 def _shape(model: ModelConfig) -> dict[str, Any]:
     """Shape of a checkpoint, from its config.json."""
-    try:
-        return model_shape(_hub_config(model))
-    except KeyError as error:
-        raise EsrError(f"source {model.source}: its config.json has no {error}") from None
+    return model_shape(_hub_config(model), f"source {model.source}: config.json")
 
 
 def _hub_config(model: ModelConfig) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from esr.assets.checkpoints import checkpoint_files, model_shape
+from esr.assets.checkpoints import checkpoint_files, folder_model_shape
 from esr.assets.downloads import PROMPT_FILES
-from esr.assets.saelens import SAE_FILES, SaeShape, folder_shape
+from esr.assets.sae_origin import contradictions
+from esr.assets.saelens import SAE_FILES, SaeShape, check_folder, folder_origin, folder_shape
 from esr.config import Config, ModelConfig
+from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
 from esr.text import fold
+
+IF_MEANT = "if it is meant to be so: `accept_sae: [metadata]`"
 
 
 def check_files(config: Config) -> list[str]:
@@ -43,16 +47,33 @@ def check_files(config: Config) -> list[str]:
     problems += _check_discovery(config)
     problems += _check_finetuning(config)
     for name, model in config.base_models.items():
-        problems += [f"models.{name}.{line}" for line in _check_model(model)]
-        config_file = model.folder / "config.json"
-        sae = model.sae.path
-        problems += check_shapes(
-            config,
-            name,
-            model_shape(json.loads(config_file.read_text())) if config_file.is_file() else None,
-            None if sae is None else folder_shape(sae),
-        )
+        problems += _check_model_files(config, name, model)
     return problems
+
+
+def _check_model_files(config: Config, name: str, model: ModelConfig) -> Iterator[str]:
+    """A line for every problem with the files of a model and its SAE."""
+    try:
+        yield from (f"models.{name}.{line}" for line in _check_model(model))
+        shape = folder_model_shape(model.folder)
+    except EsrError as error:
+        yield f"models.{name}.source: {error}"
+        return
+    folder = model.sae.path
+    try:
+        width = None if folder is None else folder_shape(folder)
+        yield from check_shapes(config, name, shape, width)
+        if folder is None or width is None:
+            return
+        if (folder / SAE_FILES[1]).is_file():
+            check_folder(folder)
+        if "metadata" in model.accept_sae:
+            return
+        for line in contradictions(folder_origin(folder), model):
+            file = folder / "cfg.json"
+            yield f"models.{name}.sae.path: {file}: {line}; {IF_MEANT}"
+    except EsrError as error:
+        yield f"models.{name}.sae.path: {error}"
 
 
 def check_shapes(

@@ -108,6 +108,9 @@ def planned_work(config: Config) -> Iterator[Work]:
             continue
         read = {
             "measure_relevance": trials.get(config.latents.relevance.answers, 0),
+            "measure_sae_fit": min(
+                trials.get(config.fit_arm or "", 0), config.sae_fit.tokens / length
+            ),
             "find_detectors": 2 * trials.get(config.detectors.arm, 0),
             "match_controls": trials.get("steered", 0),
             "read_episodes": config.episodes.max_episodes

@@ -28,6 +28,7 @@ PAGES = {
 """Pages in the order of the menu; each has a template of the same name."""
 TABLE_TITLES = {
     "tableA1": "Table A1: off-topic detectors",
+    "sae_fit": "Fit of the SAEs to unsteered answers",
     "summary": "Measures of every arm",
     "comparisons": "Arms compared with the arm that they replay",
     "models": "Models compared",

@@ -13,6 +13,33 @@ TABLES: dict[str, Table] = {
             "label": Column(TEXT, "Description; missing if the SAE has none for it.", True),
         },
     ),
+    "sae_fit": Table(
+        "{model}/sae_fit.parquet",
+        "a layer at whose output the SAE was compared with the model's unsteered answers",
+        ("model", "layer"),
+        {
+            "model": OWNER["model"],
+            "layer": Column(INT, "Decoder layer (0-based)."),
+            "is_read_layer": Column(FLAG, "Whether it is the layer that the SAE encodes."),
+            "is_steer_layer": Column(FLAG, "Whether it is the layer that is steered."),
+            "text": Column(TEXT, "Arm whose answers were encoded; `prompts` without one."),
+            "tokens": Column(INT, "Encoded tokens, without BOS and sinks."),
+            "sink_tokens": Column(INT, "Tokens left out: norm above 10 times the median."),
+            "fvu": Column(FLOAT, "Fraction of variance unexplained (0 = perfect).", True),
+            "l0": Column(FLOAT, "Mean number of active latents per token."),
+            "published_l0": Column(FLOAT, "L0 by the SAE's metadata or SAELens' list.", True),
+            "dead_share": Column(FLOAT, "Share of latents that no token activated."),
+            "norm": Column(FLOAT, "Median norm of the residual stream.", True),
+            "usual_norm": Column(FLOAT, "The same without massive dimensions.", True),
+            "massive_dimensions": Column(
+                INT, "Dimensions with a mean square above 100 times the median.", True
+            ),
+            "boost_scale": Column(
+                FLOAT, "Boost whose direction is as long as `usual_norm` (decoder units).", True
+            ),
+            "findings": Column(TEXT, "What does not fit but was accepted (`accept_sae`).", True),
+        },
+    ),
     "candidates": Table(
         "{model}/latents/candidates.parquet",
         "a latent drawn for selection",
