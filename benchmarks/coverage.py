@@ -2,6 +2,8 @@
 
     uv run python benchmarks/coverage.py [studies]
 
+Designs that coverage.csv has are kept: delete the file to simulate all of them again.
+
 coverage.csv has one row a design, truth, quantity and method: `latents`, `trials` (a latent),
 `prompts`, `rate` (of restarts, %), `rho` (intra-latent correlation), `rho_prompt`, `quantity`,
 `method`, `truth` (percent or points), `studies` (with an interval), `coverage` (% of them), `below`
@@ -42,8 +44,11 @@ LEVEL = 0.95
 BOOT = 300
 DESIGNS = [(8, 5, 38), (8, 20, 38), (20, 16, 24), (36, 16, 24), (50, 5, 38), (500, 5, 38)]
 RATES = [0.01, 0.04]
+MIDDLE_RATE = 0.02
 CORRELATIONS = [0.0, 0.1, 0.25]
 PROMPT_CORRELATIONS = [0.0, 0.02]
+HEAD = ["latents", "trials", "prompts", "rate", "rho", "rho_prompt"]
+FOUND = ["quantity", "method", "truth", "studies", "coverage", "below", "above", "width"]
 EFFECT = 0.5
 """Rate of the second arm over that of the first."""
 
@@ -247,19 +252,24 @@ def cell(spec: StudySpec, studies: int, seed: int) -> pd.DataFrame:
     return found.assign(coverage=100 - found["below"] - found["above"])
 
 
-def benchmark(studies: int = 300) -> pd.DataFrame:
-    """Run every design."""
-    parts = []
-    worlds = product(DESIGNS, RATES, CORRELATIONS, PROMPT_CORRELATIONS)
+def benchmark(studies: int = 250, known: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Run every design that is not among the `known` results; these come first."""
+    parts = [] if known is None else [known]
+    done = set() if known is None else set(known[HEAD].itertuples(index=False, name=None))
+    worlds = [
+        *product(DESIGNS, RATES, CORRELATIONS, PROMPT_CORRELATIONS),
+        *product(DESIGNS, [MIDDLE_RATE], CORRELATIONS, PROMPT_CORRELATIONS),
+    ]
     for number, ((latents, trials, prompts), rate, rho, rho_prompt) in enumerate(worlds):
-        spec = world(latents, trials, prompts, rate, rho, rho_prompt)
-        head: dict[str, float] = {"latents": latents, "trials": trials, "prompts": prompts}
-        head |= {"rate": 100 * rate, "rho": rho, "rho_prompt": rho_prompt}
+        place = (latents, trials, prompts, 100 * rate, rho, rho_prompt)
+        if place in done:
+            continue
+        head = dict(zip(HEAD, place, strict=True))
         log.info("%s", head)
-        parts.append(cell(spec, studies, number).assign(**head))
-    table = pd.concat(parts, ignore_index=True)
-    order = ["latents", "trials", "prompts", "rate", "rho", "rho_prompt", "quantity", "method"]
-    return table[[*order, "truth", "studies", "coverage", "below", "above", "width"]].round(3)
+        spec = world(latents, trials, prompts, rate, rho, rho_prompt)
+        found = cell(spec, studies, number).assign(**head).round(3)
+        parts.append(found[[*HEAD, *FOUND]])
+    return pd.concat(parts, ignore_index=True)
 
 
 def world(
@@ -287,6 +297,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    results = benchmark(*map(int, sys.argv[1:]))
-    results.to_csv(HERE / "coverage.csv", index=False)
+    path = HERE / "coverage.csv"
+    earlier = pd.read_csv(path) if path.exists() else None
+    results = benchmark(*map(int, sys.argv[1:]), known=earlier)
+    results.to_csv(path, index=False)
     summary(results).to_csv(HERE / "coverage_summary.csv", index=False)

@@ -1,15 +1,17 @@
 """Make tables/robustness.{csv,tex}: the main result under other choices.
 
-CSV, one row a model, check and quantity: value, low, high (interval clustered by latent), n.
-Checks: `main` (steered, as in Figure 2), `without degraded`, `target 30`, two other clusterings
-(`trials` as independent, `latent x prompt`), and heterogeneity: how many latents and prompts carry
-the ESR events, and the range of the multi-attempt rate over prompts.
+CSV, one row a model, check and quantity: value, low, high (interval), method, n. Checks: `main`
+(steered, as in Figure 2), `without degraded`, `target 30`; other intervals of the main result
+(`trials independent`, `prompts fixed`, `bootstrap over latents`, `bootstrap over latents and
+prompts`); and heterogeneity: how many latents and prompts carry the ESR events, and the range of
+the multi-attempt rate over prompts.
 """
 
 from typing import Any
 
 import pandas as pd
 
+from esr.analysis.alternatives import FIXED_PROMPTS, alternatives
 from esr.analysis.measures import summarise
 from esr.analysis.summaries import with_interval, write_tables
 from esr.arms.scores import without_degraded
@@ -18,22 +20,33 @@ from esr.job import config_of, output, start
 from esr.tables import read_tables
 
 MEASURES = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi"]
-TRIALS = {"wilson": "trials independent", "t": "trials independent"}
-METHODS = {"cluster_bootstrap": "main", "two_way_bootstrap": "latent x prompt"} | TRIALS
+METHODS = {
+    "wilson": "trials independent",
+    "t": "trials independent",
+    FIXED_PROMPTS: FIXED_PROMPTS,
+    "cluster_bootstrap": "bootstrap over latents",
+    "two_way_bootstrap": "bootstrap over latents and prompts",
+}
+"""Check of each other method."""
 
 
 def checks(arms: dict[str, pd.DataFrame], settings: StatisticsConfig) -> pd.DataFrame:
     """The main measures under every choice, of one model."""
-    how = {"n_boot": settings.bootstrap, "seed": settings.seed, "level": settings.level}
-    main = summarise(arms["steered"], MEASURES, **how)  # type: ignore[arg-type]
-    parts = [main[main["method"].isin(METHODS)].assign(check=main["method"].map(METHODS))]
-    variants = {"without degraded": without_degraded(arms["steered"])}
+    steered = arms["steered"]
+    variants = {"main": steered, "without degraded": without_degraded(steered)}
     variants |= {f"target {arm[8:]}": table for arm, table in arms.items() if arm != "steered"}
-    for check, table in variants.items():
-        found = summarise(table, MEASURES, **how)  # type: ignore[arg-type]
-        parts.append(found[found["method"].eq("cluster_bootstrap")].assign(check=check))
+    parts = [
+        summarise(table, MEASURES, level=settings.level).assign(check=check)
+        for check, table in variants.items()
+    ]
+    others = alternatives(
+        steered, MEASURES, n_boot=settings.bootstrap, seed=settings.seed, level=settings.level
+    )
+    others = others[others["method"].isin(METHODS)]
+    parts.append(others.assign(check=others["method"].map(METHODS)))
     table = pd.concat(parts, ignore_index=True).rename(columns={"measure": "quantity"})
-    return table[["check", "quantity", "unit", "estimate", "low", "high", "n", "status"]]
+    columns = ["check", "quantity", "unit", "estimate", "low", "high", "method", "n", "status"]
+    return table[columns]
 
 
 def heterogeneity(scores: pd.DataFrame) -> pd.DataFrame:

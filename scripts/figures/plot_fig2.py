@@ -29,7 +29,6 @@ COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
 BINS = (np.arange(32) - 15.5) * 20 / 3
 """Bins of 6.67 points, one of them centred on 0 (paper, Figure 2)."""
 REDRAW = "Diamonds: with last attempts redrawn."
-BOUND = "Where no trial differs, the interval is a bound over latents."
 
 
 def histogram(scores: pd.DataFrame) -> pd.DataFrame:
@@ -116,8 +115,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
             axes.axvline(0, color=style.INK, lw=0.8)
         else:
             axes.set_xlim(0, max(10, axes.get_xlim()[1]))
-    interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}. {interval}. {BOUND} {REDRAW}")
+    style.footnote(figure, f"{title}. {style.interval_note(level)}. {REDRAW}")
     return figure
 
 

@@ -76,7 +76,6 @@ def draw_curves(axes: Axes, table: pd.DataFrame, name: str) -> None:
     for model, offset in zip(models, offsets, strict=True):
         mine = table[table["model"].eq(model)]
         rows = mine[mine["measure"].eq(name) & mine["kind"].eq("point")]
-        rows = style.drop_degenerate_intervals(rows)
         style.points(
             axes,
             rows["sweep_level"] + offset,
@@ -131,8 +130,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     for axes in (grid[1, 1], grid[2, 0]):
         axes.tick_params(labelbottom=True)
         axes.set_xlabel(LEVEL_LABEL)
-    interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
-    style.footnote(figure, f"{title}. {interval}; hollow: all trials equal, or too few.")
+    note = f"{style.interval_note(level)}; of maxima: bootstrap over latents"
+    style.footnote(figure, f"{title}. {note}; hollow: too few.")
     return figure
 
 

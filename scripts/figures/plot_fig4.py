@@ -98,7 +98,7 @@ def draw_measure(axes: Axes, table: pd.DataFrame, name: str) -> None:
     axes.plot([0, 0], [0.5, len(arms) - 0.5], color=style.INK, lw=0.8)
     for model, offset in zip(models, offsets, strict=True):
         mine = table[table["model"].eq(model) & table["measure"].eq(name)]
-        rows = style.drop_degenerate_intervals(mine).set_index("arm").loc[arms]
+        rows = mine.set_index("arm").loc[arms]
         colour, marker = looks[model]
         ends = (rows["value"], rows["low"], rows["high"])
         look = {"marker": marker, "label": legend_label(mine)}
@@ -126,8 +126,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         draw_measure(axes, table, name)
     grid[0].set_yticks(range(rows), ["plain prompt\n(value)", *texts], fontsize=7.5)
     style.legend_above(figure, grid[0])
-    interval = f"{100 * level:.0f} % intervals: latents drawn together in both arms"
-    note = f"Change from the plain prompt, same trials; {interval}. {style.NO_VARIATION_NOTE}"
+    note = f"Change from the plain prompt, same trials; {style.interval_note(level)}."
     style.footnote(figure, f"{title}. {note}")
     return figure
 

@@ -116,8 +116,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     arms = table[table["kind"].isin(["arm", "difference"])]
     contrasts = [f"{DETECTORS} - {STEERED}"]
     draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS], contrasts)
-    interval = f"{100 * level:.0f} % intervals over latents"
-    style.footnote(figure, f"{title}. {interval}. {style.NO_VARIATION_NOTE}")
+    style.footnote(figure, f"{title}. {style.interval_note(level)}.")
     return figure
 
 

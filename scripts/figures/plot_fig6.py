@@ -2,10 +2,10 @@
 
 CSV, one row a value: model (that was fine-tuned), label, kind, arm, measure, statistic, share
 (percent of self-corrections; 0 is the model itself), training (from 1; 0 is the model itself),
-value (in the unit of the measure), low, high, p_value, n, status. Kinds: `point` (a measure of one
-model), `difference` (paired, share minus base), `trend` (statistics of
-`esr.analysis.shares.share_trends`), `peak` (share of the highest value). Points of steered
-trials have null (value if last attempts were redrawn), excess over it, excess_low, excess_high.
+value (in the unit of the measure), low, high, method (of the interval), p_value, n, status. Kinds:
+`point` (a measure of one model), `difference` (paired, share minus base), `trend` (statistics of
+`esr.analysis.shares.share_trends`), `peak` (share of the highest value). Points of steered trials
+have null (value if last attempts were redrawn), excess over it, excess_low, excess_high.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ SHOWN = ["mean_attempts", "msi", "success_rate", "multi_attempt_rate"]
 MEASURED = [*SHOWN, "esr_rate", "first_score"]
 """In the CSV; the figure shows `SHOWN`."""
 COLUMNS = ["model", "label", "kind", "arm", "measure", "statistic", "share", "training"]
-COLUMNS += ["value", "low", "high", "p_value", "n", "status", *EXCESS]
+COLUMNS += ["value", "low", "high", "method", "p_value", "n", "status", *EXCESS]
 
 
 def base_table(
@@ -49,10 +49,10 @@ def base_table(
     """Every value of one base and of the models made from it."""
     scores = with_share(scores, base, finetuned)
     parts = []
-    for arm, cluster in figures.CLUSTERS.items():
+    for arm in figures.BOTH:
         models = dict(iter(select(scores, arm=arm).groupby(["share", "training"])))
         for (share, training), table in models.items() if len(models) > 1 else ():
-            found = figures.estimates(table, MEASURED, settings, cluster=cluster)
+            found = figures.estimates(table, MEASURED, settings)
             if arm == "steered":
                 redrawn = recovery(table, level=settings.level, seed=settings.seed)
                 found = with_excess(found, redrawn, ["measure"])
@@ -94,9 +94,7 @@ def draw_measure(axes: Axes, table: pd.DataFrame, name: str) -> None:
     if not models:
         style.empty_panel(axes, "not run")
         return
-    points = style.drop_degenerate_intervals(
-        table[table["measure"].eq(name) & table["kind"].eq("point")]
-    )
+    points = table[table["measure"].eq(name) & table["kind"].eq("point")]
     for model in models:
         mine = points[points["model"].eq(model)]
         colour, marker = looks[model]
@@ -156,11 +154,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     if table["null"].notna().any():
         grid[0, 0].plot([], [], label="redrawn last attempt", **style.NULL)
     style.legend_above(figure, grid[0, 0])
-    interval = f"{100 * level:.0f} % intervals: bootstrap over latents (unsteered: prompts)"
-    style.footnote(
-        figure,
-        f"{title}. {interval}; dashed: not fine-tuned; hollow: all trials equal, or too few.",
-    )
+    note = f"{style.interval_note(level)}; of trends: bootstrap over latents"
+    style.footnote(figure, f"{title}. {note}; dashed: not fine-tuned; hollow: too few.")
     return figure
 
 

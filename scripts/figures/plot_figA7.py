@@ -27,13 +27,12 @@ def figure_table(
     scores: pd.DataFrame, models: dict[str, dict[str, Any]], settings: StatisticsConfig
 ) -> pd.DataFrame:
     """Everything that is plotted, models from large to small."""
-    table = figures.no_steering(scores, models, SHOWN, settings)
-    return figures.bound_no_restarts(table, settings.level)
+    return figures.no_steering(scores, models, SHOWN, settings)
 
 
 def text_of(row: Any) -> str:
     """Text at the end of a bar: its value, or 0 with its upper bound."""
-    if row.method != "rule_of_three" or row.measure == "msi":
+    if row.status != "no_variation" or row.value != 0 or row.measure == "msi":
         return style.number(row.value)
     return f"{row.value:.0f} of {row.n} (below {row.high:.2g} %)"
 
@@ -58,9 +57,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     for arm, (colour, _) in style.ARM_BARS.items():
         grid[0].bar(0, 0, color=colour, label=arm)
     style.legend_above(figure, grid[0])
-    interval = f"{100 * level:.0f} % intervals: bootstrap"
-    bound = "unsteered without any event: rule of three"
-    style.footnote(figure, f"{title}. {interval}; {bound}. {style.NO_VARIATION_NOTE}")
+    style.footnote(figure, f"{title}. {style.interval_note(level)}.")
     return figure
 
 

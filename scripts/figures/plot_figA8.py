@@ -84,8 +84,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     for arm, (colour, _) in style.ARM_BARS.items():
         means.bar(0, 0, color=colour, label=arm)
     style.legend_above(figure, means)
-    interval = f"{100 * level:.0f} % intervals: bootstrap over latents (unsteered: prompts)"
-    style.footnote(figure, f"{title}. {interval}.")
+    style.footnote(figure, f"{title}. {style.interval_note(level)}.")
     return figure
 
 

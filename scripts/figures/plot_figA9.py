@@ -103,8 +103,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         draw_matching(axes, table[table["model"].eq(model)])
     arms = table[table["kind"].isin(["arm", "difference"])]
     draw_measures(figure, (rows[1], rows[2]), arms, [STEERED, DETECTORS, RANDOM], list(CONTRASTS))
-    interval = f"{100 * level:.0f} % intervals over latents (random: and sets"
-    style.footnote(figure, f"{title}. {interval}; circles: single sets). {style.NO_VARIATION_NOTE}")
+    interval = f"{style.interval_note(level)} (random: and other sets"
+    style.footnote(figure, f"{title}. {interval}; circles: single sets).")
     return figure
 
 

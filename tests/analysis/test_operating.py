@@ -105,7 +105,7 @@ class TestErrorRates:
     def test_both_methods_run_through_the_code_that_judges_studies(self) -> None:
         where = "model=planted; arm=meta-self-monitor; measure=multi_attempt_rate"
         case = case_of("organism", where=where, statistic="difference", lower=0.0)
-        for method in ("crossed", "bootstrap"):
+        for method in ("crossed", "tables"):
             found = characteristics(case, ORGANISM, 6, method)
             assert found["confirmed_true"] > 0.8
             assert found["confirmed_null"] <= 0.2

@@ -39,10 +39,8 @@ def test_the_summary_is_what_the_measures_say() -> None:
     scores = two_arms()
     table = summary_table(scores, SETTINGS).set_index(["arm", "measure"])
     steered = scores[scores["arm"].eq("steered")]
-    direct = summarise(steered, n_boot=200, seed=45, crossed=None)
-    direct = direct[direct["method"].eq("cluster_bootstrap")].set_index("measure")
-    for measure in direct.index:
-        assert table.loc[("steered", measure), "estimate"] == direct.loc[measure, "estimate"]
+    direct = summarise(steered).set_index("measure")
+    pd.testing.assert_frame_equal(table.loc["steered"][list(direct)], direct)
     assert table.loc[("steered", "multi_attempt_rate"), "estimate"] == 50
     assert table.loc[("ablate", "multi_attempt_rate"), "estimate"] == 0
     assert np.isnan(table.loc[("ablate", "success_rate"), "estimate"]), "no retry, no success rate"
@@ -51,7 +49,8 @@ def test_the_summary_is_what_the_measures_say() -> None:
 def test_an_arm_without_latents_is_clustered_by_prompt() -> None:
     answers = scores_of([SINGLE] * 12, latent=pd.array([None] * 12, "Int64"))
     table = summary_table(answers.assign(model="m", arm="answers"), SETTINGS)
-    assert set(table["cluster"]) == {"prompt_id"}
+    assert set(table["clusters"]) == {"prompt"}
+    assert set(summary_table(two_arms(), SETTINGS)["clusters"]) == {"latent x prompt"}
 
 
 def primary(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,6 +99,20 @@ def test_numbers_carry_the_tables_and_say_when_they_are_undefined() -> None:
     assert found["esrMOneAblateSuccessRate"]["value"] is None
     assert tex_number(found["esrMOneAblateSuccessRate"]) == "n/a"
     assert tex_number(found["esrMOneSteeredMsiN"]) == "40"
+    json.dumps(found, allow_nan=False)
+
+
+def test_an_end_without_bound_is_null_in_json_and_infinity_in_tex() -> None:
+    attempts = [GOOD, *[SINGLE] * 39]
+    arms = [scores_of(attempts, per_latent=2), scores_of([SINGLE] * 40, per_latent=2)]
+    scores = pd.concat([arms[0].assign(arm="steered"), arms[1].assign(arm="ablate")])
+    comparisons = primary(comparison_table(scores, {"ablate": "steered"}, SETTINGS))
+    summary = primary(summary_table(scores, SETTINGS))
+    found = collect_macros(cite_arms(summary, comparisons))
+    number = found["esrMAblateMsiRelativeHigh"]
+    assert (number["value"], number["status"]) == (None, "unbounded")
+    assert tex_number(number) == r"$\infty$"
+    assert found["esrMAblateMsiRelativeChange"]["value"] == -100
     json.dumps(found, allow_nan=False)
 
 

@@ -12,6 +12,7 @@ from scipy import stats
 
 from esr.analysis.comparisons import compare, compare_sets
 from esr.analysis.statistics import sets_contrast
+from esr.analysis.statistics.contrasts import Quantity, crossed_contrast
 from esr.arms.scores import GATED, check_scores
 from esr.config import DetectorsConfig, StatisticsConfig
 from esr.detectors.controls import match_controls
@@ -78,17 +79,21 @@ def pick(table: pd.DataFrame, arm: str, measure: str) -> pd.Series:
     return row
 
 
-def sums(values: np.ndarray, n: float = 100) -> np.ndarray:
-    """(numerator, denominator) of sets x clusters from their means."""
-    return np.stack([values * n, np.full(values.shape, n)], axis=-1)
+MEAN = Quantity("mean")
+
+
+def draws(latents: int) -> tuple[np.ndarray, np.ndarray]:
+    """One trial a latent in two arms."""
+    rng = np.random.default_rng(0)
+    return rng.normal(10, 3, latents), rng.normal(14, 3, latents)
 
 
 class TestSets:
     def test_the_value_is_the_mean_over_sets_and_the_difference_that_of_pairs(self) -> None:
         baseline = arm(0.2, 1)
         sets = [arm(share, 10 + i) for i, share in enumerate([0.1, 0.2, 0.3])]
-        (row,) = compare_sets(baseline, sets, ["multi_attempt_rate"], n_boot=200).to_dict("records")
-        alone = [compare(baseline, one, ["multi_attempt_rate"], n_boot=50).iloc[0] for one in sets]
+        (row,) = compare_sets(baseline, sets, ["multi_attempt_rate"]).to_dict("records")
+        alone = [compare(baseline, one, ["multi_attempt_rate"]).iloc[0] for one in sets]
         assert row["treatment"] == pytest.approx(np.mean([each["treatment"] for each in alone]))
         differences = [each["difference"] for each in alone]
         assert row["difference"] == pytest.approx(np.mean(differences))
@@ -97,28 +102,34 @@ class TestSets:
 
     def test_without_variation_between_latents_it_is_students_interval_of_the_sets(self) -> None:
         changes = np.array([1.0, 2.0, 6.0])
-        base = sums(np.full((3, 20), 10.0))
-        treated = sums(10 + np.repeat(changes[:, None], 20, axis=1))
-        found = sets_contrast(base, treated, n_boot=200_000)
+        base = np.full((3, 20), 10.0)
+        alike = changes[:, None] + 1e-6 * np.arange(20)
+        found = sets_contrast(base, base + alike, [np.arange(20)], Quantity("mean", 0, 100))
         expected = stats.t.interval(0.95, 2, changes.mean(), stats.sem(changes))
-        assert list(found.difference) == pytest.approx(expected, rel=0.05)
+        assert list(found.difference) == pytest.approx(expected, rel=1e-3)
+        assert found.p_value == pytest.approx(stats.ttest_1samp(changes, 0).pvalue, rel=1e-3)
 
-    def test_without_variation_between_sets_it_is_the_bootstrap_over_latents(self) -> None:
-        rng = np.random.default_rng(0)
-        base, treated = rng.normal(10, 3, 40), rng.normal(14, 3, 40)
-        one = [sums(np.tile(values, (3, 1))) for values in (base, treated)]
-        found = sets_contrast(one[0], one[1], n_boot=4000)
-        spread = np.std(treated - base, ddof=0) / np.sqrt(40)
-        width = found.difference.high - found.difference.low
-        assert width == pytest.approx(2 * 1.96 * spread, rel=0.1)
+    def test_without_variation_between_sets_it_is_the_interval_of_paired_arms(self) -> None:
+        base, treated = draws(40)
+        codes = [np.arange(40)]
+        found = sets_contrast(np.tile(base, (3, 1)), np.tile(treated, (3, 1)), codes, MEAN)
+        paired = crossed_contrast(base, treated, codes, MEAN)
+        assert found.difference == pytest.approx(paired.difference)
+        assert found.relative == pytest.approx(paired.relative)
+
+    def test_the_p_value_is_where_the_interval_touches_zero(self) -> None:
+        base, treated = draws(40)
+        arms = np.tile(base, (3, 1)), np.tile(treated, (3, 1)) + np.array([[-2.0], [0.0], [1.0]])
+        p_value = sets_contrast(*arms, [np.arange(40)], MEAN).p_value
+        edge = sets_contrast(*arms, [np.arange(40)], MEAN, level=1 - p_value).difference
+        assert edge.low == pytest.approx(0, abs=1e-3)
 
     def test_sets_that_differ_widen_the_interval(self) -> None:
         baseline = arm(0.2, 1)
         alike = [arm(0.2, 10 + i) for i in range(3)]
         unlike = [arm(share, 20 + i) for i, share in enumerate([0.05, 0.2, 0.35])]
         narrow, wide = (
-            compare_sets(baseline, sets, ["multi_attempt_rate"], n_boot=400).iloc[0]
-            for sets in (alike, unlike)
+            compare_sets(baseline, sets, ["multi_attempt_rate"]).iloc[0] for sets in (alike, unlike)
         )
         assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
         assert wide["treatment_low"] >= 0  # a rate stays a rate
@@ -126,35 +137,35 @@ class TestSets:
     def test_it_covers_sets_that_were_not_drawn(self) -> None:
         rng = np.random.default_rng(7)
         hits = {"sets": 0, "latents alone": 0}
-        for seed in range(200):
+        for _ in range(100):
             base = rng.normal(0, 1, 30)
             effects = rng.normal(2, 1.5, 3)  # sets differ; the mean effect of all sets is 2
             treated = base + effects[:, None] + rng.normal(0, 0.5, (3, 30))
-            found = sets_contrast(sums(np.tile(base, (3, 1))), sums(treated), seed=seed, n_boot=300)
+            found = sets_contrast(np.tile(base, (3, 1)), treated, [np.arange(30)], MEAN)
             hits["sets"] += found.difference.low <= 2 <= found.difference.high
             mean = (treated - base).mean(axis=0)
             low, high = stats.t.interval(0.95, 29, mean.mean(), stats.sem(mean))
             hits["latents alone"] += low <= 2 <= high
-        assert 0.90 <= hits["sets"] / 200 <= 0.99
-        assert hits["latents alone"] / 200 < 0.5
+        assert 0.90 <= hits["sets"] / 100 <= 0.99
+        assert hits["latents alone"] / 100 < 0.5
 
     @pytest.mark.parametrize(("count", "status"), [(0, "undefined"), (1, "too_few")])
     def test_too_few_sets_have_no_interval(self, count: int, status: str) -> None:
         sets = [arm(0.2, 10 + i) for i in range(count)]
-        row = compare_sets(arm(0.2, 1), sets, ["msi"], n_boot=50).iloc[0]
+        row = compare_sets(arm(0.2, 1), sets, ["msi"]).iloc[0]
         assert row["status"] == status
         assert np.isnan(row["low"])
         assert np.isnan(row["treatment"]) == (count == 0)
 
     def test_a_measure_without_events_in_some_set_is_undefined_not_zero(self) -> None:
         sets = [arm(0.2, 10), arm(0.0, 11)]
-        row = compare_sets(arm(0.2, 1), sets, ["success_rate"], n_boot=50).iloc[0]
+        row = compare_sets(arm(0.2, 1), sets, ["success_rate"]).iloc[0]
         assert row["status"] == "undefined"
         assert np.isnan(row["treatment"])
 
     def test_no_second_attempt_anywhere_has_no_variation(self) -> None:
         sets = [arm(0.0, 10), arm(0.0, 11)]
-        row = compare_sets(arm(0.0, 1), sets, ["multi_attempt_rate"], n_boot=50).iloc[0]
+        row = compare_sets(arm(0.0, 1), sets, ["multi_attempt_rate"]).iloc[0]
         assert row["status"] == "no_variation"
         assert row["treatment"] == 0
 
@@ -166,7 +177,7 @@ class TestSets:
         failed = failed.astype(dict.fromkeys(flags, "boolean"))
         failed.loc[:4, [*gone, *flags]] = pd.NA
         failed.loc[:4, "status"] = "refused"
-        row = compare_sets(arm(0.2, 1), [failed, arm(0.2, 11)], ["msi"], n_boot=50).iloc[0]
+        row = compare_sets(arm(0.2, 1), [failed, arm(0.2, 11)], ["msi"]).iloc[0]
         assert (row["n_pairs"], row["n_dropped"]) == (2 * LATENTS * TRIALS - 5, 5)
 
     def test_an_arm_with_repeated_trials_is_refused(self) -> None:

@@ -125,7 +125,7 @@ class TestPeak:
         assert (found["peak"], found["status"]) == (0.0, "sparse")
 
     def test_the_level_of_a_sweep_is_not_that_of_the_intervals(self) -> None:
-        table = summarise(sweep([1, 2]), ["msi"], by=["sweep_level"], n_boot=50, level=0.9)
+        table = summarise(sweep([1, 2]), ["msi"], by=["sweep_level"], level=0.9)
         assert set(table["sweep_level"]) == {-1.0, 0.0}
         assert table["level"].eq(0.9).all()
 
@@ -149,11 +149,10 @@ class TestSharedTables:
 
     def test_estimates_are_those_of_the_measures(self) -> None:
         scores = noisy([2, 5])
-        table = summarise(scores, ["esr_rate"], n_boot=200, seed=FAST.seed)
-        clustered = table.set_index("method").loc["cluster_bootstrap"]
+        row = summarise(scores, ["esr_rate"]).iloc[0]
         found = figures.estimates(scores, ["esr_rate"], FAST).iloc[0]
         assert [found["value"], found["low"], found["high"]] == list(
-            clustered[["estimate", "low", "high"]]
+            row[["estimate", "low", "high"]]
         )
 
     def test_an_arm_that_was_not_run_is_missing_with_a_status(self) -> None:
@@ -263,7 +262,7 @@ class TestFigure4:
         plain, meta = noisy([3]), noisy([7], seed=5)
         table = self.table({"steered": {"large": plain}, "meta-plain": {"large": meta}})
         row = table.set_index(["model", "arm", "measure"]).loc["large", "meta-plain", "esr_rate"]
-        expected = compare(plain, meta, ["esr_rate"], n_boot=200, seed=FAST.seed).iloc[0]
+        expected = compare(plain, meta, ["esr_rate"], seed=FAST.seed).iloc[0]
         for ours, theirs in {"value": "difference", "low": "low", "n": "n_pairs"}.items():
             assert row[ours] == expected[theirs]
 
@@ -305,29 +304,33 @@ class TestFigure4:
 
 
 class TestNoSteering:
-    def test_no_event_has_the_bound_of_the_rule_of_three(self) -> None:
+    def test_no_event_has_the_bound_of_the_summary(self) -> None:
         scores = {"steered": {"large": arm(3)}, "unsteered": {"large": arm(0, first=90)}}
         table = fig_a7.figure_table(stack(scores), {"large": MODELS["large"]}, FAST)
         rows = table[table["arm"].eq("unsteered")].set_index("measure")
-        bound = 100 * (1 - 0.05 ** (1 / (LATENTS * PER_LATENT)))
-        assert rows["high"].tolist() == pytest.approx([bound] * 3)
-        assert rows["low"].tolist() == pytest.approx([0, 0, -bound])
+        summary = summarise(scores["unsteered"]["large"], fig_a7.SHOWN).set_index("measure")
+        ends = ["low", "high", "status", "method"]
+        pd.testing.assert_frame_equal(rows[ends], summary[ends], check_names=False)
+        bound = rows["high"].iloc[0]
         assert rows["value"].eq(0).all()
         shown = texts(fig_a7.draw(table, "title", 0.95))
-        assert shown.count(f"0 of {LATENTS * PER_LATENT} (below 2.5 %)") == 2
+        assert shown.count(f"0 of {LATENTS * PER_LATENT} (below {bound:.2g} %)") == 2
 
-    def test_steered_trials_without_events_keep_their_clusters(self) -> None:
+    def test_no_event_is_bounded_by_the_same_rule_with_and_without_steering(self) -> None:
         scores = {"steered": {"large": arm(0)}, "unsteered": {"large": arm(0, first=90)}}
         table = fig_a7.figure_table(stack(scores), {"large": MODELS["large"]}, FAST)
-        steered = table[table["arm"].eq("steered")]
-        assert steered["method"].eq("bootstrap:latent").all()
+        bare, steered = (
+            table[table["arm"].eq(arm)].set_index("measure")[["low", "high"]]
+            for arm in ("unsteered", "steered")
+        )
+        pd.testing.assert_frame_equal(bare, steered)
         assert steered["high"].min() > 2.5  # 12 latents, not 120 independent trials
 
     def test_an_event_without_steering_is_shown_like_any_other(self) -> None:
         scores = {"steered": {"large": arm(3)}, "unsteered": {"large": arm(1, first=60)}}
         table = fig_a7.figure_table(stack(scores), {"large": MODELS["large"]}, FAST)
         rows = table[table["arm"].eq("unsteered")]
-        assert rows["method"].eq("bootstrap:prompt_id").all()
+        assert rows["method"].tolist() == ["crossed_rate", "crossed_rate", "mixture_mean"]
         assert rows["value"].iloc[0] == 10.0
 
     def test_the_difference_is_paired(self) -> None:
@@ -339,7 +342,7 @@ class TestNoSteering:
             FAST,
         )
         row = table[table["kind"].eq("difference")].iloc[0]
-        expected = compare(bare, plain, ["first_score"], n_boot=200, seed=FAST.seed).iloc[0]
+        expected = compare(bare, plain, ["first_score"], seed=FAST.seed).iloc[0]
         assert (row["value"], row["low"]) == (expected["difference"], expected["low"])
 
     @pytest.mark.parametrize("script", [fig_a7, fig_a8])

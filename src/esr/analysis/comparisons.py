@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from esr.analysis.measures import MEASURES, Measure, as_percent, find_measures
+from esr.analysis.measures import MEASURES, Measure, as_percent, clusters_of, find_measures
 from esr.analysis.statistics import (
     Contrast,
     SetsContrast,
     cluster_codes,
     cluster_sums,
-    paired_contrast,
+    paired_permutation,
     ratio,
     relative_change,
     sets_contrast,
-    unpaired_contrast,
+    unpaired_permutation,
 )
+from esr.analysis.statistics.contrasts import Arm, crossed_contrast, independent_contrast
 from esr.arms.scores import check_scores, weights_of
 from esr.errors import EsrError
 
@@ -30,15 +31,16 @@ PAIR_KEY = ["latent", "prompt_id", "seed"]
 SIZES = ["n_baseline", "n_treatment"]
 """Columns with the trials in the denominators."""
 
+Versions = Float[np.ndarray, "sets trials"]
+Factors = list[Int[np.ndarray, " trials"]]
+
 
 def compare(
     baseline: pd.DataFrame,
     treatment: pd.DataFrame,
     measures: Sequence[str] = tuple(MEASURES),
     *,
-    cluster: str = "latent",
     level: float = 0.95,
-    n_boot: int = 2000,
     n_permutations: int = 9_999,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -46,63 +48,122 @@ def compare(
 
     A pair, the same (latent, prompt_id, seed) in both arms, is used if both trials are in the
     measure's domain. Samples (column `weight`) need no pairs: all their trials are used, weighted,
-    and n_pairs and n_dropped are missing. Intervals: clusters drawn together in both arms. p: arms
-    swapped within clusters. Columns: measure, unit, baseline, treatment (on the used pairs),
-    difference, low, high, level, relative_change, relative_low, relative_high (percent of the
-    baseline), p_value, p_method, status, n_pairs, n_dropped, n_baseline, n_treatment
-    (denominators), n_clusters (with values in both arms).
+    and n_pairs and n_dropped are missing. Intervals: `crossed_contrast`, with latents and prompts
+    random. p: arms swapped within latents. Columns: measure, unit, baseline, treatment (on the used
+    pairs), difference, low, high, level, relative_change, relative_low, relative_high (percent of
+    the baseline; the high end is infinite where the baseline may be 0), method, p_value, p_method,
+    status, n_pairs, n_dropped, n_baseline, n_treatment (denominators), n_clusters (latents with
+    values in both arms; prompts, where no trial has a latent).
 
     Args:
         baseline: Scores of the arm replayed.
         treatment: Scores of the arm that replays it.
         measures: Names in `MEASURES`.
-        cluster: Column of the unit of resampling and swapping.
         level: Of the intervals.
-        n_boot: Bootstrap resamples.
         n_permutations: Permutations drawn if there are too many to enumerate.
-        seed: Of both.
+        seed: Of these.
 
     Raises:
         EsrError: an invalid table, a repeated pair key, an unknown measure, a missing cluster id.
     """
     check_scores(baseline)
     check_scores(treatment)
-    draws = {"n_boot": n_boot, "n_permutations": n_permutations, "seed": seed}
     rows = []
     for measure in find_measures(measures):
-        first, second, counts = paired_sums(baseline, treatment, measure, cluster)
-        contrast = paired_contrast(first, second, measure.span, level=level, **draws)
-        rows.append(_comparison(measure, first, second, contrast, level) | counts)
+        pairs = pair_trials(baseline, [treatment], measure)
+        first, second = pairs.sums()
+        contrast = crossed_contrast(
+            pairs.baseline[0],
+            pairs.treatments[0],
+            pairs.factors,
+            measure.quantity,
+            level,
+            paired_permutation(first, second, n_permutations, seed),
+            None if pairs.weights is None else (pairs.weights[0][0], pairs.weights[1][0]),
+        )
+        row = _comparison(measure, (first, second), contrast, level, "crossed_contrast")
+        rows.append(row | pairs.counts())
     return pd.DataFrame(rows)
 
 
-class PairedSums(NamedTuple):
-    """A measure's sums by cluster in two arms with the same clusters, and the trials behind them.
+class Pairs(NamedTuple):
+    """Values of a measure in a baseline and in the versions of a treatment, trial by trial.
 
-    `counts` has n_pairs, n_dropped (missing for samples, which need no pairs), n_baseline and
-    n_treatment (trials with a value).
+    Attributes:
+        baseline: NaN where the trial is outside the denominator, or not paired with the version.
+        treatments: The same trials under each version.
+        factors: Clusters of the trials: latents and prompts, or prompts alone.
+        weights: Sampling weights of both, or None.
+        used: Pairs of each version; missing for samples, which need no pairs.
+        dropped: Pairs ruled out, likewise.
     """
 
-    baseline: Float[np.ndarray, "clusters 2"]
-    treatment: Float[np.ndarray, "clusters 2"]
-    counts: dict[str, Any]
+    baseline: Versions
+    treatments: Versions
+    factors: Factors
+    weights: tuple[Versions, Versions] | None
+    used: list[Any]
+    dropped: list[Any]
+
+    def sums(self, version: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """(sum, number) of each cluster of the first factor, of the baseline and of a version."""
+        count = int(self.factors[0].max(initial=-1)) + 1
+        w = self.weights or (None, None)
+        first, second = (
+            cluster_sums(
+                arm[version], self.factors[0], count, None if each is None else each[version]
+            )
+            for arm, each in zip((self.baseline, self.treatments), w, strict=True)
+        )
+        return first, second
+
+    def counts(self) -> dict[str, Any]:
+        """n_pairs, n_dropped, n_baseline and n_treatment over all versions."""
+        sizes = [int((~np.isnan(arm)).sum()) for arm in (self.baseline, self.treatments)]
+        pairs = {"n_pairs": sum(self.used), "n_dropped": sum(self.dropped)}
+        if self.weights is not None:
+            pairs = dict.fromkeys(pairs, pd.NA)
+        return pairs | dict(zip(SIZES, sizes, strict=True))
 
 
-def paired_sums(
-    baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure, cluster: str = "latent"
-) -> PairedSums:
-    """Sums by cluster over the pairs of two arms (`match_trials`), or over two weighted samples."""
-    if is_sample(baseline, treatment):
-        codes, count = shared_codes([baseline, treatment], cluster)
-        return _sample_sums(baseline, treatment, measure, codes, count)
-    pairs = match_trials(baseline, treatment, measure)
-    used = pairs[pairs["reason"].eq("used")]
-    in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
-    coded = cluster_codes(baseline[cluster].iloc[in_b])
-    first = cluster_sums(measure.values(baseline)[in_b], *coded)
-    second = cluster_sums(measure.values(treatment)[in_t], *coded)
-    counts = {"n_pairs": len(used), "n_dropped": len(pairs) - len(used)}
-    return PairedSums(first, second, counts | _sizes(first, second))
+def pair_trials(
+    baseline: pd.DataFrame, treatments: Sequence[pd.DataFrame], measure: Measure
+) -> Pairs:
+    """A measure over the pairs of a baseline with each version, or over weighted samples.
+
+    Raises:
+        EsrError: a repeated pair key, a missing cluster id.
+    """
+    arms = [baseline, *treatments]
+    _check_keys(baseline, "baseline")
+    for treatment in treatments:
+        _check_keys(treatment, "treatment")
+    keys = pd.concat([arm[PAIR_KEY].astype({"latent": "Int64"}) for arm in arms])
+    codes = keys.groupby(PAIR_KEY, sort=True, dropna=False).ngroup().to_numpy(np.int64)
+    trials = keys.assign(code=codes).drop_duplicates("code").sort_values("code")
+    factors = [cluster_codes(trials[column])[0] for column in clusters_of(*arms)]
+    places = np.split(codes, np.cumsum([len(arm) for arm in arms])[:-1])
+    sample = is_sample(*arms)
+    values = [measure.values(arm) for arm in arms]
+    shape = len(treatments), len(trials)
+    out = [np.full(shape, np.nan) for _ in range(2)]
+    weights = [np.zeros(shape) for _ in range(2)]
+    used, dropped = [], []
+    for version, treatment in enumerate(treatments):
+        rows = [np.arange(len(baseline)), np.arange(len(treatment))]
+        if not sample:
+            pairs = match_trials(baseline, treatment, measure)
+            kept = pairs[pairs["reason"].eq("used")]
+            rows = [kept[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment")]
+            used.append(len(kept))
+            dropped.append(len(pairs) - len(kept))
+        for side, arm in enumerate((0, version + 1)):
+            at = places[arm][rows[side]]
+            out[side][version, at] = values[arm][rows[side]]
+            w = weights_of(arms[arm])
+            weights[side][version, at] = 1.0 if w is None else w[rows[side]]
+    shared = (weights[0], weights[1]) if sample else None
+    return Pairs(out[0], out[1], factors, shared, used, dropped)
 
 
 def is_sample(*arms: pd.DataFrame) -> bool:
@@ -110,36 +171,12 @@ def is_sample(*arms: pd.DataFrame) -> bool:
     return any(weights_of(arm) is not None for arm in arms)
 
 
-def shared_codes(
-    arms: Sequence[pd.DataFrame], cluster: str
-) -> tuple[list[Int[np.ndarray, " trials"]], int]:
-    """Cluster index of the trials of each arm among the clusters of all, and their number."""
-    codes, count = cluster_codes(pd.concat([arm[cluster] for arm in arms]))
-    return np.split(codes, np.cumsum([len(arm) for arm in arms])[:-1]), count
-
-
-def _sample_sums(
-    baseline: pd.DataFrame,
-    treatment: pd.DataFrame,
-    measure: Measure,
-    codes: Sequence[Int[np.ndarray, " trials"]],
-    count: int,
-) -> PairedSums:
-    """Weighted sums of two samples by their shared clusters."""
-    arms = baseline, treatment
-    values = [measure.values(arm) for arm in arms]
-    first, second = (
-        cluster_sums(each, code, count, weights_of(arm))
-        for each, code, arm in zip(values, codes, arms, strict=True)
-    )
-    sizes = [int((~np.isnan(each)).sum()) for each in values]
-    counts = {"n_pairs": pd.NA, "n_dropped": pd.NA}
-    return PairedSums(first, second, counts | dict(zip(SIZES, sizes, strict=True)))
-
-
-def _sizes(first: np.ndarray, second: np.ndarray) -> dict[str, int]:
-    """Trials in the denominators of unweighted sums."""
-    return {name: int(sums[:, 1].sum()) for name, sums in zip(SIZES, (first, second), strict=True)}
+def paired_sums(
+    baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """(sum, number) by cluster over the pairs of two arms, and the counts of `Pairs`."""
+    pairs = pair_trials(baseline, [treatment], measure)
+    return *pairs.sums(), pairs.counts()
 
 
 def compare_sets(
@@ -147,68 +184,36 @@ def compare_sets(
     treatments: Sequence[pd.DataFrame],
     measures: Sequence[str] = tuple(MEASURES),
     *,
-    cluster: str = "latent",
     level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Mean over several versions of a treatment (such as random sets) against their baseline.
 
-    Paired as in `compare`; the intervals cover other clusters and other versions of the treatment
-    (`esr.analysis.statistics.sets_contrast`). Columns: measure, unit, baseline, treatment (mean
-    over versions), treatment_low, treatment_high, difference, low, high, level, relative_change,
-    relative_low, relative_high, p_value, between (sd of the versions' differences), status, n_sets,
-    and of all versions n_pairs, n_dropped, n_treatment.
+    Paired as in `compare`; the intervals cover other latents, other prompts and other versions of
+    the treatment (`esr.analysis.statistics.sets_contrast`). Columns: measure, unit, baseline,
+    treatment (mean over versions), treatment_low, treatment_high, difference, low, high, level,
+    relative_change, relative_low, relative_high, method, p_value, between (sd of the versions'
+    differences), status, n_sets, and of all versions n_pairs, n_dropped, n_treatment.
 
     Raises:
         EsrError: an invalid table, a repeated pair key, an unknown measure, a missing cluster id.
     """
     for scores in (baseline, *treatments):
         check_scores(scores)
-    sample = is_sample(baseline, *treatments)
-    if sample:
-        codes, count = shared_codes([baseline, *treatments], cluster)
-    else:
-        code, count = cluster_codes(baseline[cluster])
-        codes = [code] * (1 + len(treatments))
     rows = []
     for measure in find_measures(measures):
-        parts = [
-            _sample_sums(baseline, treatment, measure, (codes[0], code), count)
-            if sample
-            else _set_sums(baseline, treatment, measure, codes[0], count)
-            for treatment, code in zip(treatments, codes[1:], strict=True)
-        ]
-        firsts, seconds = (np.array([part[i] for part in parts]) for i in (0, 1))
+        pairs = pair_trials(baseline, treatments, measure)
         contrast = sets_contrast(
-            firsts.reshape(-1, count, 2),
-            seconds.reshape(-1, count, 2),
+            pairs.baseline,
+            pairs.treatments,
+            pairs.factors,
+            measure.quantity,
             level=level,
-            n_boot=n_boot,
-            seed=seed,
+            weights=pairs.weights,
         )
-        counts: dict[str, Any] = {"n_sets": len(treatments)}
-        for name in ("n_pairs", "n_dropped", "n_treatment"):
-            counts[name] = sum(part.counts[name] for part in parts)
-        rows.append(_sets_row(measure, contrast, level) | counts)
+        counts = pairs.counts()
+        del counts["n_baseline"]
+        rows.append(_sets_row(measure, contrast, level) | {"n_sets": len(treatments)} | counts)
     return pd.DataFrame(rows)
-
-
-def _set_sums(
-    baseline: pd.DataFrame,
-    treatment: pd.DataFrame,
-    measure: Measure,
-    codes: Int[np.ndarray, " trials"],
-    count: int,
-) -> PairedSums:
-    """Sums over the pairs of the baseline with one version, by all clusters of the baseline."""
-    pairs = match_trials(baseline, treatment, measure)
-    used = pairs[pairs["reason"].eq("used")]
-    in_b, in_t = (used[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment"))
-    arms = measure.values(baseline)[in_b], measure.values(treatment)[in_t]
-    first, second = (cluster_sums(arm, codes[in_b], count) for arm in arms)
-    counts = {"n_pairs": len(used), "n_dropped": len(pairs) - len(used)}
-    return PairedSums(first, second, counts | _sizes(first, second))
 
 
 def compare_unpaired(
@@ -216,35 +221,41 @@ def compare_unpaired(
     treatment: pd.DataFrame,
     measures: Sequence[str] = tuple(MEASURES),
     *,
-    cluster: str = "latent",
     level: float = 0.95,
-    n_boot: int = 2000,
     n_permutations: int = 9_999,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Comparison of independent arms (other latents, other models), one row a measure.
 
-    Each arm's clusters are drawn on their own; p: whole clusters exchanged between the arms.
-    Columns and arguments as for `compare`, less the pair counts; n_clusters is the smaller arm's.
-    If the arms share latents, use `compare`: this interval would be too wide.
+    Intervals: `independent_contrast`; p: whole latents exchanged between the arms. Columns and
+    arguments as for `compare`, less the pair counts; n_clusters is the smaller arm's. If the arms
+    share latents, use `compare`: this interval would be too wide.
 
     Raises:
         EsrError: an invalid table, an unknown measure, a missing cluster id.
     """
     check_scores(baseline)
     check_scores(treatment)
-    draws = {"n_boot": n_boot, "n_permutations": n_permutations, "seed": seed}
-    coded = [(arm, cluster_codes(arm[cluster])) for arm in (baseline, treatment)]
     rows = []
     for measure in find_measures(measures):
-        values = [measure.values(arm) for arm, _ in coded]
+        arms = [
+            Arm(
+                measure.values(arm),
+                [cluster_codes(arm[column])[0] for column in clusters_of(arm)],
+                weights_of(arm),
+            )
+            for arm in (baseline, treatment)
+        ]
         first, second = (
-            cluster_sums(each, *codes, weights_of(arm))
-            for each, (arm, codes) in zip(values, coded, strict=True)
+            cluster_sums(
+                arm.values, arm.factors[0], int(arm.factors[0].max(initial=-1)) + 1, arm.weights
+            )
+            for arm in arms
         )
-        contrast = unpaired_contrast(first, second, measure.span, level=level, **draws)
-        sizes = [int((~np.isnan(each)).sum()) for each in values]
-        row = _comparison(measure, first, second, contrast, level)
+        test = unpaired_permutation(first, second, n_permutations, seed)
+        contrast = independent_contrast(arms[0], arms[1], measure.quantity, level, test)
+        sizes = [int((~np.isnan(arm.values)).sum()) for arm in arms]
+        row = _comparison(measure, (first, second), contrast, level, "independent_contrast")
         rows.append(row | dict(zip(SIZES, sizes, strict=True)))
     return pd.DataFrame(rows)
 
@@ -258,13 +269,7 @@ def match_trials(baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measu
     """
     frames = []
     for name, arm in (("baseline", baseline), ("treatment", treatment)):
-        repeated = arm[PAIR_KEY].duplicated()
-        if repeated.any():
-            key = arm.loc[repeated, PAIR_KEY].iloc[0].to_dict()
-            raise EsrError(
-                f"{name} has {int(repeated.sum())} repeated pair keys, e.g. {key}; "
-                "compare arms with one trial each, such as one boost of a sweep"
-            )
+        _check_keys(arm, name)
         frame = arm[PAIR_KEY].astype({"latent": "Int64"}).reset_index(drop=True)
         frame[f"row_{name}"] = pd.array(range(len(arm)), "Int64")
         judged = measure.among != "responded"
@@ -282,11 +287,25 @@ def match_trials(baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measu
     return pairs
 
 
+def _check_keys(arm: pd.DataFrame, name: str) -> None:
+    repeated = arm[PAIR_KEY].duplicated()
+    if repeated.any():
+        key = arm.loc[repeated, PAIR_KEY].iloc[0].to_dict()
+        raise EsrError(
+            f"{name} has {int(repeated.sum())} repeated pair keys, e.g. {key}; "
+            "compare arms with one trial each, such as one boost of a sweep"
+        )
+
+
 def _comparison(
-    measure: Measure, first: np.ndarray, second: np.ndarray, contrast: Contrast, level: float
+    measure: Measure,
+    sums: tuple[np.ndarray, np.ndarray],
+    contrast: Contrast,
+    level: float,
+    method: str,
 ) -> dict[str, Any]:
     """Values of both arms, their difference, its interval and its test."""
-    base, treated = (float(ratio(sums.sum(axis=0))) for sums in (first, second))
+    base, treated = (float(ratio(each.sum(axis=0))) for each in sums)
     relative = as_percent(contrast.relative)
     return {
         "measure": measure.name,
@@ -299,6 +318,7 @@ def _comparison(
         "relative_change": 100 * float(relative_change(base, treated)),
         "relative_low": relative.low,
         "relative_high": relative.high,
+        "method": method,
         "p_value": contrast.test.p_value,
         "p_method": contrast.test.method,
         "status": contrast.status,
@@ -307,26 +327,23 @@ def _comparison(
 
 
 def _sets_row(measure: Measure, contrast: SetsContrast, level: float) -> dict[str, Any]:
-    """Mean over versions and its difference; its interval is cut to the range of a trial."""
+    """Mean over versions and its difference."""
     base, treated, relative = contrast.baseline, contrast.treatment, as_percent(contrast.relative)
-    low, high = np.clip(
-        contrast.treatment_interval,
-        None if np.isnan(measure.lowest) else measure.lowest,
-        None if np.isnan(measure.highest) else measure.highest,
-    )
+    low, high = contrast.treatment_interval
     return {
         "measure": measure.name,
         "unit": measure.unit,
         "baseline": base,
         "treatment": treated,
-        "treatment_low": float(low),
-        "treatment_high": float(high),
+        "treatment_low": low,
+        "treatment_high": high,
         "difference": treated - base,
         **contrast.difference._asdict(),
         "level": level,
         "relative_change": 100 * float(relative_change(base, treated)),
         "relative_low": relative.low,
         "relative_high": relative.high,
+        "method": "sets_contrast",
         "p_value": contrast.p_value,
         "between": contrast.between,
         "status": contrast.status,

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.comparisons import compare_sets
-from esr.analysis.rows import bound_no_restarts, estimates, missing, no_steering, peaks
+from esr.analysis.rows import estimates, missing, no_steering, peaks
 from esr.analysis.shares import share_differences, share_peaks, share_trends, with_share
 from esr.analysis.trends import PAIRED
 from esr.analysis.ways import View
@@ -26,7 +26,7 @@ from esr.config import FineTuned, StatisticsConfig
 
 RANDOM = "ablate-random"
 COLUMNS = ["kind", "model", "arm", "measure", "statistic", "sweep_level", "share", "value", "low"]
-COLUMNS += ["high", "p_value", "n", "n_sets", "status"]
+COLUMNS += ["high", "method", "p_value", "n", "n_sets", "status"]
 
 
 def contrast_table(
@@ -58,8 +58,7 @@ def contrast_table(
     measures = view.shown(PAIRED)
     bare = no_steering(view.scores, models, measures, settings, view.restarted)
     bare["arm"] = bare["arm"].fillna("steered - unsteered")
-    bound = bound_no_restarts(bare, settings.level).assign(kind="unsteered")
-    parts.append(bound[bound["status"].ne("not_run")])
+    parts.append(bare[bare["status"].ne("not_run")].assign(kind="unsteered"))
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
     return table.reindex(columns=COLUMNS)
 
@@ -90,8 +89,6 @@ def sets_rows(
                 against,
                 [select(scores, arm=arm) for arm in names],
                 measures,
-                n_boot=settings.bootstrap,
-                seed=settings.seed,
                 level=settings.level,
             ).rename(columns={"difference": "value", "n_pairs": "n"})
             table["n"] = table["n"].fillna(table["n_treatment"])

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from esr.analysis.summaries import CELL
@@ -37,13 +38,18 @@ DIFFERENCE = {
     "difference_low": "low",
     "difference_high": "high",
     "relative_change": "relative_change",
+    "relative_low": "relative_low",
+    "relative_high": "relative_high",
     "p_value": "p_value",
 }
 FIGURE = {"estimate": "value", "low": "low", "high": "high"}
-UNITS = {"n": "trials", "relative_change": "percent", "p_value": "probability"}
+UNITS = {"n": "trials", "p_value": "probability"}
+UNITS |= dict.fromkeys(("relative_change", "relative_low", "relative_high"), "percent")
 """Units of the parts that have one of their own."""
 PER_SHARE = "per 10 points of share"
 TWO_DECIMALS = ("fraction", "sd", "attempts", "ratio", PER_SHARE)
+UNBOUNDED = "unbounded"
+"""Status of a number that is infinite."""
 UNNAMED = {"estimate", "against"}
 """Parts of a name that are left out."""
 
@@ -52,6 +58,9 @@ def cited(
     table: pd.DataFrame, of: Sequence[str], parts: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Numbers of a table with their names, which consist of the columns `of` and the part.
+
+    A number that is infinite (an end without bound) has no value and the status `unbounded`: JSON
+    has no infinity.
 
     Args:
         table: One row an estimate, with a column `unit`.
@@ -64,8 +73,10 @@ def cited(
         for part, column in parts.items():
             name = macro_name(*words, *([] if part in UNNAMED else [part]))
             value = None if pd.isna(row[column]) else float(row[column])
-            unit = UNITS.get(part, row["unit"])
-            yield name, where | {"part": part, "unit": unit, "value": value}
+            number = where | {"part": part, "unit": UNITS.get(part, row["unit"]), "value": value}
+            if value is not None and np.isinf(value):
+                number |= {"value": None, "status": UNBOUNDED}
+            yield name, number
 
 
 def collect_macros(*groups: Iterable[tuple[str, dict[str, Any]]]) -> Numbers:
@@ -148,11 +159,11 @@ def cite_agreement(agreement: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any
 
 
 def tex_number(number: Mapping[str, Any]) -> str:
-    """A number as printed: counts as integers, others with 1 or 2 decimals by unit; or `n/a`."""
+    r"""A number as printed: integer or 1 or 2 decimals by unit; `n/a`, or `$\infty$`."""
     value = number["value"]
     unit = number["unit"]
     if value is None:
-        return "n/a"
+        return r"$\infty$" if number.get("status") == UNBOUNDED else "n/a"
     if unit in ("trials", "latents"):
         return f"{value:,.0f}".replace(",", "{,}")
     if unit == "probability":

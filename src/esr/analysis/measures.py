@@ -7,27 +7,23 @@ changes in points (0-100), attempts in attempts. Definitions and formulas: docs/
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from esr.analysis.statistics import (
-    Estimate,
-    Factor,
-    Interval,
-    resample,
-    resampled_mean,
-    trial_mean,
-    trial_rate,
-)
+from esr.analysis.statistics import Interval, cluster_codes
+from esr.analysis.statistics.contrasts import Quantity, crossed_interval
+from esr.analysis.statistics.crossed import weighted_mean
 from esr.arms.scores import as_float, check_columns, check_scores, is_scored, weights_of
 from esr.errors import EsrError
 
 Trials = Float[np.ndarray, " trials"]
 Group = tuple[dict[str, Any], pd.DataFrame]
+
+MOST_ATTEMPTS = 20
+"""Ceiling of the attempts of a trial: an interval needs one where few trials have a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +35,8 @@ class Measure:
 
     `among` names the denominator: `scored` (status ok), `multi` (scored, two attempts or more) or
     `responded` (any response; needs no judge). A rate, whose unit is percent, is the mean of a
-    flag. `lowest` and `highest` are the ends of a trial's range in `unit` (NaN: unbounded).
+    flag. `lowest` and `highest` are the ends of a trial's range in `unit`. `usual` is the value
+    that most trials have, if there is one; it decides the method of the interval (`quantity`).
     """
 
     name: str
@@ -53,6 +50,7 @@ class Measure:
     among: Literal["scored", "multi", "responded"] = "scored"
     lowest: float = 0
     highest: float = 100
+    usual: float | None = None
 
     @property
     def is_rate(self) -> bool:
@@ -65,9 +63,13 @@ class Measure:
         return "% points" if self.is_rate else self.unit
 
     @property
-    def span(self) -> float:
-        """Width of the range of a trial's value."""
-        return self.highest - self.lowest
+    def quantity(self) -> Quantity:
+        """What the mean is of, from which its interval follows."""
+        if self.is_rate:
+            return Quantity("rate", self.lowest, self.highest)
+        if self.usual is not None:
+            return Quantity("mixture", self.lowest, self.highest, self.usual)
+        return Quantity("mean", self.lowest, self.highest)
 
     def values(self, scores: pd.DataFrame) -> Trials:
         """One number a trial in `unit` (a rate: 0 or 100), NaN outside the denominator."""
@@ -136,6 +138,7 @@ _REGISTERED = [
         source="the draft of January 2026: mean score improvement over all trials",
         column="score_change",
         lowest=-100,
+        usual=0,
     ),
     Measure(
         name="msi_multi",
@@ -159,7 +162,8 @@ _REGISTERED = [
         source="here",
         column="n_attempts",
         lowest=1,
-        highest=np.nan,
+        highest=MOST_ATTEMPTS,
+        usual=1,
     ),
     Measure(
         name="gated_multi_attempt_rate",
@@ -227,7 +231,7 @@ def exclusions(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         EsrError: a trial has no status, so that trials in != trials out + trials dropped.
     """
     tables = []
-    for group, trials in _groups(scores, by):
+    for group, trials in groups(scores, by):
         counts = _counted(trials["status"], "ok", len(trials)).rename(columns={"reason": "status"})
         counts["percent"] = 100 * counts["n"] / max(len(trials), 1)
         tables.append(counts.assign(**group)[[*by, *counts.columns]])
@@ -239,58 +243,53 @@ def summarise(
     measures: Sequence[str] = tuple(MEASURES),
     *,
     by: Sequence[str] = (),
-    n_boot: int = 2000,
-    seed: int = 0,
     level: float = 0.95,
-    cluster: str = "latent",
-    crossed: str | None = "prompt_id",
 ) -> pd.DataFrame:
-    """Each measure of each group with its intervals: one row per (group, measure, method).
+    """Each measure of each group with its interval: one row a group and measure.
 
-    Methods: `wilson` (rates) or `t` (means) and `wald` treat trials as independent;
-    `cluster_bootstrap` resamples the ids in `cluster`; `two_way_bootstrap` also those in
-    `crossed` (None: left out). Columns: those of `by`, measure, unit, estimate, low, high, level,
-    method, status (`esr.analysis.statistics.estimates`), and of the trials in the denominator n,
-    n_events (rates), n_latents, n_prompts. An undefined estimate is NaN, with n = 0.
+    The interval follows from the measure's `quantity`, with latents and prompts random
+    (`esr.analysis.statistics.crossed`); other methods: `esr.analysis.alternatives`. Columns: those
+    of `by`, measure, unit, estimate, low, high, level, method (name of the function), status, and
+    of the trials in the denominator n, n_events (rates), n_latents, n_prompts. An undefined
+    estimate is NaN, with n = 0.
 
-    With a column `weight` (trials that a sampled trial represents) every mean is weighted, n counts
-    the sampled trials, and only the bootstrap has intervals.
+    With a column `weight` (trials that a sampled trial represents) every mean is weighted, and n
+    counts the sampled trials.
 
     Args:
         scores: Scores of an arm, or of several that the columns `by` distinguish.
         measures: Names in `MEASURES`.
         by: Columns whose combinations are the groups, in order of appearance.
-        n_boot: Bootstrap resamples; all measures of a group share them.
-        seed: Of the resamples; each group is drawn as if it were alone.
         level: Of the intervals.
-        cluster: Column of the unit of resampling; `prompt_id` for trials without a latent.
-        crossed: Column of the second factor.
 
     Raises:
-        EsrError: an invalid table, an unknown measure, a missing id in `cluster` or `crossed`.
+        EsrError: an invalid table, an unknown measure, some trials without a latent.
     """
     found = find_measures(measures)
     rows = []
-    for group, trials in _groups(scores, by):
+    for group, trials in groups(scores, by):
         check_scores(trials)
-        columns = [column for column in (cluster, crossed) if column]
-        factors = [
-            resample(trials[column], n_boot, [seed, order]) for order, column in enumerate(columns)
-        ]
+        factors = [cluster_codes(trials[column])[0] for column in clusters_of(trials)]
         weights = weights_of(trials)
         for measure in found:
             values = measure.values(trials)
-            shared = group | _point(measure, values, trials)
-            estimates = _estimates(measure, values, factors, level, weights)
-            for method, (interval, status) in estimates.items():
-                ends = interval._asdict() | {"level": level}
-                rows.append(shared | ends | {"method": method, "status": status})
+            quantity = measure.quantity
+            interval, status = crossed_interval(values, factors, quantity, level, weights)
+            how = {"level": level, "method": quantity.method, "status": status}
+            point = point_estimate(measure, values, trials)
+            rows.append(group | point | interval._asdict() | how)
     order = [*by, "measure", "unit", "estimate", "low", "high", "level", "method", "status"]
     order += ["n", "n_events", "n_latents", "n_prompts"]
     return pd.DataFrame(rows, columns=order).astype({"n_events": "Int64"})
 
 
-def _groups(scores: pd.DataFrame, by: Sequence[str]) -> Iterator[Group]:
+def clusters_of(*arms: pd.DataFrame) -> list[str]:
+    """Columns of the random factors: latent and prompt, or prompt where no trial has a latent."""
+    without = all(arm["latent"].isna().all() for arm in arms)
+    return ["prompt_id"] if without and any(map(len, arms)) else ["latent", "prompt_id"]
+
+
+def groups(scores: pd.DataFrame, by: Sequence[str]) -> Iterator[Group]:
     """The rows of each combination of the columns `by`, missing values included."""
     check_columns(scores, by)
     if not by:
@@ -313,51 +312,18 @@ def _counted(reasons: pd.Series, first: str, expected: int) -> pd.DataFrame:
     return pd.concat([table, total], ignore_index=True)
 
 
-def _point(measure: Measure, values: Trials, scores: pd.DataFrame) -> dict[str, Any]:
-    """The estimate and the size of its denominator."""
+def point_estimate(measure: Measure, values: Trials, scores: pd.DataFrame) -> dict[str, Any]:
+    """The estimate and the size of its denominator, as columns of `summarise`."""
     inside = ~np.isnan(values)
     return {
         "measure": measure.name,
         "unit": measure.unit,
-        "estimate": _mean(values[inside], weights_of(scores[inside])),
+        "estimate": weighted_mean(values, weights_of(scores)),
         "n": int(inside.sum()),
         "n_events": int((values[inside] > 0).sum()) if measure.is_rate else pd.NA,
         "n_latents": scores["latent"][inside].nunique(),
         "n_prompts": scores["prompt_id"][inside].nunique(),
     }
-
-
-def _mean(values: Trials, weights: Trials | None) -> float:
-    """Mean, weighted if there are weights; NaN without values."""
-    if not len(values):
-        return np.nan
-    return float(values.mean() if weights is None else np.average(values, weights=weights))
-
-
-def _estimates(
-    measure: Measure, values: Trials, factors: list[Factor], level: float, weights: Trials | None
-) -> dict[str, Estimate]:
-    """Intervals by method, in the unit of the measure; bootstrap alone for weighted trials."""
-    found = _independent(measure, values[~np.isnan(values)], level) if weights is None else {}
-    resampled = partial(
-        resampled_mean,
-        values,
-        lowest=measure.lowest,
-        highest=measure.highest,
-        level=level,
-        weights=weights,
-    )
-    for count, method in enumerate(["cluster_bootstrap", "two_way_bootstrap"][: len(factors)], 1):
-        found[method] = resampled(factors[:count])
-    return found
-
-
-def _independent(measure: Measure, values: Trials, level: float) -> dict[str, Estimate]:
-    """Intervals that treat trials as independent."""
-    if not measure.is_rate:
-        return trial_mean(values, measure.lowest, measure.highest, level)
-    fractions = trial_rate(int((values > 0).sum()), len(values), level)
-    return {name: Estimate(as_percent(end), status) for name, (end, status) in fractions.items()}
 
 
 def as_percent(interval: Interval) -> Interval:

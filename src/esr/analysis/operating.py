@@ -30,7 +30,7 @@ from esr.analysis.statistics.crossed import FEW_CLUSTERS
 from esr.errors import EsrError
 
 Kind = Literal["arm", "paired", "models"]
-Method = Literal["crossed", "bootstrap"]
+Method = Literal["crossed", "tables"]
 Truths = Mapping[str, Mapping[str, ArmSpec]]
 """What is true of a model's arms: `truths[model][arm]`."""
 
@@ -38,7 +38,6 @@ PAIRED = {"tables/comparisons.csv": ["arm"], "tables/contrasts.csv": ["sets", "u
 SINGLE = {"tables/summary.csv": ["arm"], "tables/contrasts.csv": ["unsteered"]}
 """Kinds of rows that are paired arms, or one arm, by table."""
 PERMUTATIONS = 199
-BOOTSTRAP = 200
 GROWTH = 4
 """Size of the larger of the two simulated studies from which intervals are extrapolated."""
 DECIDABLE = 0.8
@@ -124,7 +123,7 @@ def simulate(
         spec: Design of the study; its arms are those of the case.
         studies: Number of them.
         null: Whether the claim's null is true, in place of the claim.
-        method: Intervals: closed form, or the bootstrap over latents.
+        method: Intervals alone, or by way of the functions that make the tables, with p-values.
     """
     arms = case.null if null else case.true
     rows = []
@@ -247,8 +246,8 @@ def _measure_study(case: Scenario, spec: StudySpec, seed: list[int], method: Met
         ]
     else:
         tables = list(draw_study(spec, seed)["primary"].values())
-    if method == "bootstrap":
-        return _bootstrapped(case, tables)
+    if method == "tables":
+        return _tabulated(case, tables)
     values = [measure.values(table) for table in tables]
     factors = [[cluster_codes(t[c])[0] for c in ("latent", "prompt_id")] for t in tables]
     if case.kind == "arm":
@@ -266,14 +265,13 @@ def _measure_study(case: Scenario, spec: StudySpec, seed: list[int], method: Met
     return Finding(treated - base, *contrast.difference, len(values[0]), contrast.status)
 
 
-def _bootstrapped(case: Scenario, tables: list[pd.DataFrame]) -> Finding:
-    """By the percentile bootstrap over latents, as `summary_table` and `comparison_table` do."""
+def _tabulated(case: Scenario, tables: list[pd.DataFrame]) -> Finding:
+    """As `summary_table` and `comparison_table` do."""
     if case.kind == "arm":
-        found = summarise(tables[0], [case.measure], n_boot=BOOTSTRAP, crossed=None)
-        row = found[found["method"].eq("cluster_bootstrap")].iloc[0]
+        row = summarise(tables[0], [case.measure]).iloc[0]
         return Finding(row["estimate"], row["low"], row["high"], row["n"], row["status"])
     run = compare if case.kind == "paired" else compare_unpaired
-    table = run(tables[0], tables[1], [case.measure], n_boot=BOOTSTRAP, n_permutations=PERMUTATIONS)
+    table = run(tables[0], tables[1], [case.measure], n_permutations=PERMUTATIONS)
     row = table.iloc[0]
     ends = ("relative_low", "relative_high") if case.relative else ("low", "high")
     value = row["relative_change" if case.relative else "difference"]

@@ -28,7 +28,7 @@ from esr.analysis.statistics import (
 )
 from esr.analysis.statistics.resampling import TIE
 from esr.analysis.sweeps import place_of_maximum
-from esr.analysis.trends import PAIRED, slope_of
+from esr.analysis.trends import BOOTSTRAP, PAIRED, slope_of
 from esr.arms.scores import weights_of
 from esr.config import FineTuned, StatisticsConfig
 
@@ -114,7 +114,7 @@ def share_trends(
         measures: Names in `MEASURES`.
 
     Returns:
-        Columns measure, statistic, value, low, high, p_value, n (scored trials), status.
+        Columns measure, statistic, value, low, high, method, p_value, n (scored trials), status.
     """
     trained = np.unique(scores.loc[scores["training"].gt(0), "share"].to_numpy(float))
     middle = float(np.median(trained)) if len(trained) else np.inf
@@ -123,7 +123,8 @@ def share_trends(
         models, n = _models(scores, measure, settings)
         found = _trends(models, middle, settings.level)
         rows += [{"measure": measure.name, **row, "n": n} for row in found]
-    return pd.DataFrame(rows).rename(columns={"difference": "value"})
+    table = pd.DataFrame(rows).rename(columns={"difference": "value"})
+    return table.assign(method=BOOTSTRAP)
 
 
 def share_peaks(
@@ -167,14 +168,9 @@ def share_differences(
         if len(versions) == 1:
             found = differences(base, versions[0], measures, settings)
         else:
-            found = compare_sets(
-                base,
-                versions,
-                measures,
-                n_boot=settings.bootstrap,
-                seed=settings.seed,
-                level=settings.level,
-            ).rename(columns={"difference": "value", "n_pairs": "n", "n_dropped": "dropped"})
+            names = {"difference": "value", "n_pairs": "n", "n_dropped": "dropped"}
+            found = compare_sets(base, versions, measures, level=settings.level)
+            found = found.rename(columns=names)
             found["n"] = found["n"].fillna(found["n_treatment"])
         parts.append(found.assign(share=share))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -7,12 +7,11 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.comparisons import compare
-from esr.analysis.measures import MEASURES, exclusions, summarise
+from esr.analysis.measures import MEASURES, clusters_of, exclusions, summarise
 from esr.config import Config, StatisticsConfig
 from esr.errors import EsrError
 
 CELL = ["model", "arm"]
-METHOD = "cluster_bootstrap"
 
 
 def summary_table(
@@ -20,24 +19,16 @@ def summary_table(
     settings: StatisticsConfig,
     measures: Sequence[str] = tuple(MEASURES),
 ) -> pd.DataFrame:
-    """Every measure of every model and arm: one row a measure, clustered by latent.
+    """Every measure of every model and arm: one row a measure.
 
-    An arm over prompts has no latents; its intervals are clustered by prompt (column `cluster`).
+    Column `clusters`: the random factors of its interval, `latent x prompt`, or `prompt` for an arm
+    over prompts, which has no latents.
     """
     parts = []
     for (model, arm), cell in scores.groupby(CELL, sort=False):
-        cluster = "prompt_id" if cell["latent"].isna().all() else "latent"
-        table = summarise(
-            cell,
-            measures,
-            cluster=cluster,
-            crossed=None,
-            n_boot=settings.bootstrap,
-            seed=settings.seed,
-            level=settings.level,
-        )
-        table = table[table["method"].eq(METHOD)].drop(columns="method")
-        parts.append(table.assign(model=model, arm=arm, cluster=cluster))
+        factors = " x ".join(name.removesuffix("_id") for name in clusters_of(cell))
+        table = summarise(cell, measures, level=settings.level)
+        parts.append(table.assign(model=model, arm=arm, clusters=factors))
     table = pd.concat(parts, ignore_index=True)
     return table[CELL + [name for name in table.columns if name not in CELL]]
 
@@ -75,7 +66,6 @@ def comparison_table(
                 arms[baseline],
                 arms[arm],
                 measures,
-                n_boot=settings.bootstrap,
                 seed=settings.seed,
                 level=settings.level,
             )

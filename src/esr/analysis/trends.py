@@ -1,7 +1,8 @@
 """Contrasts across models and boosts: model against model, slopes over size, boost and share.
 
 Columns: kind (`pair`, `trend`, `sweep`), model, against, arm, measure, unit, baseline, treatment,
-difference (of two models, or a slope), low, high, p_value, status, n (trials, pairs), n_clusters.
+difference (of two models, or a slope), low, high, method, p_value, status, n (trials, pairs),
+n_clusters. Slopes have no closed form: their intervals are bootstraps over latents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,8 @@ from esr.config import StatisticsConfig
 PAIRED = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi", "mean_attempts"]
 """Measures in which models are compared."""
 COLUMNS = ["kind", "model", "against", "arm", "measure", "unit", "baseline", "treatment"]
-COLUMNS += ["difference", "low", "high", "p_value", "status", "n", "n_clusters"]
+COLUMNS += ["difference", "low", "high", "method", "p_value", "status", "n", "n_clusters"]
+BOOTSTRAP = "cluster_bootstrap"
 
 Curve = Float[np.ndarray, " places"]
 
@@ -52,7 +54,6 @@ def pairs(
             select(scores, model=first),
             measures,
             level=settings.level,
-            n_boot=settings.bootstrap,
             seed=settings.seed,
         )
         table["n"] = table["n_baseline"] + table["n_treatment"]
@@ -103,7 +104,7 @@ def size_trends(
         replicates = np.column_stack(curves) if curves else np.empty((0, 0))
         found = slope_of(sizes, np.array(effects), replicates, sparse, settings.level)
         rows.append(_named(measure) | found | {"n": used, "n_clusters": len(models)})
-    return _rows([pd.DataFrame(rows)], kind="trend")
+    return _rows([pd.DataFrame(rows).assign(method=BOOTSTRAP)], kind="trend")
 
 
 def sweep_slopes(
@@ -138,7 +139,7 @@ def sweep_slopes(
             found = slope_of(levels, curve, replicates, sparse, settings.level)
             n = int(np.isfinite(values).sum())
             rows.append(_named(measure) | found | {"model": model, "n": n, "n_clusters": count})
-    return _rows([pd.DataFrame(rows)], kind="sweep")
+    return _rows([pd.DataFrame(rows).assign(method=BOOTSTRAP)], kind="sweep")
 
 
 def slope_of(

@@ -98,14 +98,8 @@ def _mean_of_sets(
     against: pd.DataFrame, sets: Sequence[pd.DataFrame], settings: StatisticsConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Mean of random sets, and its difference from an arm; n counts the trials of all sets."""
-    table = compare_sets(
-        against,
-        sets,
-        SHOWN,
-        n_boot=settings.bootstrap,
-        seed=settings.seed,
-        level=settings.level,
-    ).rename(columns={"n_pairs": "n", "n_dropped": "dropped"})
+    table = compare_sets(against, sets, SHOWN, level=settings.level)
+    table = table.rename(columns={"n_pairs": "n", "n_dropped": "dropped"})
     shared = ["measure", "n", "dropped", "between", "n_sets", "status"]
     mean = table[[*shared, "treatment", "treatment_low", "treatment_high"]].set_axis(
         [*shared, "value", "low", "high"], axis=1
@@ -177,7 +171,6 @@ def _label(table: pd.DataFrame, model: str, kind: str, unit: str) -> str:
 def _draw_bars(axes: Axes, table: pd.DataFrame, models: Sequence[str], arms: Sequence[str]) -> None:
     """Bars of every model, arms side by side; single sets as circles on the bar of their mean."""
     height = 0.8 / len(arms)
-    table = style.drop_degenerate_intervals(table)
     for arm, offset in zip(arms, style.dodge(len(arms), 0.8), strict=True):
         rows = table[table["kind"].eq("arm") & table["arm"].eq(arm)].set_index("model").loc[models]
         ends = rows["value"], rows["low"], rows["high"]
@@ -195,7 +188,6 @@ def _draw_differences(
 ) -> None:
     """Differences of every model as points, one contrast below the other."""
     axes.axvline(0, color=style.INK, lw=0.8)
-    table = style.drop_degenerate_intervals(table)
     for arm, offset in zip(contrasts, style.dodge(len(contrasts), 0.8), strict=True):
         name, colour, marker = CONTRASTS[arm]
         of_arm = table["kind"].eq("difference") & table["arm"].eq(arm)

@@ -76,15 +76,18 @@ NO_VARIATION_NOTE = "No interval where all trials are equal (bound in the CSV)."
 
 
 def drop_degenerate_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows for drawing: without the interval where all trials are equal.
+    """Rows for drawing: without the interval where judges never differ.
 
     Such a bound (status `no_variation`) allows for latents very different from those drawn and
-    would dwarf the other intervals. It is in the CSV. A rule-of-three bound stays.
+    would dwarf the other intervals. It is in the CSV.
     """
     bound = table["status"].eq("no_variation")
-    if "method" in table:
-        bound &= table["method"].ne("rule_of_three")
     return table.assign(low=table["low"].mask(bound), high=table["high"].mask(bound))
+
+
+def interval_note(level: float) -> str:
+    """What the intervals of rates, means and differences are, for footnotes."""
+    return f"{100 * level:.0f} % intervals: other latents, other prompts"
 
 
 def bars(
@@ -139,7 +142,6 @@ def arm_bars(
         text: Text at the end of a row's bar.
     """
     models = list(table["model"].unique())
-    table = drop_degenerate_intervals(table)
     for arm, (colour, offset) in ARM_BARS.items():
         rows = table[table["arm"].eq(arm)].set_index("model").loc[models]
         ends = (rows["value"], rows["low"], rows["high"])

@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from esr.analysis.rows import (
-    CLUSTERS,
-    bound_no_restarts,
+    BOTH,
     differences,
     estimates,
     large_to_small,
@@ -20,8 +19,7 @@ from esr.figures.style import save
 from esr.job import config_of, output
 
 __all__ = [
-    "CLUSTERS",
-    "bound_no_restarts",
+    "BOTH",
     "differences",
     "estimates",
     "large_to_small",

@@ -33,7 +33,7 @@ from esr.analysis.statistics.intervals import (
 )
 from esr.analysis.statistics.multiple_testing import benjamini_hochberg, holm
 from esr.analysis.statistics.power import power, sample_size, two_proportions_p
-from esr.analysis.statistics.random_sets import SetsContrast, sets_contrast, two_sided_p
+from esr.analysis.statistics.random_sets import SetsContrast, sets_contrast
 from esr.analysis.statistics.resampling import (
     Factor,
     Permutation,
@@ -45,6 +45,7 @@ from esr.analysis.statistics.resampling import (
     percentile_interval,
     relative_change,
     resample,
+    two_sided_p,
     unpaired_bootstrap,
     unpaired_permutation,
 )

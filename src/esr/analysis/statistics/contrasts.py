@@ -1,5 +1,6 @@
 """Difference and ratio of two arms whose trials share latents and prompts, closed form."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from esr.analysis.statistics.crossed import (
     mixture_mean,
     mover_difference,
     mover_ratio,
+    weighted_mean,
 )
 from esr.analysis.statistics.estimates import Contrast, Estimate
 from esr.analysis.statistics.intervals import NO_INTERVAL, Interval
@@ -39,9 +41,30 @@ class Quantity(NamedTuple):
     highest: float = np.inf
     usual: float = 0.0
 
+    @property
+    def method(self) -> str:
+        """Name of the method, which tables show."""
+        return METHODS[self.kind]
+
+
+class Arm(NamedTuple):
+    """An arm: one value a trial (NaN outside the denominator), its clusters, sampling weights."""
+
+    values: Values
+    factors: Factors
+    weights: Values | None = None
+
+
+METHODS = {"rate": "crossed_rate", "mean": "crossed_mean", "mixture": "mixture_mean"}
+"""Method of each kind of quantity, by the name of its function."""
+
 
 def crossed_interval(
-    values: Values, factors: Factors, quantity: Quantity, level: float = 0.95
+    values: Values,
+    factors: Factors,
+    quantity: Quantity,
+    level: float = 0.95,
+    weights: Values | None = None,
 ) -> Estimate:
     """Interval of one arm by the method of its kind (`esr.analysis.statistics.crossed`).
 
@@ -50,14 +73,15 @@ def crossed_interval(
         factors: Cluster of each trial by latent and, if prompts are random, too, by prompt.
         quantity: What the values are.
         level: Of the interval.
+        weights: Trials that each stands for, if they are a sample.
     """
     kind, lowest, highest, usual = quantity
     if kind == "rate":
-        estimate = crossed_rate(values / highest, factors, level)
+        estimate = crossed_rate(values / highest, factors, level, weights)
         return Estimate(estimate.interval.scaled(highest), estimate.status)
     if kind == "mixture":
-        return mixture_mean(values, factors, usual, lowest, highest, level)
-    return crossed_mean(values, factors, lowest, highest, level)
+        return mixture_mean(values, factors, usual, lowest, highest, level, weights)
+    return crossed_mean(values, factors, lowest, highest, level, weights)
 
 
 def crossed_contrast(
@@ -67,27 +91,36 @@ def crossed_contrast(
     quantity: Quantity,
     level: float = 0.95,
     test: Permutation = NO_TEST,
+    weights: tuple[Values, Values] | None = None,
 ) -> Contrast:
     """Paired arms: row i is the same (latent, prompt, seed) in both; arguments as above.
 
     The difference is the mean of the trials' own differences, most of which are 0 for rates and
-    mixtures (`mixture_mean`). Where the arms have different denominators (conditional measures),
-    and for the ratio, MOVER combines the intervals of both, with the correlation of their
-    influence values by latent and prompt. `test` is passed on: the p-value is a permutation's.
+    mixtures (`mixture_mean`). Where the arms have different denominators (conditional measures) or
+    weights (samples), and for the ratio, MOVER combines the intervals of both, with the correlation
+    of their influence values by latent and prompt. `test` is passed on: the p-value is a
+    permutation's. `weights`: of both arms, if they are samples.
     """
-    estimates = [crossed_interval(arm, factors, quantity, level) for arm in (baseline, treatment)]
-    correlation = influence_correlation(baseline, treatment, factors)
+    arms = baseline, treatment
+    w = weights or (None, None)
+    estimates = [
+        crossed_interval(arm, factors, quantity, level, of_arm)
+        for arm, of_arm in zip(arms, w, strict=True)
+    ]
+    correlation = influence_correlation(baseline, treatment, factors, weights)
     inside = [~np.isnan(arm) for arm in (baseline, treatment)]
     count = int((_held(factors, inside[0]) & _held(factors, inside[1])).sum())
     trial_wise = None
-    if np.array_equal(*inside) and inside[0].any():
-        trial_wise = _trial_wise(treatment - baseline, factors, quantity, level)
-    return _combine((baseline, treatment), estimates, correlation, count, test, trial_wise)
+    shared = np.array_equal(*inside) and inside[0].any()
+    if shared and (weights is None or np.array_equal(*(each[inside[0]] for each in weights))):
+        trial_wise = _trial_wise(treatment - baseline, factors, quantity, level, w[0])
+    means = [weighted_mean(arm, of_arm) for arm, of_arm in zip(arms, w, strict=True)]
+    return _combine(means, estimates, correlation, count, test, trial_wise)
 
 
 def independent_contrast(
-    baseline: tuple[Values, Factors],
-    treatment: tuple[Values, Factors],
+    baseline: Arm | tuple[Values, Factors],
+    treatment: Arm | tuple[Values, Factors],
     quantity: Quantity,
     level: float = 0.95,
     test: Permutation = NO_TEST,
@@ -96,10 +129,13 @@ def independent_contrast(
 
     Prompts that both arms share count twice, which errs on the wide side.
     """
-    arms = baseline, treatment
-    estimates = [crossed_interval(*arm, quantity, level) for arm in arms]
-    count = min(int(_held(factors, ~np.isnan(values)).sum()) for values, factors in arms)
-    return _combine((baseline[0], treatment[0]), estimates, 0.0, count, test)
+    arms = Arm(*baseline), Arm(*treatment)
+    estimates = [
+        crossed_interval(arm.values, arm.factors, quantity, level, arm.weights) for arm in arms
+    ]
+    count = min(int(_held(arm.factors, ~np.isnan(arm.values)).sum()) for arm in arms)
+    means = [weighted_mean(arm.values, arm.weights) for arm in arms]
+    return _combine(means, estimates, 0.0, count, test)
 
 
 def _held(factors: Factors, inside: np.ndarray) -> np.ndarray:
@@ -107,16 +143,22 @@ def _held(factors: Factors, inside: np.ndarray) -> np.ndarray:
     return np.bincount(factors[0], inside) > 0
 
 
-def _trial_wise(changes: Values, factors: Factors, quantity: Quantity, level: float) -> Interval:
+def _trial_wise(
+    changes: Values,
+    factors: Factors,
+    quantity: Quantity,
+    level: float,
+    weights: Values | None = None,
+) -> Interval:
     """Interval of the mean change of trials that both arms have."""
     span = quantity.highest - quantity.lowest
     if quantity.kind == "mean":
-        return crossed_mean(changes, factors, -span, span, level).interval
-    return mixture_mean(changes, factors, 0.0, -span, span, level).interval
+        return crossed_mean(changes, factors, -span, span, level, weights).interval
+    return mixture_mean(changes, factors, 0.0, -span, span, level, weights).interval
 
 
 def _combine(
-    arms: tuple[Values, Values],
+    means: Sequence[float],
     estimates: list[Estimate],
     correlation: float,
     count: int,
@@ -126,7 +168,7 @@ def _combine(
     status = min((each.status for each in estimates), key=WORST.index)
     if any(np.isnan(each.interval.low) for each in estimates):
         return Contrast(count, test=test, status=status)
-    base, treated = (float(np.nanmean(arm)) for arm in arms)
+    base, treated = means
     ends = [each.interval for each in estimates]
     difference = trial_wise or mover_difference(base, ends[0], treated, ends[1], correlation)
     quotient = mover_ratio(base, ends[0], treated, ends[1], correlation)

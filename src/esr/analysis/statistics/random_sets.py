@@ -1,28 +1,28 @@
 """One treatment in several versions drawn at random, such as random sets of latents."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
-from esr.analysis.statistics.clusters import ratio
+from esr.analysis.statistics.contrasts import Quantity, crossed_contrast, crossed_interval
+from esr.analysis.statistics.crossed import Factors, Values, weighted_mean
 from esr.analysis.statistics.intervals import NO_INTERVAL, Interval
-from esr.analysis.statistics.resampling import (
-    TIE,
-    bootstrap_weights,
-    is_sparse,
-    percentile_interval,
-    relative_change,
-)
+
+SMALLEST_P = 1e-6
+"""P-values below it are given as it."""
+HALVINGS = 24
+
+Versions = Float[np.ndarray, "sets trials"]
 
 
 class SetsContrast(NamedTuple):
     """Mean over versions, its intervals, sd between versions (ddof 1), status, p-value.
 
     `relative` is a fraction of the baseline; statuses as in `esr.analysis.statistics.estimates`.
-    The two-sided p-value of no difference is the level at which the percentile interval touches 0:
-    twice the smaller share of replicates on one side of it, itself included (Efron and Tibshirani
-    1993, section 15.4).
+    The two-sided p-value of no difference is 1 - the level at which the interval touches 0.
     """
 
     baseline: float
@@ -35,63 +35,121 @@ class SetsContrast(NamedTuple):
     p_value: float = np.nan
 
 
+class _Pooled(NamedTuple):
+    """The trials of the baseline, each beside its mean over versions; weights if they differ."""
+
+    baseline: Values
+    treatment: Values
+    weights: tuple[Values, Values] | None
+
+
 def sets_contrast(
-    baselines: Float[np.ndarray, "sets clusters 2"],
-    treatments: Float[np.ndarray, "sets clusters 2"],
+    baselines: Versions,
+    treatments: Versions,
+    factors: Factors,
+    quantity: Quantity,
     *,
     level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    weights: tuple[Versions, Versions] | None = None,
 ) -> SetsContrast:
-    """Mean over versions of treatment minus baseline, for clusters and versions not seen.
+    """Mean over versions of treatment minus baseline, for latents, prompts and versions not seen.
 
-    A replicate is d(w) + T s / sqrt(S): d(w) the mean difference when clusters are drawn together
-    in the baseline and in all S versions, s the sd of the versions' differences, T from Student's t
-    with S - 1 degrees of freedom. Where clusters are all alike this is Student's interval of S
-    numbers; it errs on the wide side, since s contains chance of single trials that w varies, too.
+    Two errors add up in quadrature on either side: that of the trials' means over the versions
+    drawn (`crossed_contrast`), and t(S - 1) s / sqrt(S), s the sd of the S versions' differences.
+    Where trials are all alike this is Student's interval of S numbers; it errs on the wide side,
+    since s contains chance of single trials, too.
 
     Args:
-        baselines: (numerator, denominator) of each cluster in the baseline, over the trials paired
-            with those of each version.
-        treatments: The same clusters under each version.
+        baselines: Value of each trial in the baseline, NaN where it is not paired with the version.
+        treatments: The same trials under each version.
+        factors: Clusters of the trials.
+        quantity: What the values are.
         level: Of the intervals.
-        n_boot: Replicates.
-        seed: Of the draws.
+        weights: Of both, if they are samples.
     """
-    base, treated = (ratio(arms.sum(axis=1)) for arms in (baselines, treatments))
-    sets, clusters = treatments.shape[:2]
+    sets = len(treatments)
+    base, treated = (
+        np.array([weighted_mean(arm[i], None if w is None else w[i]) for i in range(sets)])
+        for arm, w in zip((baselines, treatments), weights or (None, None), strict=True)
+    )
     if not sets or np.isnan(treated - base).any():
         return SetsContrast(np.nan, np.nan)
     point = float(base.mean()), float(treated.mean())
-    if min(sets, clusters) < 2:
+    if sets < 2:
         return SetsContrast(*point, status="too_few")
-    rng = np.random.default_rng(seed)
-    weights = bootstrap_weights(clusters, n_boot, rng)
-    drawn_base, drawn = (
-        np.mean([ratio(weights @ arm) for arm in arms], axis=0) for arms in (baselines, treatments)
-    )
-    student = rng.standard_t(sets - 1, n_boot) / np.sqrt(sets)
+    pooled = _pool(baselines, treatments, weights)
+
+    def ends(at: float) -> tuple[Interval, Interval, str]:
+        found = crossed_contrast(
+            pooled.baseline, pooled.treatment, factors, quantity, at, weights=pooled.weights
+        )
+        spread = _half(treated - base, at)
+        widened = _widen(point[1] - point[0], _middle(pooled), found.difference, spread)
+        if np.isnan(found.relative.low):
+            return widened, NO_INTERVAL, found.status
+        change = _middle(pooled) / weighted_mean(pooled.baseline, (pooled.weights or (None,))[0])
+        relative = _widen(point[1] / point[0] - 1, change, found.relative, spread / point[0])
+        return widened, relative, found.status
+
+    difference, relative, status = ends(level)
+    if np.isnan(difference.low):
+        return SetsContrast(*point, status=status)
+    w = None if pooled.weights is None else pooled.weights[1]
+    own = crossed_interval(pooled.treatment, factors, quantity, level, w).interval
+    mean = _widen(point[1], weighted_mean(pooled.treatment, w), own, _half(treated, level))
+    clipped = Interval(max(mean.low, quantity.lowest), min(mean.high, quantity.highest))
     between = float(np.std(treated - base, ddof=1))
-    changes = drawn - drawn_base + student * between
-    if np.nanmax(changes) - np.nanmin(changes) < TIE:
-        return SetsContrast(*point, between, status="no_variation")
-    changed = ratio(treatments.sum(axis=0)) - ratio(baselines.sum(axis=0))
-    changed = changed[~np.isnan(changed)]
-    sparse = is_sparse(np.column_stack([changed, np.ones(len(changed))]))
-    interval = percentile_interval(changes, level)
-    return SetsContrast(
-        *point,
-        between,
-        percentile_interval(drawn + student * float(np.std(treated, ddof=1)), level),
-        interval,
-        percentile_interval(relative_change(drawn_base, drawn_base + changes), level),
-        "sparse" if sparse or np.isnan(interval.low) else "ok",
-        two_sided_p(changes),
-    )
+    p_value = _p_value(point[1] - point[0], lambda at: ends(at)[0])
+    return SetsContrast(*point, between, clipped, difference, relative, status, p_value)
 
 
-def two_sided_p(changes: Float[np.ndarray, " boot"]) -> float:
-    """Two-sided p-value of 0: the level at which the interval of the replicates touches it."""
-    present = changes[~np.isnan(changes)]
-    fewer = min(np.sum(present <= TIE), np.sum(present >= -TIE))
-    return min(1.0, 2 * (1 + float(fewer)) / (1 + len(present)))
+def _pool(
+    baselines: Versions, treatments: Versions, weights: tuple[Versions, Versions] | None
+) -> _Pooled:
+    """Mean of each trial over the versions it is paired with, weighted by their number."""
+    given = weights or (np.ones(baselines.shape), np.ones(treatments.shape))
+    means, totals = [], []
+    for values, w in zip((baselines, treatments), given, strict=True):
+        inside = ~np.isnan(values)
+        total = np.where(inside, w, 0.0).sum(axis=0)
+        summed = np.where(inside, w * np.where(inside, values, 0.0), 0.0).sum(axis=0)
+        means.append(np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0))
+        totals.append(total)
+    used = [total[total > 0] for total in totals]
+    equal = np.ptp(np.concatenate(used)) == 0
+    return _Pooled(means[0], means[1], None if equal else (totals[0], totals[1]))
+
+
+def _middle(pooled: _Pooled) -> float:
+    """Difference of the pooled means."""
+    w = pooled.weights or (None, None)
+    return weighted_mean(pooled.treatment, w[1]) - weighted_mean(pooled.baseline, w[0])
+
+
+def _half(values: Float[np.ndarray, " sets"], level: float) -> float:
+    """Half the width of Student's interval of the mean of the versions."""
+    return float(stats.t.isf((1 - level) / 2, len(values) - 1) * stats.sem(values))
+
+
+def _widen(value: float, middle: float, ends: Interval, half: float) -> Interval:
+    """Interval about `value`: distances of `ends` from their own middle, and `half`, combined."""
+    low, high = np.hypot(middle - ends.low, half), np.hypot(ends.high - middle, half)
+    return Interval(float(value - low), float(value + high))
+
+
+def _p_value(difference: float, ends: Callable[[float], Interval]) -> float:
+    """1 - the level at which an interval touches 0, by bisection on its logarithm."""
+    if difference == 0:
+        return 1.0
+
+    def excludes_zero(p: float) -> bool:
+        low, high = ends(1 - p)
+        return low > 0 or high < 0
+
+    inside, outside = np.log(SMALLEST_P), 0.0
+    if excludes_zero(SMALLEST_P):
+        return SMALLEST_P
+    for _ in range(HALVINGS):
+        middle = (inside + outside) / 2
+        inside, outside = (inside, middle) if excludes_zero(np.exp(middle)) else (middle, outside)
+    return float(np.exp(outside))

@@ -116,6 +116,17 @@ def percentile_interval(replicates: Replicates, level: float = 0.95) -> Interval
     return Interval(float(low), float(high))
 
 
+def two_sided_p(changes: Replicates) -> float:
+    """Two-sided p-value of 0: the level at which the percentile interval touches it.
+
+    Twice the smaller share of replicates on one side of 0, itself included (Efron and Tibshirani
+    1993, section 15.4).
+    """
+    present = changes[~np.isnan(changes)]
+    fewer = min(np.sum(present <= TIE), np.sum(present >= -TIE))
+    return min(1.0, 2 * (1 + float(fewer)) / (1 + len(present)))
+
+
 def is_sparse(sums: Sums) -> bool:
     """Whether a percentile bootstrap of these clusters is likely to be too narrow.
 
