@@ -299,6 +299,6 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     path = HERE / "coverage.csv"
     earlier = pd.read_csv(path) if path.exists() else None
-    results = benchmark(*map(int, sys.argv[1:]), known=earlier)
+    results = benchmark(int(sys.argv[1]) if sys.argv[1:] else 250, earlier)
     results.to_csv(path, index=False)
     summary(results).to_csv(HERE / "coverage_summary.csv", index=False)

@@ -462,7 +462,7 @@ class TestComparisons:
         assert row["low"] < 0 < row["high"]
 
     def test_without_events_in_the_baseline_there_is_no_relative_change(self) -> None:
-        none, some = scores_of([[50]] * 40), scores_of([[10, 60]] + [[50]] * 39)
+        none, some = scores_of([[50.0]] * 40), scores_of([[10.0, 60.0]] + [[50.0]] * 39)
         gain = compare(none, some, ["esr_rate"], **FEW).iloc[0]
         assert np.isnan(gain[["relative_change", "relative_low", "relative_high"]].tolist()).all()
         loss = compare(some, none, ["msi"], **FEW).iloc[0]

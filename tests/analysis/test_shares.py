@@ -153,6 +153,7 @@ class TestSeveralTrainings:
 
     def test_the_difference_from_the_base_carries_the_spread(self) -> None:
         scores = study(0, 3, 1)
+        scores["prompt_id"] = "p" + (scores["seed"] % 20).astype(str)  # not the three of `arm`
         rows = share_differences(scores, FAST, ["multi_attempt_rate"]).set_index("share")
         assert rows["n_sets"].eq(3).all()
         alone = scores.query("training < 2")
