@@ -202,7 +202,7 @@ def test_the_documents_give_the_measured_precision_and_recall(split: str, quanti
 def test_precision_and_recall_on_held_out_sentences_do_not_fall() -> None:
     result = {name: events / cases for name, (events, cases) in measured("held_out").items()}
     assert result["precision"] >= 0.9
-    assert result["recall"] >= 0.8
+    assert result["recall"] >= 0.85
 
 
 def test_no_sentence_is_in_both_halves_or_twice() -> None:
