@@ -325,6 +325,18 @@ function drawTrial(row, text) {
   return article;
 }
 
+function ablation(text) {
+  const share = text.strength === null ? "" : `, ${Math.round(100 * text.strength)} % of their contribution`;
+  return `${text.ablated.length} latents${share}`;
+}
+
+// Tokens are counted from the first generated one.
+function steeredTokens([start, stop]) {
+  if (start === null && stop === null) return null;
+  const from = start === null ? "the first of the prompt" : start;
+  return stop === null ? `from ${from} on` : `from ${from} until before ${stop}`;
+}
+
 function drawFacts(row, text) {
   const difference = change(row);
   const facts = [
@@ -332,7 +344,8 @@ function drawFacts(row, text) {
     ["attempts", value("attempts", row)],
     ["score change", difference === null ? null : signed(difference)],
     ["boost", value("boost", row)],
-    ["ablated", text.ablated.length ? `${text.ablated.length} latents` : null],
+    ["ablated", text.ablated.length ? ablation(text) : null],
+    ["steered tokens", steeredTokens(text.window)],
     ["meta-prompt", text.meta],
     ["begun for it", text.prefill || null],
     ["ended by", text.finish],

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from esr.arms.plan import (
     apply_condition,
@@ -271,6 +272,47 @@ def test_an_ablated_arm_replays_its_trials_under_other_names(tmp_path: Path) -> 
     assert set(again["trial_id"]).isdisjoint(plan["trial_id"])
 
 
+def test_a_window_and_a_partial_ablation_survive_the_file_and_a_replay(tmp_path: Path) -> None:
+    plan = steered()
+    arm = ArmConfig(replay="steered", ablate=(5, 1), strength=0.5, window={"stop": 40})
+    changed = apply_condition(plan, arm)
+    write_table(changed.assign(**OWNER), tmp_path / "plan.parquet", "plan", {})
+    back = read_table(tmp_path / "plan.parquet", "plan")
+    assert back["strength"].eq(0.5).all()
+    assert back["window_start"].isna().all()
+    assert back["window_stop"].eq(40).all()
+    again = apply_condition(back, ArmConfig(replay="windowed"))
+    assert again["trial_id"].tolist() == changed["trial_id"].tolist()
+    assert set(changed["trial_id"]).isdisjoint(plan["trial_id"])
+    unsteered = apply_condition(back, ArmConfig(replay="windowed", boost="none"))
+    assert unsteered[["window_start", "window_stop"]].isna().all(axis=None)
+
+
+def test_a_strength_of_one_is_the_full_ablation() -> None:
+    full, one = (
+        apply_condition(steered(), ArmConfig(replay="steered", ablate=(5, 1), strength=strength))
+        for strength in (None, 1)
+    )
+    assert full["trial_id"].tolist() == one["trial_id"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"window": {}}, "give `start`, `stop` or both"),
+        ({"window": {"start": 4, "stop": 4}}, "need start < stop, got 4 and 4"),
+        ({"window": {"start": 0}, "boost": "none"}, "`window` says where the boost is added"),
+        ({"strength": 0.5}, "`strength` is that of an ablation"),
+        ({"ablate": (1,), "strength": 0}, "greater than 0"),
+        ({"ablate": (1,), "strength": 1.2}, "less than or equal to 1"),
+    ],
+    ids=str,
+)
+def test_an_invalid_window_or_strength_is_refused(keys: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        ArmConfig(**{"replay": "steered"} | keys)
+
+
 def test_without_detectors_an_ablation_repeats_the_arm_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -311,6 +353,9 @@ def test_a_trial_is_named_by_what_determines_it() -> None:
         {"meta_prompt": "{prompt}!"},
         {"prefill": "Sure"},
         {"ablated": [1]},
+        {"strength": 0.5},
+        {"window_start": 0},
+        {"window_stop": 40},
     ],
     ids=str,
 )
@@ -324,6 +369,7 @@ def test_any_change_renames_it(changes: dict[str, Any]) -> None:
         {"latent": np.int64(7), "boost": np.float64(4.25), "seed": np.int64(44)},
         {"meta_prompt": np.nan, "ablated": np.array([], dtype=int)},
         {"meta_prompt": pd.NA, "label": "boats", "prompt_id": "p"},
+        {"strength": None, "window_start": pd.NA, "window_stop": np.nan},
     ],
     ids=str,
 )

@@ -1,7 +1,7 @@
 """esr.engines.journaled: reruns compute only what is missing. Tables of requests and responses."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from esr.arms.chat import prompt_tokens
 from esr.arms.responses import requests_of, responses_table
-from esr.engines.base import Generation, Intervention, Request, Sampling
+from esr.engines.base import Generation, Intervention, Request, Sampling, Window
 from esr.engines.journaled import JournaledStream, generate_journaled
 from esr.engines.transformers import TransformersEngine
 from esr.errors import EsrError
@@ -188,6 +188,9 @@ def plan(**columns: Any) -> pd.DataFrame:
         "meta_prompt": [None, None],
         "prefill": ["", "wait ,"],
         "ablated": [np.array([7, 1]), np.array([], dtype=int)],
+        "strength": [None, None],
+        "window_start": pd.array([None, None], dtype="Int64"),
+        "window_stop": pd.array([None, None], dtype="Int64"),
     }
     return pd.DataFrame(rows | columns)
 
@@ -201,6 +204,42 @@ class TestTables:
         prompt = prompt_tokens(TOKENIZER, "bake bread")
         assert steered == Request(prompt, 44, Intervention(3, 2.5, (7, 1)))
         assert unsteered == Request(prompt_tokens(TOKENIZER, "bake", "wait ,"), 45)
+
+    @pytest.mark.parametrize(
+        ("start", "stop", "window"),
+        [
+            (0, None, lambda n: Window(n)),
+            (None, 0, lambda n: Window(0, n)),
+            (-1, 40, lambda n: Window(n - 1, n + 40)),
+            (-1000, 3, lambda n: Window(0, n + 3)),
+            (None, None, lambda n: None),
+        ],
+        ids=["response", "prompt", "last prompt token and 40 more", "all of the prompt", "none"],
+    )
+    def test_a_window_is_counted_from_the_first_generated_token(
+        self, start: int | None, stop: int | None, window: Callable[[int], Window | None]
+    ) -> None:
+        bounds = {"window_start": start, "window_stop": stop}
+        columns = {k: pd.array([v, None], dtype="Int64") for k, v in bounds.items()}
+        steered, _ = requests_of(plan(**columns), TOKENIZER, doubled_header=False)
+        assert steered.intervention.window == window(len(steered.tokens))
+
+    def test_a_window_that_ends_before_the_prompt_is_an_error(self) -> None:
+        columns = {"window_stop": pd.array([-50, None], dtype="Int64")}
+        with pytest.raises(EsrError, match="stop -50 lies before the first token of a prompt"):
+            requests_of(plan(**columns), TOKENIZER, doubled_header=False)
+
+    def test_a_partial_ablation_reaches_the_request(self) -> None:
+        steered, _ = requests_of(plan(strength=[0.5, None]), TOKENIZER, doubled_header=False)
+        assert steered.intervention == Intervention(3, 2.5, (7, 1), strength=0.5)
+
+    def test_keys_of_requests_without_window_and_strength_are_those_of_before(self) -> None:
+        content = Request((2, 5), 44, Intervention(3, 2.5, (7, 1))).content()
+        assert content == {
+            "tokens": (2, 5),
+            "seed": 44,
+            "intervention": {"latent": 3, "boost": 2.5, "ablated": (7, 1)},
+        }
 
     def test_a_boost_of_zero_is_the_request_of_no_latent(self) -> None:
         without = plan(latent=pd.array([3, None], dtype="Int64"))

@@ -24,6 +24,7 @@ from esr.engines.base import (
     Pool,
     Request,
     Sampling,
+    Window,
     generate,
     generate_all,
 )
@@ -41,6 +42,8 @@ INTERVENTIONS = {
     "steered away": Intervention(20, -1.5),
     "ablated": Intervention(ablated=(0, 7, 11, 23)),
     "both": Intervention(7, 1.5, ablated=(4, 7)),
+    "from the prompt's middle into the response": Intervention(3, 2.0, window=Window(4, 12)),
+    "response, half ablated": Intervention(7, 2.5, (4, 7), strength=0.5, window=Window(5)),
 }
 
 
@@ -54,7 +57,7 @@ def tokens(length: int, seed: int = 0) -> tuple[int, ...]:
 
 REQUESTS = [
     Request(tokens(length, seed=length), 44 + length, intervention)
-    for length, intervention in zip([9, 3, 12, 6, 7], INTERVENTIONS.values(), strict=True)
+    for length, intervention in zip([9, 3, 12, 6, 7, 8, 5], INTERVENTIONS.values(), strict=True)
 ]
 """One request of each intervention, of different lengths: a batch of them is left-padded."""
 MANY = [replace(r, seed=r.seed + 100 * i) for i in range(4) for r in REQUESTS]
@@ -92,8 +95,13 @@ def changed(h: Tensor, sae: Sae, what: Intervention) -> Tensor:
     acts = torch.zeros(*h.shape[:-1], D_SAE)
     for k in what.ablated:
         acts[..., k] = sae.encode(h)[..., k]
-    h = h - (sae.decode(acts) - sae.b_dec)
-    return h if what.latent is None else h + what.boost * sae.W_dec[what.latent]
+    h = h - what.strength * (sae.decode(acts) - sae.b_dec)
+    if what.latent is None:
+        return h
+    start, stop = what.window or (0, None)
+    boost = torch.zeros(h.shape[-2], 1)
+    boost[start:stop] = what.boost
+    return h + boost * sae.W_dec[what.latent]
 
 
 @contextmanager
@@ -102,7 +110,7 @@ def changed_layer(engine: TransformersEngine, what: Intervention) -> Iterator[No
     parts = {engine.steer_layer: what}
     if engine.ablate_layer != engine.steer_layer:
         parts[engine.steer_layer] = replace(what, ablated=())
-        parts[engine.ablate_layer] = Intervention(ablated=what.ablated)
+        parts[engine.ablate_layer] = Intervention(ablated=what.ablated, strength=what.strength)
 
     def replaced(original: Callable[..., Tensor], part: Intervention) -> Callable[..., Tensor]:
         return lambda *args, **kwargs: changed(original(*args, **kwargs), engine.sae, part)
@@ -263,6 +271,46 @@ class TestInterventions:
         for h, h_changed in zip(plain, steered, strict=True):
             expected = (2.5 * engine.sae.W_dec[3]).expand_as(h)
             torch.testing.assert_close(h_changed - h, expected, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("window", "steered"),
+        [
+            (Window(0, 5), (0, 5)),
+            (Window(5), (5, None)),
+            (Window(3, 9), (3, 9)),
+            (Window(7, 8), (7, 8)),
+        ],
+        ids=["prompt", "response", "across", "one token"],
+    )
+    def test_the_boost_is_added_in_the_window_alone_and_other_tokens_keep_their_bits(
+        self, engine: TransformersEngine, window: Window, steered: tuple[int, int | None]
+    ) -> None:
+        what = Intervention(3, 2.5, window=window)
+        before, after = engine.layers[STEER], engine.layers[STEER + 1]
+        with watched(before) as plain, watched(after, entering=True) as entering:
+            run(engine, [Request(tokens(5), 44, what)])
+        h, h_changed = torch.cat(plain, dim=1)[0], torch.cat(entering, dim=1)[0]
+        inside = torch.zeros(len(h), dtype=torch.bool)
+        inside[slice(*steered)] = True
+        assert torch.equal(h[~inside], h_changed[~inside])
+        expected = (2.5 * engine.sae.W_dec[3]).expand(int(inside.sum()), -1)
+        torch.testing.assert_close(h_changed[inside] - h[inside], expected, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("length", [4, 9])
+    def test_a_window_over_every_token_is_none_and_one_after_the_end_is_no_steering(
+        self, engine: TransformersEngine, length: int
+    ) -> None:
+        def response(what: Intervention) -> tuple[list[Generation], Tensor]:
+            requests = [Request(tokens(length), 44, what), Request(tokens(12), 45)]
+            return run_watched(engine, requests)
+
+        boost = Intervention(3, 2.5)
+        for window, same in ((Window(0), boost), (Window(500), Intervention())):
+            (done, logits), (expected, expected_logits) = map(
+                response, (replace(boost, window=window), same)
+            )
+            assert done == expected
+            assert torch.equal(logits, expected_logits)
 
     def test_ablation_is_taken_from_the_unsteered_residual_then_steering_is_added(
         self, engine: TransformersEngine
@@ -642,6 +690,12 @@ class TestErrors:
             (Intervention(3, float("nan")), "boost nan of latent 3 is not a finite number"),
             (Intervention(3, float("inf")), "boost inf of latent 3 is not a finite number"),
             (Intervention(None, 2.0), "boost 2.0 without a latent"),
+            (Intervention(ablated=(3,), strength=0.0), r"strength 0.0: give a share above 0"),
+            (Intervention(ablated=(3,), strength=1.5), r"strength 1.5: .* at most 1"),
+            (Intervention(3, 2.0, strength=0.5), "strength 0.5 without latents to ablate"),
+            (Intervention(3, 2.0, window=Window(4, 4)), "window from 4 to 4: it holds no position"),
+            (Intervention(3, 2.0, window=Window(-1)), "window from -1 to None: it holds no"),
+            (Intervention(window=Window(4)), "window from 4 to None without a boost"),
         ],
     )
     def test_an_invalid_intervention_is_named_before_anything_is_computed(

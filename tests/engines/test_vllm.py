@@ -24,6 +24,7 @@ from esr.engines.base import (
     Pool,
     Request,
     Sampling,
+    Window,
     generate,
     generate_all,
     new_id,
@@ -54,6 +55,8 @@ INTERVENTIONS = [
     Intervention(ablated=ALL),
     Intervention(7, 3.0, ablated=ALL),
     Intervention(8, 6.0, ablated=(8, 9, 17, 200)),
+    Intervention(3, 5.0, window=Window(2, 14)),
+    Intervention(7, 4.0, ablated=ALL, strength=0.5, window=Window(12)),
 ]
 
 
@@ -66,7 +69,7 @@ REQUESTS = [
     Request(tokens(length, seed=i), 44 + i, INTERVENTIONS[i % len(INTERVENTIONS)])
     for i, length in enumerate([5, 9, 17, 40, 3, 28] * 4)
 ]
-"""24 requests: unsteered, steered, ablated and both, of different lengths."""
+"""24 requests: unsteered, steered, ablated and both, with windows, of different lengths."""
 OVERFLOW = Request(tokens(5, seed=0), 1, Intervention(3, 1e39))
 """Beyond float32: its residual stream is not finite."""
 # 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from esr.assets.sae import Sae
-from esr.engines.base import Intervention, Pool
+from esr.engines.base import Intervention, Pool, Window
 from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
 from esr.engines.vllm.interventions import Interventions, Site
 from esr.engines.vllm.messages import Setup
@@ -37,8 +37,12 @@ WHAT = {
     "ablated": Intervention(ablated=(0, 7, 11, 23)),
     "both": Intervention(7, 4.0, ablated=(7, 2)),
     "zero": Intervention(5, 0.0),
+    "half": Intervention(ablated=(7, 2), strength=0.5),
+    "window": Intervention(9, 2.0, window=Window(12, 14)),
 }
-COUNTS = [4, 1, 3, 6, 5, 2]
+COUNTS = [4, 1, 3, 6, 5, 2, 3, 4]
+COMPUTED = [0, 9, 0, 3, 0, 1, 0, 11]
+"""Tokens that earlier steps computed: the window begins after one token of this step."""
 N = sum(COUNTS)
 
 
@@ -54,7 +58,7 @@ def sae(request: pytest.FixtureRequest) -> Sae:
 def buffers(sae: Sae, folder: Path, n_ablated: int = 8, n_tokens: int = 32) -> Interventions:
     path = folder / "sae.safetensors"
     sae.save(path)
-    return Interventions(path, n_tokens, n_requests=6, n_ablated=n_ablated, device=CPU)
+    return Interventions(path, n_tokens, n_requests=8, n_ablated=n_ablated, device=CPU)
 
 
 @pytest.fixture
@@ -65,13 +69,16 @@ def what(sae: Sae, tmp_path: Path) -> Interventions:
     return found
 
 
-def by_definition(sae: Sae, h: Tensor, intervention: Intervention) -> Tensor:
+def by_definition(sae: Sae, h: Tensor, intervention: Intervention, first: int = 0) -> Tensor:
+    """Residual stream of the positions from `first`, changed."""
     acts = torch.zeros(len(h), D_SAE)
     for k in intervention.ablated:
         acts[:, k] = sae.encode(h)[:, k]
-    changed = h - acts @ sae.W_dec
-    if intervention.latent is not None:
-        changed = changed + intervention.boost * sae.W_dec[intervention.latent]
+    changed = h - intervention.strength * acts @ sae.W_dec
+    start, stop = intervention.window or Window(0)
+    for t in range(len(h)):
+        if intervention.latent is not None and start <= first + t < (stop or np.inf):
+            changed[t] += intervention.boost * sae.W_dec[intervention.latent]
     return changed
 
 
@@ -86,27 +93,42 @@ def apply(site: Site, n: int = N, dtype: torch.dtype = torch.float32) -> tuple[T
 class TestOperation:
     def test_each_request_gets_its_own_intervention(self, what: Interventions, sae: Sae) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
-        what.fill(list(WHAT), COUNTS)
+        what.fill(list(WHAT), COUNTS, COMPUTED)
         before, after = apply(site)
-        for h, changed, one in zip(
-            before.split(COUNTS), after.split(COUNTS), WHAT.values(), strict=True
+        for h, changed, one, first in zip(
+            before.split(COUNTS), after.split(COUNTS), WHAT.values(), COMPUTED, strict=True
         ):
-            torch.testing.assert_close(changed, by_definition(sae, h, one), atol=1e-5, rtol=1e-5)
+            expected = by_definition(sae, h, one, first)
+            torch.testing.assert_close(changed, expected, atol=1e-5, rtol=1e-5)
 
     def test_padding_and_requests_without_intervention_do_not_change(
         self, what: Interventions
     ) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
-        what.fill(list(WHAT), COUNTS)
-        what.fill(["steered", "plain"], [2, 3])  # fewer tokens: the rest is padding now
+        what.fill(list(WHAT), COUNTS, COMPUTED)
+        what.fill(["steered", "plain"], [2, 3], [0, 4])  # fewer tokens: the rest is padding now
         before, after = apply(site)
         assert torch.equal(after[2:], before[2:])
         assert (after[:2] != before[:2]).any()
 
+    def test_a_window_is_followed_from_step_to_step(self, what: Interventions, sae: Sae) -> None:
+        site = Site(what, steers=True, ablates=True, taps=False)
+        pieces = [8, 3, 1, 1, 1, 1]  # the prompt in two pieces, then tokens one by one
+        done, steered = 0, []
+        for n in pieces:
+            what.fill(["window"], [n], [done])
+            before, after = apply(site, n)
+            expected = by_definition(sae, before, WHAT["window"], done)
+            torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-5)
+            steered += (after != before).any(dim=1).tolist()
+            done += n
+        assert [t for t, on in enumerate(steered) if on] == [12, 13]
+        assert site.count_mismatch() == ""
+
     def test_two_layers_may_ablate_and_steer(self, what: Interventions, sae: Sae) -> None:
         ablating = Site(what, steers=False, ablates=True, taps=False)
         steering = Site(what, steers=True, ablates=False, taps=False)
-        what.fill(["both"], [3])
+        what.fill(["both"], [3], [0])
         before, after = apply(ablating, 3)
         expected = by_definition(sae, before, Intervention(ablated=WHAT["both"].ablated))
         torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-5)
@@ -118,7 +140,7 @@ class TestOperation:
         self, what: Interventions, sae: Sae, dtype: torch.dtype
     ) -> None:
         site = Site(what, steers=True, ablates=False, taps=False)
-        what.fill(["steered"], [5])
+        what.fill(["steered"], [5], [0])
         hidden, residual = normal(5, D_MODEL).to(dtype), torch.zeros(5, D_MODEL, dtype=dtype)
         expected = (hidden.float() + 2.5 * sae.W_dec[3]).to(dtype)
         torch.ops.esr.intervene_(hidden, residual, site.number)
@@ -128,7 +150,7 @@ class TestOperation:
         self, what: Interventions
     ) -> None:
         site = Site(what, steers=True, ablates=True, taps=True)
-        what.fill(list(WHAT), COUNTS)
+        what.fill(list(WHAT), COUNTS, COMPUTED)
         _, after = apply(site)
         assert site.tap is not None
         torch.testing.assert_close(site.tap[:N], after, atol=1e-6, rtol=1e-6)
@@ -149,7 +171,7 @@ class TestOperation:
 
         compiled = torch.compile(layer, backend=backend, fullgraph=True)
         for name in ("steered", "both", "plain"):
-            what.fill([name], [4])
+            what.fill([name], [4], [0])
             hidden, residual = normal(4, D_MODEL), normal(4, D_MODEL, seed=3)
             expected = by_definition(sae, 2 * hidden + residual, WHAT[name])
             torch.testing.assert_close(compiled(hidden, residual), expected, atol=1e-5, rtol=1e-5)
@@ -178,7 +200,7 @@ class TestBuffers:
             one = Intervention(latent, 1.5, ablated)
             what.add(f"r{i}", one)
             what.drop(f"r{i - 3}")
-            what.fill([f"r{i}"], [2])
+            what.fill([f"r{i}"], [2], [0])
             before, after = apply(site, 2)
             torch.testing.assert_close(after, by_definition(sae, before, one), atol=1e-5, rtol=1e-5)
 
@@ -193,11 +215,11 @@ class TestBuffers:
 
     def test_too_many_tokens_are_an_error(self, what: Interventions) -> None:
         with pytest.raises(RuntimeError, match="a step of 33 tokens exceeds buffers of 32"):
-            what.fill(["plain"], [33])
+            what.fill(["plain"], [33], [0])
 
     def test_an_unknown_request_is_an_error_and_not_unsteered(self, what: Interventions) -> None:
         with pytest.raises(KeyError, match="stranger"):
-            what.fill(["plain", "stranger"], [1, 1])
+            what.fill(["plain", "stranger"], [1, 1], [0, 0])
 
 
 class TestCounts:
@@ -206,26 +228,27 @@ class TestCounts:
             Site(what, steers=True, ablates=False, taps=True),
             Site(what, steers=False, ablates=True, taps=False),
         ]
-        for requests, counts in ((list(WHAT), COUNTS), (["both"], [1]), (["both"], [1])):
-            what.fill(requests, counts)
+        steps = [(list(WHAT), COUNTS, COMPUTED), (["both"], [1], [5]), (["both"], [1], [6])]
+        for requests, counts, computed in steps:
+            what.fill(requests, counts, computed)
             for site in sites:
                 apply(site)
-        assert what.host_counts.tolist() == [3, 1 + 3 + 5 + 2, 6 + 5 + 2]
+        assert what.host_counts.tolist() == [3, 1 + 3 + 5 + 2 + 2, 6 + 5 + 3 + 2]
         assert [site.count_mismatch() for site in sites] == ["", ""]
 
     def test_a_step_without_the_operation_is_detected(self, what: Interventions) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
-        what.fill(list(WHAT), COUNTS)
-        wrong = "steps: 0 of 1, steered tokens: 0 of 9, ablated tokens: 0 of 11"
+        what.fill(list(WHAT), COUNTS, COMPUTED)
+        wrong = "steps: 0 of 1, steered tokens: 0 of 11, ablated tokens: 0 of 14"
         assert site.count_mismatch() == wrong
 
     def test_missing_tokens_are_detected(self, what: Interventions) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
-        what.fill(list(WHAT), COUNTS)
+        what.fill(list(WHAT), COUNTS, COMPUTED)
         apply(site, n=6)
         assert (
             site.count_mismatch()
-            == "steps: 1 of 1, steered tokens: 2 of 9, ablated tokens: 0 of 11"
+            == "steps: 1 of 1, steered tokens: 2 of 11, ablated tokens: 0 of 14"
         )
 
 
@@ -350,7 +373,7 @@ class TestGuards:
         layer, other = LlamaDecoderLayer(), LlamaDecoderLayer()
         install_site(site.number, layer)
         what.add("r", WHAT["steered"])
-        what.fill(["r"], [2])
+        what.fill(["r"], [2], [0])
         zeros = torch.zeros(2, D_MODEL)
         hidden, _ = layer(torch.arange(2), zeros.clone(), zeros)
         torch.testing.assert_close(hidden, (2.5 * sae.W_dec[3]).expand(2, -1))

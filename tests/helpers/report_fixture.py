@@ -68,6 +68,8 @@ def trial(model: str, arm: str, number: int) -> Row:
         "meta": None,
         "prefill": "",
         "ablated": [3, 4] if arm == "ablate-otd" else [],
+        "strength": 0.5 if arm == "ablate-otd" else None,
+        "window": [None, 40] if arm == "ablate-otd" else [None, None],
         "finish": "stop",
         "heat": {"detector": heat(response)} if traced else {},
     }

@@ -199,7 +199,9 @@ class TestTranscript:
         first, second = page.locator(".transcript").all()
         assert first.locator("h3").inner_text() == "steered"
         assert second.locator("h3").inner_text() == "ablate-otd"
-        assert "2 latents" in second.locator(".about").inner_text()
+        about = second.locator(".about").inner_text()
+        assert "2 latents, 50 % of their contribution" in about
+        assert "from the first of the prompt until before 40" in about
         boxes = [each.bounding_box() for each in (first, second)]
         assert boxes[0]["y"] == boxes[1]["y"]
         assert boxes[0]["x"] < boxes[1]["x"]

@@ -12,7 +12,8 @@ from esr.errors import EsrError
 from esr.journal import content_key
 
 TRIAL = ["trial_id", "prompt_id", "latent", "boost", "seed"]
-CONDITION = ["label", "sweep_level", "meta_prompt", "prefill", "ablated"]
+WINDOW = ["window_start", "window_stop"]
+CONDITION = ["label", "sweep_level", "meta_prompt", "prefill", "ablated", "strength", *WINDOW]
 COLUMNS = [*TRIAL, *CONDITION, "prompt"]
 """Columns of a plan but those that name its owner, `model` and `arm`."""
 
@@ -21,7 +22,8 @@ def trial_id(row: dict[str, Any]) -> str:
     """Id of a trial: a hash of what determines it. The same trial of another model has the same id.
 
     Args:
-        row: prompt, latent, boost, seed, meta_prompt, prefill, ablated; other entries do not count.
+        row: prompt, latent, boost, seed, meta_prompt, prefill, ablated, strength and window, of
+            which missing ones leave the id as it is without them; other entries do not count.
     """
     content = {
         "prompt": row["prompt"],
@@ -32,6 +34,8 @@ def trial_id(row: dict[str, Any]) -> str:
         "prefill": row["prefill"],
         "ablated": [int(k) for k in row["ablated"]],
     }
+    later = {name: row.get(name) for name in ("strength", *WINDOW)}
+    content |= {name: float(value) for name, value in later.items() if not pd.isna(value)}
     return content_key(content)[:16]
 
 
@@ -126,7 +130,7 @@ def sweep(trials: pd.DataFrame, levels: dict[float, float]) -> pd.DataFrame:
 def apply_condition(
     trials: pd.DataFrame, arm: ArmConfig, ablated: Sequence[int] = ()
 ) -> pd.DataFrame:
-    """Apply an arm's condition to trials: no steering, meta-prompt, prefill, ablation.
+    """Apply an arm's condition to trials: boost and window, meta-prompt, prefill, ablation.
 
     Args:
         trials: Trials with seeds and a condition (`new_trials`), or the plan of a replayed arm.
@@ -142,6 +146,7 @@ def apply_condition(
     plan = trials.copy()
     if arm.boost == "none":
         plan["boost"] = 0.0
+        plan[WINDOW] = None
     if arm.meta_prompt is not None:
         unlabelled = plan["label"].isna().sum()
         if "{label}" in arm.meta_prompt and unlabelled:
@@ -155,6 +160,10 @@ def apply_condition(
     latents = ablated if isinstance(arm.ablate, str) else arm.ablate
     if arm.ablate:
         plan["ablated"] = [[int(latent) for latent in latents]] * len(plan)
+        plan["strength"] = arm.strength if latents and arm.strength != 1 else None
+    if arm.window is not None:
+        plan["window_start"] = arm.window.start
+        plan["window_stop"] = arm.window.stop
     plan["trial_id"] = [trial_id(row) for row in plan.to_dict("records")]
     return plan[COLUMNS]
 
@@ -185,6 +194,7 @@ def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
     plain["meta_prompt"] = None
     plain["prefill"] = ""
     plain["ablated"] = [[] for _ in range(len(plain))]
+    plain[["strength", *WINDOW]] = None
     return plain
 
 

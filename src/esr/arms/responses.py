@@ -7,23 +7,51 @@ import pandas as pd
 
 from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.plan import shown_prompt
-from esr.engines.base import Generation, Intervention, Request
+from esr.engines.base import Generation, Intervention, Request, Window
+from esr.errors import EsrError
 
 
 def requests_of(plan: pd.DataFrame, tokenizer: Any, doubled_header: bool) -> list[Request]:
-    """Requests of a plan, one a trial, in the order of its rows."""
-    return [
-        Request(
-            tokens=prompt_tokens(tokenizer, shown_prompt(row), row.prefill, doubled_header),
-            seed=int(row.seed),
-            intervention=Intervention(
-                latent=None if pd.isna(row.latent) or row.boost == 0 else int(row.latent),
-                boost=float(row.boost),
-                ablated=tuple(int(latent) for latent in row.ablated),
-            ),
+    """Requests of a plan, one a trial, in the order of its rows.
+
+    Raises:
+        EsrError: a window ends before the first token of a prompt.
+    """
+    found = []
+    for row in plan.itertuples():
+        tokens = prompt_tokens(tokenizer, shown_prompt(row), row.prefill, doubled_header)
+        intervention = Intervention(
+            latent=None if pd.isna(row.latent) or row.boost == 0 else int(row.latent),
+            boost=float(row.boost),
+            ablated=tuple(int(latent) for latent in row.ablated),
+            strength=1.0 if pd.isna(row.strength) else float(row.strength),
+            window=window_of(row.window_start, row.window_stop, len(tokens)),
         )
-        for row in plan.itertuples()
-    ]
+        found.append(Request(tokens, int(row.seed), intervention))
+    return found
+
+
+def window_of(start: Any, stop: Any, n_prompt: int) -> Window | None:
+    """Positions of a window that a plan counts from the first generated token.
+
+    Args:
+        start: First steered token; missing: the first of the prompt.
+        stop: Token after the last one; missing: none.
+        n_prompt: Tokens before the first generated one.
+
+    Raises:
+        EsrError: the window ends before the first token of the prompt.
+    """
+    if pd.isna(start) and pd.isna(stop):
+        return None
+    begin = 0 if pd.isna(start) else max(0, n_prompt + int(start))
+    end = None if pd.isna(stop) else n_prompt + int(stop)
+    if end is not None and end <= begin:
+        raise EsrError(
+            f"window of an arm: stop {stop} lies before the first token of a prompt of {n_prompt} "
+            "tokens, so that nothing is steered; raise `window.stop`"
+        )
+    return Window(begin, end)
 
 
 def responses_table(

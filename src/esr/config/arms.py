@@ -27,6 +27,34 @@ class LevelsConfig(Section):
         return self
 
 
+class WindowConfig(Section):
+    """Tokens at which the boost is added: a half-open range around the first generated token."""
+
+    start: int | None = key(
+        None,
+        "First steered token, counted from the first generated one, which is 0; -1 is the last "
+        "token before it, prefill included; none = the first token of the prompt.",
+        unit="tokens",
+        ge=-1_000_000,
+        le=1_000_000,
+    )
+    stop: int | None = key(
+        None,
+        "Token from which the boost is off, so counted; none = never.",
+        unit="tokens",
+        ge=-1_000_000,
+        le=1_000_000,
+    )
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.start is None and self.stop is None:
+            raise ValueError("give `start`, `stop` or both; no `window` steers every token")
+        if self.start is not None and self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"need start < stop, got {self.start} and {self.stop}")
+        return self
+
+
 class ArmConfig(Section):
     """A set of trials under one condition. A replayed arm repeats the trials of another arm."""
 
@@ -75,6 +103,18 @@ class ArmConfig(Section):
         "Latents ablated during generation: a list, `detectors`, or `random-<i>`, the i-th set of "
         "latents matched to the detectors.",
     )
+    strength: float | None = key(
+        None,
+        "Share of the ablated latents' contribution that is removed; none = all of it.",
+        unit="fraction",
+        gt=0,
+        le=1,
+    )
+    window: WindowConfig | None = key(
+        None,
+        "Tokens at which the boost is added, e.g. `{start: 0}` (generated tokens only) or "
+        "`{stop: 40}` (the prompt and 40 tokens, then off); none = all. Ablation has no window.",
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -88,6 +128,10 @@ class ArmConfig(Section):
             raise ValueError("`target` needs `over: latents` and `boost: threshold`")
         if isinstance(self.boost, LevelsConfig) and self.over != "latents":
             raise ValueError("the levels of a sweep need `over: latents`")
+        if self.window is not None and self.boost == "none":
+            raise ValueError("`window` says where the boost is added, but `boost` is `none`")
+        if self.strength is not None and not self.ablate:
+            raise ValueError("`strength` is that of an ablation: give `ablate`, too")
         return self
 
     @property

@@ -1,18 +1,19 @@
 """What an engine does: it generates text and encodes residual streams, with an intervention each.
 
-Every engine applies the same intervention. At the output h of decoder layer `steer_layer`, at every
-position of prompt and response:
+Every engine applies the same intervention. At the output h of decoder layer `steer_layer`, at
+position t of prompt and response:
 
-    h' = h - sum over k in ablated of a_k(h) * W_dec[k]  +  boost * W_dec[latent]
+    h'[t] = h[t] - strength * sum over k in ablated of a_k(h[t]) * W_dec[k]
+                 + boost * W_dec[latent]      if t lies in the window
 
-a is the SAE's encoder on the unchanged h (paper 2.1 and 2.3). Latents can be ablated at a layer of
-their own (`ablate_layer`). Encoding returns a(h) of the residual stream after `read_layer`,
-interventions included.
+a is the SAE's encoder on the unchanged h (paper 2.1 and 2.3). Without a window the boost is added
+at every position. Latents can be ablated at a layer of their own (`ablate_layer`), always at every
+position. Encoding returns a(h) of the residual stream after `read_layer`, interventions included.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -24,25 +25,73 @@ FinishReason = Literal["stop", "length", "error"]
 Pool = Literal["max", "mean", "share"]
 
 
+class Window(NamedTuple):
+    """Half-open range of token positions, prompt included: `start` <= t < `stop`; None = no end."""
+
+    start: int
+    stop: int | None = None
+
+    def clip(self, begin: int, end: int) -> "Window":
+        """The part of the window within positions `begin` to `end`; empty as (begin, begin)."""
+        start = min(max(self.start, begin), end)
+        stop = end if self.stop is None else min(max(self.stop, start), end)
+        return Window(start, stop)
+
+
 @dataclass(frozen=True)
 class Intervention:
-    """Change to the residual stream of one request: a boosted latent, ablated latents, or both."""
+    """Change to the residual stream of one request: a boosted latent, ablated latents, or both.
+
+    Attributes:
+        latent: Latent whose decoder row is added.
+        boost: Factor of that row (decoder units).
+        ablated: Latents whose component is removed.
+        strength: Share of that component that is removed, above 0 and at most 1.
+        window: Positions at which the boost is added; None = all.
+    """
 
     latent: int | None = None
     boost: float = 0.0
     ablated: tuple[int, ...] = ()
+    strength: float = 1.0
+    window: Window | None = None
 
     def check(self, d_sae: int) -> None:
-        """Raise if a latent is not in the SAE or the boost is invalid; before any compute."""
+        """Raise if a latent is not in the SAE or another value is invalid; before any compute."""
         check_latents((*self.ablated, *(() if self.latent is None else (self.latent,))), d_sae)
-        self.check_boost()
+        self.check_values()
 
-    def check_boost(self) -> None:
-        """Raise if the boost is not finite or has no latent. Does not depend on the SAE."""
+    def check_values(self) -> None:
+        """Raise if boost, strength or window is invalid. Does not depend on the SAE."""
         if not np.isfinite(self.boost):
             raise EsrError(f"boost {self.boost} of latent {self.latent} is not a finite number")
         if self.latent is None and self.boost != 0:
             raise EsrError(f"boost {self.boost} without a latent to boost")
+        if not 0 < self.strength <= 1:
+            raise EsrError(
+                f"ablation strength {self.strength}: give a share above 0 and at most 1; to ablate "
+                "nothing, list no latents"
+            )
+        if self.strength != 1 and not self.ablated:
+            raise EsrError(f"ablation strength {self.strength} without latents to ablate")
+        if self.window is None:
+            return
+        start, stop = self.window
+        if start < 0 or (stop is not None and stop <= start):
+            raise EsrError(f"window from {start} to {stop}: it holds no position")
+        if self.boost == 0:
+            raise EsrError(f"window from {start} to {stop} without a boost")
+
+    def content(self) -> dict[str, Any]:
+        """Return what identifies it in a journal: values at their default count as absent.
+
+        Keys of interventions that use no later field thus stay as they were.
+        """
+        found = asdict(self)
+        for field in ("strength", "window"):
+            if found[field] == getattr(type(self), field):
+                del found[field]
+        return found
 
 
 def check_latents(latents: Iterable[int], d_sae: int) -> None:
@@ -76,10 +125,10 @@ class Request:
         """Return what determines the response, besides model, SAE, layers and sampling.
 
         Raises:
-            EsrError: the boost is not finite, so it has no key.
+            EsrError: the boost is not finite, so it has no key; or another value is invalid.
         """
-        self.intervention.check_boost()
-        return asdict(self)
+        self.intervention.check_values()
+        return asdict(self) | {"intervention": self.intervention.content()}
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,27 @@
 """Forward hooks on decoder layers: where the layers are, and how changes are added."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from esr.engines.base import Window
 from esr.errors import EsrError
 
-Change = tuple[Bool[Tensor, "batch 1 1"], Callable[[Tensor], Tensor]]
-"""Rows to change, and the delta to add to them as a function of the unchanged residual stream."""
+
+class Change(NamedTuple):
+    """A delta to add to the residual stream.
+
+    Attributes:
+        where: Tokens to change in the current forward pass.
+        delta: What to add, as a function of the unchanged residual stream; 0 at other tokens.
+    """
+
+    where: Callable[[], Bool[Tensor, "rows #positions 1"]]  # noqa: F821
+    delta: Callable[[Tensor], Tensor]
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -32,16 +43,43 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 def adding(changes: list[Change]) -> Callable[..., Any]:
     """Make a forward hook that adds the deltas of all changes, each computed on the original h."""
-    touched = torch.stack([rows for rows, _ in changes]).any(dim=0)
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         h = hidden(output)
-        delta = sum(change(h) for _, change in changes)
+        delta = sum(change.delta(h) for change in changes)
+        touched = reduce(torch.logical_or, (change.where() for change in changes))
         # Summed in float32 and rounded once. Adding 0 would turn -0.0 into 0.0, hence `where`.
         changed = torch.where(touched, (h.float() + delta).to(h.dtype), h)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
     return hook
+
+
+class Positions:
+    """Position of every token of the current forward pass, as the model gets it."""
+
+    def __init__(self) -> None:
+        self.current: Int[Tensor, "batch positions"] | None = None
+
+    def record(self, _module: nn.Module, _inputs: Any, arguments: Mapping[str, Any]) -> None:
+        """Forward pre-hook of the model."""
+        self.current = arguments["position_ids"]
+
+    def inside(
+        self, windows: Sequence[Window | None], device: torch.device
+    ) -> Bool[Tensor, "batch positions 1"]:
+        """Which tokens lie in the window of their row. A row without one is inside everywhere."""
+        assert self.current is not None
+        last = torch.iinfo(torch.int64).max
+        bounds = torch.tensor(
+            [
+                (0, last) if w is None else (w.start, last if w.stop is None else w.stop)
+                for w in windows
+            ],
+            device=device,
+        )
+        start, stop = bounds[:, :1], bounds[:, 1:]
+        return ((self.current >= start) & (self.current < stop))[..., None]
 
 
 def hidden(output: Any) -> Tensor:

@@ -30,7 +30,7 @@ from esr.engines.base import (
     check_shape,
 )
 from esr.engines.batch import RunningBatch
-from esr.engines.hooks import Change, adding, decoder_layers, hidden
+from esr.engines.hooks import Change, Positions, adding, decoder_layers, hidden
 from esr.errors import EsrError
 
 if TYPE_CHECKING:
@@ -198,33 +198,51 @@ class TransformersEngine:
     @contextmanager
     def _intervene(self, interventions: Sequence[Intervention]) -> Iterator[None]:
         """Apply the intervention of each row while the context is open."""
-        W_dec = self.sae.W_dec
-        added = torch.zeros(len(interventions), 1, self.sae.d_model, device=self.device)
-        for row, intervention in enumerate(interventions):
-            if intervention.latent is not None:
-                added[row, 0] = intervention.boost * W_dec[intervention.latent]
-        steered = self._column([[i.boost != 0] for i in interventions])
-        changes: dict[int, list[Change]] = {self.steer_layer: [(steered, lambda _: added)]}
-        union = sorted({latent for i in interventions for latent in i.ablated})
-        if union:
-            # One product with the union of all rows' latents; `member` masks those of other rows.
-            ablated = torch.tensor(union, device=self.device)
-            member = self._column([[k in i.ablated for k in union] for i in interventions])
-            directions = W_dec[ablated]
-            ablation = (
-                member.any(dim=-1, keepdim=True),
-                lambda h: -(self.sae.encode(h, ablated) * member) @ directions,
-            )
-            changes.setdefault(self.ablate_layer, []).append(ablation)
-        hooks = [
+        positions = Positions()
+        hooks = [self.model.register_forward_pre_hook(positions.record, with_kwargs=True)]
+        hooks += [
             self.layers[layer].register_forward_hook(adding(here))
-            for layer, here in changes.items()
+            for layer, here in self._changes(interventions, positions).items()
         ]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _changes(
+        self, interventions: Sequence[Intervention], positions: Positions
+    ) -> dict[int, list[Change]]:
+        """Deltas by layer."""
+        W_dec = self.sae.W_dec
+        added = torch.zeros(len(interventions), 1, self.sae.d_model, device=self.device)
+        for row, intervention in enumerate(interventions):
+            if intervention.latent is not None:
+                added[row, 0] = intervention.boost * W_dec[intervention.latent]
+        rows = self._column([[i.boost != 0] for i in interventions])
+        windows = [i.window for i in interventions]
+        if any(windows):
+            steering = Change(
+                lambda: rows & positions.inside(windows, self.device),
+                lambda _: added * positions.inside(windows, self.device),
+            )
+        else:
+            steering = Change(lambda: rows, lambda _: added)
+        changes = {self.steer_layer: [steering]}
+        union = sorted({latent for i in interventions for latent in i.ablated})
+        if union:
+            # One product with the union of all rows' latents; `share` is 0 for those of other rows.
+            ablated = torch.tensor(union, device=self.device)
+            member = self._column([[k in i.ablated for k in union] for i in interventions])
+            strength = torch.tensor([i.strength for i in interventions], device=self.device)
+            share = member * strength[:, None, None]
+            directions = W_dec[ablated]
+            touched = member.any(dim=-1, keepdim=True)
+            ablation = Change(
+                lambda: touched, lambda h: -(self.sae.encode(h, ablated) * share) @ directions
+            )
+            changes.setdefault(self.ablate_layer, []).append(ablation)
+        return changes
 
 
 class BatchStream:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from esr.arms.files import ArmFiles
+from esr.arms.plan import WINDOW
 from esr.arms.restarts import find_restarts
 from esr.errors import EsrError
 from esr.tables import read_table, read_tables
@@ -77,6 +78,8 @@ def read_trials(
                 "meta": _plain(score["meta_prompt"]),
                 "prefill": score["prefill"],
                 "ablated": [int(latent) for latent in score["ablated"]],
+                "strength": _plain(score["strength"]),
+                "window": [_plain(score[bound]) for bound in WINDOW],
                 "finish": finish,
                 "heat": traces.get(trial, {}),
             },

@@ -54,4 +54,16 @@ CONDITION = {
     "meta_prompt": Column(TEXT, "Meta-prompt template, if any.", optional=True),
     "prefill": Column(TEXT, "Text that the response begins with; may be empty."),
     "ablated": Column(INTS, "Latents whose contribution is removed."),
+    "strength": Column(
+        FLOAT, "Share of their contribution that is removed; missing: all of it.", optional=True
+    ),
+    "window_start": Column(
+        INT,
+        "First token at which the boost is added, counted from the first generated token (negative "
+        "ones are those of the prompt); missing: the first of the prompt.",
+        optional=True,
+    ),
+    "window_stop": Column(
+        INT, "Token, so counted, from which the boost is off; missing: never.", optional=True
+    ),
 }

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ class Host:
         intervention = job.request.intervention
         extra: dict[str, Any] = {
             "id": job.id,
-            "intervention": (intervention.latent, intervention.boost, intervention.ablated),
+            "intervention": astuple(intervention),
         }
         if isinstance(job, Encode):
             # The full encoder takes memory, so it is loaded only if a job needs it.

@@ -3,7 +3,11 @@
 With h = hidden + residual, the residual stream (tokens d_model) of a step, and for each token t,
 in float32:
 
-    h'[t] = h[t] - sum over k in set[t] of a_k(h[t]) * W_dec[k]  +  boost[t] * rows[slot[t]]
+    h'[t] = h[t] - sum over k of member[set[t], k] * a_k(h[t]) * W_dec[k]
+                 + boost[t] * rows[slot[t]]
+
+A member is 0 for latents that the token's request does not ablate, else the strength. The boost is
+0 outside the window of its request.
 
 Only an integer, the number of the site, crosses the boundary of the graph. All tensors that the
 operation reads have fixed addresses. An intervention is therefore the content of buffers, written
@@ -14,6 +18,7 @@ and the operation never synchronises with the device.
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +27,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from esr.assets.sae import Sae, load_sae, read_header
-from esr.engines.base import Intervention
+from esr.engines.base import Intervention, Window
 from esr.engines.vllm.slots import Slots
 
 CHUNK = 1024
@@ -44,12 +49,25 @@ _library.impl("intervene_", _intervene, "CompositeExplicitAutograd")
 _library._register_fake("intervene_", lambda hidden, residual, site: None)
 
 
+class Ablation(NamedTuple):
+    """A set of latents and the share of their component that is removed."""
+
+    latents: tuple[int, ...]
+    strength: float
+
+    @classmethod
+    def of(cls, intervention: Intervention) -> "Ablation":
+        """The ablation of an intervention, with each latent once."""
+        return cls(tuple(sorted(set(intervention.ablated))), intervention.strength)
+
+
 class Ablations:
     """Encoder columns and decoder rows of the latents that running requests ablate.
 
-    Every token encodes the union of these latents; `member` then masks those of other requests. A
-    slot without a latent has a column of zeros, so its activation is 0. A TopK SAE needs its entire
-    encoder to determine which latents are active. The other forms need only the columns in use.
+    Every token encodes the union of these latents; `member` then weights each by the strength of
+    the token's request, 0 for latents of other requests. A slot without a latent has a column of
+    zeros, so its activation is 0. A TopK SAE needs its entire encoder to determine which latents
+    are active. The other forms need only the columns in use.
     """
 
     def __init__(self, sae_file: Path, size: int, sets: int, device: torch.device) -> None:
@@ -67,7 +85,7 @@ class Ablations:
         # Weights of single latents are read from the file when a request needs them.
         self._file = safe_open(sae_file, "pt")
         self._slots = Slots[int](size)
-        self._sets = Slots[tuple[int, ...]](sets)
+        self._sets = Slots[Ablation](sets)
         self.W_dec: Float[Tensor, "slots d_model"] = zeros(size + 1, header.d_model)
         self.member: Float[Tensor, "sets slots"] = zeros(sets + 1, size + 1)
         self.latent: Int[Tensor, " slots"] = torch.zeros(size + 1, dtype=torch.int64, device=device)
@@ -81,29 +99,27 @@ class Ablations:
             threshold=zeros(size + 1) if header.activation == "jumprelu" else None,
         )
 
-    def acquire(self, latents: tuple[int, ...]) -> int:
-        """Return the slot of a set of latents; copies weights that are not on the device yet."""
-        latents = tuple(sorted(set(latents)))
-        slot, new = self._sets.acquire(latents)
+    def acquire(self, ablation: Ablation) -> int:
+        """Return the slot of an ablation; copies weights that are not on the device yet."""
+        slot, new = self._sets.acquire(ablation)
         if new:
             self.member[slot] = 0
-            for latent in latents:
-                self.member[slot, self._load(latent)] = 1
+            for latent in ablation.latents:
+                self.member[slot, self._load(latent)] = ablation.strength
         return slot
 
-    def release(self, latents: tuple[int, ...]) -> None:
-        """Remove one user of a set of latents."""
-        latents = tuple(sorted(set(latents)))
+    def release(self, ablation: Ablation) -> None:
+        """Remove one user of an ablation."""
         before = len(self._sets)
-        self._sets.release(latents)
+        self._sets.release(ablation)
         if len(self._sets) < before:
-            for latent in latents:
+            for latent in ablation.latents:
                 self._slots.release(latent)
 
     def component(
         self, h: Float[Tensor, "tokens d_model"], sets: Int[Tensor, " tokens"]
     ) -> Float[Tensor, "tokens d_model"]:
-        """Compute the sum over k in the set of each token of a_k(h) W_dec[k]. Set 0 is empty."""
+        """Compute the sum over k of member[set, k] a_k(h) W_dec[k], by token. Set 0 is empty."""
         if self._full_sae is None:
             acts = self._small_sae.encode(h)
         else:
@@ -169,7 +185,7 @@ class Interventions:
         self.host_counts = np.zeros(3, dtype=np.int64)
         """Steps, steered tokens and ablated tokens so far, as the host counts them."""
         self._requests: dict[str, tuple[Intervention, int, int]] = {}
-        self._layout: tuple[tuple[str, ...], tuple[int, ...]] | None = None
+        self._layout: tuple[tuple[str, ...], tuple[int, ...], tuple[Window, ...]] | None = None
         self._step_counts = np.zeros(3, dtype=np.int64)
         self._filled = 0
 
@@ -183,7 +199,7 @@ class Interventions:
             if new:
                 self.rows[row] = self._file.get_slice("W_dec")[intervention.latent].float()
         if intervention.ablated:
-            ablated = self.ablations.acquire(intervention.ablated)
+            ablated = self.ablations.acquire(Ablation.of(intervention))
         self._requests[request] = (intervention, row, ablated)
         self._layout = None
 
@@ -196,36 +212,51 @@ class Interventions:
                 assert intervention.latent is not None
                 self._slots.release(intervention.latent)
             if ablated:
-                self.ablations.release(intervention.ablated)
+                self.ablations.release(Ablation.of(intervention))
 
-    def fill(self, requests: Sequence[str], counts: Sequence[int]) -> None:
+    def fill(self, requests: Sequence[str], counts: Sequence[int], computed: Sequence[int]) -> None:
         """Write the buffers for a step.
 
         Args:
             requests: Requests of the step, in the order of their tokens.
             counts: Number of tokens of each.
+            computed: Tokens of each that earlier steps computed.
 
         Raises:
             KeyError: a request was not added.
             RuntimeError: the step has more tokens than the buffers.
         """
-        layout = (tuple(requests), tuple(counts))
-        # While all requests decode, consecutive steps have the same layout and need no copy.
+        steered = tuple(map(self._steered, requests, counts, computed))
+        layout = (tuple(requests), tuple(counts), steered)
+        # While all requests decode, consecutive steps have the same layout and need no copy,
+        # unless a request enters or leaves its window.
         if layout != self._layout:
             self._write(*layout)
             self._layout = layout
         self.host_counts += self._step_counts
 
-    def _write(self, requests: tuple[str, ...], counts: tuple[int, ...]) -> None:
+    def _steered(self, request: str, count: int, before: int) -> Window:
+        """Steered tokens of a request in a step, as a range of the step's tokens of the request."""
+        window = self._requests[request][0].window
+        if window is None:
+            return Window(0, count)
+        start, stop = window.clip(before, before + count)
+        return Window(start - before, stop - before)
+
+    def _write(
+        self, requests: tuple[str, ...], counts: tuple[int, ...], steered: tuple[Window, ...]
+    ) -> None:
         n = sum(counts)
         end = max(n, self._filled)  # tokens of the previous step may be padding of this one
         if end > self.n_tokens:
             raise RuntimeError(f"esr: a step of {end} tokens exceeds buffers of {self.n_tokens}")
         known = [self._requests[request] for request in requests]
-        boosts = np.array([what.boost if row else 0.0 for what, row, _ in known], np.float32)
         slots = np.array([[row, ablated] for _, row, ablated in known], np.int64).T
         boost = np.zeros(end, np.float32)
-        boost[:n] = np.repeat(boosts, counts)
+        firsts = np.cumsum(counts) - counts
+        for (what, row, _), first, (start, stop) in zip(known, firsts, steered, strict=True):
+            if row:
+                boost[first + start : first + stop] = what.boost
         slot = np.zeros((2, end), np.int64)
         slot[:, :n] = np.repeat(slots, counts, axis=1)
         self._upload(self.boost[:end], boost)

@@ -21,7 +21,7 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 from esr.assets.sae import load_sae
-from esr.engines.base import Intervention, check_shape
+from esr.engines.base import check_shape
 from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
 from esr.engines.vllm.interventions import Interventions, Site
 from esr.engines.vllm.messages import Setup
@@ -29,6 +29,7 @@ from esr.engines.vllm.patches import (
     check_supported,
     decoder_layers,
     install_site,
+    intervention_of,
     job_arguments,
     job_id,
     method,
@@ -216,7 +217,7 @@ class SteeringWorker(Worker):
         for new in requests:
             arguments = job_arguments(new)
             request = arguments["id"]
-            self.interventions.add(request, Intervention(*arguments["intervention"]))
+            self.interventions.add(request, intervention_of(arguments))
             # The V2 runner adds a request again after a preemption. It keeps its slot and flag.
             if request not in self.slots:
                 slot, _ = self.slots.acquire(request)
@@ -255,11 +256,12 @@ class SteeringWorker(Worker):
         if not self.serving:
             return
         requests = [job_id(vllm_id) for vllm_id in vllm_ids]
-        self.interventions.fill(requests, counts)
+        before = [int(n) for n in computed]
+        self.interventions.fill(requests, counts, before)
         slots = torch.tensor([self.slots[request] for request in requests])
         self.step_slots = slots.to(self.nonfinite.device, non_blocking=True)
         if self.encoder is not None:
-            self.encoder.plan(requests, counts, [int(n) for n in computed])
+            self.encoder.plan(requests, counts, before)
 
     def _encode_step(self) -> None:
         # Outside the graph: which rows are encoded changes from step to step.
