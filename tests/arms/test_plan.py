@@ -21,7 +21,7 @@ from esr.arms.plan import (
     trial_id,
     trial_seed,
 )
-from esr.config import ArmConfig, LevelsConfig
+from esr.config import ArmConfig, LevelsConfig, WindowConfig
 from esr.errors import EsrError
 from esr.tables import TABLES, read_table, write_table
 from helpers.checkout import load_script
@@ -274,7 +274,7 @@ def test_an_ablated_arm_replays_its_trials_under_other_names(tmp_path: Path) -> 
 
 def test_a_window_and_a_partial_ablation_survive_the_file_and_a_replay(tmp_path: Path) -> None:
     plan = steered()
-    arm = ArmConfig(replay="steered", ablate=(5, 1), strength=0.5, window={"stop": 40})
+    arm = ArmConfig(replay="steered", ablate=(5, 1), strength=0.5, window=WindowConfig(stop=40))
     changed = apply_condition(plan, arm)
     write_table(changed.assign(**OWNER), tmp_path / "plan.parquet", "plan", {})
     back = read_table(tmp_path / "plan.parquet", "plan")

@@ -34,7 +34,7 @@ def trial_id(row: dict[str, Any]) -> str:
         "prefill": row["prefill"],
         "ablated": [int(k) for k in row["ablated"]],
     }
-    later = {name: row.get(name) for name in ("strength", *WINDOW)}
+    later: dict[str, Any] = {name: row.get(name) for name in ("strength", *WINDOW)}
     content |= {name: float(value) for name, value in later.items() if not pd.isna(value)}
     return content_key(content)[:16]
 

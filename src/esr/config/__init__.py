@@ -9,7 +9,7 @@ what concerns several of them.
 """
 
 from esr.config.agreement import AgreementConfig
-from esr.config.arms import ArmConfig, LevelsConfig
+from esr.config.arms import ArmConfig, LevelsConfig, WindowConfig
 from esr.config.detectors import DetectorsConfig
 from esr.config.engine import (
     ENGINE_HOURS,
@@ -85,6 +85,7 @@ __all__ = [
     "ThresholdPriorConfig",
     "ThresholdsConfig",
     "VllmConfig",
+    "WindowConfig",
     "load",
     "merge",
     "plain_settings",

@@ -31,11 +31,10 @@ class Window(NamedTuple):
     start: int
     stop: int | None = None
 
-    def clip(self, begin: int, end: int) -> "Window":
-        """The part of the window within positions `begin` to `end`; empty as (begin, begin)."""
+    def clip(self, begin: int, end: int) -> tuple[int, int]:
+        """First and last + 1 of its positions within `begin` to `end`; equal if it has none."""
         start = min(max(self.start, begin), end)
-        stop = end if self.stop is None else min(max(self.stop, start), end)
-        return Window(start, stop)
+        return start, end if self.stop is None else min(max(self.stop, start), end)
 
 
 @dataclass(frozen=True)

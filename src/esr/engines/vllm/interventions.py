@@ -27,8 +27,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from esr.assets.sae import Sae, load_sae, read_header
-from esr.engines.base import Intervention, Window
+from esr.engines.base import Intervention
 from esr.engines.vllm.slots import Slots
+
+Steered = tuple[int, int]
+"""Half-open range of a request's tokens in a step, to which the boost is added."""
 
 CHUNK = 1024
 """Tokens whose latents are all computed at a time (TopK). Bounds memory."""
@@ -185,7 +188,7 @@ class Interventions:
         self.host_counts = np.zeros(3, dtype=np.int64)
         """Steps, steered tokens and ablated tokens so far, as the host counts them."""
         self._requests: dict[str, tuple[Intervention, int, int]] = {}
-        self._layout: tuple[tuple[str, ...], tuple[int, ...], tuple[Window, ...]] | None = None
+        self._layout: tuple[tuple[str, ...], tuple[int, ...], tuple[Steered, ...]] | None = None
         self._step_counts = np.zeros(3, dtype=np.int64)
         self._filled = 0
 
@@ -235,16 +238,16 @@ class Interventions:
             self._layout = layout
         self.host_counts += self._step_counts
 
-    def _steered(self, request: str, count: int, before: int) -> Window:
+    def _steered(self, request: str, count: int, before: int) -> Steered:
         """Steered tokens of a request in a step, as a range of the step's tokens of the request."""
         window = self._requests[request][0].window
         if window is None:
-            return Window(0, count)
+            return 0, count
         start, stop = window.clip(before, before + count)
-        return Window(start - before, stop - before)
+        return start - before, stop - before
 
     def _write(
-        self, requests: tuple[str, ...], counts: tuple[int, ...], steered: tuple[Window, ...]
+        self, requests: tuple[str, ...], counts: tuple[int, ...], steered: tuple[Steered, ...]
     ) -> None:
         n = sum(counts)
         end = max(n, self._filled)  # tokens of the previous step may be padding of this one
