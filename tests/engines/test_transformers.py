@@ -28,6 +28,7 @@ from esr.engines.base import (
     generate,
     generate_all,
 )
+from esr.engines.batch import SMALL_BATCH
 from esr.engines.hooks import decoder_layers
 from esr.engines.transformers import TransformersEngine, load_engine
 from esr.errors import EsrError
@@ -190,6 +191,17 @@ def run_watched(
     return done, torch.stack(logits)
 
 
+def watched_rows(
+    engine: TransformersEngine, sampling: Sampling = SAMPLING
+) -> Iterator[tuple[Request, Generation, Float[Tensor, "steps vocabulary"]]]:
+    """Each of `REQUESTS`, its response and its logits, from batches that lose no row."""
+    for begin in range(0, len(REQUESTS), SMALL_BATCH):
+        batch = REQUESTS[begin : begin + SMALL_BATCH]
+        done, logits = run_watched(engine, batch, sampling)
+        for row, request in enumerate(batch):
+            yield request, done[row], logits[:, row]
+
+
 @contextmanager
 def rigged(engine: TransformersEngine, change: Callable[[int, Tensor], None]) -> Iterator[None]:
     """Change the logits (batch vocabulary) of each step in place."""
@@ -225,39 +237,36 @@ class TestInterventions:
         self, family: str, sampling: Sampling
     ) -> None:
         engine = make_engine(family)
-        done, logits = run_watched(engine, REQUESTS, sampling)
-        for row, request in enumerate(REQUESTS):
+        for request, done, logits in watched_rows(engine, sampling):
             expected, expected_logits = by_hand(engine, request, sampling)
-            assert list(done[row].tokens) == expected
+            assert list(done.tokens) == expected
             torch.testing.assert_close(
-                logits[: len(expected), row], expected_logits, atol=2e-4, rtol=2e-4
+                logits[: len(expected)], expected_logits, atol=2e-4, rtol=2e-4
             )
 
     @pytest.mark.parametrize("form", ["relu", "jumprelu", "topk"])
     @pytest.mark.parametrize("steer", [0, LAYERS - 1], ids=["first layer", "last layer"])
     def test_every_form_of_sae_at_any_layer(self, form: Activation, steer: int) -> None:
         engine = make_engine(form=form, steer=steer)
-        done, logits = run_watched(engine, REQUESTS)
-        for row, request in enumerate(REQUESTS):
+        for request, done, logits in watched_rows(engine):
             expected, expected_logits = by_hand(engine, request, SAMPLING)
-            assert list(done[row].tokens) == expected
+            assert list(done.tokens) == expected
             torch.testing.assert_close(
-                logits[: len(expected), row], expected_logits, atol=2e-4, rtol=2e-4
+                logits[: len(expected)], expected_logits, atol=2e-4, rtol=2e-4
             )
 
     @pytest.mark.parametrize("ablate", [STEER - 1, STEER + 2], ids=["before", "after"])
     def test_latents_may_be_ablated_at_a_layer_of_their_own(self, ablate: int) -> None:
         engine = make_engine(ablate=ablate)
-        done, logits = run_watched(engine, REQUESTS)
-        _, at_steer_layer = run_watched(make_engine(), REQUESTS)
-        for row, request in enumerate(REQUESTS):
+        rows = zip(watched_rows(engine), watched_rows(make_engine()), strict=True)
+        for (request, done, logits), (_, _, at_steer_layer) in rows:
             expected, expected_logits = by_hand(engine, request, SAMPLING)
-            assert list(done[row].tokens) == expected
+            assert list(done.tokens) == expected
             torch.testing.assert_close(
-                logits[: len(expected), row], expected_logits, atol=2e-4, rtol=2e-4
+                logits[: len(expected)], expected_logits, atol=2e-4, rtol=2e-4
             )
             ablated = bool(request.intervention.ablated)
-            assert torch.equal(logits[0, row], at_steer_layer[0, row]) != ablated
+            assert torch.equal(logits[0], at_steer_layer[0]) != ablated
         assert not any(layer._forward_hooks for layer in engine.layers)
 
     def test_the_boost_is_added_at_every_position_of_prompt_and_response(
@@ -384,8 +393,9 @@ class TestInterventions:
 
     def test_a_boost_of_zero_equals_no_intervention_bit_for_bit(self, family: str) -> None:
         engine = make_engine(family)
-        plain = [replace(request, intervention=Intervention()) for request in REQUESTS]
-        zero = [replace(request, intervention=Intervention(5, 0.0)) for request in REQUESTS]
+        some = REQUESTS[:SMALL_BATCH]
+        plain = [replace(request, intervention=Intervention()) for request in some]
+        zero = [replace(request, intervention=Intervention(5, 0.0)) for request in some]
         expected, expected_logits = run_watched(engine, plain)
         done, logits = run_watched(engine, zero)
         assert done == expected
