@@ -72,6 +72,7 @@ rule all:
         rules.tables.input,
         rules.activation_tables.input,
         rules.exclusions.input,
+        rules.thresholds.input,
         rules.recovery.input,
         rules.robustness.input,
         rules.corrected.input,

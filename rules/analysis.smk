@@ -1,8 +1,8 @@
 # Tables, numbers and verdicts from the scores of all arms.
 
 TABLES = """
-    summary comparisons models contrasts exclusions robustness recovery corrected agreement tableA1
-    controls activation_regions activation_contrasts activation_latents activation_lead
+    summary comparisons models contrasts exclusions thresholds robustness recovery corrected agreement
+    tableA1 controls activation_regions activation_contrasts activation_latents activation_lead
     activation_hazards
 """.split()
 STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])

@@ -112,6 +112,15 @@ def cells(*arms, models=None):
     ]
 
 
+def searched(models):
+    """Models whose thresholds are searched: those with an arm that steers latents."""
+    return [
+        model
+        for model in models
+        if any(CONFIG.arms[arm].over == "latents" for arm in CONFIG.arms_of(model))
+    ]
+
+
 def scores_of(cells):
     """Scores by the primary judge, one file a cell."""
     judge = CONFIG.judging.primary

@@ -332,3 +332,29 @@ rule plot_figA9:
         mem_mb=1000,
     script:
         "../scripts/figures/plot_figA9.py"
+
+
+rule plot_figB1:
+    """Plot thresholds, the scores that they achieve, and the responses behind them (Figure B1)."""
+    input:
+        thresholds=expand(
+            "<results>/{model}/thresholds.parquet", model=searched(CONFIG.base_models)
+        ),
+        threshold_trials=expand(
+            "<results>/{model}/threshold_trials.parquet",
+            model=searched(CONFIG.base_models),
+        ),
+    output:
+        **figure_files("figB1"),
+    params:
+        settings=settings("title"),
+        models=figure_models(),
+        searched=searched(CONFIG.base_models),
+    log:
+        "<logs>/plot_figB1.log",
+    benchmark:
+        "<benchmarks>/plot_figB1.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/figures/plot_figB1.py"

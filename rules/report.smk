@@ -59,6 +59,7 @@ rule build_report:
     """Build the report: a static site with scorecard, figures, tables, transcripts, provenance."""
     input:
         scorecard="<results>/scorecard.csv",
+        claims=[path.as_posix() for path in CONFIG.claims],
         figures=[f"<results>/figures/{name}.csv" for name in FIGURES],
         pictures=expand(
             "<results>/figures/{name}.{kind}",

@@ -59,6 +59,12 @@ rule exclusions:
         table("exclusions"),
 
 
+rule thresholds:
+    """The threshold of every latent and target, and how the searches ended."""
+    input:
+        table("thresholds"),
+
+
 rule recovery:
     """Recovery against its redraw null: what attempts after a restart add to a new draw."""
     input:

@@ -1,6 +1,20 @@
 # The boost of every latent at which the first attempt scores the target.
 
 
+def threshold_files():
+    """Pairs of a model and a table of its thresholds, one a target."""
+    found = []
+    for model in searched(CONFIG.models):
+        arms = [CONFIG.arms[arm] for arm in CONFIG.arms_of(model)]
+        targets = sorted({arm.target for arm in arms if arm.target is not None})
+        names = ["thresholds", *[f"thresholds-{target}" for target in targets]]
+        found += [(model, f"<results>/{model}/{name}.parquet") for name in names]
+    return found
+
+
+THRESHOLDS = threshold_files()
+
+
 rule find_thresholds:
     """Find the threshold of every selected latent; keep every boost tried and its score."""
     input:
@@ -61,3 +75,22 @@ rule estimate_thresholds:
         mem_mb=1000,
     script:
         "../scripts/thresholds/estimate_thresholds.py"
+
+
+rule tabulate_thresholds:
+    """Tabulate the threshold of every latent and target, and how the searches ended."""
+    input:
+        [path for _, path in THRESHOLDS],
+    output:
+        csv="<results>/tables/thresholds.csv",
+        tex="<results>/tables/thresholds.tex",
+    params:
+        models=[model for model, _ in THRESHOLDS],
+    log:
+        "<logs>/tabulate_thresholds.log",
+    benchmark:
+        "<benchmarks>/tabulate_thresholds.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/thresholds/tabulate_thresholds.py"

@@ -1,9 +1,10 @@
 """Make scorecard.csv: every claim, what was measured, and a verdict.
 
-One row a claim: the columns of the claims files (`esr.analysis.claims.CLAIM`), then measured, low,
-high (in `unit`), n (trials, pairs or responses), status (of the interval) by the primary judge,
-verdict (`esr.analysis.claims.VERDICTS`), the reason for it, power (if known), and for each way of
-grading (`esr.analysis.ways.WAYS`) <way>_measured, _low, _high, _p_holm, _verdict.
+A file of claims about other models than the study's is left out. One row a claim: the columns of
+the claims files (`esr.analysis.claims.CLAIM`), then measured, low, high (in `unit`), n (trials,
+pairs or responses), status (of the interval) by the primary judge, verdict
+(`esr.analysis.claims.VERDICTS`), the reason for it, power (if known), and for each way of grading
+(`esr.analysis.ways.WAYS`) <way>_measured, _low, _high, _p_holm, _verdict.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from esr.analysis.claims import read_claims
+from esr.analysis.claims import no_claims_note, other_studies_claims, read_claims
 from esr.analysis.verdicts import score
 from esr.job import config_of, output, start
 
@@ -28,8 +29,12 @@ def read_tables(paths: Iterable[str]) -> dict[str, pd.DataFrame]:
 
 def main(job: Any) -> None:
     """Write the scorecard."""
+    config = config_of(job)
     tables = read_tables([*job.input.tables, *job.input.figures])
-    table = score(read_claims(job.input.claims), tables, config_of(job).statistics.level)
+    others = other_studies_claims(job.input.claims, config.models)
+    log.info("%s", no_claims_note(job.input.claims, config.models) or "every file is scored")
+    claims = read_claims(path for path in map(Path, job.input.claims) if path not in others)
+    table = score(claims, tables, config.statistics.level)
     for verdict, count in Counter(table["verdict"]).items():
         log.info("%d claims are %s", count, verdict)
     table.to_csv(output(job), index=False, float_format="%.6g")

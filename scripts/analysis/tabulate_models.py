@@ -3,7 +3,8 @@
 Rows: kind `pair` (arm `steered`, model minus against; independent latents), `trend` (slope of a
 meta-prompt's paired effect per tenfold parameters) or `sweep` (slope of a measure per sd of
 thresholds), each in every way of grading (`way`, `esr.analysis.ways`). Columns as in
-`esr.analysis.trends`; rates in percent, scores in points.
+`esr.analysis.trends`; rates in percent, scores in points. Without rows if the study has one model
+and no sweep.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.summaries import with_interval, write_tables
-from esr.analysis.trends import PAIRED, pairs, size_trends, sweep_slopes
+from esr.analysis.trends import COLUMNS, PAIRED, pairs, size_trends, sweep_slopes
 from esr.analysis.ways import View, by_way, of_way, read_second, views
 from esr.arms.scores import select
 from esr.config import Config
@@ -47,7 +48,7 @@ def tabulate(way: View, config: Config) -> pd.DataFrame:
     if len(sweep):
         parts.append(sweep_slopes(sweep, settings, measures).assign(arm="boost-sweep"))
     filled = [part for part in parts if len(part)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=COLUMNS)
 
 
 def main(job: Any) -> None:

@@ -1,20 +1,24 @@
 """Make shards/<shard>.parquet of an arm: the responses, one row for each trial of the shard.
 
 Columns are those of the table `responses`. Each response goes to the journal when it finishes, so
-a rerun generates only the missing ones.
+a rerun generates only the missing ones. An arm that ablates detectors of a model without any is not
+generated: its trials have the status `no_detectors`.
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from esr.arms.plan import shard
-from esr.arms.responses import requests_of, responses_table
+from esr.arms.responses import NO_DETECTORS, not_generated, requests_of, responses_table
 from esr.engines import open_engine, open_tokenizer, sampling_of
 from esr.engines.journaled import generate_journaled
 from esr.job import config_of, origin, output, start
 from esr.journal import Journal
 from esr.tables import read_table, write_table
+
+log = logging.getLogger(__name__)
 
 
 def main(job: Any) -> None:
@@ -24,6 +28,10 @@ def main(job: Any) -> None:
     manifest = json.loads(Path(job.input.model).read_text())
     plan = read_table(Path(job.input.plan), "plan")
     plan = shard(plan, int(job.wildcards.shard), config.shards(job.wildcards.arm))
+    if config.needs_detectors(job.wildcards.arm) and not plan["ablated"].map(len).any():
+        log.warning("%s has no detectors: nothing is generated", name)
+        write_table(not_generated(plan, NO_DETECTORS), output(job), "responses", origin(job))
+        return
     tokenizer = open_tokenizer(manifest)
     requests = requests_of(plan, tokenizer, config.generation.doubled_header)
     engine = open_engine(config, name, manifest, Path(job.input.sae))

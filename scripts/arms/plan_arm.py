@@ -56,7 +56,7 @@ def ablated_latents(arm: ArmConfig, inputs: Any) -> list[int]:
     else:
         return []
     if not found:
-        log.warning("no detectors: the arm repeats %s without ablating anything", arm.replay)
+        log.warning("no detectors: nothing to ablate, and no trial of this arm will be generated")
     return found
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from esr.arms.scores import select
 from esr.config import DetectorsConfig, StatisticsConfig
@@ -77,10 +78,13 @@ def draw_detectors(axes: Axes, table: pd.DataFrame) -> None:
     axes.vlines(places, means["matched"], means["mismatched"], color="#D0D0D0", lw=1)
     for side, (name, colour, marker) in SIDES.items():
         axes.scatter(places, means[side], s=12, color=colour, marker=marker, label=name, zorder=3)
-    near_zero = float(means["mismatched"].min()) / 10
-    axes.set_yscale("symlog", linthresh=near_zero)
-    axes.set_ylim(bottom=0, top=12 * means["mismatched"].max())
-    axes.set_yticks([y for y in axes.get_yticks() if y == 0 or y > 1.5 * near_zero])
+    active = means["mismatched"][means["mismatched"].gt(0)]
+    if len(active):  # a detector may be silent on all held-out pairs
+        near_zero = float(active.min()) / 10
+        axes.set_yscale("symlog", linthresh=near_zero)
+        axes.set_ylim(bottom=0, top=12 * active.max())
+        axes.set_yticks([y for y in axes.get_yticks() if y == 0 or y > 1.5 * near_zero])
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     confirmed = counts["confirmed"]
     check = "not checked" if np.isnan(confirmed) else f"{confirmed:.0f} hold up"
     given = (

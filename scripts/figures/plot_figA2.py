@@ -55,7 +55,7 @@ def cell_text(cell: pd.DataFrame) -> tuple[str, float]:
         return "\n".join(lines), float("nan")
     values = cell.set_index("statistic")["estimate"].astype(float)
     kappa = float(values["kappa"])
-    lines[1:1] = [f"$\\kappa$ {style.number(kappa, 2)}"]
+    lines[1:1] = [f"κ {style.number(kappa, 2)}"]
     lines[2:2] = [f"pos. {style.with_interval(100 * values['positive_agreement'], *NONE, '%')}"]
     return "\n".join(lines), kappa
 
@@ -82,7 +82,7 @@ def draw_matrix(axes: Axes, table: pd.DataFrame, title: str) -> None:
     together = table[table["judge_a"].isna()]
     if len(together):
         numbers = together[["estimate", "low", "high"]].iloc[0].astype(float)
-        text = f"all: $\\alpha$ {style.with_interval(*numbers, digits=2)}".replace(" [", "\n[")
+        text = f"all: α {style.with_interval(*numbers, digits=2)}".replace(" [", "\n[")
         axes.text(len(judges) - 1, 0, text, ha="center", va="center", fontsize=6.5)
     ends = (-0.5, len(judges) - 0.5)
     places = range(len(judges))
@@ -108,7 +108,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         else:
             draw_matrix(axes, part, name)
     figure.colorbar(
-        ScalarMappable(SCALE, COLOURS), ax=panels, label="Cohen's $\\kappa$ of the pair", shrink=0.7
+        ScalarMappable(SCALE, COLOURS), ax=panels, label="Cohen's κ of the pair", shrink=0.7
     )
     interval = f"{100 * level:.0f} % intervals: bootstrap over latents"
     style.footnote(figure, f"{title}. Weighted to all trials. {interval}.")

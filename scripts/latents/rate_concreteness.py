@@ -15,9 +15,11 @@ log = logging.getLogger(__name__)
 def main(job: Any) -> None:
     """Write the table."""
     candidates = read_table(Path(job.input.candidates), "candidates")
-    if candidates["label"].isna().all():
+    labelled = candidates["label"].notna().any()
+    if not labelled:
         log.warning("%s has no labels: concreteness is skipped", job.wildcards.model)
-    rater = open_rater(config_of(job), Path(job.params.replies))
+    # Without labels a study needs no rater, so it may name no lexicon and no language model.
+    rater = open_rater(config_of(job), Path(job.params.replies)) if labelled else None
     write_table(rate_labels(candidates, rater), output(job), "concreteness", origin(job))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from esr.analysis.claims import no_claims_note
 from esr.arms.files import ArmFiles, group_files
 from esr.arms.restarts import read_phrases
 from esr.config import Config
@@ -127,6 +128,7 @@ def main(job: Any) -> None:
         deviations=markdown(Path(job.input.deviations).read_text()),
         trials=count,
         ledger=ledger,
+        claims_note=no_claims_note(job.input.claims, config.models),
         graphs={
             Path(path).stem: f"graph/{Path(path).name}"
             for path in job.input.graphs

@@ -145,6 +145,8 @@ OTHER_FILES = {
     "received), `input_tokens`, `output_tokens`, `dollars` (missing without a price), "
     "`calls_estimated` (replies without token counts, which are estimated), "
     "`price_date`, `price_source`.",
+    "tables/thresholds.csv, .tex": "Thresholds of every model, latent and `target`: the columns of "
+    "the table `thresholds`, with `model`. The LaTeX counts latents by status.",
     "tables/agreement.csv, .tex": "The table `agreement` in population weights, all arms together "
     "(`all`) and arm by arm.",
     "tables/controls.csv, .tex": "How far the random sets are as active as the detectors, "

@@ -8,10 +8,24 @@ import pandas as pd
 
 from esr.analysis.comparisons import compare
 from esr.analysis.measures import MEASURES, clusters_of, exclusions, summarise
+from esr.arms.scores import shared_reason
 from esr.config import Config, StatisticsConfig
-from esr.errors import EsrError
 
 CELL = ["model", "arm"]
+COMPARED = [
+    *CELL,
+    "against",
+    "measure",
+    "unit",
+    "baseline",
+    "treatment",
+    "difference",
+    "low",
+    "high",
+]
+COMPARED += ["level", "relative_change", "relative_low", "relative_high", "p_value", "p_method"]
+COMPARED += ["status", "n_clusters", "n_pairs", "n_dropped", "n_baseline", "n_treatment"]
+"""Columns of `comparison_table`."""
 
 
 def summary_table(
@@ -28,6 +42,7 @@ def summary_table(
     for (model, arm), cell in scores.groupby(CELL, sort=False):
         factors = " x ".join(name.removesuffix("_id") for name in clusters_of(cell))
         table = summarise(cell, measures, level=settings.level)
+        table = _explained(table, shared_reason(cell))
         parts.append(table.assign(model=model, arm=arm, clusters=factors))
     table = pd.concat(parts, ignore_index=True)
     return table[CELL + [name for name in table.columns if name not in CELL]]
@@ -49,13 +64,8 @@ def comparison_table(
 
     Returns:
         Columns of `compare`, with model, arm and against (the replayed arm). A model that lacks
-        either arm has no row.
-
-    Raises:
-        EsrError: no arm replays another one.
+        either arm has no row; without any pair of arms the table is empty.
     """
-    if not replays:
-        raise EsrError("no arm replays another one: nothing to compare")
     parts = []
     for model, of_model in scores.groupby("model", sort=False):
         arms = dict(iter(of_model.groupby("arm", sort=False)))
@@ -69,12 +79,18 @@ def comparison_table(
                 seed=settings.seed,
                 level=settings.level,
             )
+            reason = shared_reason(arms[arm]) or shared_reason(arms[baseline])
+            table = _explained(table, reason)
             parts.append(table.assign(model=model, arm=arm, against=baseline))
-    if not parts:
-        return pd.DataFrame()
-    table = pd.concat(parts, ignore_index=True)
-    first = [*CELL, "against"]
-    return table[first + [name for name in table.columns if name not in first]]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COMPARED)
+    return table[COMPARED]
+
+
+def _explained(table: pd.DataFrame, reason: str | None) -> pd.DataFrame:
+    """Rows without a value, with the reason why no trial was scored as their status."""
+    if reason is None:
+        return table
+    return table.assign(status=table["status"].mask(table["status"].eq("undefined"), reason))
 
 
 def exclusion_table(scores: pd.DataFrame) -> pd.DataFrame:

@@ -82,16 +82,17 @@ def by_way(
 
     Args:
         found: Of `views`.
-        tabulate: Computes the table of `view.measures` from `view.scores`.
+        tabulate: Computes the table of `view.measures` from `view.scores`; an empty one has its
+            columns all the same.
         measures: Column that holds the measure's name.
     """
     parts = []
     for view in found:
         table = tabulate(view)
-        if len(table):
-            names = table[measures].replace(dict(view.measures))
-            parts.append(table.assign(**{measures: names}).assign(way=view.way))
-    table = pd.concat(parts, ignore_index=True)
+        names = table[measures].replace(dict(view.measures))
+        parts.append(table.assign(**{measures: names}).assign(way=view.way))
+    filled = [part for part in parts if len(part)] or parts[:1]
+    table = pd.concat(filled, ignore_index=True)
     return table[["way", *[name for name in table if name != "way"]]]
 
 

@@ -10,6 +10,9 @@ from esr.arms.plan import shown_prompt
 from esr.engines.base import Generation, Intervention, Request, Window
 from esr.errors import EsrError
 
+NO_DETECTORS = "no_detectors"
+"""Status of trials that would ablate detectors of a model that has none."""
+
 
 def requests_of(plan: pd.DataFrame, tokenizer: Any, doubled_header: bool) -> list[Request]:
     """Requests of a plan, one a trial, in the order of its rows.
@@ -75,3 +78,9 @@ def responses_table(
             }
         )
     return pd.DataFrame(rows)
+
+
+def not_generated(plan: pd.DataFrame, status: str) -> pd.DataFrame:
+    """The table `responses` of trials that are not run, for the reason that `status` names."""
+    empty = dict.fromkeys(["response", "tokens", "n_prompt_tokens", "finish_reason"])
+    return plan[["trial_id"]].assign(status=status, **empty)

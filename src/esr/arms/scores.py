@@ -170,6 +170,12 @@ def is_scored(scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
     return scores["status"].eq("ok").fillna(False).to_numpy(bool)
 
 
+def shared_reason(scores: pd.DataFrame) -> str | None:
+    """The status that all trials share if none is scored, such as `no_detectors`; else None."""
+    statuses = scores["status"].unique()
+    return str(statuses[0]) if len(statuses) == 1 and statuses[0] != "ok" else None
+
+
 def weights_of(scores: pd.DataFrame) -> Float[np.ndarray, " trials"] | None:
     """Sampling weights (column `weight`) of the trials of a sample; None if all were scored."""
     return as_float(scores, "weight") if "weight" in scores else None

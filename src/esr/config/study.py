@@ -141,8 +141,13 @@ class Config(Section):
     @model_validator(mode="after")
     def _lexical_rater_has_a_lexicon(self) -> Self:
         concreteness = self.latents.concreteness
-        if concreteness.rater == "lexical" and concreteness.lexicon is None:
-            raise ValueError("latents.concreteness.lexicon: missing; rater `lexical` needs it")
+        labelled = [name for name, model in self.models.items() if model.labels is not None]
+        if labelled and concreteness.rater == "lexical" and concreteness.lexicon is None:
+            raise ValueError(
+                f"latents.concreteness.lexicon: missing, and rater `lexical` rates the labels of "
+                f"{', '.join(labelled)} by it; name a file, or set `rater` to a judge that is a "
+                "language model"
+            )
         _check_rater(self.judging, "latents.concreteness.rater", concreteness.rater, "lexical")
         return self
 
@@ -293,6 +298,13 @@ class Config(Section):
             for name, arm in self.arms.items()
             if arm.meta_prompt is not None and arm.replay == "steered"
         ]
+
+    def needs_detectors(self, arm: str) -> bool:
+        """Whether an arm, or one that it replays, ablates detectors or sets matched to them."""
+        settings = self.arms[arm]
+        if settings.ablate:
+            return isinstance(settings.ablate, str)
+        return settings.replay is not None and self.needs_detectors(settings.replay)
 
     @property
     def trials_per_latent(self) -> int:

@@ -66,4 +66,8 @@ FIGURES = {
         "Figure A9: random ablation",
         "Ablation of random latents, matched to the detectors by activation, as a control.",
     ),
+    "figB1": FigureSpec(
+        "Figure B1: thresholds",
+        "Score achieved at every threshold, and the responses from which thresholds are estimated.",
+    ),
 }

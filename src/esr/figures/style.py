@@ -59,6 +59,8 @@ mpl.rcParams.update(
         "savefig.dpi": 300,
         "pdf.fonttype": 42,
         "svg.hashsalt": "esr",
+        # Labels, titles and prompts are text: two dollar signs in one are no formula.
+        "text.parse_math": False,
         "figure.constrained_layout.use": True,
     }
 )

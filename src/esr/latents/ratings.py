@@ -32,10 +32,10 @@ class LexicalRater:
         return 100 * sum(word in self.concrete for word in words) / len(words) if words else None
 
 
-def rate_labels(candidates: pd.DataFrame, rater: Rater) -> pd.DataFrame:
-    """Rate the labels of candidates: the table `concreteness`."""
-    labelled = candidates[candidates["label"].notna()]
-    ratings = rater.rate(labelled["label"].tolist())
+def rate_labels(candidates: pd.DataFrame, rater: Rater | None) -> pd.DataFrame:
+    """Rate the labels of candidates: the table `concreteness`; no rows without a rater."""
+    labelled = candidates[candidates["label"].notna()] if rater else candidates[:0]
+    ratings = rater.rate(labelled["label"].tolist()) if rater else []
     return pd.DataFrame(
         {
             "latent": labelled["latent"].to_numpy(),

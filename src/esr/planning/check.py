@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from esr.analysis.claims import read_claims
+from esr.analysis.claims import no_claims_note, other_studies_claims, read_claims
 from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.prompts import read_prompts
 from esr.arms.restarts import read_phrases
@@ -54,7 +54,7 @@ def check_study(config: Config) -> Iterator[str]:
         if bad:
             raise EsrError(f"judge {name} cannot place the prompt {bad[0]!r}: reword or drop it")
         yield f"judge {name}: {judge.served_as} places all prompts"
-    yield f"claims: {len(read_claims(config.claims))} in {len(config.claims)} files"
+    yield from check_claims(config)
     for name, model in config.base_models.items():
         try:
             described = _check_model(config, name, prompts["prompt"].tolist())
@@ -72,6 +72,14 @@ def check_study(config: Config) -> Iterator[str]:
                 f"{sae.d_sae} latents: all of them are candidates"
             )
         yield f"model {name}: {described}"
+
+
+def check_claims(config: Config) -> Iterator[str]:
+    """Count the claims that a study is scored by; say which files are about other models."""
+    note = no_claims_note(config.claims, config.models)
+    others = other_studies_claims(config.claims, config.models)
+    kept = [path for path in config.claims if path not in others]
+    yield f"claims: {len(read_claims(kept))} in {len(kept)} files{'. ' * bool(note)}{note}"
 
 
 def check_machines(config: Config) -> Iterator[str]:

@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 
 from esr.analysis.claims import VERDICTS
 from esr.analysis.ways import WAYS
+from esr.thresholds.outcomes import count_statuses, in_words
 
 PAGES = {
     "index": "Summary",
@@ -35,6 +36,7 @@ TABLE_TITLES = {
     "contrasts": "Sweeps, random sets, shares and unsteered arms",
     "controls": "Activity of the random sets beside that of the detectors",
     "exclusions": "Exclusions: trials by status",
+    "thresholds": "Thresholds of every latent and target",
     "recovery": "Recovery against its redraw null",
     "robustness": "Robustness of the main result",
     "corrected": "Rates corrected for the judge's errors",
@@ -102,6 +104,8 @@ class Study:
     trials: int
     ledger: pd.DataFrame | None = None
     graphs: Mapping[str, str] = field(default_factory=dict)
+    claims_note: str = ""
+    """Which files of claims are left out, and why; empty if none is."""
     masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What `check_masks` found, by the label of the fine-tuned model."""
 
@@ -115,6 +119,17 @@ class Study:
     def ways(self) -> dict[str, str]:
         """Ways of grading with the names that the scorecard shows."""
         return dict(zip(WAYS, ["primary", "gated", "judge-free", "second judge"], strict=True))
+
+    @property
+    def searches(self) -> list[tuple[str, float, str]]:
+        """Label, target (points) and, in words, how the threshold searches of a model ended."""
+        if "thresholds" not in self.tables:
+            return []
+        counts = count_statuses(self.tables["thresholds"]).to_dict("records")
+        return [
+            (str(self.models[row["model"]]["label"]), row["target"], in_words(row))
+            for row in counts
+        ]
 
     def graph_title(self, name: str) -> str:
         """Title of a picture of the graph: that of its figure, or of the study."""

@@ -21,7 +21,9 @@ TABLES: dict[str, Table] = {
             "status": Column(TEXT, "`ok`, or why there is no response."),
             "response": Column(TEXT, "Text of the response, prefill included.", True),
             "tokens": Column(INTS, "Sampled token ids, end-of-turn included.", True),
-            "n_prompt_tokens": Column(INT, "Tokens before the first sampled one."),
+            "n_prompt_tokens": Column(
+                INT, "Tokens before the first sampled one; missing if nothing was generated.", True
+            ),
             "finish_reason": Column(TEXT, "`stop` (end of turn) or `length` (limit).", True),
         },
     ),
