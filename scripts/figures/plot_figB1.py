@@ -69,7 +69,8 @@ def figure_table(
         else:
             part = pd.DataFrame([{"kind": "threshold", "n": 0, "status": "not_run"}])
         parts.append(part.assign(model=name, label=models[name]["label"]))
-    return pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
+    table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
+    return table.astype(dict.fromkeys(["target", "boost", "low", "high", "value"], float))
 
 
 def draw_overview(axes: Axes, latents: pd.DataFrame) -> None:

@@ -14,6 +14,8 @@ from esr.analysis.claims import (
     Region,
     decide,
     find_rows,
+    no_claims_note,
+    other_studies_claims,
     read_claims,
 )
 from esr.analysis.verdicts import score
@@ -277,3 +279,26 @@ class TestShippedClaims:
             family = table[table["family"].eq("yes")]
             assert 5 <= len(family) <= 7, name
             assert family["null"].eq(0).all(), "claims on the sign of a difference"
+
+
+class TestOtherModels:
+    """A study is scored by claims about its models; the rest are named, and not shown."""
+
+    def test_a_file_about_other_models_is_left_out_and_named(self) -> None:
+        january = REPO / "resources/claims/january.csv"
+        others = other_studies_claims([january], ["mine", "other"])
+        assert list(others) == [january]
+        note = no_claims_note([january], ["mine", "other"])
+        assert "january.csv is left out: its 32 claims are about gemma-2-27b" in note
+        assert "this study has mine, other. No claim is about this study" in note
+        assert "name a file of yours under `claims`" in note
+
+    def test_a_file_about_one_of_the_models_counts_in_full(self) -> None:
+        january = REPO / "resources/claims/january.csv"
+        assert other_studies_claims([january], ["llama-3.1-8b", "mine"]) == {}
+        assert no_claims_note([january], ["llama-3.1-8b"]) == ""
+
+    def test_without_files_the_scorecard_says_which_key_to_set(self) -> None:
+        assert no_claims_note([], ["mine"]) == (
+            "No claim is about this study: name a file of yours under `claims`."
+        )

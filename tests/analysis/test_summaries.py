@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,14 @@ def test_an_arm_without_latents_is_clustered_by_prompt() -> None:
     assert set(summary_table(two_arms(), SETTINGS)["clusters"]) == {"latent x prompt"}
 
 
+def as_latex(shown: pd.DataFrame) -> str:
+    """A printed table as `write_tables` writes it."""
+    with TemporaryDirectory() as folder:
+        csv, tex = Path(folder) / "x.csv", Path(folder) / "x.tex"
+        write_tables(csv, tex, shown, shown)
+        return tex.read_text()
+
+
 def primary(table: pd.DataFrame) -> pd.DataFrame:
     """A table with rows by the primary judge, and one by another way that is not cited."""
     other = table.head(1).assign(way="second")
@@ -66,9 +75,32 @@ def test_comparisons_are_paired() -> None:
     assert row["p_value"] < 0.01
 
 
-def test_without_a_replay_there_is_nothing_to_compare() -> None:
-    with pytest.raises(EsrError, match="nothing to compare"):
-        comparison_table(two_arms(), {}, SETTINGS)
+def test_without_a_replay_the_table_is_empty_and_has_its_columns() -> None:
+    found = comparison_table(two_arms(), {}, SETTINGS)
+    full = comparison_table(two_arms(), {"ablate": "steered"}, SETTINGS, ["msi"])
+    assert found.empty
+    assert list(found) == list(full)
+
+
+def test_an_arm_of_which_no_trial_was_scored_says_why_and_has_no_number() -> None:
+    steered = scores_of([GOOD, SINGLE] * 20).assign(arm="steered")
+    ablated = scores_of([None] * 40, status="no_detectors").assign(arm="ablate-otd")
+    scores = pd.concat([steered, ablated], ignore_index=True)
+    row = comparison_table(scores, {"ablate-otd": "steered"}, SETTINGS, ["msi"]).iloc[0]
+    assert row["status"] == "no_detectors"
+    assert row[["treatment", "difference", "low", "high", "p_value"]].isna().all()
+    summary = summary_table(scores, SETTINGS, ["msi"]).set_index("arm")
+    assert summary["status"].to_dict() == {"steered": "sparse", "ablate-otd": "no_detectors"}
+    assert np.isnan(summary.loc["ablate-otd", "estimate"])
+
+
+def test_text_in_a_latex_table_is_text() -> None:
+    label = r"\input{secrets} costs US$ 5 & 3 % of _x_ #1 ~ ^ {a}"
+    shown = pd.DataFrame({"label of $x$ & y": [label]})
+    tex = as_latex(shown)
+    assert r"\input" not in tex
+    assert r"\textbackslash input\{secrets\} costs US\$ 5 \& 3 \% of \_x\_ \#1" in tex
+    assert r"label of \$x\$ \& y" in tex
 
 
 def test_exclusions_add_up() -> None:

@@ -15,7 +15,9 @@ from esr.analysis.ways import by_way, gated, of_way, views, weighted
 from esr.arms.scores import GATED, check_scores
 from esr.config import StatisticsConfig
 from esr.errors import EsrError
+from helpers.checkout import load_script
 from helpers.scores import scores_of
+from helpers.studies import load_study
 
 FEW = StatisticsConfig(bootstrap=100)
 QUICK: dict[str, Any] = {"n_permutations": 199}
@@ -222,3 +224,18 @@ class TestWeights:
         sample = pd.DataFrame({"trial_id": scores["trial_id"][1:], "weight": 1.0})
         with pytest.raises(EsrError, match="1 trials of the second judge have no positive weight"):
             weighted(sample, scores)
+
+
+def test_tables_without_rows_in_any_way_keep_their_columns() -> None:
+    columns = ["measure", "difference"]
+    table = by_way(views(trials()), lambda view: pd.DataFrame(columns=columns))
+    assert list(table) == ["way", *columns]
+    assert table.empty
+
+
+def test_one_model_without_a_sweep_has_an_empty_table_of_models() -> None:
+    script = load_script("tabulate_models")
+    config = load_study({"models": {"twin": None}, "finetune": {"models": []}})
+    table = by_way(views(trials()), lambda view: script.tabulate(view, config))
+    assert table.empty
+    assert script.printed(of_way(table)).empty

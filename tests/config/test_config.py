@@ -31,6 +31,7 @@ from esr.config.load import RENAMED
 from esr.errors import EsrError
 from esr.planning.files import check_files
 from helpers.checkout import REPO
+from helpers.studies import load_study
 
 MINIMAL = """
 study: small
@@ -181,7 +182,6 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
         (nested("agreement.arms", ["steerd"]), ["agreement.arms", "'steerd'"]),
         (nested("agreement.arms", []), ["agreement.arms", "at least 1"]),
         (nested("latents.relevance.answers", "steered"), ["latents.relevance.answers", "`zero`"]),
-        (nested("latents.concreteness.lexicon", None), ["latents.concreteness.lexicon", "missing"]),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
@@ -647,3 +647,19 @@ def test_an_arm_may_have_shards_of_its_own() -> None:
     config = load(raw({"engine": {"shards": 4}, "arms": {name: {"shards": 1}}}))
     assert config.shards(name) == 1
     assert {config.shards(arm) for arm in config.arms if arm != name} == {4}
+
+
+def test_a_study_without_labels_needs_no_lexicon_for_them() -> None:
+    bare = {"latents": {"concreteness": {"lexicon": None}}}
+    unlabelled = {"models": {"planted": {"labels": None}, "twin": {"labels": None}}}
+    load_study(bare, unlabelled)
+    with pytest.raises(EsrError, match=r"rates the labels of planted.* by it; name a file"):
+        load_study(bare)
+
+
+def test_arms_that_ablate_what_detectors_decide_are_known() -> None:
+    chained = {"arms": {"both": {"replay": "ablate-otd", "meta_prompt": "{prompt} Stay."}}}
+    listed = {"arms": {"listed": {"replay": "ablate-otd", "ablate": [3]}}}
+    config = load_study(chained, listed)
+    found = {name for name in config.arms if config.needs_detectors(name)}
+    assert found == {"ablate-otd", "ablate-random-0", "ablate-random-1", "ablate-random-2", "both"}

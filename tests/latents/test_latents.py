@@ -102,6 +102,7 @@ def test_unrated_labels_have_a_status_and_no_number_and_unlabelled_ones_no_row()
     assert table["latent"].tolist() == [4, 9]
     assert table["status"].tolist() == ["ok", "unrated"]
     assert table["concreteness"].isna().tolist() == [False, True]
+    assert rate_labels(candidates.assign(label=None), None).empty, "no labels, no rater"
 
 
 # Relevance
