@@ -90,7 +90,7 @@ def test_an_arm_of_which_no_trial_was_scored_says_why_and_has_no_number() -> Non
     assert row["status"] == "no_detectors"
     assert row[["treatment", "difference", "low", "high", "p_value"]].isna().all()
     summary = summary_table(scores, SETTINGS, ["msi"]).set_index("arm")
-    assert summary["status"].to_dict() == {"steered": "sparse", "ablate-otd": "no_detectors"}
+    assert summary.loc["ablate-otd", "status"] == "no_detectors"
     assert np.isnan(summary.loc["ablate-otd", "estimate"])
 
 

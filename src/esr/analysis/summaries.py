@@ -12,19 +12,10 @@ from esr.arms.scores import shared_reason
 from esr.config import Config, StatisticsConfig
 
 CELL = ["model", "arm"]
-COMPARED = [
-    *CELL,
-    "against",
-    "measure",
-    "unit",
-    "baseline",
-    "treatment",
-    "difference",
-    "low",
-    "high",
-]
-COMPARED += ["level", "relative_change", "relative_low", "relative_high", "p_value", "p_method"]
-COMPARED += ["status", "n_clusters", "n_pairs", "n_dropped", "n_baseline", "n_treatment"]
+COMPARED = [*CELL, "against", "measure", "unit", "baseline", "treatment", "difference", "low"]
+COMPARED += ["high", "level", "relative_change", "relative_low", "relative_high", "method"]
+COMPARED += ["p_value", "p_method", "status", "n_clusters", "n_pairs", "n_dropped", "n_baseline"]
+COMPARED += ["n_treatment"]
 """Columns of `comparison_table`."""
 
 
@@ -83,7 +74,7 @@ def comparison_table(
             table = _explained(table, reason)
             parts.append(table.assign(model=model, arm=arm, against=baseline))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COMPARED)
-    return table[COMPARED]
+    return table[COMPARED + [name for name in table.columns if name not in COMPARED]]
 
 
 def _explained(table: pd.DataFrame, reason: str | None) -> pd.DataFrame:
