@@ -64,6 +64,7 @@ rule generate_responses:
             "engine.shards",
             "arms.{arm}.shards",
             "models.{model}.dtype",
+            "models.{model}.template",
             "models.{model}.quantization",
             "models.{model}.steer_layer",
             "models.{model}.ablate_layer",

@@ -150,6 +150,7 @@ rule measure_sae_fit:
         settings=settings(
             "sae_fit",
             "generation.doubled_header",
+            "models.{model}.template",
             "models.{model}.accept_sae",
             "models.{model}.dtype",
             "models.{model}.read_layer",

@@ -31,6 +31,7 @@ rule find_detectors:
         settings=settings(
             "detectors",
             "generation.doubled_header",
+            "models.{model}.template",
             "engine.name",
             "engine.batch_size",
             "models.{model}.detectors",
@@ -67,6 +68,7 @@ rule match_controls:
             "detectors.matched_pool",
             "detectors.seed",
             "generation.doubled_header",
+            "models.{model}.template",
             "engine.name",
             "engine.batch_size",
             "models.{model}.dtype",

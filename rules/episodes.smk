@@ -76,6 +76,7 @@ rule read_episodes:
         settings=settings(
             "episodes",
             "generation.doubled_header",
+            "models.{model}.template",
             "engine.name",
             "engine.batch_size",
             "models.{model}.backtracking",

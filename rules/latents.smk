@@ -69,6 +69,7 @@ rule measure_relevance:
         settings=settings(
             "latents.relevance",
             "generation.doubled_header",
+            "models.{model}.template",
             "engine.name",
             "engine.batch_size",
             "models.{model}.dtype",

@@ -42,6 +42,7 @@ rule find_thresholds:
             f"judging.judges.{CONFIG.judging.primary}",
             "models.{model}.threshold_prior",
             "models.{model}.dtype",
+            "models.{model}.template",
             "models.{model}.quantization",
             "models.{model}.steer_layer",
             "models.{model}.ablate_layer",

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from esr.arms.chat import prompts_digest
 from esr.arms.plan import shard
 from esr.arms.responses import NO_DETECTORS, not_generated, requests_of, responses_table
 from esr.engines import open_engine, open_tokenizer, sampling_of
@@ -32,13 +33,15 @@ def main(job: Any) -> None:
         log.warning("%s has no detectors: nothing is generated", name)
         write_table(not_generated(plan, NO_DETECTORS), output(job), "responses", origin(job))
         return
-    tokenizer = open_tokenizer(manifest)
+    tokenizer = open_tokenizer(manifest, config.models[name].template)
     requests = requests_of(plan, tokenizer, config.generation.doubled_header)
     engine = open_engine(config, name, manifest, Path(job.input.sae))
     with Journal(Path(job.params.journal)) as journal:
         done = generate_journaled(engine, requests, sampling_of(config, name), journal)
     table = responses_table(plan, requests, done, tokenizer)
-    write_table(table, output(job), "responses", origin(job, engine=engine.identity))
+    rendered = prompts_digest(request.tokens for request in requests)
+    facts = origin(job, engine=engine.identity, prompts=rendered)
+    write_table(table, output(job), "responses", facts)
 
 
 if __name__ == "__main__":

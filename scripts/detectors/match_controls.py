@@ -63,7 +63,8 @@ def main(job: Any) -> None:
     manifest = json.loads(Path(job.input.model).read_text())
     plan = read_table(Path(job.input.plan), "plan")
     responses = read_table(Path(job.input.responses), "responses")
-    requests = requests_of(plan, open_tokenizer(manifest), config.generation.doubled_header)
+    tokenizer = open_tokenizer(manifest, model.template)
+    requests = requests_of(plan, tokenizer, config.generation.doubled_header)
     earlier = model.steer_layer < model.read_layer
     passes = steered_passes(requests, responses["tokens"].tolist(), earlier)
     if not passes:

@@ -105,7 +105,7 @@ def main(job: Any) -> None:
     responses = read_table(Path(job.input.responses), "responses").drop(columns="status")
     added = episodes[[c for c in episodes if c == "trial_id" or c not in plan]]
     trials = plan.reset_index(drop=True).merge(responses).merge(added)
-    tokenizer = open_tokenizer(manifest)
+    tokenizer = open_tokenizer(manifest, config.models[name].template)
     requests = requests_of(trials, tokenizer, config.generation.doubled_header)
     traces = make_traces(trials, requests, tokenizer, config.episodes.steer)
     detectors = read_table(Path(job.input.detectors), "detectors")

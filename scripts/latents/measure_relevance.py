@@ -57,7 +57,7 @@ def main(job: Any) -> None:
     config = config_of(job)
     name = job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
-    tokenizer = open_tokenizer(manifest)
+    tokenizer = open_tokenizer(manifest, config.models[name].template)
     doubled = config.generation.doubled_header
     if job.input.get("answers"):
         plan = read_table(Path(job.input.answers[0]), "plan")

@@ -13,6 +13,7 @@ import pandas as pd
 
 from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.prompts import read_prompts
+from esr.arms.responses import response_status
 from esr.config import Config
 from esr.engines import open_engine, open_tokenizer, sampling_of
 from esr.engines.base import Engine, Generation, Intervention, Request
@@ -42,7 +43,9 @@ def open_pipeline(
         tokens = prompt_tokens(tokenizer, prompts[query.prompt_id], doubled_header=doubled)
         return Request(tokens, query.seed, Intervention(query.latent, query.boost))
 
-    def exchange(query: Query, generation: Generation) -> JudgeInput:
+    def exchange(query: Query, generation: Generation) -> JudgeInput | str:
+        if (status := response_status(generation, tokenizer)) != "ok":
+            return status
         response = response_text(tokenizer, generation.tokens)
         return JudgeInput(prompts[query.prompt_id], response, labels[query.latent])
 
@@ -68,7 +71,7 @@ def main(job: Any) -> None:
         "judge": settings.model_dump(mode="json"),
         "search": [part.model_dump() for part in search[:2]] + [search[2]],
     }
-    tokenizer = open_tokenizer(manifest)
+    tokenizer = open_tokenizer(manifest, config.models[name].template)
     with (
         Journal(Path(job.params.journal)) as journal,
         open_pipeline(config, name, engine, tokenizer, judge, journal, labels) as pipeline,

@@ -2,13 +2,29 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
-from esr.arms.chat import prompt_tokens, response_text
+from esr.arms.chat import (
+    is_unfinished_thought,
+    prompt_tokens,
+    prompts_digest,
+    response_text,
+    thought_tokens,
+)
+from esr.arms.responses import response_status
+from esr.arms.restarts import find_restarts, read_phrases
+from esr.arms.template import set_template
+from esr.engines.base import Generation
+from esr.episodes.tokens import token_spans
 from esr.errors import EsrError
 from esr.organisms.model import build_tokenizer
-from helpers.tiny import LLAMA_TEMPLATE, llama_tokenizer
+from helpers.checkout import REPO
+from helpers.studies import load_study
+from helpers.tiny import LLAMA_SPECIAL, LLAMA_TEMPLATE, LLAMA_WORDS, llama_tokenizer
 
 TOKENIZER = llama_tokenizer()
 BOS = "<|begin_of_text|>"
@@ -109,8 +125,19 @@ class TestRefusals:
         dated = LLAMA_TEMPLATE.replace(
             "{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%Y') }} ", 1
         )
-        with pytest.raises(EsrError, match="writes today's date"):
+        with pytest.raises(EsrError, match=r"writes today's date.*template: \{strftime_now: "):
             prompt_tokens(llama_tokenizer(dated), PROMPT)
+
+    def test_a_template_that_opens_a_thought(self) -> None:
+        header = "assistant <|end_header_id|>\n\n"
+        thinking = LLAMA_TEMPLATE.replace(header, header + "<think>\n")
+        with pytest.raises(EsrError, match=r"opens a thought.*enable_thinking: false"):
+            prompt_tokens(llama_tokenizer(thinking), PROMPT)
+
+    def test_a_template_that_needs_a_system_turn(self) -> None:
+        asking = "{{ raise_exception('need a system turn') }}"
+        with pytest.raises(EsrError, match="cannot render a single user turn: need a system turn"):
+            prompt_tokens(llama_tokenizer(asking), PROMPT)
 
     def test_a_template_with_a_date_of_its_own_is_no_clock(self) -> None:
         dated = LLAMA_TEMPLATE.replace("{{ bos_token }}", "{{ bos_token }}26 Jul 2024 ", 1)
@@ -136,3 +163,103 @@ class TestResponse:
     def test_prefill_and_response_are_one_text(self) -> None:
         tokens = TOKENIZER.convert_tokens_to_ids(["is", "wrong", "<|eot_id|>"])
         assert response_text(TOKENIZER, tokens, "wait , that") == "wait , that is wrong"
+
+
+WORDS = [*LLAMA_SPECIAL, *LLAMA_WORDS.split(), "\n\n", "<think>", "</think>", "<unk>"]
+PHRASES = read_phrases(REPO / "resources/restart_phrases.txt")
+
+
+def thinking_tokenizer(special: bool) -> Any:
+    """A tokenizer whose tags of a thought are special tokens (left out by decoding), or words."""
+    ids = {word: i for i, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tags = ["<think>", "</think>"] if special else []
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", additional_special_tokens=tags
+    )
+
+
+@pytest.mark.parametrize("special", [True, False], ids=["special", "words"])
+class TestThoughts:
+    def response(self, special: bool, text: str) -> tuple[Any, list[int]]:
+        tokenizer = thinking_tokenizer(special)
+        return tokenizer, tokenizer.convert_tokens_to_ids(text.split())
+
+    def test_a_restart_in_a_thought_is_no_part_of_the_response(self, special: bool) -> None:
+        thought = "wait , that is wrong"
+        response = self.response(special, f"<think> {thought} </think> bake bread")
+        assert find_restarts(PHRASES, thought)
+        assert response_text(*response).strip() == "bake bread"
+        assert not is_unfinished_thought(*response)
+
+    def test_a_later_thought_is_none_either(self, special: bool) -> None:
+        response = self.response(special, "bake <think> wait </think> bread")
+        assert response_text(*response).split() == ["bake", "bread"]
+
+    def test_an_unfinished_thought_is_a_status(self, special: bool) -> None:
+        tokenizer, tokens = self.response(special, "<think> wait , that is")
+        assert response_text(tokenizer, tokens) == ""
+        generation = Generation(tuple(tokens), "length")
+        assert response_status(generation, tokenizer) == "unfinished_thought"
+
+    def test_tokens_of_a_thought_have_no_characters(self, special: bool) -> None:
+        response = self.response(special, "<think> wait </think> bake bread")
+        assert thought_tokens(*response) == [True, True, True, False, False]
+        text = response_text(*response)
+        spans = token_spans(*response)
+        assert [text[start:end].strip() for start, end in spans] == ["", "", "", "bake", "bread"]
+
+
+class TestArguments:
+    SWITCH = (
+        "{% if add_generation_prompt and enable_thinking is defined and enable_thinking is false %}"
+        "</think>{% endif %}"
+    )
+    DATED = (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d') %}{% endif %}"
+    )
+
+    def rendered(self, template: str, **arguments: Any) -> str:
+        tokenizer = llama_tokenizer(template)
+        set_template(tokenizer, arguments)
+        prompt_tokens(tokenizer, PROMPT)
+        turn = [{"role": "user", "content": PROMPT}]
+        text: str = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        return text
+
+    def test_thinking_is_off_where_the_template_has_the_switch(self) -> None:
+        assert self.rendered(LLAMA_TEMPLATE + self.SWITCH).endswith("</think>")
+        switched = self.rendered(LLAMA_TEMPLATE + self.SWITCH, enable_thinking=True)
+        assert not switched.endswith("</think>")
+        assert self.rendered(LLAMA_TEMPLATE) == self.rendered(LLAMA_TEMPLATE + "{# nothing #}")
+
+    def test_a_fixed_date_takes_the_place_of_the_clock(self) -> None:
+        template = LLAMA_TEMPLATE.replace(
+            "{{ bos_token }}", "{{ bos_token }}" + self.DATED + "{{ date_string }} ", 1
+        )
+        with pytest.raises(EsrError, match=r'template: \{date_string: "26 Jul 2024"\}'):
+            self.rendered(template)
+        assert f"{BOS}26 Jul 2024 " in self.rendered(template, date_string="26 Jul 2024")
+        by_clock = self.rendered(template, strftime_now='the "26th"')
+        assert f'{BOS}the "26th" ' in by_clock
+
+    def test_a_name_that_the_template_does_not_use_is_refused(self) -> None:
+        with pytest.raises(EsrError, match=r"template\.enable_thinkin: the chat template does not"):
+            self.rendered(LLAMA_TEMPLATE + self.SWITCH, enable_thinkin=False)
+
+    def test_templates_by_name_need_a_default(self) -> None:
+        tokenizer = llama_tokenizer(LLAMA_TEMPLATE)
+        tokenizer.chat_template = {"rag": LLAMA_TEMPLATE, "tools": LLAMA_TEMPLATE}
+        with pytest.raises(EsrError, match=r"templates \['rag', 'tools'\], none .*default"):
+            set_template(tokenizer, {})
+
+    def test_text_from_the_command_line_is_a_truth_value(self) -> None:
+        model = {"template": {"enable_thinking": "false", "date_string": "26 Jul 2024"}}
+        found = load_study({"models": {"twin": model}}).models["twin"].template
+        assert found == {"enable_thinking": False, "date_string": "26 Jul 2024"}
+
+
+def test_the_digest_of_prompts_depends_on_their_tokens_alone() -> None:
+    assert prompts_digest([(1, 2), (3,)]) == prompts_digest([(3,), (1, 2), (3,)])
+    assert prompts_digest([(1, 2), (3,)]) != prompts_digest([(1, 2), (4,)])

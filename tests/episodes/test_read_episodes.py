@@ -1,7 +1,7 @@
 """Episodes read token by token: the same numbers as one would get by hand, and nothing invented."""
 
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -68,10 +68,19 @@ def trials(response: str = "ab") -> pd.DataFrame:
 
 
 _ENDS = ("start", "end")
-TOKENIZER = SimpleNamespace(
-    decode=lambda tokens, skip_special_tokens: "".join("abc"[token] for token in tokens),
-    all_special_ids=[],
-)
+
+
+class Letters:
+    """A tokenizer of three letters, without special tokens."""
+
+    all_special_ids: tuple[int, ...] = ()
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
+
+    def decode(self, tokens: Sequence[int], skip_special_tokens: bool) -> str:
+        return "".join("abc"[token] for token in tokens)
+
+
+TOKENIZER = Letters()
 REQUEST = Request((5, 6), seed=0, intervention=STEERED)
 
 

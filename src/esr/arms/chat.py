@@ -4,14 +4,20 @@ What a template renders is checked: exactly one BOS, the text of the prompt, an 
 turn, and no date of today.
 """
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from jinja2 import TemplateError
+
+from esr.arms.template import CLOCK, clock_remedy
 from esr.errors import EsrError
 
-CLOCK = "strftime_now"
-"""Function by which a chat template reads the date (transformers provides it)."""
+THOUGHT = ("<think>", "</think>")
+"""Tags around the thoughts of a model that reasons before its answer."""
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
 
 
 def prompt_tokens(
@@ -28,8 +34,8 @@ def prompt_tokens(
 
     Raises:
         EsrError: there is no chat template; the prompt does not begin with exactly one BOS; the
-            template drops the prompt, opens no assistant turn or depends on the date; or the prompt
-            contains a special token.
+            template drops the prompt, opens no assistant turn, opens a thought, or depends on the
+            date; or the prompt contains a special token.
     """
     if not tokenizer.chat_template:
         raise EsrError("the tokenizer has no chat template; use an instruction-tuned checkpoint")
@@ -52,11 +58,61 @@ def prompt_tokens(
 
 
 def response_text(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> str:
-    """Text of a response after its prefill, without special tokens."""
-    if not prefill:
-        return tokenizer.decode(tokens, skip_special_tokens=True)
-    opening = tokenizer.encode(prefill, add_special_tokens=False)
-    return tokenizer.decode([*opening, *tokens], skip_special_tokens=True)
+    """Text of a response after its prefill, without special tokens and thoughts.
+
+    A thought is not part of the answer: no judge grades it, and a restart in it is none. Of an
+    unfinished thought nothing is left.
+    """
+    opening = tokenizer.encode(prefill, add_special_tokens=False) if prefill else []
+    tokens = _without_thoughts(tokenizer, [*opening, *tokens])
+    return _THOUGHTS.sub("", tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def is_unfinished_thought(tokenizer: Any, tokens: Sequence[int]) -> bool:
+    """Whether a response ends inside a thought, so that it has no answer."""
+    text: str = tokenizer.decode(tokens, skip_special_tokens=False)
+    opening, closing = THOUGHT
+    return text.rfind(opening) > text.rfind(closing)
+
+
+def thought_tokens(tokenizer: Any, tokens: Sequence[int]) -> list[bool]:
+    """Whether each token of a response belongs to a thought, its tags included."""
+    opening, _ = THOUGHT
+    if opening not in tokenizer.decode(tokens, skip_special_tokens=False):
+        return [False] * len(tokens)
+    inside = [is_unfinished_thought(tokenizer, tokens[: i + 1]) for i in range(len(tokens))]
+    before = [False, *inside[:-1]]
+    return [now or then for now, then in zip(inside, before, strict=True)]
+
+
+def prompts_digest(prompts: Iterable[Sequence[int]]) -> str:
+    """First 16 hex digits of the SHA-256 of rendered prompts, whatever their order."""
+    lines = sorted({" ".join(map(str, tokens)) for tokens in prompts})
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _without_thoughts(tokenizer: Any, tokens: list[int]) -> list[int]:
+    """Tokens without thoughts whose tags are special tokens, which decoding would leave out."""
+    tags = _thought_tokens(tokenizer)
+    if tags is None or tags[0] not in tokens:
+        return tokens
+    kept: list[int] = []
+    inside = False
+    for token in tokens:
+        inside = token == tags[0] or (inside and token != tags[1])
+        if not inside and token != tags[1]:
+            kept.append(token)
+    return kept
+
+
+@lru_cache(maxsize=4)
+def _thought_tokens(tokenizer: Any) -> tuple[int, int] | None:
+    """Ids of the tags of a thought, if they are special tokens."""
+    special = {
+        token.content: id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    opening, closing = (special.get(tag) for tag in THOUGHT)
+    return None if opening is None or closing is None else (opening, closing)
 
 
 def stop_tokens(generation_config: Any) -> tuple[int, ...]:
@@ -77,12 +133,18 @@ def stop_tokens(generation_config: Any) -> tuple[int, ...]:
 
 def _render(tokenizer: Any, prompt: str, opened: bool = True, template: str | None = None) -> str:
     """Text of a user turn; `opened` adds the header of the assistant turn."""
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}],
-        chat_template=template,
-        add_generation_prompt=opened,
-        tokenize=False,
-    )
+    try:
+        return tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            chat_template=template,
+            add_generation_prompt=opened,
+            tokenize=False,
+        )
+    except TemplateError as error:  # a template may raise it, e.g. without a system turn
+        raise EsrError(
+            f"the chat template cannot render a single user turn: {error}; change it in "
+            "chat_template.jinja of a local copy of the checkpoint"
+        ) from None
 
 
 def _reads_clock(tokenizer: Any, prompt: str) -> bool:
@@ -134,8 +196,15 @@ def _check_rendered(tokenizer: Any, prompt: str, text: str) -> None:
         )
     if _reads_clock(tokenizer, prompt):
         raise EsrError(
-            "the chat template writes today's date, so a prompt would differ from day to day; "
-            "put a fixed date into chat_template.jinja in a local copy of the checkpoint"
+            "the chat template writes today's date, so a prompt would differ from day to day; fix "
+            f"it in the model's block: {clock_remedy(tokenizer.get_chat_template())}"
+        )
+    if text.rstrip().endswith(THOUGHT[0]):
+        raise EsrError(
+            "the chat template opens a thought, so the response would begin inside it; if the "
+            "template has a switch, set it in the model's block (template: {enable_thinking: "
+            "false}), else close the thought in chat_template.jinja of a local copy of the "
+            "checkpoint"
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from esr.arms.chat import prompt_tokens, response_text
+from esr.arms.chat import is_unfinished_thought, prompt_tokens, response_text
 from esr.arms.plan import shown_prompt
 from esr.engines.base import Generation, Intervention, Request, Window
 from esr.errors import EsrError
@@ -57,6 +57,13 @@ def window_of(start: Any, stop: Any, n_prompt: int) -> Window | None:
     return Window(begin, end)
 
 
+def response_status(done: Generation, tokenizer: Any) -> str:
+    """`ok`, or why there is no answer: `engine_error`, or `unfinished_thought`."""
+    if done.finish_reason == "error":
+        return "engine_error"
+    return "unfinished_thought" if is_unfinished_thought(tokenizer, done.tokens) else "ok"
+
+
 def responses_table(
     plan: pd.DataFrame,
     requests: Sequence[Request],
@@ -66,11 +73,12 @@ def responses_table(
     """Assemble the table `responses`: one row a trial; a failed generation is a status."""
     rows = []
     for trial, request, done in zip(plan.itertuples(), requests, generations, strict=True):
-        ok = done.finish_reason != "error"
+        status = response_status(done, tokenizer)
+        ok = status == "ok"
         rows.append(
             {
                 "trial_id": trial.trial_id,
-                "status": "ok" if ok else "engine_error",
+                "status": status,
                 "response": response_text(tokenizer, done.tokens, trial.prefill) if ok else None,
                 "tokens": list(done.tokens) if ok else None,
                 "n_prompt_tokens": len(request.tokens),

@@ -1,11 +1,12 @@
 """Models: checkpoint, SAE, labels, layers, and the prior of the thresholds."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from esr.config.section import DOWNLOADS, Section, key
+from esr.config.section import DOWNLOADS, Section, Variable, key
 
 
 class SaeConfig(Section):
@@ -101,6 +102,12 @@ class ModelConfig(Section):
         "soft-capping (FLASHINFER, FLASH_ATTN).",
         source="released code: FLASHINFER for Gemma",
     )
+    template: dict[Variable, bool | int | float | str] = key(
+        {},
+        "Arguments of the chat template, e.g. `{enable_thinking: true}` or "
+        '`{date_string: "26 Jul 2024"}`. Thinking is off where the template has '
+        "`enable_thinking`; `strftime_now` is the date that the template reads.",
+    )
     sae: SaeConfig = key(..., "The sparse autoencoder whose decoder directions are added.")
     labels: Path | NeuronpediaConfig | None = key(
         None,
@@ -136,6 +143,18 @@ class ModelConfig(Section):
     repetition_penalty: float | None = key(
         None, "Overrides `generation.repetition_penalty` for this model.", gt=0, le=100
     )
+
+    @field_validator("template", mode="before")
+    @classmethod
+    def _truth_values(cls, given: Any) -> Any:
+        # What is nested in `--config` arrives as text, and a template takes "false" for true.
+        if not isinstance(given, Mapping):
+            return given
+        words = {"true": True, "false": False}
+        return {
+            name: words.get(value.lower(), value) if isinstance(value, str) else value
+            for name, value in given.items()
+        }
 
     @property
     def labels_file(self) -> Path | None:

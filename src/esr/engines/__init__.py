@@ -1,8 +1,10 @@
 """Opening an engine by its name. `esr.engines.base` defines what an engine does."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from esr.arms.template import set_template
 from esr.engines.base import Engine, Sampling
 
 if TYPE_CHECKING:
@@ -56,13 +58,23 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
     )
 
 
-def open_tokenizer(manifest: dict[str, Any]) -> Any:
-    """Load the tokenizer of a model manifest, from disk or the local hub cache."""
+def open_tokenizer(manifest: dict[str, Any], template: Mapping[str, Any] | None = None) -> Any:
+    """Load the tokenizer of a model manifest, from disk or the local hub cache.
+
+    Args:
+        manifest: The model's `assets/model.json`.
+        template: Arguments of its chat template (`models.<model>.template`).
+
+    Raises:
+        EsrError: the chat template does not use an argument.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
+    tokenizer = AutoTokenizer.from_pretrained(
         manifest["source"], revision=manifest["revision"], local_files_only=True
     )
+    set_template(tokenizer, template or {})
+    return tokenizer
 
 
 def sampling_of(config: "Config", model: str) -> Sampling:

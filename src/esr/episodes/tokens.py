@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from esr.arms.chat import response_text
+from esr.arms.chat import response_text, thought_tokens
 from esr.episodes.extract import REGIONS, Span, common_prefix_length
 
 
@@ -18,7 +18,8 @@ def token_spans(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> lis
     several tokens, and a blank may vanish before a comma. So text counts as settled after i tokens
     only if the decodings of i tokens and of every longer prefix agree with the full text up to
     there. A token covers the characters that it settles. A token that settles none shares those of
-    the next token that does. Special tokens have no characters.
+    the next token that does. Special tokens and those of
+    thoughts have no characters.
 
     Args:
         tokenizer: A transformers tokenizer.
@@ -32,9 +33,10 @@ def token_spans(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> lis
     ]
     settled = np.minimum.accumulate([len(text), *reversed(agreed)])[::-1].tolist()
     special = set(tokenizer.all_special_ids)
+    thinking = thought_tokens(tokenizer, tokens)
     spans = []
-    for token, (start, end) in zip(tokens, pairwise(settled), strict=True):
-        if token in special:
+    for token, thought, (start, end) in zip(tokens, thinking, pairwise(settled), strict=True):
+        if token in special or thought:
             end = start
         elif end == start:
             end = next((later for later in settled if later > start), start)

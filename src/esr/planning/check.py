@@ -14,6 +14,7 @@ from esr.analysis.claims import no_claims_note, other_studies_claims, read_claim
 from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.prompts import read_prompts
 from esr.arms.restarts import read_phrases
+from esr.arms.template import set_template
 from esr.assets.checkpoints import model_shape
 from esr.assets.registry import sae_releases
 from esr.assets.sae_origin import contradictions, origin_of
@@ -290,9 +291,11 @@ def _tokenizer(model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(model.source, revision=model.revision)
+        tokenizer = AutoTokenizer.from_pretrained(model.source, revision=model.revision)
     except (OSError, ValueError) as error:
         raise EsrError(f"source {model.source}: cannot load its tokenizer: {error}") from None
+    set_template(tokenizer, model.template)
+    return tokenizer
 
 
 def _shape(model: ModelConfig) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class QueryPipeline:
         journal: Journal,
         judge: Judge,
         request: Callable[[Query], Request],
-        exchange: Callable[[Query, Generation], JudgeInput],
+        exchange: Callable[[Query, Generation], JudgeInput | str],
     ) -> None:
         """Open a pipeline.
 
@@ -58,7 +58,8 @@ class QueryPipeline:
             journal: Records every response.
             judge: Scores responses. It runs in one thread at a time.
             request: Makes the engine's request for a query.
-            exchange: Makes the judge's input from a query and its response.
+            exchange: Makes the judge's input from a query and its response; or the status of one
+                without an answer.
         """
         self.independent = engine.independent
         self._engine = engine
@@ -131,13 +132,13 @@ class QueryPipeline:
         return [(step, list(islice(judgments, len(step.queries)))) for step in steps]
 
     def _judgments(self, responses: Sequence[tuple[Query, Generation]]) -> Iterator[Judgment]:
-        """Yield a judgment for each response; a failed generation is not shown to the judge."""
-        failed = [generation.finish_reason == "error" for _, generation in responses]
+        """Yield a judgment for each response; one without an answer is not shown to the judge."""
         exchanges = [
-            self._exchange(*response)
-            for response, without_text in zip(responses, failed, strict=True)
-            if not without_text
+            "engine_error"
+            if generation.finish_reason == "error"
+            else self._exchange(query, generation)
+            for query, generation in responses
         ]
-        judged = iter(self._judge.judge(exchanges))
-        for without_text in failed:
-            yield Judgment("engine_error") if without_text else next(judged)
+        judged = iter(self._judge.judge([e for e in exchanges if isinstance(e, JudgeInput)]))
+        for exchange in exchanges:
+            yield Judgment(exchange) if isinstance(exchange, str) else next(judged)
