@@ -6,19 +6,16 @@ A language model is called again, under another key; other judges grade the same
 from pathlib import Path
 from typing import Any
 
+from esr.agreement.grading import grade_sample
 from esr.agreement.retest import SECOND_CALL, draw_retest
-from esr.arms.restarts import read_phrases
-from esr.arms.scores import score_trials
 from esr.job import config_of, origin, output, start
 from esr.judges import open_judge
-from esr.judges.base import judge_responses
 from esr.tables import read_table, write_table
 
 
 def main(job: Any) -> None:
     """Write judgments and scores."""
     config = config_of(job)
-    phrases = read_phrases(Path(job.input.phrases))
     name = config.judging.primary
     judge = open_judge(
         config.judging.judges[name],
@@ -28,9 +25,7 @@ def main(job: Any) -> None:
     )
     sample = read_table(Path(job.input.sample), "sample")
     retest = draw_retest(sample, config.agreement.retest, config.agreement.seed)
-    responses = retest[["trial_id", "response"]].assign(status="ok")
-    judgments = judge_responses(retest, responses, judge, phrases)
-    scores = score_trials(retest, responses, judgments, phrases, name)
+    judgments, scores = grade_sample(config, name, judge, retest)
     facts = origin(job, judge=judge.served_as)
     write_table(judgments, output(job, "judgments"), "judgments", facts)
     write_table(scores, output(job, "scores"), "scores", facts)

@@ -1,12 +1,22 @@
 """Test-retest: the primary judge with itself, and calls that are not answered from the journal."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from esr.agreement.retest import compare_retest, draw_retest, without_retest
-from esr.config import StatisticsConfig
+from esr.agreement.grading import grade_sample
+from esr.agreement.retest import SECOND_CALL, compare_retest, draw_retest, without_retest
+from esr.config import Config, StatisticsConfig
+from esr.judges import open_judge
 from esr.judges.replies import Call
+from esr.tables import read_table, write_table
+from helpers.checkout import REPO, load_script
+from helpers.fake_api import FakeApi
+from helpers.llm import KEY, claude
+from helpers.studies import load_study
 
 FAST = StatisticsConfig(bootstrap=200)
 N = 200
@@ -86,3 +96,80 @@ def test_a_repetition_is_another_call_and_the_first_keeps_its_key() -> None:
 
     old = {"model": "m", "system": "s", "user": "u", "schema": None}
     assert first.key(identity) == content_key(old)
+
+
+class TestRefill:
+    """`rejudge` completes the second grading as it does the first, and pays for nothing twice."""
+
+    @pytest.fixture
+    def api(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeApi]:
+        monkeypatch.setenv("JUDGE_KEY", KEY)
+        monkeypatch.chdir(tmp_path)
+        with FakeApi(key=KEY) as running:
+            yield running
+
+    @pytest.fixture
+    def config(self, api: FakeApi) -> Config:
+        judge = claude(api, retries=0, concurrency=1).model_dump(mode="json")
+        phrases = str(REPO / "resources/restart_phrases.txt")
+        judge["rubric"] = str(REPO / "resources/rubrics/blind.yaml")
+        judging = {"primary": "claude", "judges": {"claude": judge}, "restart_phrases": phrases}
+        kept = {"lexical": None, "sentences": None}
+        judging["judges"] = {**judging["judges"], **kept}
+        return load_study({"judging": judging, "agreement": {"retest": 4}, "study": "organism"})
+
+    def lay_out(self) -> Path:
+        folder = Path("results/organism/agreement")
+        (folder / "retest").mkdir(parents=True)
+        texts = [f"Boats. Wait, that's not right. Bread {i}." for i in range(8)]
+        drawn = (
+            sample()
+            .head(8)
+            .assign(
+                prompt=[f"Explain {i}." for i in range(8)],
+                response=texts,
+                label="boats",
+                boost=1.0,
+                sweep_level=np.nan,
+                meta_prompt=None,
+                prefill="",
+                ablated=[[] for _ in range(8)],
+                stratum_size=8,
+            )
+        )
+        write_table(drawn, folder / "sample.parquet", "sample", {})
+        return folder
+
+    def test_what_the_retest_lacks_is_requested_under_its_own_key(
+        self, api: FakeApi, config: Config
+    ) -> None:
+        folder, script = self.lay_out(), load_script("rejudge")
+        replies = Path("results/organism/replies")
+        settings = config.judging.judges["claude"]
+        drawn = read_table(folder / "sample.parquet", "sample")
+        retest = draw_retest(drawn, config.agreement.retest, config.agreement.seed)
+        api.faults.extend([None, 500])
+        opened = open_judge(
+            settings, replies / "retest_sample/claude.jsonl", config=config, repetition=SECOND_CALL
+        )
+        tables = grade_sample(config, "claude", opened, retest)
+        for table, kind in zip(tables, ("judgments", "scores"), strict=True):
+            write_table(table, folder / f"retest/{kind}.parquet", kind, {})
+        found = {task.path: task for task in script.tables_of(config, "claude", [])}
+        task = found[folder / "retest/judgments.parquet"]
+        assert script.incomplete(task.path) == 1
+        calls = len(api.requests)
+        assert task.again(config, "claude", task.folder, task.replies) == 0
+        assert len(api.requests) == calls + 1
+        scored = read_table(folder / "retest/scores.parquet", "scores")
+        assert scored["status"].tolist() == ["ok"] * 4
+        assert scored["trial_id"].tolist() == retest["trial_id"].tolist()
+
+    def test_only_the_primary_judge_has_a_retest(self, config: Config) -> None:
+        script = load_script("rejudge")
+        paths = [task.path.name for task in script.tables_of(config, "other", [])]
+        assert paths == ["other.parquet"]
+        none = config.model_copy(
+            update={"agreement": config.agreement.model_copy(update={"retest": 0})}
+        )
+        assert len(list(script.tables_of(none, "claude", []))) == 1

@@ -24,6 +24,7 @@ from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import JudgeInput
 from esr.latents.selection import read_labels
+from esr.planning.blinding import check_blinding
 from esr.planning.disk import check_disk
 from esr.planning.files import IF_MEANT, check_shapes
 from esr.planning.hardware import check_gpu_memory
@@ -43,6 +44,7 @@ def check_study(config: Config) -> Iterator[str]:
     yield f"restart phrases: {config.judging.restart_phrases}"
     yield from check_machines(config)
     yield from check_judges(config, config.judging.llms)
+    yield from check_blinding(config)
     for name, settings in config.judging.judges.items():
         if name in config.judging.llms:
             continue
