@@ -12,7 +12,7 @@ from esr.agreement.retest import SECOND_CALL, compare_retest, draw_retest, witho
 from esr.config import Config, StatisticsConfig
 from esr.judges import open_judge
 from esr.judges.replies import Call
-from esr.tables import read_table, write_table
+from esr.tables import TABLES, read_table, write_table
 from helpers.checkout import REPO, load_script
 from helpers.fake_api import FakeApi
 from helpers.llm import KEY, claude
@@ -130,13 +130,12 @@ class TestRefill:
                 response=texts,
                 label="boats",
                 boost=1.0,
-                sweep_level=np.nan,
-                meta_prompt=None,
                 prefill="",
                 ablated=[[] for _ in range(8)],
                 stratum_size=8,
             )
         )
+        drawn = drawn.reindex(columns=list(TABLES["sample"].columns))  # no other condition
         write_table(drawn, folder / "sample.parquet", "sample", {})
         return folder
 
