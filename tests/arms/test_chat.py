@@ -80,7 +80,7 @@ class TestPrompt:
 class TestRefusals:
     @pytest.mark.parametrize("template", [None, ""])
     def test_no_chat_template(self, template: str | None) -> None:
-        with pytest.raises(EsrError, match="no chat template; use an instruction-tuned"):
+        with pytest.raises(EsrError, match=r"no chat template: put a chat_template\.jinja"):
             prompt_tokens(llama_tokenizer(template), PROMPT)
 
     @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Figures 3, 4, A7 and A8 from hand-made scores: plotted values, and the notes on missing ones."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,31 @@ class TestFigure2:
         ]
         assert [0, pytest.approx(bound)] in drawn
         assert f"≤ {bound:.1f}" in texts(figure)
+
+    @pytest.mark.parametrize("change", [-0.4, 0.03, 12.0])
+    def test_labels_of_ticks_do_not_overlap(self, change: float) -> None:
+        scores = arm(2)
+        tried = scores["multi_attempt"].astype(bool)
+        scores.loc[tried, "last_score"] = scores.loc[tried, "first_score"] + change
+        scores.loc[tried, "score_change"] = change
+        scores.loc[tried, "improved"] = change > 0
+        both = stack({"steered": {"small": scores, "large": scores}})
+        figure = fig2.draw(fig2.figure_table(both, MODELS, FAST), "A study", 0.95)
+        figure.canvas.draw()
+        for axes in figure.axes:
+            boxes = [tick.get_window_extent() for tick in axes.get_xticklabels() if tick.get_text()]
+            inside = [box for box in boxes if axes.bbox.x0 - 1 < (box.x0 + box.x1) / 2]
+            inside = [box for box in inside if (box.x0 + box.x1) / 2 < axes.bbox.x1 + 1]
+            gaps = [right.x0 - left.x1 for left, right in pairwise(inside)]
+            assert all(gap > 0 for gap in gaps), axes.get_title()
+        plt.close(figure)
+
+    def test_dollars_in_labels_and_titles_are_text(self, tmp_path: Path) -> None:
+        models = {name: facts | {"label": "US$ 5 \\frac $"} for name, facts in MODELS.items()}
+        scores = stack({"steered": {"small": arm(0), "large": arm(3)}})
+        figure = fig2.draw(fig2.figure_table(scores, models, FAST), "Costs US$ 5 or US$ 9", 0.95)
+        style.save(figure, tmp_path / "x.pdf", tmp_path / "x.png")
+        assert "US$ 5 \\frac $" in texts(figure)
 
     def test_every_number_is_shown_with_its_interval(self) -> None:
         scores = stack({"steered": {"small": arm(1), "large": arm(3)}})

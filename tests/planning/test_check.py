@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerFast
 from esr.config import Config, ModelConfig, load
 from esr.errors import EsrError
 from esr.planning import check
-from esr.planning.check import check_study
+from esr.planning.check import check_claims, check_study
+from helpers.checkout import REPO
 
 KNOWN = ["<unk>", "<s>", "user", "model", "explain", "how", "to", "bake", "bread", "sail", "now"]
 
@@ -96,10 +97,24 @@ def test_a_study_in_order_is_described(study: Config) -> None:
     assert "judge words: lexical/1 places all prompts" in lines
 
 
-def test_a_prompt_that_the_judge_cannot_place_is_named(study: Config) -> None:
+def test_a_lexical_judge_of_english_prompts_names_the_judges_that_fit(study: Config) -> None:
     study.prompts.write_text("prompt_id,category,prompt\np,craft,Explain how to sail.\n")
-    with pytest.raises(EsrError, match="judge words cannot place the prompt 'Explain how to sail"):
+    with pytest.raises(EsrError) as caught:
         list(check_study(study))
+    message = str(caught.value)
+    assert message.startswith("judge words finds no word of its lexicon")
+    assert "in 1 of 1 prompts, e.g. 'Explain how to sail.'" in message
+    assert "know the planted organisms' language alone" in message
+    assert "kind: anthropic or openai" in message
+    assert "reword" not in message
+
+
+def test_claims_about_other_models_are_named_with_the_remedy(study: Config) -> None:
+    january = REPO / "resources/claims/january.csv"
+    (line,) = check_claims(study.model_copy(update={"claims": (january,)}))
+    assert line.startswith("claims: 0 in 0 files. ")
+    assert "january.csv is left out: its 32 claims are about gemma-2-27b" in line
+    assert line.endswith("name a file of yours under `claims`.")
 
 
 def test_a_word_that_the_tokenizer_does_not_know_is_named_with_the_model(study: Config) -> None:

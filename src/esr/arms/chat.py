@@ -38,7 +38,10 @@ def prompt_tokens(
             date; or the prompt contains a special token.
     """
     if not tokenizer.chat_template:
-        raise EsrError("the tokenizer has no chat template; use an instruction-tuned checkpoint")
+        raise EsrError(
+            "the tokenizer has no chat template: put a chat_template.jinja into a local copy of "
+            "the checkpoint (a base model needs no more), or use an instruction-tuned checkpoint"
+        )
     text = _render(tokenizer, prompt)
     # The template writes the BOS itself; the tokenizer must not add another.
     tokens = tokenizer.encode(text, add_special_tokens=False)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, get_args
 
 from esr.analysis.claims import no_claims_note, other_studies_claims, read_claims
 from esr.arms.chat import prompt_tokens, response_text
@@ -19,7 +19,7 @@ from esr.assets.checkpoints import model_shape
 from esr.assets.registry import sae_releases
 from esr.assets.sae_origin import contradictions, origin_of
 from esr.assets.saelens import sae_shape
-from esr.config import Config, HumanJudgeConfig, ModelConfig, NeuronpediaConfig
+from esr.config import Config, HumanJudgeConfig, LlmConfig, ModelConfig, NeuronpediaConfig
 from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import JudgeInput
@@ -30,6 +30,11 @@ from esr.planning.files import IF_MEANT, check_shapes
 from esr.planning.hardware import check_gpu_memory
 from esr.planning.hours import check_walltime, estimate_compute
 from esr.planning.partitions import partition_problems
+
+LLM_KINDS = " or ".join(
+    str(get_args(kind.model_fields["kind"].annotation)[0]) for kind in get_args(LlmConfig)
+)
+"""Kinds of judges that are language models, for messages."""
 
 
 def check_study(config: Config) -> Iterator[str]:
@@ -55,7 +60,13 @@ def check_study(config: Config) -> Iterator[str]:
         answers = judge.judge([JudgeInput(prompt, prompt) for prompt in prompts["prompt"]])
         bad = [p for p, a in zip(prompts["prompt"], answers, strict=True) if a.status != "ok"]
         if bad:
-            raise EsrError(f"judge {name} cannot place the prompt {bad[0]!r}: reword or drop it")
+            raise EsrError(
+                f"judge {name} finds no word of its lexicon ({settings.lexicon}) in {len(bad)} of "
+                f"{len(prompts)} prompts, e.g. {bad[0]!r}. Judges of kind {settings.kind} know the "
+                "planted organisms' language alone; for a model that writes English use a language "
+                f"model as judge (kind: {LLM_KINDS}; docs/judges.md says which need no key) or a "
+                "person's sheet (kind: human)"
+            )
         yield f"judge {name}: {judge.served_as} places all prompts"
     yield from check_claims(config)
     for name, model in config.base_models.items():

@@ -146,8 +146,8 @@ def _check_finetuning(config: Config) -> list[str]:
         model = config.models[name]
         if model.is_local and not _has_chat_template(model.folder):
             problems.append(
-                f"finetune.models: {name} ({model.source}) has no chat template; fine-tune an "
-                "instruction-tuned checkpoint"
+                f"finetune.models: {name} ({model.source}) has no chat template; put a "
+                "chat_template.jinja into its folder, or fine-tune an instruction-tuned checkpoint"
             )
     if not data.prompts.is_file():
         return [*problems, f"finetune.data.prompts: {data.prompts} does not exist"]
