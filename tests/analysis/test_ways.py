@@ -11,7 +11,7 @@ from esr.analysis.measures import summarise
 from esr.analysis.shares import share_trends
 from esr.analysis.sweeps import peak
 from esr.analysis.trends import size_trends, sweep_slopes
-from esr.analysis.ways import by_way, gated, of_way, views, weighted
+from esr.analysis.ways import View, by_way, gated, of_way, views, weighted
 from esr.arms.scores import GATED, check_scores
 from esr.config import StatisticsConfig
 from esr.errors import EsrError
@@ -231,6 +231,14 @@ def test_tables_without_rows_in_any_way_keep_their_columns() -> None:
     table = by_way(views(trials()), lambda view: pd.DataFrame(columns=columns))
     assert list(table) == ["way", *columns]
     assert table.empty
+
+
+def test_a_way_that_computes_nothing_is_left_out() -> None:
+    def tabulate(view: View) -> pd.DataFrame:
+        row = {"measure": ["msi"], "difference": [1.0]}
+        return pd.DataFrame(row if view.way == "primary" else {})
+
+    assert by_way(views(trials()), tabulate)["way"].tolist() == ["primary"]
 
 
 def test_one_model_without_a_sweep_has_an_empty_table_of_models() -> None:

@@ -82,13 +82,15 @@ def by_way(
 
     Args:
         found: Of `views`.
-        tabulate: Computes the table of `view.measures` from `view.scores`; an empty one has its
-            columns all the same.
+        tabulate: Computes the table of `view.measures` from `view.scores`. The columns of an empty
+            table are kept, if it has any and no way has rows.
         measures: Column that holds the measure's name.
     """
     parts = []
     for view in found:
         table = tabulate(view)
+        if measures not in table:
+            continue  # this way has nothing to say
         names = table[measures].replace(dict(view.measures))
         parts.append(table.assign(**{measures: names}).assign(way=view.way))
     filled = [part for part in parts if len(part)] or parts[:1]
