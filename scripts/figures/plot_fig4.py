@@ -2,8 +2,8 @@
 
 CSV, one row a point: model, label, arm, meta_prompt, measure, baseline (steered, plain prompt) and
 treatment (percent or points, on the pairs), value (their difference), low, high (its interval),
-p_value, p_holm_meta_prompts (adjusted over the meta-prompts of a model and measure; the value over
-the confirmatory family is `p_holm` of tables/comparisons.csv), n (pairs), dropped (pairs in which a
+method, p_value (the value adjusted over the confirmatory family is `p_holm` of
+tables/comparisons.csv, and no other is given), n (pairs), dropped (pairs in which a
 trial has no score), status (`no_labels`: the model's latents have no labels).
 """
 
@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from esr.analysis.measures import MEASURES
-from esr.analysis.statistics import holm
 from esr.arms.scores import select
 from esr.config import StatisticsConfig
 from esr.figures import style
@@ -31,7 +30,7 @@ ABSENT = {"no_labels": "no labels", "not_run": "not run"}
 WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "bbox": WHITE}
 COLUMNS = ["model", "label", "arm", "meta_prompt", "measure", "baseline", "treatment", "value"]
-COLUMNS += ["low", "high", "p_value", "p_holm_meta_prompts", "n", "dropped", "status"]
+COLUMNS += ["low", "high", "method", "p_value", "n", "dropped", "status"]
 
 
 def variant_table(
@@ -70,10 +69,7 @@ def figure_table(
         for arm, template in variants.items():
             table = variant_table(mine, arm, template, settings)
             parts.append(table.assign(**facts, arm=arm, meta_prompt=template))
-    table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
-    by_measure = table.groupby(["model", "measure"])["p_value"]
-    table["p_holm_meta_prompts"] = by_measure.transform(holm)
-    return table
+    return pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
 
 
 def legend_label(table: pd.DataFrame) -> str:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from esr.analysis import statistics
 from esr.analysis.alternatives import alternatives
-from esr.analysis.comparisons import compare, compare_unpaired, match_trials
+from esr.analysis.comparisons import compare, compare_unpaired
 from esr.analysis.measures import MEASURES, clusters_of, exclusions, summarise
+from esr.analysis.pairing import match_trials
 from esr.analysis.statistics.contrasts import crossed_interval
 from esr.arms.scores import COLUMNS, GATED, JUDGED, check_scores, degraded, without_degraded
 from esr.docs_reference import measures_table

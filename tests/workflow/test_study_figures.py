@@ -59,7 +59,7 @@ class TestFigure4:
         where = {"model": "planted", "arm": "meta-self-monitor", "measure": "multi_attempt_rate"}
         found = row(table, **where)
         assert found["low"] > 0
-        assert found["p_value"] <= found["p_holm_meta_prompts"] < 0.05
+        assert found["p_value"] < 0.05
         assert found["n"] >= 500
 
     def test_all_seven_meta_prompts_are_there_and_paired(self, organism_study: Path) -> None:

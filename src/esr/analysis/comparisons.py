@@ -4,13 +4,13 @@ Units and definitions of the measures: `esr.analysis.measures`. Formulas: docs/m
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
 
 from esr.analysis.measures import MEASURES, Measure, as_percent, clusters_of, find_measures
+from esr.analysis.pairing import SIZES, align, pair_trials
 from esr.analysis.statistics import (
     Contrast,
     SetsContrast,
@@ -24,15 +24,6 @@ from esr.analysis.statistics import (
 )
 from esr.analysis.statistics.contrasts import Arm, crossed_contrast, independent_contrast
 from esr.arms.scores import check_scores, weights_of
-from esr.errors import EsrError
-
-PAIR_KEY = ["latent", "prompt_id", "seed"]
-"""Columns that a replayed trial shares with the original."""
-SIZES = ["n_baseline", "n_treatment"]
-"""Columns with the trials in the denominators."""
-
-Versions = Float[np.ndarray, "sets trials"]
-Factors = list[Int[np.ndarray, " trials"]]
 
 
 def compare(
@@ -68,9 +59,10 @@ def compare(
     """
     check_scores(baseline)
     check_scores(treatment)
+    aligned = align(baseline, [treatment])
     rows = []
     for measure in find_measures(measures):
-        pairs = pair_trials(baseline, [treatment], measure)
+        pairs = pair_trials(aligned, measure)
         first, second = pairs.sums()
         contrast = crossed_contrast(
             pairs.baseline[0],
@@ -84,99 +76,6 @@ def compare(
         row = _comparison(measure, (first, second), contrast, level, "crossed_contrast")
         rows.append(row | pairs.counts())
     return pd.DataFrame(rows)
-
-
-class Pairs(NamedTuple):
-    """Values of a measure in a baseline and in the versions of a treatment, trial by trial.
-
-    Attributes:
-        baseline: NaN where the trial is outside the denominator, or not paired with the version.
-        treatments: The same trials under each version.
-        factors: Clusters of the trials: latents and prompts, or prompts alone.
-        weights: Sampling weights of both, or None.
-        used: Pairs of each version; missing for samples, which need no pairs.
-        dropped: Pairs ruled out, likewise.
-    """
-
-    baseline: Versions
-    treatments: Versions
-    factors: Factors
-    weights: tuple[Versions, Versions] | None
-    used: list[Any]
-    dropped: list[Any]
-
-    def sums(self, version: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """(sum, number) of each cluster of the first factor, of the baseline and of a version."""
-        count = int(self.factors[0].max(initial=-1)) + 1
-        w = self.weights or (None, None)
-        first, second = (
-            cluster_sums(
-                arm[version], self.factors[0], count, None if each is None else each[version]
-            )
-            for arm, each in zip((self.baseline, self.treatments), w, strict=True)
-        )
-        return first, second
-
-    def counts(self) -> dict[str, Any]:
-        """n_pairs, n_dropped, n_baseline and n_treatment over all versions."""
-        sizes = [int((~np.isnan(arm)).sum()) for arm in (self.baseline, self.treatments)]
-        pairs = {"n_pairs": sum(self.used), "n_dropped": sum(self.dropped)}
-        if self.weights is not None:
-            pairs = dict.fromkeys(pairs, pd.NA)
-        return pairs | dict(zip(SIZES, sizes, strict=True))
-
-
-def pair_trials(
-    baseline: pd.DataFrame, treatments: Sequence[pd.DataFrame], measure: Measure
-) -> Pairs:
-    """A measure over the pairs of a baseline with each version, or over weighted samples.
-
-    Raises:
-        EsrError: a repeated pair key, a missing cluster id.
-    """
-    arms = [baseline, *treatments]
-    _check_keys(baseline, "baseline")
-    for treatment in treatments:
-        _check_keys(treatment, "treatment")
-    keys = pd.concat([arm[PAIR_KEY].astype({"latent": "Int64"}) for arm in arms])
-    codes = keys.groupby(PAIR_KEY, sort=True, dropna=False).ngroup().to_numpy(np.int64)
-    trials = keys.assign(code=codes).drop_duplicates("code").sort_values("code")
-    factors = [cluster_codes(trials[column])[0] for column in clusters_of(*arms)]
-    places = np.split(codes, np.cumsum([len(arm) for arm in arms])[:-1])
-    sample = is_sample(*arms)
-    values = [measure.values(arm) for arm in arms]
-    shape = len(treatments), len(trials)
-    out = [np.full(shape, np.nan) for _ in range(2)]
-    weights = [np.zeros(shape) for _ in range(2)]
-    used, dropped = [], []
-    for version, treatment in enumerate(treatments):
-        rows = [np.arange(len(baseline)), np.arange(len(treatment))]
-        if not sample:
-            pairs = match_trials(baseline, treatment, measure)
-            kept = pairs[pairs["reason"].eq("used")]
-            rows = [kept[f"row_{arm}"].to_numpy(int) for arm in ("baseline", "treatment")]
-            used.append(len(kept))
-            dropped.append(len(pairs) - len(kept))
-        for side, arm in enumerate((0, version + 1)):
-            at = places[arm][rows[side]]
-            out[side][version, at] = values[arm][rows[side]]
-            w = weights_of(arms[arm])
-            weights[side][version, at] = 1.0 if w is None else w[rows[side]]
-    shared = (weights[0], weights[1]) if sample else None
-    return Pairs(out[0], out[1], factors, shared, used, dropped)
-
-
-def is_sample(*arms: pd.DataFrame) -> bool:
-    """Whether trials are a sample with weights."""
-    return any(weights_of(arm) is not None for arm in arms)
-
-
-def paired_sums(
-    baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """(sum, number) by cluster over the pairs of two arms, and the counts of `Pairs`."""
-    pairs = pair_trials(baseline, [treatment], measure)
-    return *pairs.sums(), pairs.counts()
 
 
 def compare_sets(
@@ -199,9 +98,10 @@ def compare_sets(
     """
     for scores in (baseline, *treatments):
         check_scores(scores)
+    aligned = align(baseline, treatments)
     rows = []
     for measure in find_measures(measures):
-        pairs = pair_trials(baseline, treatments, measure)
+        pairs = pair_trials(aligned, measure)
         contrast = sets_contrast(
             pairs.baseline,
             pairs.treatments,
@@ -258,43 +158,6 @@ def compare_unpaired(
         row = _comparison(measure, (first, second), contrast, level, "independent_contrast")
         rows.append(row | dict(zip(SIZES, sizes, strict=True)))
     return pd.DataFrame(rows)
-
-
-def match_trials(baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure) -> pd.DataFrame:
-    """Every (latent, prompt_id, seed) of either arm, its row in each, and whether it is `used`.
-
-    Columns: the key, row_baseline, row_treatment (positions, missing if absent), reason: `used`,
-    `no_baseline_trial`, `no_treatment_trial`, or the arm and status that rule the pair out, such
-    as `treatment:refused` (`no_response` for measures without a judge).
-    """
-    frames = []
-    for name, arm in (("baseline", baseline), ("treatment", treatment)):
-        _check_keys(arm, name)
-        frame = arm[PAIR_KEY].astype({"latent": "Int64"}).reset_index(drop=True)
-        frame[f"row_{name}"] = pd.array(range(len(arm)), "Int64")
-        judged = measure.among != "responded"
-        why = arm["status"].astype(object).to_numpy() if judged else "no_response"
-        frame[f"why_{name}"] = np.where(measure.in_domain(arm), "used", why)
-        frames.append(frame)
-    pairs = frames[0].merge(frames[1], on=PAIR_KEY, how="outer", validate="one_to_one")
-    pairs["reason"] = "used"
-    for name in ("treatment", "baseline"):
-        why = pairs.pop(f"why_{name}")
-        dropped = why != "used"
-        pairs.loc[dropped, "reason"] = f"{name}:" + why[dropped].astype(str)
-    for name in ("treatment", "baseline"):
-        pairs.loc[pairs[f"row_{name}"].isna(), "reason"] = f"no_{name}_trial"
-    return pairs
-
-
-def _check_keys(arm: pd.DataFrame, name: str) -> None:
-    repeated = arm[PAIR_KEY].duplicated()
-    if repeated.any():
-        key = arm.loc[repeated, PAIR_KEY].iloc[0].to_dict()
-        raise EsrError(
-            f"{name} has {int(repeated.sum())} repeated pair keys, e.g. {key}; "
-            "compare arms with one trial each, such as one boost of a sweep"
-        )
 
 
 def _comparison(

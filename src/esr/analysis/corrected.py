@@ -64,7 +64,9 @@ class TwoPhase:
 
     @property
     def factors(self) -> list[np.ndarray]:
-        """Latents and prompts."""
+        """Latents and prompts; prompts alone if they stand for the latents that no trial has."""
+        if np.array_equal(self.latent, self.prompt):
+            return [self.prompt]
         return [self.latent, self.prompt]
 
     @property

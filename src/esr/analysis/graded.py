@@ -23,7 +23,11 @@ from esr.analysis.corrected import (
     rogan_gladen,
     two_phase,
 )
+from esr.analysis.measures import MEASURES
+from esr.analysis.pairing import align, pair_trials
 from esr.analysis.statistics import Interval
+from esr.analysis.statistics.contrasts import crossed_contrast
+from esr.analysis.statistics.crossed import weighted_mean
 from esr.arms.scores import KEY
 from esr.judges.human import NOT_LABELLED
 
@@ -47,8 +51,13 @@ class Reference(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """An arm as both phases graded it, with its corrected rates by estimator."""
+    """An arm as both phases graded it, with its corrected rates by estimator.
 
+    `scores` are those of the primary judge, and `measure` is what is corrected.
+    """
+
+    scores: pd.DataFrame
+    measure: str
     phase: TwoPhase
     latents: np.ndarray
     rates: Mapping[str, Corrected]
@@ -104,9 +113,9 @@ def corrected_table(
     common = {"judge": judge, "reference": name, "reference_kind": kind}
     rows = []
     for model, of_model in primary.groupby("model", sort=False):
-        for measure, column in MEASURED.items():
+        for measure in MEASURED:
             arms = {
-                str(arm): _grade(scores, second, column, level)
+                str(arm): _grade(scores, second, measure, level)
                 for arm, scores in of_model.groupby("arm", sort=False)
             }
             facts = {"model": model, "measure": measure} | common
@@ -114,14 +123,16 @@ def corrected_table(
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
 
 
-def _grade(scores: pd.DataFrame, second: pd.DataFrame | None, column: str, level: float) -> Arm:
+def _grade(scores: pd.DataFrame, second: pd.DataFrame | None, measure: str, level: float) -> Arm:
     """An arm in both phases; trials without a latent are clustered by prompt."""
     latents = scores["latent"].astype("string").fillna("prompt " + scores["prompt_id"])
     none = scores[:0].assign(weight=0.0)
     mine = none if second is None else second[second["trial_id"].isin(scores["trial_id"])]
-    phase = two_phase(scores.assign(latent=latents.astype(object)), mine, column)
+    phase = two_phase(scores.assign(latent=latents.astype(object)), mine, MEASURED[measure])
     used = ESTIMATORS if second is not None else {"raw": raw_rate}
     return Arm(
+        scores,
+        measure,
         phase,
         latents.to_numpy(str),
         {name: estimator(phase, level) for name, estimator in used.items()},
@@ -140,16 +151,25 @@ def _rows(
     for name, arm in arms.items():
         baseline = arms.get(replays.get(name, ""))
         if baseline is not None:
-            yield from _changes(name, replays[name], baseline, arm, has_reference)
+            yield from _changes(name, replays[name], (baseline, arm), has_reference, level)
 
 
 def _changes(
-    name: str, against: str, baseline: Arm, arm: Arm, has_reference: bool
+    name: str, against: str, arms: tuple[Arm, Arm], has_reference: bool, level: float
 ) -> Iterator[dict[str, Any]]:
-    """Difference and relative change of an arm against the one that it replays."""
+    """Difference and relative change of an arm against the one that it replays.
+
+    The raw ones are those of `comparisons`: over pairs, with their interval.
+    """
+    baseline, arm = arms
     difference: dict[str, Any] = {"kind": "difference", "unit": "percentage points"}
     relative: dict[str, Any] = {"kind": "relative_change", "unit": "percent"}
     for estimator, after in arm.rates.items():
+        if estimator == "raw":
+            values, intervals = _raw_change(baseline, arm, level)
+            difference |= _in_percent(estimator, values[0] / 100, intervals[0])
+            relative |= _in_percent(estimator, values[1], intervals[1])
+            continue
         before = baseline.rates[estimator]
         ends = corrected_difference(before, after, (baseline.latents, arm.latents))
         ratio = after.value / before.value - 1 if before.value > 0 else np.nan
@@ -159,6 +179,19 @@ def _changes(
     worst = {"status": _worst(_sizes(baseline, has_reference)["status"], sizes["status"])}
     for row in (difference, relative):
         yield {"arm": name, "against": against} | row | sizes | worst
+
+
+def _raw_change(
+    baseline: Arm, arm: Arm, level: float
+) -> tuple[tuple[float, float], tuple[Interval, Interval]]:
+    """Difference (percentage points) and relative change (fraction) over pairs; their intervals."""
+    measure = MEASURES[arm.measure]
+    pairs = pair_trials(align(baseline.scores, [arm.scores]), measure)
+    values = pairs.baseline[0], pairs.treatments[0]
+    found = crossed_contrast(*values, pairs.factors, measure.quantity, level)
+    before, after = (weighted_mean(each) for each in values)
+    change = after / before - 1 if before > 0 else np.nan
+    return (after - before, change), (found.difference.scaled(0.01), found.relative)
 
 
 def _sizes(arm: Arm, has_reference: bool, errors: Errors | None = None) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from esr.analysis.comparisons import compare_unpaired, paired_sums
+from esr.analysis.comparisons import compare_unpaired
 from esr.analysis.measures import Measure, find_measures
+from esr.analysis.pairing import paired_sums
 from esr.analysis.statistics import (
     bootstrap_weights,
     cluster_codes,
