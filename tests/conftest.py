@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ sys.dont_write_bytecode = False
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
+BY_VLLM = ["--config", "engine={name: vllm, vllm: {eager: true}}", "models={twin: null}"]
+BY_VLLM += ["--", "fig2"]
+"""Figure 2 of the planted organism; nothing is changed but the engine."""
+
 ENOUGH = 4
 """Cores with which an organism can be rebuilt beside the other tests within half an hour."""
 
@@ -38,9 +43,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _place(item: pytest.Item) -> int:
-    """Fast tests first, the study being run beside them; the study; the rebuilt organism."""
+    """Fast tests first, the study being run beside them; the study; vLLM; the rebuilt organism."""
     fixtures = getattr(item, "fixturenames", [])
-    return 2 if item.name == REBUILD else int("organism_study" in fixtures)
+    if item.name == REBUILD:
+        return 3
+    return 2 if "by_vllm" in fixtures else int("organism_study" in fixtures)
 
 
 @pytest.fixture
@@ -74,23 +81,41 @@ def browser() -> Iterator[Any]:
 class Beside:
     """Snakemake run in a folder of its own beside the first tests, which leave cores idle."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, after: "Beside | None" = None) -> None:
+        """Begin, or begin as soon as another run has ended, so that the two do not compete."""
         self.folder = link_checkout(folder)
-        self.log = (folder / "log").open("w+")
+        self.run: subprocess.Popen[bytes] | None = None
         # Tests go first: some of them measure how long something takes.
-        command = ["nice", *snakemake_command(*arguments)]
-        self.run = subprocess.Popen(command, cwd=folder, stdout=self.log, stderr=self.log)
+        self._command = ["nice", *snakemake_command(*arguments)]
+        self._after = after
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        if self._after is not None:
+            self._after.wait()
+        if self._stopped.is_set():
+            return
+        with (self.folder / "log").open("w") as log:
+            self.run = subprocess.Popen(self._command, cwd=self.folder, stdout=log, stderr=log)
+            self.run.wait()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for its end."""
+        self._thread.join(timeout)
 
     def finished(self, timeout: float) -> Path:
         """Wait for it; the folder."""
-        code = self.run.wait(timeout=timeout)
-        assert code == 0, (self.folder / "log").read_text()[-6000:]
+        self.wait(timeout)
+        assert self.run is not None, "it waits for a run that has not ended"
+        assert self.run.poll() == 0, (self.folder / "log").read_text()[-6000:]
         return self.folder
 
     def stop(self) -> None:
-        if self.run.poll() is None:
+        self._stopped.set()
+        if self.run is not None and self.run.poll() is None:
             self.run.terminate()
-        self.log.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,14 +123,18 @@ def beside(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Beside]]:
     """What takes minutes is begun with the first test, if any test will want it."""
-    running = {}
-    if any("organism_study" in getattr(item, "fixturenames", []) for item in request.session.items):
+    running: dict[str, Beside] = {}
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", [])}
+    if "organism_study" in wanted:
         running["study"] = Beside(tmp_path_factory.mktemp("organism"))
+    if "by_vllm" in wanted:
+        folder = tmp_path_factory.mktemp("vllm")
+        running["vllm"] = Beside(folder, *BY_VLLM, after=running.get("study"))
     if any(item.name == REBUILD for item in request.session.items):
         rebuild = ["--cores", "1", "results/organisms/planted/labels.csv"]
         running["rebuilt"] = Beside(tmp_path_factory.mktemp("rebuilt"), *rebuild)
     yield running
-    for each in running.values():
+    for each in reversed(running.values()):  # first those that wait for another to end
         each.stop()
 
 
@@ -113,6 +142,12 @@ def beside(
 def organism_study(beside: dict[str, Beside]) -> Path:
     """Folder in which the whole organism study was run, as a newcomer would run it."""
     return beside["study"].finished(timeout=2400)
+
+
+@pytest.fixture(scope="session")
+def by_vllm(beside: dict[str, Beside]) -> Path:
+    """Folder with Figure 2 of the planted organism, generated by vLLM."""
+    return beside["vllm"].finished(timeout=2400)
 
 
 @pytest.fixture(scope="session")

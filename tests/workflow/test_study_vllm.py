@@ -7,25 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from esr.tables import read_table
-from helpers.checkout import link_checkout, run_snakemake
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 HERE = "results/organism/planted"
 MEASURES = ["multi_attempt_rate", "esr_rate", "msi", "success_rate"]
-
-
-@pytest.fixture(scope="module")
-def by_vllm(tmp_path_factory: pytest.TempPathFactory, organism_study: Path) -> Path:
-    """Folder with Figure 2 of the planted organism; nothing is changed but the engine.
-
-    Made once the organism study is, so that the two do not slow each other down.
-    """
-    folder = link_checkout(tmp_path_factory.mktemp("vllm"))
-    chosen = ["engine={name: vllm, vllm: {eager: true}}", "models={twin: null}"]
-    done = run_snakemake(folder, "--config", *chosen, "--", "fig2", timeout=1200)
-    assert done.returncode == 0, done.stdout[-6000:]
-    return folder
 
 
 def measures(folder: Path) -> pd.DataFrame:
