@@ -108,8 +108,9 @@ class Beside:
     def finished(self, timeout: float) -> Path:
         """Wait for it; the folder."""
         self.wait(timeout)
-        assert self.run is not None, "it waits for a run that has not ended"
-        assert self.run.poll() == 0, (self.folder / "log").read_text()[-6000:]
+        assert not self._thread.is_alive(), f"not finished within {timeout} seconds"
+        assert self.run is not None, "Snakemake could not be started"
+        assert self.run.returncode == 0, (self.folder / "log").read_text()[-6000:]
         return self.folder
 
     def stop(self) -> None:
