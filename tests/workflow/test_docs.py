@@ -157,3 +157,37 @@ def test_the_readme_cites_the_paper_and_the_software_as_the_citation_file_does()
     names = [f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
     assert " and ".join(names) in readme
     assert paper["identifiers"][0]["value"].removeprefix("arXiv:") in readme
+
+
+@pytest.mark.parametrize(
+    ("topic", "stated"),
+    [
+        ("degraded responses", ["PAPER_MAPPING.md", "README does not mention", "judging.degraded"]),
+        ("constants of the threshold search", ["tolerance 5", "15 iterations of 10", "20 queries"]),
+        ("SAE, Gemma 9B", ["stars imply an instruction-tuned SAE", "unverified"]),
+        ("backtracking latents", ["16, chosen by hand", "models.<model>.backtracking"]),
+        ("window around a correction", ["150 tokens"]),
+        ("pairs of the discovery that are searched", ["not like for like"]),
+        ("a response that only asks a clarifying question", ["no attempt"]),
+        ("judges compared", ["told the label", "`blind`"]),
+    ],
+)
+def test_a_protocol_that_sources_differ_on_is_declared_with_its_key(
+    topic: str, stated: list[str]
+) -> None:
+    lines = (REPO / "docs/deviations.md").read_text(encoding="utf-8").splitlines()
+    (row,) = [line for line in lines if line.startswith(f"| {topic} |")]
+    assert all(text in row for text in stated), row
+
+
+def test_the_judge_of_the_paper_knows_when_a_response_has_no_attempt() -> None:
+    rubric = yaml.safe_load((REPO / "resources/rubrics/paper.yaml").read_text(encoding="utf-8"))
+    assert rubric["version"] >= 2
+    system = " ".join(rubric["system"].split())
+    assert "empty only if the response does nothing but ask a clarifying question" in system
+
+
+def test_the_settings_of_the_paper_study_are_attributed_to_the_source_that_states_them() -> None:
+    text = (REPO / "studies/paper.yaml").read_text(encoding="utf-8")
+    (degraded,) = [line for line in text.splitlines() if "degraded:" in line]
+    assert "PAPER_MAPPING.md" in degraded
