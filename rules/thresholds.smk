@@ -64,10 +64,15 @@ rule estimate_thresholds:
     input:
         thresholds="<results>/{model}/thresholds.parquet",
         trials="<results>/{model}/threshold_trials.parquet",
+        fit=ancient(of_base("sae_fit.parquet")),
     output:
         "<results>/{model}/thresholds-{target}.parquet",
     params:
-        settings=settings("thresholds", "models.{model}.threshold_prior"),
+        settings=settings(
+            "thresholds",
+            "models.{model}.threshold_prior",
+            "models.{model}.steer_layer",
+        ),
     log:
         "<logs>/{model}/estimate_thresholds_{target}.log",
     benchmark:

@@ -23,6 +23,7 @@ from esr.judges import open_judge
 from esr.judges.base import Judge, JudgeInput
 from esr.tables import read_table, write_table
 from esr.thresholds.pipeline import QueryPipeline
+from esr.thresholds.prior import prior_of
 from esr.thresholds.search import ProposalLog, Query, find_thresholds
 
 
@@ -64,7 +65,8 @@ def main(job: Any) -> None:
     labels = {
         row.latent: row.label if pd.notna(row.label) else None for row in latents.itertuples()
     }
-    search = (config.thresholds, config.models[name].threshold_prior, config.seeds.thresholds)
+    prior = prior_of(config.models[name], read_table(Path(job.input.fit), "sae_fit"))
+    search = (config.thresholds, prior, config.seeds.thresholds)
     determining = {
         "engine": engine.identity,
         "sampling": asdict(sampling_of(config, name)),

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2 as httpx
 import huggingface_hub
 import numpy as np
+import pandas as pd
 import pytest
 from huggingface_hub import errors
 from safetensors.numpy import save_file
@@ -17,6 +18,7 @@ from esr.config import Config, ModelConfig, load
 from esr.errors import EsrError
 from esr.planning import check
 from esr.planning.check import check_claims, check_study
+from esr.tables import TABLES, write_table
 from helpers.checkout import REPO
 
 KNOWN = ["<unk>", "<s>", "user", "model", "explain", "how", "to", "bake", "bread", "sail", "now"]
@@ -95,6 +97,45 @@ def test_a_study_in_order_is_described(study: Config) -> None:
     source = study.models["tiny"].source
     assert lines[-1] == f"model tiny: {source}, longest prompt 11 tokens, 1 labels"
     assert "judge words: lexical/1 places all prompts" in lines
+
+
+def test_a_prior_that_is_left_out_is_measured(study: Config) -> None:
+    model = study.models["tiny"].model_copy(update={"threshold_prior": None})
+    lines = list(check_study(study.model_copy(update={"models": {"tiny": model}})))
+    assert lines[-1] == ("model tiny: no threshold_prior, so it will be measured (measure_sae_fit)")
+
+
+def test_the_measured_scale_of_boosts_is_shown_with_the_prior(
+    study: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = dict.fromkeys(TABLES["sae_fit"].columns) | {
+        "model": "tiny",
+        "layer": 1,
+        "is_read_layer": True,
+        "is_steer_layer": True,
+        "text": "answers",
+        "tokens": 100,
+        "sink_tokens": 0,
+        "l0": 4.0,
+        "dead_share": 0.1,
+        "usual_norm": 12.0,
+        "massive_dimensions": 1,
+        "boost_scale": 100.0,
+    }
+    monkeypatch.chdir(tmp_path)
+    write_table(pd.DataFrame([row]), Path("results/small/tiny/sae_fit.parquet"), "sae_fit", {})
+    model = study.models["tiny"].model_copy(update={"threshold_prior": None})
+    lines = list(check_study(study.model_copy(update={"models": {"tiny": model}})))
+    assert lines[-1] == (
+        "model tiny: median norm at steer_layer 12 without BOS and 1 massive dimensions, scale of "
+        "boosts 100; prior 60 +- 50 (measured)"
+    )
+
+
+def test_a_prefill_counts_towards_the_context(study: Config) -> None:
+    arms = study.arms | {"begun": study.arms["answers"].model_copy(update={"prefill": "now " * 9})}
+    lines = list(check_study(study.model_copy(update={"arms": arms})))
+    assert "longest prompt 17 tokens" in lines[-1]
 
 
 def test_a_lexical_judge_of_english_prompts_names_the_judges_that_fit(study: Config) -> None:

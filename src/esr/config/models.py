@@ -131,7 +131,11 @@ class ModelConfig(Section):
         "another layer, stream or model), `fvu`, `neighbour`, `l0` (limits of `sae_fit`). They "
         "are recorded in `sae_fit.parquet`.",
     )
-    threshold_prior: ThresholdPriorConfig = key(..., "Prior and bounds of the thresholds.")
+    threshold_prior: ThresholdPriorConfig | None = key(
+        None,
+        "Prior and bounds of the thresholds. `null`: measured, from the norms of the residual "
+        "stream and of the decoder rows (`boost_scale` in `sae_fit.parquet`).",
+    )
     detectors: tuple[Annotated[int, Field(ge=0)], ...] = key(
         (),
         "Known off-topic detectors; reported beside those found, or used in their place "

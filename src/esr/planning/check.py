@@ -24,6 +24,7 @@ from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import JudgeInput
 from esr.latents.selection import read_labels
+from esr.paths import results_of
 from esr.planning.blinding import check_blinding
 from esr.planning.disk import check_disk
 from esr.planning.files import IF_MEANT, check_shapes
@@ -86,6 +87,7 @@ def check_study(config: Config) -> Iterator[str]:
                 f"{sae.d_sae} latents: all of them are candidates"
             )
         yield f"model {name}: {described}"
+        yield from _boost_lines(config, name)
 
 
 def check_claims(config: Config) -> Iterator[str]:
@@ -94,6 +96,28 @@ def check_claims(config: Config) -> Iterator[str]:
     others = other_studies_claims(config.claims, config.models)
     kept = [path for path in config.claims if path not in others]
     yield f"claims: {len(read_claims(kept))} in {len(kept)} files{'. ' * bool(note)}{note}"
+
+
+def _boost_lines(config: Config, name: str) -> Iterator[str]:
+    """The scale of a model's boosts, if it was measured, and where its prior is from."""
+    from esr.tables import read_table
+    from esr.thresholds.prior import measured_prior
+
+    model = config.models[name]
+    path = results_of(config.study) / name / "sae_fit.parquet"
+    if not path.is_file():
+        if model.threshold_prior is None:
+            yield f"model {name}: no threshold_prior, so it will be measured (measure_sae_fit)"
+        return
+    table = read_table(path, "sae_fit")
+    (row,) = table[table["layer"].eq(model.steer_layer)].to_dict("records")
+    prior = model.threshold_prior or measured_prior(row["boost_scale"])
+    yield (
+        f"model {name}: median norm at steer_layer {row['usual_norm']:.3g} without BOS and "
+        f"{row['massive_dimensions']} massive dimensions, scale of boosts "
+        f"{row['boost_scale']:.3g}; prior {prior.mean:.3g} +- {prior.sd:.3g}"
+        f"{'' if model.threshold_prior else ' (measured)'}"
+    )
 
 
 def check_machines(config: Config) -> Iterator[str]:
@@ -246,12 +270,12 @@ def _check_model(config: Config, name: str, prompts: list[str]) -> str:
     sae = _check_release(model)
     _check_hub(model)
     tokenizer = _tokenizer(model)
-    templates = [arm.meta_prompt for arm in config.arms.values() if arm.meta_prompt]
+    forms = {(arm.meta_prompt or "{prompt}", arm.prefill) for arm in config.arms.values()}
     longest = 0
-    for template in ["{prompt}", *templates]:
+    for template, prefill in sorted({("{prompt}", ""), *forms}):
         for prompt in prompts:
             shown = template.format(prompt=prompt, label="a label")
-            tokens = prompt_tokens(tokenizer, shown, "", config.generation.doubled_header)
+            tokens = prompt_tokens(tokenizer, shown, prefill, config.generation.doubled_header)
             longest = max(longest, len(tokens))
     _check_context(config, model, longest)
     # A word the tokenizer does not know would reach the model as something else.
@@ -273,6 +297,8 @@ def check_priors(config: Config) -> Iterator[str]:
     """A line for every threshold prior that lies mostly outside its bounds."""
     for name, model in config.models.items():
         prior = model.threshold_prior
+        if prior is None:
+            continue
         normal = NormalDist(prior.mean, prior.sd)
         inside = normal.cdf(prior.upper) - normal.cdf(prior.lower)
         if inside < 0.5:
