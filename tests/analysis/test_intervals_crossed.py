@@ -11,15 +11,22 @@ from scipy import stats
 
 from esr.analysis import statistics as es
 from esr.analysis.simulation import ArmSpec, StudySpec, draw_arm, draw_design
-from esr.analysis.statistics.contrasts import Quantity, crossed_contrast, independent_contrast
+from esr.analysis.statistics.contrasts import (
+    Quantity,
+    crossed_contrast,
+    crossed_interval,
+    independent_contrast,
+)
 from esr.analysis.statistics.crossed import (
     crossed_mean,
     crossed_rate,
     crossed_variance,
     influence,
+    influence_correlation,
     mixture_mean,
     mover_difference,
     mover_ratio,
+    weighted_mean,
 )
 from esr.analysis.statistics.intervals import Interval
 
@@ -144,6 +151,55 @@ class TestMeans:
         found = mixture_mean(1 + 2 * events(codes, 5), codes, 1, 1, np.inf)
         assert found.interval.low >= 1
         assert found.interval.high == np.inf  # one response does not bound how many there may be
+
+
+class TestSamples:
+    def test_weights_restore_the_mean_that_they_stand_for(self) -> None:
+        values, weights = np.array([1.0, 0.0, 0.0, np.nan]), np.array([1.0, 4.0, 5.0, 9.0])
+        assert weighted_mean(values, weights) == 0.1
+        assert influence(values, weights) == pytest.approx([0.09, -0.04, -0.05, 0])
+
+    def test_equal_weights_change_no_interval(self) -> None:
+        codes = crossed_codes(40, 5, 12)
+        values = 100 * events(codes, 3, 60, 61, 120, 130, 199)
+        weights = np.full(200, 2.5)
+        for quantity in (RATE, CHANGE, Quantity("mean", -100, 100)):
+            plain = crossed_interval(values, codes, quantity)
+            assert crossed_interval(values, codes, quantity, weights=weights) == (
+                pytest.approx(plain.interval),
+                plain.status,
+            )
+
+    def test_a_weighted_mean_of_single_trials_has_the_linearised_interval(self) -> None:
+        # sum w^2 (x - mean)^2 / (sum w)^2 n / (n - 1): Cochran 1977, section 6.4.
+        rng = np.random.default_rng(0)
+        values, w = rng.normal(50, 10, 60), rng.uniform(1, 5, 60)
+        mean = np.average(values, weights=w)
+        error = np.sqrt(np.sum((w * (values - mean)) ** 2) / w.sum() ** 2 * 60 / 59)
+        found = crossed_mean(values, [np.arange(60)], weights=w).interval
+        assert found == pytest.approx(stats.t.interval(0.95, 59, mean, error))
+
+    def test_a_zero_of_a_sample_is_bounded_at_kishs_effective_size(self) -> None:
+        weights = np.repeat([1.0, 9.0], 30)
+        found = crossed_rate(np.zeros(60), [np.arange(60)], weights=weights)
+        effective, t = weights.sum() ** 2 / (weights**2).sum(), stats.t.ppf(0.975, 59)
+        assert found.status == "no_variation"
+        assert found.interval == pytest.approx((0, t**2 / (effective + t**2)))
+
+    def test_two_samples_are_compared_by_mover(self) -> None:
+        codes = crossed_codes(40, 5, 12)
+        values = [100 * events(codes, *range(0, 200, step)) for step in (4, 20)]
+        weights = np.linspace(1, 3, 200), np.linspace(3, 1, 200)
+        found = crossed_contrast(*values, codes, RATE, weights=weights)
+        ends = [
+            crossed_interval(arm, codes, RATE, weights=w).interval
+            for arm, w in zip(values, weights, strict=True)
+        ]
+        means = [weighted_mean(arm, w) for arm, w in zip(values, weights, strict=True)]
+        related = influence_correlation(values[0], values[1], codes, weights)
+        expected = mover_difference(means[0], ends[0], means[1], ends[1], related)
+        assert found.difference == pytest.approx(expected)
+        assert found.difference.high < 0
 
 
 class TestMover:

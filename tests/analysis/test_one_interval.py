@@ -63,9 +63,11 @@ def tables(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def shown(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, Shown]]:
     """Every interval of an arm or of a difference: where it is shown, and what."""
 
-    def rows(name: str, arm: str, table: pd.DataFrame, ends: list[str] = ENDS) -> Iterator[Shown]:
+    def rows(
+        name: str, arm: str, table: pd.DataFrame, ends: list[str] = ENDS
+    ) -> Iterator[tuple[str, Shown]]:
         for row in table.dropna(subset=ends[0]).to_dict("records"):
-            yield name, (row.get("arm", arm), row["measure"], row[ends[0]], row[ends[1]])  # type: ignore[misc]
+            yield name, (row.get("arm", arm), row["measure"], row[ends[0]], row[ends[1]])
 
     yield from rows("summary", "", tables["summary"])
     yield from rows("fig2", "steered", tables["fig2"])

@@ -396,6 +396,14 @@ class TestNoSteering:
 
 
 class TestStyle:
+    def test_an_end_without_bound_is_no_error(self, tmp_path: Path) -> None:
+        figure, axes = plt.subplots()
+        style.points(axes, [0, 1], [1, 2], [0, 1], [3, np.inf], "k", horizontal=True)
+        style.bars(axes, [1, 2], [0, -np.inf], [3, np.inf], "k")
+        assert np.isfinite(axes.get_xlim()).all()
+        style.save(figure, tmp_path / "x.pdf", tmp_path / "x.png")
+        assert style.with_interval(1, 0, np.inf) == "1.0 [0.0, ∞]"
+
     def test_points_without_an_interval_are_hollow_and_missing_ones_absent(self) -> None:
         figure, axes = plt.subplots()
         nan = np.nan

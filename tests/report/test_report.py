@@ -187,6 +187,7 @@ class TestPages:
         assert measured({"measured": 4.02, "low": 3.1, "high": 5.0}) == "4.02 [3.1, 5]"
         assert measured({"measured": 26.0, "low": 26.0, "high": 26.0}) == "26"
         assert measured({"measured": np.nan, "low": np.nan, "high": np.nan}) == "–"
+        assert measured({"measured": -100.0, "low": -100.0, "high": np.inf}) == "-100 [-100, ∞]"
 
     def test_html_in_markdown_stays_text(self) -> None:
         assert "<script" not in markdown("# A\n\n<script>x</script> **b**")

@@ -241,7 +241,7 @@ def _spans(value: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
 
 def number(value: float, digits: int = 1) -> str:
     """A number in a figure; `n/a` if it is missing."""
-    return "n/a" if np.isnan(value) else f"{value:.{digits}f}"
+    return "n/a" if np.isnan(value) else f"{value:.{digits}f}".replace("inf", "∞")
 
 
 def with_interval(value: float, low: float, high: float, unit: str = "", *, digits: int = 1) -> str:

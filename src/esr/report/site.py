@@ -208,10 +208,15 @@ def measured(row: Mapping[str, Any], value: str = "measured") -> str:
     """`4.0 [3.1, 5.2]`, to three significant digits; a dash if there is no value."""
     value, low, high = (row[column] for column in (value, "low", "high"))
     if pd.isna(value):
-        return "–" if pd.isna(low) else f"[{low:.3g}, {high:.3g}]"
+        return "–" if pd.isna(low) else shown_ends(low, high)
     if pd.isna(low) or low == high:
         return f"{value:.3g}"
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{value:.3g} {shown_ends(low, high)}"
+
+
+def shown_ends(low: float, high: float) -> str:
+    """`[3.1, 5.2]`, to three significant digits; an end may be infinite."""
+    return f"[{low:.3g}, {high:.3g}]".replace("inf", "∞")
 
 
 def measured_by(row: Mapping[str, Any], way: str) -> str:
