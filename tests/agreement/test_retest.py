@@ -113,9 +113,8 @@ class TestRefill:
         judge = claude(api, retries=0, concurrency=1).model_dump(mode="json")
         phrases = str(REPO / "resources/restart_phrases.txt")
         judge["rubric"] = str(REPO / "resources/rubrics/blind.yaml")
-        judging = {"primary": "claude", "judges": {"claude": judge}, "restart_phrases": phrases}
-        kept = {"lexical": None, "sentences": None}
-        judging["judges"] = {**judging["judges"], **kept}
+        judges = {"claude": judge, "lexical": None, "sentences": None}
+        judging = {"primary": "claude", "judges": judges, "restart_phrases": phrases}
         return load_study({"judging": judging, "agreement": {"retest": 4}, "study": "organism"})
 
     def lay_out(self) -> Path:
