@@ -599,14 +599,14 @@ class TestEndings:
 class TestEndedRows:
     """Rows that have ended are dropped from the batch and its cache."""
 
-    def test_responses_are_those_of_rows_computed_one_by_one(self, family: str) -> None:
-        whole, single = make_engine(family, batch=20), make_engine(family, batch=1)
+    def test_responses_are_those_of_small_batches_which_drop_no_row(self, family: str) -> None:
+        whole, small = make_engine(family, batch=20), make_engine(family, batch=SMALL_BATCH)
         with watched(whole.model) as logits:
             done = run(whole, MANY, LONG)
         sizes = [len(step) for step in logits]
         assert sizes[0] == 20
         assert len(set(sizes)) >= 2, "rows were dropped"
-        assert done == run(single, MANY, LONG)
+        assert done == run(small, MANY, LONG)
 
     def test_a_batch_computed_again_gives_the_same_bytes(self) -> None:
         found = []
@@ -645,7 +645,7 @@ class TestEndedRows:
         with watched(engine.model) as logits:
             done = run(engine, requests, LONG)
         assert len(logits[1]) <= 10, "those that failed are dropped at once"
-        expected = run(make_engine(batch=1), MANY, LONG)
+        expected = run(make_engine(batch=SMALL_BATCH), MANY, LONG)
         for i, (generation, alone) in enumerate(zip(done, expected, strict=True)):
             assert generation == (Generation((), "error") if i % 2 else alone)
 
