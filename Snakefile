@@ -11,7 +11,7 @@ include: "rules/common.smk"
 configfile: study_file(config["study"])
 
 
-CONFIG = load_config(config)
+CONFIG, LEFT_OUT = load_config(config)
 PHRASES = CONFIG.judging.restart_phrases.as_posix()
 RESULTS = results_of(CONFIG.study).as_posix()
 
@@ -44,6 +44,8 @@ onstart:
     # Imported here, since every job of a run parses this file.
     from esr.planning.jobs import check_called_judges, check_run
 
+    for name, why in LEFT_OUT.items():
+        logger.info(f"judge {name} is left out: {why}")
     jobs = list(workflow.dag.needrun_jobs())
     try:
         executor = workflow.executor_plugin.name

@@ -30,6 +30,7 @@ rule judge_sample:
     """Grade the sample by one judge; one row a trial, like the scores of an arm."""
     input:
         sample="<results>/agreement/sample.parquet",
+        local=run_here(),
         judge=ancient(judge_files),
         phrases=ancient(PHRASES),
     output:
@@ -48,7 +49,7 @@ rule judge_sample:
     benchmark:
         "<benchmarks>/agreement/judge_sample_{judge}.tsv"
     resources:
-        mem_mb=1000,
+        **judge_job(),
     script:
         "../scripts/agreement/judge_sample.py"
 
@@ -83,6 +84,7 @@ rule retest_sample:
     """Grade a part of the sample again by the primary judge, to compare it with itself."""
     input:
         sample="<results>/agreement/sample.parquet",
+        local=run_here(),
         judge=ancient(judge_files),
         phrases=ancient(PHRASES),
     output:
@@ -101,7 +103,7 @@ rule retest_sample:
     benchmark:
         "<benchmarks>/agreement/retest_sample.tsv"
     resources:
-        mem_mb=1000,
+        **judge_job(CONFIG.judging.primary),
     script:
         "../scripts/agreement/retest_sample.py"
 
@@ -128,3 +130,26 @@ rule measure_agreement:
         mem_mb=2000,
     script:
         "../scripts/agreement/measure_agreement.py"
+
+
+rule compare_bridge:
+    """Compare an old judge with the new one that replaces it, on the sample that both grade."""
+    input:
+        sample="<results>/agreement/sample.parquet",
+        graded=expand(
+            "<results>/agreement/scores/{judge}.parquet", judge=CONFIG.bridge or []
+        ),
+        scores=scores_of(SAMPLED),
+    output:
+        "<results>/tables/bridge.csv",
+    params:
+        judges=list(CONFIG.bridge or []),
+        settings=settings("statistics"),
+    log:
+        "<logs>/agreement/compare_bridge.log",
+    benchmark:
+        "<benchmarks>/agreement/compare_bridge.tsv"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/agreement/compare_bridge.py"

@@ -28,6 +28,9 @@ def downloads():
     files += [CONFIG.finetune.data.prompts] if CONFIG.finetuned else []
     fetched = [path for path in files if path and path.is_relative_to(DOWNLOADS)]
     used = {CONFIG.environment(model) for model in CONFIG.models} - {None}
+    local = CONFIG.judging.local
+    used |= {CONFIG.judge_environment(judge) for judge in local.values()}
+    assets += [f"<results>/judges/{judge}/model.json" for judge in local]
     used |= {"finetune"} if CONFIG.finetuned else set()
     installed = [f"results/environments/{name}.txt" for name in sorted(used)]
     return [*installed, *assets, *map(str, dict.fromkeys(fetched))]

@@ -11,6 +11,7 @@ from esr.config import Config, NAME, load, plain_settings
 from esr.config.files import check_study_file, read_study_file
 from esr.errors import EsrError
 from esr.figures.catalogue import FIGURES
+from esr.judges.absent import absent_judges
 from esr.paths import BENCHMARKS, DOWNLOADS, LOGS, check_targets, results_of
 from esr.planning.files import check_files
 from esr.provenance import content_digest
@@ -51,6 +52,12 @@ def load_config(raw):
         for path in workflow.configfiles:  # Snakemake lets the last of equal keys win
             read_study_file(Path(path))
         loaded = load(raw)
+        left_out = absent_judges(loaded)
+        for (
+            name
+        ) in left_out:  # null disables a judge, here and in every job of this run
+            raw["judging"]["judges"][name] = None
+        loaded = load(raw) if left_out else loaded
         problems = check_files(loaded)
     except EsrError as error:
         raise WorkflowError(str(error)) from None
@@ -59,7 +66,7 @@ def load_config(raw):
         raise WorkflowError(
             f"Files of study {loaded.study!r} are missing or do not fit:\n{lines}"
         )
-    return loaded
+    return loaded, left_out
 
 
 def one_of(names):
@@ -150,14 +157,21 @@ def engine_job(rule):
 
         return resource
 
+    # A threshold search runs its judge beside the engine, if the workflow runs the judge at all.
+    judge = CONFIG.judging.local.get(CONFIG.judging.primary)
+    beside = rule == "find_thresholds" and judge and CONFIG.size_for(judge.parameters)
+    gpus = CONFIG.search_gpus if beside else 0
+    memory, cpus = (beside.memory, beside.cpus) if beside else (0, 0)
+
     def cores(wildcards, threads):
         size = CONFIG.job_size(wildcards.model)
-        return threads if size is None else max(size.cpus, threads)
+        return threads if size is None else max(size.cpus, threads) + cpus
 
     return {
-        "gpu": of_size(lambda size, attempt: size.gpus, 0),
+        "gpu": of_size(lambda size, attempt: size.gpus + gpus, gpus),
         "mem_mb": of_size(
-            lambda size, attempt: round(500 * size.memory * (attempt + 1)), 4000
+            lambda size, attempt: round(500 * (size.memory + memory) * (attempt + 1)),
+            4000,
         ),
         "runtime": of_size(
             lambda size, attempt: round(60 * size.hours(rule, attempt)), 60
@@ -176,3 +190,82 @@ def judge_files(wildcards):
     """Files that a judge uses: the judge of the wildcard, or the primary one."""
     name = getattr(wildcards, "judge", CONFIG.judging.primary)
     return [path.as_posix() for path in CONFIG.judging.judges[name].files.values()]
+
+
+def run_here(*names):
+    """Environment and weights of judges that the workflow itself runs, among these or the job's."""
+
+    def files(wildcards):
+        found = names or [getattr(wildcards, "judge", CONFIG.judging.primary)]
+        local = {
+            name: CONFIG.judging.local[name]
+            for name in found
+            if name in CONFIG.judging.local
+        }
+        environments = {CONFIG.judge_environment(judge) for judge in local.values()}
+        installed = [
+            f"results/environments/{name}.txt" for name in sorted(environments)
+        ]
+        return [*installed, *(f"<results>/judges/{name}/model.json" for name in local)]
+
+    return files
+
+
+def partition_of(rule):
+    """Partition that a Slurm profile gives to a rule, if it gives any."""
+    settings = workflow.resource_settings
+    for given in (settings.overwrite_resources.get(rule), settings.default_resources):
+        found = (given or {}).get("slurm_partition")
+        if found is not None:
+            return getattr(found, "raw", found)  # not evaluated outside of a rule
+    return None
+
+
+def judge_job(*names, mem_mb=1000, unless=lambda judge: False):
+    """Resources of jobs that call judges: GPUs, from `jobs`, where the workflow runs the judge.
+
+    Names are those of the judges, else the job's. `unless` leaves out judges whose replies another
+    job has written.
+    """
+
+    def size(wildcards):
+        found = names or [getattr(wildcards, "judge", CONFIG.judging.primary)]
+        local = CONFIG.judging.local
+        judges = [
+            local[name] for name in found if name in local and not unless(local[name])
+        ]
+        largest = max(judges, key=lambda judge: judge.parameters, default=None)
+        return largest, largest and CONFIG.size_for(largest.parameters)
+
+    def resource(value, otherwise):
+        def of_job(wildcards, attempt):
+            judge, requested = size(wildcards)
+            return otherwise if requested is None else value(judge, requested, attempt)
+
+        return of_job
+
+    if not any(name in CONFIG.judging.local for name in names or CONFIG.judging.judges):
+        return {"mem_mb": mem_mb}
+    resources = {
+        "gpu": resource(lambda judge, requested, attempt: CONFIG.judge_gpus(judge), 0),
+        "mem_mb": resource(
+            lambda judge, requested, attempt: round(
+                500 * requested.memory * (attempt + 1)
+            ),
+            mem_mb,
+        ),
+        "runtime": resource(
+            lambda judge, requested, attempt: round(60 * requested.judge), 60
+        ),
+        "cpus_per_task": resource(lambda judge, requested, attempt: requested.cpus, 1),
+    }
+    on_gpus = partition_of("generate_responses")
+    if on_gpus is not None:
+        elsewhere = partition_of("score_trials")
+        resources["slurm_partition"] = resource(
+            lambda judge, requested, attempt: (
+                on_gpus if CONFIG.judge_gpus(judge) else elsewhere
+            ),
+            elsewhere,
+        )
+    return resources

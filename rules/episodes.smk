@@ -16,6 +16,7 @@ rule annotate_boundaries:
         scores=f"<results>/{{model}}/arms/{CONFIG.episodes.arm}/scores/{CONFIG.judging.primary}.parquet",
         responses=f"<results>/{{model}}/arms/{CONFIG.episodes.arm}/responses.parquet",
         plan=f"<results>/{{model}}/arms/{CONFIG.episodes.arm}/plan.parquet",
+        local=run_here(CONFIG.episodes.boundaries),
         rubric=ancient(CONFIG.episodes.boundaries_rubric.as_posix()),
     output:
         "<results>/{model}/episodes/boundaries.parquet",
@@ -28,7 +29,7 @@ rule annotate_boundaries:
     benchmark:
         "<benchmarks>/{model}/annotate_boundaries.tsv"
     resources:
-        mem_mb=1000,
+        **judge_job(CONFIG.episodes.boundaries),
     script:
         "../scripts/episodes/annotate_boundaries.py"
 

@@ -23,6 +23,7 @@ rule write_examples:
     input:
         prompts=CONFIG.finetune.data.prompts,
         files=ancient(example_files()),
+        local=run_here(WRITER, CONFIG.judging.primary),
         judge=ancient(judge_files),
         phrases=ancient(PHRASES),
     output:
@@ -41,7 +42,7 @@ rule write_examples:
     benchmark:
         "<benchmarks>/write_examples.tsv"
     resources:
-        mem_mb=1000,
+        **judge_job(WRITER, CONFIG.judging.primary),
     script:
         "../scripts/finetuning/write_examples.py"
 

@@ -1,11 +1,84 @@
 # Judges: from responses to attempts with spans and scores.
 
 
+def judged_together(wildcards):
+    """The job that wrote the replies of a judge to all arms of a model, if there is one."""
+    judge = CONFIG.judging.local.get(wildcards.judge)
+    together = judge is not None and judge.together
+    return "<results>/{model}/judged/{judge}.json" if together else []
+
+
+def of_arms(pattern):
+    """A file of every arm of a model."""
+    return lambda wildcards: expand(
+        pattern, model=wildcards.model, arm=CONFIG.arms_of(wildcards.model)
+    )
+
+
+def journals_of_arms(wildcards):
+    """Journals of a judge's replies to the arms of a model, by arm."""
+    folder = f"{RESULTS}/replies/judge_responses/{wildcards.model}"
+    return {
+        arm: f"{folder}/{arm}/{wildcards.judge}.jsonl"
+        for arm in CONFIG.arms_of(wildcards.model)
+    }
+
+
+localrules:
+    prepare_judge,
+
+
+rule prepare_judge:
+    """Fetch or find the weights of a judge that the workflow runs; write their manifest."""
+    output:
+        "<results>/judges/{judge}/model.json",
+    params:
+        settings=settings(
+            "judging.judges.{judge}.source", "judging.judges.{judge}.revision"
+        ),
+    log:
+        "<logs>/prepare_judge_{judge}.log",
+    benchmark:
+        "<benchmarks>/prepare_judge_{judge}.tsv"
+    resources:
+        mem_mb=2000,
+    wildcard_constraints:
+        judge=one_of(CONFIG.judging.local) or "(?!)",
+    script:
+        "../scripts/judges/prepare_judge.py"
+
+
+rule judge_arms:
+    """Write a judge's replies to all arms of a model in one job, so that the judge starts once."""
+    input:
+        plans=of_arms("<results>/{model}/arms/{arm}/plan.parquet"),
+        responses=of_arms("<results>/{model}/arms/{arm}/responses.parquet"),
+        local=run_here(),
+        judge=ancient(judge_files),
+        phrases=ancient(PHRASES),
+    output:
+        "<results>/{model}/judged/{judge}.json",
+    params:
+        journals=journals_of_arms,
+        contents=contents(judge_files),
+        settings=settings("judging.judges.{judge}"),
+    log:
+        "<logs>/{model}/judge_arms_{judge}.log",
+    benchmark:
+        "<benchmarks>/{model}/judge_arms_{judge}.tsv"
+    resources:
+        **judge_job(),
+    script:
+        "../scripts/judges/judge_arms.py"
+
+
 rule judge_responses:
     """Find and score the attempts in every response with a judge."""
     input:
         plan="<results>/{model}/arms/{arm}/plan.parquet",
         responses="<results>/{model}/arms/{arm}/responses.parquet",
+        local=run_here(),
+        replied=ancient(judged_together),
         judge=ancient(judge_files),
         phrases=ancient(PHRASES),
     output:
@@ -19,6 +92,6 @@ rule judge_responses:
     benchmark:
         "<benchmarks>/{model}/{arm}/judge_responses_{judge}.tsv"
     resources:
-        mem_mb=1000,
+        **judge_job(unless=lambda judge: judge.together),
     script:
         "../scripts/judges/judge_responses.py"

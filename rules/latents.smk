@@ -29,6 +29,7 @@ rule rate_concreteness:
     input:
         candidates="<results>/{model}/latents/candidates.parquet",
         lexicon=CONFIG.latents.concreteness.lexicon or [],
+        local=run_here(RATER),
         rubric=ancient(RATER_FILES),
     output:
         "<results>/{model}/latents/concreteness.parquet",
@@ -41,7 +42,7 @@ rule rate_concreteness:
     benchmark:
         "<benchmarks>/{model}/rate_concreteness.tsv"
     resources:
-        mem_mb=1000,
+        **judge_job(RATER),
     script:
         "../scripts/latents/rate_concreteness.py"
 

@@ -84,6 +84,12 @@ rule corrected:
         table("corrected"),
 
 
+rule bridge:
+    """What changes when one judge replaces another, on one sample (`agreement.bridge`)."""
+    input:
+        "<results>/tables/bridge.csv",
+
+
 rule ledger:
     """What judges and raters cost, from their replies."""
     input:

@@ -24,6 +24,7 @@ rule find_thresholds:
         sae=of_base("assets/sae.safetensors"),
         fit=ancient(of_base("sae_fit.parquet")),  # must exist: it is made if the SAE fits
         environment=engine_environment,
+        local=run_here(CONFIG.judging.primary),
         judge=ancient(judge_files),
     output:
         thresholds="<results>/{model}/thresholds.parquet",

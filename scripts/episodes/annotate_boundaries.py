@@ -8,8 +8,7 @@ import pandas as pd
 
 from esr.episodes.extract import episode_groups
 from esr.job import config_of, origin, output, start
-from esr.judges.costs import study_budget
-from esr.judges.llm import CachedLlm
+from esr.judges.llm import open_llm
 from esr.judges.rubrics import read_rubric
 from esr.judges.tasks import Boundaries, annotate_boundaries
 from esr.tables import read_table, write_table
@@ -36,7 +35,7 @@ def main(job: Any) -> None:
     prompts = read_table(Path(job.input.plan), "plan")[["trial_id", "prompt"]]
     shown = episodes[["trial_id"]].merge(texts, on="trial_id").merge(prompts, on="trial_id")
     pairs = list(zip(shown["prompt"], shown["response"], strict=True))
-    llm = CachedLlm(settings, Path(job.params.replies), budget=study_budget(config))
+    llm = open_llm(config, settings, Path(job.params.replies))
     found = annotate_boundaries(pairs, read_rubric(Path(job.input.rubric)), llm)
     table = boundaries_table(shown["trial_id"], found)
     for status, rows in table.groupby("status"):

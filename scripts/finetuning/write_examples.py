@@ -24,8 +24,7 @@ from esr.finetuning.examples import (
 )
 from esr.job import config_of, origin, output, start
 from esr.judges import open_judge
-from esr.judges.costs import study_budget
-from esr.judges.llm import CachedLlm
+from esr.judges.llm import open_llm
 from esr.judges.rubrics import read_rubric
 from esr.organisms.corpus import Phrases, read_lexicon
 from esr.tables import write_table
@@ -57,9 +56,12 @@ def write(config: Config, specs: Sequence[ExampleSpec], replies: Path) -> pd.Dat
     model = config.judging.llms[settings.writer].model_copy(
         update={"temperature": settings.temperature, "max_tokens": settings.max_tokens}
     )
-    llm = CachedLlm(model, replies, budget=study_budget(config))
+    llm = open_llm(config, model, replies)
     rubrics = read_rubric(settings.rubric), read_rubric(settings.answer_rubric)
-    return write_with_llm(specs, *rubrics, llm)
+    try:
+        return write_with_llm(specs, *rubrics, llm)
+    finally:
+        llm.close()  # the judge may need its GPUs
 
 
 def main(job: Any) -> None:

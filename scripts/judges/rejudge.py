@@ -101,6 +101,8 @@ def main(job: Any) -> None:
     config = config_of(job)
     filled = 0
     for name in config.judging.llms:
+        if name in config.judging.local:
+            continue  # a job on a GPU writes its replies, not this one
         for again, folder, path, replies in tables_of(config, name, job.params.cells):
             missing = incomplete(path)
             if missing:

@@ -66,6 +66,9 @@ def print_replies(config: Config) -> None:
     if table.empty:
         log.info("study %s uses no paid language model: nothing to pay", config.study)
         return
+    local = config.judging.local
+    if local:
+        log.info("judges %s cost GPU hours, above, and no dollars", ", ".join(local))
     counts = ["calls", "input_tokens", "output_tokens"]
     print_table(table, dict.fromkeys(counts, "{:,}".format))
     log.info("as configured: $%.2f if every response is as long as it may be", as_configured(table))

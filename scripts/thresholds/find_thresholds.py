@@ -59,7 +59,9 @@ def main(job: Any) -> None:
     name = job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
     settings = config.judging.judges[config.judging.primary]
-    judge = open_judge(settings, Path(job.params.replies), config=config, live=True)
+    beside = config.gpus(name) if config.search_gpus else 0
+    replies = Path(job.params.replies)
+    judge = open_judge(settings, replies, config=config, live=True, beside=beside)
     engine = open_engine(config, name, manifest, Path(job.input.sae))
     latents = read_table(Path(job.input.latents), "latents")
     labels = {

@@ -109,6 +109,9 @@ FIGURE = "The figure, as vector graphics, as picture, and as the numbers it plot
 OTHER_FILES = {
     "{model}/assets/model.json": "Manifest of the model: source, revision, checksum of every file, "
     "architecture, number of layers, width, vocabulary; provenance under `esr`.",
+    "judges/{judge}/model.json": "The same of a judge that the workflow runs (`kind: vllm`).",
+    "{model}/judged/{judge}.json": "Judgments by status for every arm of a model, written by the "
+    "one job that runs the judge for all of them (`together`).",
     "{model}/assets/sae.safetensors": "The SAE in raw decoder units: `W_enc` (d_model, d_sae), "
     "`b_enc` (d_sae), `W_dec` (d_sae, d_model), `b_dec` (d_model), and `threshold` (d_sae) where "
     "it is a JumpReLU. The header holds its form (`activation`, `k`), sizes (`d_model`, `d_sae`), "
@@ -141,8 +144,9 @@ OTHER_FILES = {
     "agreement/label_sheet.csv": "Responses for people to judge: `row` (its name), `prompt`, "
     "`response`, and columns to fill in (docs/judges.md).",
     "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (requested id), "
-    "`served_as` (by its own account), `mode` (`live`, `batch`, `free`), `calls` (replies "
+    "`served_as` (by its own account), `mode` (`live`, `batch`, `local`, `free`), `calls` (replies "
     "received), `input_tokens`, `output_tokens`, `dollars` (missing without a price), "
+    "`device_seconds` (of GPUs, for judges that the workflow runs), "
     "`calls_estimated` (replies without token counts, which are estimated), "
     "`price_date`, `price_source`.",
     "tables/thresholds.csv, .tex": "Thresholds of every model, latent and `target`: the columns of "
@@ -154,6 +158,11 @@ OTHER_FILES = {
     "(numbers), `mean` and `detector_mean` (mean activation on steered text in units of the SAE, "
     "summed over the set and over the detectors), `mean_share` (percent), `frequency`, "
     "`detector_frequency` (share of tokens, summed), `frequency_share`.",
+    "tables/bridge.csv": "An old judge against the new one (`agreement.bridge`), by `arm`: the "
+    "confusion of `multi_attempt` (`both`, `only_old`, `only_new`, `neither`), "
+    "`positive_agreement`, `alpha`; of `first_score` the `shift` (new minus old, points), `slope` "
+    "of new on old, `alpha`; `rate_on_old_scale` of every model and arm, prediction-powered. "
+    "`estimate`, `low`, `high`, `n`, `status`.",
     "tables/corrected.csv, .tex": "Rates corrected for the primary judge's errors: `model`, `arm`, "
     "`against` (the replayed arm, in rows about a change), `kind` (`rate` in percent, `difference` "
     "in percentage points, `relative_change` in percent), `measure`, `unit`, `judge`, `reference` "

@@ -3,6 +3,7 @@
 Real vLLM with its CPU backend, float32, greedy. It is imported once, and each engine is a fork.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jsonschema import validate
 from safetensors.torch import save_file
 
 from esr.assets.sae import Activation, Sae
@@ -36,6 +38,10 @@ from esr.engines.vllm.launch import launcher, pinned_version
 from esr.engines.vllm.messages import Setup
 from esr.errors import EsrError
 from esr.journal import Journal
+from esr.judges.llm import CachedLlm
+from esr.judges.parse import failure_of_judgment
+from esr.judges.rubrics import read_rubric
+from helpers.local_judge import judge_settings, local_model, tiny_judge
 from helpers.tiny import STOP, VOCABULARY, tiny_model, tiny_multimodal_model
 from helpers.vllm_hosts import ENVIRONMENT, ForkServer, fork_server, launch_v2, sync
 from helpers.vllm_logprobs import GeneratedWithLogprobs, GenerateWithLogprobs
@@ -570,3 +576,31 @@ class TestFaults:
         command = rf"uv sync --project {tmp_path}/serve` on"
         with pytest.raises(EsrError, match=command):
             launcher(tmp_path / "serve", {})
+
+
+class TestAJudge:
+    """A plain model in the host, as judges of `kind: vllm` use it."""
+
+    def test_every_reply_follows_the_schema_and_is_the_same_again(
+        self, hosts: ForkServer, tmp_path: Path
+    ) -> None:
+        settings = judge_settings(tiny_judge(tmp_path / "judge"))
+        rubric = read_rubric(settings.rubric)
+        calls = [rubric.call(prompt=f"Explain {i}.", response=f"Boats {i}.") for i in range(24)]
+        texts = []
+        for number in range(2):
+            model = local_model(
+                settings, hosts.launcher(), ENVIRONMENT, pinned_version(ENVIRONMENT)
+            )
+            llm = CachedLlm(settings, tmp_path / f"{number}.jsonl", local=model)
+            replies = llm.replies(calls, failure_of_judgment)
+            model.close()
+            found = [reply for reply in replies if reply is not None]
+            assert len(found) == 24
+            for reply in found:
+                # Where a schema bounds a string's length, xgrammar lets control characters through.
+                validate(json.loads(reply.text, strict=False), rubric.reply)
+                assert failure_of_judgment(reply) is None
+            texts.append([reply.text for reply in found])
+        assert texts[0] == texts[1]
+        assert len(set(texts[0])) > 1

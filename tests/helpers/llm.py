@@ -29,4 +29,4 @@ def inputs(number: int, restart: str = "Wait, that's not right.") -> list[JudgeI
 
 # The budget
 
-PRICE = Price(1, 5, 0.5, 2.5, "2026-11-22", "a test", "", "")
+PRICE = Price(1, 5, 0.5, 2.5, "2026-11-22", "a test", "", "", "")

@@ -16,14 +16,14 @@ from typing import Any
 from vllm import SamplingParams
 
 from esr.engines.vllm.host import Host, serve
-from esr.engines.vllm.messages import Generate, Generated, Job
+from esr.engines.vllm.messages import Generate, Generated, SteeredJob
 from helpers.vllm_logprobs import GeneratedWithLogprobs, GenerateWithLogprobs
 
 
 class LogprobHost(Host):
     """A host that also returns log-probabilities, if a job requests them."""
 
-    def sampling_params(self, job: Job) -> SamplingParams:
+    def sampling_params(self, job: SteeredJob) -> SamplingParams:
         params = super().sampling_params(job)
         if isinstance(job, GenerateWithLogprobs):
             params.logprobs = 0  # of the sampled token alone

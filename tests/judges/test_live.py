@@ -301,7 +301,7 @@ def fault_test(path: Path, judge: Any, number: int) -> None:
         faults = sum(count for fault, count in api.injected.items() if fault != "none")
         assert faults > 0.15 * number
         assert api.max_in_flight <= 50
-        price = Price(1, 5, 0.5, 2.5, "2026-11-22", "a test", "", "")
+        price = Price(1, 5, 0.5, 2.5, "2026-11-22", "a test", "", "", "")
         journal = path / "replies.jsonl"
         spent = Budget(1e9, {settings.model: price}, Path("prices.csv"), [journal]).spent
         usage = api.usage

@@ -33,6 +33,13 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
 
 
+BY_HAIKU: dict[str, Any] = {
+    "judging": {
+        "primary": "claude-haiku-4.5",
+        "judges": {"claude-haiku-4.5": {"optional": False}},
+    }
+}
+"""The paper study with a judge behind an API."""
 ONE_DEVICE = {
     "engine": {"name": "transformers"},
     "models": {"llama-3.3-70b": {"quantization": None, "tensor_parallel": None}},
@@ -95,7 +102,7 @@ class TestHours:
         assert others == ["assumed"] * 3
 
     def test_thresholds_take_writing_the_judge_and_a_start_on_all_gpus(self) -> None:
-        table = estimate_compute(study()).set_index(["model", "rule"])
+        table = estimate_compute(study("paper", BY_HAIKU)).set_index(["model", "rule"])
         row = table.loc[("llama-3.3-70b", "find_thresholds")]
         assert row["tokens"] == 500 * 10 * 2 * 512
         # 5,120,000 tokens at 3,382 a second; 120 s and 141.2 GB at 1 GB/s; 10,000 replies of 10 s,
@@ -105,6 +112,17 @@ class TestHours:
         assert row["hours_per_job"] == pytest.approx(seconds / 3600, rel=1e-4)
         assert row["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-4)
         assert table.drop(index="find_thresholds", level="rule")["judge_hours"].eq(0).all()
+
+    def test_a_judge_that_the_workflow_runs_takes_gpus_of_its_own_and_no_latency(self) -> None:
+        row = (
+            estimate_compute(study())
+            .set_index(["model", "rule"])
+            .loc[("llama-3.3-70b", "find_thresholds")]
+        )
+        # 10,000 replies of 250 tokens and a copy of 512, at 2,763 tokens a second.
+        assert row["judge_hours"] == pytest.approx(10_000 * 762 / 2763.5 / 3600, rel=1e-3)
+        assert row["gpus"] == 2 + 2
+        assert row["gpu_hours"] == pytest.approx(4 * row["hours_per_job"])
 
     def test_a_judge_that_is_no_language_model_answers_at_once(self) -> None:
         assert judge_hours(study("organism")) == 0
@@ -176,7 +194,7 @@ class TestHours:
             size.model_dump() | {"thresholds": 2.1, "encode": 0.12, "train": 0.1}
             for size in study().jobs
         ]
-        table = estimate_compute(study("paper", {"jobs": short}))
+        table = estimate_compute(study("paper", BY_HAIKU, {"jobs": short}))
         lines = list(check_walltime(table))
         assert len(lines) == 2 + 1 + 9
         assert lines[0] == (

@@ -190,6 +190,8 @@ ASKED = {
     "llama-3.1-8b+sc90": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 48000},
 }
 """Resources that engine jobs request from Slurm, by model."""
+JUDGE = {"gpu": 2, "cpus_per_task": 8, "mem_mb": 240000}
+"""Resources of the judge of the paper study, which the workflow runs."""
 OF_A_MODEL = ["thresholds.parquet", "arms/steered/shards/0.parquet"]
 OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
 OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
@@ -223,7 +225,12 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
         found = requested(first.stdout, name)
         assert {rule for rule, _ in found} == set(ENGINE_HOURS)
         of_these = {cell: amount for cell, amount in found.items() if cell[1] in ASKED}
-        assert of_these == {cell: ASKED[cell[1]][name] for cell in of_these}
+        # A threshold search also runs the judge.
+        expected = {
+            (rule, model): ASKED[model][name] + (rule == "find_thresholds") * JUDGE[name]
+            for rule, model in of_these
+        }
+        assert of_these == expected
     # A retry with a journal resumes; one without gets more time.
     again = run_snakemake(checkout, *slurm, "--attempt", "2", "--", *targets)
     before, after = requested(first.stdout, "runtime"), requested(again.stdout, "runtime")

@@ -131,7 +131,7 @@ def compare_judges(
     rows = []
     for name, quantity in QUANTITIES.items():
         raters = with_detector(scores) if name == "multi_attempt" else scores
-        ratings = {rater: _ratings(table, quantity) for rater, table in raters.items()}
+        ratings = {rater: ratings_of(table, quantity) for rater, table in raters.items()}
         for judge_a, judge_b, group, statistics in _groups(list(ratings), quantity):
             columns = np.column_stack([ratings[rater] for rater in group])
             common = {"quantity": name, "judge_a": judge_a, "judge_b": judge_b}
@@ -164,7 +164,7 @@ def _groups(
         yield None, None, tuple(raters), ("alpha",)
 
 
-def _ratings(scores: pd.DataFrame, quantity: Quantity) -> Float[np.ndarray, " units"]:
+def ratings_of(scores: pd.DataFrame, quantity: Quantity) -> Float[np.ndarray, " units"]:
     """A judge's ratings; NaN: none."""
     inside = scores["status"].eq("ok")
     if quantity.among_multi:
@@ -189,14 +189,14 @@ def _estimates(
         if name == "positive_agreement":  # units that neither rater flags do not enter
             used = rated & ratings.any(axis=1)
         weights = sampled ** (weighting == "population")
-        facts, _ = _estimate(
+        facts, _ = estimate_statistic(
             STATISTICS[name], ratings[used], weights[used], factor, factor.codes[used], level
         )
         rows.append({"statistic": name, "weighting": weighting} | facts)
     return rows
 
 
-def _estimate(
+def estimate_statistic(
     statistic: Statistic,
     ratings: formulas.Ratings,
     weights: Float[np.ndarray, " units"],
@@ -245,7 +245,7 @@ def rank_models(
         for model in dict.fromkeys(sample["model"]):
             mine = sample["model"].eq(model).to_numpy() & ~np.isnan(ratings) & known
             weights = sheet_weights(sample, scores, (judge,))[mine]
-            found[model] = _estimate(
+            found[model] = estimate_statistic(
                 statistic,
                 ratings[mine][:, None],
                 weights,

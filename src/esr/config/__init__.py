@@ -29,6 +29,7 @@ from esr.config.finetuning import (
 )
 from esr.config.judging import (
     AnthropicJudgeConfig,
+    ApiConfig,
     HumanJudgeConfig,
     JudgeConfig,
     JudgingConfig,
@@ -36,6 +37,7 @@ from esr.config.judging import (
     LlmConfig,
     OpenAiJudgeConfig,
     SentenceJudgeConfig,
+    VllmJudgeConfig,
 )
 from esr.config.latents import ConcretenessConfig, LatentsConfig, RelevanceConfig
 from esr.config.load import load, merge, plain_settings
@@ -54,6 +56,7 @@ __all__ = [
     "NAME",
     "AgreementConfig",
     "AnthropicJudgeConfig",
+    "ApiConfig",
     "ArmConfig",
     "ConcretenessConfig",
     "Config",
@@ -85,6 +88,7 @@ __all__ = [
     "ThresholdPriorConfig",
     "ThresholdsConfig",
     "VllmConfig",
+    "VllmJudgeConfig",
     "WindowConfig",
     "load",
     "merge",

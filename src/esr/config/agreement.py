@@ -42,4 +42,11 @@ class AgreementConfig(Section):
     sheet: int = key(
         400, "Maximum number of responses on the sheet for people.", ge=2, le=1_000_000
     )
+    bridge: tuple[Name, ...] | None = key(
+        None,
+        "Old and new judge that `snakemake bridge` compares; `null`: the second judge and the "
+        "primary one.",
+        min_length=2,
+        max_length=2,
+    )
     seed: Seed = key(42, "Seed of the draw.", source="released code: 42")

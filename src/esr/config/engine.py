@@ -128,6 +128,13 @@ class JobSizeConfig(Section):
         ..., "Time to encode stored texts with the SAE.", unit="hours", gt=0, le=8760
     )
     train: float = key(4, "Time to fine-tune on one mixture.", unit="hours", gt=0, le=8760)
+    judge: float = key(
+        24,
+        "Time of a job that runs a judge of this size (`kind: vllm`); retries resume.",
+        unit="hours",
+        gt=0,
+        le=8760,
+    )
 
     def hours(self, rule: str, attempt: int = 1) -> float:
         """Hours that a job of a rule requests on its n-th attempt.

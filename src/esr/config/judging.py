@@ -42,7 +42,6 @@ class HumanJudgeConfig(BaseJudgeConfig):
 class LlmJudgeConfig(BaseJudgeConfig):
     """Settings that all judges that are language models share."""
 
-    model: str = key(..., "Model id of the API; prices are looked up by it.")
     rubric: Path = key(
         Path("resources/rubrics/blind.yaml"),
         "Instructions of the judge: `paper`, `blind`, `structured` or `compact` in "
@@ -70,6 +69,17 @@ class LlmJudgeConfig(BaseJudgeConfig):
         le=1_000_000,
         source="code",
     )
+
+
+class ApiJudgeConfig(LlmJudgeConfig):
+    """Settings that all judges behind an API share."""
+
+    model: str = key(..., "Model id of the API; prices are looked up by it.")
+    optional: bool = key(
+        False,
+        "Leave the judge out, with a message, where its key is not set or its model has retired, "
+        "unless it has replies already. The primary judge, raters and writers are never optional.",
+    )
     concurrency: int = key(16, "Maximum number of calls in flight.", gt=0, le=10_000)
     retries: int = key(
         8,
@@ -82,7 +92,7 @@ class LlmJudgeConfig(BaseJudgeConfig):
     )
 
 
-class AnthropicJudgeConfig(LlmJudgeConfig):
+class AnthropicJudgeConfig(ApiJudgeConfig):
     """Claude, through Anthropic's Messages API, live or in batches."""
 
     kind: Literal["anthropic"] = key(..., "Kind of judge.")
@@ -101,7 +111,7 @@ class AnthropicJudgeConfig(LlmJudgeConfig):
     poll: float = key(60, "Interval between polls of a batch.", unit="s", gt=0, le=86_400)
 
 
-class OpenAiJudgeConfig(LlmJudgeConfig):
+class OpenAiJudgeConfig(ApiJudgeConfig):
     """Any OpenAI-compatible chat completions API: OpenAI, OpenRouter, a local vLLM server, ..."""
 
     kind: Literal["openai"] = key(..., "Kind of judge.")
@@ -122,7 +132,74 @@ class OpenAiJudgeConfig(LlmJudgeConfig):
     )
 
 
-LlmConfig = AnthropicJudgeConfig | OpenAiJudgeConfig
+ApiConfig = AnthropicJudgeConfig | OpenAiJudgeConfig
+
+
+class VllmJudgeConfig(LlmJudgeConfig):
+    """A language model with open weights that the workflow itself runs, offline, with vLLM.
+
+    It needs no key and no server, and its commit pins it.
+    """
+
+    kind: Literal["vllm"] = key(..., "Kind of judge.")
+    source: str = key(..., "Folder of a transformers checkpoint, or a hub id.")
+    revision: str | None = key(
+        None,
+        "Commit of the hub repository; required for hub ids.",
+        pattern=r"^[0-9a-f]{40}$",
+    )
+    parameters: float = key(
+        ..., "Number of parameters; `jobs` requests resources by it.", gt=0, le=1e15
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = key("bfloat16", "Weights and activations.")
+    quantization: str | None = key(
+        None, "Quantisation of the weights, by its name in vLLM (fp8, awq); none = `dtype`."
+    )
+    tensor_parallel: int | None = key(
+        None,
+        "GPUs over which the model is split; none = all that `jobs` requests for its size.",
+        gt=0,
+        le=10_000,
+    )
+    template: dict[str, Any] = key(
+        {"enable_thinking": False},
+        "Arguments of the chat template; the default turns the thinking of Qwen3 off.",
+    )
+    batch_size: int = key(256, "Replies written together.", unit="calls", gt=0, le=1_000_000)
+    max_model_len: int = key(
+        8192, "Maximum length of call and reply together.", unit="tokens", gt=0, le=10_000_000
+    )
+    memory_fraction: float = key(0.9, "Share of each GPU's memory that it may use.", gt=0, lt=1)
+    cpu_cache: float = key(1, "KV cache when running on a CPU.", unit="GB", gt=0, le=100_000)
+    eager: bool = key(False, "Skip compilation and CUDA graphs: it starts sooner and runs slower.")
+    gpus_in_search: Literal["own", "shared"] = key(
+        "own",
+        "GPUs of the judge while thresholds are found: `own`, beside those of the engine, or "
+        "`shared` with the engine, where the two `memory_fraction` must fit together.",
+    )
+    together: bool = key(
+        False,
+        "Whether one job judges all arms of a model, so that the judge starts once for them. Any "
+        "figure then waits for all arms.",
+    )
+
+    @property
+    def model(self) -> str:
+        """The model, as ledger and tables name it."""
+        return self.source
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `source` is a folder rather than a hub id."""
+        return self.folder.is_dir()
+
+    @property
+    def folder(self) -> Path:
+        """The folder that `source` names."""
+        return Path(self.source)
+
+
+LlmConfig = ApiConfig | VllmJudgeConfig
 
 
 JudgeConfig = LexicalJudgeConfig | SentenceJudgeConfig | HumanJudgeConfig | LlmConfig
@@ -168,20 +245,37 @@ class JudgingConfig(Section):
         return self
 
     @property
+    def optional(self) -> dict[str, ApiConfig]:
+        """Judges that may be left out, by name."""
+        found = {n: judge for n, judge in self.judges.items() if isinstance(judge, ApiConfig)}
+        return {name: judge for name, judge in found.items() if judge.optional}
+
+    @property
     def second(self) -> str | None:
         """The judge whose grades of the sample check the primary judge's; None without one.
 
-        The first one of another kind, else the first other one. A person grades a sheet only.
+        The first one of another kind or model, else the first other one. A person grades a sheet
+        only.
         """
-        kind = self.judges[self.primary].kind
         others = [
             name
             for name, judge in self.judges.items()
             if name != self.primary and judge.kind != "human"
         ]
-        return next((name for name in others if self.judges[name].kind != kind), (*others, None)[0])
+        primary = self._model_of(self.primary)
+        unlike = (name for name in others if self._model_of(name) != primary)
+        return next(unlike, (*others, None)[0])
+
+    def _model_of(self, name: str) -> tuple[str, str]:
+        judge = self.judges[name]
+        return judge.kind, judge.model if isinstance(judge, LlmConfig) else ""
 
     @property
     def llms(self) -> dict[str, LlmConfig]:
         """Judges that are language models, by name."""
         return {name: judge for name, judge in self.judges.items() if isinstance(judge, LlmConfig)}
+
+    @property
+    def local(self) -> dict[str, VllmJudgeConfig]:
+        """Judges that the workflow itself runs, by name."""
+        return {n: judge for n, judge in self.judges.items() if isinstance(judge, VllmJudgeConfig)}

@@ -13,7 +13,7 @@ from esr.config.detectors import DetectorsConfig
 from esr.config.engine import EngineConfig, GenerationConfig, JobSizeConfig
 from esr.config.episodes import EpisodesConfig
 from esr.config.finetuning import FinetuneConfig, FineTuned
-from esr.config.judging import JudgingConfig
+from esr.config.judging import JudgingConfig, VllmJudgeConfig
 from esr.config.latents import LatentsConfig
 from esr.config.models import ModelConfig
 from esr.config.sae_fit import SaeFitConfig
@@ -118,6 +118,31 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _local_judges_fit_the_jobs(self) -> Self:
+        for name, judge in self.judging.local.items():
+            where = f"judging.judges.{name}"
+            size = self.size_for(judge.parameters)
+            if self.jobs and size is None:
+                raise ValueError(
+                    f"{where}.parameters: larger than any `max_parameters` in `jobs`; add a size"
+                )
+            if size is not None and (judge.tensor_parallel or 1) > max(size.gpus, 1):
+                raise ValueError(
+                    f"{where}.tensor_parallel: {judge.tensor_parallel}, but `jobs` requests "
+                    f"{size.gpus} GPUs for models of up to {size.max_parameters:g} parameters; "
+                    "raise `gpus` there"
+                )
+            share = judge.memory_fraction + self.engine.vllm.memory_fraction
+            searches = name == self.judging.primary and judge.gpus_in_search == "shared"
+            if searches and self.engine.name == "vllm" and share > 0.97:
+                raise ValueError(
+                    f"{where}.memory_fraction: {judge.memory_fraction:g} and the engine's "
+                    f"{self.engine.vllm.memory_fraction:g} (engine.vllm.memory_fraction) share a "
+                    "GPU; lower them to 0.97 together, or set `gpus_in_search: own`"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _answers_exist(self) -> Self:
         relevance = self.latents.relevance
         arm = self.arms.get(relevance.answers)
@@ -152,6 +177,21 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _judges_that_are_needed_are_not_optional(self) -> Self:
+        needed = {
+            "judging.primary": self.judging.primary,
+            "latents.concreteness.rater": self.latents.concreteness.rater,
+            "episodes.boundaries": self.episodes.boundaries,
+            "finetune.data.writer": self.finetune.data.writer,
+        }
+        for where, name in needed.items():
+            if name in self.judging.optional:
+                raise ValueError(
+                    f"judging.judges.{name}.optional: {where} needs it; remove `optional`"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _annotator_exists(self) -> Self:
         _check_rater(self.judging, "episodes.boundaries", self.episodes.boundaries, "detector")
         return self
@@ -183,6 +223,24 @@ class Config(Section):
                 f"agreement.arms: no such arms: {unknown}; choose from {sorted(self.arms)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _bridged_judges_exist(self) -> Self:
+        unknown = [n for n in self.agreement.bridge or () if n not in self.judging.judges]
+        if unknown:
+            raise ValueError(
+                f"agreement.bridge: no such judges: {unknown}; choose two of "
+                f"{sorted(self.judging.judges)}"
+            )
+        return self
+
+    @property
+    def bridge(self) -> tuple[str, str] | None:
+        """Old and new judge of the bridge; None if there is but one judge."""
+        second = self.judging.second
+        default = None if second is None else (second, self.judging.primary)
+        named = self.agreement.bridge
+        return default if named is None else (named[0], named[1])
 
     @model_validator(mode="after")
     def _episodes_have_an_arm(self) -> Self:
@@ -339,9 +397,31 @@ class Config(Section):
 
     def job_size(self, model: str) -> JobSizeConfig | None:
         """Resources that engine jobs of a model request; None if no size is large enough."""
-        parameters = self.models[model].parameters
+        return self.size_for(self.models[model].parameters)
+
+    def size_for(self, parameters: float) -> JobSizeConfig | None:
+        """Resources that jobs request for a number of parameters; None if no size is enough."""
         fitting = (size for size in self.jobs if parameters <= size.max_parameters)
         return next(fitting, None)
+
+    def judge_gpus(self, judge: VllmJudgeConfig) -> int:
+        """Number of GPUs that a judge is split over; 0 = it runs on the CPU."""
+        size = self.size_for(judge.parameters)
+        if self.engine.device == "cpu" or (size is not None and size.gpus == 0):
+            return 0
+        return judge.tensor_parallel or (1 if size is None else size.gpus)
+
+    def judge_environment(self, judge: VllmJudgeConfig) -> str:
+        """Environment below `envs/` in which a judge runs."""
+        return "serve" if self.judge_gpus(judge) else "serve-cpu"
+
+    @property
+    def search_gpus(self) -> int:
+        """GPUs that a threshold search requests for its judge, beside those of the engine."""
+        judge = self.judging.local.get(self.judging.primary)
+        if judge is None or judge.gpus_in_search == "shared":
+            return 0
+        return self.judge_gpus(judge)
 
     @property
     def digest(self) -> str:

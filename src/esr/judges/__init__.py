@@ -26,6 +26,7 @@ def open_judge(
     others: Sequence[Path] = (),
     live: bool = False,
     repetition: int = 0,
+    beside: int = 0,
 ) -> Judge:
     """Open the judge that a configuration describes.
 
@@ -36,20 +37,22 @@ def open_judge(
         others: Journals of other jobs, whose replies are used as well.
         live: Send calls live, whatever the settings.
         repetition: Other than 0: send the calls of a language model again, as other calls.
+        beside: GPUs of this job that belong to an engine, not to the judge.
 
     Raises:
         EsrError: a file of the judge is missing or invalid.
     """
     if isinstance(settings, LlmConfig):
         # Imported here: most studies are judged without the SDKs, which are slow to import.
-        from esr.judges.costs import study_budget
-        from esr.judges.llm import CachedLlm, LlmJudge
+        from esr.judges.llm import CachedLlm, LlmJudge, open_llm
         from esr.judges.rubrics import read_rubric
 
         if replies is None:
             raise EsrError(f"judge {settings.model}: no journal is given for its replies")
-        budget = study_budget(config) if config else None
-        llm = CachedLlm(settings, replies, others=others, budget=budget, live=live)
+        if config is None:
+            llm = CachedLlm(settings, replies, others=others, live=live)
+        else:
+            llm = open_llm(config, settings, replies, others=others, live=live, beside=beside)
         return LlmJudge(read_rubric(settings.rubric), llm, repetition)
     if isinstance(settings, HumanJudgeConfig):
         return SheetJudge(settings.sheet)
@@ -67,11 +70,9 @@ def open_rater(config: Config, replies: Path) -> Rater:
     if settings.rater == "lexical":
         assert settings.lexicon is not None  # validated with the configuration
         return LexicalRater(frozenset(Lexicon.read(settings.lexicon).topic_of))
-    from esr.judges.costs import study_budget
-    from esr.judges.llm import CachedLlm
+    from esr.judges.llm import open_llm
     from esr.judges.rubrics import read_rubric
     from esr.judges.tasks import LlmRater
 
-    rater = config.judging.llms[settings.rater]
-    llm = CachedLlm(rater, replies, budget=study_budget(config))
+    llm = open_llm(config, config.judging.llms[settings.rater], replies)
     return LlmRater(read_rubric(settings.rubric), llm, settings.batch)

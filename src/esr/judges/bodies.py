@@ -1,4 +1,4 @@
-"""What the two APIs send: from the raw text of a reply to its words, its end and its tokens.
+"""What judges send: from the raw text of a reply to its words, its end and its tokens.
 
 Only what is used is required. A reply without token counts, or without the model's name, is a
 reply. A reply that cannot be read is `unreadable`, which is the status of that call alone.
@@ -35,6 +35,7 @@ class Reply:
         batch: Whether it came in a batch.
         input_tokens: Tokens that were read; None if the API does not report them.
         output_tokens: Tokens that were written, thoughts included; None likewise.
+        device_seconds: Seconds of a device (GPU, or CPU backend) of this job; None for an API.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Reply:
     batch: bool
     input_tokens: int | None
     output_tokens: int | None
+    device_seconds: float | None = None
 
 
 def parse_integer(digits: str) -> float:
@@ -102,7 +104,13 @@ def read_reply(record: Mapping[str, Any]) -> Reply:
         batch=record["batch"] is not None,
         input_tokens=read,
         output_tokens=written,
+        device_seconds=_seconds(body) if identity["kind"] == "vllm" else None,
     )
+
+
+def _seconds(body: Any) -> float:
+    value = body.get("device_seconds") if isinstance(body, Mapping) else None
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _anthropic(body: Any) -> tuple[str, str, Any]:
@@ -135,7 +143,16 @@ def _openai(body: Any) -> tuple[str, str, Any]:
     return text, stop, body.get("usage")
 
 
-READERS = {"anthropic": _anthropic, "openai": _openai}
+def _vllm(body: Any) -> tuple[str, str, Any]:
+    """Text, end and token counts of a reply that the job itself wrote."""
+    text = _string(body, "text")
+    if text is None:
+        raise UnusableReplyError("no text")
+    stop = {"stop": "end", "length": "length"}.get(str(body.get("finish_reason")), "unreadable")
+    return text, stop, body.get("usage")
+
+
+READERS = {"anthropic": _anthropic, "openai": _openai, "vllm": _vllm}
 
 TOKENS = {
     "anthropic": (
@@ -143,6 +160,7 @@ TOKENS = {
         ("output_tokens",),
     ),
     "openai": (("prompt_tokens",), ("completion_tokens",)),
+    "vllm": (("prompt_tokens",), ("completion_tokens",)),
 }
 """Names of the counts of tokens that were read and written; the first of each is always there."""
 

@@ -9,6 +9,7 @@ environment variables, go to the SDK, and appear in no message.
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
 from typing import Any
 
 import anthropic
@@ -16,9 +17,10 @@ import httpx2
 import openai
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
-from esr.config import AnthropicJudgeConfig, LlmConfig, OpenAiJudgeConfig
+from esr.config import AnthropicJudgeConfig, ApiConfig, OpenAiJudgeConfig
 from esr.journal import content_key
 from esr.judges.bodies import UnusableReplyError, read_reply
+from esr.judges.identity import identity_of
 from esr.judges.keys import FatalCallError, read_key, redact
 from esr.judges.replies import Call
 
@@ -46,22 +48,10 @@ class TemperatureRefusedError(CallError):
     """A call that was refused for its temperature; the next one is sent without."""
 
 
-IDENTITY = ("kind", "model", "api_version", "provider", "temperature", "max_tokens", "extra")
-
-
-def identity_of(settings: LlmConfig) -> dict[str, Any]:
-    """What, beside the prompt, determines a reply: model, version of the API, parameters.
-
-    The server's address and the number of calls in flight are not part of it.
-    """
-    plain = settings.model_dump(mode="json")
-    return {name: plain[name] for name in IDENTITY if name in plain}
-
-
 class Client:
     """What both APIs have in common."""
 
-    settings: LlmConfig
+    settings: ApiConfig
     REQUEST_ID = "request-id"
 
     def __init__(self, key: str) -> None:
@@ -155,21 +145,24 @@ class Client:
     async def _request(self, call: Call, temperature: float | None) -> httpx2.Response:
         raise NotImplementedError
 
-    async def _probe(self) -> None:
+    async def _probe(self) -> str | None:
         raise NotImplementedError
 
     async def close(self) -> None:
         """Close connections."""
         raise NotImplementedError
 
-    async def check(self) -> None:
+    async def check(self) -> str | None:
         """Check, at no cost, that the API can be reached, accepts the key and knows the model.
+
+        Returns:
+            The day on which the model is shut down, if the API gives it.
 
         Raises:
             FatalCallError: it does not.
         """
         try:
-            await self._probe()
+            return await self._probe()
         except (anthropic.AnthropicError, openai.OpenAIError) as error:
             raise FatalCallError(str(self.explain(error))) from None
 
@@ -235,8 +228,9 @@ class AnthropicClient(Client):
         raw = await self._sdk.messages.with_raw_response.create(**params, extra_body=extra or None)
         return raw.http_response
 
-    async def _probe(self) -> None:
-        await self._sdk.with_options(max_retries=PROBE_RETRIES).models.retrieve(self.settings.model)
+    async def _probe(self) -> str | None:
+        sdk = self._sdk.with_options(max_retries=PROBE_RETRIES)
+        return last_day(await sdk.models.retrieve(self.settings.model))
 
     async def close(self) -> None:
         """Close connections."""
@@ -291,10 +285,10 @@ class OpenAiClient(Client):
         raw = await create(**params, extra_body=self.extra_body)
         return raw.http_response
 
-    async def _probe(self) -> None:
+    async def _probe(self) -> str | None:
         # Not every server describes a single model, but all list them.
         sdk = self._sdk.with_options(max_retries=PROBE_RETRIES)
-        known = [model.id async for model in sdk.models.list()]
+        known = {model.id: model async for model in sdk.models.list()}
         if self.settings.model not in known:
             some = ", ".join(sorted(known)[:10])
             more = ", ..." if len(known) > 10 else ""
@@ -304,13 +298,25 @@ class OpenAiClient(Client):
                     f"{len(known)} models that it offers ({some}{more})"
                 )
             )
+        return last_day(known[self.settings.model])
 
     async def close(self) -> None:
         """Close connections."""
         await self._sdk.close()
 
 
-def open_client(settings: LlmConfig) -> AnthropicClient | OpenAiClient:
+def last_day(model: Any) -> str | None:
+    """Day (ISO) on which a listed model is shut down; None if the list does not say."""
+    given = getattr(model, "shutdown_date", None) or getattr(model, "deprecation_date", None)
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return datetime.fromtimestamp(given, UTC).date().isoformat()
+    try:
+        return date.fromisoformat(str(given)[:10]).isoformat()
+    except ValueError:
+        return None
+
+
+def open_client(settings: ApiConfig) -> AnthropicClient | OpenAiClient:
     """Open the client of a judge.
 
     Raises:

@@ -24,7 +24,7 @@ from esr.judges.replies import Call, is_reply, reply_journals
 log = logging.getLogger(__name__)
 
 COLUMNS = ["model", "input", "output", "batch_input", "batch_output"]
-COLUMNS += ["date", "source", "retires", "note"]
+COLUMNS += ["date", "source", "retires", "replacement", "note"]
 CHARACTERS_PER_TOKEN = 4
 """Of English text; only for estimates and bounds. Bills count tokens."""
 
@@ -41,6 +41,7 @@ class Price:
         date: Day on which it was looked up.
         source: Where it was looked up.
         retires: Day on which the model is shut down, if known.
+        replacement: Model that its maker names in its place, if any.
         note: Anything else to know.
     """
 
@@ -51,6 +52,7 @@ class Price:
     date: str
     source: str
     retires: str
+    replacement: str
     note: str
 
     def cost(self, input_tokens: float, output_tokens: float, batch: bool) -> float:
@@ -92,7 +94,8 @@ def _price(row: Mapping[str, str], path: Path) -> Price:
         ) from None
     if not row["date"]:
         raise EsrError(f"prices: {path}, {row['model']}: no date; add the day it was looked up")
-    return Price(*live, *batch, row["date"], row["source"], row["retires"], row["note"])
+    facts = (row[name] for name in ("date", "source", "retires", "replacement", "note"))
+    return Price(*live, *batch, *facts)
 
 
 def price_of(model: str, prices: Mapping[str, Price], path: Path) -> Price:
@@ -127,6 +130,10 @@ def max_cost(call: Call, max_tokens: int, price: Price) -> float:
     return price.cost(ascii_only / 2 + others, max_tokens, batch=False)
 
 
+FREE = Price(0, 0, 0, 0, "", "run by the workflow", "", "", "")
+"""Price of a judge that the workflow itself runs; its costs are hours of GPUs."""
+
+
 class Budget:
     """The cap on the cost of all replies of a study, with the amount spent read from journals.
 
@@ -158,8 +165,10 @@ class Budget:
                 content = content[: content.rfind(b"\n") + 1]
                 self._read_to[journal] = at + len(content), line + content.count(b"\n")
                 for one in _usages(parse_lines(content, journal, line)):
-                    price = self.price(one.model)
-                    self._spent += price.cost(one.input_tokens, one.output_tokens, one.batch)
+                    price = FREE if one.mode == "local" else self.price(one.model)
+                    self._spent += price.cost(
+                        one.input_tokens, one.output_tokens, one.mode == "batch"
+                    )
         return self._spent
 
     def allows(self, dollars: float) -> bool:
@@ -190,17 +199,19 @@ class Usage(NamedTuple):
     Attributes:
         model: The model of the request, by which prices are looked up.
         served_as: The model that replied, as it names itself.
-        batch: Whether it came in a batch.
+        mode: `live`, `batch`, or `local`: written by the workflow itself.
         input_tokens: Tokens read.
         output_tokens: Tokens written.
+        device_seconds: Seconds of a GPU (or CPU backend); 0 for an API.
         estimated: Whether the API reports no tokens, so that they are estimated.
     """
 
     model: str
     served_as: str
-    batch: bool
+    mode: str
     input_tokens: float
     output_tokens: float
+    device_seconds: float
     estimated: bool
 
 
@@ -221,23 +232,25 @@ def _usages(records: Iterable[Mapping[str, Any]]) -> Iterator[Usage]:
         yield Usage(
             record["identity"]["model"],
             reply.model,
-            reply.batch,
+            "local" if reply.device_seconds is not None else "batch" if reply.batch else "live",
             tokens(shown) if read is None else read,
             tokens(reply.text) if written is None else written,
+            reply.device_seconds or 0.0,
             read is None or written is None,
         )
 
 
 LEDGER = ["rule", "judge", "model", "served_as", "mode", "calls", "input_tokens", "output_tokens"]
-LEDGER += ["dollars", "calls_estimated", "price_date", "price_source"]
+LEDGER += ["dollars", "device_seconds", "calls_estimated", "price_date", "price_source"]
 
 
 def ledger(config: Config) -> pd.DataFrame:
     """The cost of a study's replies, one row a rule, judge and mode; a free judge has zero calls.
 
     Columns: rule, judge, model (id in requests), served_as (the model that replied, as it names
-    itself), mode (`live`, `batch` or `free`), calls (replies received), input_tokens,
-    output_tokens, dollars (missing without a price), calls_estimated (replies without token counts,
+    itself), mode (`live`, `batch`, `local` or `free`), calls (replies received), input_tokens,
+    output_tokens, dollars (missing without a price), device_seconds (of GPUs, for judges that the
+    workflow runs; start-up not counted), calls_estimated (replies without token counts,
     which are estimated from lengths of text), price_date, price_source.
     """
     keys = ["rule", "judge", "model", "mode", "price_date", "price_source"]
@@ -248,12 +261,13 @@ def ledger(config: Config) -> pd.DataFrame:
         input_tokens=("input_tokens", "sum"),
         output_tokens=("output_tokens", "sum"),
         dollars=("dollars", lambda values: values.sum(skipna=False)),
+        device_seconds=("device_seconds", "sum"),
         calls_estimated=("calls_estimated", "sum"),
     )
     free = [
         {"rule": "judge_responses", "judge": name, "model": judge.kind, "served_as": judge.kind}
         | {"mode": "free", "calls": 0, "input_tokens": 0, "output_tokens": 0, "dollars": 0.0}
-        | {"calls_estimated": 0}
+        | {"device_seconds": 0.0, "calls_estimated": 0}
         for name, judge in config.judging.judges.items()
         if name not in config.judging.llms
     ]
@@ -265,17 +279,18 @@ def _booked(config: Config) -> Iterator[dict[str, Any]]:
     prices = read_prices(config.judging.prices)
     for rule, judge, path in reply_journals(config):
         for one in _usages(read_journal(path).values()):
-            price = prices.get(one.model)
+            price = FREE if one.mode == "local" else prices.get(one.model)
             used = {"input_tokens": one.input_tokens, "output_tokens": one.output_tokens}
             yield {
                 "rule": rule,
                 "judge": judge,
                 "model": one.model,
                 "served_as": one.served_as,
-                "mode": "batch" if one.batch else "live",
+                "mode": one.mode,
                 "calls": 1,
                 **{name: round(count) for name, count in used.items()},
-                "dollars": price.cost(**used, batch=one.batch) if price else float("nan"),
+                "dollars": price.cost(**used, batch=one.mode == "batch") if price else float("nan"),
+                "device_seconds": one.device_seconds,
                 "calls_estimated": int(one.estimated),
                 "price_date": price.date if price else "",
                 "price_source": price.source if price else "",

@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esr.config import LlmConfig
+from esr.config import Config, LlmConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.journal import Journal
 from esr.judges.base import JudgeInput, Judgment
 from esr.judges.batches import call_in_batches, collect_open_batches
 from esr.judges.bodies import Reply
-from esr.judges.clients import AnthropicClient, identity_of, open_client
-from esr.judges.costs import Budget
+from esr.judges.clients import AnthropicClient, open_client
+from esr.judges.costs import Budget, study_budget
 from esr.judges.gate import FailureGate
+from esr.judges.identity import identity_of
 from esr.judges.live import call_live
+from esr.judges.local import LocalModel, call_locally, call_tokens, open_local, open_tokenizer
 from esr.judges.manifest import BatchManifest
 from esr.judges.parse import FAILURES, failure_of_judgment, read_judgment
 from esr.judges.replies import Call, Replies
@@ -42,6 +44,7 @@ class CachedLlm:
         others: Sequence[Path] = (),
         budget: Budget | None = None,
         live: bool = False,
+        local: LocalModel | None = None,
     ) -> None:
         """Describe it; nothing is opened before the first call.
 
@@ -51,11 +54,13 @@ class CachedLlm:
             others: Journals of other jobs, whose replies are used as well.
             budget: Cap on the cost.
             live: Call live whatever the settings, for callers that wait for the reply.
+            local: The model, for a judge that the job itself runs.
         """
         self.settings, self.path = settings, path
         self._others, self._budget = others, budget
         self._replies: Replies | None = None
         self._live = live or settings.kind != "anthropic" or settings.mode != "batch"
+        self._local = local
         self._counted: set[str] = set()
         self._gate = FailureGate(
             f"replies of {settings.model}",
@@ -100,9 +105,17 @@ class CachedLlm:
                 replies.close()
         return [replies.get(key) for key in keys]
 
+    def close(self) -> None:
+        """End the host of a model that the job itself runs; the replies remain."""
+        if self._local is not None:
+            self._local.close()
+
     def _fetch(
         self, calls: Mapping[str, Call], replies: Replies, failure_of: FailureOf, live: bool
     ) -> None:
+        if isinstance(self.settings, VllmJudgeConfig):
+            self._fetch_locally(self.settings, calls, replies, failure_of)
+            return
         client = open_client(self.settings)
         replies.open_to_write()
         calls = {key: call for key, call in calls.items() if key not in replies}
@@ -118,6 +131,48 @@ class CachedLlm:
         if calls and live:
             call_live(client, calls, sink, self._budget)
         self._counted.update(key for key in calls if key in replies)
+
+    def _fetch_locally(
+        self,
+        settings: VllmJudgeConfig,
+        calls: Mapping[str, Call],
+        replies: Replies,
+        failure_of: FailureOf,
+    ) -> None:
+        if self._local is None:
+            raise EsrError(f"judge {settings.model}: this job runs no model, and lacks replies")
+        replies.open_to_write()
+        calls = {key: call for key, call in calls.items() if key not in replies}
+        if calls:
+            sink = ReplySink(replies, calls, self._gate, failure_of)
+            call_locally(self._local, settings, calls, sink)
+        self._counted.update(key for key in calls if key in replies)
+
+
+def open_llm(
+    config: Config,
+    settings: LlmConfig,
+    path: Path,
+    *,
+    others: Sequence[Path] = (),
+    live: bool = False,
+    beside: int = 0,
+) -> CachedLlm:
+    """Open a language model of a study, with the study's budget and hardware.
+
+    Args:
+        config: The study.
+        settings: The judge.
+        path: Journal of its replies.
+        others: Journals of other jobs, whose replies are used as well.
+        live: Call live whatever the settings.
+        beside: GPUs of this job that belong to an engine.
+    """
+    local = None
+    if isinstance(settings, VllmJudgeConfig):
+        local = open_local(config, settings, beside=beside)
+    budget = study_budget(config)
+    return CachedLlm(settings, path, others=others, budget=budget, live=live, local=local)
 
 
 class LlmJudge:
@@ -166,19 +221,25 @@ class LlmJudge:
         return replace(call, repetition=self._repetition)
 
 
-def check_llm(settings: LlmConfig) -> None:
+def check_llm(settings: LlmConfig) -> str | None:
     """Check, at no cost, that a judge has its rubric and key and can be reached.
+
+    Returns:
+        The day on which the model is shut down, if its API lists it.
 
     Raises:
         EsrError: what it lacks.
     """
-    read_rubric(settings.rubric).call(prompt="", response="")
+    call = read_rubric(settings.rubric).call(prompt="", response="")
+    if isinstance(settings, VllmJudgeConfig):
+        call_tokens(open_tokenizer(settings), call, settings.template)
+        return None
 
-    async def check() -> None:
+    async def check() -> str | None:
         client = open_client(settings)
         try:
-            await client.check()
+            return await client.check()
         finally:
             await client.close()
 
-    asyncio.run(check())
+    return asyncio.run(check())

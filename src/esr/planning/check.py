@@ -4,7 +4,7 @@ Cheap checks of files run at every start (`esr.planning.files.check_files`); the
 read every table that a person wrote, and reach for the hub where a model lives there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from statistics import NormalDist
@@ -16,6 +16,7 @@ from esr.arms.prompts import read_prompts
 from esr.arms.restarts import read_phrases
 from esr.arms.template import set_template
 from esr.assets.checkpoints import model_shape
+from esr.assets.hub import check_repository, is_commit_at_hand
 from esr.assets.registry import sae_releases
 from esr.assets.sae_origin import contradictions, origin_of
 from esr.assets.saelens import sae_shape
@@ -26,10 +27,11 @@ from esr.judges.base import JudgeInput
 from esr.latents.selection import read_labels
 from esr.paths import results_of
 from esr.planning.blinding import check_blinding
-from esr.planning.disk import check_disk
+from esr.planning.disk import check_disk, own_weights
 from esr.planning.files import IF_MEANT, check_shapes
-from esr.planning.hardware import check_gpu_memory
+from esr.planning.hardware import check_gpu_memory, check_judge_memory
 from esr.planning.hours import check_walltime, estimate_compute
+from esr.planning.judges import check_judges
 from esr.planning.partitions import partition_problems
 
 LLM_KINDS = " or ".join(
@@ -52,7 +54,7 @@ def check_study(config: Config) -> Iterator[str]:
     yield from check_judges(config, config.judging.llms)
     yield from check_blinding(config)
     for name, settings in config.judging.judges.items():
-        if name in config.judging.llms:
+        if isinstance(settings, LlmConfig):
             continue
         judge = open_judge(settings)
         if isinstance(settings, HumanJudgeConfig):
@@ -131,9 +133,15 @@ def check_machines(config: Config) -> Iterator[str]:
     problems = [
         *check_priors(config),
         *check_gpu_memory(config, config.models),
+        *check_judge_memory(config, config.judging.local),
         *partition_problems(config),
     ]
     missing = [name for name, model in config.base_models.items() if not _is_available(model)]
+    missing += [
+        name
+        for name, judge in own_weights(config).items()
+        if not is_commit_at_hand(judge.source, str(judge.revision))
+    ]
     problems += check_disk(config, Path(HF_HUB_CACHE), missing)
     if problems:
         raise EsrError("\n".join(problems))
@@ -152,14 +160,6 @@ def _is_available(model: ModelConfig) -> bool:
     return isinstance(found, str)
 
 
-def _is_commit_at_hand(repository: str, revision: str) -> bool:
-    """Whether the hub's cache has files of a repository at a commit."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    folder = f"models--{repository.replace('/', '--')}"
-    return (Path(HF_HUB_CACHE) / folder / "snapshots" / revision).is_dir()
-
-
 def _check_hub(model: ModelConfig) -> None:
     """Check that a checkpoint can be downloaded, unless it is cached or local.
 
@@ -167,36 +167,7 @@ def _check_hub(model: ModelConfig) -> None:
         EsrError: gated and no access, no such repository or revision, no network.
     """
     if not _is_available(model):
-        _check_repository("source", model.source, "revision", model.revision)
-
-
-def _check_repository(key: str, repository: str, pin: str, revision: str | None) -> None:
-    """Check that a repository exists on the hub at a commit and can be downloaded."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    where = f"{key}: {repository}"
-    try:
-        HfApi().auth_check(repository)
-        HfApi().model_info(repository, revision=revision)
-    except GatedRepoError:
-        raise EsrError(
-            f"{where} is gated: accept its terms at https://huggingface.co/{repository} and set "
-            "HF_TOKEN to a token of that account"
-        ) from None
-    except RepositoryNotFoundError:
-        raise EsrError(f"{where}: the hub has no such repository; check its spelling") from None
-    except RevisionNotFoundError:
-        raise EsrError(f"{pin}: {repository} has no commit {revision}") from None
-    except Exception as error:  # also those of its HTTP library, which has changed before
-        raise EsrError(
-            f"{where} is not in the hub's cache, and the hub cannot be reached ({error}); on a "
-            "node that has a network run `snakemake downloads`"
-        ) from None
+        check_repository("source", model.source, "revision", model.revision)
 
 
 def _check_release(model: ModelConfig) -> str:
@@ -229,40 +200,9 @@ def _check_release(model: ModelConfig) -> str:
     revision = model.sae.revision
     if revision is None:
         return f", SAE of {repository} at its newest commit (sae.revision keeps to one)"
-    if not _is_commit_at_hand(repository, revision):
-        _check_repository("sae.release", repository, "sae.revision", revision)
+    if not is_commit_at_hand(repository, revision):
+        check_repository("sae.release", repository, "sae.revision", revision)
     return f", SAE of {repository} at {revision[:7]}"
-
-
-def check_judges(config: Config, names: Iterable[str]) -> Iterator[str]:
-    """Check that judges can be called: rubric, key, address, model, price; yield a line for each.
-
-    Costs nothing. Judges that are no language models need no check.
-
-    Raises:
-        EsrError: the first thing that is not in order, with its key.
-    """
-    wanted = {name: config.judging.llms[name] for name in names if name in config.judging.llms}
-    if not wanted:
-        return
-    # Imported here: most studies are judged without these SDKs, which are slow to import.
-    from esr.judges.costs import price_of, read_prices
-    from esr.judges.llm import check_llm
-
-    prices = read_prices(config.judging.prices)
-    for name, settings in wanted.items():
-        where = f"judging.judges.{name}"
-        try:
-            if config.judging.budget is not None:
-                price_of(settings.model, prices, config.judging.prices)
-            check_llm(settings)
-        except EsrError as error:
-            raise EsrError(f"{where}: {error}") from None
-        price = prices.get(settings.model)
-        retires = f", which retires on {price.retires}" if price and price.retires else ""
-        note = f" ({price.note})" if price and price.note else ""
-        cost = f"price of {price.date}" if price else f"no price in {config.judging.prices}"
-        yield f"judge {name}: {settings.model} at {settings.base_url}{retires}{note}, {cost}"
 
 
 def _check_model(config: Config, name: str, prompts: list[str]) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from esr.agreement.arms import sampled_cells
 from esr.arms.prompts import read_prompts
 from esr.config import ArmConfig, Config, LevelsConfig
-from esr.judges.costs import read_prices, tokens
+from esr.judges.costs import FREE, read_prices, tokens
 from esr.judges.rubrics import Rubric, read_rubric
 
 LABEL_TOKENS = 20
@@ -155,11 +155,13 @@ def estimate(config: Config) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for one in planned_calls(config):
         settings = config.judging.llms[one.judge]
-        price = prices.get(settings.model)
+        is_local = one.judge in config.judging.local
+        price = FREE if is_local else prices.get(settings.model)
         read = one.calls * one.read
         written = one.calls * one.written
         batches = settings.kind == "anthropic" and one.rule != "find_thresholds"
-        mode = settings.mode if settings.kind == "anthropic" and batches else "live"
+        configured: str = settings.mode if settings.kind == "anthropic" and batches else "live"
+        mode = "local" if is_local else configured
         live = price.cost(read, written, batch=False) if price else None
         batch = price.cost(read, written, batch=True) if price and batches else None
         rows.append(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esr.assets.saelens import sae_shape
-from esr.config import Config
+from esr.config import Config, VllmJudgeConfig
 from esr.planning.hardware import BYTES, weight_bytes
 from esr.planning.hours import arm_trials
 
@@ -13,7 +13,7 @@ UNKNOWN_SAE = 1e9
 """Bytes of an SAE whose shape is unknown before the download; few are larger."""
 TRIAL = 20e3
 """Bytes per trial on disk, in tables, judgments and journals."""
-CACHED = ("checkpoints in the hub's cache", "SAEs in the hub's cache")
+CACHED = ("checkpoints in the hub's cache", "SAEs in the hub's cache", "judges in the hub's cache")
 """Entries of `disk_bytes` that are in the hub's cache."""
 
 
@@ -23,9 +23,12 @@ def check_disk(config: Config, cache: Path, missing: list[str]) -> Iterator[str]
     Args:
         config: The study.
         cache: Folder of the hub's cache.
-        missing: Models whose checkpoints are not downloaded yet.
+        missing: Models, and judges, whose checkpoints are not downloaded yet.
     """
-    weights = sum(weight_bytes(config.models[name]) for name in missing)
+    judges = own_weights(config)
+    weights = sum(weight_bytes(judges[name]) for name in missing if name in judges)
+    missing = [name for name in missing if name in config.models]
+    weights += sum(weight_bytes(config.models[name]) for name in missing)
     weights += sum(sae_bytes(config, name) for name in missing if config.models[name].sae.release)
     results = sum(size for what, size in disk_bytes(config).items() if what not in CACHED)
     for what, path, needed, remedy in (
@@ -50,11 +53,23 @@ def disk_bytes(config: Config) -> dict[str, float]:
     released = [name for name, model in config.base_models.items() if model.sae.release]
     return {
         CACHED[0]: sum(weight_bytes(model) for model in hub),
+        CACHED[2]: sum(weight_bytes(judge) for judge in own_weights(config).values()),
         CACHED[1]: sum(saes[name] for name in released),
         "fine-tuned checkpoints": sum(weight_bytes(config.models[name]) for name in merged),
         "SAEs": sum(saes.values()),
         "results": trials * TRIAL,
     }
+
+
+def own_weights(config: Config) -> dict[str, VllmJudgeConfig]:
+    """Judges from the hub that the workflow runs and whose weights no model of the study has."""
+    sources = {(model.source, model.revision) for model in config.models.values()}
+    found = {}
+    for name, judge in config.judging.local.items():
+        if not judge.is_local and (judge.source, judge.revision) not in sources:
+            found[name] = judge
+            sources.add((judge.source, judge.revision))
+    return found
 
 
 def sae_bytes(config: Config, name: str) -> float:

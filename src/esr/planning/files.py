@@ -35,6 +35,14 @@ def check_files(config: Config) -> list[str]:
         for file, path in judge.files.items():
             if not path.is_file():
                 problems.append(f"judging.judges.{name}.{file}: {path} does not exist")
+    for name, local in config.judging.local.items():
+        where = f"judging.judges.{name}"
+        if local.is_local and not (local.folder / "config.json").is_file():
+            problems.append(f"{where}.source: {local.folder / 'config.json'} does not exist")
+        elif local.source.startswith((".", "/", "resources/", "results/")) and not local.is_local:
+            problems.append(f"{where}.source: folder {local.source} does not exist")
+        elif not local.is_local and local.revision is None:
+            problems.append(f"{where}.revision: {local.source} is a hub model; add its commit")
     prices = config.judging.prices
     if config.judging.llms and not prices.is_file():
         problems.append(f"judging.prices: {prices} does not exist")

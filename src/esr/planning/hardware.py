@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from esr.config import Config, ModelConfig
+from esr.config import Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
 
 GPUS = Path("resources/gpus.csv")
@@ -52,12 +52,12 @@ def gpu_of(config: Config, path: Path = GPUS) -> Gpu | None:
     return known[config.engine.gpu]
 
 
-def weight_bytes(model: ModelConfig) -> float:
+def weight_bytes(model: ModelConfig | VllmJudgeConfig) -> float:
     """Size of a model's checkpoint."""
     return model.parameters * BYTES[model.dtype]
 
 
-def loaded_bytes(model: ModelConfig) -> float:
+def loaded_bytes(model: ModelConfig | VllmJudgeConfig) -> float:
     """Bytes of a model's weights on the GPUs; an upper bound if `BYTES` lacks the quantisation."""
     return model.parameters * BYTES.get(model.quantization or model.dtype, BYTES[model.dtype])
 
@@ -87,6 +87,21 @@ def check_gpu_memory(config: Config, names: Iterable[str]) -> Iterator[str]:
                 f"{used} {config.engine.gpu} ({used * gpu.memory:.0f} GB), which is what engine "
                 f"{config.engine.name} spreads a model over (`jobs` requests {size.gpus}); take "
                 f"{remedy}"
+            )
+
+
+def check_judge_memory(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """A line for every judge that the workflow runs and whose GPUs do not hold its weights."""
+    gpu = gpu_of(config)
+    for name in names:
+        judge = config.judging.local[name]
+        used = config.judge_gpus(judge)
+        weights = loaded_bytes(judge) / 1e9
+        if gpu is not None and used and weights > ROOM * used * gpu.memory:
+            yield (
+                f"judging.judges.{name}: {weights:.0f} GB of weights leave no room on {used} "
+                f"{config.engine.gpu} ({used * gpu.memory:.0f} GB); take more GPUs "
+                "(`tensor_parallel`, and `gpus` in `jobs`), or `quantization: fp8`"
             )
 
 

@@ -8,15 +8,15 @@ counted at its maximum length.
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
 
 from esr.arms.prompts import read_prompts
-from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig
+from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
-from esr.planning.costs import trials_of
+from esr.planning.costs import planned_calls, trials_of
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
 from esr.planning.partitions import PROFILE
 
@@ -54,7 +54,7 @@ class Work(NamedTuple):
     tokens: float
 
 
-def pass_seconds(model: ModelConfig, gpu: Gpu, gpus: int, tokens: float) -> float:
+def pass_seconds(model: ModelConfig | VllmJudgeConfig, gpu: Gpu, gpus: int, tokens: float) -> float:
     """Seconds of one pass of `tokens` through a model on `gpus` GPUs.
 
     The longer of two times, computing and reading the weights, plus an overhead.
@@ -127,7 +127,54 @@ def judge_hours(config: Config) -> float:
     An upper bound: it assumes that engine and judge never work at the same time.
     """
     judge = config.judging.llms.get(config.judging.primary)
-    return 0.0 if judge is None else _searched(config) * LATENCY / judge.concurrency / 3600
+    if judge is None:
+        return 0.0
+    if isinstance(judge, VllmJudgeConfig):
+        gpu = gpu_of(config)
+        if gpu is None or not config.judge_gpus(judge):
+            return 0.0
+        calls = next(one for one in planned_calls(config) if one.rule == "find_thresholds")
+        rate = judge_tokens_per_second(config, judge, gpu)
+        return _searched(config) * calls.written / rate / 3600
+    return _searched(config) * LATENCY / judge.concurrency / 3600
+
+
+def judge_tokens_per_second(config: Config, judge: VllmJudgeConfig, gpu: Gpu) -> float:
+    """Tokens per second that a judge writes, by the data sheet; see `tokens_per_second`."""
+    gpus = max(config.judge_gpus(judge), 1)
+    return judge.batch_size / pass_seconds(judge, gpu, gpus, judge.batch_size)
+
+
+def judge_starts(config: Config, rule: str, judge: VllmJudgeConfig) -> int:
+    """Jobs of a rule that start a judge."""
+    models = len(config.models)
+    cells = sum(len(config.arms_of(model)) for model in config.models)
+    starts = {
+        "judge_responses": models if judge.together else cells,
+        "rate_concreteness": sum(one.labels is not None for one in config.base_models.values()),
+        "annotate_boundaries": len(config.base_models),
+    }
+    return max(starts.get(rule, 1), 1)
+
+
+def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
+    """Rows of `estimate_compute` for judges that the workflow runs; `model` is the judge."""
+    for one in planned_calls(config):
+        judge = config.judging.local.get(one.judge)
+        size = None if judge is None else config.size_for(judge.parameters)
+        gpus = 0 if judge is None else config.judge_gpus(judge)
+        # A threshold search has its judge beside the engine.
+        if judge is None or size is None or not gpus or one.rule == "find_thresholds":
+            continue
+        jobs = judge_starts(config, one.rule, judge)
+        rate = judge_tokens_per_second(config, judge, gpu)
+        written = one.calls * one.written
+        starting = STARTING + weight_bytes(judge) / LOADING
+        reading = OPERATIONS * judge.parameters * one.calls * one.read
+        seconds = written / rate + reading / (UTILISATION * gpu.tflops * 1e12 * gpus)
+        hours = (seconds / jobs + starting) / 3600
+        facts = [one.rule, one.judge, jobs, gpus, written, rate, "assumed", 0.0]
+        yield [*facts, hours, size.judge, hours * jobs * gpus]
 
 
 def _searched(config: Config) -> int:
@@ -146,7 +193,7 @@ def arm_trials(config: Config, arm: str) -> int:
 
 
 def estimate_compute(config: Config) -> pd.DataFrame:
-    """GPU hours of every rule and model.
+    """GPU hours of every rule and model; for judges that the workflow runs, `model` is the judge.
 
     Columns: rule, model, jobs, gpus (of a job), tokens (written, read or trained on, all jobs),
     tokens_per_second (of a job), known_by (how that is known), judge_hours (that a job waits for a
@@ -163,8 +210,10 @@ def estimate_compute(config: Config) -> pd.DataFrame:
         waiting = judge_hours(config) if work.rule == "find_thresholds" else 0.0
         starting = STARTING + weight_bytes(config.models[work.model]) / LOADING
         hours = (work.tokens / work.jobs / rate + starting) / 3600 + waiting
-        facts = [work.rule, work.model, work.jobs, size.gpus, work.tokens, rate, known, waiting]
-        rows.append([*facts, hours, size.hours(work.rule), hours * work.jobs * size.gpus])
+        used = size.gpus + (config.search_gpus if work.rule == "find_thresholds" else 0)
+        facts = [work.rule, work.model, work.jobs, used, work.tokens, rate, known, waiting]
+        rows.append([*facts, hours, size.hours(work.rule), hours * work.jobs * used])
+    rows += [] if gpu is None else list(judge_rows(config, gpu))
     return pd.DataFrame(rows, columns=COMPUTE)
 
 
@@ -195,9 +244,9 @@ def _longest_chain(table: pd.DataFrame) -> float:
 def check_walltime(table: pd.DataFrame) -> Iterator[str]:
     """A line for every rule and model whose jobs need more hours than `jobs` requests."""
     for row in table[table["hours_per_job"] > table["hours_asked"]].itertuples():
-        key = ENGINE_HOURS[row.rule]
+        key = ENGINE_HOURS.get(row.rule, "judge")
         remedy = f"a job that hits the limit starts from scratch, so raise `{key}`"
-        if row.rule in JOURNALED:
+        if row.rule in JOURNALED or key == "judge":
             remedy = f"retries resume where the job stopped; or raise `{key}`"
         if row.rule == "generate_responses":
             remedy += ", or engine.shards"

@@ -10,8 +10,8 @@ from typing import Any
 
 from esr.assets.environments import check_environments
 from esr.config import ENGINE_HOURS, Config
-from esr.planning.check import check_judges
-from esr.planning.hardware import check_gpu_memory, check_gpu_present
+from esr.planning.hardware import check_gpu_memory, check_gpu_present, check_judge_memory
+from esr.planning.judges import check_judges
 from esr.planning.partitions import check_partitions
 
 Jobs = Sequence[Any]
@@ -29,6 +29,7 @@ def check_run(config: Config, jobs: Iterable[Any], executor: str) -> Iterator[st
     """
     listed = list(jobs)
     yield from check_gpu_memory(config, loaded_models(listed))
+    yield from check_judge_memory(config, set(called_judges(listed)) & set(config.judging.local))
     if executor == "local":
         yield from check_gpu_present(config, loaded_models(listed))
     yield from check_environments(used_environments(listed))
@@ -51,6 +52,8 @@ def called_judges(jobs: Jobs) -> list[str]:
     A job that has some replies may have all of them, and then needs neither key nor model.
     """
     journals = [Path(job.params.replies) for job in jobs if job.params.get("replies")]
+    for job in jobs:
+        journals += map(Path, (job.params.get("journals") or {}).values())
     return sorted({p.stem for p in journals if not (p.is_file() and p.stat().st_size)})
 
 

@@ -43,12 +43,14 @@ from esr.engines.vllm.messages import (  # noqa: E402
     Failed,
     Generate,
     Generated,
-    Job,
     Ready,
     Reply,
     Setup,
     StatusRequest,
+    SteeredJob,
+    WriterSetup,
 )
+from esr.engines.vllm.writer import Writer  # noqa: E402
 
 log = logging.getLogger("esr.vllm")
 
@@ -73,7 +75,7 @@ class Host:
             except Exception as error:
                 raise StartError(_first_error(Path(error_dir)) or _describe(error)) from error
         self.adapter = LoRARequest("adapter", 1, setup.adapter) if setup.adapter else None
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, SteeredJob] = {}
         self.can_encode = False
         self.cached_tokens = 0
 
@@ -84,7 +86,7 @@ class Host:
             "cached_tokens": self.cached_tokens,
         }
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: SteeredJob) -> None:
         """Add a job to vLLM's queue."""
         self.jobs[job.id] = job
         intervention = job.request.intervention
@@ -140,7 +142,7 @@ class Host:
                 replies.append(self.response(job, output.outputs[0], failed))
         return replies
 
-    def sampling_params(self, job: Job) -> SamplingParams:
+    def sampling_params(self, job: SteeredJob) -> SamplingParams:
         """Translate the sampling settings of a job; to encode is to prefill and sample once."""
         if isinstance(job, Encode):
             return SamplingParams(
@@ -231,7 +233,8 @@ def _run(connection: Connection, make_host: Callable[[Setup], Host]) -> None:
                 inbox.append(message)
                 arrived.notify()
 
-    host = make_host(_recv(connection))
+    setup = _recv(connection)
+    host = Writer(setup) if isinstance(setup, WriterSetup) else make_host(setup)
     _send(connection, Ready(vllm.__version__, host.facts()))
     threading.Thread(target=receive, daemon=True).start()
     while True:

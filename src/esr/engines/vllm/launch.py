@@ -13,7 +13,8 @@ from esr.assets.environments import pins, sync_command
 from esr.assets.sae import SaeHeader
 from esr.config import Config
 from esr.engines.base import check_shape
-from esr.engines.vllm.client import Launch, VllmEngine
+from esr.engines.vllm.client import VllmEngine
+from esr.engines.vllm.connection import Launch
 from esr.engines.vllm.messages import Setup
 from esr.errors import EsrError
 

@@ -50,6 +50,18 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class WriterSetup:
+    """A plain language model to load: no SAE, no steering. `options` are arguments of vLLM."""
+
+    source: str
+    revision: str | None
+    dtype: str
+    n_requests: int
+    max_model_len: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Generate:
     """Job: generate one response."""
 
@@ -67,6 +79,18 @@ class Encode:
     request: EncodeRequest
     latents: tuple[int, ...] | None
     pool: Pool | None
+
+
+@dataclass(frozen=True)
+class Write:
+    """Job of a plain model: write text after `tokens`, by a JSON Schema if there is one."""
+
+    id: str
+    tokens: tuple[int, ...]
+    schema: dict[str, Any] | None
+    temperature: float
+    max_tokens: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -101,11 +125,22 @@ class Activations:
 
 
 @dataclass(frozen=True)
+class Written:
+    """The text of a `Write` job, why it ended, and how many tokens it has."""
+
+    id: str
+    text: str
+    finish_reason: str
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Failed:
     """The host has failed, and why."""
 
     message: str
 
 
-Job = Generate | Encode
-Reply = Generated | Activations
+SteeredJob = Generate | Encode
+Job = SteeredJob | Write
+Reply = Generated | Activations | Written

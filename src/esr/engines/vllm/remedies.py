@@ -1,5 +1,6 @@
 """Remedies for errors of vLLM, which name keys of the configuration."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from esr.assets.environments import sync_command
@@ -36,14 +37,17 @@ CHANGED = "vllm's internals changed"
 """Phrase (lower case) of the errors of `esr.engines.vllm.patches`."""
 
 
-def explain(message: str, environment: Path) -> str:
+def explain(message: str, environment: Path, keys: Mapping[str, str]) -> str:
     """An error of vLLM with its remedy, if one is known.
 
     Args:
         message: What vLLM raised.
         environment: Folder of the environment that vLLM runs in.
+        keys: Keys in the remedies, and what to call them instead.
     """
     remedies = REMEDIES | {CHANGED: f"run `{sync_command(environment)}`"}
     found = [text for phrase, text in remedies.items() if phrase in message.lower()]
     remedy = f"; {found[0]}" if found else ""
+    for key, name in keys.items():
+        remedy = remedy.replace(key, name)
     return f"vLLM failed: {message.rstrip('.')}{remedy}. Finished responses are in the journal"

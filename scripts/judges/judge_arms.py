@@ -1,0 +1,42 @@
+"""Make judged/<judge>.json: judgments by status, for every arm of a model.
+
+The replies are in the journals of the arms, which `judge_responses` reads.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from esr.arms.restarts import read_phrases
+from esr.job import config_of, output, start
+from esr.judges.base import judge_responses
+from esr.judges.llm import CachedLlm, LlmJudge
+from esr.judges.local import open_local
+from esr.judges.rubrics import read_rubric
+from esr.tables import read_table
+
+
+def main(job: Any) -> None:
+    """Judge arm after arm with one model, and count."""
+    config = config_of(job)
+    settings = config.judging.local[job.wildcards.judge]
+    rubric = read_rubric(settings.rubric)
+    phrases = read_phrases(Path(job.input.phrases))
+    local = open_local(config, settings)
+    counts = {}
+    tables = zip(job.params.journals.items(), job.input.plans, job.input.responses, strict=True)
+    for (arm, journal), plan, responses in tables:
+        judge = LlmJudge(rubric, CachedLlm(settings, Path(journal), local=local))
+        table = judge_responses(
+            read_table(Path(plan), "plan"),
+            read_table(Path(responses), "responses"),
+            judge,
+            phrases,
+        )
+        trials = table.drop_duplicates("trial_id")
+        counts[arm] = {str(k): int(n) for k, n in trials["status"].value_counts().items()}
+    output(job).write_text(json.dumps(counts, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(start(snakemake))

@@ -1,0 +1,42 @@
+"""The hub: whether a repository exists there and can be downloaded."""
+
+from pathlib import Path
+
+from esr.errors import EsrError
+
+
+def check_repository(key: str, repository: str, pin: str, revision: str | None) -> None:
+    """Check that a repository exists on the hub at a commit and can be downloaded."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{key}: {repository}"
+    try:
+        HfApi().auth_check(repository)
+        HfApi().model_info(repository, revision=revision)
+    except GatedRepoError:
+        raise EsrError(
+            f"{where} is gated: accept its terms at https://huggingface.co/{repository} and set "
+            "HF_TOKEN to a token of that account"
+        ) from None
+    except RepositoryNotFoundError:
+        raise EsrError(f"{where}: the hub has no such repository; check its spelling") from None
+    except RevisionNotFoundError:
+        raise EsrError(f"{pin}: {repository} has no commit {revision}") from None
+    except Exception as error:  # also those of its HTTP library, which has changed before
+        raise EsrError(
+            f"{where} is not in the hub's cache, and the hub cannot be reached ({error}); on a "
+            "node that has a network run `snakemake downloads`"
+        ) from None
+
+
+def is_commit_at_hand(repository: str, revision: str) -> bool:
+    """Whether the hub's cache has files of a repository at a commit."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = f"models--{repository.replace('/', '--')}"
+    return (Path(HF_HUB_CACHE) / folder / "snapshots" / revision).is_dir()

@@ -1,0 +1,44 @@
+"""What, beside the prompt, determines the reply of a language model: part of its key."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from esr.assets.checkpoints import checkpoint_files
+from esr.config import LlmConfig, VllmJudgeConfig
+
+API = ("kind", "model", "api_version", "provider", "temperature", "max_tokens", "extra")
+OPEN_WEIGHTS = ("revision", "dtype", "quantization", "template", "temperature", "max_tokens")
+ENDS = 2**20
+"""Bytes at either end of a file of weights that identify it."""
+
+
+def identity_of(settings: LlmConfig) -> dict[str, Any]:
+    """Model, version and parameters of a judge.
+
+    The server's address, the hardware and the number of calls in flight are not part of it.
+    """
+    plain = settings.model_dump(mode="json")
+    if not isinstance(settings, VllmJudgeConfig):
+        return {name: plain[name] for name in API if name in plain}
+    found = {"kind": settings.kind, "model": settings.model}
+    found |= {name: plain[name] for name in OPEN_WEIGHTS}
+    return found | ({"files": _digest(settings.source)} if settings.is_local else {})
+
+
+@lru_cache
+def _digest(source: str) -> str:
+    """Digest of a folder without a commit: names, sizes and both ends of its files.
+
+    Every job of the judge needs it, and reading all of a large checkpoint takes minutes.
+    """
+    digest = hashlib.sha256()
+    for path in checkpoint_files(Path(source)):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(ENDS))
+            file.seek(max(size - ENDS, 0))
+            digest.update(file.read(ENDS))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,291 @@
+"""Judges of `kind: vllm`: open weights that the job itself runs in a host process, offline.
+
+The host is that of the vLLM engine (`esr.engines.vllm`), with a plain model in it. It starts with
+the first call that has no reply yet, and ends with the job.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from esr.config import Config, VllmJudgeConfig
+from esr.engines.vllm.connection import HostConnection
+from esr.engines.vllm.launch import launcher, pinned_version
+from esr.engines.vllm.messages import Write, WriterSetup, Written
+from esr.errors import EsrError
+from esr.judges.identity import identity_of
+from esr.judges.replies import Call
+from esr.judges.sink import ReplySink
+
+log = logging.getLogger(__name__)
+
+SYSTEM, USER = "<<system text of the call>>", "<<user text of the call>>"
+
+
+class LocalModel:
+    """A language model in a host process, and its tokenizer. Nothing starts before a call."""
+
+    def __init__(
+        self, settings: VllmJudgeConfig, connect: Callable[[], HostConnection], devices: int
+    ) -> None:
+        """Prepare a model.
+
+        Args:
+            settings: The judge.
+            connect: Makes the connection to the host that loads it; called with the first call.
+            devices: GPUs that it runs on; 1 for a CPU.
+        """
+        self.settings, self.devices = settings, devices
+        self._connect = connect
+
+    @cached_property
+    def host(self) -> HostConnection:
+        """The connection to the host."""
+        return self._connect()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, from disk or the hub's cache."""
+        return open_tokenizer(self.settings)
+
+    def write(
+        self, calls: Mapping[str, Call], settings: VllmJudgeConfig
+    ) -> Iterator[dict[str, Any]]:
+        """Write the replies to calls; yield a record for `Replies.add` as each one ends.
+
+        Args:
+            calls: By key of the reply.
+            settings: Temperature and length of the replies.
+
+        Raises:
+            EsrError: the host failed, or the model has no usable chat template.
+        """
+        pending = {}
+        for key, call in calls.items():
+            tokens = call_tokens(self.tokenizer, call, settings.template)
+            room = settings.max_model_len - len(tokens)
+            if room <= 0:
+                log.warning(
+                    "call without a reply: %d tokens exceed max_model_len (%d); raise it",
+                    len(tokens),
+                    settings.max_model_len,
+                )
+                continue
+            schema = None if call.schema is None else dict(call.schema)
+            temperature = 1.0 if settings.temperature is None else settings.temperature
+            limit = min(settings.max_tokens, room)
+            self.host.submit(Write(key, tokens, schema, temperature, limit, int(key[:8], 16)))
+            pending[key] = len(tokens)
+        last = time.monotonic()
+        while pending:
+            reply = self.host.next_reply()
+            if not isinstance(reply, Written) or reply.id not in pending:
+                continue  # of a call of before, whose job was stopped
+            now = time.monotonic()
+            yield self._record(reply, pending.pop(reply.id), now - last, settings)
+            last = now
+
+    def _record(
+        self, reply: Written, read: int, seconds: float, settings: VllmJudgeConfig
+    ) -> dict[str, Any]:
+        """A reply as it is journaled; the seconds since the one before are its share."""
+        revision = settings.revision
+        body = {
+            "model": settings.model if revision is None else f"{settings.model}@{revision[:12]}",
+            "text": reply.text,
+            "finish_reason": reply.finish_reason,
+            "usage": {"prompt_tokens": read, "completion_tokens": reply.tokens},
+            "device_seconds": round(seconds * self.devices, 3),
+            "engine": f"vllm {self.host.version}",
+            "platform": self.host.facts.get("platform"),
+        }
+        return {
+            "key": reply.id,
+            "identity": identity_of(settings),
+            "temperature": settings.temperature,
+            "batch": None,
+            "request_id": None,
+            "raw": json.dumps(body),
+        }
+
+    def close(self) -> None:
+        """End the host, if it runs."""
+        if "host" in vars(self):
+            self.host.close()
+            del self.host  # the next call starts another
+
+
+def call_locally(
+    model: LocalModel, settings: VllmJudgeConfig, calls: Mapping[str, Call], sink: ReplySink
+) -> None:
+    """Write replies and journal each as it ends, so that a kill loses only those unfinished.
+
+    Args:
+        model: Writes them.
+        settings: Temperature and length of the replies.
+        calls: By key of the reply.
+        sink: Receives the replies.
+
+    Raises:
+        EsrError: the host failed, or nearly all replies fail for one reason.
+    """
+    with (
+        logging_redirect_tqdm(),
+        tqdm(total=len(calls), unit="reply", disable=None, leave=False) as bar,
+    ):
+        done = 0
+        for record in model.write(calls, settings):
+            sink.keep([record])
+            sink.check()
+            bar.update()
+            before, done = done, done + 1
+            if bar.disable and 10 * done // len(calls) > 10 * before // len(calls):
+                log.info("%d of %d replies", done, len(calls))
+
+
+def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) -> LocalModel:
+    """Prepare the model of a judge with the hardware that the study gives it.
+
+    Args:
+        config: The study.
+        settings: The judge.
+        beside: GPUs of this job, the first ones, that belong to an engine.
+    """
+
+    def connect() -> HostConnection:
+        environment = Path("envs") / config.judge_environment(settings)
+        return HostConnection(
+            writer_setup(config, settings),
+            launcher(environment, host_variables(config, settings, beside)),
+            environment=environment,
+            version=pinned_version(environment),
+            keys=KEYS,
+        )
+
+    return LocalModel(settings, connect, max(config.judge_gpus(settings), 1))
+
+
+def writer_setup(config: Config, settings: VllmJudgeConfig) -> WriterSetup:
+    """What the host of a judge loads."""
+    gpus = config.judge_gpus(settings)
+    options: dict[str, Any] = {"enforce_eager": settings.eager}
+    if settings.quantization is not None:
+        options["quantization"] = settings.quantization
+    if gpus:
+        options["tensor_parallel_size"] = gpus
+        options["gpu_memory_utilization"] = settings.memory_fraction
+    else:
+        options["kv_cache_memory_bytes"] = round(settings.cpu_cache * 2**30)
+    return WriterSetup(
+        source=settings.source,
+        revision=settings.revision,
+        dtype=settings.dtype,
+        n_requests=settings.batch_size,
+        max_model_len=settings.max_model_len,
+        options=options,
+    )
+
+
+def host_variables(config: Config, settings: VllmJudgeConfig, beside: int) -> dict[str, str]:
+    """Environment variables of the host of a judge: threads, and the GPUs that it sees."""
+    threads = {"OMP_NUM_THREADS": str(config.engine.threads)}
+    gpus = config.judge_gpus(settings)
+    if gpus:
+        return threads | visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), beside, gpus)
+    # Other jobs may use the cores.
+    return threads | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+
+
+KEYS = {
+    "engine.vllm.": "judging.judges.<judge>.",
+    "engine.batch_size": "judging.judges.<judge>.batch_size",
+    "models.<model>.": "judging.judges.<judge>.",
+}
+"""Keys of the engine in remedies, and those of a judge in their place."""
+
+
+def visible_gpus(visible: str | None, beside: int, gpus: int) -> dict[str, str]:
+    """Environment variable that leaves a host its GPUs, after those of the engine beside it.
+
+    Raises:
+        EsrError: the job has too few GPUs.
+    """
+    if not beside:
+        return {}
+    listed: Sequence[str] = visible.split(",") if visible else list(map(str, range(beside + gpus)))
+    if len(listed) < beside + gpus:
+        raise EsrError(
+            f"the job has {len(listed)} GPUs, but engine and judge need {beside} and {gpus}; "
+            "request more (`jobs`), or set the judge's `gpus_in_search: shared`"
+        )
+    return {"CUDA_VISIBLE_DEVICES": ",".join(listed[beside : beside + gpus])}
+
+
+def open_tokenizer(settings: VllmJudgeConfig) -> Any:
+    """The tokenizer of a judge, from its folder or the hub's cache.
+
+    Raises:
+        EsrError: it is in neither, or it has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    where = f"judge {settings.source}"
+    try:
+        found = AutoTokenizer.from_pretrained(
+            settings.source, revision=settings.revision, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise EsrError(
+            f"{where}: cannot load its tokenizer ({error}); run `snakemake downloads` where there "
+            "is a network"
+        ) from None
+    if not found.chat_template:
+        raise EsrError(f"{where}: its tokenizer has no chat template; take an instructed model")
+    return found
+
+
+def call_tokens(tokenizer: Any, call: Call, template: Mapping[str, Any]) -> tuple[int, ...]:
+    """Tokens of a call by the model's chat template, up to the opened turn of the model.
+
+    Special tokens come from the template alone. In the texts of the call their names are plain
+    text, so that a response cannot end its turn and open another.
+
+    Args:
+        tokenizer: A transformers tokenizer with a chat template.
+        call: The call.
+        template: Further arguments of the template.
+
+    Raises:
+        EsrError: the template does not show both texts of a call.
+    """
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
+    try:
+        rendered = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **template
+        )
+    except Exception as error:  # whatever the template raises
+        raise EsrError(f"the judge's chat template refuses a call: {error}") from None
+    before, found, rest = rendered.partition(SYSTEM)
+    between, shown, after = rest.partition(USER)
+    if not found or not shown:
+        raise EsrError(
+            "the judge's chat template drops the system or the user turn; take another model"
+        )
+
+    def encode(text: str, plain: bool) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=plain)[
+            "input_ids"
+        ]
+        return ids
+
+    parts = [(before, False), (call.system, True), (between, False), (call.user, True)]
+    parts.append((after, False))
+    return tuple(token for text, plain in parts if text for token in encode(text, plain))
