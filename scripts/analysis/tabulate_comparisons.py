@@ -5,11 +5,13 @@ p_holm adjusted over the confirmatory family of the study's claims (missing outs
 a way of grading (`way`, `esr.analysis.ways`) and measure; the LaTeX shows the primary judge's.
 """
 
+import logging
 from typing import Any
 
 import pandas as pd
 
 from esr.analysis.claims import read_claims
+from esr.analysis.engines import engines_of, mask_other_engines
 from esr.analysis.summaries import (
     comparison_table,
     replays_of,
@@ -20,6 +22,8 @@ from esr.analysis.verdicts import with_family
 from esr.analysis.ways import by_way, of_way, read_second, views
 from esr.job import config_of, output, start
 from esr.tables import read_tables
+
+log = logging.getLogger(__name__)
 
 OTHERS = ["models", "contrasts"]
 """Tables that hold the other tests of the family."""
@@ -52,6 +56,9 @@ def main(job: Any) -> None:
         views(scores, read_second(job.input.second)),
         lambda way: comparison_table(way.scores, replays, config.statistics, list(way.measures)),
     )
+    table, lines = mask_other_engines(table, engines_of(job.input.scores))
+    for line in lines:
+        log.warning("%s", line)
     others = {f"tables/{name}.csv": pd.read_csv(job.input[name]) for name in OTHERS}
     table = with_family(table, "tables/comparisons.csv", read_claims(job.input.claims), others)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(of_way(table)))

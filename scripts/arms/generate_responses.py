@@ -40,7 +40,7 @@ def main(job: Any) -> None:
         done = generate_journaled(engine, requests, sampling_of(config, name), journal)
     table = responses_table(plan, requests, done, tokenizer)
     rendered = prompts_digest(request.tokens for request in requests)
-    facts = origin(job, engine=engine.identity, prompts=rendered)
+    facts = origin(job, engine=engine.identity | config.serving(name), prompts=rendered)
     write_table(table, output(job), "responses", facts)
 
 

@@ -389,6 +389,13 @@ class Config(Section):
         size = self.job_size(model)
         return self.models[model].tensor_parallel or (1 if size is None else size.gpus)
 
+    def serving(self, model: str) -> dict[str, Any]:
+        """How `vllm` computes a model, which changes rounding; nothing for `transformers`."""
+        if self.engine.name == "transformers":
+            return {}
+        backend = self.models[model].attention_backend
+        return {"attention_backend": backend, "gpus": self.gpus(model)}
+
     def environment(self, model: str) -> str | None:
         """Environment below `envs/` in which a model's engine runs; None = the main one."""
         if self.engine.name == "transformers":
