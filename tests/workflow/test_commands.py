@@ -92,11 +92,21 @@ def planned(arguments: str) -> list[str]:
     return [word for word in words if word not in ignored]
 
 
+def options_and_targets(call: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """A call taken apart; one that cannot be is all options."""
+    begin = call.index("--") + 1 if "--" in call else 2 if call[:1] == ["--profile"] else 0
+    targets = call[begin:]
+    plain = targets and not set(" ".join(targets)) & set("-=")
+    return (tuple(call[:begin]), targets) if plain else (tuple(call), [])
+
+
 def calls() -> list[list[str]]:
-    """Calls to plan: all bare targets at once, since each call takes seconds, and the others."""
+    """Calls to plan: all targets with the same options at once, since each call takes seconds."""
     found = [planned(match.group(1)) for c in COMMANDS if (match := SNAKEMAKE.fullmatch(c))]
-    bare = sorted({word for call in found for word in call if not set(" ".join(call)) & set("-=")})
-    return [bare, *(call for call in found if set(" ".join(call)) & set("-="))]
+    together: dict[tuple[tuple[str, ...], bool], set[str]] = {}
+    for options, targets in map(options_and_targets, filter(None, found)):
+        together.setdefault((options, bool(targets)), set()).update(targets)
+    return [[*options, *sorted(targets)] for (options, _), targets in together.items()]
 
 
 @pytest.mark.parametrize("call", calls(), ids=shlex.join)
