@@ -1,13 +1,16 @@
 """Model and SAE assets: their records, and the errors where one cannot be loaded."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2 as httpx
 import huggingface_hub
 import numpy as np
 import pytest
+from huggingface_hub import errors
 from safetensors.numpy import load_file, save_file
 from transformers import Gemma3TextConfig
 
@@ -166,8 +169,68 @@ def test_a_hub_model_that_cannot_be_had_is_named_with_what_to_do(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(EsrError) as caught:
         fetch_hub_model("lab/no-such-model", "c0ffee")
-    for text in ("lab/no-such-model", "c0ffee", "HF_TOKEN", "snakemake downloads"):
+    for text in ("lab/no-such-model", "c0ffee", "cannot be reached", "snakemake downloads"):
         assert text in str(caught.value)
+    assert "terms" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "named"),
+    [
+        (401, "accept the terms of the model at https://huggingface.co/lab/tiny and set HF_TOKEN"),
+        (403, "accept the terms"),
+        (404, "no such repository or revision"),
+        (429, "too many requests (HTTP 429); wait"),
+        (503, "the hub failed (HTTP 503)"),
+    ],
+)
+def test_what_the_hub_answered_is_named_with_its_own_remedy(
+    monkeypatch: pytest.MonkeyPatch, status: int, named: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        response = httpx.Response(status, request=httpx.Request("GET", "https://hub"))
+        raise errors.HfHubHTTPError("no", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(EsrError) as caught:
+        fetch_hub_model("lab/tiny", "c0ffee")
+    assert named in str(caught.value)
+    assert ("terms" in str(caught.value)) == (status in (401, 403))
+
+
+class TestOfflineCache:
+    """A hub's cache that was copied to a machine without a network."""
+
+    COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+    @pytest.fixture
+    def snapshot(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        repository = tmp_path / "models--lab--twin"
+        folder = repository / "snapshots" / self.COMMIT
+        shutil.copytree(REPO / "resources/organisms/twin/model", folder)
+        (repository / "refs").mkdir()
+        (repository / "refs/main").write_text(self.COMMIT)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        return folder
+
+    def test_a_complete_copy_is_enough(self, snapshot: Path) -> None:
+        manifest = fetch_hub_model("lab/twin", self.COMMIT)
+        assert (manifest["source"], manifest["revision"]) == ("lab/twin", self.COMMIT)
+        weights = snapshot / "model.safetensors"
+        assert manifest["files"]["model.safetensors"] == file_digest(weights)
+
+    def test_links_give_the_checksums_of_the_hub(self, snapshot: Path) -> None:
+        blob = snapshot.parents[1] / "blobs/5a5a"
+        blob.parent.mkdir()
+        (snapshot / "model.safetensors").rename(blob)
+        (snapshot / "model.safetensors").symlink_to(blob)
+        assert fetch_hub_model("lab/twin", self.COMMIT)["files"]["model.safetensors"] == "5a5a"
+
+    def test_a_copy_that_lacks_a_file_is_not(self, snapshot: Path) -> None:
+        (snapshot / "model.safetensors").unlink()
+        with pytest.raises(EsrError, match="not complete in the hub's cache, and the hub cannot"):
+            fetch_hub_model("lab/twin", self.COMMIT)
 
 
 @pytest.mark.parametrize(

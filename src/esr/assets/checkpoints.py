@@ -152,24 +152,70 @@ def describe_finetuned_model(folder: Path, base: dict[str, Any], *, merged: bool
 def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
     """Download a checkpoint into the hub's cache; manifest with the hub's own checksums.
 
+    Without a network, a complete copy in the cache is enough.
+
     Raises:
-        EsrError: the repository cannot be downloaded (gated, mistyped, no network).
+        EsrError: the repository cannot be downloaded, and the cache lacks a file of it.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         # Files first: without a network, this call gives a clear error and `model_info` does not.
-        folder = snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES)
-        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES))
+    except Exception as error:  # also those of its HTTP library, which has changed before
         if is_full(error):
             raise full_disk(error) from error
         raise EsrError(
-            f"model {repository} at revision {revision}: {error}. For a gated model accept its "
-            "terms on the hub and set HF_TOKEN; for a node without network run `snakemake "
-            "downloads` on one that has it first"
+            f"model {repository} at revision {revision}: {hub_remedy(repository, error)}"
         ) from error
-    files = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or []}
-    shape = model_shape(read_json(Path(folder) / "config.json"), f"{repository}: config.json")
-    return {"source": repository, "revision": info.sha, "files": files, **shape}
+    commit: str | None = folder.name
+    files: dict[str, Any]
+    try:
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        commit = info.sha
+        files = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or []}
+    except Exception as error:
+        files = _cached_files(folder)
+        if not files:
+            raise EsrError(
+                f"model {repository} at revision {revision}: {hub_remedy(repository, error)}"
+            ) from error
+    shape = model_shape(read_json(folder / "config.json"), f"{repository}: config.json")
+    return {"source": repository, "revision": commit, "files": files, **shape}
+
+
+def hub_remedy(repository: str, error: BaseException) -> str:
+    """What the hub answered, and what to do about it."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return (
+            f"access denied (HTTP {status}); accept the terms of the model at "
+            f"https://huggingface.co/{repository} and set HF_TOKEN to a token of that account"
+        )
+    if status == 429:
+        return "too many requests (HTTP 429); wait some minutes, or set HF_TOKEN"
+    if status == 404:
+        return "no such repository or revision (HTTP 404); correct source and revision"
+    if status is not None:
+        return f"the hub failed (HTTP {status}); run the same command again later"
+    return (
+        f"not complete in the hub's cache, and the hub cannot be reached ({error}); on a node that "
+        "has a network run `snakemake downloads`"
+    )
+
+
+def _cached_files(folder: Path) -> dict[str, str]:
+    """Checksums of a checkpoint in the hub's cache; empty if a file is missing.
+
+    The cache links a file to a blob that is named by its checksum. A copy without links is read.
+    """
+    try:
+        paths = checkpoint_files(folder)
+    except EsrError:
+        return {}
+    if not all(path.is_file() for path in paths):
+        return {}
+    return {
+        path.name: path.resolve().name if path.is_symlink() else file_digest(path)
+        for path in sorted(paths)
+    }
