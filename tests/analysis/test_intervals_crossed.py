@@ -190,7 +190,7 @@ class TestSamples:
         codes = crossed_codes(40, 5, 12)
         values = [100 * events(codes, *range(0, 200, step)) for step in (4, 20)]
         weights = np.linspace(1, 3, 200), np.linspace(3, 1, 200)
-        found = crossed_contrast(*values, codes, RATE, weights=weights)
+        found = crossed_contrast(values[0], values[1], codes, RATE, weights=weights)
         ends = [
             crossed_interval(arm, codes, RATE, weights=w).interval
             for arm, w in zip(values, weights, strict=True)

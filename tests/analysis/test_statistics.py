@@ -131,7 +131,7 @@ class TestClusters:
 
     @pytest.mark.parametrize("ids", [[1, None], ["a", np.nan]])
     def test_a_missing_id_is_an_error_with_a_remedy(self, ids: Any) -> None:
-        with pytest.raises(EsrError, match=r"1 of 2 trials.*prompt_id"):
+        with pytest.raises(EsrError, match=r"1 of 2 trials.*by prompt"):
             es.cluster_codes(np.array(ids, dtype=object))
 
     @pytest.mark.parametrize("rho", [0.0, 0.1, 0.5])

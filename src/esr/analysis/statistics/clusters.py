@@ -20,8 +20,8 @@ def cluster_codes(clusters: ArrayLike) -> tuple[Int[np.ndarray, " trials"], int]
     ids = pd.Series(np.asarray(clusters))
     if ids.isna().any():
         raise EsrError(
-            f"{int(ids.isna().sum())} of {len(ids)} trials have no cluster id; name a column in "
-            "which every trial has one (unsteered trials have no latent: cluster='prompt_id')"
+            f"{int(ids.isna().sum())} of {len(ids)} trials have no cluster id; give every trial "
+            "of an arm a latent, or none (trials over prompts alone are clustered by prompt)"
         )
     codes, levels = pd.factorize(ids, sort=True)
     return codes, len(levels)
