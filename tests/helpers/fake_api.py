@@ -55,9 +55,15 @@ class ApiError(Exception):
         self.status, self.message = status, message
 
 
+def shown_response(user: str) -> str:
+    """The response in a call, between its delimiters with or without a nonce."""
+    after = re.split(r"<response(?:-[0-9a-f]{16})?>\n", user, maxsplit=1)[-1]
+    return re.split(r"\n</response(?:-[0-9a-f]{16})?>", after)[0].strip()
+
+
 def judge_reply(user: str, structured: bool = False) -> ModelReply:
     """A judge that cuts at "Wait, that's not right" and scores by a hash of the text."""
-    response = user.split("<response>\n", 1)[-1].split("\n</response>")[0].strip()
+    response = shown_response(user)
     cut = RESTART.search(response)
     parts = [response] if cut is None else [response[: cut.start()], response[cut.start() :]]
     attempts = [

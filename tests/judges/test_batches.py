@@ -13,6 +13,8 @@ from esr.judges import open_judge
 from esr.judges.base import JudgeInput, Judgment
 from esr.judges.costs import Budget
 from esr.judges.llm import CachedLlm
+from esr.judges.rubrics import read_rubric
+from helpers.checkout import REPO
 from helpers.fake_api import FakeApi, ModelReply
 from helpers.llm import CLAUDE, KEY, PRICE, claude, inputs
 
@@ -40,7 +42,8 @@ def statuses(judgments: list[Judgment]) -> set[str]:
 
 
 def user_of(one: JudgeInput) -> str:
-    return f"<prompt>\n{one.prompt}\n</prompt>\n\n<response>\n{one.response}\n</response>\n"
+    rubric = read_rubric(REPO / "resources/rubrics/blind.yaml")
+    return rubric.call(prompt=one.prompt, response=one.response).user
 
 
 def manifest(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from esr.judges.base import Judgment
 from esr.judges.costs import Budget
 from esr.judges.keys import read_key, redact
 from esr.judges.llm import check_llm
-from helpers.fake_api import CLAUDE, QWEN, FakeApi, ModelReply
+from helpers.fake_api import CLAUDE, QWEN, FakeApi, ModelReply, shown_response
 from helpers.llm import KEY, PRICE, claude, inputs
 
 
@@ -255,7 +255,7 @@ def test_whatever_has_the_form_of_a_key_is_struck_out(text: str) -> None:
 
 def scored(score: Callable[[str], float]) -> Callable[[str, bool], ModelReply]:
     def judge(user: str, structured: bool) -> ModelReply:
-        response = user.split("<response>\n", 1)[-1].split("\n</response>")[0].strip()
+        response = shown_response(user)
         listed = [{"text": response, "score": score(response)}]
         return ModelReply(json.dumps({"attempts": listed}))
 

@@ -67,7 +67,7 @@ def test_a_broken_rubric_is_named(tmp_path: Path, text: str, message: str) -> No
 def test_a_missing_rubric_and_a_missing_text_are_named(tmp_path: Path) -> None:
     with pytest.raises(EsrError, match=r"cannot read .*no\.yaml: No such file"):
         read_rubric(tmp_path / "no.yaml")
-    with pytest.raises(EsrError, match=r"blind/1 uses \$response, but there are only \$prompt"):
+    with pytest.raises(EsrError, match=r"blind/2 uses \$response, but there are only \$prompt"):
         WHOLE.call(prompt="p")
 
 

@@ -2,9 +2,11 @@
 
 A rubric never changes without its version changing. Its text is part of the key of every reply, so
 another wording never meets old replies. Texts hold `$prompt`, `$response`,
-`$label` and the like (`$$` is a dollar).
+`$label` and the like (`$$` is a dollar). `$nonce` is a mark for delimiters (`nonce_of`).
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
@@ -65,6 +67,7 @@ class Rubric(BaseModel):
             EsrError: the rubric uses a text that is not given.
         """
         user = self.user
+        texts["nonce"] = nonce_of(texts)
         if self.label is not None and label is not None:
             user += "\n" + Template(self.label).substitute(label=label.replace("$", "$$"))
         try:
@@ -72,8 +75,17 @@ class Rubric(BaseModel):
         except KeyError as error:
             raise EsrError(
                 f"rubric {self.identity} uses ${error.args[0]}, but there are only "
-                f"{', '.join(f'${name}' for name in texts)}"
+                f"{', '.join(f'${name}' for name in texts if name != 'nonce')}"
             ) from None
+
+
+def nonce_of(texts: Mapping[str, str]) -> str:
+    """Mark of the delimiters around texts that others wrote, so that these cannot close them.
+
+    It follows from the texts, so equal calls are equal, and no text can hold its own mark.
+    """
+    whole = json.dumps(dict(sorted(texts.items())))
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def read_rubric(path: Path) -> Rubric:
