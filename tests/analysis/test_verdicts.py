@@ -88,7 +88,7 @@ class TestDifferentialMisclassification:
     def test_the_verdict_depends_on_the_judge(self) -> None:
         row = verdict_of(compared(self.primary, self.second))
         assert row["verdict"] == "depends on the judge"
-        assert "undecided by judge-free and second judge" in row["reason"]
+        assert "undecided by judge-free and second judge; the primary" in row["reason"]
 
     def test_a_second_judge_who_agrees_confirms_it(self) -> None:
         row = verdict_of(compared(self.primary, self.primary))
@@ -99,12 +99,54 @@ class TestDifferentialMisclassification:
         row = verdict_of(compared(self.primary), where="model=m; arm=ablate; measure=esr_rate")
         assert row["primary_verdict"] == "confirmed"
         assert row["judge_free_verdict"] == row["second_verdict"] == "not measurable"
-        assert row["verdict"] == "depends on the judge"
+        assert row["verdict"] == "uncorroborated"
         assert "no independent way measured it" in row["reason"]
 
     def test_a_table_that_only_the_primary_judge_has_confirms_nothing(self) -> None:
         table = compared(self.primary).query("way == 'primary'").drop(columns="way")
-        assert verdict_of(table)["verdict"] == "depends on the judge"
+        assert verdict_of(table)["verdict"] == "uncorroborated"
+
+
+class TestLackOfADecision:
+    """A second sample that is too small does not contradict the primary judge."""
+
+    primary = study(trials(0.40, 1), trials(0.12, 2))
+    claims = claim(where="model=m; arm=ablate; measure=esr_rate")
+
+    def second(self, rate: float, per_latent: int) -> pd.DataFrame:
+        few = [
+            table[table.groupby("latent").cumcount().lt(per_latent)]
+            for table in (trials(0.40, 1), trials(rate, 2))
+        ]
+        return study(few[0], few[1])
+
+    def test_a_small_sample_with_the_same_value_leaves_the_verdict_uncorroborated(self) -> None:
+        row = verdict_of(compared(self.primary, self.second(0.18, 3)), where=self.claims["where"])
+        assert row["primary_verdict"] == "confirmed"
+        assert row["second_verdict"] == "undecided"
+        assert row["second_low"] < row["measured"] < row["second_high"]
+        assert row["verdict"] == "uncorroborated"
+        assert row["reason"].endswith("for want of trials: the values agree")
+
+    def test_the_same_sample_with_another_value_makes_it_depend_on_the_judge(self) -> None:
+        row = verdict_of(compared(self.primary, self.second(0.22, 8)), where=self.claims["where"])
+        assert row["second_verdict"] == "undecided"
+        assert row["second_low"] > row["measured"]
+        assert row["verdict"] == "depends on the judge"
+        assert "outside the interval by second judge" in row["reason"]
+
+    def test_values_are_compared_in_the_same_row_of_a_claim_about_several(self) -> None:
+        rows = [
+            {"way": way, "model": model, "value": value, "low": value - half, "high": value + half}
+            for way, half in (("primary", 1.0), ("second", 20.0))
+            for model, value in (("a", 50.0), ("b", 90.0))
+        ]
+        table = pd.DataFrame(rows).assign(status="ok", n=100)
+        both = {"table": "t.csv", "where": "model=a|b", "statistic": "value", "lower": 40.0}
+        claims = pd.DataFrame([claim(**both) | {"upper": np.nan}])
+        assert score(claims, {"t.csv": table})["verdict"].tolist() == ["uncorroborated"]
+        table.loc[3, ["low", "high"]] = 20.0, 60.0
+        assert score(claims, {"t.csv": table})["verdict"].tolist() == ["depends on the judge"]
 
 
 @pytest.mark.parametrize(
@@ -114,8 +156,9 @@ class TestDifferentialMisclassification:
         ("confirmed", "not measurable", "confirmed", "confirmed"),
         ("confirmed", "undecided", "confirmed", "confirmed"),
         ("confirmed", "refuted", "confirmed", "depends on the judge"),
-        ("confirmed", "undecided", "undecided", "depends on the judge"),
-        ("confirmed", "not measurable", "not measurable", "depends on the judge"),
+        ("confirmed", "undecided", "undecided", "uncorroborated"),
+        ("confirmed", "not measurable", "undecided", "uncorroborated"),
+        ("confirmed", "not measurable", "not measurable", "uncorroborated"),
         ("refuted", "undecided", "refuted", "refuted"),
         ("refuted", "confirmed", "refuted", "depends on the judge"),
         ("undecided", "confirmed", "confirmed", "undecided"),

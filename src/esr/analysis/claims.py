@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,16 +19,15 @@ import pandas as pd
 from esr.errors import EsrError
 
 Verdict = Literal[
-    "confirmed", "refuted", "undecided", "underpowered", "depends on the judge", "not run"
-]
-VERDICTS: tuple[Verdict, ...] = (
     "confirmed",
     "refuted",
     "undecided",
     "underpowered",
+    "uncorroborated",
     "depends on the judge",
     "not run",
-)
+]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 CLAIM = {
     "claim": "Name, unique within a source.",
@@ -322,22 +321,29 @@ def region_of(claim: Mapping[str, Any]) -> Region:
 def judge_claim(
     claim: Mapping[str, Any], table: pd.DataFrame | None, alpha: float
 ) -> dict[str, Any]:
-    """Measured value and verdict of a claim, keys as in `MEASURED`.
+    """Measured value and verdict of a claim: keys as in `MEASURED`, and `findings`.
 
     A claim about several rows holds if it holds in each; the scorecard shows the deciding row.
+    `findings` has the finding of every row, by the values that tell these rows apart.
 
     Args:
         claim: Row of `read_claims`.
         table: The table that it names; None if the study does not make it.
         alpha: Level of the permutation test that may stand in for a sparse interval.
     """
-    nothing = dict.fromkeys(MEASURED[:4], np.nan) | {"status": "", "verdict": "not run"}
+    nothing: dict[str, Any] = dict.fromkeys(MEASURED[:4], np.nan)
+    nothing |= {"status": "", "verdict": "not run", "findings": {}}
     if table is None:
         return nothing | {"reason": f"this study makes no {claim['table']}"}
     rows, missing = find_rows(table, claim["where"])
     if rows.empty:
         return nothing | {"reason": f"no such row in {claim['table']}"}
     region = region_of(claim)
+    apart = [
+        column
+        for column, sign, values in parse_where(claim["where"])
+        if sign == "=" and (values == ["*"] or len(values) > 1)
+    ]
     found = []
     for row in rows.to_dict("records"):
         finding = read_finding(
@@ -345,6 +351,7 @@ def judge_claim(
         )
         verdict, reason = decide(finding, region, alpha)
         found.append({**finding._asdict(), "verdict": verdict, "reason": reason})
+        nothing["findings"][tuple(_text(row[column]) for column in apart)] = finding
     return nothing | _deciding(found, missing)
 
 

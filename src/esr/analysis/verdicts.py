@@ -2,11 +2,12 @@
 
 A claim is evaluated on the rows of each way of grading (`esr.analysis.ways`). `confirmed` and
 `refuted` need the primary way and at least one independent one to agree, and no independent one to
-contradict; else the verdict `depends on the judge`. The claims of the confirmatory family are
-tested together (Holm), one adjusted p-value a claim and way.
+contradict. If an independent way contradicts or differs, the verdict `depends on the judge`; if
+none can decide, as when the second judge's sample is too small, it is `uncorroborated`. The claims
+of the confirmatory family are tested together (Holm), one adjusted p-value a claim and way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,8 +123,9 @@ def summarise_ways(
         else each["verdict"]
         for way, each in found.items()
     }
-    verdict, why = combine(verdicts, only_way(claim))
     primary = found["primary"]
+    apart = [way for way in INDEPENDENT if way in found and differs(primary, found[way])]
+    verdict, why = combine(verdicts, only_way(claim), apart)
     row = {name: primary[name] for name in MEASURED} | {
         "verdict": verdict if np.isnan(power) else with_power(verdict, power),
         "reason": "; ".join(filter(None, [primary["reason"], why])),
@@ -146,12 +148,24 @@ def only_way(claim: Claim) -> str:
     return ""
 
 
-def combine(verdicts: Mapping[Way, str], one_way: str = "") -> tuple[Verdict, str]:
+def differs(primary: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the interval of a way excludes the primary judge's value, in any row of the claim."""
+    values = {row: finding.value for row, finding in primary["findings"].items()}
+    return any(
+        finding.low > values.get(row, np.nan) or finding.high < values.get(row, np.nan)
+        for row, finding in other["findings"].items()
+    )
+
+
+def combine(
+    verdicts: Mapping[Way, str], one_way: str = "", apart: Sequence[Way] = ()
+) -> tuple[Verdict, str]:
     """What the ways agree on, and why, in words.
 
     Args:
         verdicts: Verdict of each way that was computed.
         one_way: Reason for which no other way can exist; then the primary verdict stands.
+        apart: Independent ways that measure another value than the primary one (`differs`).
     """
     primary: Any = verdicts["primary"]
     if one_way and primary != "not run":
@@ -163,19 +177,31 @@ def combine(verdicts: Mapping[Way, str], one_way: str = "") -> tuple[Verdict, st
         for way in INDEPENDENT
         if verdicts.get(way, NOT_MEASURABLE) != NOT_MEASURABLE
     }
-    against = [NAMES[way] for way, each in measured.items() if each == OPPOSITE[primary]]
-    agreeing = [NAMES[way] for way, each in measured.items() if each == primary]
+    against = [way for way, each in measured.items() if each == OPPOSITE[primary]]
+    agreeing = [way for way, each in measured.items() if each == primary]
     if not measured:
-        return "depends on the judge", "no independent way measured it"
+        return "uncorroborated", "no independent way measured it"
     if against:
-        return (
-            "depends on the judge",
-            f"{primary} by the primary judge, {OPPOSITE[primary]} by " + (" and ".join(against)),
-        )
+        why = f"{primary} by the primary judge, {OPPOSITE[primary]} by {_names(against)}"
+        return "depends on the judge", why
     if not agreeing:
-        names = " and ".join(NAMES[way] for way in measured)
-        return "depends on the judge", f"{primary} by the primary judge, undecided by {names}"
-    return primary, f"agrees: {' and '.join(agreeing)} (of {len(measured)} independent ways)"
+        return _undecided(primary, measured, apart)
+    return primary, f"agrees: {_names(agreeing)} (of {len(measured)} independent ways)"
+
+
+def _undecided(primary: str, ways: Iterable[Way], apart: Sequence[Way]) -> tuple[Verdict, str]:
+    """The verdict where no independent way decides: one measures another value, or has no power."""
+    others = list(ways)
+    head = f"{primary} by the primary judge, undecided by {_names(others)}"
+    differing = [way for way in others if way in apart]
+    if differing:
+        why = f"the primary judge's value lies outside the interval by {_names(differing)}"
+        return "depends on the judge", f"{head}; {why}"
+    return "uncorroborated", f"{head} for want of trials: the values agree"
+
+
+def _names(ways: Iterable[Way]) -> str:
+    return " and ".join(NAMES[way] for way in ways)
 
 
 def family_p(
