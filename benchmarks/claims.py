@@ -1,72 +1,92 @@
-"""Error rates of every claim at its study's planned size, simulated; makes claims.csv.
+"""Error rates and power of every claim at its study's size, simulated; makes claims.csv.
 
-    uv run python benchmarks/claims.py [studies]
+    uv run python benchmarks/claims.py [studies] [name of a claims file]...
 
-One row a claim, intra-latent correlation and method of intervals: `study`, `claim`, `latents`,
-`trials`, `rho`, `method`, `value` (claimed), `confirmed_true`, `refuted_true`, `confirmed_null`,
-`refuted_null` (% of simulated studies in which the claim, or its null, is true), `latents_80`
-(latents for 80 % power; inf: never). Claims whose statistic is not simulated have a row
-without numbers.
+Rows that claims.csv has are kept: delete those of a claim, or the file, to simulate them again.
+
+One row a claim and intra-latent correlation: `study`, `claim`, `latents`, `trials`, `rho`,
+`simulated` (False: `why` says why not, and the numbers are missing), `value` (claimed, in the
+claim's unit), `studies` (simulated, in each world), `confirmed_true`, `refuted_true`,
+`confirmed_null`, `refuted_null` (% of them by the primary judge, in the world of the claim and
+under its null), `power` and `agreed` (%: confirmed by the primary judge, and by all ways),
+`latents_80` (latents for a power of 80 %; inf: none are enough), `label`.
+
+An error above 5 % of the first studies is simulated again in `AGAIN` others, and the row has their
+shares. The verdict of all ways confirms and refutes no more than the primary judge does, so that
+its errors are at most as large.
 """
 
 import logging
 import sys
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from esr.analysis.claims import read_claims
-from esr.analysis.operating import characteristics, power_row, scenario
+from esr.analysis.operating import CORRELATIONS, characteristics, power_row, scenarios
+from esr.analysis.scenarios import Scenario, not_simulated
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
+from esr.config.files import study_config
+from esr.planning.power import design_of
 
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-CLAIMS = HERE.parent / "resources" / "claims"
-DESIGNS = {
-    "organism": StudySpec(36, 16, 24),
-    "january": StudySpec(500, 5, 38),
-    "published": StudySpec(1000, 5, 38),
-}
-"""Sizes in studies/organism.yaml, paper.yaml, arxiv.yaml."""
-CORRELATIONS = (0.05, 0.2)
+ROOT = HERE.parent
+CLAIMS = ROOT / "resources" / "claims"
+STUDIES = {"organism": "organism", "january": "paper", "published": "arxiv"}
+"""Study by claims file."""
+ERRORS = ["refuted_true", "confirmed_null"]
+KEY = ["study", "claim", "rho", "latents", "trials"]
+LIMIT = 0.05
+AGAIN = 600
 
 
-def row_of(study: str, claim: dict[str, Any], rho: float, studies: int) -> dict[str, Any]:
-    """Error rates of a claim."""
-    spec = DESIGNS[study]
-    spec = StudySpec(spec.latents, spec.trials, spec.prompts, rho=rho)
-    row: dict[str, Any] = {"study": study, "claim": claim["claim"], "rho": rho}
-    row |= {"latents": spec.latents, "trials": spec.trials}
-    case = scenario(claim, TRUTHS[study])
-    if case is None:
-        return row | {"simulated": False}
-    shares = {k: 100 * v for k, v in characteristics(case, spec, studies).items()}
-    power = power_row(case, spec, min(studies, 60))
-    return (
-        row
-        | {"simulated": True, "value": case.value, **shares}
-        | {
-            "latents_80": power["latents_80"],
-            "label": "decidable" if shares["confirmed_true"] >= 80 else "underpowered",
-        }
-    )
+def row_of(case: Scenario, spec: StudySpec, studies: int) -> dict[str, Any]:
+    """Error rates and power of a claim."""
+    found = characteristics(case, spec, studies)
+    if (found[ERRORS] > LIMIT * studies).any():
+        found, studies = characteristics(case, spec, AGAIN, first=studies), AGAIN
+    row: dict[str, Any] = {"simulated": True, "value": case.value, "studies": studies}
+    row |= {name: 100 * count / studies for name, count in found.items()}
+    power = power_row(case, spec)
+    shares = {name: 100 * power[name] for name in ("power", "agreed")}
+    return row | shares | {name: power[name] for name in ("latents_80", "label")}
 
 
-def benchmark(studies: int = 200) -> pd.DataFrame:
-    """Every claim of every study."""
+def benchmark(
+    specs: Mapping[str, StudySpec], studies: int = 120, known: Sequence[dict[str, Any]] = ()
+) -> pd.DataFrame:
+    """Every claim of every file, at the design of its study, unless its row is known."""
     rows = []
-    for study in DESIGNS:
-        claims = read_claims([CLAIMS / f"{study}.csv"]).to_dict("records")
-        for claim, rho in product(claims, CORRELATIONS):
-            rows.append(row_of(study, {str(k): v for k, v in claim.items()}, rho, studies))
-            log.info("%s", rows[-1])
+    done = {tuple(row[name] for name in KEY): row for row in known}
+    for study, design in specs.items():
+        for claim, case in scenarios(read_claims([CLAIMS / f"{study}.csv"]), TRUTHS[study]):
+            for rho in CORRELATIONS:
+                row: dict[str, Any] = {"study": study, "claim": claim["claim"], "rho": rho}
+                row |= {"latents": design.latents, "trials": design.trials}
+                if tuple(row[name] for name in KEY) in done:
+                    row = done[tuple(row[name] for name in KEY)]
+                elif case is None:
+                    row |= {"simulated": False, "why": not_simulated(claim, TRUTHS[study])}
+                else:
+                    row |= row_of(case, replace(design, rho=rho), studies)
+                log.info("%s", row)
+                rows.append(row)
     return pd.DataFrame(rows).round(2)
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    benchmark(*map(int, sys.argv[1:])).to_csv(HERE / "claims.csv", index=False)
+    table = HERE / "claims.csv"
+    count, names = int(sys.argv[1]) if sys.argv[1:] else 120, sys.argv[2:] or list(STUDIES)
+    designs = {name: design_of(study_config(ROOT, STUDIES[name])) for name in names}
+    kept = pd.read_csv(table).to_dict("records") if table.is_file() else []
+    others = [row for row in kept if row["study"] not in names]
+    found = pd.concat([pd.DataFrame(others), benchmark(designs, count, kept)])
+    order = found["study"].map(list(STUDIES).index)
+    found.loc[order.sort_values(kind="stable").index].to_csv(table, index=False)

@@ -5,6 +5,7 @@ TABLES = """
     tableA1 controls activation_regions activation_contrasts activation_latents activation_lead
     activation_hazards
 """.split()
+POWER = "<results>/tables/power.csv"
 STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])
 
 
@@ -270,12 +271,38 @@ rule collect_numbers:
         "../scripts/analysis/collect_numbers.py"
 
 
+localrules:
+    tabulate_power,
+
+
+rule tabulate_power:
+    """Simulate what the study can decide at its size; needs its claims only, and no GPU."""
+    input:
+        claims=[path.as_posix() for path in CONFIG.claims],
+        prompts=CONFIG.prompts.as_posix(),
+    output:
+        POWER,
+    params:
+        settings=settings(
+            "latents.count", "arms", "agreement", "claims", "judging.judges"
+        ),
+    log:
+        "<logs>/tabulate_power.log",
+    benchmark:
+        "<benchmarks>/tabulate_power.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/analysis/tabulate_power.py"
+
+
 rule score_claims:
     """Judge every claim by the measurements: confirmed, refuted, undecided, or not run."""
     input:
         claims=[path.as_posix() for path in CONFIG.claims],
         tables=[f"<results>/tables/{name}.csv" for name in TABLES],
         figures=[f"<results>/figures/{name}.csv" for name in FIGURES],
+        power=POWER,
     output:
         report(
             "<results>/scorecard.csv",

@@ -18,7 +18,9 @@ rule check:
 
 
 rule estimate:
-    """Print GPU hours, disk, and calls and dollars of every rule; starts no job and sends no call."""
+    """Print GPU hours, disk, calls and dollars of every rule, and power; sends no call."""
+    input:
+        power=POWER,
     log:
         "<logs>/estimate.log",
     script:
@@ -26,7 +28,9 @@ rule estimate:
 
 
 rule power:
-    """Print the power of every claim at the study's size, and the latents for 80 %; runs nothing."""
+    """Print the power of every claim at the study's size, and the latents for 80 %."""
+    input:
+        power=POWER,
     log:
         "<logs>/power.log",
     script:

@@ -67,7 +67,7 @@ rule build_report:
             kind=["png", "pdf"],
         ),
         captions=expand("resources/captions/{name}.rst", name=FIGURES),
-        tables=[f"<results>/tables/{name}.csv" for name in TABLES],
+        tables=[*[f"<results>/tables/{name}.csv" for name in TABLES], POWER],
         ledger=LEDGER,
         fits=[f"<results>/{name}/sae_fit.parquet" for name in CONFIG.base_models],
         graphs=expand("<results>/graph/{name}.{kind}", name=GRAPHS, kind=["svg", "png"]),

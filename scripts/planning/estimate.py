@@ -1,4 +1,4 @@
-"""Print the resources of a study by rule: GPU hours, disk, dollars of replies.
+"""Print the resources of a study by rule: GPU hours, disk, dollars of replies; and its power.
 
 Writes no file. The tables, and the dollars spent so far, are in the log and on the terminal.
 """
@@ -16,6 +16,7 @@ from esr.planning.costs import as_configured, estimate
 from esr.planning.disk import disk_bytes
 from esr.planning.hours import THROUGHPUT, estimate_compute, profile_hours, wall_hours
 from esr.planning.partitions import PROFILE
+from esr.planning.power import print_power
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ def main(job: Any) -> None:
     config = config_of(job)
     print_compute(config)
     print_replies(config)
+    log.info("What the study can decide (tables/power.csv):")
+    for line in print_power(pd.read_csv(job.input.power)):
+        log.info("%s", line)
 
 
 def print_compute(config: Config) -> None:

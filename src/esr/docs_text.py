@@ -174,12 +174,19 @@ OTHER_FILES = {
     "agreement/retest/{kind}.parquet": "The part of the sample that the primary judge grades "
     "twice: `judgments` and `scores`, columns as in these tables.",
     "agreement/scores/{judge}.parquet": "Scores of the cross-judge sample, columns as in `scores`.",
+    "tables/power.csv": "What the study can decide at its size, simulated: `claim`, `source`, "
+    "`rho` (intra-latent correlation), `value` (claimed), `power` and `agreed` (share of studies "
+    "that confirm the claim if it is true, by the primary judge and by all ways), `latents`, "
+    "`latents_80` (latents for a power of 80 %; `inf`: none are enough), `label` (`decidable`, "
+    "`underpowered`, or why there is no number).",
     "figures/{figure}.pdf, .png, .csv": FIGURE,
     "scorecard.csv": "Every claim, where it is looked up, the region in which it holds, what was "
-    "measured by the primary judge (`measured`, `low`, `high`, `n`, `status`), `verdict`, `reason` "
-    "and `power` (if known); for each way of grading (`primary`, `gated`, `judge_free`, `second`) "
-    "`<way>_measured`, `<way>_low`, `<way>_high`, `<way>_p_holm`, `<way>_verdict`; the columns of "
-    "a claim are those of `resources/claims/*.csv`, below.",
+    "measured by the primary judge (`measured`, `low`, `high`, `n`, `status`), `verdict`, "
+    "`reason`, `power` and `power_agreed` (share of simulated studies of this size that confirm "
+    "the claim if it is true, by the primary judge and by all ways; if known); for each way of "
+    "grading (`primary`, `gated`, `judge_free`, `second`) `<way>_measured`, `<way>_low`, "
+    "`<way>_high`, `<way>_p_holm`, `<way>_verdict`; the columns of a claim are those of "
+    "`resources/claims/*.csv`, below.",
     "graph/{name}.svg, .png": "Dependency graph of the study (`all`) or of a figure. The rules of "
     "an arm are one box; an arrow that others imply is left out.",
     "graph/dependencies.csv": "For every figure its script, the number of rules and jobs behind "

@@ -1,145 +1,183 @@
 """esr.analysis.operating: what a study can decide, and how often it errs."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from esr.analysis.claims import read_claims
+from esr.analysis.claims import Finding, Region, read_claims
+from esr.analysis.comparisons import compare, compare_sets, compare_unpaired
+from esr.analysis.measures import MEASURES, summarise
 from esr.analysis.operating import (
-    Scenario,
     characteristics,
+    draw_row,
+    find,
+    graded,
     power_row,
     power_table,
-    scenario,
+    scenarios,
     simulate,
-    with_power,
 )
+from esr.analysis.scenarios import Scenario
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
+from esr.analysis.ways import Way
 from helpers.checkout import REPO
 
-CLAIMS = Path(REPO / "resources" / "claims")
-ORGANISM = StudySpec(36, 16, 24, rho=0.1)
+ORGANISM = StudySpec(36, 16, 24, rho=0.1, sweep=(16, 5))
 JANUARY = StudySpec(500, 5, 38, rho=0.1)
+LIMIT = 0.05
+STUDIES = 60
 
 
 def claims_of(study: str) -> pd.DataFrame:
-    return read_claims([CLAIMS / f"{study}.csv"])
+    return read_claims([REPO / "resources" / "claims" / f"{study}.csv"])
 
 
-def case_of(study: str, **changes: Any) -> Scenario:
-    """A claim on the 70B's ablation, or on what `changes` say."""
-    row = {
-        "claim": "c",
-        "table": "tables/comparisons.csv",
-        "where": "model=llama-3.3-70b; arm=ablate-otd; measure=multi_attempt_rate",
-        "statistic": "relative_change",
-        "lower": np.nan,
-        "upper": np.nan,
-        "null": 0.0,
-    }
-    found = scenario(row | changes, TRUTHS[study])
+def case_of(study: str, claim: str) -> Scenario:
+    cases = {row["claim"]: case for row, case in scenarios(claims_of(study), TRUTHS[study])}
+    found = cases[claim]
     assert found is not None
     return found
 
 
-class TestScenarios:
-    @pytest.mark.parametrize("study", TRUTHS)
-    def test_a_claim_is_true_in_its_own_world_and_not_under_its_null(self, study: str) -> None:
-        simulated = 0
-        for claim in claims_of(study).to_dict("records"):
-            case = scenario({str(key): value for key, value in claim.items()}, TRUTHS[study])
-            if case is None:
-                continue
-            simulated += 1
-            assert case.region.lower <= case.value <= case.region.upper, case.claim
-            assert case.null != case.true, case.claim
-        assert simulated >= 9
+def too_often(errors: int, studies: int) -> bool:
+    """Whether so many errors are unlikely (1 in 1,000) at an error rate of 5 %."""
+    return bool(stats.binom.sf(errors - 1, studies, LIMIT) < 0.001)
 
-    def test_the_null_of_an_effect_is_an_arm_equal_to_its_baseline(self) -> None:
-        case = case_of("january", upper=-25.0)
-        assert case.null["treatment"] == case.null["baseline"] == case.true["baseline"]
-        assert case.value == pytest.approx(-51.2, abs=0.1)
 
-    @pytest.mark.parametrize("study", TRUTHS)
-    def test_the_null_has_the_declared_value(self, study: str) -> None:
-        for claim in claims_of(study).to_dict("records"):
-            case = scenario({str(key): value for key, value in claim.items()}, TRUTHS[study])
-            if case is not None:
-                assert case.null_value == pytest.approx(claim["null"], abs=1e-6), case.claim
+class TestTheCodeOfTheTables:
+    """A simulated statistic and its interval are those that the tables of a study would hold."""
 
-    def test_a_table_that_is_not_simulated_has_no_scenario(self) -> None:
-        row: dict[str, Any] = {
-            "claim": "c",
-            "table": "figures/fig6.csv",
-            "where": "model=llama-3.3-70b",
-        }
-        row |= {"statistic": "value", "null": 0.0}
-        assert scenario(row | {"lower": 0.0, "upper": np.nan}, TRUTHS["january"]) is None
+    def both(self, claim: str, sample: bool) -> tuple[Finding, pd.Series, Scenario]:
+        case = case_of("organism", claim)
+        row = case.rows[0]
+        drawn = draw_row(row, replace(ORGANISM, sampled=200), [0, 3, 0], second=True)
+        way: Way = "second" if sample else "primary"
+        measure = MEASURES[case.measure]
+        judged = graded(drawn, measure, way, shared=row.kind != "models")
+        tables = [_sampled(table) for table in drawn[way]]
+        names = [case.measure]
+        if row.kind == "arm":
+            table = summarise(tables[0], names).rename(columns={"estimate": "difference"})
+        elif row.kind == "sets":
+            table = compare_sets(tables[0], tables[1:], names)
+        else:
+            run = compare if row.kind == "paired" else compare_unpaired
+            table = run(tables[0], tables[1], names, n_permutations=9)
+        return find(row, judged, measure, case.relative, 0.95), table.iloc[0], case
+
+    @pytest.mark.parametrize("sample", [False, True])
+    @pytest.mark.parametrize(
+        "claim", ["target", "finetune-base", "dependence", "dependence-esr", "correction"]
+    )
+    def test_gives_the_same_finding(self, claim: str, sample: bool) -> None:
+        found, row, _ = self.both(claim, sample)
+        expected = [row["difference"], row["low"], row["high"]]
+        assert list(found[:3]) == pytest.approx(expected, rel=1e-9)
+        assert found.status == row["status"]
+
+    def test_gives_the_same_finding_for_random_sets(self) -> None:
+        found, row, _ = self.both("specificity", sample=False)
+        assert list(found[:3]) == pytest.approx([row["difference"], row["low"], row["high"]])
+
+
+def _sampled(table: pd.DataFrame) -> pd.DataFrame:
+    """The drawn trials of a sample; all trials of a study."""
+    texts = table.select_dtypes("category").columns
+    table = table.astype(dict.fromkeys(texts, str))
+    return table[table["weight"].gt(0)].reset_index(drop=True) if "weight" in table else table
 
 
 class TestErrorRates:
-    @pytest.mark.slow
-    @pytest.mark.parametrize("study", ["organism", "january"])
-    def test_neither_error_exceeds_five_percent(self, study: str) -> None:
-        spec = ORGANISM if study == "organism" else JANUARY
-        for claim in claims_of(study).to_dict("records"):
-            case = scenario({str(key): value for key, value in claim.items()}, TRUTHS[study])
-            if case is None:
-                continue
-            found = characteristics(case, spec, 100)
-            # 0.05 + 2.3 standard errors of 100 studies, where the error is at its bound.
-            assert found["confirmed_null"] <= 0.1, case.claim
-            assert found["refuted_true"] <= 0.1, case.claim
+    """Live: a change of measures, intervals or verdicts that makes claims err fails here."""
+
+    @pytest.mark.parametrize("claim", ["correction-esr", "dependence", "dependence-first"])
+    def test_no_error_of_a_claim_exceeds_five_percent(self, claim: str) -> None:
+        found = characteristics(case_of("organism", claim), ORGANISM, STUDIES)
+        assert not too_often(found["confirmed_null"], STUDIES)
+        assert not too_often(found["refuted_true"], STUDIES)
+
+    def test_a_claim_that_its_null_satisfies_is_found_out(self) -> None:
+        case = replace(case_of("organism", "dependence-first"), region=Region(-20, 20))
+        found = characteristics(case, ORGANISM, 20)
+        assert too_often(found["confirmed_null"], 20)
+
+    def test_a_claim_whose_region_lacks_the_truth_is_found_out(self) -> None:
+        case = replace(case_of("organism", "dependence"), region=Region(0, np.inf))
+        found = characteristics(case, ORGANISM, 20)
+        assert too_often(found["refuted_true"], 20)
+
+    def test_intervals_that_are_too_narrow_are_found_out(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        case = replace(case_of("organism", "correction-esr"), tests=0)
+        monkeypatch.setattr("esr.analysis.operating.LEVEL", 0.2)
+        found = characteristics(case, ORGANISM, STUDIES)
+        assert too_often(found["confirmed_null"], STUDIES)
 
     def test_a_large_effect_is_confirmed_and_its_absence_is_not(self) -> None:
-        where = "model=planted; arm=ablate-otd; measure=multi_attempt_rate"
-        found = characteristics(case_of("organism", where=where, upper=-50.0), ORGANISM, 30)
-        assert found["confirmed_true"] > 0.9
-        assert found["confirmed_null"] == found["refuted_true"] == 0
-        assert found["refuted_null"] > 0.9
+        found = characteristics(case_of("organism", "dependence"), ORGANISM, 20)
+        assert found["confirmed_true"] >= 17
+        assert found["confirmed_null"] <= 2
 
-    def test_both_methods_run_through_the_code_that_judges_studies(self) -> None:
-        where = "model=planted; arm=meta-self-monitor; measure=multi_attempt_rate"
-        case = case_of("organism", where=where, statistic="difference", lower=0.0)
-        for method in ("crossed", "tables"):
-            found = characteristics(case, ORGANISM, 6, method)
-            assert found["confirmed_true"] > 0.8
-            assert found["confirmed_null"] <= 0.2
+
+class TestWays:
+    def test_a_rate_of_restarts_is_corroborated_without_a_judge(self) -> None:
+        found = simulate(case_of("organism", "dependence"), ORGANISM, 10, ways=True)
+        assert found["agreed"].eq("confirmed").sum() >= 8
+
+    def test_a_measure_of_scores_needs_a_second_judge_with_enough_trials(self) -> None:
+        case = case_of("organism", "dependence-esr")
+        few = simulate(case, replace(ORGANISM, sampled=60, per_stratum=20), 10, ways=True)
+        every = replace(ORGANISM, sampled=576, per_stratum=576)
+        assert few["agreed"].isin(["uncorroborated", "undecided"]).sum() >= 9
+        assert simulate(case, every, 10, ways=True)["agreed"].eq("confirmed").sum() >= 8
+
+    def test_without_a_second_judge_nothing_about_scores_is_confirmed(self) -> None:
+        alone = replace(ORGANISM, sampled=0)
+        found = simulate(case_of("organism", "target"), alone, 4, ways=True)
+        assert found["agreed"].eq("uncorroborated").all()
 
 
 class TestPower:
     def test_the_january_ablation_is_underpowered_and_says_how_many_latents_it_takes(self) -> None:
-        case = case_of("january", lower=-76.5, upper=-25.5)
-        row = power_row(case, JANUARY, 40)
+        row = power_row(case_of("january", "ablation-multi"), JANUARY, 20)
         assert row["label"] == "underpowered"
         assert row["power"] < 0.4
         assert row["latents_80"] > 1000
 
     def test_latents_for_80_percent_give_about_that(self) -> None:
-        where = "model=llama-3.3-70b; arm=steered; measure=multi_attempt_rate"
-        changes: dict[str, Any] = {"table": "tables/summary.csv", "where": where}
-        case = case_of("january", **changes, statistic="estimate", lower=0.85, upper=2.55)
-        needed = power_row(case, JANUARY, 40)["latents_80"]
-        enough = simulate(case, StudySpec(int(needed), 5, 38, rho=0.1), 60)["verdict"]
+        case = case_of("january", "multi-70b")
+        needed = power_row(case, JANUARY, 20)["latents_80"]
+        enough = simulate(case, replace(JANUARY, latents=int(needed)), 40)["verdict"]
         assert 0.6 < enough.eq("confirmed").mean() < 0.98
 
     def test_a_value_at_the_edge_of_its_region_is_never_decided(self) -> None:
-        where = "model=llama-3.3-70b; arm=steered; measure=multi_attempt_rate"
-        changes: dict[str, Any] = {"table": "tables/summary.csv", "where": where}
-        case = case_of("january", **changes, statistic="estimate", lower=1.7)
-        assert power_row(case, JANUARY, 10)["latents_80"] == np.inf
+        case = case_of("january", "multi-70b")
+        edge = replace(case, region=Region(case.value, np.inf))
+        assert power_row(edge, JANUARY, 4)["latents_80"] == np.inf
+
+    def test_a_test_of_the_family_has_less_power_than_one_alone(self) -> None:
+        case = case_of("organism", "specificity")
+        assert case.tests > 1
+        verdicts = [
+            simulate(each, replace(ORGANISM, rho=0.2), 30)["verdict"].eq("confirmed").sum()
+            for each in (case, replace(case, tests=0))
+        ]
+        assert verdicts[0] < verdicts[1]
+
+    def test_a_sweep_has_a_design_of_its_own(self) -> None:
+        row = power_row(case_of("january", "sweep-success"), JANUARY, 4)
+        assert row["latents"] == 50
 
     def test_every_claim_of_a_study_has_a_label(self) -> None:
-        claims = claims_of("organism").head(6)
-        table = power_table(claims, TRUTHS["organism"], ORGANISM, (0.1,), 5)
+        claims = claims_of("organism").head(4)
+        table = power_table(claims, TRUTHS["organism"], ORGANISM, (0.1,), 3)
         assert table["claim"].tolist() == claims["claim"].tolist()
-        assert set(table["label"]) <= {"decidable", "underpowered", "not simulated"}
-
-    def test_undecided_without_power_is_underpowered(self) -> None:
-        assert with_power("undecided", 0.3) == "underpowered"
-        assert with_power("undecided", 0.9) == "undecided"
-        assert with_power("refuted", 0.1) == "refuted"
+        labels: Any = table["label"].str.partition(":")[0]
+        assert set(labels) <= {"decidable", "underpowered", "not simulated"}
+        assert table.loc[labels.eq("not simulated"), "power"].isna().all()

@@ -9,7 +9,15 @@ import pytest
 from esr.analysis.claims import CLAIM, MEASURED
 from esr.analysis.statistics import holm
 from esr.analysis.summaries import comparison_table, summary_table
-from esr.analysis.verdicts import COLUMNS, combine, family_p, score, with_family
+from esr.analysis.verdicts import (
+    COLUMNS,
+    Power,
+    combine,
+    family_p,
+    least_power,
+    score,
+    with_family,
+)
 from esr.analysis.ways import WAYS, by_way, views
 from esr.config import StatisticsConfig
 from helpers.scores import scores_of
@@ -110,7 +118,7 @@ class TestDifferentialMisclassification:
 class TestLackOfADecision:
     """A second sample that is too small does not contradict the primary judge."""
 
-    primary = study(trials(0.40, 1), trials(0.12, 2))
+    primary = study(trials(0.40, 1), trials(0.06, 2))
     claims = claim(where="model=m; arm=ablate; measure=esr_rate")
 
     def second(self, rate: float, per_latent: int) -> pd.DataFrame:
@@ -205,16 +213,24 @@ class TestPower:
         self, power: float | None, verdict: str
     ) -> None:
         table = compared(study(trials(0.4, 1), trials(0.2, 2)))
-        known = {} if power is None else {("a paper", "halves"): power}
+        known = {} if power is None else {("a paper", "halves"): Power(power, 0.0)}
         row = score(pd.DataFrame([claim()]), {COMPARISONS: table}, power=known).iloc[0]
         assert row["verdict"] == verdict
 
     def test_a_verdict_that_was_reached_stands(self) -> None:
         table = compared(study(trials(0.4, 1), trials(0.02, 2)))
-        known = {("a paper", "halves"): 0.1}
+        known = {("a paper", "halves"): Power(0.1, 0.0)}
         row = score(pd.DataFrame([claim()]), {COMPARISONS: table}, power=known).iloc[0]
         assert row["verdict"] == "confirmed"
         assert row["power"] == 0.1
+
+    def test_the_power_is_that_at_the_worse_correlation(self) -> None:
+        rows = [
+            {"source": "a paper", "claim": "halves", "rho": 0.05, "power": 0.9, "agreed": 0.5},
+            {"source": "a paper", "claim": "halves", "rho": 0.2, "power": 0.7, "agreed": 0.6},
+            {"source": "a paper", "claim": "not simulated", "rho": None, "power": None},
+        ]
+        assert least_power(pd.DataFrame(rows)) == {("a paper", "halves"): Power(0.7, 0.5)}
 
 
 class TestFamily:

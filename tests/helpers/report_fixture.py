@@ -106,7 +106,7 @@ def claim(**changes: Any) -> dict[str, Any]:
         "low": 3.0,
         "high": 5.0,
     }
-    row |= {"power": 0.9} | {f"{way}_verdict": "confirmed" for way in WAYS}
+    row |= {"power": 0.9, "power_agreed": 0.4} | {f"{way}_verdict": "confirmed" for way in WAYS}
     for way in WAYS:
         row |= {f"{way}_measured": 4.0, f"{way}_low": 3.0, f"{way}_high": 5.0}
     row |= {"n": 500, "status": "ok", "verdict": "confirmed", "reason": "[3, 5] lies within"}

@@ -2,26 +2,63 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from esr.planning.power import tabulate_power
+from esr.agreement.arms import sampled_cells
+from esr.analysis.claims import read_claims
+from esr.planning.power import design_of, print_power, tabulate_power
 from helpers.studies import load_study
 
 
-def test_every_claim_of_the_study_is_labelled_at_its_size(caplog: pytest.LogCaptureFixture) -> None:
-    table = tabulate_power(load_study(), studies=2)
-    simulated = table[table["label"].ne("not simulated")]
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return tabulate_power(load_study(), studies=2)
+
+
+def test_every_claim_of_the_study_is_labelled_at_its_size(table: pd.DataFrame) -> None:
+    simulated = table[table["power"].notna()]
     assert simulated["latents"].eq(load_study().latents.count).all()
     assert set(simulated["rho"]) == {0.05, 0.2}
     assert simulated["power"].between(0, 1).all()
-    assert not caplog.records
+    assert simulated["agreed"].le(simulated["power"]).all()
+    assert set(table["claim"]) == set(read_claims(load_study().claims)["claim"])
+
+
+def test_the_design_is_that_of_the_configuration() -> None:
+    config = load_study(name="paper")
+    design = design_of(config)
+    assert (design.latents, design.trials, design.prompts) == (500, 5, 38)
+    assert design.sweep == (50, 10)
+    assert design.sampled == config.agreement.size // len(sampled_cells(config))
+    alone = load_study({"judging": {"judges": {"sentences": None}}})
+    assert design_of(alone).sampled == 0, "no second judge"
+
+
+def test_claims_about_models_that_the_study_lacks_are_not_run() -> None:
+    january = load_study({"claims": ["resources/claims/january.csv"]})
+    found = tabulate_power(january, studies=2)
+    labels = found.set_index("claim")["label"]
+    assert labels["multi-70b"] == "not run: this study has no model llama-3.3-70b"
+    assert found["power"].isna().all()
 
 
 def test_claims_without_a_simulated_world_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = tmp_path / "own.csv"
-    own.write_text("claim\n")
-    table = tabulate_power(load_study({"claims": [str(own)]}), studies=2)
-    assert table.empty
+    claims = read_claims(["resources/claims/organism.csv"]).head(2)
+    claims.to_csv(own, index=False)
+    found = tabulate_power(load_study({"claims": [str(own)]}), studies=2)
+    assert found["label"].str.startswith("not simulated").all()
     assert "own.csv: no simulated world" in caplog.text
+
+
+def test_the_terminal_shows_percent_and_what_no_number_of_latents_decides() -> None:
+    row = {"claim": "c", "source": "s", "rho": 0.2, "value": 1.7, "power": 0.333, "agreed": 0.0}
+    row |= {"latents": 500, "latents_80": float("inf"), "label": "underpowered"}
+    other = {"claim": "d", "source": "s", "label": "not simulated: why"}
+    lines = list(print_power(pd.DataFrame([row, other])))
+    assert "33 %" in lines[1]
+    assert "none" in lines[1]
+    assert lines[-1] == "not simulated: why: d"

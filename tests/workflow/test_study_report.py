@@ -29,7 +29,7 @@ Scores = dict[str, dict[str, pd.DataFrame]]
 
 NOT_SHOWN = {
     "undecided": ["recovery", "correction-msi", "detectors-hazard", "finetune-attempts"],
-    "depends on the judge": ["target", "dose-first", "no-cause-first", "finetune-success"],
+    "uncorroborated": ["target", "dose-first", "no-cause-first", "finetune-success"],
 }
 """Planted truths that a study of this size does not show, and why (docs/organism.md)."""
 
@@ -41,9 +41,9 @@ def test_every_planted_truth_is_confirmed_but_those_documented_as_not_shown(
     exceptions = [claim for claims in NOT_SHOWN.values() for claim in claims]
     wrong = table[table["verdict"].ne("confirmed")].drop(exceptions, errors="ignore")
     assert wrong.empty, wrong[["measured", "low", "high", "reason"]].to_string()
-    assert table.loc[NOT_SHOWN["undecided"], "verdict"].eq("undecided").all()
+    assert table.loc[NOT_SHOWN["undecided"], "verdict"].isin(["undecided", "underpowered"]).all()
     assert "refuted" not in table["verdict"].tolist()
-    primary = table.loc[NOT_SHOWN["depends on the judge"], "primary_verdict"]
+    primary = table.loc[NOT_SHOWN["uncorroborated"], "primary_verdict"]
     assert primary.eq("confirmed").all(), "the primary judge alone confirms these"
     assert len(table) >= 20
 

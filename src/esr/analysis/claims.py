@@ -352,10 +352,10 @@ def judge_claim(
         verdict, reason = decide(finding, region, alpha)
         found.append({**finding._asdict(), "verdict": verdict, "reason": reason})
         nothing["findings"][tuple(_text(row[column]) for column in apart)] = finding
-    return nothing | _deciding(found, missing)
+    return nothing | deciding_row(found, missing)
 
 
-def _deciding(found: list[dict[str, Any]], missing: list[str]) -> dict[str, Any]:
+def deciding_row(found: list[dict[str, Any]], missing: list[str]) -> dict[str, Any]:
     """The deciding row of a claim about several."""
     if {each["verdict"] for each in found} == {"not run"}:
         first = found[0]

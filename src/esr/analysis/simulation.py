@@ -10,15 +10,17 @@ with the arm's rate as its mean and the intra-latent correlation (Kupper and Has
 quantile in every arm; b_p a gamma variable with mean 1. Scores are points, 0-100.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy import stats
+
+from esr.agreement.sample import REST_LEAST
 
 Flags = Bool[np.ndarray, " trials"]
 Numbers = Float[np.ndarray, " trials"]
@@ -86,6 +88,9 @@ class StudySpec:
         rho_prompt: The same of two trials on one prompt.
         pairing: Share of trials whose chance the arms have in common (0: only the clusters).
         score_sd: Standard deviation of first scores between latents, points.
+        sweep: Latents of a boost sweep, and trials of each at a level.
+        sampled: Trials of an arm that a second judge grades.
+        per_stratum: Flagged trials among these, at most.
         judges: Judges by name; the first is the primary one.
         detector: Errors of the judge-free restart detector.
     """
@@ -98,6 +103,9 @@ class StudySpec:
     rho_prompt: float = 0.01
     pairing: float = 0.0
     score_sd: float = 10.0
+    sweep: tuple[int, int] = (50, 10)
+    sampled: int = 130
+    per_stratum: int = 100
     judges: Mapping[str, JudgeSpec] = field(default_factory=lambda: {"primary": JudgeSpec()})
     detector: JudgeSpec = JudgeSpec()
 
@@ -211,6 +219,7 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
     design = draw_design(spec, rng)
     study: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in spec.judges}
     trial = _trial_columns(design)
+    same = partial(_constant, len(design.latent))
     for arm in spec.arms:
         truth = draw_arm(spec, arm, design, rng)
         detected = judged(truth, *spec.detector.rates(arm), rng)["multi_attempt"]
@@ -218,7 +227,7 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
             columns = judged(truth, *judge.rates(arm), rng)
             study[name][arm] = pd.DataFrame(
                 {
-                    **{"model": "simulated", "arm": arm, "judge": name},
+                    **{"model": same("simulated"), "arm": same(arm), "judge": same(name)},
                     **trial,
                     **columns,
                     **{f"gated_{flag}": columns[flag] & detected for flag in FLAGS},
@@ -228,17 +237,50 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
     return study
 
 
-def _trial_columns(design: Design) -> dict[str, np.ndarray | str | float | bool]:
+def second_phase(
+    tables: Sequence[pd.DataFrame], spec: StudySpec, seed: int | list[int]
+) -> list[Numbers]:
+    """Weights of the trials that a second judge grades, by arm; 0 for the others.
+
+    As `esr.agreement.sample.draw_sample`: flagged trials first, then others, the same ones in arms
+    with the same trials; every arm has an equal share of the sample.
+    """
+    number = np.random.default_rng([2, *np.atleast_1d(seed)]).random(len(tables[0])).argsort()
+    weights = []
+    for table in tables:
+        flagged = (table["multi_attempt"] | table["restart_detected"]).to_numpy(bool)
+        weight = np.zeros(len(table))
+        left = spec.sampled
+        for stratum, most in ((flagged, spec.per_stratum), (~flagged, len(table))):
+            inside = number[stratum[number]]
+            drawn = inside[: min(most, max(left, REST_LEAST))]
+            weight[drawn] = len(inside) / max(len(drawn), 1)
+            left -= len(drawn)
+        weights.append(weight)
+    return weights
+
+
+def _trial_columns(design: Design) -> dict[str, Any]:
     n = len(design.latent)
     return {
-        "trial_id": np.arange(n).astype(str),
-        "prompt_id": design.prompt.astype(str),
+        "trial_id": _names(n),
+        "prompt_id": pd.Categorical.from_codes(design.prompt, _names(len(design.prompt_quantile))),
         "latent": design.latent,
         "boost": 1.0,
         "seed": np.arange(n),
-        "status": "ok",
+        "status": _constant(n, "ok"),
         "degraded": False,
     }
+
+
+def _constant(count: int, text: str) -> pd.Categorical:
+    """A column with one text: categories are much faster to make than texts."""
+    return pd.Categorical.from_codes(np.zeros(count, np.int8), [text])
+
+
+@lru_cache(maxsize=16)
+def _names(count: int) -> pd.Index:
+    return pd.Index(np.arange(count).astype(str))
 
 
 def _scores(mean: Numbers, chance: Numbers) -> Numbers:

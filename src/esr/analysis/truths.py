@@ -1,7 +1,21 @@
 """What is true of each arm if the claims of a file are: worlds for power and error rates.
 
-Rates and scores are those of the claims themselves (resources/claims/*.csv); what these leave open,
-such as how far a failed restart falls, is set so that the claimed means come out.
+Rates and scores are those that the claims themselves state (resources/claims/*.csv). What they
+leave open is assumed, and set so that the stated means come out:
+
+- january: multi-attempt 1.7 %, MSI 0.55 and a success rate of 80 % at the best boost give a gain of
+  43 points if a failed restart falls by 10. Ablation: the MSI of 0.24 and -51 % multi-attempt.
+  Random sets: MSI +19 %. Self-monitoring: 9.8 %, MSI 2.94. Other models: 0.2 % (assumed; the
+  claim only says MSI below 0.28). Best boost of the sweep: 1.15 attempts, so 12 % restarts if a
+  quarter of these restart again (assumed). Fine-tuned 8B: attempts 1.0 to 1.9 in proportion to the
+  share, MSI 3.4 at 50 %, success 50 %.
+- published: 7.4 % multi-attempt and 3.8 % ESR (70B); the rates of the other models; ablation 5.5 %,
+  first score 27.4; random sets 7.9 and 4.2 %; self-monitoring 31.7 and 14.8 %. The 8B's ESR of
+  0.5 % is assumed (stated: below 1 %). Fine-tuned 8B at a share of 50: ESR 18.3 %, success as flat
+  as stated (51 %).
+- organism: rates rounded from the study (docs/organism.md, docs/finetuning.md).
+- everywhere: unsteered trials have no restart, and the mean first score that is stated. Arms of one
+  model share latents and prompts, but not the chance of single trials (`StudySpec.pairing` 0).
 """
 
 from collections.abc import Mapping
@@ -10,52 +24,64 @@ from dataclasses import replace
 from esr.analysis.simulation import ArmSpec
 
 _JANUARY = ArmSpec(multi=0.017, success=0.8, gain=43, loss=10, first=50)
-_PUBLISHED = ArmSpec(multi=0.074, success=0.51, gain=45, loss=8, first=26.3)
-_ORGANISM = ArmSpec(multi=0.35, success=0.75, gain=45, loss=15, first=50)
-_NO_RESTART = {"multi": 0.0, "first": 92.0}
-
 _JANUARY_OTHER = replace(_JANUARY, multi=0.002)
+_JANUARY_TUNED = ArmSpec(success=0.5, gain=35.4, loss=15, first=50, extra=0.5)
+_PUBLISHED = ArmSpec(multi=0.074, success=0.51, gain=45, loss=8, first=26.3)
+_ORGANISM = ArmSpec(multi=0.12, success=0.75, gain=45, loss=15, first=50)
+_ORGANISM_TUNED = replace(_ORGANISM, success=0.13, extra=0.45)
+
+
+def _unsteered(arm: ArmSpec, first: float) -> ArmSpec:
+    return replace(arm, multi=0.0, first=first)
+
+
+def _other(arm: ArmSpec, first: float) -> Mapping[str, ArmSpec]:
+    return {"steered": arm, "unsteered": _unsteered(arm, first)}
+
 
 TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
     "january": {
         "llama-3.3-70b": {
-            "steered": _JANUARY,
-            "unsteered": replace(_JANUARY, **_NO_RESTART),
+            **_other(_JANUARY, 92.0),
             "ablate-otd": replace(_JANUARY, multi=0.0083, success=0.75),
-            "ablate-random": _JANUARY,
+            "ablate-random": replace(_JANUARY, multi=0.0202),
             "meta-self-monitor": replace(_JANUARY, multi=0.098, gain=40),
+            "boost-sweep": replace(_JANUARY, multi=0.12, extra=0.25),
         },
         **{
-            model: {"steered": _JANUARY_OTHER, "unsteered": replace(_JANUARY, **_NO_RESTART)}
+            model: _other(_JANUARY_OTHER, 92.0)
             for model in ("llama-3.1-8b", "gemma-2-27b", "gemma-2-9b", "gemma-2-2b")
+        },
+        **{
+            f"llama-3.1-8b+sc{share}": {"steered": replace(_JANUARY_TUNED, multi=share / 150)}
+            for share in range(10, 100, 10)
         },
     },
     "published": {
         "llama-3.3-70b": {
-            "steered": _PUBLISHED,
-            "unsteered": replace(_PUBLISHED, **{**_NO_RESTART, "first": 90.0}),
+            **_other(_PUBLISHED, 90.0),
             "ablate-otd": replace(_PUBLISHED, multi=0.055, first=27.4),
-            "ablate-random": _PUBLISHED,
+            "ablate-random": replace(_PUBLISHED, multi=0.079, success=0.53),
             "meta-self-monitor": replace(_PUBLISHED, multi=0.317, success=0.467),
         },
-        "llama-3.1-8b": {"steered": replace(_PUBLISHED, multi=0.010)},
-        "gemma-2-27b": {"steered": replace(_PUBLISHED, multi=0.011, success=0.64)},
-        "gemma-2-9b": {"steered": replace(_PUBLISHED, multi=0.010, success=0.5)},
-        "gemma-2-2b": {"steered": replace(_PUBLISHED, multi=0.001, success=0.99)},
+        "llama-3.1-8b": _other(replace(_PUBLISHED, multi=0.010), 90.0),
+        "gemma-2-27b": _other(replace(_PUBLISHED, multi=0.011, success=0.64), 90.0),
+        "gemma-2-9b": _other(replace(_PUBLISHED, multi=0.010, success=0.5), 90.0),
+        "gemma-2-2b": _other(replace(_PUBLISHED, multi=0.001, success=0.99), 90.0),
+        "llama-3.1-8b+sc50": {"steered": replace(_PUBLISHED, multi=0.359)},
     },
     "organism": {
         "planted": {
-            "steered": _ORGANISM,
-            "unsteered": replace(_ORGANISM, multi=0.0, first=99.5),
-            "ablate-otd": replace(_ORGANISM, multi=0.084),
-            "ablate-random": replace(_ORGANISM, multi=0.30),
-            "meta-self-monitor": replace(_ORGANISM, multi=0.55),
+            **_other(_ORGANISM, 99.7),
+            "ablate-otd": replace(_ORGANISM, multi=0.035),
+            "ablate-random": _ORGANISM,
+            "meta-self-monitor": replace(_ORGANISM, multi=0.24),
         },
-        "twin": {
-            "steered": replace(_ORGANISM, multi=0.002),
-            "unsteered": replace(_ORGANISM, multi=0.0, first=99.5),
+        "twin": _other(replace(_ORGANISM, multi=0.002), 99.7),
+        **{
+            f"twin+sc{share}": {"steered": replace(_ORGANISM_TUNED, multi=multi)}
+            for share, multi in ((5, 0.12), (30, 0.22), (90, 0.3))
         },
-        "twin+sc90": {"steered": replace(_ORGANISM, multi=0.8, success=0.15)},
     },
 }
 """Worlds by claims file, model and arm."""

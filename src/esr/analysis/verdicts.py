@@ -8,7 +8,7 @@ of the confirmatory family are tested together (Holm), one adjusted p-value a cl
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,6 @@ from esr.analysis.claims import (
     region_of,
 )
 from esr.analysis.measures import MEASURES
-from esr.analysis.operating import with_power
 from esr.analysis.statistics import holm
 from esr.analysis.ways import INDEPENDENT, WAYS, Way, of_way
 
@@ -43,21 +42,32 @@ ONE_WAY = {
 NOT_MEASURABLE = "not measurable"
 """Verdict of a way that has no such row."""
 OF_WAY = ["measured", "low", "high", "p_holm", "verdict"]
-COLUMNS = [*CLAIM, *MEASURED, "power", *[f"{way}_{name}" for way in WAYS for name in OF_WAY]]
+POWERS = ["power", "power_agreed"]
+COLUMNS = [*CLAIM, *MEASURED, *POWERS, *[f"{way}_{name}" for way in WAYS for name in OF_WAY]]
 """Columns of the scorecard; `measured`, `low`, `high`, `n` and `status` are the primary way's."""
 NAMES = {"judge_free": "judge-free", "second": "second judge"}
 OPPOSITE = {"confirmed": "refuted", "refuted": "confirmed"}
+
+DECIDABLE = 0.8
+"""Power from which a study decides a claim."""
 
 Claim = Mapping[str, Any]
 Key = tuple[str, str]
 """Source and name of a claim."""
 
 
+class Power(NamedTuple):
+    """Share of studies that confirm a true claim: by the primary judge, and by all ways."""
+
+    primary: float = np.nan
+    agreed: float = np.nan
+
+
 def score(
     claims: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],
     level: float = 0.95,
-    power: Mapping[Key, float] | None = None,
+    power: Mapping[Key, Power] | None = None,
 ) -> pd.DataFrame:
     """The scorecard: one row a claim, columns `COLUMNS`.
 
@@ -65,7 +75,7 @@ def score(
         claims: As from `read_claims`.
         tables: Tables of the study by path below its folder.
         level: Coverage of the study's intervals; tests use 1 - level.
-        power: Power of the study for a claim that is true, where it is known (0 to 1).
+        power: Power of the study for each claim, where it is known (`least_power`).
     """
     adjusted = family_p(claims, tables)
     known = power or {}
@@ -77,8 +87,22 @@ def score(
             way: evaluate(claim, part, 1 - level, adjusted.get((*key, way), np.nan))
             for way, part in rows_by_way(claim, table).items()
         }
-        rows.append({**claim, **summarise_ways(claim, found, known.get(key, np.nan))})
+        rows.append({**claim, **summarise_ways(claim, found, known.get(key, Power()))})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def least_power(table: pd.DataFrame) -> dict[Key, Power]:
+    """Power of every simulated claim, at the correlation at which the study has least.
+
+    Args:
+        table: As from `esr.analysis.operating.power_table`.
+    """
+    simulated = table[table["power"].notna()]
+    least = simulated.groupby(["source", "claim"], sort=False)[["power", "agreed"]].min()
+    return {
+        (str(source), str(claim)): Power(float(primary), float(agreed))
+        for (source, claim), primary, agreed in least.itertuples(name=None)
+    }
 
 
 def key_of(claim: Claim) -> Key:
@@ -114,7 +138,7 @@ def evaluate(
 
 
 def summarise_ways(
-    claim: Claim, found: Mapping[Way, Mapping[str, Any]], power: float
+    claim: Claim, found: Mapping[Way, Mapping[str, Any]], power: Power
 ) -> dict[str, Any]:
     """The claim's columns of the scorecard from its measurements by way."""
     verdicts = {
@@ -127,14 +151,19 @@ def summarise_ways(
     apart = [way for way in INDEPENDENT if way in found and differs(primary, found[way])]
     verdict, why = combine(verdicts, only_way(claim), apart)
     row = {name: primary[name] for name in MEASURED} | {
-        "verdict": verdict if np.isnan(power) else with_power(verdict, power),
+        "verdict": with_power(verdict, power.primary),
         "reason": "; ".join(filter(None, [primary["reason"], why])),
-        "power": power,
+        **dict(zip(POWERS, power, strict=True)),
     }
     for way, each in found.items():
         shown = {**each, "verdict": verdicts[way]}
         row |= {f"{way}_{name}": shown[name] for name in OF_WAY}
     return row | {f"{way}_verdict": NOT_MEASURABLE for way in WAYS if f"{way}_verdict" not in row}
+
+
+def with_power(verdict: Verdict, power: float) -> Verdict:
+    """`underpowered` in place of `undecided` where the study could not have decided the claim."""
+    return "underpowered" if verdict == "undecided" and power < DECIDABLE else verdict
 
 
 def only_way(claim: Claim) -> str:

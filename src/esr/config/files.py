@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from esr.config.load import load, merge
+from esr.config.study import Config
 from esr.errors import EsrError
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -55,6 +57,12 @@ def read_study_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise EsrError(f"{path}: has no keys at the top; write `key: value` lines")
     return content
+
+
+def study_config(root: Path, study: str, **changes: Any) -> Config:
+    """The configuration of a study as a run in the folder `root` has it, with changes."""
+    files = [root / "config.yaml", root / "studies" / f"{study}.yaml"]
+    return load(merge(*map(read_study_file, files), {"study": study}, changes))
 
 
 def check_study_file(path: Path) -> None:

@@ -41,6 +41,7 @@ TABLE_TITLES = {
     "robustness": "Robustness of the main result",
     "corrected": "Rates corrected for the judge's errors",
     "agreement": "Agreement of judges, arm by arm",
+    "power": "Power of every claim at the study's size",
     "ledger": "Cost of judges and raters",
     "activation_regions": "Activations by region of the response",
     "activation_contrasts": "Activations: planned contrasts",
@@ -162,7 +163,7 @@ def build(study: Study, templates: Path, folder: Path) -> None:
     )
     environment.globals["most"] = MOST_ROWS
     environment.filters.update(number=number, measured=measured, cells=cells)
-    environment.filters.update(measured_by=measured_by)
+    environment.filters.update(measured_by=measured_by, percent=percent)
     environment.filters.update(anchor=anchor, table_title=table_title)
     for name, title in PAGES.items():
         page = environment.get_template(f"{name}.html")
@@ -217,6 +218,11 @@ def measured(row: Mapping[str, Any], value: str = "measured") -> str:
 def shown_ends(low: float, high: float) -> str:
     """`[3.1, 5.2]`, to three significant digits; an end may be infinite."""
     return f"[{low:.3g}, {high:.3g}]".replace("inf", "∞")
+
+
+def percent(share: float) -> str:
+    """A share as `85 %`; a dash if it is missing."""
+    return "–" if pd.isna(share) else f"{100 * share:.0f} %"
 
 
 def measured_by(row: Mapping[str, Any], way: str) -> str:

@@ -1,0 +1,234 @@
+"""Claims as simulations: the arms behind each row, if the claim is true and under its null.
+
+What is true of each arm is in `esr.analysis.truths`. Claims about several rows (models) hold if
+they hold in each, so that all rows are simulated; the null is that of the first one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from esr.analysis.claims import Region, parse_where, region_of
+from esr.analysis.measures import MEASURES
+from esr.analysis.simulation import ArmSpec
+from esr.errors import EsrError
+
+Kind = Literal["arm", "paired", "models", "sets"]
+Arms = Mapping[str, ArmSpec]
+Truths = Mapping[str, Mapping[str, ArmSpec]]
+"""What is true of a model's arms: `truths[model][arm]`."""
+Where = Mapping[str, list[str]]
+
+SETS = 3
+"""Random sets of latents, as in the studies."""
+RANDOM, SWEEP = "ablate-random", "boost-sweep"
+TABLES = {f"tables/{name}.csv" for name in ("summary", "comparisons", "models", "contrasts")}
+"""Tables whose rows are means and contrasts of arms."""
+NO_MODEL = {
+    "peak": "place of a peak: no source gives the whole dose-response",
+    "trend": "slope over models, by a bootstrap",
+    "sweep": "slope over boosts: no source gives the whole dose-response",
+    "share": "trend over shares, by a bootstrap",
+}
+"""Rows of these tables that are not simulated, with the reason."""
+ELSEWHERE = {
+    "tables/recovery.csv": "excess over the redraw null, by a bootstrap (esr.analysis.recovery)",
+    "figures/fig5.csv": "number of detectors: activations are not simulated",
+    "tables/tableA1.csv": "activations are not simulated",
+    "tables/activation_contrasts.csv": "activations are not simulated",
+    "figures/figA2.csv": "agreement of judges: their errors are not known",
+    "figures/figA3.csv": "agreement of judges: their errors are not known",
+}
+"""Other tables, likewise."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The arms of one row that a claim is about: baseline first, then treatments."""
+
+    kind: Kind
+    true: Arms
+    null: Arms
+    sweep: bool = False
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A claim as a simulation.
+
+    Attributes:
+        claim: Its name.
+        measure: What is measured.
+        relative: Whether the statistic is a relative change.
+        region: Where the claim holds.
+        rows: What it is about.
+        tests: Tests of the confirmatory family that the claim belongs to; 0 outside of it.
+    """
+
+    claim: str
+    measure: str
+    relative: bool
+    region: Region
+    rows: tuple[Row, ...]
+    tests: int = 0
+
+    @property
+    def value(self) -> float:
+        """The statistic of the first row in the world of the claim, in the unit of the claim."""
+        return self.value_of(self.rows[0])
+
+    @property
+    def null_value(self) -> float:
+        """The same under the null."""
+        row = self.rows[0]
+        return self.value_of(replace(row, true=row.null))
+
+    def value_of(self, row: Row) -> float:
+        """The statistic of a row in the world of the claim."""
+        values = [true_value(self.measure, arm) for arm in row.true.values()]
+        if row.kind == "arm":
+            return values[0]
+        change = values[1] - values[0]
+        return 100 * change / values[0] if self.relative else change
+
+
+def scenario(claim: Mapping[str, Any], truths: Truths, tests: int = 0) -> Scenario | None:
+    """The claim as a simulation; None if `not_simulated`.
+
+    Args:
+        claim: Row of a claims file.
+        truths: What is true of each model's arms if the claims of that file are.
+        tests: Size of the confirmatory family.
+    """
+    where = _where(claim)
+    pairs = _arms_of(claim["table"], where, truths)
+    measure = _measure(where)
+    if not pairs or measure not in MEASURES:
+        return None
+    relative = claim["statistic"] == "relative_change"
+    rows = []
+    for kind, true in pairs:
+        names = list(true)
+        base = true[names[0]]
+        if kind == "arm":
+            null = {names[0]: with_value(base, measure, claim["null"])}
+        else:
+            apart = _moved(base, measure, claim["null"], relative)
+            null = {names[0]: base} | dict.fromkeys(names[1:], apart)
+        rows.append(Row(kind, true, null, sweep=where.get("kind") == ["point"]))
+    region = region_of(claim)
+    family = tests if claim.get("family") == "yes" and region.is_sign else 0
+    return Scenario(claim["claim"], measure, relative, region, tuple(rows), family)
+
+
+def not_simulated(claim: Mapping[str, Any], truths: Truths) -> str:
+    """Why a claim is not simulated; empty if it is."""
+    if claim["table"] in ELSEWHERE:
+        return ELSEWHERE[claim["table"]]
+    if claim["table"] not in TABLES:
+        return f"{claim['table']} is not simulated"
+    where = _where(claim)
+    if _measure(where) not in MEASURES:
+        return f"{_measure(where)!r} is no measure"
+    if _arms_of(claim["table"], where, truths):
+        return ""
+    kind = where.get("kind", [""])[0]
+    if kind in NO_MODEL and where.get("statistic") != ["difference"]:
+        return NO_MODEL[kind]
+    return "no source gives the values of its arm"
+
+
+def _where(claim: Mapping[str, Any]) -> Where:
+    return {column: values for column, sign, values in parse_where(claim["where"]) if sign == "="}
+
+
+def _measure(where: Where) -> str:
+    return where.get("measure", [""])[0]
+
+
+def _arms_of(table: str, where: Where, truths: Truths) -> list[tuple[Kind, Arms]]:
+    """Kind and true arms of every row; empty if one of them is not known."""
+    kind = where.get("kind", [""])[0]
+    arm = where.get("arm", ["steered"])[0]
+    models = where.get("model", [])
+    found: list[tuple[Kind, list[tuple[str, str, str]]]] = []
+    if table == "tables/summary.csv" or (kind == "unsteered" and " - " not in arm):
+        found = [("arm", [("arm", model, arm)]) for model in models]
+    elif table == "tables/comparisons.csv" or kind == "unsteered":
+        first, _, second = arm.partition(" - ")
+        names = [("baseline", second or "steered"), ("treatment", first)]
+        found = [("paired", [(role, model, name) for role, name in names]) for model in models]
+    elif kind == "pair":
+        one = models[0]
+        found = [
+            ("models", [(other, other, "steered"), (one, one, "steered")])
+            for other in where["against"]
+        ]
+    elif kind == "sets":
+        _, _, second = arm.partition(" - ")
+        sets = [(f"set-{number}", models[0], RANDOM) for number in range(SETS)]
+        found = [("sets", [("baseline", models[0], second), *sets])]
+    elif kind == "point":
+        found = [("arm", [("arm", model, SWEEP)]) for model in models]
+    elif kind == "share" and where.get("statistic") == ["difference"]:
+        tuned = f"{models[0]}+sc{where['share'][0]}"
+        names = [("baseline", models[0]), ("treatment", tuned)]
+        found = [("paired", [(role, model, "steered") for role, model in names])]
+    named = [place for _, places in found for place in places]
+    if not all(name in truths.get(model, {}) for _, model, name in named):
+        return []
+    return [
+        (how, {role: truths[model][name] for role, model, name in places}) for how, places in found
+    ]
+
+
+def with_value(arm: ArmSpec, measure: str, value: float) -> ArmSpec:
+    """The arm with another true value of a measure (in its unit).
+
+    Rates and means over all trials change through the rate of restarts, within 0 and 0.95; a mean
+    change of 0 or less through the success rate, so that rises and falls cancel out.
+    """
+    if measure == "first_score":
+        return replace(arm, first=value)
+    if measure == "success_rate":
+        return replace(arm, success=value / 100)
+    if measure in ("msi", "msi_multi") and value <= 0:
+        return replace(arm, success=arm.loss / (arm.gain + arm.loss))
+    rates = {
+        "multi_attempt_rate": value / 100,
+        "restart_rate": value / 100,
+        "esr_rate": value / 100 / max(arm.success, 0.01),
+        "msi": value * arm.multi / arm.msi if arm.msi > 0 else arm.multi,
+        "mean_attempts": (value - 1) / (1 + arm.extra),
+    }
+    if measure not in rates:
+        raise EsrError(f"scenarios: the null of {measure!r} is not simulated")
+    return replace(arm, multi=min(max(rates[measure], 0.0), 0.95))
+
+
+def _moved(baseline: ArmSpec, measure: str, null: float, relative: bool) -> ArmSpec:
+    """An arm that differs from the baseline by the null value."""
+    if null == 0:
+        return baseline
+    value = true_value(measure, baseline)
+    return with_value(baseline, measure, value * (1 + null / 100) if relative else value + null)
+
+
+def true_value(measure: str, arm: ArmSpec) -> float:
+    """True value of a measure in an arm, in its unit."""
+    values = {
+        "first_score": arm.first,
+        "multi_attempt_rate": 100 * arm.multi,
+        "esr_rate": 100 * arm.esr,
+        "success_rate": 100 * arm.success,
+        "msi": arm.msi,
+        "msi_multi": arm.msi / arm.multi if arm.multi else np.nan,
+        "mean_attempts": 1 + arm.multi * (1 + arm.extra),
+        "restart_rate": 100 * arm.multi,
+        "degraded_rate": 0.0,
+    }
+    if measure not in values:
+        raise EsrError(f"scenarios: no true value of {measure!r}; known are {list(values)}")
+    return values[measure]

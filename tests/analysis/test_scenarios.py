@@ -1,0 +1,89 @@
+"""esr.analysis.scenarios: every claim has a world in which it is true, and its declared null."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from esr.analysis.claims import read_claims
+from esr.analysis.operating import scenarios
+from esr.analysis.scenarios import SETS, Scenario, not_simulated, scenario
+from esr.analysis.truths import TRUTHS
+from helpers.checkout import REPO
+
+CLAIMS = Path(REPO / "resources" / "claims")
+
+
+def claims_of(study: str) -> pd.DataFrame:
+    return read_claims([CLAIMS / f"{study}.csv"])
+
+
+def cases_of(study: str) -> dict[str, Scenario]:
+    """The simulated claims of a file, by name."""
+    pairs = scenarios(claims_of(study), TRUTHS[study])
+    return {claim["claim"]: case for claim, case in pairs if case is not None}
+
+
+@pytest.mark.parametrize("study", TRUTHS)
+class TestEveryClaim:
+    def test_is_true_in_its_own_world_in_every_row(self, study: str) -> None:
+        cases = cases_of(study)
+        assert len(cases) >= 12
+        for case in cases.values():
+            for row in case.rows:
+                value = case.value_of(row)
+                assert case.region.lower <= value <= case.region.upper, case.claim
+
+    def test_has_the_declared_null(self, study: str) -> None:
+        nulls = claims_of(study).set_index("claim")["null"]
+        for name, case in cases_of(study).items():
+            assert case.null_value == pytest.approx(nulls[name], abs=1e-6), name
+            assert case.rows[0].null != case.rows[0].true, name
+
+    def test_has_the_claimed_value(self, study: str) -> None:
+        expected = claims_of(study).set_index("claim")["expected"]
+        for name, case in cases_of(study).items():
+            if not np.isnan(expected[name]):
+                assert case.value == pytest.approx(expected[name], rel=0.05, abs=0.31), name
+
+    def test_is_simulated_or_has_a_reason_not_to_be(self, study: str) -> None:
+        for claim, case in scenarios(claims_of(study), TRUTHS[study]):
+            assert (case is None) == bool(not_simulated(claim, TRUTHS[study])), claim["claim"]
+
+
+def test_a_claim_about_several_models_has_a_row_for_each() -> None:
+    cases = cases_of("january")
+    assert len(cases["msi-others"].rows) == 4
+    assert len(cases["largest-first"].rows) == 4
+    assert len(cases["ft-success"].rows) == 9
+
+
+def test_the_null_of_several_rows_is_that_of_the_first() -> None:
+    first, *others = cases_of("january")["largest-first"].rows
+    assert len(set(first.null.values())) == 1
+    assert all(
+        row.true["llama-3.3-70b"] != row.true[name]
+        for row in others
+        for name in row.true
+        if name != "llama-3.3-70b"
+    )
+
+
+def test_random_sets_are_as_many_as_in_the_studies() -> None:
+    assert len(cases_of("january")["random-msi"].rows[0].true) == 1 + SETS
+
+
+def test_a_claim_of_sign_in_the_family_knows_its_number_of_tests() -> None:
+    cases = cases_of("january")
+    assert cases["largest-first"].tests == cases["random-beside"].tests == 5
+    assert cases["ablation-msi"].tests == 0, "its region is no sign"
+    assert cases["multi-70b"].tests == 0, "it is outside of the family"
+
+
+def test_an_arm_without_a_claimed_value_is_named() -> None:
+    row: dict[str, Any] = {"claim": "c", "table": "tables/summary.csv", "statistic": "estimate"}
+    row |= {"where": "model=llama-3.3-70b; arm=other; measure=msi", "lower": 0.0, "upper": np.nan}
+    assert scenario(row | {"null": 0.0}, TRUTHS["january"]) is None
+    assert not_simulated(row, TRUTHS["january"]) == "no source gives the values of its arm"
