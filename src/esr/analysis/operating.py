@@ -94,8 +94,9 @@ def power_row(case: Scenario, spec: StudySpec, studies: int = 60) -> dict[str, A
     """Power of a design, and the latents that would give 80 %.
 
     `power`: share of simulated studies that confirm by the primary judge; `agreed`: by all ways.
-    The latents follow from the widths of intervals at the design and at 4 times its latents,
-    half-width^2 = a / latents + b: b is what more latents on the same prompts cannot reduce.
+    The latents follow from the simulated intervals and how they narrow from the design to 4 times
+    its latents, half-width^2 = a / latents + b: b is what more latents on the same prompts cannot
+    reduce.
     Infinite where no number is enough, or the claimed value lies at the edge of its own region.
     """
     design = _design(spec, case.rows[0])
@@ -310,29 +311,32 @@ def _grown(spec: StudySpec) -> StudySpec:
 def _latents_for(case: Scenario, row: Row, found: Sequence[Sequence[Finding]]) -> float:
     """Factor of the latents at which a row's interval lies in the region in 80 % of studies.
 
-    An end is normal about its median, with the standard deviation that its half-width implies.
+    The ends of the simulated intervals move towards the true value as the half-widths shrink.
     """
-    sides = []
+    small, large = found
     value = case.value_of(row)
+    bounded = all(np.isfinite([f.low, f.high]).all() for f in small)
+    drawn, unit = (small, 1) if bounded else (large, GROWTH)
+    sides = []
     for end, edge, sign in (("low", case.region.lower, -1), ("high", case.region.upper, 1)):
         margin = sign * (edge - value)
         if margin <= 0:
             return np.inf
-        halves = [
-            float(np.median([sign * (getattr(f, end) - f.value) for f in each])) for each in found
-        ]
-        if np.std([f.value for f in found[0]]) == 0 and np.isfinite(margin):
-            return halves[0] / margin  # No event in any study: the bound falls as 1 / latents.
-        if np.isfinite(margin):
-            sides.append((margin, _falling(halves)))
-    z = _strictness(case.tests, case.region)
+        if np.isinf(margin):
+            continue
+        halves = [np.array([sign * (getattr(f, end) - f.value) for f in each]) for each in found]
+        if np.std([f.value for f in small]) == 0:
+            return float(np.median(halves[0])) / margin  # No event: the bound falls as 1 / latents.
+        a, b = _falling([float(np.median(each)) for each in halves])
+        beyond = np.array([sign * (getattr(f, end) - value) for f in drawn])
+        strict = (_strictness(case.tests, case.region) - 1) * halves[0 if bounded else 1]
+        sides.append((margin, beyond + strict, a, b))
     for factor in np.geomspace(0.02, 500, 600):
-        halves = [np.sqrt(a / factor + b) for _, (a, b) in sides]
-        missed = [
-            stats.norm.cdf((z * half - margin) / (half / stats.norm.isf((1 - LEVEL) / 2)))
-            for (margin, _), half in zip(sides, halves, strict=True)
+        inside = [
+            ends * np.sqrt((a / factor + b) / (a / unit + b)) <= margin
+            for margin, ends, a, b in sides
         ]
-        if sum(missed) <= 1 - DECIDABLE:
+        if np.all(inside, axis=0).mean() >= DECIDABLE:
             return float(factor)
     return np.inf
 

@@ -1,0 +1,163 @@
+"""The page docs/power.md, from benchmarks/claims.csv and benchmarks/sizes.csv."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from esr.analysis.verdicts import DECIDABLE
+
+CLAIMS = Path("benchmarks/claims.csv")
+SIZES = Path("benchmarks/sizes.csv")
+STUDIES = {
+    "organism": "organism",
+    "january": "paper (claims of January 2026)",
+    "published": "arxiv (published claims)",
+}
+"""Studies by the name of their claims file."""
+
+INTRO = """\
+# Power and error rates
+
+`uv run snakemake power` prints what the configured study can decide, before any GPU is used;
+`estimate` prints it, too. The table is `results/<study>/tables/power.csv`. The scorecard shows the
+power of each claim, and a claim that is undecided in a study without 80 % power is `underpowered`.
+`python -m esr.docs_reference` generates this page from `benchmarks/claims.csv` and
+`benchmarks/sizes.csv`, which the scripts of these names make.
+
+## What is simulated
+
+A claim is simulated in two worlds: in one it is true, in the other the arm that it is about has the
+value that the claim declares as its null. A claim about several models holds if it holds in each;
+its null is that of the first one. `esr.analysis.simulation` draws studies of the configured size:
+latents and prompts are crossed random factors, and their trials run through the measures, intervals
+and verdicts that judge real studies (`esr.analysis.operating`).
+
+- *True worlds* are what the claims state; `esr.analysis.truths` lists what they leave open and what
+  is assumed for it.
+- *Correlation.* No study has published the intra-latent correlation of restarts. Two are simulated,
+  0.05 and 0.2; cells below show both, `0.05 / 0.2`. That of trials on one prompt is 0.01.
+- *Pairing.* Arms that replay each other share latents and prompts, but not the chance of single
+  trials.
+- *Judges* do not err, and the restart detector finds every restart. Errors of judges lower the
+  power.
+- *Family.* A sign claim of the confirmatory family needs its adjusted p-value. The simulation
+  corrects by Bonferroni, which has no more power than Holm.
+- *All ways.* The share of studies in which an independent way confirms the claim, too: the restart
+  detector, which measures only the multi-attempt rate, or the second judge on an equal share of
+  `agreement.size` for each sampled arm. Where this is far below the power, the second judge needs
+  more trials.
+- *Latents for 80 %* follow from the widths of simulated intervals at the design and at 4 times its
+  latents. `none`: the claimed value lies at the edge of the region, or the prompts alone are too
+  few.
+
+Shares are from 60 simulated studies and more, so that one near 50 % has a standard error of
+about 5 points.
+"""
+ERRORS = """
+## Error rates
+
+`confirmed, null`: share of studies that confirm the claim in the world of its null;
+`refuted, true`: share that refute it where it is true. Both should be at most 5 %. The first 100 or
+120 studies of a claim are followed by 600 others if more than 5 % of them err.
+`tests/analysis/test_error_rates.py` fails if any error is larger than 5 % beyond the error of
+simulation (one-sided binomial test, Bonferroni over all cells at 5 %).
+`tests/analysis/test_operating.py` simulates some claims anew. The shares are of the primary judge's
+verdict. The verdict of all ways confirms and refutes at most as often.
+"""
+SIZE = """
+## Sizes of the large studies
+
+The power of core claims by the primary judge at the sizes of `studies/paper.yaml` and
+`studies/arxiv.yaml` (first of each) and at others, with the GPU hours of the whole study
+(`snakemake estimate`; H100, throughput assumed where it is not measured). Hours include the search
+for thresholds, which grows with the number of latents. `second` is the number of replies if a
+second judge graded every trial of the sampled arms; then all ways have about the power of the
+primary judge. Shares are of 40 studies.
+
+To change a study, set `latents.count` and `arms.<arm>.trials` of every arm that draws trials
+(`steered`, and `steered-30` or `steered-50`); replays follow. With one trial of each latent,
+latents cannot be compared with each other. Arms that continue a response from a shared prefix
+(branching) would make pairs alike in more than their latent and prompt. What that brings is not
+simulated yet.
+"""
+
+
+def power_page() -> str:
+    """The page; its tables need the two files in the current folder."""
+    table, sizes = pd.read_csv(CLAIMS), pd.read_csv(SIZES)
+    simulated = table[table["simulated"]]
+    parts = [INTRO, ERRORS]
+    for study, title in STUDIES.items():
+        mine = simulated[simulated["study"].eq(study)]
+        latents, trials = (int(mine[name].iloc[0]) for name in ("latents", "trials"))
+        parts.append(f"\n### {title}: {latents} latents x {trials} trials\n")
+        parts.append(_table(list(_claim_rows(mine))))
+    parts.append("\n## Not simulated\n\nThese claims have no power in the scorecard.\n")
+    others = table[~table["simulated"]].drop_duplicates(["study", "claim"])
+    for why, rows in others.groupby("why", sort=False):
+        names = ", ".join(f"`{row.claim}` ({row.study})" for row in rows.itertuples())
+        parts.append(f"\n- {why}: {names}")
+    parts.append("\n" + SIZE)
+    parts.append(_table(list(_size_rows(sizes))))
+    return "".join(parts)
+
+
+def _claim_rows(table: pd.DataFrame) -> Iterator[list[str]]:
+    yield [
+        "claim",
+        "value",
+        "confirmed, true %",
+        "refuted, true %",
+        "confirmed, null %",
+        "refuted, null %",
+        "all ways, true %",
+        "latents for 80 %",
+        "this size",
+    ]
+    for claim, rows in table.groupby("claim", sort=False):
+        shares = ["confirmed_true", "refuted_true", "confirmed_null", "refuted_null", "agreed"]
+        needed = [_count(value) for value in rows["latents_80"]]
+        yield [
+            f"`{claim}`",
+            f"{rows['value'].iloc[0]:.3g}",
+            *[" / ".join(f"{value:.0f}" for value in rows[name]) for name in shares],
+            " / ".join(needed),
+            label(list(rows["power"])),
+        ]
+
+
+def label(powers: list[float]) -> str:
+    """Whether a study decides a claim, from its power (percent) at each correlation."""
+    enough = [power >= 100 * DECIDABLE for power in powers]
+    if all(enough):
+        return "decidable"
+    return "decidable at 0.05 only" if any(enough) else "not decidable"
+
+
+def _count(value: float) -> str:
+    return "none" if np.isinf(value) else f"{value:,.0f}"
+
+
+def _size_rows(table: pd.DataFrame) -> Iterator[list[str]]:
+    powers = [name for name in table if str(name).startswith("power_")]
+    for study, mine in table.groupby("study", sort=False):
+        claims = list(dict.fromkeys(mine["claim"]))
+        yield [f"`{study}`: latents x trials", "GPU hours", "second", *[f"`{c}`" for c in claims]]
+        for (latents, trials), rows in mine.groupby(["latents", "trials"], sort=False):
+            row = rows.set_index("claim")
+            shown = [" / ".join(f"{row.loc[c, name]:.0f}" for name in powers) for c in claims]
+            cost = [f"{row[name].iloc[0]:,.0f}" for name in ("gpu_hours", "second")]
+            yield [f"{latents:,} x {trials}", *cost, *shown]
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Rows as Markdown; a row that starts with a study begins another table."""
+    lines = []
+    for number, row in enumerate(rows):
+        head = number == 0 or "latents x trials" in row[0]
+        lines.append(("\n" if head else "") + f"| {' | '.join(row)} |\n")
+        if head:
+            lines.append(f"|{'---|' * len(row)}\n")
+    return "".join(lines)

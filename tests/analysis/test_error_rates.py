@@ -1,0 +1,65 @@
+"""benchmarks/claims.csv: no claim errs in more than 5 % of studies, and every claim is in it."""
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from esr.analysis.claims import read_claims
+from esr.config.files import study_config
+from esr.docs_power import STUDIES, label
+from esr.planning.power import design_of
+from helpers.checkout import REPO
+
+LIMIT = 0.05
+"""Share of studies in which a claim may err."""
+CONFIDENCE = 0.05
+"""Chance that the test fails although no claim errs in more than `LIMIT` of studies."""
+NAMES = {"organism": "organism", "january": "paper", "published": "arxiv"}
+
+
+def table() -> pd.DataFrame:
+    return pd.read_csv(REPO / "benchmarks" / "claims.csv")
+
+
+def beyond_the_limit(rows: pd.DataFrame) -> pd.DataFrame:
+    """Errors that are larger than the limit: one-sided binomial test, Bonferroni over all cells."""
+    cells = rows.melt(
+        ["study", "claim", "rho", "studies"], ["refuted_true", "confirmed_null"], "error", "percent"
+    )
+    events = (cells["percent"] * cells["studies"] / 100).round()
+    chance = stats.binom.sf(events - 1, cells["studies"], LIMIT)
+    return cells[chance < CONFIDENCE / len(cells)]
+
+
+def test_no_claim_errs_in_more_than_five_percent_of_studies() -> None:
+    rows = table().query("simulated")
+    assert rows["studies"].min() >= 100
+    wrong = beyond_the_limit(rows)
+    assert wrong.empty, wrong.to_string()
+
+
+def test_an_error_of_ten_percent_in_600_studies_would_be_seen() -> None:
+    rows = table().query("simulated")
+    first = rows.index[0]
+    rows = rows.astype({"confirmed_null": float})
+    rows.loc[first, ["confirmed_null", "studies"]] = 10.0, 600
+    assert beyond_the_limit(rows)["claim"].tolist() == [rows.loc[first, "claim"]]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_claim_is_simulated_at_the_size_of_its_study_or_has_a_reason(study: str) -> None:
+    rows = table().query("study == @study")
+    claims = read_claims([REPO / "resources" / "claims" / f"{study}.csv"])["claim"]
+    missing = set(claims) ^ set(rows["claim"])
+    assert not missing, "run benchmarks/claims.py, and delete the rows of claims that are gone"
+    assert rows.loc[~rows["simulated"], "why"].str.len().gt(5).all()
+    assert rows.loc[rows["simulated"], "power"].between(0, 100).all()
+    design = design_of(study_config(REPO, NAMES[study]))
+    assert set(rows["latents"]) == {design.latents}
+    assert set(rows["trials"]) == {design.trials}
+
+
+def test_the_label_counts_both_correlations() -> None:
+    assert label([80.0, 95.0]) == "decidable"
+    assert label([81.0, 79.0]) == "decidable at 0.05 only"
+    assert label([20.0, 10.0]) == "not decidable"
