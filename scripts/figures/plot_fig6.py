@@ -8,7 +8,6 @@ value (in the unit of the measure), low, high, method (of the interval), p_value
 have null (value if last attempts were redrawn), excess over it, excess_low, excess_high.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,72 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from esr.analysis.measures import MEASURES
-from esr.analysis.recovery import SHOWN as EXCESS
-from esr.analysis.recovery import recovery, with_excess
-from esr.analysis.shares import (
-    ONE_TRAINING,
-    share_differences,
-    share_peaks,
-    share_trends,
-    with_share,
-)
-from esr.arms.scores import select
-from esr.config import FineTuned, StatisticsConfig
+from esr.analysis.shares import ONE_TRAINING
 from esr.figures import style
 from esr.figures import tables as figures
+from esr.figures.finetuning import SHOWN, figure_table
 from esr.job import config_of, start
 from esr.tables import read_tables
-
-SHOWN = ["mean_attempts", "msi", "success_rate", "multi_attempt_rate"]
-MEASURED = [*SHOWN, "esr_rate", "first_score"]
-"""In the CSV; the figure shows `SHOWN`."""
-COLUMNS = ["model", "label", "kind", "arm", "measure", "statistic", "share", "training"]
-COLUMNS += ["value", "low", "high", "method", "p_value", "n", "status", *EXCESS]
-
-
-def base_table(
-    scores: pd.DataFrame,
-    base: str,
-    finetuned: Mapping[str, FineTuned],
-    settings: StatisticsConfig,
-) -> pd.DataFrame:
-    """Every value of one base and of the models made from it."""
-    scores = with_share(scores, base, finetuned)
-    parts = []
-    for arm in figures.BOTH:
-        models = dict(iter(select(scores, arm=arm).groupby(["share", "training"])))
-        for (share, training), table in models.items() if len(models) > 1 else ():
-            found = figures.estimates(table, MEASURED, settings)
-            if arm == "steered":
-                redrawn = recovery(table, level=settings.level, seed=settings.seed)
-                found = with_excess(found, redrawn, ["measure"])
-            parts.append(found.assign(kind="point", arm=arm, share=share, training=training))
-    steered = select(scores, arm="steered")
-    parts += [
-        share_differences(steered, settings, MEASURED).assign(kind="difference"),
-        share_trends(steered, settings, MEASURED).assign(kind="trend"),
-        share_peaks(steered, settings, SHOWN).assign(kind="peak"),
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
-def figure_table(
-    scores: pd.DataFrame,
-    finetuned: Mapping[str, FineTuned],
-    labels: Mapping[str, str],
-    settings: StatisticsConfig,
-) -> pd.DataFrame:
-    """Everything that is plotted; in a study without fine-tuning, rows with status `not_run`."""
-    bases = list(dict.fromkeys(made.base for made in finetuned.values()))
-    parts = [
-        base_table(scores, base, finetuned, settings).assign(model=base, label=labels[base])
-        for base in bases
-    ]
-    if not parts:
-        parts = [figures.missing(MEASURED, "not_run").assign(kind="point")]
-    table = pd.concat(parts, ignore_index=True)
-    table["arm"] = table.get("arm", pd.Series(index=table.index, dtype=object)).fillna("steered")
-    return table.reindex(columns=COLUMNS)
 
 
 def draw_measure(axes: Axes, table: pd.DataFrame, name: str) -> None:
