@@ -302,3 +302,22 @@ class TestOtherModels:
         assert no_claims_note([], ["mine"]) == (
             "No claim is about this study: name a file of yours under `claims`."
         )
+
+
+class TestStatuses:
+    @pytest.mark.parametrize("p_value", [NAN, 1e-6])
+    @pytest.mark.parametrize("value", [4.0, -4.0])
+    def test_few_clusters_neither_confirm_nor_refute(self, value: float, p_value: float) -> None:
+        finding = Finding(value, value - 1, value + 1, status="few_clusters", p_value=p_value)
+        assert decide(finding, Region(0, INF))[0] == "undecided"
+
+    def test_the_bound_of_a_zero_decides(self) -> None:
+        finding = Finding(0, 0, 3.4, status="no_variation")
+        assert decide(finding, Region(-INF, 5))[0] == "confirmed"
+        assert decide(finding, Region(5, INF))[0] == "refuted"
+
+    def test_an_end_without_bound_lies_in_an_open_region_alone(self) -> None:
+        finding = Finding(30, 10, INF)
+        assert decide(finding, Region(0, INF))[0] == "confirmed"
+        assert decide(finding, Region(0, 100))[0] == "undecided"
+        assert decide(finding, Region(-INF, 0))[0] == "refuted"

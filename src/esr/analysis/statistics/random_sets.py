@@ -13,7 +13,7 @@ from esr.analysis.statistics.intervals import NO_INTERVAL, Interval
 
 SMALLEST_P = 1e-6
 """P-values below it are given as it."""
-HALVINGS = 24
+HALVINGS = 16
 
 Versions = Float[np.ndarray, "sets trials"]
 
