@@ -276,10 +276,11 @@ def _number(value: Any) -> float:
 def decide(finding: Finding, region: Region, alpha: float = 0.05) -> tuple[Verdict, str]:
     """Verdict on one measurement, and the reason in words.
 
-    An interval from fewer than 8 latents (`few_clusters`) lies outside of what was simulated, and
-    decides nothing, nor does any other status that is not in `RELIABLE`. A sparse bootstrap (a
-    handful of latents holds all events) is likely too narrow. It decides if an interval `WIDER` times as wide gives the same verdict; or, on the sign of a difference, if the
-    permutation test also rejects no difference.
+    An interval from fewer than 8 latents (`few_clusters`) lies outside of what was simulated. It
+    decides nothing, nor does one with another status that is not in `RELIABLE`. A sparse bootstrap
+    (a handful of latents holds all events) is likely too narrow. It decides if an interval `WIDER`
+    times as wide gives the same verdict; or, on the sign of a difference, if the permutation test
+    also rejects no difference.
     """
     value, low, high, _, status, _ = finding
     if status in ABSENT:
