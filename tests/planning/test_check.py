@@ -132,6 +132,25 @@ def test_the_measured_scale_of_boosts_is_shown_with_the_prior(
     )
 
 
+@pytest.mark.parametrize(
+    ("family", "dtype", "warned"),
+    [
+        ("gemma3_text", "float16", True),
+        ("gemma3_text", "bfloat16", False),
+        ("llama", "float16", False),
+    ],
+)
+def test_float16_of_a_family_that_overflows_is_mentioned(
+    study: Config, tmp_path: Path, family: str, dtype: str, warned: bool
+) -> None:
+    config = json.dumps(SHAPE | {"model_type": family, "head_dim": 4, "intermediate_size": 8})
+    (tmp_path / "model/config.json").write_text(config)
+    model = study.models["tiny"].model_copy(update={"dtype": dtype})
+    lines = list(check_study(study.model_copy(update={"models": {"tiny": model}})))
+    line = f"model tiny: {family} overflows in float16 (activations are NaN); set models.tiny.dtype"
+    assert any(each.startswith(line) for each in lines) is warned
+
+
 def test_a_prefill_counts_towards_the_context(study: Config) -> None:
     arms = study.arms | {"begun": study.arms["answers"].model_copy(update={"prefill": "now " * 9})}
     lines = list(check_study(study.model_copy(update={"arms": arms})))

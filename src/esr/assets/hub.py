@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from esr.assets.checkpoints import hub_remedy
 from esr.errors import EsrError
 
 
@@ -28,10 +29,7 @@ def check_repository(key: str, repository: str, pin: str, revision: str | None) 
     except RevisionNotFoundError:
         raise EsrError(f"{pin}: {repository} has no commit {revision}") from None
     except Exception as error:  # also those of its HTTP library, which has changed before
-        raise EsrError(
-            f"{where} is not in the hub's cache, and the hub cannot be reached ({error}); on a "
-            "node that has a network run `snakemake downloads`"
-        ) from None
+        raise EsrError(f"{where}: {hub_remedy(repository, error)}") from None
 
 
 def is_commit_at_hand(repository: str, revision: str) -> bool:

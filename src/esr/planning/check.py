@@ -40,6 +40,10 @@ LLM_KINDS = " or ".join(
 """Kinds of judges that are language models, for messages."""
 
 
+OVERFLOWING = ("gemma2", "gemma3")
+"""Families whose residual stream leaves the range of float16."""
+
+
 def check_study(config: Config) -> Iterator[str]:
     """Check a study; yield a line for everything found in order.
 
@@ -89,6 +93,12 @@ def check_study(config: Config) -> Iterator[str]:
                 f"{sae.d_sae} latents: all of them are candidates"
             )
         yield f"model {name}: {described}"
+        family = str(_hub_config(model).get("model_type"))
+        if model.dtype == "float16" and family.startswith(OVERFLOWING):
+            yield (
+                f"model {name}: {family} overflows in float16 (activations are NaN); set "
+                f"models.{name}.dtype: bfloat16"
+            )
         yield from _boost_lines(config, name)
 
 
