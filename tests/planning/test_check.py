@@ -451,5 +451,5 @@ class TestShapes:
     @pytest.mark.usefixtures("hub")
     def test_a_commit_that_is_not_at_hand_is_named_without_a_network(self, study: Config) -> None:
         (line, *_) = self.problems(self.study(study, revision="3" * 40))
-        assert line.startswith("models.tiny: source: lab/model is not in the hub's cache")
+        assert line.startswith("models.tiny: source: lab/model: not complete in the hub's cache")
         assert line.endswith("on a node that has a network run `snakemake downloads`")
