@@ -44,8 +44,9 @@ from esr.config.load import load, merge, plain_settings
 from esr.config.models import ModelConfig, NeuronpediaConfig, SaeConfig, ThresholdPriorConfig
 from esr.config.sae_fit import SaeFitConfig
 from esr.config.section import DOWNLOADS, NAME
+from esr.config.sections import SeedsConfig
 from esr.config.statistics import StatisticsConfig
-from esr.config.study import Config, SeedsConfig
+from esr.config.study import Config
 from esr.config.thresholds import ThresholdsConfig
 
 __all__ = [

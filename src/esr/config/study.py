@@ -1,69 +1,16 @@
-"""The configuration of a study, the checks across its sections, and values derived from them."""
+"""The configuration of a study: its sections, checked against each other."""
 
-import hashlib
-import json
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
-from esr.config.agreement import AgreementConfig
-from esr.config.arms import ArmConfig
-from esr.config.detectors import DetectorsConfig
-from esr.config.engine import EngineConfig, GenerationConfig, JobSizeConfig
-from esr.config.episodes import EpisodesConfig
-from esr.config.finetuning import FinetuneConfig, FineTuned
-from esr.config.judging import JudgingConfig, VllmJudgeConfig
-from esr.config.latents import LatentsConfig
-from esr.config.models import ModelConfig
-from esr.config.sae_fit import SaeFitConfig
-from esr.config.section import Name, Section, Seed, key
-from esr.config.statistics import StatisticsConfig
-from esr.config.thresholds import ThresholdsConfig
+from esr.config.judging import JudgingConfig
+from esr.config.sections import Sections
 from esr.paths import SHARED
 
 
-class SeedsConfig(Section):
-    """Seeds, one per purpose."""
-
-    latents: Seed = key(42, "Order in which candidate latents are drawn.", source="January README")
-    thresholds: Seed = key(43, "Prompts of the threshold search.", source="January README")
-    generation: Seed = key(
-        44,
-        "Base of the trials' sampling seeds; each also follows from its latent (or prompt) and "
-        "repetition.",
-        source="January README: 44 + position",
-    )
-
-
-class Config(Section):
-    """Everything that determines what a study computes."""
-
-    study: Name = key(..., "Name of the study; its results are in results/<study>/.")
-    title: str = key(..., "What the study is evidence about; printed under its figures.")
-    prompts: Path = key(
-        ..., "CSV with columns prompt_id, category, prompt.", source="paper: 38 prompts"
-    )
-    seeds: SeedsConfig = key(SeedsConfig(), "Random seeds.")
-    generation: GenerationConfig = key(GenerationConfig(), "Sampling of responses.")
-    engine: EngineConfig = key(EngineConfig(), "What computes.")
-    sae_fit: SaeFitConfig = key(SaeFitConfig(), "How well SAEs fit their models.")
-    latents: LatentsConfig = key(LatentsConfig(), "Selection of latents.")
-    thresholds: ThresholdsConfig = key(ThresholdsConfig(), "Threshold finding.")
-    arms: dict[Name, ArmConfig] = key(..., "Arms by name.")
-    detectors: DetectorsConfig = key(DetectorsConfig(), "Off-topic detectors and their controls.")
-    episodes: EpisodesConfig = key(EpisodesConfig(), "Self-corrections encoded token by token.")
-    judging: JudgingConfig = key(..., "Judges, and the restart detector.")
-    agreement: AgreementConfig = key(AgreementConfig(), "Cross-judge sample.")
-    statistics: StatisticsConfig = key(StatisticsConfig(), "Intervals and tests.")
-    models: dict[Name, ModelConfig] = key(..., "Models by name.", min_length=1)
-    finetune: FinetuneConfig = key(FinetuneConfig(), "Fine-tuned models.")
-    claims: tuple[Path, ...] = key(
-        (), "CSV files of the claims in the scorecard (columns: `esr.analysis.claims.CLAIM`)."
-    )
-    jobs: tuple[JobSizeConfig, ...] = key(
-        (), "Resources that engine jobs request, by model size, smallest first."
-    )
+class Config(Sections):
+    """Everything that determines what a study computes; its sections fit each other."""
 
     @model_validator(mode="after")
     def _has_a_folder_of_its_own(self) -> Self:
@@ -234,14 +181,6 @@ class Config(Section):
             )
         return self
 
-    @property
-    def bridge(self) -> tuple[str, str] | None:
-        """Old and new judge of the bridge; None if there is but one judge."""
-        second = self.judging.second
-        default = None if second is None else (second, self.judging.primary)
-        named = self.agreement.bridge
-        return default if named is None else (named[0], named[1])
-
     @model_validator(mode="after")
     def _episodes_have_an_arm(self) -> Self:
         if self.episodes.arm not in self.arms:
@@ -292,159 +231,6 @@ class Config(Section):
                     f"finetune.arms: {name} needs detectors, which only base models have"
                 )
         return self
-
-    @property
-    def finetuned(self) -> dict[str, FineTuned]:
-        """Fine-tuned models by name, ordered by base model, then by share, then by training."""
-        return {
-            f"{base}+sc{share}" + (f"-{number}" if number > 1 else ""): FineTuned(
-                base, share, number
-            )
-            for base in self.finetune.models
-            for share in self.finetune.shares
-            for number in range(1, self.finetune.seeds + 1)
-        }
-
-    def finetuned_model(self, name: str) -> ModelConfig:
-        """Settings of a fine-tuned model: those of its base, with its own label and source."""
-        tuned = self.finetuned[name]
-        model = self.models[tuned.base]
-        which = f", training {tuned.training}" if tuned.training > 1 else ""
-        own: dict[str, Any] = {"label": f"{model.label}, {tuned.share} % corrections{which}"}
-        if self.finetune.serve == "merged":
-            folder = f"results/{self.study}/{name}/finetuning/merged"
-            own |= {"source": folder, "revision": None}
-        return model.model_copy(update=own)
-
-    @property
-    def base_models(self) -> dict[str, ModelConfig]:
-        """Models that every experiment is about: all but the fine-tuned ones."""
-        tuned = self.finetuned
-        return {name: model for name, model in self.models.items() if name not in tuned}
-
-    def base_of(self, model: str) -> str:
-        """The base of a fine-tuned model, whose latents and SAE it uses; else the model itself."""
-        return self.finetuned[model].base if model in self.finetuned else model
-
-    def arms_of(self, model: str) -> list[str]:
-        """Arms that a model runs; a fine-tuned model runs those of `finetune.arms`.
-
-        A model without labels skips arms whose meta-prompt names the latent.
-        """
-        labelled = self.models[model].labels is not None
-        listed = self.finetune.arms if model in self.finetuned else self.arms
-        return [
-            name
-            for name, arm in self.arms.items()
-            if name in listed and (labelled or not arm.needs_labels)
-        ]
-
-    @property
-    def fit_arm(self) -> str | None:
-        """Unsteered arm whose answers an SAE is compared with; None = the study has none."""
-        if self.sae_fit.arm is not None:
-            return self.sae_fit.arm
-        unsteered = [name for name, arm in self.arms.items() if arm.is_unsteered]
-        preferred = self.latents.relevance.answers
-        return preferred if preferred in unsteered else next(iter(unsteered), None)
-
-    @property
-    def meta_arms(self) -> list[str]:
-        """Arms that replay `steered` under a meta-prompt, in the order of the configuration."""
-        return [
-            name
-            for name, arm in self.arms.items()
-            if arm.meta_prompt is not None and arm.replay == "steered"
-        ]
-
-    def needs_detectors(self, arm: str) -> bool:
-        """Whether an arm, or one that it replays, ablates detectors or sets matched to them."""
-        settings = self.arms[arm]
-        if settings.ablate:
-            return isinstance(settings.ablate, str)
-        return settings.replay is not None and self.needs_detectors(settings.replay)
-
-    @property
-    def trials_per_latent(self) -> int:
-        """Largest number of trials per latent in any arm, each on another prompt."""
-        return max(
-            (arm.trials or 0 for arm in self.arms.values() if arm.over == "latents"), default=0
-        )
-
-    def shards(self, arm: str) -> int:
-        """Number of jobs that generate the responses of an arm."""
-        return self.arms[arm].shards or self.engine.shards
-
-    def on_cpu(self, model: str) -> bool:
-        """Whether `vllm` runs a model on the CPU: by `engine.device`, or if `jobs` has no GPU."""
-        size = self.job_size(model)
-        return self.engine.device == "cpu" or (size is not None and size.gpus == 0)
-
-    def gpus(self, model: str) -> int:
-        """Number of GPUs that a model is split over; 0 = it runs on the CPU."""
-        if self.on_cpu(model):
-            return 0
-        if self.engine.name == "transformers":
-            return 1  # this engine uses one, whatever `jobs` requests
-        size = self.job_size(model)
-        return self.models[model].tensor_parallel or (1 if size is None else size.gpus)
-
-    def serving(self, model: str) -> dict[str, Any]:
-        """How `vllm` computes a model, which changes rounding; nothing for `transformers`."""
-        if self.engine.name == "transformers":
-            return {}
-        backend = self.models[model].attention_backend
-        return {"attention_backend": backend, "gpus": self.gpus(model)}
-
-    def environment(self, model: str) -> str | None:
-        """Environment below `envs/` in which a model's engine runs; None = the main one."""
-        if self.engine.name == "transformers":
-            return None
-        return "serve-cpu" if self.on_cpu(model) else "serve"
-
-    def job_size(self, model: str) -> JobSizeConfig | None:
-        """Resources that engine jobs of a model request; None if no size is large enough."""
-        return self.size_for(self.models[model].parameters)
-
-    def size_for(self, parameters: float) -> JobSizeConfig | None:
-        """Resources that jobs request for a number of parameters; None if no size is enough."""
-        fitting = (size for size in self.jobs if parameters <= size.max_parameters)
-        return next(fitting, None)
-
-    def judge_gpus(self, judge: VllmJudgeConfig) -> int:
-        """Number of GPUs that a judge is split over; 0 = it runs on the CPU."""
-        size = self.size_for(judge.parameters)
-        if self.engine.device == "cpu" or (size is not None and size.gpus == 0):
-            return 0
-        return judge.tensor_parallel or (1 if size is None else size.gpus)
-
-    def judge_environment(self, judge: VllmJudgeConfig) -> str:
-        """Environment below `envs/` in which a judge runs."""
-        return "serve" if self.judge_gpus(judge) else "serve-cpu"
-
-    @property
-    def search_gpus(self) -> int:
-        """GPUs that a threshold search requests for its judge, beside those of the engine."""
-        judge = self.judging.local.get(self.judging.primary)
-        if judge is None or judge.gpus_in_search == "shared":
-            return 0
-        return self.judge_gpus(judge)
-
-    @property
-    def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 of the configuration as canonical JSON."""
-        # Resources decide when a job runs, not what it computes.
-        text = json.dumps(self.model_dump(mode="json", exclude={"jobs"}), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def sampling(self, model: str) -> dict[str, float | int]:
-        """Sampling settings of a model: `generation`, with the model's overrides."""
-        penalty = self.models[model].repetition_penalty or self.generation.repetition_penalty
-        return {
-            "temperature": self.generation.temperature,
-            "max_new_tokens": self.generation.max_new_tokens,
-            "repetition_penalty": penalty,
-        }
 
 
 def _check_rater(judging: JudgingConfig, where: str, name: str, builtin: str) -> None:
