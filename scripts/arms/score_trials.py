@@ -1,4 +1,7 @@
-"""Make scores/<judge>.parquet of an arm: one row a trial; scores in points, failures as status."""
+"""Make scores/<judge>.parquet of an arm: one row a trial; scores in points, failures as status.
+
+Attempts and scores are given twice: of all located attempts, and gated (`esr.arms.attempts`).
+"""
 
 from pathlib import Path
 from typing import Any

@@ -12,7 +12,7 @@ from esr.analysis.shares import share_trends
 from esr.analysis.sweeps import peak
 from esr.analysis.trends import size_trends, sweep_slopes
 from esr.analysis.ways import View, by_way, gated, of_way, views, weighted
-from esr.arms.scores import GATED, check_scores
+from esr.arms.scores import check_scores
 from esr.config import StatisticsConfig
 from esr.errors import EsrError
 from helpers.checkout import load_script
@@ -37,10 +37,17 @@ def trials(seed: int = 0, rate: float = 0.2, latents: int = 20, **columns: Any) 
     return scores_of(attempts, per_latent=10, **columns)
 
 
-def with_gate(scores: pd.DataFrame, multi: list[Any], improved: list[Any]) -> pd.DataFrame:
-    """Scores with the columns of the gate."""
+def with_gate(
+    scores: pd.DataFrame, multi: list[Any], improved: list[Any], last: list[Any] | None = None
+) -> pd.DataFrame:
+    """Scores with the columns of the gate; `last` defaults to the last score of a gated trial."""
+    several = np.array([flag is True for flag in multi])
+    usual = scores["last_score"].where(several, scores["first_score"])
     return scores.assign(
-        gated_multi_attempt=pd.array(multi, "boolean"), gated_improved=pd.array(improved, "boolean")
+        gated_multi_attempt=pd.array(multi, "boolean"),
+        gated_improved=pd.array(improved, "boolean"),
+        gated_attempts=scores["n_attempts"].where(several | scores["n_attempts"].isna(), 1),
+        gated_last_score=usual if last is None else pd.array(last, "Float64"),
     )
 
 
@@ -71,13 +78,23 @@ class TestGate:
         assert found["improved"].tolist()[:3] == [True, False, False]
         assert found["n_attempts"].isna().tolist() == [False, False, False, True]
 
-    def test_an_improvement_that_no_restart_opens_is_none(self) -> None:
-        found = gated(with_gate(scores_of([GOOD]), multi=[True], improved=[False]))
-        assert found.loc[0, ["multi_attempt", "improved", "score_change"]].tolist() == [
-            True,
-            False,
-            0,
-        ]
+    def test_the_last_score_is_that_of_the_last_attempt_that_a_restart_opens(self) -> None:
+        # First 20, after the restart 35, and 90 in an attempt that only the judge sees.
+        scores = scores_of([[20.0, 35, 90], [20.0, 10, 90]])
+        gate = with_gate(scores, [True, True], [True, False], last=[35, 10])
+        found = gated(gate.assign(gated_attempts=2))
+        assert found["n_attempts"].tolist() == [2, 2]
+        assert found["score_change"].tolist() == [15, -10]
+        assert found["improved"].tolist() == [True, False]
+
+    def test_numbers_that_contradict_the_flags_are_refused(self) -> None:
+        scores = with_gate(scores_of([GOOD]), multi=[True], improved=[False])
+        with pytest.raises(EsrError, match="gated_improved is not"):
+            check_scores(scores)
+
+    def test_scores_of_an_older_study_name_what_they_lack(self) -> None:
+        with pytest.raises(EsrError, match=r"gated_last_score.*score the trials again"):
+            gated(scores_of([GOOD]))
 
     def test_the_scores_given_stay_as_they_are(self) -> None:
         scores = with_gate(scores_of([GOOD, GOOD]), multi=[True, False], improved=[True, False])
@@ -111,10 +128,7 @@ class TestViews:
         assert of_way(self.table(scores), "judge_free")["n"].unique() == [2]
 
     def test_without_a_gate_or_a_second_judge_there_are_two_ways(self) -> None:
-        assert [view.way for view in views(trials().drop(columns=GATED))] == [
-            "primary",
-            "judge_free",
-        ]
+        assert [view.way for view in views(trials())] == ["primary", "judge_free"]
 
     def test_all_four(self) -> None:
         scores = trials()

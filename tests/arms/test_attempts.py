@@ -29,22 +29,22 @@ Listed = list[tuple[float, str, bool]]
 
 
 @pytest.mark.parametrize(
-    ("attempts", "judgment", "n", "first", "last", "gated", "gated_improved"),
+    ("attempts", "judgment", "n", "first", "last", "gated", "gated_improved", "counts"),
     [
-        ([(20, "exact", False), (90, "exact", True)], "ok", 2, 20, 90, True, True),
-        ([(20, "exact", False), (90, "exact", False)], "ok", 2, 20, 90, False, False),
-        ([(90, "exact", False), (20, "fuzzy", True)], "ok", 2, 90, 20, True, False),
-        ([(20, "exact", False), (90, "not_found", False)], "ok", 1, 20, 20, False, False),
-        ([(20, "exact", False), (90, "doubled", False)], "ok", 1, 20, 20, False, False),
-        ([(90, "not_found", False)], "not_located", 0, None, None, False, False),
+        ([(20, "exact", False), (90, "exact", True)], "ok", 2, 20, 90, True, True, (2, 90)),
+        ([(20, "exact", False), (90, "exact", False)], "ok", 2, 20, 90, False, False, (1, 20)),
+        ([(90, "exact", False), (20, "fuzzy", True)], "ok", 2, 90, 20, True, False, (2, 20)),
+        ([(20, "exact", False), (90, "not_found", False)], "ok", 1, 20, 20, False, False, (1, 20)),
+        ([(20, "exact", False), (90, "doubled", False)], "ok", 1, 20, 20, False, False, (1, 20)),
+        ([(90, "not_found", False)], "not_located", 0, None, None, False, False, (0, None)),
         # An attempt that no phrase opens belongs to the one before it.
         (
             [(20, "exact", False), (10, "elided", True), (90, "exact", False)],
-            *("ok", 3, 20, 90, True, False),
+            *("ok", 3, 20, 90, True, False, (2, 10)),
         ),
         (
             [(20, "exact", False), (10, "exact", False), (90, "normalised", True)],
-            *("ok", 3, 20, 90, True, True),
+            *("ok", 3, 20, 90, True, True, (2, 90)),
         ),
     ],
 )
@@ -56,6 +56,7 @@ def test_only_attempts_in_the_response_count(
     last: float | None,
     gated: bool,
     gated_improved: bool,
+    counts: tuple[int, float | None],
 ) -> None:
     assert counted(attempts) == {
         "trial_id": "t",
@@ -65,6 +66,8 @@ def test_only_attempts_in_the_response_count(
         "last_score": last,
         "gated_multi_attempt": gated,
         "gated_improved": gated_improved,
+        "gated_attempts": counts[0],
+        "gated_last_score": counts[1],
     }
 
 

@@ -230,7 +230,7 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
                     **{"model": same("simulated"), "arm": same(arm), "judge": same(name)},
                     **trial,
                     **columns,
-                    **{f"gated_{flag}": columns[flag] & detected for flag in FLAGS},
+                    **_gate(columns, detected),
                     **{"restart_detected": detected, "truly_multi": truth.multi},
                 }
             )
@@ -258,6 +258,15 @@ def second_phase(
             left -= len(drawn)
         weights.append(weight)
     return weights
+
+
+def _gate(columns: Mapping[str, Numbers], detected: Flags) -> dict[str, Numbers]:
+    """Columns of the gate: the attempts of a trial count if the restart detector finds one."""
+    return {
+        **{f"gated_{flag}": columns[flag] & detected for flag in FLAGS},
+        "gated_attempts": np.where(detected, columns["n_attempts"], 1.0),
+        "gated_last_score": np.where(detected, columns["last_score"], columns["first_score"]),
+    }
 
 
 def _trial_columns(design: Design) -> dict[str, Any]:

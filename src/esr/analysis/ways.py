@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from esr.analysis.measures import MEASURES
-from esr.arms.scores import as_float, check_scores, is_scored
+from esr.arms.scores import GATE, as_float, check_scores, is_scored
 from esr.errors import EsrError
 from esr.tables import read_table
 
@@ -31,7 +31,6 @@ JUDGED = {name: name for name, measure in MEASURES.items() if measure.among != "
 """Measures that need a judge."""
 DETECTED = {"restart_rate": "multi_attempt_rate"}
 """Measure of the restart detector, by the name under which it stands beside a judge's."""
-GATED = ["gated_multi_attempt", "gated_improved"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def views(scores: pd.DataFrame, second: pd.DataFrame | None = None) -> list[View
         second: Scores of the sample by the second judge (`read_second`); None without one.
     """
     found = [View("primary", scores, ALL)]
-    if set(GATED) <= set(scores):
+    if set(GATE) <= set(scores):
         found.append(View("gated", gated(scores), JUDGED))
     found.append(View("judge_free", scores, DETECTED))
     if second is not None:
@@ -106,26 +105,25 @@ def of_way(table: pd.DataFrame, way: Way = "primary") -> pd.DataFrame:
 def gated(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores in which an attempt counts only if it is located and a restart phrase opens it.
 
-    A trial without such an attempt has one attempt: n_attempts 1, last_score = first_score, no
-    change. A trial with one keeps its scores, unless it improves only by an attempt that no restart
-    opens: then it has several attempts and no change.
+    An attempt that no restart opens belongs to the one before it: it is not counted, and its score
+    is no last score. Without any other, a trial has one attempt and no change.
 
     Raises:
         EsrError: the scores lack the columns of the gate.
     """
-    missing = [name for name in GATED if name not in scores]
+    missing = [name for name in GATE if name not in scores]
     if missing:
         raise EsrError(f"scores lack {missing}; score the trials again (`snakemake scores`)")
-    out = scores.astype({"n_attempts": "Float64", "last_score": "Float64"})
-    scored = is_scored(scores)
-    single = scored & (as_float(scores, "gated_multi_attempt") != 1)
-    ungated = (as_float(scores, "improved") == 1) & (as_float(scores, "gated_improved") != 1)
-    same = single | (scored & ungated)
-    out.loc[single, "n_attempts"] = 1
-    out.loc[single, "multi_attempt"] = False
-    out.loc[same, "last_score"] = out.loc[same, "first_score"]
-    out.loc[same, "score_change"] = 0
-    out.loc[same, "improved"] = False
+    change = as_float(scores, "gated_last_score") - as_float(scores, "first_score")
+    several = pd.Series(as_float(scores, "gated_attempts") > 1, scores.index, dtype="boolean")
+    several = several.where(is_scored(scores))
+    out = scores.assign(
+        n_attempts=scores["gated_attempts"],
+        last_score=scores["gated_last_score"],
+        score_change=pd.Series(change, scores.index, dtype="Float64"),
+        multi_attempt=several,
+        improved=several & (change > 0),
+    )
     check_scores(out)
     return out
 

@@ -22,8 +22,9 @@ def count_attempts(judgments: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a trial: trial_id, judgment (status of the judgment), n_attempts, first_score and
-        last_score (points), gated_multi_attempt, gated_improved. Only the status of a trial whose
-        judgment is not `ok` has a meaning.
+        last_score (points), gated_multi_attempt, gated_improved, gated_attempts and
+        gated_last_score (number and last score of the gated attempts). Only the status of a trial
+        whose judgment is not `ok` has a meaning.
 
     Raises:
         EsrError: a judgment is `ok` but lacks an attempt or a score.
@@ -42,7 +43,8 @@ def count_attempts(judgments: pd.DataFrame) -> pd.DataFrame:
     table["gated_multi_attempt"] = gated.astype("boolean")
     improved = gated & table["last_score_g"].gt(table["first_score_g"]).fillna(False)
     table["gated_improved"] = improved.astype("boolean")
-    return table.drop(columns=[name for name in table if name.endswith("_g")]).reset_index()
+    names = {"n_attempts_g": "gated_attempts", "last_score_g": "gated_last_score"}
+    return table.drop(columns="first_score_g").rename(columns=names).reset_index()
 
 
 def _ends(attempts: pd.DataFrame, trials: pd.Index, suffix: str = "") -> pd.DataFrame:

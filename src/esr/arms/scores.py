@@ -1,7 +1,7 @@
 """Scores of an arm: one row a trial, from its plan, its response and its judgment."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -18,10 +18,13 @@ KEY = ["model", "arm", "trial_id"]
 """Columns that identify a trial in the scores of one judge, over models and arms."""
 GATED = ["gated_multi_attempt", "gated_improved"]
 """Flags for which attempts after the first count only if a restart phrase opens them."""
+GATE = ["gated_attempts", "gated_last_score"]
+"""Number of the attempts that so count, and the score of the last of them."""
 COLUMNS = [
     *["model", "arm", "judge", *TRIAL, "status"],
     *[*JUDGED, *GATED, "restart_detected", "degraded"],
 ]
+"""Columns that measures need; `GATE` is needed by the gated way alone."""
 DEGRADED_RUN = 5
 """Times that a word occurs in a row in a degraded response."""
 
@@ -57,7 +60,7 @@ def score_trials(
     table = table.merge(count_attempts(judgments), on="trial_id", validate="one_to_one")
     table["status"] = table["status"].mask(table["status"].eq("ok"), table.pop("judgment"))
     scored = table["status"].eq("ok")
-    for name in ("n_attempts", "first_score", "last_score", *GATED):
+    for name in ("n_attempts", "first_score", "last_score", *GATED, *GATE):
         table[name] = table[name].where(scored)
     table["score_change"] = table["last_score"] - table["first_score"]
     table["multi_attempt"] = table["n_attempts"].gt(1)
@@ -101,7 +104,7 @@ def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:
     the degraded rate is still a share of all responses.
     """
     flags = ["multi_attempt", "improved", *GATED, "restart_detected"]
-    numbers = [column for column in JUDGED if column not in flags]
+    numbers = [column for column in [*JUDGED, *GATE] if column in scores and column not in flags]
     out = scores.astype(dict.fromkeys(numbers, "Float64") | dict.fromkeys(flags, "boolean"))
     drop = as_float(scores, "degraded") == 1
     out.loc[drop & is_scored(scores), "status"] = "degraded"
@@ -119,7 +122,8 @@ def check_scores(scores: pd.DataFrame) -> None:
     """
     check_columns(scores, COLUMNS)
     ok = is_scored(scores)
-    judged = {column: as_float(scores, column) for column in [*JUDGED, *GATED]}
+    gate = GATE if set(GATE) <= set(scores) else []
+    judged = {column: as_float(scores, column) for column in [*JUDGED, *GATED, *gate]}
     first, last, change = (judged[name] for name in ("first_score", "last_score", "score_change"))
     multi = judged["multi_attempt"]
     problems = {
@@ -142,12 +146,31 @@ def check_scores(scores: pd.DataFrame) -> None:
         "gated_improved without gated_multi_attempt": ok
         & (judged["gated_improved"] > judged["gated_multi_attempt"]),
     }
+    problems |= _gate_problems(ok, judged) if gate else {}
     for problem, where in problems.items():
         if where.any():
             trials = scores.loc[where, "trial_id"].tolist()
             raise EsrError(
                 f"{problem} in {len(trials)} trials, e.g. {trials[:3]}; score them again"
             )
+
+
+def _gate_problems(
+    ok: Bool[np.ndarray, " trials"], judged: Mapping[str, Float[np.ndarray, " trials"]]
+) -> dict[str, Bool[np.ndarray, " trials"]]:
+    """Contradictions of the gated numbers, as in `check_scores`."""
+    number, change = judged["gated_attempts"], judged["gated_last_score"] - judged["first_score"]
+    multi = judged["gated_multi_attempt"]
+    return {
+        "gated_attempts is below 1 or above n_attempts": ok
+        & ((number < 1) | (number > judged["n_attempts"])),
+        "gated_multi_attempt is not gated_attempts > 1": ok & (multi != (number > 1)),
+        "one gated attempt but gated_last_score differs from first_score": ok
+        & (multi == 0)
+        & (change != 0),
+        "gated_improved is not gated_multi_attempt and gated_last_score > first_score": ok
+        & (judged["gated_improved"] != (multi * change > 0)),
+    }
 
 
 def check_columns(scores: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -80,6 +80,8 @@ TABLES: dict[str, Table] = {
                 FLAG, "Two or more, attempts that no restart phrase opens left out.", True
             ),
             "gated_improved": Column(FLAG, "So gated, two or more, and last > first.", True),
+            "gated_attempts": Column(INT, "Number of attempts, so gated.", True),
+            "gated_last_score": Column(FLOAT, "Score of the last of them (points).", True),
             "restart_detected": Column(FLAG, "Restart phrase found, without any judge.", True),
             "degraded": Column(FLAG, "A word repeated five times or more in a row.", True),
         }
