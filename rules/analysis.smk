@@ -1,8 +1,9 @@
 # Tables, numbers and verdicts from the scores of all arms.
 
 TABLES = """
-    summary comparisons models contrasts exclusions thresholds robustness recovery corrected agreement
-    tableA1 controls activation_regions activation_contrasts activation_latents activation_lead
+    summary comparisons models contrasts exclusions thresholds robustness variance_components
+    recovery corrected agreement tableA1 controls
+    activation_regions activation_contrasts activation_latents activation_lead
     activation_hazards
 """.split()
 POWER = "<results>/tables/power.csv"
@@ -205,6 +206,25 @@ rule tabulate_robustness:
         mem_mb=2000,
     script:
         "../scripts/analysis/tabulate_robustness.py"
+
+
+rule tabulate_components:
+    """Split the variance of restarts into latents and prompts, and count who carries the events."""
+    input:
+        scores=scores_of(STEERED),
+    output:
+        csv="<results>/tables/variance_components.csv",
+        tex="<results>/tables/variance_components.tex",
+    params:
+        settings=settings("statistics"),
+    log:
+        "<logs>/tabulate_components.log",
+    benchmark:
+        "<benchmarks>/tabulate_components.tsv"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/analysis/tabulate_components.py"
 
 
 rule tabulate_agreement:

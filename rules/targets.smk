@@ -72,9 +72,10 @@ rule recovery:
 
 
 rule robustness:
-    """The main result under other choices: without degraded trials, other target, other clustering."""
+    """The main result under other choices; variance of restarts by latent and prompt."""
     input:
         table("robustness"),
+        table("variance_components"),
 
 
 rule corrected:

@@ -1,4 +1,7 @@
-"""Make agreement/{judgments,scores}/<judge>.parquet: one judge on the cross-judge sample."""
+"""Make agreement/{judgments,scores}/<judge>.parquet: one judge on the cross-judge sample.
+
+Scores are given plain and gated, as in an arm.
+"""
 
 from pathlib import Path
 from typing import Any

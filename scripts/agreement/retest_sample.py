@@ -1,6 +1,7 @@
 """Make agreement/retest/{judgments,scores}.parquet: the primary judge grades a part again.
 
-A language model is called again, under another key; other judges grade the same text again.
+A language model is called again, under another key; other judges grade the same text again. Scores
+are given plain and gated, as in an arm.
 """
 
 from pathlib import Path

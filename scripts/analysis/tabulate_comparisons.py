@@ -15,6 +15,7 @@ from esr.analysis.engines import engines_of, mask_other_engines
 from esr.analysis.summaries import (
     comparison_table,
     replays_of,
+    reseeded_of,
     with_interval,
     write_tables,
 )
@@ -51,10 +52,12 @@ def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
     scores = read_tables(job.input.scores, "scores")
-    replays = replays_of(config)
+    replays, reseeded = replays_of(config), reseeded_of(config)
     table = by_way(
         views(scores, read_second(job.input.second)),
-        lambda way: comparison_table(way.scores, replays, config.statistics, list(way.measures)),
+        lambda way: comparison_table(
+            way.scores, replays, config.statistics, list(way.measures), reseeded
+        ),
     )
     table, lines = mask_other_engines(table, engines_of(job.input.scores))
     for line in lines:

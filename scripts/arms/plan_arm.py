@@ -10,6 +10,7 @@ from esr.arms.plan import (
     apply_condition,
     latent_trials,
     new_trials,
+    other_seeds,
     prompt_trials,
     sweep,
     sweep_levels,
@@ -22,10 +23,12 @@ from esr.tables import read_table, write_table
 log = logging.getLogger(__name__)
 
 
-def draw_trials(config: Config, arm: ArmConfig, inputs: Any) -> pd.DataFrame:
+def draw_trials(config: Config, name: str, inputs: Any) -> pd.DataFrame:
     """Trials of an arm before its condition: replayed, over prompts, or over latents."""
+    arm = config.arms[name]
     if arm.replay is not None:
-        return read_table(Path(inputs.replayed), "plan")
+        replayed = read_table(Path(inputs.replayed), "plan")
+        return other_seeds(replayed, name) if arm.seeds == "other" else replayed
     prompts = read_prompts(Path(inputs.prompts))
     seed = config.seeds.generation
     trials = int(arm.trials or 0)
@@ -65,7 +68,7 @@ def main(job: Any) -> None:
     config = config_of(job)
     name = job.wildcards.arm
     arm = config.arms[name]
-    trials = draw_trials(config, arm, job.input)
+    trials = draw_trials(config, name, job.input)
     plan = apply_condition(trials, arm, ablated_latents(arm, job.input))
     plan = plan.assign(model=job.wildcards.model, arm=name)
     log.info("%d trials of %d latents", len(plan), plan["latent"].nunique())

@@ -20,6 +20,7 @@ from esr.analysis.macros import (
     tex_number,
 )
 from esr.analysis.measures import summarise
+from esr.analysis.simulation import ArmSpec, StudySpec, draw_study
 from esr.analysis.summaries import comparison_table, exclusion_table, summary_table, write_tables
 from esr.config import StatisticsConfig
 from esr.errors import EsrError
@@ -60,6 +61,34 @@ def as_latex(shown: pd.DataFrame) -> str:
         csv, tex = Path(folder) / "x.csv", Path(folder) / "x.tex"
         write_tables(csv, tex, shown, shown)
         return tex.read_text()
+
+
+def test_an_arm_with_other_seeds_is_paired_by_latent_and_prompt() -> None:
+    scores = two_arms()
+    other = scores["arm"].eq("ablate")
+    scores.loc[other, "seed"] += 1000
+    replays = {"ablate": "steered"}
+    measures = ["multi_attempt_rate", "msi"]
+    plain = comparison_table(two_arms(), replays, SETTINGS, measures)
+    unpaired = comparison_table(scores, replays, SETTINGS, measures)
+    assert unpaired["n_pairs"].eq(0).all(), "no trial has the seed of another"
+    paired = comparison_table(scores, replays, SETTINGS, measures, ["ablate"])
+    pd.testing.assert_frame_equal(paired, plain)
+
+
+def test_chance_alone_makes_a_difference_of_an_aa_arm_rarely() -> None:
+    # At most 14 latents: their swaps are enumerated, which is fast.
+    spec = StudySpec(14, 10, 24, {"steered": ArmSpec(multi=0.1), "aa": ArmSpec(multi=0.1)})
+    found = []
+    for seed in range(30):
+        arms = draw_study(spec, seed)["primary"]
+        arms["aa"] = arms["aa"].assign(seed=arms["aa"]["seed"] + 1000)
+        scores = pd.concat(arms.values(), ignore_index=True)
+        table = comparison_table(
+            scores, {"aa": "steered"}, SETTINGS, ["multi_attempt_rate", "msi"], ["aa"]
+        )
+        found.append((table["low"] > 0) | (table["high"] < 0))
+    assert np.mean(found, axis=0).max() <= 0.14  # of 0.05: 2.3 standard errors of 30 studies
 
 
 def primary(table: pd.DataFrame) -> pd.DataFrame:

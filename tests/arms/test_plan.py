@@ -13,6 +13,7 @@ from esr.arms.plan import (
     apply_condition,
     latent_trials,
     new_trials,
+    other_seeds,
     prompt_trials,
     shard,
     shown_prompt,
@@ -150,6 +151,23 @@ def test_a_replayed_arm_keeps_latent_prompt_seed_and_boost(tmp_path: Path) -> No
 def test_replaying_without_any_change_names_the_same_trials(tmp_path: Path) -> None:
     plan = steered()
     assert replay(plan, tmp_path)["trial_id"].tolist() == plan["trial_id"].tolist()
+
+
+def test_an_aa_arm_differs_in_its_seeds_alone(tmp_path: Path) -> None:
+    plan = steered()
+    write_table(plan.assign(**OWNER), tmp_path / "plan.parquet", "plan", {})
+    script = load_script("plan_arm")
+    arms = {name: ArmConfig(replay="steered", seeds="other") for name in ("aa", "aa-2")}
+    inputs = SimpleNamespace(replayed=tmp_path / "plan.parquet")
+    drawn = {name: script.draw_trials(SimpleNamespace(arms=arms), name, inputs) for name in arms}
+    again = {name: apply_condition(drawn[name], arms[name]) for name in arms}
+    kept = [name for name in SAME if name != "seed"]
+    for name in arms:
+        pd.testing.assert_frame_equal(again[name][kept], plan[kept], check_dtype=False)
+    seeds = [set(each["seed"]) for each in (plan, *again.values())]
+    assert len(set.union(*seeds)) == 3 * len(plan), "every arm has seeds of its own"
+    other = other_seeds(plan.head(2), "aa")["seed"].tolist()
+    assert other == again["aa"]["seed"].tolist()[:2], "and they do not depend on other trials"
 
 
 def test_the_unsteered_arm_keeps_the_latent_and_loses_the_boost(tmp_path: Path) -> None:

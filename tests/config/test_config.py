@@ -151,6 +151,7 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
         (nested("arms.extra", {}), ["arms.extra", "exactly one of `over`", "`replay`"]),
         (nested("arms.steered.replay", "answers"), ["arms.steered", "exactly one of"]),
         (nested("arms.unsteered.trials", 3), ["arms.unsteered", "`trials` goes with `over`"]),
+        (nested("arms.steered.seeds", "other"), ["arms.steered", "goes with `replay`"]),
         (nested("arms.steered.trials", None), ["arms.steered", "`trials` goes with `over`"]),
         (nested("arms.answers.boost", "threshold"), ["arms.answers", "set `boost: none`"]),
         (nested("arms.unsteered.replay", "steerd"), ["arms.unsteered", "unknown arm 'steerd'"]),

@@ -1,6 +1,6 @@
 """Tables from the scores of all arms: measures, comparisons, exclusions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ def comparison_table(
     replays: Mapping[str, str],
     settings: StatisticsConfig,
     measures: Sequence[str] = tuple(MEASURES),
+    reseeded: Collection[str] = (),
 ) -> pd.DataFrame:
     """Every replaying arm against the arm that it replays, paired trial by trial.
 
@@ -52,6 +53,8 @@ def comparison_table(
         replays: Replayed arm by replaying arm (`replays_of`).
         settings: Of the intervals.
         measures: Names in `MEASURES`.
+        reseeded: Replaying arms with other seeds (`reseeded_of`), whose trials are paired by latent
+            and prompt.
 
     Returns:
         Columns of `compare`, with model, arm and against (the replayed arm). A model that lacks
@@ -63,9 +66,9 @@ def comparison_table(
         for arm, baseline in replays.items():
             if arm not in arms or baseline not in arms:
                 continue
+            both = [arms[baseline], arms[arm]]
             table = compare(
-                arms[baseline],
-                arms[arm],
+                *([by_repetition(each) for each in both] if arm in reseeded else both),
                 measures,
                 seed=settings.seed,
                 level=settings.level,
@@ -92,6 +95,21 @@ def exclusion_table(scores: pd.DataFrame) -> pd.DataFrame:
 def replays_of(config: Config) -> dict[str, str]:
     """Replayed arm of every arm that replays one."""
     return {name: arm.replay for name, arm in config.arms.items() if arm.replay is not None}
+
+
+def reseeded_of(config: Config) -> list[str]:
+    """Arms that replay another one with other seeds."""
+    return [name for name, arm in config.arms.items() if arm.seeds == "other"]
+
+
+def by_repetition(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of an arm with the number of a trial, among those of its latent and prompt, as seed.
+
+    Arms with different seeds have the same numbers, so that their trials can be paired.
+    """
+    ordered = scores.sort_values("seed", kind="stable")
+    number = ordered.groupby(["latent", "prompt_id"], dropna=False).cumcount()
+    return scores.assign(seed=number.reindex(scores.index))
 
 
 def with_interval(row: Mapping[str, Any], value: str = "estimate") -> str:

@@ -114,15 +114,15 @@ def gated(scores: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in GATE if name not in scores]
     if missing:
         raise EsrError(f"scores lack {missing}; score the trials again (`snakemake scores`)")
+    scored = is_scored(scores)
     change = as_float(scores, "gated_last_score") - as_float(scores, "first_score")
     several = pd.Series(as_float(scores, "gated_attempts") > 1, scores.index, dtype="boolean")
-    several = several.where(is_scored(scores))
     out = scores.assign(
         n_attempts=scores["gated_attempts"],
         last_score=scores["gated_last_score"],
         score_change=pd.Series(change, scores.index, dtype="Float64"),
-        multi_attempt=several,
-        improved=several & (change > 0),
+        multi_attempt=several.where(scored),
+        improved=(several & (change > 0)).where(scored),
     )
     check_scores(out)
     return out

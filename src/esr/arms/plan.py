@@ -198,6 +198,11 @@ def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
     return plain
 
 
+def other_seeds(trials: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """The same trials with other sampling seeds, which follow from theirs and the arm's name."""
+    return trials.assign(seed=[trial_seed(int(seed), arm, 0) for seed in trials["seed"]])
+
+
 def shown_prompt(row: Any) -> str:
     """Text of the user turn: the prompt, or the meta-prompt around it."""
     if pd.isna(row.meta_prompt):

@@ -67,6 +67,11 @@ class ArmConfig(Section):
         None,
         "Repeat the (latent, prompt, seed, boost) of this arm, so that differences are paired.",
     )
+    seeds: Literal["replayed", "other"] = key(
+        "replayed",
+        "Sampling seeds of a replay: `replayed`, those of the arm; `other`: new ones. With `other` "
+        "and no other change it is an A/A arm, whose difference from the arm is chance.",
+    )
     trials: int | None = key(
         None,
         "New trials per latent, each on another prompt; or per prompt.",
@@ -120,6 +125,8 @@ class ArmConfig(Section):
     def _one_origin(self) -> Self:
         if (self.over is None) == (self.replay is None):
             raise ValueError("give exactly one of `over` (new trials) and `replay` (another arm's)")
+        if self.seeds == "other" and self.replay is None:
+            raise ValueError("`seeds: other` goes with `replay`; new trials have their own seeds")
         if (self.over is None) != (self.trials is None):
             raise ValueError("`trials` goes with `over`: give both or neither")
         if self.over == "prompts" and self.boost != "none":

@@ -39,6 +39,7 @@ TABLE_TITLES = {
     "thresholds": "Thresholds of every latent and target",
     "recovery": "Recovery against its redraw null",
     "robustness": "Robustness of the main result",
+    "variance_components": "Variance of restarts by latent and prompt",
     "corrected": "Rates corrected for the judge's errors",
     "agreement": "Agreement of judges, arm by arm",
     "power": "Power of every claim at the study's size",
