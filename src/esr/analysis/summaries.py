@@ -66,9 +66,12 @@ def comparison_table(
         for arm, baseline in replays.items():
             if arm not in arms or baseline not in arms:
                 continue
-            both = [arms[baseline], arms[arm]]
+            first, second = arms[baseline], arms[arm]
+            if arm in reseeded:
+                first, second = by_repetition(first), by_repetition(second)
             table = compare(
-                *([by_repetition(each) for each in both] if arm in reseeded else both),
+                first,
+                second,
                 measures,
                 seed=settings.seed,
                 level=settings.level,
