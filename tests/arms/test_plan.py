@@ -339,7 +339,7 @@ def test_without_detectors_an_ablation_repeats_the_arm_with_a_warning(
     write_table(none, inputs.detectors, "detectors", {})
     arm, plan = ArmConfig(replay="steered", ablate="detectors"), steered()
     assert load_script("plan_arm").ablated_latents(arm, inputs) == []
-    assert "no detectors: the arm repeats steered" in caplog.text
+    assert "no detectors: nothing to ablate" in caplog.text
     assert apply_condition(plan, arm, [])["trial_id"].tolist() == plan["trial_id"].tolist()
 
 
