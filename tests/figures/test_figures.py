@@ -16,7 +16,7 @@ from esr.analysis.comparisons import compare
 from esr.analysis.measures import summarise
 from esr.analysis.sweeps import peak
 from esr.arms.plan import CONDITION
-from esr.arms.scores import GATED, check_scores, select
+from esr.arms.scores import GATE, check_scores, select
 from esr.config import FineTuned
 from esr.figures import style
 from esr.figures import tables as figures
@@ -133,7 +133,7 @@ class TestPeak:
 
 class TestSharedTables:
     def test_scores_know_whose_they_are_wherever_their_files_lie(self, tmp_path: Path) -> None:
-        columns = dict.fromkeys({*CONDITION, *GATED} - {"ablated"}) | {"prefill": ""}
+        columns = dict.fromkeys({*CONDITION, *GATE} - {"ablated"}) | {"prefill": ""}
         paths = [tmp_path / f"{i}.parquet" for i in range(2)]
         for path, model in zip(paths, MODELS, strict=True):
             table = arm(2).assign(**columns, ablated=[[] for _ in range(LATENTS * PER_LATENT)])
