@@ -133,10 +133,11 @@ class TestPeak:
 
 class TestSharedTables:
     def test_scores_know_whose_they_are_wherever_their_files_lie(self, tmp_path: Path) -> None:
-        columns = dict.fromkeys({*CONDITION, *GATE} - {"ablated"}) | {"prefill": ""}
+        columns = dict.fromkeys(set(CONDITION) - {"ablated"}) | {"prefill": ""}
         paths = [tmp_path / f"{i}.parquet" for i in range(2)]
         for path, model in zip(paths, MODELS, strict=True):
             table = arm(2).assign(**columns, ablated=[[] for _ in range(LATENTS * PER_LATENT)])
+            table[GATE] = table[["n_attempts", "last_score"]]
             write_table(table.assign(model=model), path, "scores", {})
         found = read_tables(paths, "scores")
         check_scores(found)
