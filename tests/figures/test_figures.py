@@ -16,7 +16,7 @@ from esr.analysis.comparisons import compare
 from esr.analysis.measures import summarise
 from esr.analysis.sweeps import peak
 from esr.arms.plan import CONDITION
-from esr.arms.scores import GATE, check_scores, select
+from esr.arms.scores import check_scores, select
 from esr.config import FineTuned
 from esr.figures import style
 from esr.figures import tables as figures
@@ -137,7 +137,9 @@ class TestSharedTables:
         paths = [tmp_path / f"{i}.parquet" for i in range(2)]
         for path, model in zip(paths, MODELS, strict=True):
             table = arm(2).assign(**columns, ablated=[[] for _ in range(LATENTS * PER_LATENT)])
-            table[GATE] = table[["n_attempts", "last_score"]]
+            gated = table["gated_multi_attempt"].astype(bool)
+            table["gated_attempts"] = 1 + gated
+            table["gated_last_score"] = table["last_score"].where(gated, table["first_score"])
             write_table(table.assign(model=model), path, "scores", {})
         found = read_tables(paths, "scores")
         check_scores(found)
