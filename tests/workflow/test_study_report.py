@@ -28,10 +28,16 @@ Scores = dict[str, dict[str, pd.DataFrame]]
 
 
 NOT_SHOWN = {
-    "undecided": ["recovery", "correction-msi", "detectors-hazard", "finetune-attempts"],
-    "uncorroborated": ["target", "dose-first", "no-cause-first", "finetune-success"],
+    "undecided": ["recovery", "correction-msi", "specificity", "finetune-attempts"],
+    "uncorroborated": [
+        *("target", "dose-first", "no-cause-first", "dependence-first", "dependence-esr"),
+        *("finetune-rise", "finetune-success"),
+    ],
 }
-"""Planted truths that a study of this size does not show, and why (docs/organism.md)."""
+"""Planted truths that a study of this size does not show, and why (docs/organism.md).
+
+Verdicts about fine-tuned models vary: their weights depend on the CPU.
+"""
 
 
 def test_every_planted_truth_is_confirmed_but_those_documented_as_not_shown(
