@@ -59,7 +59,7 @@ rule judge_arms:
     output:
         "<results>/{model}/judged/{judge}.json",
     params:
-        journals=journals_of_arms,
+        replies_of_arms=journals_of_arms,
         contents=contents(judge_files),
         settings=settings("judging.judges.{judge}"),
     log:

@@ -24,7 +24,9 @@ def main(job: Any) -> None:
     phrases = read_phrases(Path(job.input.phrases))
     local = open_local(config, settings)
     counts = {}
-    tables = zip(job.params.journals.items(), job.input.plans, job.input.responses, strict=True)
+    tables = zip(
+        job.params.replies_of_arms.items(), job.input.plans, job.input.responses, strict=True
+    )
     for (arm, journal), plan, responses in tables:
         judge = LlmJudge(rubric, CachedLlm(settings, Path(journal), local=local))
         table = judge_responses(

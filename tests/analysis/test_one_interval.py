@@ -37,7 +37,9 @@ def scores() -> pd.DataFrame:
     """The organism's design: 36 latents, 16 of 24 prompts each; no second attempt unsteered."""
     drawn = draw_study(StudySpec(36, 16, 24, ARMS, rho=0.1), 3)["primary"]
     parts = [table.assign(model="m", arm=arm) for arm, table in drawn.items()]
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    coded = table.select_dtypes("category").columns  # those of a study are texts
+    return table.astype(dict.fromkeys(coded, object))
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from esr.engines.base import (
     generate_all,
     new_id,
 )
+from esr.engines.batch import SMALL_BATCH
 from esr.engines.journaled import generate_journaled
 from esr.engines.transformers import TransformersEngine
 from esr.engines.vllm.client import VllmEngine
@@ -212,17 +213,26 @@ def with_logprobs(
 def expected_logprobs(
     engine: TransformersEngine, requests: Sequence[Request]
 ) -> tuple[list[Generation], list[np.ndarray]]:
-    """Responses of the reference, and the log-probabilities of their tokens."""
-    logits: list[torch.Tensor] = []
-    hook = engine.model.register_forward_hook(
-        lambda _, __, out: logits.append(out.logits[:, -1].float().log_softmax(-1))
-    )
-    (done,) = generate(engine, [requests], GREEDY)
-    hook.remove()
-    table = torch.stack(logits, dim=1)
-    return done, [
-        table[row, range(len(one.tokens)), list(one.tokens)].numpy() for row, one in enumerate(done)
-    ]
+    """Responses of the reference, and the log-probabilities of their tokens.
+
+    From batches that lose no row, so that each step has the logits of all.
+    """
+    found: list[Generation] = []
+    logprobs: list[np.ndarray] = []
+    for begin in range(0, len(requests), SMALL_BATCH):
+        logits: list[torch.Tensor] = []
+        hook = engine.model.register_forward_hook(
+            lambda _, __, out, seen=logits: seen.append(out.logits[:, -1].float().log_softmax(-1))
+        )
+        (done,) = generate(engine, [requests[begin : begin + SMALL_BATCH]], GREEDY)
+        hook.remove()
+        table = torch.stack(logits, dim=1)
+        found += done
+        logprobs += [
+            table[row, range(len(one.tokens)), list(one.tokens)].numpy()
+            for row, one in enumerate(done)
+        ]
+    return found, logprobs
 
 
 def check_parity(engine: VllmEngine, plain: TransformersEngine) -> None:

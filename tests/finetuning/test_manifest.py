@@ -11,7 +11,7 @@ def test_the_manifest_names_the_origin_of_a_model(tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (adapter / name).write_text(json.dumps(name))
+        (adapter / name).write_text(json.dumps({"name": name}))
     for name in ("dataset.jsonl", "axolotl.yaml"):
         (tmp_path / name).write_text(name)
     base = {"source": "lab/base", "revision": "abc", "files": {"w": "1"}, "n_layers": 2, "esr": {}}

@@ -57,7 +57,8 @@ def test_every_judge_grades_every_trial_of_the_sample(
     for judge in JUDGES:
         scores = read_table(organism_study / FOLDER / f"scores/{judge}.parquet", "scores")
         assert scores["trial_id"].tolist() == sample["trial_id"].tolist()
-        assert scores["status"].eq("ok").mean() > 0.99
+        assert scores["status"].isin(["ok", "no_attempts"]).all()
+        assert scores["status"].eq("ok").mean() > 0.98
         check_scores(scores)
 
 

@@ -53,7 +53,7 @@ def called_judges(jobs: Jobs) -> list[str]:
     """
     journals = [Path(job.params.replies) for job in jobs if job.params.get("replies")]
     for job in jobs:
-        journals += map(Path, (job.params.get("journals") or {}).values())
+        journals += map(Path, (job.params.get("replies_of_arms") or {}).values())
     return sorted({p.stem for p in journals if not (p.is_file() and p.stat().st_size)})
 
 
