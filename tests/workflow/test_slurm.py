@@ -190,6 +190,7 @@ def test_a_partition_that_does_not_exist_is_named(cluster: Cluster, local_run: P
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.rebuild
 def test_a_figure_is_that_of_a_local_run(
     cluster: Cluster, local_run: Path, faulty_run: Path
 ) -> None:
