@@ -650,6 +650,16 @@ def test_an_arm_may_have_shards_of_its_own() -> None:
     assert {config.shards(arm) for arm in config.arms if arm != name} == {4}
 
 
+def test_a_window_after_the_longest_response_is_refused() -> None:
+    def windowed(start: int) -> dict[str, Any]:
+        arm = {"late": {"replay": "steered", "window": {"start": start}}}
+        return {"generation": {"max_new_tokens": 80}, "arms": arm}
+
+    load_study(windowed(79))
+    with pytest.raises(EsrError, match=r"arms\.late\.window\.start: 80, .* at most 80 tokens"):
+        load_study(windowed(80))
+
+
 def test_a_study_without_labels_needs_no_lexicon_for_them() -> None:
     bare = {"latents": {"concreteness": {"lexicon": None}}}
     unlabelled = {"models": {"planted": {"labels": None}, "twin": {"labels": None}}}

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from esr.config import Config, ModelConfig, load
+from esr.config import ArmConfig, Config, ModelConfig, WindowConfig, load
 from esr.errors import EsrError
 from esr.planning import check
 from esr.planning.check import check_claims, check_study
@@ -155,6 +155,20 @@ def test_a_prefill_counts_towards_the_context(study: Config) -> None:
     arms = study.arms | {"begun": study.arms["answers"].model_copy(update={"prefill": "now " * 9})}
     lines = list(check_study(study.model_copy(update={"arms": arms})))
     assert "longest prompt 17 tokens" in lines[-1]
+
+
+@pytest.mark.parametrize(("stop", "steered"), [(-7, True), (-8, False), (-500, False)])
+def test_a_window_that_ends_before_the_shortest_prompt_begins_is_named(
+    study: Config, stop: int, steered: bool
+) -> None:
+    window = WindowConfig(stop=stop)  # the prompt has 8 tokens: BOS, role, five words, role
+    arms = study.arms | {"windowed": ArmConfig(over="latents", trials=1, window=window)}
+    changed = study.model_copy(update={"arms": arms})
+    if steered:
+        assert list(check_study(changed))[-1].startswith("model tiny")
+        return
+    with pytest.raises(EsrError, match=r"arms\.windowed\.window\.stop: .* nothing is steered"):
+        list(check_study(changed))
 
 
 def test_a_lexical_judge_of_english_prompts_names_the_judges_that_fit(study: Config) -> None:

@@ -90,6 +90,18 @@ class Config(Sections):
         return self
 
     @model_validator(mode="after")
+    def _windows_are_reached(self) -> Self:
+        new = self.generation.max_new_tokens
+        for name, arm in self.arms.items():
+            start = None if arm.window is None else arm.window.start
+            if start is not None and start >= new:
+                raise ValueError(
+                    f"arms.{name}.window.start: {start}, but a response has at most {new} tokens "
+                    "(generation.max_new_tokens), so that nothing is steered; lower it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _answers_exist(self) -> Self:
         relevance = self.latents.relevance
         arm = self.arms.get(relevance.answers)

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, get_args
 
-from esr.analysis.claims import no_claims_note, other_studies_claims, read_claims
+from esr.analysis.claims import read_claims
+from esr.analysis.claims_scope import no_claims_note, other_studies_claims
 from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.prompts import read_prompts
 from esr.arms.restarts import read_phrases
@@ -221,13 +222,15 @@ def _check_model(config: Config, name: str, prompts: list[str]) -> str:
     _check_hub(model)
     tokenizer = _tokenizer(model)
     forms = {(arm.meta_prompt or "{prompt}", arm.prefill) for arm in config.arms.values()}
-    longest = 0
+    lengths = []
     for template, prefill in sorted({("{prompt}", ""), *forms}):
         for prompt in prompts:
             shown = template.format(prompt=prompt, label="a label")
             tokens = prompt_tokens(tokenizer, shown, prefill, config.generation.doubled_header)
-            longest = max(longest, len(tokens))
+            lengths.append(len(tokens))
+    longest = max(lengths)
     _check_context(config, model, longest)
+    _check_windows(config, min(lengths))
     # A word the tokenizer does not know would reach the model as something else.
     unknown = tokenizer.unk_token_id
     for prompt in prompts:
@@ -274,6 +277,17 @@ def _check_context(config: Config, model: ModelConfig, longest: int) -> None:
             f"{longest} tokens of the longest prompt and {new} new tokens exceed the context of "
             f"{limit} tokens; lower generation.max_new_tokens{remedy}"
         )
+
+
+def _check_windows(config: Config, shortest: int) -> None:
+    """Check that no window of an arm ends before the shortest prompt begins."""
+    for name, arm in config.arms.items():
+        stop = None if arm.window is None else arm.window.stop
+        if stop is not None and shortest + stop <= 0:
+            raise EsrError(
+                f"arms.{name}.window.stop: {stop} lies before the first token of a prompt of "
+                f"{shortest} tokens, so that nothing is steered; raise it"
+            )
 
 
 def _tokenizer(model: ModelConfig) -> Any:
