@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from esr.analysis.claims import no_claims_note, other_studies_claims, read_claims
+from esr.analysis.claims import read_claims
+from esr.analysis.claims_scope import no_claims_note, other_studies_claims
 from esr.analysis.verdicts import least_power, score
 from esr.job import config_of, output, start
 

@@ -42,10 +42,14 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
             "Measure": table["measure"],
             "Pairs": table["n_pairs"],
             "Difference": [with_interval(r, "difference") for r in table.to_dict("records")],
-            "p": table["p_value"].map("{:.3g}".format, na_action="ignore").fillna("n/a"),
-            "p (Holm)": table["p_holm"].map("{:.3g}".format, na_action="ignore").fillna("-"),
+            "p": [_shown(p, "n/a") for p in table["p_value"]],
+            "p (Holm)": [_shown(p, "-") for p in table["p_holm"]],
         }
     )
+
+
+def _shown(p_value: float, missing: str) -> str:
+    return missing if pd.isna(p_value) else f"{p_value:.3g}"
 
 
 def main(job: Any) -> None:

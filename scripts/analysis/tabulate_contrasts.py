@@ -21,7 +21,8 @@ from esr.tables import read_table, read_tables
 def printed(table: pd.DataFrame) -> pd.DataFrame:
     """One row a contrast, its value with the interval."""
     table = table[table["kind"].ne("point")]
-    shown = table[["kind", "model", "arm", "measure", "statistic", "share"]].fillna("-")
+    names = ["kind", "model", "arm", "measure", "statistic", "share"]
+    shown = table[names].astype(object).fillna("-")
     values = [with_interval(row, "value") for row in table.to_dict("records")]
     return shown.assign(value=values, n=table["n"])
 

@@ -25,7 +25,7 @@ SHOWN = ["first_score", "multi_attempt_rate", "esr_rate", "msi"]
 def printed(table: pd.DataFrame) -> pd.DataFrame:
     """One row a contrast, for the measures of the main figures."""
     table = table[table["measure"].isin(SHOWN)]
-    shown = table[["kind", "model", "against", "arm", "measure"]].fillna("-")
+    shown = table[["kind", "model", "against", "arm", "measure"]].astype(object).fillna("-")
     return shown.assign(
         difference=[with_interval(row, "difference") for row in table.to_dict("records")],
         n=table["n"],

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from esr.analysis.claims import no_claims_note
+from esr.analysis.claims_scope import no_claims_note
 from esr.arms.files import ArmFiles, group_files
 from esr.arms.restarts import read_phrases
 from esr.config import Config

@@ -14,10 +14,9 @@ from esr.analysis.claims import (
     Region,
     decide,
     find_rows,
-    no_claims_note,
-    other_studies_claims,
     read_claims,
 )
+from esr.analysis.claims_scope import no_claims_note, other_studies_claims
 from esr.analysis.verdicts import score
 from esr.config import LevelsConfig
 from esr.errors import EsrError
