@@ -30,6 +30,11 @@ def random_arms():
     ]
 
 
+def scorer_files():
+    """Files of the primary judge, which scores windows of text if it needs no language model."""
+    return list(CONFIG.judging.judges[CONFIG.judging.primary].files.values())
+
+
 rule tabulate_summary:
     """Tabulate every measure of every model and arm."""
     input:
@@ -190,14 +195,20 @@ rule tabulate_recovery:
 
 
 rule tabulate_robustness:
-    """Repeat the main result under other choices."""
+    """Repeat the main result under other choices, and without attempts."""
     input:
         scores=scores_of(STEERED),
+        plans=[f"<results>/{m}/arms/{a}/plan.parquet" for m, a in cells("steered")],
+        responses=[
+            f"<results>/{m}/arms/{a}/responses.parquet" for m, a in cells("steered")
+        ],
+        judge=ancient(scorer_files()),
     output:
         csv="<results>/tables/robustness.csv",
         tex="<results>/tables/robustness.tex",
     params:
-        settings=settings("statistics"),
+        contents=contents(scorer_files()),
+        settings=settings("statistics", "thresholds.target", "judging.primary"),
     log:
         "<logs>/tabulate_robustness.log",
     benchmark:

@@ -3,21 +3,29 @@
 CSV, one row a model, check and quantity: value, low, high (interval), method, n. Checks: `main`
 (steered, as in Figure 2), `without degraded`, `target 30`; other intervals of the main result
 (`trials independent`, `prompts fixed`, `bootstrap over latents`, `bootstrap over latents and
-prompts`); and heterogeneity: how many latents and prompts carry the ESR events, and the range of
-the multi-attempt rate over prompts.
+prompts`); heterogeneity: how many latents and prompts carry the ESR events, and the range of
+the multi-attempt rate over prompts; `windows of text`: recovery without a restart, by the scores of
+the first and the last quarter of a response; `achieved score as covariate`: measures at the target
+of the thresholds (`esr.analysis.implicit`).
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from esr.analysis.alternatives import FIXED_PROMPTS, alternatives
+from esr.analysis.implicit import achieved_rows, window_rows
 from esr.analysis.measures import summarise
 from esr.analysis.summaries import with_interval, write_tables
 from esr.arms.scores import without_degraded
-from esr.config import StatisticsConfig
+from esr.config import Config, StatisticsConfig
 from esr.job import config_of, output, start
-from esr.tables import read_tables
+from esr.judges import open_scorer
+from esr.judges.windows import score_windows
+from esr.tables import read_table, read_tables
 
 MEASURES = ["first_score", "multi_attempt_rate", "esr_rate", "success_rate", "msi"]
 METHODS = {
@@ -81,6 +89,46 @@ def robustness(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame
     return table[["model", *[name for name in table.columns if name != "model"]]]
 
 
+def without_attempts(
+    scores: pd.DataFrame,
+    windows: Mapping[str, pd.DataFrame] | None,
+    target: float,
+    settings: StatisticsConfig,
+) -> pd.DataFrame:
+    """Checks of all models that need no attempts: windows of text, and the achieved score.
+
+    Args:
+        scores: Scores of all models and arms.
+        windows: Scored windows of the steered responses by model; None if nobody scores them.
+        target: First score at which thresholds aim.
+        settings: Of the intervals.
+    """
+    words = [table["words"] for table in (windows or {}).values()]
+    length = float(pd.concat(words).median()) if words else np.nan
+    parts = []
+    for model, cell in scores[scores["arm"].eq("steered")].groupby("model", sort=False):
+        of_model = None if windows is None else windows[str(model)]
+        both = [
+            window_rows(cell, of_model, length, settings.level),
+            achieved_rows(cell, target, settings.level),
+        ]
+        parts.append(pd.concat(both, ignore_index=True).assign(model=model))
+    return pd.concat(parts, ignore_index=True)
+
+
+def read_windows(job: Any, config: Config) -> dict[str, pd.DataFrame] | None:
+    """Scored windows of the steered responses, by model; None if the judge scores no windows."""
+    scorer = open_scorer(config.judging.judges[config.judging.primary])
+    if scorer is None:
+        return None
+    found = {}
+    for plan, responses in zip(job.input.plans, job.input.responses, strict=True):
+        planned = read_table(Path(plan), "plan")
+        model = str(planned["model"].iloc[0])
+        found[model] = score_windows(planned, read_table(Path(responses), "responses"), scorer)
+    return found
+
+
 def printed(table: pd.DataFrame) -> pd.DataFrame:
     """Estimates with intervals in one column."""
     shown = table[["model", "check", "quantity", "n"]].copy()
@@ -90,7 +138,12 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 def main(job: Any) -> None:
     """Write the table."""
     scores = read_tables(job.input.scores, "scores")
-    table = robustness(scores, config_of(job).statistics)
+    config = config_of(job)
+    parts = [robustness(scores, config.statistics)]
+    windows = read_windows(job, config)
+    target = config.thresholds.target
+    parts.append(without_attempts(scores, windows, target, config.statistics))
+    table = pd.concat(parts, ignore_index=True)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
 
 

@@ -104,6 +104,7 @@ def tables_of(scores: pd.DataFrame, config: Config, found: int) -> dict[str, pd.
     }
     steered = scores[scores["arm"].isin(PRIMARY[:2])]
     robustness.printed(robustness.robustness(steered, FAST))
+    robustness.printed(robustness.without_attempts(steered, None, 50, FAST))
     for script, name in ((models, "models"), (recovery, "recovery"), (contrasts, "contrasts")):
         script.printed(of_way(tables[name]))
     load_script("tabulate_comparisons").printed(of_way(tables["comparisons"]).assign(p_holm=np.nan))

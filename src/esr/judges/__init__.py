@@ -10,6 +10,7 @@ from esr.judges.human import SheetJudge
 from esr.judges.lexical import LexicalJudge
 from esr.judges.lexicon import Lexicon
 from esr.judges.sentences import SentenceJudge
+from esr.judges.windows import TextScorer
 from esr.latents.ratings import LexicalRater, Rater
 
 LEXICAL: dict[str, Callable[[Lexicon], Judge]] = {
@@ -57,6 +58,14 @@ def open_judge(
     if isinstance(settings, HumanJudgeConfig):
         return SheetJudge(settings.sheet)
     return LEXICAL[settings.kind](Lexicon.read(settings.lexicon))
+
+
+def open_scorer(settings: JudgeConfig) -> TextScorer | None:
+    """The judge that a configuration describes, if it scores any text by itself; else None."""
+    if settings.kind not in LEXICAL:
+        return None
+    judge = open_judge(settings)
+    return judge if isinstance(judge, TextScorer) else None
 
 
 def open_rater(config: Config, replies: Path) -> Rater:

@@ -40,6 +40,11 @@ class LexicalJudge:
         counts = Counter(self.lexicon.content_topics(text))
         return max(counts, key=lambda topic: counts[topic]) if counts else None
 
+    def score_text(self, prompt: str, text: str) -> float | None:
+        """Share of content words on the topic of a prompt; None without any, or without a topic."""
+        topic = self.topic_of(prompt)
+        return None if topic is None else self.score(text, topic)
+
     def _judge(self, one: JudgeInput) -> Judgment:
         topic = self.topic_of(one.prompt)
         if topic is None:

@@ -44,11 +44,20 @@ class SentenceJudge:
         """Judge each input on its own; `no_topic` if the prompt has none."""
         return [self._judge(one.prompt, one.response) for one in inputs]
 
+    def score_text(self, prompt: str, text: str) -> float | None:
+        """Share of sentences on the topic of a prompt; None without any, or without a topic."""
+        topic = self._topic_of(prompt)
+        found = [self.lexicon.content_topics(match.group()) for match in SENTENCE.finditer(text)]
+        return None if topic is None else share_on_topic(found, topic)
+
+    def _topic_of(self, prompt: str) -> str | None:
+        counts = Counter(self.lexicon.content_topics(prompt)).most_common(1)
+        return counts[0][0] if counts else None
+
     def _judge(self, prompt: str, response: str) -> Judgment:
-        topics = self.lexicon.content_topics(prompt)
-        if not topics:
+        topic = self._topic_of(prompt)
+        if topic is None:
             return Judgment("no_topic")
-        ((topic, _),) = Counter(topics).most_common(1)
         attempts = []
         for sentences in self._group(response):
             score = share_on_topic([about for _, _, about in sentences], topic)

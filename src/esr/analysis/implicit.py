@@ -1,0 +1,149 @@
+"""Checks that need no attempts: recovery by windows of text, and rates at an equal achieved score.
+
+*Implicit recovery.* A model may come back to its topic without a restart. Nobody has to find
+attempts to see it: a response is cut into windows of equally many words, and the change is the
+score of its last window less that of its first. If being on topic does not depend on the place in
+the response, the mean change is 0, however much single responses wander. No window is chosen by its
+score, so that regression to the mean adds nothing.
+
+*Achieved score.* Thresholds aim at one first score, and miss it by a few points that differ between
+latents and models. Rates are compared at the target instead: by least squares on the mean first
+score of the latent's other trials. A trial's own score is left out, for it is part of its outcome.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from esr.analysis.measures import MEASURES, clusters_of
+from esr.analysis.statistics import Estimate, cluster_codes
+from esr.analysis.statistics.adjusted import Adjusted, mean_at, rate_at, slope_on
+from esr.analysis.statistics.crossed import Factors, crossed_mean
+from esr.arms.scores import as_float, is_scored
+
+WINDOWS = "windows of text"
+ACHIEVED = "achieved score as covariate"
+NOT_WINDOWED = "windows_not_judged"
+"""Status where the primary judge cannot score a piece of a response without a call of its own."""
+AT_TARGET = ("multi_attempt_rate", "esr_rate", "msi")
+CHANGE = "change from first to last window"
+QUIET = "without any restart"
+
+Numbers = Float[np.ndarray, " trials"]
+Flags = Bool[np.ndarray, " trials"]
+
+
+def window_rows(
+    scores: pd.DataFrame, windows: pd.DataFrame | None, length: float, level: float = 0.95
+) -> pd.DataFrame:
+    """Implicit recovery in an arm of a model, as rows of the table of robustness.
+
+    Changes of all scored responses, then of those without any restart: a single attempt by the
+    judge, and no restart phrase. These also at a length that all models share, and per doubling of
+    the length. Without windows every row has the status `windows_not_judged` and no number.
+
+    Args:
+        scores: Scores of the arm by the primary judge.
+        windows: As from `esr.judges.windows.score_windows`; None if the judge scores no windows.
+        length: Words of a response at which models are compared.
+        level: Of the intervals.
+    """
+    if windows is None:
+        return _rows(WINDOWS, {}, NOT_WINDOWED)
+    merged = scores.merge(windows, on="trial_id", how="left", validate="one_to_one")
+    scored = is_scored(merged)
+    first, last = (
+        np.where(scored, as_float(merged, name), np.nan) for name in ("first_window", "last_window")
+    )
+    restarted = (as_float(merged, "multi_attempt") == 1) | (
+        as_float(merged, "restart_detected") == 1
+    )
+    factors = [cluster_codes(merged[column])[0] for column in clusters_of(merged)]
+    change = last - first
+    both = ~np.isnan(change)
+    found = {
+        "first window": _mean(np.where(both, first, np.nan), factors, (0, 100), level),
+        "last window": _mean(np.where(both, last, np.nan), factors, (0, 100), level),
+        CHANGE: _mean(change, factors, (-100, 100), level),
+    }
+    quiet = np.where(restarted, np.nan, change)
+    return _rows(WINDOWS, found | _by_length(quiet, merged, factors, length, level))
+
+
+def _by_length(
+    change: Numbers, merged: pd.DataFrame, factors: Factors, length: float, level: float
+) -> dict[str, tuple[Adjusted, int]]:
+    """Changes of responses without a restart: their mean, that at a length, and the slope."""
+    doublings = np.log2(np.maximum(as_float(merged, "words"), 1))
+    n = int((~np.isnan(change)).sum())
+    at = mean_at(change, doublings, float(np.log2(length)), factors, -100, 100, level)
+    return {
+        f"{CHANGE}, {QUIET}": _mean(change, factors, (-100, 100), level),
+        f"{CHANGE}, {QUIET}, at the study's median length": (at, n),
+        f"{CHANGE}, {QUIET}, per doubling of the length": (
+            slope_on(change, doublings, factors, level),
+            n,
+        ),
+    }
+
+
+def achieved_rows(scores: pd.DataFrame, target: float, level: float = 0.95) -> pd.DataFrame:
+    """Measures of an arm of a model at an achieved score of `target`; columns as `window_rows`.
+
+    The status is `outside_range`, without a number, where no latent reaches the target from one
+    side. A line through few trials a latent is too flat (the mean of four other scores is itself
+    noisy), so that the adjustment is at most what it should be.
+    """
+    factors = [cluster_codes(scores[column])[0] for column in clusters_of(scores)]
+    achieved = others_mean(scores)
+    found = {}
+    for name in AT_TARGET:
+        measure = MEASURES[name]
+        values = measure.values(scores)
+        if measure.is_rate:
+            rate = rate_at(values / 100, achieved, target, factors, level)
+            at = Adjusted(100 * rate.value, _percent(rate.estimate))
+        else:
+            at = mean_at(values, achieved, target, factors, measure.lowest, measure.highest, level)
+        n = int((~np.isnan(values) & ~np.isnan(achieved)).sum())
+        found[name] = (at, n)
+    return _rows(ACHIEVED, found)
+
+
+def others_mean(scores: pd.DataFrame) -> Numbers:
+    """Mean first score of the other scored trials of each trial's latent; NaN without any."""
+    first = np.where(is_scored(scores), as_float(scores, "first_score"), np.nan)
+    grouped = pd.Series(first, scores.index).groupby(scores["latent"])
+    total = grouped.transform("sum").to_numpy(float) - np.nan_to_num(first)
+    others = grouped.transform("count").to_numpy(float) - ~np.isnan(first)
+    return np.divide(total, others, out=np.full(len(first), np.nan), where=others > 0)
+
+
+def _mean(
+    values: Numbers, factors: Factors, ends: tuple[float, float], level: float
+) -> tuple[Adjusted, int]:
+    used = ~np.isnan(values)
+    value = float(values[used].mean()) if used.any() else np.nan
+    return Adjusted(value, crossed_mean(values, factors, *ends, level)), int(used.sum())
+
+
+def _percent(estimate: Estimate) -> Estimate:
+    return Estimate(estimate.interval.scaled(100), estimate.status)
+
+
+def _rows(
+    check: str, found: dict[str, tuple[Adjusted, int]], status: str | None = None
+) -> pd.DataFrame:
+    """Rows of the table of robustness; with a status and without numbers if nothing was found."""
+    rows: list[dict[str, Any]] = []
+    for quantity, (adjusted, n) in found.items():
+        (low, high), why = adjusted.estimate
+        unit = MEASURES[quantity].unit if quantity in MEASURES else "points"
+        value = {"estimate": adjusted.value, "low": low, "high": high}
+        rows.append({"quantity": quantity, "unit": unit, **value, "n": n, "status": why})
+    if status is not None:
+        rows.append({"quantity": CHANGE, "unit": "points", "n": 0, "status": status})
+    columns = ["quantity", "unit", "estimate", "low", "high", "n", "status"]
+    return pd.DataFrame(rows, columns=columns).assign(check=check, method=check)
