@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import typer
 import yaml
 
 from esr.config import AnthropicJudgeConfig, load, merge
 from esr.figures.catalogue import FIGURES
+from esr.interactive.cli import app
 from esr.report.graph import dependencies, read_jobs
 from helpers.checkout import REPO, link_checkout, run_snakemake
 
@@ -123,6 +125,9 @@ def test_every_other_command_is_known_and_names_what_is_there(command: str) -> N
     words = shlex.split(command.removeprefix("uv run "))
     if words[0] == "export":
         assert {word.split("=")[0] for word in words[1:]} <= VARIABLES
+    elif words[0] == "esr":
+        group = typer.main.get_command(app)
+        group.commands[words[1]].make_context(words[1], words[2:])  # type: ignore[attr-defined]
     elif words[0] == "pytest":
         marks = [words[i + 1] for i, word in enumerate(words) if word == "-m"]
         assert all(mark == "not slow" for mark in marks)

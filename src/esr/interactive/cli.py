@@ -1,0 +1,133 @@
+"""The command `esr`: `esr steer` steers a model of a study and shows what it writes."""
+
+import json
+import logging
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from esr.errors import EsrError
+from esr.interactive.session import Session, Steered
+from esr.interactive.show import compare, overview, summary
+from esr.interactive.study import open_study
+
+app = typer.Typer(
+    help="Endogenous Steering Resistance: look at a model by hand.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+SWEEP = tuple(i / 4 for i in range(9))
+"""Boosts of a sweep, as multiples of the one given: 0 (unsteered) to 2."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from esr import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Endogenous Steering Resistance: look at a model by hand."""
+
+
+@app.command()
+def steer(
+    prompt: Annotated[str, typer.Argument(help="User turn, e.g. 'Explain how to bake bread.'")],
+    study: Annotated[str, typer.Option(help="Study: studies/<study>.yaml.")] = "organism",
+    model: Annotated[str | None, typer.Option(help="Model of the study.")] = None,
+    latent: Annotated[int | None, typer.Option(help="Latent to steer.")] = None,
+    boost: Annotated[str, typer.Option(help="A number (decoder units), or `threshold`.")] = (
+        "threshold"
+    ),
+    ablate: Annotated[
+        str | None, typer.Option(help="`detectors`, `random-0`, or latents: 12,34.")
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Nine boosts, from 0 to twice the boost.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=1, help="Responses, with consecutive seeds.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Sampling seed; default: that of the study.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Judge of the study, or `none`; default: the primary one.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="`transformers` or `vllm`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead.")] = False,
+    project: Annotated[str, typer.Option(help="Folder of the workflow.")] = ".",
+) -> None:
+    """Generate a steered response and show it beside the unsteered one."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    messages = Console(stderr=True)
+    try:
+        if sweep and latent is None:
+            raise EsrError("--sweep changes the boost of a latent: give --latent")
+        changes: dict[str, Any] = {} if engine is None else {"engine": {"name": engine}}
+        opened = open_study(study, project, **changes)
+        with messages.status(f"opening {model or study}"):
+            session = opened.engine(model, judge)
+        base = session.study.config.seeds.generation if seed is None else seed
+        seeds = range(base, base + samples)
+        with messages.status(f"generating with {session.model}"):
+            found = respond(session, prompt, latent, boost, latents_of(ablate), seeds, sweep)
+    except EsrError as error:
+        messages.print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    write(found, as_json, overview_only=sweep or samples > 1)
+
+
+def respond(
+    session: Session,
+    prompt: str,
+    latent: int | None,
+    boost: str,
+    ablate: str | list[int],
+    seeds: range,
+    sweep: bool,
+) -> list[Steered]:
+    """Responses to a prompt: unsteered and steered with each seed, or at each boost of a sweep."""
+    if latent is None:
+        settings: list[tuple[int | None, float | str]] = [(None, 0.0)]
+    elif sweep:
+        steered = session.request(prompt, latent, boost).intervention.boost
+        settings = [(latent, share * steered) for share in SWEEP]
+    else:
+        settings = [(None, 0.0), (latent, boost)]
+    requests = [
+        session.request(prompt, which, value, ablate, seed)
+        for which, value in settings
+        for seed in seeds
+    ]
+    return session.generate_many(requests, prompt)
+
+
+def latents_of(ablate: str | None) -> str | list[int]:
+    """Value of `--ablate`: the name of a set, or numbers of latents separated by commas."""
+    if ablate is None:
+        return []
+    try:
+        return [int(part) for part in ablate.split(",")]
+    except ValueError:
+        return ablate
+
+
+def write(found: list[Steered], as_json: bool, overview_only: bool) -> None:
+    """Write responses to standard output: as JSON, as a table, or in full."""
+    if as_json:
+        typer.echo(json.dumps([one.as_dict() for one in found], indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    if overview_only:
+        console.print(overview(found), summary(found), sep="\n")
+    else:
+        console.print(compare(found, console.width))
