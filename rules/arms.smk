@@ -19,6 +19,15 @@ def plan_inputs(wildcards):
     return inputs
 
 
+SHARDED = [arm for arm in CONFIG.arms if CONFIG.shards(arm) > 1]
+
+
+def generation_journal(wildcards):
+    """Journal of an arm's responses, or of a shard of them."""
+    shard = wildcards.get("shard", 0)
+    return f"{RESULTS}/{wildcards.model}/journals/{wildcards.arm}-{shard}.jsonl"
+
+
 def shards(wildcards):
     """Shards of an arm's responses."""
     return expand(
@@ -47,16 +56,16 @@ rule plan_arm:
 
 
 rule generate_responses:
-    """Run a shard of an arm's trials; the journal keeps every finished response."""
+    """Run the trials of an arm; the journal keeps every finished response."""
     input:
         plan="<results>/{model}/arms/{arm}/plan.parquet",
         model="<results>/{model}/assets/model.json",
         sae=of_base("assets/sae.safetensors"),
         environment=engine_environment,
     output:
-        "<results>/{model}/arms/{arm}/shards/{shard}.parquet",
+        "<results>/{model}/arms/{arm}/responses.parquet",
     params:
-        journal=f"{RESULTS}/{{model}}/journals/{{arm}}-{{shard}}.jsonl",
+        journal=generation_journal,
         settings=settings(
             "generation",
             "engine.name",
@@ -71,14 +80,27 @@ rule generate_responses:
             "models.{model}.repetition_penalty",
         ),
     log:
-        "<logs>/{model}/{arm}/generate_responses_{shard}.log",
+        "<logs>/{model}/{arm}/generate_responses.log",
     benchmark:
-        "<benchmarks>/{model}/{arm}/generate_responses_{shard}.tsv"
+        "<benchmarks>/{model}/{arm}/generate_responses.tsv"
     threads: CONFIG.engine.threads
     resources:
         **engine_job("generate_responses"),
+    wildcard_constraints:
+        arm=one_of(arm for arm in CONFIG.arms if arm not in SHARDED) or "(?!)",
     script:
         "../scripts/arms/generate_responses.py"
+
+
+use rule generate_responses as generate_shard with:
+    output:
+        "<results>/{model}/arms/{arm}/shards/{shard}.parquet",
+    log:
+        "<logs>/{model}/{arm}/generate_shard_{shard}.log",
+    benchmark:
+        "<benchmarks>/{model}/{arm}/generate_shard_{shard}.tsv"
+    wildcard_constraints:
+        arm=one_of(SHARDED) or "(?!)",
 
 
 rule merge_responses:
@@ -94,6 +116,8 @@ rule merge_responses:
         "<benchmarks>/{model}/{arm}/merge_responses.tsv"
     resources:
         mem_mb=1000,
+    wildcard_constraints:
+        arm=one_of(SHARDED) or "(?!)",
     script:
         "../scripts/arms/merge_responses.py"
 

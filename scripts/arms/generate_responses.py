@@ -1,4 +1,4 @@
-"""Make shards/<shard>.parquet of an arm: the responses, one row for each trial of the shard.
+"""Make responses.parquet of an arm, or shards/<shard>.parquet: responses, one row a trial.
 
 Columns are those of the table `responses`. Each response goes to the journal when it finishes, so
 a rerun generates only the missing ones. An arm that ablates detectors of a model without any is not
@@ -23,12 +23,13 @@ log = logging.getLogger(__name__)
 
 
 def main(job: Any) -> None:
-    """Generate and write the responses of the shard."""
+    """Generate and write the responses of the arm, or of the shard."""
     config = config_of(job)
     name = job.wildcards.model
     manifest = json.loads(Path(job.input.model).read_text())
     plan = read_table(Path(job.input.plan), "plan")
-    plan = shard(plan, int(job.wildcards.shard), config.shards(job.wildcards.arm))
+    number = int(job.wildcards.get("shard", 0))
+    plan = shard(plan, number, config.shards(job.wildcards.arm))
     if config.needs_detectors(job.wildcards.arm) and not plan["ablated"].map(len).any():
         log.warning("%s has no detectors: nothing is generated", name)
         write_table(not_generated(plan, NO_DETECTORS), output(job), "responses", origin(job))

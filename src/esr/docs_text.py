@@ -117,8 +117,8 @@ OTHER_FILES = {
     "it is a JumpReLU. The header holds its form (`activation`, `k`), sizes (`d_model`, `d_sae`), "
     "the SHA-256 of the weights (`digest`), its source, commit and checksums (`source`, `hub`) and "
     "provenance (`esr`).",
-    "{model}/arms/{arm}/shards/{shard}.parquet": "A part of an arm's responses, columns as in "
-    "`responses`; `engine.shards` sets their number.",
+    "{model}/arms/{arm}/shards/{shard}.parquet": "A part of the responses of an arm with "
+    "more than one shard (`engine.shards`), columns as in `responses`.",
     "{model}/thresholds-{target}.parquet": "Thresholds of another target (`arms.<arm>.target`), "
     "re-estimated from the same responses; columns as in `thresholds`.",
     "{model}/journals/*.jsonl": "Every generation, one JSON object a line, keyed by a "

@@ -43,7 +43,7 @@ def test_without_detectors_nothing_is_generated_and_every_trial_says_so(
     job = SimpleNamespace(
         config=config.model_dump(mode="json"),
         rule="generate_responses",
-        wildcards=Wildcards(model="planted", arm=arm, shard="0"),
+        wildcards=Wildcards(model="planted", arm=arm),
         input=SimpleNamespace(plan=tmp_path / "plan.parquet", model=tmp_path / "model.json"),
         params=SimpleNamespace(journal=journal),
         output=[tmp_path / "responses.parquet"],

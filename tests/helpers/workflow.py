@@ -42,7 +42,7 @@ class ParsedRule(NamedTuple):
 
 @cache
 def parsed_rules() -> tuple[ParsedRule, ...]:
-    """Every rule in rules/, stage by stage."""
+    """Every rule in rules/, stage by stage; not those that `use` another one's slots."""
     paths = sorted((REPO / "rules").glob("*.smk"))
     return tuple(rule for path in paths for rule in _rules_of(path))
 
@@ -60,7 +60,8 @@ def _rules_of(path: Path) -> list[ParsedRule]:
     code, _ = parse(LocalSourceFile(path.as_posix()), workflow, {})
     functions = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)]
     calls = [[each for each in f.decorator_list if isinstance(each, ast.Call)] for f in functions]
-    return [_rule(path.stem, found) for found in calls if found]
+    own = [found for found in calls if "userule" not in {ast.unparse(c.func)[9:] for c in found}]
+    return [_rule(path.stem, found) for found in own if found]
 
 
 def _rule(stage: str, calls: list[ast.Call]) -> ParsedRule:

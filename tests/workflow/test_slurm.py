@@ -64,10 +64,10 @@ def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The arm on the cluster: job killed, node drained, controller and Snakemake killed."""
     folder = link_checkout(tmp_path_factory.mktemp("faulty"))
     with running(folder) as first:
-        job = cluster.job_of("generate_responses", PATIENCE)
+        job = cluster.job_of("generate_shard", PATIENCE)
         (folder / "gpu").write_text(cluster.slurm("scontrol", "show", "job", "-d", job))
         # Both shards may be running; some of the one that is killed is to be in its journal.
-        logs = folder / ".snakemake/slurm_logs/rule_generate_responses"
+        logs = folder / ".snakemake/slurm_logs/rule_generate_shard"
         cluster.wait_until(lambda: list(logs.glob(f"*/{job}.log")) != [], PATIENCE)
         shard = int(next(logs.glob(f"*_answers_*/{job}.log")).parent.name[-1])
         cluster.wait_until(lambda: written(folder, shard) > 0, PATIENCE)
@@ -114,7 +114,7 @@ def shard_of(number: int) -> str:
 
 def to_compute(folder: Path, shard: int) -> tuple[int, int]:
     """Batches that the last job of a shard had to compute, and all batches of the shard."""
-    log = folder / f"logs/organism/planted/answers/generate_responses_{shard}.log"
+    log = folder / f"logs/organism/planted/answers/generate_shard_{shard}.log"
     missing, total = re.findall(r"(\d+) of (\d+) batches are to be computed", log.read_text())[-1]
     return int(missing), int(total)
 
@@ -154,7 +154,7 @@ def test_nothing_that_was_generated_was_generated_again(faulty_run: Path, local_
 
 
 def test_a_killed_job_goes_on_where_it_was(faulty_run: Path) -> None:
-    logs = faulty_run.glob("logs/organism/planted/answers/generate_responses_*.log")
+    logs = faulty_run.glob("logs/organism/planted/answers/generate_shard_*.log")
     output = "".join(path.read_text() for path in logs)
     assert "records from an earlier run" in output
     assert "Trying to restart job" in (faulty_run / "output").read_text()
@@ -172,7 +172,7 @@ def test_a_model_on_two_gpus_gets_both_and_reuses_its_journal(
 ) -> None:
     before = (faulty_run / shard_of(0)).read_bytes()
     both = [setting.replace("gpus: 1", "gpus: 2") for setting in STUDY]
-    again = ["--forcerun", "generate_responses", "--", shard_of(0)]
+    again = ["--forcerun", "generate_shard", "--", shard_of(0)]
     done = run_snakemake(faulty_run, *PROFILE, *both, *again)
     assert done.returncode == 0, done.stdout[-4000:]
     job = re.findall(r"SLURM jobid '?(\d+)", done.stdout)[-1]

@@ -192,7 +192,11 @@ ASKED = {
 """Resources that engine jobs request from Slurm, by model."""
 JUDGE = {"gpu": 2, "cpus_per_task": 8, "mem_mb": 240000}
 """Resources of the judge of the paper study, which the workflow runs."""
-OF_A_MODEL = ["thresholds.parquet", "arms/steered/shards/0.parquet"]
+OF_A_MODEL = [
+    "thresholds.parquet",
+    "arms/answers/responses.parquet",
+    "arms/steered/shards/0.parquet",
+]
 OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
 OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
 
@@ -239,13 +243,14 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
     assert {rule for rule, model in before if after[rule, model] == before[rule, model]} == {
         "find_thresholds",
         "generate_responses",
+        "generate_shard",
     }
     assert after["train_adapter", "llama-3.1-8b+sc90"] == 2 * 4 * 60
     assert requested(again.stdout, "mem_mb")["train_adapter", "llama-3.1-8b+sc90"] == 72000
 
 
 def test_a_job_without_a_gpu_requests_one_core_a_thread(checkout: Path) -> None:
-    target = "results/organism/twin/arms/steered/shards/0.parquet"
+    target = "results/organism/twin/arms/steered/responses.parquet"
     options = ["--dry-run", "--profile", "slurm", "--config", "study=organism"]
     done = run_snakemake(checkout, *options, "--", target)
     assert set(requested(done.stdout, "cpus_per_task").values()) == {1}

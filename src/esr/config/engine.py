@@ -149,6 +149,7 @@ class JobSizeConfig(Section):
 ENGINE_HOURS = {
     "find_thresholds": "thresholds",
     "generate_responses": "generate",
+    "generate_shard": "generate",
     "measure_relevance": "encode",
     "measure_sae_fit": "encode",
     "find_detectors": "encode",
@@ -157,5 +158,5 @@ ENGINE_HOURS = {
     "train_adapter": "train",
 }
 """Rules whose jobs run an engine, and the key of `JobSizeConfig` that holds their hours."""
-JOURNALED = ("find_thresholds", "generate_responses")
+JOURNALED = ("find_thresholds", "generate_responses", "generate_shard")
 """Rules whose jobs resume from a journal after an interruption; jobs of the others start over."""

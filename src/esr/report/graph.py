@@ -15,7 +15,14 @@ import pygraphviz as pgv
 
 from esr.errors import EsrError
 
-SPINE = ["plan_arm", "generate_responses", "merge_responses", "judge_responses", "score_trials"]
+SPINE = [
+    "plan_arm",
+    "generate_responses",
+    "generate_shard",
+    "merge_responses",
+    "judge_responses",
+    "score_trials",
+]
 """Rules of an arm."""
 ARM = "arm "
 COLOURS = 12
