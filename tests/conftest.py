@@ -14,6 +14,7 @@ import pytest
 from helpers.checkout import link_checkout, run_snakemake, snakemake_command
 from helpers.fake_api import FakeApi
 from helpers.llm import KEY
+from helpers.vllm_hosts import ForkServer, fork_server, sync
 
 # Where it is set (as in many containers), every process compiles the libraries that it loads again:
 # five seconds of a core for PyTorch and transformers, and there are hundreds of jobs.
@@ -61,6 +62,14 @@ def api() -> Iterator[FakeApi]:
     """A local server that speaks both judge APIs."""
     with FakeApi(key=KEY) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """A process that has imported vLLM and forks hosts."""
+    sync()
+    with fork_server(tmp_path_factory.mktemp("vllm") / "log") as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

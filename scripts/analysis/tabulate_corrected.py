@@ -42,9 +42,8 @@ def main(job: Any) -> None:
     primary = read_tables(job.input.scores, "scores")
     sample = read_table(Path(job.input.sample), "sample")
     judged = by_judge(read_tables(job.input.judged, "scores"))
-    kinds = {name: judge.kind for name, judge in config.judging.judges.items()}
-    reference = choose_reference(judged, kinds, config.judging.primary)
-    second = None if reference is None else second_phase(sample, judged, reference)
+    reference = choose_reference(judged, config.judging)
+    second = None if isinstance(reference, str) else second_phase(sample, judged, reference)
     level = config.statistics.level
     table = corrected_table(primary, second, reference, replays_of(config), level)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))

@@ -1,5 +1,8 @@
 """esr.analysis.graded: every arm corrected by the reference, which is named."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +16,9 @@ from esr.analysis.graded import (
     second_phase,
 )
 from esr.arms.scores import KEY, check_scores
-from esr.config import AgreementConfig
-from helpers.checkout import load_script
+from esr.config import AgreementConfig, JudgingConfig
+from helpers.checkout import REPO, load_script
+from helpers.studies import load_study
 
 LATENTS, PROMPTS = 30, 20
 N = LATENTS * PROMPTS
@@ -122,19 +126,74 @@ def test_intervals_hold_the_true_rate_in_most_samples_of_a_part() -> None:
 
 def test_without_a_second_judge_there_are_raw_rates_and_a_status() -> None:
     first, _ = both_phases()
-    table = corrected_table(first, None, None, {"ablate-otd": "steered"})
+    table = corrected_table(first, None, "no_reference", {"ablate-otd": "steered"})
     assert table["status"].eq("no_reference").all()
     assert table[["rogan_gladen", "ppi", "sensitivity"]].isna().all(axis=None)
     assert table["raw"].notna().all()
     load_script("tabulate_corrected").printed(table)
 
 
+GRADED = pd.DataFrame({"status": ["ok"] * 3})
+LEXICAL = {"kind": "lexical", "lexicon": "resources/organisms/lexicon.csv"}
+TOLD, BLIND = (REPO / f"resources/rubrics/{name}.yaml" for name in ("paper_schema", "structured"))
+
+
+def judges(**named: dict[str, Any]) -> JudgingConfig:
+    """Judges of a study, the first one as the primary one."""
+    absent = {"lexical": None, "sentences": None}
+    config = load_study({"judging": {"primary": next(iter(named)), "judges": absent | named}})
+    return config.judging
+
+
+def claude(model: str, rubric: Path) -> dict[str, Any]:
+    return {"kind": "anthropic", "model": model, "rubric": str(rubric)}
+
+
 def test_people_come_before_the_second_judge_once_their_sheet_is_filled_in() -> None:
-    kinds = {"a": "lexical", "anna": "human", "b": "sentences"}
+    sheet = {"kind": "human", "sheet": "anna.csv"}
+    found = judges(a=LEXICAL, anna=sheet, b=LEXICAL | {"kind": "sentences"})
     empty = pd.DataFrame({"status": ["not_labelled"] * 3})
     filled = pd.DataFrame({"status": ["not_labelled", "ok", "ok"]})
-    graded = pd.DataFrame({"status": ["ok"] * 3})
-    judged = {"a": graded, "b": graded}
-    assert choose_reference(judged | {"anna": empty}, kinds, "a") == SECOND
-    assert choose_reference(judged | {"anna": filled}, kinds, "a") == ("anna", "people")
-    assert choose_reference({"a": graded}, {"a": "lexical"}, "a") is None
+    judged = {"a": GRADED, "b": GRADED}
+    assert choose_reference(judged | {"anna": empty}, found) == SECOND
+    assert choose_reference(judged | {"anna": filled}, found) == ("anna", "people")
+    assert choose_reference({"a": GRADED}, judges(a=LEXICAL)) == "no_reference"
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ({"a": ("sonnet", BLIND), "b": ("haiku", TOLD), "c": ("haiku", BLIND)}, "c"),
+        ({"a": ("sonnet", BLIND), "b": ("haiku", TOLD)}, "shared_blinding"),
+        ({"a": ("sonnet", BLIND)}, "shared_rule"),
+        ({"b": ("haiku", TOLD), "people": None}, "shared_blinding"),
+    ],
+)
+def test_the_reference_shares_neither_rule_nor_blinding_with_the_primary_judge(
+    others: dict[str, Any], expected: str
+) -> None:
+    named = {"first": claude("sonnet", TOLD)}
+    named |= {name: claude(*each) for name, each in others.items() if each}
+    found = choose_reference(dict.fromkeys(named, GRADED), judges(**named))
+    assert (found if isinstance(found, str) else found.name) == expected
+
+
+def test_judges_that_are_both_blind_share_nothing() -> None:
+    """A blind judge cannot favour a condition."""
+    found = judges(first=claude("sonnet", BLIND), b=claude("haiku", BLIND))
+    assert found.shared == {"b": ""}
+    assert found.second == "b"
+
+
+def test_the_second_judge_is_the_reference_where_there_is_one() -> None:
+    told, blind = claude("haiku", TOLD), claude("haiku", BLIND)
+    found = judges(first=claude("sonnet", TOLD), same=claude("sonnet", BLIND), b=told, c=blind)
+    assert found.second == "c"
+    without = judges(first=claude("sonnet", TOLD), same=claude("sonnet", BLIND), b=told)
+    assert without.second == "b", "a judge that shares one thing is better than none"
+
+
+def test_a_table_without_a_reference_names_the_reason() -> None:
+    first, _ = both_phases()
+    table = corrected_table(first, None, "shared_rule", {"ablate-otd": "steered"})
+    assert table["status"].eq("shared_rule").all()

@@ -42,9 +42,11 @@ from esr.journal import Journal
 from esr.judges.llm import CachedLlm
 from esr.judges.parse import failure_of_judgment
 from esr.judges.rubrics import read_rubric
+from esr.judges.tasks import LlmRater
+from helpers.checkout import REPO
 from helpers.local_judge import judge_settings, local_model, tiny_judge
 from helpers.tiny import STOP, VOCABULARY, tiny_model, tiny_multimodal_model
-from helpers.vllm_hosts import ENVIRONMENT, ForkServer, fork_server, launch_v2, sync
+from helpers.vllm_hosts import ENVIRONMENT, ForkServer, launch_v2
 from helpers.vllm_logprobs import GeneratedWithLogprobs, GenerateWithLogprobs
 
 pytestmark = [
@@ -111,13 +113,6 @@ def make_sae(form: Activation, family: str = "llama") -> Sae:
         threshold=torch.rand(D_SAE, generator=draw) if form == "jumprelu" else None,
         k=32 if form == "topk" else None,
     )
-
-
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    sync()
-    with fork_server(tmp_path_factory.mktemp("vllm") / "log") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -614,3 +609,20 @@ class TestAJudge:
             texts.append([reply.text for reply in found])
         assert texts[0] == texts[1]
         assert len(set(texts[0])) > 1
+
+    def test_labels_are_rated_by_the_schema(self, hosts: ForkServer, tmp_path: Path) -> None:
+        settings = judge_settings(tiny_judge(tmp_path / "judge"))
+        points = {"type": "integer", "minimum": 0, "maximum": 100}
+        rating = {"number": {"enum": [1]}, "rating": points}
+        one = {"type": "object", "required": list(rating), "properties": rating}
+        listed = {"type": "array", "minItems": 1, "maxItems": 1, "items": one}
+        schema = {"type": "object", "required": ["ratings"], "properties": {"ratings": listed}}
+        rubric = read_rubric(REPO / "resources/rubrics/concreteness.yaml")
+        rubric = rubric.model_copy(update={"reply": schema, "system": "Rate."})
+        version = pinned_version(ENVIRONMENT)
+        model = local_model(settings, hosts.launcher(), ENVIRONMENT, version)
+        llm = CachedLlm(settings, tmp_path / "replies.jsonl", local=model)
+        ratings = LlmRater(rubric, llm, batch=1).rate(["boats", "bread", "tax law", "grief"])
+        model.close()
+        assert len(ratings) == 4
+        assert all(rating is not None and 0 <= rating <= 100 for rating in ratings)

@@ -4,6 +4,8 @@ import os
 import pickle
 import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,3 +75,47 @@ def launch_v2(theirs: socket.socket) -> "subprocess.Popen[bytes]":
         pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL,
     )
+
+
+STAND_IN = """\
+#!{python}
+import os, pickle, socket, sys
+assert sys.argv[1:3] == ["-m", "esr.engines.vllm.host"], sys.argv
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.connect({address!r})
+    wanted = {{name: value for name, value in os.environ.items() if name.startswith("VLLM_")}}
+    socket.send_fds(server, [pickle.dumps(wanted)], [int(sys.argv[3])])
+"""
+
+
+@contextmanager
+def forked_environment(hosts: ForkServer, folder: Path, address: Path) -> Iterator[list[int]]:
+    """Lay out an environment whose interpreter forks hosts of a fork server; the number of forks.
+
+    A job then has real vLLM without importing it again. `address` is a path for a socket.
+    """
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/lib").symlink_to(ENVIRONMENT / ".venv/lib")
+    python = folder / ".venv/bin/python"
+    python.write_text(STAND_IN.format(python=sys.executable, address=str(address)))
+    python.chmod(0o755)
+    forks: list[int] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(address))
+        listening.listen()
+        threading.Thread(target=_fork, args=[listening, hosts, forks], daemon=True).start()
+        yield forks
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def _fork(listening: socket.socket, hosts: ForkServer, forks: list[int]) -> None:
+    while True:
+        try:
+            client, _ = listening.accept()
+        except OSError:
+            return
+        with client:
+            data, files, _, _ = socket.recv_fds(client, 1 << 16, 1)
+            with socket.socket(fileno=files[0]) as theirs:
+                hosts.launcher(**pickle.loads(data))(theirs)
+        forks.append(len(forks) + 1)

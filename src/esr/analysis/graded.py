@@ -29,6 +29,7 @@ from esr.analysis.statistics import Interval
 from esr.analysis.statistics.contrasts import crossed_contrast
 from esr.analysis.statistics.crossed import weighted_mean
 from esr.arms.scores import KEY
+from esr.config import JudgingConfig
 from esr.judges.human import NOT_LABELLED
 
 MEASURED = {"multi_attempt_rate": "multi_attempt", "esr_rate": "improved"}
@@ -37,6 +38,8 @@ ESTIMATORS = {"raw": raw_rate, "rogan_gladen": rogan_gladen, "ppi": prediction_p
 ERRORS = ("sensitivity", "specificity")
 NO_REFERENCE = "no_reference"
 """Status of a table without any judge beside the primary one: raw rates alone."""
+REFUSED = ("shared_blinding", "shared_rule")
+"""Statuses of a table whose other judges are no reference: raw rates alone."""
 COLUMNS = ["model", "arm", "against", "kind", "measure", "unit", "judge", "reference"]
 COLUMNS += ["reference_kind"]
 COLUMNS += [f"{name}{end}" for name in (*ESTIMATORS, *ERRORS) for end in ("", "_low", "_high")]
@@ -63,19 +66,26 @@ class Arm(NamedTuple):
     rates: Mapping[str, Corrected]
 
 
-def choose_reference(scores: Scores, kinds: Mapping[str, str], primary: str) -> Reference | None:
-    """The reference among the judges of the sample; None if the primary judge is alone.
+def choose_reference(scores: Scores, judging: JudgingConfig) -> Reference | str:
+    """The reference among the judges of the sample, or the status that says why there is none.
+
+    People, where a sheet is filled in; else the first judge that shares neither rule nor blinding
+    with the primary one. Statuses: `no_reference` (there is no other judge), `shared_rule` (the
+    others are the primary judge's model), `shared_blinding` (the others know the label of the
+    steered latent, as the primary judge does).
 
     Args:
         scores: Scores of the sample by judge.
-        kinds: Kind of every judge, in the order of the configuration.
-        primary: The primary judge.
+        judging: The judges of the study.
     """
-    for name, kind in kinds.items():
-        if kind == "human" and scores[name]["status"].ne(NOT_LABELLED).any():
+    for name, judge in judging.judges.items():
+        if judge.kind == "human" and scores[name]["status"].ne(NOT_LABELLED).any():
             return Reference(name, "people")
-    others = [name for name, kind in kinds.items() if kind != "human" and name != primary]
-    return Reference(others[0], "second judge") if others else None
+    shared = judging.shared
+    for name, what in shared.items():
+        if not what:
+            return Reference(name, "second judge")
+    return next((each for each in REFUSED if each in shared.values()), NO_REFERENCE)
 
 
 def second_phase(sample: pd.DataFrame, scores: Scores, reference: Reference) -> pd.DataFrame:
@@ -87,7 +97,7 @@ def second_phase(sample: pd.DataFrame, scores: Scores, reference: Reference) -> 
 def corrected_table(
     primary: pd.DataFrame,
     second: pd.DataFrame | None,
-    reference: Reference | None,
+    reference: Reference | str,
     replays: Mapping[str, str],
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -103,13 +113,15 @@ def corrected_table(
     Args:
         primary: Scores of all trials of the sampled arms by the primary judge.
         second: Scores of the sample by the reference (`second_phase`).
-        reference: Its name and kind; None: there is none, and only raw rates are given.
+        reference: Its name and kind; or the status that says why there is none, in a table of raw
+            rates alone (`choose_reference`).
         replays: Replayed arm by replaying arm.
         level: Of the intervals.
     """
     primary = primary.assign(trial_id=primary[KEY].agg("/".join, axis=1))
     judge = primary["judge"].iloc[0]
-    name, kind = reference or ("", "")
+    name, kind = reference if isinstance(reference, Reference) else ("", "")
+    absent = None if isinstance(reference, Reference) else reference
     common = {"judge": judge, "reference": name, "reference_kind": kind}
     rows = []
     for model, of_model in primary.groupby("model", sort=False):
@@ -119,7 +131,7 @@ def corrected_table(
                 for arm, scores in of_model.groupby("arm", sort=False)
             }
             facts = {"model": model, "measure": measure} | common
-            rows += [facts | row for row in _rows(arms, replays, reference is not None, level)]
+            rows += [facts | row for row in _rows(arms, replays, absent, level)]
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
 
 
@@ -140,22 +152,22 @@ def _grade(scores: pd.DataFrame, second: pd.DataFrame | None, measure: str, leve
 
 
 def _rows(
-    arms: Mapping[str, Arm], replays: Mapping[str, str], has_reference: bool, level: float
+    arms: Mapping[str, Arm], replays: Mapping[str, str], absent: str | None, level: float
 ) -> Iterator[dict[str, Any]]:
     """Rates of every arm of a model; then the changes of those that replay another."""
     for name, arm in arms.items():
         row: dict[str, Any] = {"arm": name, "kind": "rate", "unit": "percent"}
         for estimator, found in arm.rates.items():
             row |= _in_percent(estimator, found.value, found.interval)
-        yield row | _sizes(arm, has_reference, judge_errors(arm.phase, level))
+        yield row | _sizes(arm, absent, judge_errors(arm.phase, level))
     for name, arm in arms.items():
         baseline = arms.get(replays.get(name, ""))
         if baseline is not None:
-            yield from _changes(name, replays[name], (baseline, arm), has_reference, level)
+            yield from _changes(name, replays[name], (baseline, arm), absent, level)
 
 
 def _changes(
-    name: str, against: str, arms: tuple[Arm, Arm], has_reference: bool, level: float
+    name: str, against: str, arms: tuple[Arm, Arm], absent: str | None, level: float
 ) -> Iterator[dict[str, Any]]:
     """Difference and relative change of an arm against the one that it replays.
 
@@ -175,8 +187,8 @@ def _changes(
         ratio = after.value / before.value - 1 if before.value > 0 else np.nan
         difference |= _in_percent(estimator, after.value - before.value, ends[0])
         relative |= _in_percent(estimator, ratio, ends[1])
-    sizes = _sizes(arm, has_reference)
-    worst = {"status": _worst(_sizes(baseline, has_reference)["status"], sizes["status"])}
+    sizes = _sizes(arm, absent)
+    worst = {"status": _worst(_sizes(baseline, absent)["status"], sizes["status"])}
     for row in (difference, relative):
         yield {"arm": name, "against": against} | row | sizes | worst
 
@@ -194,16 +206,19 @@ def _raw_change(
     return (after - before, change), (found.difference.scaled(0.01), found.relative)
 
 
-def _sizes(arm: Arm, has_reference: bool, errors: Errors | None = None) -> dict[str, Any]:
-    """Numbers of trials, the status, and the judge's errors if given."""
+def _sizes(arm: Arm, absent: str | None, errors: Errors | None = None) -> dict[str, Any]:
+    """Numbers of trials, the status, and the judge's errors if given.
+
+    `absent` is the status without a reference.
+    """
     phase = arm.phase
     row: dict[str, Any] = {
         "n": int((~np.isnan(phase.primary)).sum()),
         "n_sampled": int(phase.sampled.sum()),
         "n_positives": int(np.nansum(phase.reference[phase.sampled])),
-        "status": NO_REFERENCE,
+        "status": absent,
     }
-    if not has_reference:
+    if absent is not None:
         return row
     row["status"] = _worst(arm.rates["ppi"].status, arm.rates["rogan_gladen"].status)
     if errors is not None:

@@ -1,8 +1,10 @@
 """Judges."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import yaml
 from pydantic import Field, model_validator
 
 from esr.config.section import Name, Section, Variable, key
@@ -69,6 +71,15 @@ class LlmJudgeConfig(BaseJudgeConfig):
         le=1_000_000,
         source="code",
     )
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the rubric shows the label of the steered latent; False if it cannot be read."""
+        try:
+            content = yaml.safe_load(self.rubric.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            return False  # the checks of a run's files name it
+        return isinstance(content, Mapping) and content.get("label") is not None
 
 
 class ApiJudgeConfig(LlmJudgeConfig):
@@ -251,20 +262,38 @@ class JudgingConfig(Section):
         return {name: judge for name, judge in found.items() if judge.optional}
 
     @property
+    def shared(self) -> dict[str, str]:
+        """What every other judge shares with the primary one, by name; people are left out.
+
+        `shared_rule`: kind and model. `shared_blinding`: the label of the steered latent is shown
+        to both, so that both may favour a condition. An empty text: neither of the two.
+        """
+        primary = self.judges[self.primary]
+        told = isinstance(primary, LlmJudgeConfig) and primary.is_told
+        found = {}
+        for name, judge in self.judges.items():
+            if name == self.primary or judge.kind == "human":
+                continue
+            if self._model_of(name) == self._model_of(self.primary):
+                found[name] = "shared_rule"
+            else:
+                also = told and isinstance(judge, LlmJudgeConfig) and judge.is_told
+                found[name] = "shared_blinding" if also else ""
+        return found
+
+    @property
     def second(self) -> str | None:
         """The judge whose grades of the sample check the primary judge's; None without one.
 
-        The first one of another kind or model, else the first other one. A person grades a sheet
-        only.
+        The first one that shares neither rule nor blinding with it; else the first one of another
+        kind or model; else the first other one. A person grades a sheet only.
         """
-        others = [
-            name
-            for name, judge in self.judges.items()
-            if name != self.primary and judge.kind != "human"
-        ]
-        primary = self._model_of(self.primary)
-        unlike = (name for name in others if self._model_of(name) != primary)
-        return next(unlike, (*others, None)[0])
+        shared = self.shared
+        for wanted in ("", "shared_blinding", "shared_rule"):
+            for name, what in shared.items():
+                if what == wanted:
+                    return name
+        return None
 
     def _model_of(self, name: str) -> tuple[str, str]:
         judge = self.judges[name]

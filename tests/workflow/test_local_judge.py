@@ -1,0 +1,187 @@
+"""A study with a second judge that the workflow runs: real vLLM, through Snakemake, and killed.
+
+Arms of the organism with given responses are judged, sampled and compared. vLLM is forked from
+a process that has imported it; everything else is as in a study.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+import yaml
+
+from esr.arms.plan import apply_condition, new_trials
+from esr.config import ArmConfig, load, merge
+from esr.journal import read_journal
+from esr.judges.replies import is_reply
+from esr.tables import read_table, write_table
+from helpers.checkout import REPO, link_checkout, run_snakemake, snakemake_command
+from helpers.local_judge import judge_settings, tiny_judge
+from helpers.vllm_hosts import ForkServer, forked_environment
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(shutil.which("uv") is None, reason="uv installs the environment"),
+]
+
+RESULTS = "results/local"
+ARMS = ("answers", "steered", "unsteered")
+TRIALS = 8
+TARGETS = [f"{RESULTS}/planted/arms/{arm}/scores/open.parquet" for arm in ARMS[1:]]
+TARGETS += [f"{RESULTS}/agreement/agreement.parquet"]
+RULES = ["prepare_judge", "judge_arms", "judge_responses", "score_trials"]
+RULES += ["sample_responses", "judge_sample", "measure_agreement"]
+ARGUMENTS = ["--cores", "1", "--nolock", "--rerun-incomplete", "--config", "study=local"]
+ARGUMENTS += ["--allowed-rules", *RULES, "--", *TARGETS]
+
+
+def write_study(folder: Path, source: Path) -> None:
+    """A study of three arms with responses, and a judge that one start runs over all."""
+    study = yaml.safe_load((REPO / "studies/organism.yaml").read_text())
+    protocol = yaml.safe_load((REPO / "config.yaml").read_text())
+    settings = judge_settings(source, batch_size=2, eager=True, cpu_cache=0.0625, together=True)
+    study["judging"]["judges"]["open"] = settings.model_dump(mode="json")
+    study["models"]["twin"] = None
+    study["finetune"]["models"] = []
+    study["claims"] = []
+    study["statistics"] = {"bootstrap": 100}
+    study["arms"] = {name: None for name in protocol["arms"] if name not in ARMS}
+    study["agreement"] = {"retest": 0, "arms": list(ARMS[1:])}
+    (folder / "studies/local.yaml").write_text(yaml.safe_dump(study))
+    config = load(merge(protocol, study, {"study": "local"}))
+    for arm in ARMS:
+        write_arm(folder, arm, config.arms[arm])
+
+
+def write_arm(folder: Path, arm: str, condition: ArmConfig) -> None:
+    trials = pd.DataFrame(
+        {
+            "prompt_id": [f"p{i}" for i in range(TRIALS)],
+            "prompt": [f"Explain {i}." for i in range(TRIALS)],
+            "latent": pd.array([3] * TRIALS, dtype="Int64"),
+            "label": "boats",
+            "boost": 5.0,
+        }
+    )
+    plan = apply_condition(new_trials(trials, 44), condition)
+    texts = [f"Boats. Wait, that's not right. Bread {i} {arm}." for i in range(TRIALS)]
+    responses = pd.DataFrame(
+        {
+            "trial_id": plan["trial_id"],
+            "status": "ok",
+            "response": texts,
+            "tokens": [[1]] * TRIALS,
+            "n_prompt_tokens": 3,
+            "finish_reason": "stop",
+        }
+    )
+    place = folder / RESULTS / "planted/arms" / arm
+    write_table(plan.assign(model="planted", arm=arm), place / "plan.parquet", "plan", {})
+    write_table(responses, place / "responses.parquet", "responses", {})
+
+
+def journal(folder: Path, arm: str) -> Path:
+    return folder / RESULTS / f"replies/judge_responses/planted/{arm}/open.jsonl"
+
+
+def replies(folder: Path) -> list[str]:
+    """Keys of all replies, as often as they are in a journal."""
+    found = []
+    for arm in ARMS:
+        path = journal(folder, arm)
+        records = map(json.loads, path.read_text().splitlines()) if path.is_file() else ()
+        found += [record["key"] for record in records if is_reply(record)]
+    return found
+
+
+def run_and_kill(folder: Path) -> None:
+    """Kill every process of the run, outright, once replies to the second arm are written."""
+    with (folder / "killed.log").open("w") as log:
+        run = subprocess.Popen(
+            snakemake_command(*ARGUMENTS),
+            cwd=folder,
+            start_new_session=True,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    while run.poll() is None and len(replies(folder)) < TRIALS + 2:
+        time.sleep(0.02)
+    assert run.poll() is None, (folder / "killed.log").read_text()[-4000:]
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+
+
+class Run(NamedTuple):
+    """What a killed run left, and what the next one made of it."""
+
+    folder: Path
+    kept: list[bytes]
+    killed_forks: int
+    forks: int
+    output: str
+
+
+@pytest.fixture(scope="module")
+def run(hosts: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    folder = link_checkout(tmp_path_factory.mktemp("local") / "checkout")
+    write_study(folder, tiny_judge(tmp_path_factory.mktemp("judge")))
+    installed = folder / "results/environments/serve-cpu.txt"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    address = tmp_path_factory.mktemp("a") / "s"
+    with forked_environment(hosts, folder / "envs/serve-cpu", address) as forks:
+        run_and_kill(folder)
+        kept = [journal(folder, arm) for arm in ARMS]
+        before = [path.read_bytes() if path.is_file() else b"" for path in kept]
+        killed = len(forks)
+        done = run_snakemake(folder, *ARGUMENTS)
+        assert done.returncode == 0, done.stdout[-6000:]
+        yield Run(folder, before, killed, len(forks), done.stdout)
+
+
+def test_a_rerun_after_kill_9_writes_only_what_is_missing(run: Run) -> None:
+    found = replies(run.folder)
+    assert len(found) == len(set(found)) == len(ARMS) * TRIALS
+    for arm, before in zip(ARMS, run.kept, strict=True):
+        complete = before[: before.rfind(b"\n") + 1]
+        assert journal(run.folder, arm).read_bytes().startswith(complete)
+    first, second, third = (before.count(b'"raw"') for before in run.kept)
+    assert first == TRIALS
+    assert 2 <= second < TRIALS
+    assert third == 0
+
+
+def test_one_start_judges_all_arms_and_none_is_needed_for_the_sample(run: Run) -> None:
+    assert (run.killed_forks, run.forks) == (1, 2)
+    for rule in ("judge_arms", "judge_responses", "judge_sample"):
+        assert f"rule {rule}:" in run.output
+    assert not (run.folder / RESULTS / "replies/judge_sample/open.jsonl").exists()
+
+
+def test_every_reply_is_a_judgment_of_its_arm(run: Run) -> None:
+    counts = json.loads((run.folder / RESULTS / "planted/judged/open.json").read_text())
+    assert set(counts) == set(ARMS)
+    for arm in ARMS[1:]:
+        path = run.folder / RESULTS / "planted/arms" / arm / "judgments/open.parquet"
+        table = read_table(path, "judgments")
+        statuses = table.drop_duplicates("trial_id")["status"].value_counts().to_dict()
+        assert counts[arm] == statuses
+        assert sum(statuses.values()) == TRIALS
+        # A random model quotes what is not in the response, but always by the schema.
+        assert set(statuses) <= {"ok", "not_located"}
+        keys = {key for key, one in read_journal(journal(run.folder, arm)).items() if is_reply(one)}
+        assert set(table["reply"]) == keys
+
+
+def test_the_judge_is_in_the_table_of_agreement(run: Run) -> None:
+    table = read_table(run.folder / RESULTS / "agreement/agreement.parquet", "agreement")
+    pairs = set(zip(table["judge_a"], table["judge_b"], strict=True))
+    assert {("lexical", "open"), ("open", "lexical")} & pairs
