@@ -3,7 +3,7 @@
 GRAPHS = ["all", *FIGURES]
 TEMPLATES = """
     base.html macros.html index.html figures.html tables.html transcripts.html
-    graph.html provenance.html style.css tables.js transcripts.js
+    graph.html provenance.html style.css tables.js graph.js transcripts.js
 """.split()
 LEDGER = ["<results>/tables/ledger.csv"]
 

@@ -302,8 +302,21 @@ function drawPrompt(row, text) {
   const title = element("h2", "", text.prompt);
   const latent = named("label", row);
   const about = value("latent", row) === null ? "no latent" : `${latentText(row)}${latent ? `: ${latent}` : ""}`;
-  head.append(title, element("p", "hint", `${modelLabel(row)} · ${about} · seed ${value("seed", row)}`));
+  const hint = element("p", "hint", `${modelLabel(row)} · ${about} · seed ${value("seed", row)}`);
+  const page = latentPage(row);
+  if (page) hint.append(" · ", page);
+  head.append(title, hint);
   return head;
+}
+
+// Link to the public page of the steered latent; nothing is loaded from there unless it is followed.
+function latentPage(row) {
+  const pages = index.pages[named("model", row)];
+  if (!pages || value("latent", row) === null) return null;
+  const link = element("a", "", "Neuronpedia");
+  link.href = `${pages}/${value("latent", row)}`;
+  link.rel = "noreferrer external";
+  return link;
 }
 
 function drawTrial(row, text) {

@@ -106,7 +106,8 @@ def main(job: Any) -> None:
     traces = read_traces(job.input.episodes, job.input.activations)
     labels = {name: model.label for name, model in config.models.items()}
     scales = {name: full_bars(traces.get(name, {})) for name in config.base_models}
-    count = write_transcripts(folder / "data", trials(job, traces), labels, scales)
+    pages = {name: page for name, model in config.models.items() if (page := model.latent_pages)}
+    count = write_transcripts(folder / "data", trials(job, traces), labels, scales, pages)
     tables = {Path(path).stem: pd.read_csv(path) for path in job.input.tables}
     tables["sae_fit"] = read_tables(job.input.fits, "sae_fit")
     ledger = pd.read_csv(job.input.ledger[0]) if job.input.ledger else None

@@ -129,6 +129,36 @@ MASKS = {
 """Output of `check_masks` on two rows, one of them shown."""
 
 
+WHERE = "model=large; arm=steered; measure=esr_rate"
+"""Selector of the claims."""
+
+
+def summary() -> pd.DataFrame:
+    """Rates of the arm `steered`: one way of grading for both models, a second one for `large`."""
+    columns = ["way", "model", "arm", "measure", "estimate", "low", "high", "n"]
+    rows = [
+        ("primary", "large", "steered", "esr_rate", 4.0, 3.0, 5.0, 500),
+        ("primary", "large", "steered", "success_rate", 60.0, 40.0, 80.0, 30),
+        ("primary", "large", "steered", "multi_attempt_rate", 6.0, 5.0, 7.0, 500),
+        ("second", "large", "steered", "multi_attempt_rate", 9.0, 8.0, 10.0, 200),
+        ("primary", "small", "steered", "esr_rate", 1.5, 0.5, 2.5, 400),
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def exclusions() -> pd.DataFrame:
+    """Trials by status; two trials of `small` have no score."""
+    rows = [
+        ("large", "steered", "ok", 500, 100.0),
+        ("large", "steered", "total", 500, 100.0),
+        ("small", "steered", "ok", 398, 99.5),
+        ("small", "steered", "refused", 2, 0.5),
+        ("small", "steered", "total", 400, 100.0),
+    ]
+    rows += [("small", f"arm-{i}", "ok", 400, 100.0) for i in range(8)]
+    return pd.DataFrame(rows, columns=["model", "arm", "status", "n", "percent"])
+
+
 def study(count: int) -> Study:
     """A study with one figure, two tables and a claim of every verdict."""
     numbers = pd.DataFrame({"model": ["large", "small"], "value": [4.0, 1.5], "n": [500, 400]})
@@ -139,7 +169,7 @@ def study(count: int) -> Study:
         level=0.95,
         models={name: {"label": label, "parameters": 1e9} for name, label in MODELS.items()},
         arms={arm: {} for arm in ARMS},
-        scorecard=pd.DataFrame([claim(claim=each, verdict=each) for each in verdicts]),
+        scorecard=pd.DataFrame([claim(claim=each, verdict=each, where=WHERE) for each in verdicts]),
         figures=[
             Picture(
                 name="fig2",
@@ -151,7 +181,7 @@ def study(count: int) -> Study:
                 graph="graph.html#graph-fig2",
             )
         ],
-        tables={"summary": numbers, "exclusions": numbers},
+        tables={"summary": summary(), "exclusions": exclusions()},
         compute=pd.DataFrame([["generate_responses", 6, 0.5, 0.6, 700.0, 900.0]], columns=COMPUTE),
         dependencies=pd.DataFrame({"figure": ["fig2"], "script": ["scripts/figures/plot_fig2.py"]}),
         origin={"Study": "made-up"},
@@ -167,12 +197,13 @@ def write_site(folder: Path, count: int) -> int:
     """Write the report of about `count` trials; returns how many there are."""
     (folder / "figures").mkdir(parents=True)
     (folder / "graph").mkdir()
-    dot = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+    dot = '<svg xmlns="http://www.w3.org/2000/svg" width="3000" height="900"/>'
     (folder / "graph/all.svg").write_text(dot)
     (folder / "graph/dependencies.csv").write_text("figure,script\n")
     (folder / "figures/fig2.png").write_bytes((REPO / "docs/images/fig2.png").read_bytes())
     (folder / "figures/fig2.csv").write_text("model,value,n\n")
     scales = {"large": {"detector": 100.0}, "small": {"detector": 100.0}}
-    written = write_transcripts(folder / "data", trials(count), MODELS, scales)
+    pages = {"small": "https://www.neuronpedia.org/small/3-res"}
+    written = write_transcripts(folder / "data", trials(count), MODELS, scales, pages)
     build(study(written), TEMPLATES, folder)
     return written

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from esr.analysis.claims import VERDICTS
 from helpers.browser import DESK, PHONE, Reader, expect
 from helpers.report_fixture import ARMS, FIRST, HOSTILE, RESTART, SECOND, heat, trials, write_site
 
@@ -276,7 +277,108 @@ def test_the_policy_forbids_scripts_in_the_page(browser: Any, folder: Path) -> N
 def test_a_table_is_sorted_by_the_head_of_a_column(reader: Reader) -> None:
     page = reader.open("tables")
     table = page.locator("#summary table")
-    table.get_by_role("button", name="value").click()
-    assert table.locator("tbody td:nth-child(2)").all_inner_texts() == ["1.5", "4"]
-    table.get_by_role("button", name="value").click()
-    assert table.locator("tbody td:nth-child(2)").all_inner_texts() == ["4", "1.5"]
+    table.get_by_role("button", name="estimate").click()
+    column = table.locator("tbody td:nth-child(5)")
+    assert column.all_inner_texts() == ["1.5", "4", "6", "9", "60"]
+    table.get_by_role("button", name="estimate").click()
+    assert column.all_inner_texts() == ["60", "9", "6", "4", "1.5"]
+
+
+def test_a_table_of_many_rows_is_searched(reader: Reader) -> None:
+    page = reader.open("tables")
+    assert page.locator("#summary .find").count() == 0, "five rows are seen at a glance"
+    whole = page.locator("#exclusions details")
+    whole.locator("summary").click()
+    box = whole.get_by_role("searchbox")
+    box.fill("OK arm-7")
+    assert whole.locator("tbody tr:visible").all_inner_texts() == ["small\tarm-7\tok\t400\t100"]
+    assert whole.locator("output").inner_text() == "1 of 13 rows"
+    box.fill("")
+    assert whole.locator("tbody tr:visible").count() == 13
+
+
+class TestSummary:
+    def test_it_opens_on_one_sentence_a_model_and_figure_2(self, reader: Reader) -> None:
+        page = reader.open("index")
+        heads = page.locator("h2").all_inner_texts()
+        assert heads[:3] == ["Answer", "Claims", "Scorecard"]
+        first, second = page.locator(".answers li > p").all_inner_texts()
+        assert first.startswith("Large <b>model</b> corrects itself in 4.0 % [3.0, 5.0] of 500")
+        assert first.endswith("Detectors needed: not measured. Depends on the judge: yes.")
+        assert second.startswith("Small model corrects itself in 1.5 %")
+        picture = page.locator("figure.first img")
+        assert picture.evaluate("each => each.complete && each.naturalWidth > 0")
+
+    def test_every_verdict_has_a_shape_and_a_colour_of_its_own_track(self, reader: Reader) -> None:
+        page = reader.open("index")
+        tracks = page.locator(".forest .track")
+        assert tracks.count() == len(VERDICTS)
+        shapes = tracks.locator(".mark").evaluate_all("all => all.map(each => each.outerHTML)")
+        assert len({re.sub(r'[mc]?x="[^"]*"|M[^ ]* ', "", shape) for shape in shapes}) == len(
+            VERDICTS
+        )
+        colours = tracks.evaluate_all("all => all.map(each => getComputedStyle(each).color)")
+        assert len(set(colours)) == 4
+
+    def test_a_claim_leads_to_its_figure_its_row_and_its_transcripts(self, reader: Reader) -> None:
+        page = reader.open("index")
+        row = page.locator(".forest tbody tr").first
+        assert row.get_by_role("link", name="Figure 2").get_attribute("href") == "figures.html#fig2"
+        assert not page.locator("#confirmed").is_visible()
+        row.get_by_role("link", name="It is <b>more</b>").click()
+        expect(page.locator("#confirmed")).to_be_visible()
+        assert page.locator("#confirmed code").is_visible() is False, "selectors are disclosed"
+        row.get_by_role("link", name="transcripts").click()
+        expect(page.locator("#count")).to_have_text(re.compile(r"^\d+ of"))
+        assert page.locator("[name=model] option:checked").inner_text() == "Large <b>model</b>"
+        assert page.locator("[name=change] option:checked").inner_text() == "better"
+        assert reader.count() == expected(model="large", arm="steered", n_attempts=2) > 0
+
+
+def test_what_was_excluded_comes_first(reader: Reader) -> None:
+    page = reader.open("tables")
+    table = page.locator("#exclusions table").first
+    assert table.locator("tbody tr").count() == 1
+    assert "refused" in table.locator("tbody").inner_text()
+
+
+class TestGraph:
+    def test_a_picture_fits_its_frame_is_zoomed_and_moved(self, reader: Reader) -> None:
+        page = reader.open("graph")
+        frame = page.locator(".frame")
+        picture = frame.locator("img")
+        assert picture.bounding_box() == pytest.approx(frame.evaluate(INNER), abs=1)
+        page.get_by_role("button", name="Zoom in").click()
+        assert picture.bounding_box()["width"] == pytest.approx(1.4 * self.width(frame), abs=2)
+        before = picture.bounding_box()["x"]
+        box = frame.bounding_box()
+        page.mouse.move(box["x"] + 200, box["y"] + 100)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 150, box["y"] + 100)
+        page.mouse.up()
+        assert picture.bounding_box()["x"] == pytest.approx(before - 50, abs=1)
+        frame.press("ArrowRight")
+        assert picture.bounding_box()["x"] == pytest.approx(before - 110, abs=1)
+        frame.press("0")
+        assert picture.bounding_box() == pytest.approx(frame.evaluate(INNER), abs=1)
+
+    def width(self, frame: Any) -> float:
+        return float(frame.evaluate("each => each.clientWidth"))
+
+
+INNER = (
+    "each => { const box = each.getBoundingClientRect(); return {x: box.x + 1, y: box.y + 1,"
+    " width: each.clientWidth, height: each.clientHeight} }"
+)
+"""Box of a frame without its border."""
+
+
+def test_a_latent_leads_to_its_public_page_where_there_is_one(reader: Reader) -> None:
+    page = reader.open()
+    page.locator("[name=model]").select_option(label="Small model")
+    page.locator(".trial").first.click()
+    link = page.get_by_role("link", name="Neuronpedia")
+    assert link.get_attribute("href") == "https://www.neuronpedia.org/small/3-res/0"
+    page.locator("[name=model]").select_option(label="Large <b>model</b>")
+    page.locator(".trial").first.click()
+    expect(link).to_have_count(0)

@@ -153,10 +153,14 @@ class TestReport:
         assert all(url.startswith(reader.folder.as_uri()) for url in reader.requests)
         reader.context.close()
 
-    def test_the_scorecard_comes_first(self, reader: Reader) -> None:
+    def test_the_answer_comes_first_and_every_claim_has_a_track(self, reader: Reader) -> None:
         page = reader.open("index")
-        assert page.locator("h2").first.inner_text() == "Scorecard"
-        assert page.locator(".scorecard .verdict.confirmed").count() >= 12
+        assert page.locator("h2").first.inner_text() == "Answer"
+        planted = page.locator(".answers li > p").first.inner_text()
+        assert planted.startswith("Planted ESR corrects itself in ")
+        assert page.locator(".answers li").count() == 5
+        assert page.locator(".forest tbody tr").count() == page.locator(".scorecard [id]").count()
+        assert page.locator(".forest .verdict.confirmed").count() >= 12
 
     def test_every_figure_has_its_picture_caption_and_command(self, reader: Reader) -> None:
         page = reader.open("figures")

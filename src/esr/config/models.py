@@ -168,6 +168,13 @@ class ModelConfig(Section):
         return self.labels
 
     @property
+    def latent_pages(self) -> str | None:
+        """Address of Neuronpedia's pages of the SAE's latents, without `/<latent>`, if known."""
+        if isinstance(self.labels, NeuronpediaConfig):
+            return f"https://www.neuronpedia.org/{self.labels.neuronpedia}"
+        return None
+
+    @property
     def is_local(self) -> bool:
         """Whether `source` is a folder rather than a hub id."""
         return Path(self.source).is_dir()

@@ -16,6 +16,8 @@ from markdown_it import MarkdownIt
 
 from esr.analysis.claims import VERDICTS
 from esr.analysis.ways import WAYS
+from esr.report.answers import Answer, answers
+from esr.report.forest import SHAPES, Track, track
 from esr.thresholds.outcomes import count_statuses, in_words
 
 PAGES = {
@@ -51,7 +53,7 @@ TABLE_TITLES = {
     "activation_hazards": "Activations: hazard of a restart given the detectors",
 }
 """Titles of tables; a table without one is shown by its file's name."""
-ASSETS = ["style.css", "tables.js", "transcripts.js"]
+ASSETS = ["style.css", "tables.js", "graph.js", "transcripts.js"]
 MOST_ROWS = 400
 """Rows of a table that a page shows; the CSV has all of them."""
 
@@ -123,6 +125,35 @@ class Study:
         return dict(zip(WAYS, ["primary", "gated", "judge-free", "second judge"], strict=True))
 
     @property
+    def answers(self) -> list[Answer]:
+        """Sentences about each model."""
+        labels = {name: str(model["label"]) for name, model in self.models.items()}
+        return answers(self.tables, labels, self.ways)
+
+    @property
+    def tracks(self) -> list[Track]:
+        """The forest plot: one track a claim, in the order of the claims."""
+        figures = [figure.name for figure in self.figures]
+        rows = self.scorecard.to_dict("records")
+        return [
+            track({str(k): v for k, v in row.items()}, figures, list(self.models)) for row in rows
+        ]
+
+    @property
+    def first_figure(self) -> Picture | None:
+        """Figure 2, which the summary shows."""
+        return next((figure for figure in self.figures if figure.name == "fig2"), None)
+
+    @property
+    def excluded(self) -> pd.DataFrame | None:
+        """Trials that are not measured, by model, arm and status; most first."""
+        table = self.tables.get("exclusions")
+        if table is None or not {"status", "n"} <= set(table):
+            return None
+        left_out = table[~table["status"].isin(["ok", "total"])]
+        return left_out.sort_values("n", ascending=False, kind="stable")
+
+    @property
     def searches(self) -> list[tuple[str, float, str]]:
         """Label, target (points) and, in words, how the threshold searches of a model ended."""
         if "thresholds" not in self.tables:
@@ -162,7 +193,7 @@ def build(study: Study, templates: Path, folder: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["most"] = MOST_ROWS
+    environment.globals.update(most=MOST_ROWS, shapes=SHAPES)
     environment.filters.update(number=number, measured=measured, cells=cells)
     environment.filters.update(measured_by=measured_by, percent=percent)
     environment.filters.update(anchor=anchor, table_title=table_title)

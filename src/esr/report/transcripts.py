@@ -128,7 +128,11 @@ def full_bars(traces: Mapping[str, Mapping[str, list[list[float]]]]) -> dict[str
 
 
 def write_transcripts(
-    folder: Path, trials: Iterable[Row], labels: Mapping[str, str], scales: Mapping[str, Any]
+    folder: Path,
+    trials: Iterable[Row],
+    labels: Mapping[str, str],
+    scales: Mapping[str, Any],
+    latent_pages: Mapping[str, str] | None = None,
 ) -> int:
     """Write `index.js` and the chunks it names; returns the number of trials.
 
@@ -137,6 +141,8 @@ def write_transcripts(
         trials: As from `read_trials`; trials of an arm together, so that they share chunks.
         labels: Name of each model as shown.
         scales: Activation by model and kind that a full bar of the heat strip stands for.
+        latent_pages: Address of the public pages of a model's latents, without `/<latent>`; models
+            without such pages are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {name: Coded() for name in ("model", "arm", "prompt", "label", "status")}
@@ -160,6 +166,7 @@ def write_transcripts(
         "labels": [labels.get(name, name) for name in texts["model"].texts],
         "flags": FLAGS,
         "scales": scales,
+        "pages": dict(latent_pages or {}),
         "columns": columns,
     }
     _write_script(folder / "index.js", f"esrIndex({_json(index)});")
