@@ -12,6 +12,7 @@ from typing import NamedTuple
 from esr.errors import EsrError
 
 AS_UTF8 = "save it as UTF-8 (in Excel: `CSV UTF-8 (Comma delimited)`)"
+NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -29,16 +30,22 @@ class CsvRows(NamedTuple):
     lines: list[int]
 
 
-def read_handwritten(path: Path) -> str:
+def read_handwritten(path: Path, utf16: bool = False) -> str:
     """Text of a file.
 
+    Args:
+        path: The file.
+        utf16: Whether it may be UTF-16 with a byte order mark (Excel's `Unicode Text`).
+
     Raises:
-        EsrError: the file does not exist or is not UTF-8.
+        EsrError: the file does not exist or is in another encoding.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise EsrError(f"{path}: cannot be read: {error.strerror}") from None
+    if utf16 and content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
         raise EsrError(f"{path} is UTF-16 or no text file; {AS_UTF8}")
     try:
@@ -50,14 +57,22 @@ def read_handwritten(path: Path) -> str:
         ) from None
 
 
-def read_csv_rows(path: Path) -> CsvRows:
+def read_csv_rows(path: Path, spreadsheet: bool = False) -> CsvRows:
     """Rows of a comma-separated file with a header; rows without any value are skipped.
 
+    Args:
+        path: The file.
+        spreadsheet: Whether a person's spreadsheet saved it: the header shows whether commas,
+            semicolons or tabs separate the cells, and it may be UTF-16.
+
     Raises:
-        EsrError: not UTF-8, another delimiter, a column twice, an unclosed quote, or a row with
+        EsrError: another encoding or delimiter, a column twice, an unclosed quote, or a row with
             more or fewer fields than the header.
     """
-    reader = csv.reader(io.StringIO(read_handwritten(path), newline=""), strict=True)
+    text = read_handwritten(path, utf16=spreadsheet)
+    header = text.split("\n", 1)[0]
+    used = max(",;\t", key=header.count) if spreadsheet else ","
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=used)
     columns: list[str] = []
     rows: list[dict[str, str]] = []
     lines: list[int] = []
@@ -73,7 +88,8 @@ def read_csv_rows(path: Path) -> CsvRows:
             if len(values) != len(columns):
                 raise EsrError(
                     f"{path}, line {reader.line_num}: {len(values)} fields, but the header has "
-                    f'{len(columns)}; put a cell that contains a comma in quotes: "one, two"'
+                    f'{len(columns)}; put a cell that contains a {NAMES[used]} in quotes: '
+                    f'"one{used} two"'
                 )
             rows.append(dict(zip(columns, values, strict=True)))
             lines.append(reader.line_num)

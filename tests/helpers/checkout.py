@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -41,12 +42,20 @@ def snakemake_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", *arguments]
 
 
+def forked_command(*arguments: str) -> list[str]:
+    """Snakemake whose scripts need not load libraries (`helpers/forked.py`)."""
+    return [sys.executable, str(REPO / "tests/helpers/forked.py"), *arguments]
+
+
 def run_snakemake(
-    folder: Path, *arguments: str, timeout: float = 1200
+    folder: Path,
+    *arguments: str,
+    timeout: float = 1200,
+    command: Callable[..., list[str]] = snakemake_command,
 ) -> "subprocess.CompletedProcess[str]":
     """Run Snakemake in a folder; output and errors come back as one text."""
     return subprocess.run(
-        snakemake_command(*arguments),
+        command(*arguments),
         cwd=folder,
         text=True,
         stdout=subprocess.PIPE,

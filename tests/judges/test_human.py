@@ -1,5 +1,7 @@
 """People as judges: the sheet is blind, and what they write comes back as judgments."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -148,7 +150,7 @@ def test_a_beginning_that_is_not_in_the_response_is_flagged(tmp_path: Path) -> N
 )
 def test_a_row_that_makes_no_sense_is_named(tmp_path: Path, cells: str, message: str) -> None:
     path = filled(tmp_path, r0=cells)
-    with pytest.raises(EsrError, match=rf"anna\.csv, row \w+ \(line \d+\): .*{message}"):
+    with pytest.raises(EsrError, match=rf"anna\.csv: 1 rows:\n +line \d+, row-\w+: .*{message}"):
         SheetJudge(path)
 
 
@@ -165,6 +167,87 @@ def test_changed_texts_and_doubled_rows_are_named(tmp_path: Path) -> None:
     sheet.drop(columns="row").to_csv(path, index=False)
     with pytest.raises(EsrError, match=r"lacks columns \['row'\]"):
         SheetJudge(path)
+
+
+def test_all_rows_that_make_no_sense_are_named_at_once(tmp_path: Path) -> None:
+    path = filled(tmp_path, r0="score_1=much", r1="score_1=5|begins_2=#NAME?|score_2=3")
+    with pytest.raises(EsrError, match="2 rows") as caught:
+        SheetJudge(path)
+    assert "give points from 0 to 100" in str(caught.value)
+    assert "type an apostrophe before them" in str(caught.value)
+
+
+# Through a spreadsheet
+
+AWKWARD = [
+    "1. Boats sail.\n2. Wait, no.\n3. Bread.",
+    "- Boats\n- Bread\r\nWait, that's not right.",
+    "=SUM of parts.\rWait, no: bread.  ",
+    "+1 to boats",
+    "@home",
+    "Crème “brûlée”. Wait, no.",
+]
+NUMBERED = re.compile(r"\d+|\d+e\d+|\d+\.\d*", re.IGNORECASE)
+
+
+def awkward(**cells: str) -> pd.DataFrame:
+    """A drawn sheet of responses that spreadsheets change, every row filled in alike."""
+    n = len(AWKWARD)
+    table = sample().head(n).assign(response=AWKWARD)
+    judge = {"all": scores(set(range(N))).head(n)}
+    given = {"score_1": "40"} | cells
+    return draw_sheet(table, judge, seed=1).astype(object).assign(**given).fillna("")
+
+
+def read_back(path: Path, content: str | bytes) -> list[str]:
+    """Statuses of the awkward responses as this sheet's judge sees them."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    inputs = [JudgeInput(f"Explain {i}.", text) for i, text in enumerate(AWKWARD)]
+    return [judgment.status for judgment in SheetJudge(path).judge(inputs)]
+
+
+SPREADSHEETS: dict[str, Callable[[pd.DataFrame], str | bytes]] = {
+    "as drawn": lambda sheet: sheet.to_csv(index=False),
+    "byte order mark": lambda sheet: sheet.to_csv(index=False).encode("utf-8-sig"),
+    "CRLF in cells and rows": lambda sheet: sheet.to_csv(index=False).replace("\n", "\r\n"),
+    "semicolons": lambda sheet: sheet.to_csv(index=False, sep=";"),
+    "UTF-16, tabs": lambda sheet: sheet.to_csv(index=False, sep="\t").encode("utf-16"),
+    "blanks trimmed, quotes curled": lambda sheet: sheet.assign(
+        response=sheet["response"].str.strip().str.replace("'", "’")
+    ).to_csv(index=False),
+    "formulas lost": lambda sheet: sheet.assign(
+        response=sheet["response"].mask(sheet["response"].str.startswith("'"), "#NAME?")
+    ).to_csv(index=False),
+    "ids as numbers": lambda sheet: sheet.assign(row="4.1E+11").to_csv(index=False),
+    "decimal comma": lambda sheet: sheet.assign(score_1="40,5").to_csv(index=False),
+    "sorted, empty rows": lambda sheet: sheet.sort_values("row").to_csv(index=False) + ",,,,,,,,,,\n",
+}
+
+
+@pytest.mark.parametrize("saved", SPREADSHEETS)
+def test_an_annotators_afternoon_comes_back_from_a_spreadsheet(tmp_path: Path, saved: str) -> None:
+    statuses = read_back(tmp_path / "anna.csv", SPREADSHEETS[saved](awkward()))
+    assert statuses == ["ok"] * len(AWKWARD)
+
+
+def test_no_cell_of_a_sheet_is_a_formula_or_breaks_its_row() -> None:
+    sheet = awkward()
+    for column in ("row", "prompt", "response"):
+        assert not sheet[column].str.strip().str.startswith(tuple("=+-@")).any()
+        assert not sheet[column].str.contains("\r").any()
+    assert not any(NUMBERED.fullmatch(row_id("p", str(i))) for i in range(2000))
+
+
+def test_a_sheet_in_another_encoding_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(EsrError, match=r"anna\.csv, line \d+: byte .*; save it as UTF-8"):
+        read_back(tmp_path / "anna.csv", awkward().to_csv(index=False).encode("cp1252"))
+
+
+def test_an_id_beside_the_texts_of_another_row_is_refused(tmp_path: Path) -> None:
+    sheet = awkward()
+    sheet["row"] = sheet["row"].to_list()[1:] + sheet["row"].to_list()[:1]
+    with pytest.raises(EsrError, match=rf"{len(AWKWARD)} rows:\n.*was changed"):
+        read_back(tmp_path / "anna.csv", sheet.to_csv(index=False))
 
 
 def test_the_kind_says_which_judge(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from esr.errors import EsrError
+from esr.handwritten import read_csv_rows
 
 Verdict = Literal[
     "confirmed",
@@ -108,18 +109,15 @@ def read_claims(paths: Iterable[str | Path]) -> pd.DataFrame:
     """Claims of several files, columns as in `CLAIM`; empty texts are '' and empty numbers NaN.
 
     Raises:
-        EsrError: a file has other columns, a repeated name, a missing or empty region, or a value
-            that cannot be parsed.
+        EsrError: a file is no readable CSV (`esr.handwritten`), or has other columns, a repeated
+            name, a missing or empty region, or a value that cannot be parsed.
     """
     parts = []
     for path in map(Path, paths):
-        try:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise EsrError(f"{path}: cannot be read: {error}") from None
-        if list(table) != list(CLAIM):
-            raise EsrError(f"{path}: columns are {list(table)}; claims have {list(CLAIM)}")
-        parts.append(_checked(table, path))
+        columns, rows, _ = read_csv_rows(path)
+        if columns != list(CLAIM):
+            raise EsrError(f"{path}: columns are {columns}; claims have {list(CLAIM)}")
+        parts.append(_checked(pd.DataFrame(rows, columns=columns, dtype=str), path))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CLAIM))
 
 

@@ -1,19 +1,23 @@
 """People as judges: a blinded sheet to fill in, and the filled-in sheet read back as a judge.
 
 The sheet shows prompt and response only: no model, arm, latent, label or judge. A row is identified
-by a hash of what it shows, so a sheet may be sorted, split, or filled in by several people.
+by a hash of what it shows, so a sheet may be sorted, split, or filled in by several people. The hash
+is of the normalised texts: what a spreadsheet does to blanks, line ends and quotes changes nothing.
 """
 
 import hashlib
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from esr.errors import EsrError
+from esr.handwritten import read_csv_rows
 from esr.judges.base import Attempt, JudgeInput, Judgment
 from esr.judges.locate import locate
+from esr.text import fold
 
 MOST = 4
 """Attempts that a sheet has room for."""
@@ -23,11 +27,34 @@ SHEET = [*SHOWN, *FILLED, "remark"]
 NOTHING = "none"
 """What an annotator writes as the first score of a response without an attempt."""
 NOT_LABELLED = "not_labelled"
+FORMULA = "=+-@\t\r"
+"""Characters with which a spreadsheet takes a cell for a formula."""
+LOST = re.compile(r"#[A-Z/0]+[?!]|#N/A")
+"""What a spreadsheet writes in place of a cell that it took for a formula."""
+ROW_ID = re.compile(r"row-[0-9a-f]{12}")
 
 
 def row_id(prompt: str, response: str) -> str:
-    """Id of a row: 12 hex digits of the SHA-256 of what it shows."""
-    return hashlib.sha256(f"{prompt}\0{response}".encode()).hexdigest()[:12]
+    """Id of a row: a prefix, so that none looks like a number, and 12 hex digits of a SHA-256.
+
+    The hash is of what the row shows, folded (`esr.text.fold`) and without blanks and guards.
+    """
+    shown = "\0".join(_unguarded("".join(fold(text).split())) for text in (prompt, response))
+    return f"row-{hashlib.sha256(shown.encode()).hexdigest()[:12]}"
+
+
+def guarded(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula or cuts at a lone carriage return.
+
+    An apostrophe goes before a character that begins a formula (OWASP, CSV injection).
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if text.lstrip()[:1] in tuple(FORMULA) else text
+
+
+def _unguarded(text: str) -> str:
+    text = text.strip()
+    return text[1:] if text[:1] == "'" and text[1:].lstrip()[:1] in tuple(FORMULA) else text
 
 
 def flagged(scores: Mapping[str, pd.DataFrame]) -> pd.Series:
@@ -66,7 +93,8 @@ def draw_sheet(
         Rows in random order, with the columns of `SHEET`, to be filled in.
     """
     positive = flagged(scores).to_numpy()
-    trials = sample.assign(positive=positive).drop_duplicates(["prompt", "response"])
+    rows = [row_id(one.prompt, one.response) for one in sample.itertuples()]
+    trials = sample.assign(positive=positive, row=rows).drop_duplicates("row")
     cells = [group for _, group in trials.groupby(["model", "arm"])]
     counts = [int(group["positive"].sum()) for group in cells]
     cap = largest_cap(counts, max(counts, default=0), most // 2)
@@ -74,13 +102,13 @@ def draw_sheet(
     for group, count in zip(cells, counts, strict=True):
         draw = random.Random(f"{seed}/{group['model'].iloc[0]}/{group['arm'].iloc[0]}")
         for part in (group[group["positive"]], group[~group["positive"]]):
-            rows = part.sort_values("trial_id").index.tolist()
-            chosen += draw.sample(rows, min(len(rows), count, cap))
+            index = part.sort_values("trial_id").index.tolist()
+            chosen += draw.sample(index, min(len(index), count, cap))
     random.Random(seed).shuffle(chosen)
-    sheet = trials.loc[chosen, ["prompt", "response"]]
-    rows = [row_id(one.prompt, one.response) for one in sheet.itertuples()]
-    sheet.insert(0, "row", rows)
-    return sheet.reindex(columns=SHEET)
+    sheet = trials.loc[chosen, SHOWN].reindex(columns=SHEET)
+    for column in ("prompt", "response"):
+        sheet[column] = sheet[column].map(guarded)
+    return sheet
 
 
 class SheetJudge:
@@ -127,35 +155,49 @@ Labels = list[tuple[str, float]]
 def read_sheet(path: Path) -> dict[str, Labels]:
     """Filled-in rows by their id; a response without an attempt has an empty list.
 
+    An id that a spreadsheet made a number of is computed again from the texts. A text that it took
+    for a formula is known by its id.
+
     Raises:
-        EsrError: other columns, or a row with invalid entries, by its line.
+        EsrError: no readable CSV (`esr.handwritten`), other columns, or rows with invalid entries:
+            all of them, by line.
     """
-    try:
-        sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except OSError as error:
-        raise EsrError(f"sheet: cannot read {path}: {error.strerror}") from None
-    lacking = [name for name in SHEET if name not in sheet]
+    columns, table, lines = read_csv_rows(path, spreadsheet=True)
+    lacking = [name for name in SHEET if name not in columns]
     if lacking:
         raise EsrError(f"sheet: {path} lacks columns {lacking}; keep those that it came with")
     rows: dict[str, Labels] = {}
-    for line, row in enumerate(sheet.to_dict("records"), start=2):
-        given = {str(name): str(value).strip() for name, value in row.items()}
+    problems: list[str] = []
+    for line, given in zip(lines, table, strict=True):
         if not any(given[name] for name in FILLED):
             continue
-        if row_id(row["prompt"], row["response"]) != given["row"]:
-            raise EsrError(
-                f"sheet: {path}, row {given['row']} (line {line} of the table): prompt or response "
-                "was changed; restore them from the sheet as it was drawn"
-            )
-        if given["row"] in rows:
-            raise EsrError(
-                f"sheet: {path} has row {given['row']} twice; give each annotator a file"
-            )
         try:
-            rows[given["row"]] = _labels(given)
+            name = _row_of(given)
+            if name in rows:
+                raise ValueError("this row is there twice; give each annotator a file")
+            rows[name] = _labels(given)
         except ValueError as error:
-            raise EsrError(f"sheet: {path}, row {given['row']} (line {line}): {error}") from None
+            problems.append(f"line {line}, {given['row']}: {error}")
+    if problems:
+        raise EsrError(f"sheet: {path}: {len(problems)} rows:\n  " + "\n  ".join(problems))
     return rows
+
+
+def _row_of(given: Mapping[str, str]) -> str:
+    """Id of a filled-in row.
+
+    Raises:
+        ValueError: its texts are those of another row, or neither they nor the id are left.
+    """
+    shown = row_id(given["prompt"], given["response"])
+    known = ROW_ID.fullmatch(given["row"]) is not None
+    if known and any(LOST.fullmatch(given[name]) for name in ("prompt", "response")):
+        return given["row"]
+    if known and given["row"] != shown:
+        raise ValueError(
+            "prompt or response was changed; restore them from the sheet as it was drawn"
+        )
+    return shown
 
 
 def _labels(given: Mapping[str, str]) -> Labels:
@@ -175,13 +217,18 @@ def _labels(given: Mapping[str, str]) -> Labels:
             break
         if not begins:
             raise ValueError(f"begins_{i} is empty; copy the first words of that attempt")
-        labels.append((begins, _score(score, f"score_{i}")))
+        if LOST.fullmatch(begins):
+            raise ValueError(
+                f"begins_{i} is {begins}: the spreadsheet took the words for a formula; type an "
+                "apostrophe before them"
+            )
+        labels.append((_unguarded(begins), _score(score, f"score_{i}")))
     return labels
 
 
 def _score(text: str, column: str) -> float:
     try:
-        score = float(text)
+        score = float(text.replace(",", "."))  # a decimal comma
     except ValueError:
         score = -1
     if not 0 <= score <= 100:

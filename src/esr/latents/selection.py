@@ -4,6 +4,7 @@ Candidates are drawn at random. Their labels are rated for concreteness, and the
 the prompts decide which prompts they are relevant to. The first `count` that pass are selected.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +12,50 @@ import pandas as pd
 
 from esr.config import ConcretenessConfig
 from esr.errors import EsrError
+from esr.handwritten import read_csv_rows
 
 
 def read_labels(path: Path | None, d_sae: int) -> pd.DataFrame:
     """Labels of all latents of an SAE: the table `labels`.
 
+    A label may read "None" or "null"; only an empty one is missing.
+
     Raises:
-        EsrError: wrong columns, a latent that the SAE does not have, a latent labelled twice.
+        EsrError: no readable CSV (`esr.handwritten`), wrong columns, or a latent that is no number,
+            that the SAE does not have, or that is labelled twice.
     """
-    table = pd.DataFrame({"latent": range(d_sae)})
     if path is None:
-        return table.assign(label=None)
-    # A label may read "None" or "null"; only an empty one is missing.
-    given = pd.read_csv(path, dtype={"label": str}, keep_default_na=False, na_values=[""])
-    if "latent" not in given:
-        given = given.rename(columns={"index_in_sae": "latent"})
-    if not {"latent", "label"} <= set(given.columns):
+        return pd.DataFrame({"latent": range(d_sae), "label": None})
+    columns, rows, lines = read_csv_rows(path)
+    column = "latent" if "latent" in columns else "index_in_sae"
+    if not {column, "label"} <= set(columns):
         raise EsrError(
-            f"labels: {path} has columns {list(given.columns)}, needs latent, label "
+            f"labels: {path} has columns {columns}, needs latent, label "
             "(latent may be called index_in_sae)"
         )
-    outside = given.loc[~given["latent"].isin(table["latent"]), "latent"]
-    if len(outside):
-        raise EsrError(
-            f"labels: {path} labels latent {outside.iloc[0]}, but the SAE has latents 0 to "
-            f"{d_sae - 1}; these labels belong to another SAE"
-        )
-    repeated = given.loc[given["latent"].duplicated(), "latent"]
-    if len(repeated):
-        raise EsrError(f"labels: {path} labels latent {repeated.iloc[0]} twice; keep one of them")
-    return table.merge(given[["latent", "label"]], on="latent", how="left")
+    labels: list[str | None] = [None] * d_sae
+    seen: set[int] = set()
+    for line, row in zip(lines, rows, strict=True):
+        where = f"labels: {path}, line {line}"
+        latent = _index(row[column])
+        if latent is None:
+            raise EsrError(f"{where}: {column} is {row[column]!r}; give the number of a latent")
+        if not 0 <= latent < d_sae:
+            raise EsrError(
+                f"{where}: labels latent {latent}, but the SAE has latents 0 to {d_sae - 1}; these "
+                "labels belong to another SAE"
+            )
+        if latent in seen:
+            raise EsrError(f"{where}: labels latent {latent} twice; keep one of them")
+        seen.add(latent)
+        labels[latent] = row["label"] or None
+    return pd.DataFrame({"latent": range(d_sae), "label": labels})
+
+
+def _index(text: str) -> int | None:
+    """A whole number, also as a spreadsheet writes it (`3.0`); None for anything else."""
+    match = re.fullmatch(r"(-?\d+)(\.0+)?", text)
+    return int(match[1]) if match else None
 
 
 def draw_candidates(labels: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:

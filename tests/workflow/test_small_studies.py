@@ -1,0 +1,193 @@
+"""Small studies that lack something: each runs to its end, and says what it lacks.
+
+One model without labels, one judge, no fine-tuning, no sweep, two threshold steps (so that no
+search converges), claims about other models. The second study reuses the first one's responses: no
+detectors, no trial with a second attempt, arms of which no trial could be scored.
+"""
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from esr.arms.scores import GATED, JUDGED
+from esr.figures.catalogue import FIGURES
+from esr.tables import read_provenance, read_table, write_table
+from helpers.checkout import REPO, forked_command, link_checkout, run_snakemake
+
+pytestmark = pytest.mark.slow
+
+LEFT_OUT = ["boost-sweep", "ablate-random-1", "ablate-random-2", "meta-stay-on-topic"]
+LEFT_OUT += ["meta-dont-get-distracted", "meta-being-distracted", "meta-external-forces"]
+SMALL = """
+title: Costs US$ 5 or US$ 9
+prompts: prompts.csv
+generation: {max_new_tokens: 80}
+latents:
+  count: 4
+  candidates: 10
+  relevance: {top_n: 20, scope: pair}
+thresholds: {steps: 2, samples_per_step: 2}
+arms:
+  discovery: {prompts: discovery.csv}
+  steered: {trials: 3}
+  steered-30: {trials: 2}
+statistics: {bootstrap: 200}
+judging:
+  primary: lexical
+  judges:
+    lexical: {kind: lexical, lexicon: resources/organisms/lexicon.csv}
+models:
+  planted:
+    label: A $ and a $ in a label
+    source: resources/organisms/planted/model
+    parameters: 0.9e+6
+    dtype: float32
+    sae: {path: resources/organisms/planted/sae}
+    steer_layer: 2
+    read_layer: 2
+    threshold_prior: {lower: 0, upper: 600, mean: 310, sd: 100}
+"""
+TOPICS = 5
+
+
+def lay_out(folder: Path) -> Path:
+    """A checkout with the study and a prompt a topic."""
+    link_checkout(folder)
+    for name, source in (("prompts", "organism"), ("discovery", "organism_discovery")):
+        with (REPO / f"resources/prompts/{source}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        first = {row["category"]: row for row in reversed(rows)}
+        kept = [row for row in rows if first[row["category"]] is row][:TOPICS]
+        pd.DataFrame(kept).to_csv(folder / f"{name}.csv", index=False)
+    study = yaml.safe_load(SMALL)
+    study["arms"] |= dict.fromkeys(LEFT_OUT)
+    (folder / "studies/small.yaml").write_text(yaml.safe_dump(study))
+    return folder
+
+
+def run(folder: Path, *settings: str) -> Path:
+    """Run the whole study; its results."""
+    options = ["--cores", "1", "--rerun-triggers", "mtime", "--config", "study=small", *settings]
+    done = run_snakemake(folder, *options, "--", "all", command=forked_command)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return folder / "results/small"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the first study."""
+    return run(lay_out(tmp_path_factory.mktemp("small")))
+
+
+def change(results: Path, arm: str, changed: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Rewrite the scores of an arm."""
+    path = results / f"planted/arms/{arm}/scores/lexical.parquet"
+    facts = read_provenance(path)
+    write_table(changed(read_table(path, "scores")), path, "scores", facts)
+
+
+def one_attempt(scores: pd.DataFrame) -> pd.DataFrame:
+    """No trial tries again."""
+    ok = scores["status"].eq("ok")
+    single = {"n_attempts": 1, "score_change": 0.0}
+    single |= dict.fromkeys(["multi_attempt", "improved", *GATED, "restart_detected"], False)
+    for column, value in single.items():
+        scores.loc[ok, column] = value
+    scores.loc[ok, "last_score"] = scores.loc[ok, "first_score"]
+    return scores
+
+
+def unscored(status: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """No trial has a score, for this reason."""
+
+    def changed(scores: pd.DataFrame) -> pd.DataFrame:
+        return scores.assign(status=status, **dict.fromkeys([*JUDGED, *GATED], pd.NA))
+
+    return changed
+
+
+@pytest.fixture(scope="module")
+def nothing(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the second study."""
+    folder = lay_out(tmp_path_factory.mktemp("nothing"))
+    shutil.copytree(small, folder / "results/small")
+    results = folder / "results/small"
+    path = results / "planted/detectors/detectors.parquet"
+    detectors = read_table(path, "detectors").assign(detector=False, found=False)
+    for arm, changed in {
+        "steered": one_attempt,
+        "unsteered": unscored("refused"),
+        "meta-self-monitor": unscored("unparsable"),
+        "steered-30": unscored("api_error"),
+    }.items():
+        change(results, arm, changed)
+    write_table(detectors, path, "detectors", read_provenance(path))
+    return run(folder, "claims=[resources/claims/organism.csv]")
+
+
+def rows(results: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(results / f"{name}.csv")
+
+
+class TestOneModelWithoutLabels:
+    def test_every_figure_is_there(self, small: Path) -> None:
+        for name in FIGURES:
+            assert (small / f"figures/{name}.png").stat().st_size > 1000, name
+
+    def test_what_was_not_done_is_said_and_has_no_number(self, small: Path) -> None:
+        for figure in ("fig3", "fig6"):
+            table = rows(small, f"figures/{figure}")
+            assert set(table["status"]) == {"not_run"}, figure
+            assert table["value"].isna().all()
+
+    def test_one_model_has_no_other_to_compare_it_with(self, small: Path) -> None:
+        assert rows(small, "tables/models").query("kind == 'pair'").empty
+
+    def test_a_label_without_sense_for_tex_stays_text(self, small: Path) -> None:
+        assert rows(small, "figures/fig2")["label"].eq("A $ and a $ in a label").all()
+
+    def test_the_summary_says_how_thresholds_ended_and_whose_claims_are_missing(
+        self, small: Path
+    ) -> None:
+        page = (small / "report/index.html").read_text()
+        assert "of 4 latents converged" in page
+        assert "january.csv is left out" in page
+        assert "this study has planted" in page
+        assert rows(small, "scorecard").empty
+
+
+class TestNothingFound:
+    def test_ablations_of_nothing_are_a_status(self, nothing: Path) -> None:
+        assert (
+            not (nothing / "planted/journals/ablate-otd-0.jsonl").stat().st_mtime
+            > (nothing / "planted/detectors/detectors.parquet").stat().st_mtime
+        ), "something was generated"
+        table = rows(nothing, "tables/comparisons")
+        ablated = table[table["arm"].str.startswith("ablate")]
+        assert set(ablated["status"]) == {"no_detectors"}
+        assert ablated[["difference", "p_value"]].isna().all(axis=None)
+        excluded = rows(nothing, "tables/exclusions").set_index(["arm", "status"])["n"]
+        assert excluded["ablate-otd", "no_detectors"] == excluded["ablate-otd", "total"]
+
+    def test_claims_about_it_are_not_run(self, nothing: Path) -> None:
+        scorecard = rows(nothing, "scorecard")
+        about = scorecard["where"].str.contains("ablate-")
+        assert about.any()
+        assert set(scorecard.loc[about, "verdict"]) == {"not run"}
+
+    def test_arms_without_a_score_name_the_reason(self, nothing: Path) -> None:
+        table = rows(nothing, "tables/comparisons").query("way == 'primary'")
+        judged = table[table["measure"].eq("msi")].set_index("arm")
+        assert judged.loc["unsteered", "status"] == "refused"
+        assert judged.loc["meta-self-monitor", "status"] == "unparsable"
+        assert judged.loc[["unsteered", "meta-self-monitor"], "difference"].isna().all()
+
+    def test_without_a_second_attempt_there_is_no_success_rate(self, nothing: Path) -> None:
+        table = rows(nothing, "figures/fig2").set_index("measure")
+        assert pd.isna(table.loc["success_rate", "value"])
+        assert (nothing / "report/index.html").is_file()
