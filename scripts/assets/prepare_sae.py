@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from esr.assets.hub import go_offline_without_network
 from esr.assets.sae import Sae, from_saelens
 from esr.assets.sae_origin import origin_of
 from esr.assets.saelens import load_saelens
@@ -33,6 +34,8 @@ def main(job: Any) -> None:
     """Write the SAE."""
     name = job.wildcards.model
     source = config_of(job).models[name].sae
+    if source.path is None:
+        go_offline_without_network()
     loaded, hub = load_saelens(source)
     sae = from_saelens(loaded)
     check_width(sae, json.loads(Path(job.input.model).read_text()), name)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from esr.assets.checkpoints import describe_local_model, fetch_hub_model
+from esr.assets.hub import go_offline_without_network
 from esr.config import VllmJudgeConfig
 from esr.job import config_of, origin, output, start
 
@@ -18,6 +19,8 @@ def describe_judge(judge: VllmJudgeConfig) -> dict[str, Any]:
 def main(job: Any) -> None:
     """Write the manifest."""
     judge = config_of(job).judging.local[job.wildcards.judge]
+    if not judge.is_local:
+        go_offline_without_network()
     manifest = describe_judge(judge) | {"esr": origin(job)}
     output(job).write_text(json.dumps(manifest, indent=2) + "\n")
 

@@ -6,6 +6,7 @@ Writes no file. The log lists what was checked; a problem ends the job with its 
 import logging
 from typing import Any
 
+from esr.assets.hub import go_offline_without_network
 from esr.job import config_of, start
 from esr.planning.check import check_study
 
@@ -14,7 +15,11 @@ log = logging.getLogger(__name__)
 
 def main(job: Any) -> None:
     """Run every check."""
-    for line in check_study(config_of(job)):
+    config = config_of(job)
+    sources = [*config.base_models.values(), *config.judging.local.values()]
+    if not all(source.is_local for source in sources):
+        go_offline_without_network()
+    for line in check_study(config):
         log.info("%s", line)
 
 

@@ -88,7 +88,7 @@ def read_csv_rows(path: Path, spreadsheet: bool = False) -> CsvRows:
             if len(values) != len(columns):
                 raise EsrError(
                     f"{path}, line {reader.line_num}: {len(values)} fields, but the header has "
-                    f'{len(columns)}; put a cell that contains a {NAMES[used]} in quotes: '
+                    f"{len(columns)}; put a cell that contains a {NAMES[used]} in quotes: "
                     f'"one{used} two"'
                 )
             rows.append(dict(zip(columns, values, strict=True)))

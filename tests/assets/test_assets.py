@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from huggingface_hub import errors
 from safetensors.numpy import load_file, save_file
-from transformers import Gemma3TextConfig
+from transformers import AutoTokenizer, Gemma3TextConfig
 
 from esr.assets.checkpoints import (
     checkpoint_files,
@@ -20,6 +21,7 @@ from esr.assets.checkpoints import (
     fetch_hub_model,
     model_shape,
 )
+from esr.assets.hub import check_repository, go_offline_without_network
 from esr.assets.saelens import load_saelens, sae_size
 from esr.config import SaeConfig
 from esr.errors import EsrError
@@ -226,6 +228,34 @@ class TestOfflineCache:
         (snapshot / "model.safetensors").rename(blob)
         (snapshot / "model.safetensors").symlink_to(blob)
         assert fetch_hub_model("lab/twin", self.COMMIT)["files"]["model.safetensors"] == "5a5a"
+
+    def test_it_is_read_at_once_where_the_hub_cannot_be_reached(
+        self, snapshot: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+
+        def repeated(seconds: float) -> None:
+            raise AssertionError(f"the hub's library waits for {seconds} s to try again")
+
+        monkeypatch.setattr(time, "sleep", repeated)
+        go_offline_without_network()
+        fetch_hub_model("lab/twin", self.COMMIT)
+        AutoTokenizer.from_pretrained("lab/twin", revision=self.COMMIT)
+        with pytest.raises(EsrError, match="not complete in the hub's cache, and the hub cannot"):
+            check_repository("source", "lab/other", "revision", self.COMMIT)
+        assert "http://127.0.0.1:9 cannot be reached" in caplog.text
+
+    @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "no proxy at all"])
+    def test_it_is_read_behind_a_proxy_that_is_of_no_use(
+        self, snapshot: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+    ) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("ALL_PROXY", proxy)
+        huggingface_hub.close_session()
+        go_offline_without_network()
+        huggingface_hub.close_session()
+        assert fetch_hub_model("lab/twin", self.COMMIT)["source"] == "lab/twin"
 
     def test_a_copy_that_lacks_a_file_is_not(self, snapshot: Path) -> None:
         (snapshot / "model.safetensors").unlink()

@@ -220,7 +220,9 @@ SPREADSHEETS: dict[str, Callable[[pd.DataFrame], str | bytes]] = {
     ).to_csv(index=False),
     "ids as numbers": lambda sheet: sheet.assign(row="4.1E+11").to_csv(index=False),
     "decimal comma": lambda sheet: sheet.assign(score_1="40,5").to_csv(index=False),
-    "sorted, empty rows": lambda sheet: sheet.sort_values("row").to_csv(index=False) + ",,,,,,,,,,\n",
+    "sorted, empty rows": lambda sheet: (
+        sheet.sort_values("row").to_csv(index=False) + ",,,,,,,,,,\n"
+    ),
 }
 
 

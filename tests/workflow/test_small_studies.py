@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from esr.arms.scores import GATED, JUDGED
+from esr.arms.scores import GATE, GATED, JUDGED
 from esr.figures.catalogue import FIGURES
 from esr.tables import read_provenance, read_table, write_table
 from helpers.checkout import REPO, forked_command, link_checkout, run_snakemake
@@ -94,11 +94,12 @@ def change(results: Path, arm: str, changed: Callable[[pd.DataFrame], pd.DataFra
 def one_attempt(scores: pd.DataFrame) -> pd.DataFrame:
     """No trial tries again."""
     ok = scores["status"].eq("ok")
-    single = {"n_attempts": 1, "score_change": 0.0}
+    single = {"n_attempts": 1, "gated_attempts": 1, "score_change": 0.0}
     single |= dict.fromkeys(["multi_attempt", "improved", *GATED, "restart_detected"], False)
     for column, value in single.items():
         scores.loc[ok, column] = value
-    scores.loc[ok, "last_score"] = scores.loc[ok, "first_score"]
+    for last in ("last_score", "gated_last_score"):
+        scores.loc[ok, last] = scores.loc[ok, "first_score"]
     return scores
 
 
@@ -106,7 +107,7 @@ def unscored(status: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """No trial has a score, for this reason."""
 
     def changed(scores: pd.DataFrame) -> pd.DataFrame:
-        return scores.assign(status=status, **dict.fromkeys([*JUDGED, *GATED], pd.NA))
+        return scores.assign(status=status, **dict.fromkeys([*JUDGED, *GATED, *GATE], pd.NA))
 
     return changed
 
@@ -114,8 +115,8 @@ def unscored(status: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
 @pytest.fixture(scope="module")
 def nothing(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of the second study."""
-    folder = lay_out(tmp_path_factory.mktemp("nothing"))
-    shutil.copytree(small, folder / "results/small")
+    folder = tmp_path_factory.mktemp("nothing") / "checkout"
+    shutil.copytree(small.parents[1], folder, symlinks=True)  # times of files are kept, too
     results = folder / "results/small"
     path = results / "planted/detectors/detectors.parquet"
     detectors = read_table(path, "detectors").assign(detector=False, found=False)

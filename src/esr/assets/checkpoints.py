@@ -157,11 +157,14 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
     Raises:
         EsrError: the repository cannot be downloaded, and the cache lacks a file of it.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
 
+    cached = {"local_files_only": True} if constants.HF_HUB_OFFLINE else {}
     try:
         # Files first: without a network, this call gives a clear error and `model_info` does not.
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES))
+        folder = Path(
+            snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES, **cached)
+        )
     except Exception as error:  # also those of its HTTP library, which has changed before
         if is_full(error):
             raise full_disk(error) from error

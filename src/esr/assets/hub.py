@@ -1,9 +1,34 @@
-"""The hub: whether a repository exists there and can be downloaded."""
+"""The hub: whether it can be reached, and whether a repository exists there."""
 
+import logging
 from pathlib import Path
 
 from esr.assets.checkpoints import hub_remedy
 from esr.errors import EsrError
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 5
+"""Seconds until the hub counts as unreachable."""
+
+
+def go_offline_without_network() -> None:
+    """Have this process use the hub's cache alone if the hub cannot be reached.
+
+    The hub's library would repeat every request for half a minute, file by file.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception as error:  # of its HTTP library, which has changed before
+        constants.HF_HUB_OFFLINE = True
+        log.warning(
+            "%s cannot be reached (%s): only the hub's cache is used", constants.ENDPOINT, error
+        )
 
 
 def check_repository(key: str, repository: str, pin: str, revision: str | None) -> None:
