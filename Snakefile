@@ -8,6 +8,9 @@ configfile: "config.yaml"
 include: "rules/common.smk"
 
 
+refuse_interpreter(sys.executable)
+
+
 configfile: study_file(config["study"])
 
 

@@ -12,7 +12,14 @@ from esr.config.files import check_study_file, read_study_file
 from esr.errors import EsrError
 from esr.figures.catalogue import FIGURES
 from esr.judges.absent import absent_judges
-from esr.paths import BENCHMARKS, DOWNLOADS, LOGS, check_targets, results_of
+from esr.paths import (
+    BENCHMARKS,
+    DOWNLOADS,
+    LOGS,
+    check_interpreter,
+    check_targets,
+    results_of,
+)
 from esr.planning.files import check_files
 from esr.provenance import content_digest
 
@@ -22,6 +29,14 @@ STAGES = """
     organisms assets latents thresholds arms judges detectors episodes finetuning agreement analysis
     figures report bundle targets planning
 """.split()
+
+
+def refuse_interpreter(path):
+    """Raise if Snakemake could not run scripts with this Python."""
+    try:
+        check_interpreter(Path(path))
+    except EsrError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def study_file(study):

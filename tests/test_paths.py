@@ -1,9 +1,11 @@
 """Paths: a run makes the files of its own study, and those that all studies share."""
 
+from pathlib import Path
+
 import pytest
 
 from esr.errors import EsrError
-from esr.paths import SHARED, check_targets, results_of
+from esr.paths import SHARED, check_interpreter, check_targets, results_of
 
 STUDIES = ["organism", "paper", "laptop"]
 
@@ -42,3 +44,16 @@ def test_files_of_this_study_and_of_all_studies_pass(target: str) -> None:
 
 def test_results_of_a_study_lie_in_its_folder() -> None:
     assert results_of("paper").as_posix() == "results/paper"
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [("/home/me/My Documents/esr", "a blank"), ("/home/o'neill/esr", "a quote")],
+)
+def test_an_interpreter_that_snakemake_cannot_run_is_refused(folder: str, named: str) -> None:
+    with pytest.raises(EsrError, match=f"^{folder}/.* has {named} in it, .*; move the checkout"):
+        check_interpreter(Path(folder) / ".venv/bin/python")
+
+
+def test_other_characters_of_a_path_are_fine() -> None:
+    check_interpreter(Path("/home/jürgen/esr-2.0_(new)/.venv/bin/python"))

@@ -23,7 +23,8 @@ def trials_of(plan: pd.DataFrame, responses: pd.DataFrame, scores: pd.DataFrame)
     found = scores[["trial_id"]].assign(stratum=strata(scores))
     trials = plan.merge(texts, on="trial_id", validate="one_to_one")
     trials = trials.merge(found, on="trial_id", validate="one_to_one")
-    return trials.assign(trial_id=trials[KEY].agg("/".join, axis=1))
+    keys = zip(*(trials[name] for name in KEY), strict=True)
+    return trials.assign(trial_id=["/".join(key) for key in keys])
 
 
 def main(job: Any) -> None:

@@ -8,6 +8,7 @@ from esr.errors import EsrError
 
 RESULTS, LOGS, BENCHMARKS = Path("results"), Path("logs"), Path("benchmarks/jobs")
 DOWNLOADS = RESULTS / "downloads"
+QUOTES = "'\""
 SHARED = ("downloads", "environments", "organisms")
 """Folders below `results/` that belong to no study."""
 
@@ -15,6 +16,21 @@ SHARED = ("downloads", "environments", "organisms")
 def results_of(study: str) -> Path:
     """Folder of everything that a study makes."""
     return RESULTS / study
+
+
+def check_interpreter(path: Path) -> None:
+    """Raise if Snakemake could not run scripts with an interpreter.
+
+    Raises:
+        EsrError: its path has a blank or a quote; Snakemake passes it to the shell as it is.
+    """
+    found = re.search(r"[\s'\"]", path.as_posix())
+    if found:
+        raise EsrError(
+            f"{path} has {'a quote' if found[0] in QUOTES else 'a blank'} in it, so Snakemake "
+            "cannot run it; move the checkout, or only its environment: `export "
+            "UV_PROJECT_ENVIRONMENT=<another folder>`, then `uv sync`"
+        )
 
 
 def check_targets(targets: Iterable[str], study: str, studies: Iterable[str]) -> None:

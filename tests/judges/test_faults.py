@@ -305,3 +305,13 @@ def test_a_damaged_line_is_named_by_file_and_line(api: FakeApi, tmp_path: Path) 
     for read in (lambda: statuses(claude(api), tmp_path, 2), lambda: budget.spent):
         with pytest.raises(EsrError, match=r"replies\.jsonl, line 2: not a journal record"):
             read()
+
+
+def test_a_proxy_that_cannot_be_used_is_a_line_that_shows_no_password(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://me:secret@127.0.0.1:9")
+    for settings in (compatible(api), claude(api)):
+        with pytest.raises(EsrError, match=r"ALL_PROXY names a SOCKS proxy.*uv pip install") as got:
+            check_llm(settings)
+        assert "secret" not in str(got.value)

@@ -221,7 +221,7 @@ SPREADSHEETS: dict[str, Callable[[pd.DataFrame], str | bytes]] = {
     "ids as numbers": lambda sheet: sheet.assign(row="4.1E+11").to_csv(index=False),
     "decimal comma": lambda sheet: sheet.assign(score_1="40,5").to_csv(index=False),
     "sorted, empty rows": lambda sheet: (
-        sheet.sort_values("row").to_csv(index=False) + ",,,,,,,,,,\n"
+        sheet.sort_values("row").to_csv(index=False) + "," * (len(SHEET) - 1) + "\n"
     ),
 }
 

@@ -118,7 +118,8 @@ def corrected_table(
         replays: Replayed arm by replaying arm.
         level: Of the intervals.
     """
-    primary = primary.assign(trial_id=primary[KEY].agg("/".join, axis=1))
+    keys = zip(*(primary[name] for name in KEY), strict=True)
+    primary = primary.assign(trial_id=["/".join(key) for key in keys])
     judge = primary["judge"].iloc[0]
     name, kind = reference if isinstance(reference, Reference) else ("", "")
     absent = None if isinstance(reference, Reference) else reference

@@ -22,6 +22,7 @@ from esr.journal import content_key
 from esr.judges.bodies import UnusableReplyError, read_reply
 from esr.judges.identity import identity_of
 from esr.judges.keys import FatalCallError, read_key, redact
+from esr.judges.proxies import refuse_socks_without_support
 from esr.judges.replies import Call
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Client:
 
     def __init__(self, key: str) -> None:
         """Remember the key, only to remove it from messages."""
+        refuse_socks_without_support()
         self._key = key
         self._temperature_refused = False
         # The SDK warns of models that retire soon on every call; `check` warns once.

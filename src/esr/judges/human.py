@@ -1,8 +1,9 @@
 """People as judges: a blinded sheet to fill in, and the filled-in sheet read back as a judge.
 
 The sheet shows prompt and response only: no model, arm, latent, label or judge. A row is identified
-by a hash of what it shows, so a sheet may be sorted, split, or filled in by several people. The hash
-is of the normalised texts: what a spreadsheet does to blanks, line ends and quotes changes nothing.
+by a hash of what it shows, so a sheet may be sorted, split, or filled in by several people. The
+hash is of the normalised texts: what a spreadsheet does to blanks, line ends and quotes changes
+nothing.
 """
 
 import hashlib
