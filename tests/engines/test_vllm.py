@@ -255,6 +255,12 @@ def check_overflow(engine: VllmEngine, plain: TransformersEngine, times: int = 2
         assert done[1::2] == expected
 
 
+def check_activations(found: np.ndarray, expected: np.ndarray) -> None:
+    """Activations are compared relative to the largest: those of large models reach 16,000."""
+    largest = np.abs(expected).max(initial=1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * largest)
+
+
 def check_encoding(
     engine: VllmEngine,
     plain: TransformersEngine,
@@ -264,7 +270,7 @@ def check_encoding(
     for pool in pools:
         found = engine.encode(ENCODE_REQUESTS, latents, pool)
         for acts, expected in zip(found, plain.encode(ENCODE_REQUESTS, latents, pool), strict=True):
-            np.testing.assert_allclose(acts, expected, atol=1e-4)
+            check_activations(acts, expected)
 
 
 class TestParity:
@@ -349,7 +355,7 @@ class TestParity:
                 reference().encode(encode_requests, None, "mean"),
                 strict=True,
             ):
-                np.testing.assert_allclose(acts, other, atol=1e-4)
+                check_activations(acts, other)
             assert engine.status()["cached_tokens"] == from_cache  # encoding never uses the cache
             bad = replace(OVERFLOW, tokens=prompt)
             failed = Generation((), "error")

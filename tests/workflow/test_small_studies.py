@@ -162,6 +162,7 @@ class TestOneModelWithoutLabels:
         assert rows(small, "scorecard").empty
 
 
+@pytest.mark.rebuild
 class TestNothingFound:
     def test_ablations_of_nothing_are_a_status(self, nothing: Path) -> None:
         assert (
