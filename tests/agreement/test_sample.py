@@ -17,6 +17,7 @@ from esr.analysis.claims import Region, decide, read_finding
 from esr.config import AgreementConfig, Config, StatisticsConfig, load
 from esr.config.load import merge
 from esr.planning.costs import planned_calls
+from helpers.checkout import load_script
 
 ROOT = Path(__file__).parents[2]
 FAST = StatisticsConfig(bootstrap=200)
@@ -240,3 +241,16 @@ def test_a_random_second_judge_agrees_beyond_chance_in_no_study_of_20() -> None:
             assert verdict != "confirmed"
         raw += rows_of(found, "agreement")["low"].iloc[0] > 0.9
     assert raw > 10  # what raw agreement confirms in most of them
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_an_arm_without_a_response_gives_no_trial(answered: bool) -> None:
+    """As that of an ablation without detectors."""
+    scores = arm("ablate-otd", 0.1).drop(columns="model")
+    plan = scores[["trial_id", "arm", "latent", "prompt_id", "seed"]].assign(model="m")
+    responses = scores[["trial_id"]].assign(response="x", status="ok")
+    if not answered:
+        responses["status"] = scores["status"] = "no_detectors"
+    trials = load_script("sample_responses").trials_of(plan, responses, scores)
+    assert len(trials) == len(scores) * answered
+    assert {"trial_id", "stratum", "response"} <= set(trials)

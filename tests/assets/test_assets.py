@@ -153,7 +153,7 @@ def test_a_hub_model_is_described_with_the_checksums_of_the_hub(
     def model_info(self: Any, repository: str, revision: str, files_metadata: bool) -> Any:
         return SimpleNamespace(sha=revision, siblings=siblings)
 
-    def snapshot_download(repository: str, revision: str, allow_patterns: list[str]) -> str:
+    def snapshot_download(repository: str, revision: str, **_: Any) -> str:
         assert (repository, revision) == ("lab/tiny", "c0ffee")
         return str(tmp_path)
 

@@ -159,11 +159,15 @@ def fetch_hub_model(repository: str, revision: str) -> dict[str, Any]:
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
-    cached = {"local_files_only": True} if constants.HF_HUB_OFFLINE else {}
     try:
         # Files first: without a network, this call gives a clear error and `model_info` does not.
         folder = Path(
-            snapshot_download(repository, revision=revision, allow_patterns=MODEL_FILES, **cached)
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=MODEL_FILES,
+                local_files_only=constants.HF_HUB_OFFLINE,
+            )
         )
     except Exception as error:  # also those of its HTTP library, which has changed before
         if is_full(error):
