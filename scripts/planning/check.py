@@ -16,8 +16,9 @@ log = logging.getLogger(__name__)
 def main(job: Any) -> None:
     """Run every check."""
     config = config_of(job)
-    sources = [*config.base_models.values(), *config.judging.local.values()]
-    if not all(source.is_local for source in sources):
+    here = [model.is_local for model in config.base_models.values()]
+    here += [judge.is_local for judge in config.judging.local.values()]
+    if not all(here):
         go_offline_without_network()
     for line in check_study(config):
         log.info("%s", line)
