@@ -2,11 +2,13 @@
 
     PYTHONPATH=tests uv run python benchmarks/judges.py
 
-The API runs in a process of its own, takes `latency` to answer and fails a share `faults` of the
-calls, as in the tests. A judgment is the whole of it: call through the real SDK, journal on disk,
-parsing, locating. Columns: `kind` of judge, `latency` (s), `faults` (share), `concurrency`,
-`judgments`, `seconds`, `per_second`, `speedup` over concurrency 1 (same kind, latency, no faults)
-and `ceiling`, the judgments a second that latency and concurrency alone would allow.
+The API runs in a process of its own, takes `latency` to answer, fails a share `faults` of the calls
+and refuses those beyond `limit` a second. A judgment is the whole of it: call through the real SDK,
+journal on disk, parsing, locating. Columns: `kind` of judge, `latency` (s), `faults` (share),
+`limit` (calls a second; empty: none), `least` and `most` calls in flight (`concurrency`; equal: a
+fixed number), `judgments`, `seconds`, `per_second`, `cpu_ms` (CPU time of this process per
+judgment), `refused` (share of calls that met the limit), and `used` (share of the limit up to the
+last reply, where the bucket's one second is part of what the limit allows).
 """
 
 import logging
@@ -32,24 +34,26 @@ log = logging.getLogger(__name__)
 CSV = Path(__file__).with_suffix(".csv")
 WORDS = "first of all you take the flour and mix it with water until it holds together well "
 LATENCY = 0.5
-RUNS = [  # faults, concurrency, judgments
-    (0.0, 1, 40),
-    (0.0, 10, 400),
-    (0.0, 50, 2000),
-    (0.2, 50, 2000),
+RUNS: list[tuple[float, float | None, int, int, int]] = [  # faults, limit, least, most, judgments
+    (0.0, None, 1, 1, 40),
+    (0.0, None, 50, 50, 2000),
+    (0.2, None, 50, 50, 2000),
+    (0.0, None, 1, 200, 6000),
+    (0.0, 20.0, 1, 200, 1200),
 ]
 
 
 def serve(pipe: Connection, options: dict[str, Any]) -> None:
-    """Run the fake API until told to stop."""
+    """Run the fake API until told to stop; sends its address, and how many calls it refused."""
     with FakeApi(**options) as api:
         pipe.send(api.url)
         pipe.recv()
+        pipe.send(api.injected["limit"])
 
 
 @contextmanager
-def served(**options: Any) -> Iterator[str]:
-    """Address of a fake API in a process of its own."""
+def served(refused: list[int], **options: Any) -> Iterator[str]:
+    """Address of a fake API in a process of its own; appends how many calls it refused."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=serve, args=(theirs, options))
     process.start()
@@ -57,12 +61,14 @@ def served(**options: Any) -> Iterator[str]:
         yield ours.recv()
     finally:
         ours.send("stop")
+        refused.append(ours.recv())
         process.join()
 
 
-def judge_of(kind: str, url: str, concurrency: int) -> LlmConfig:
+def judge_of(kind: str, url: str, least: int, most: int) -> LlmConfig:
     """Settings of a judge at an address."""
-    common = {"key_variable": "BENCHMARK_KEY", "concurrency": concurrency, "retries": 12}
+    bounds = {"min": least, "max": most}
+    common = {"key_variable": "BENCHMARK_KEY", "concurrency": bounds, "retries": 12}
     if kind == "anthropic":
         facts = {"kind": kind, "model": CLAUDE, "base_url": url}
         return AnthropicJudgeConfig.model_validate(common | facts)
@@ -79,25 +85,32 @@ def inputs(number: int) -> list[JudgeInput]:
     ]
 
 
-def measure(kind: str, faults: float, concurrency: int, number: int) -> dict[str, Any]:
+def measure(
+    kind: str, faults: float, limit: float | None, least: int, most: int, number: int
+) -> dict[str, Any]:
     """Judge so many responses; one row of the table."""
-    with served(latency=LATENCY, fault_rate=faults) as url, tempfile.TemporaryDirectory() as folder:
-        journal = Path(folder) / "replies.jsonl"
-        judge = open_judge(judge_of(kind, url, concurrency), journal)
+    refused: list[int] = []
+    options = {"latency": LATENCY, "fault_rate": faults, "limit": limit}
+    with served(refused, **options) as url, tempfile.TemporaryDirectory() as folder:
+        judge = open_judge(judge_of(kind, url, least, most), Path(folder) / "replies.jsonl")
         judge.judge(inputs(1))  # imports, connections
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         judgments = judge.judge(inputs(number + 1)[1:])
-        seconds = time.perf_counter() - begun
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     assert all(judgment.status == "ok" for judgment in judgments)
     return {
         "kind": kind,
         "latency": LATENCY,
         "faults": faults,
-        "concurrency": concurrency,
+        "limit": limit,
+        "least": least,
+        "most": most,
         "judgments": number,
         "seconds": round(seconds, 2),
         "per_second": round(number / seconds, 1),
-        "ceiling": concurrency / LATENCY,
+        "cpu_ms": round(1000 * cpu / number, 2),
+        "refused": round(refused[0] / (number + refused[0]), 4),
+        "used": round(number / (limit * (seconds + 1)), 3) if limit else None,
     }
 
 
@@ -108,13 +121,10 @@ def main() -> None:
     os.environ["BENCHMARK_KEY"] = "test-key"
     rows = []
     for kind in ("anthropic", "openai"):
-        for faults, concurrency, number in RUNS:
-            rows.append(measure(kind, faults, concurrency, number))
+        for run in RUNS:
+            rows.append(measure(kind, *run))
             log.info("%s", rows[-1])
-    table = pd.DataFrame(rows)
-    alone = table[table["concurrency"].eq(1)].set_index("kind")["per_second"]
-    table["speedup"] = (table["per_second"] / table["kind"].map(alone)).round(1)
-    table.to_csv(CSV, index=False)
+    pd.DataFrame(rows).to_csv(CSV, index=False)
 
 
 if __name__ == "__main__":

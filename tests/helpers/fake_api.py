@@ -5,6 +5,9 @@ API, as far as judges use them, and behaves as documented: temperature is refuse
 versions of the API, batches end after a while, their results come in any order. Faults are
 scripted (`faults`, one a POST; `batch_faults`, one a GET of a batch or of its results) or random
 (`fault_rate`). Delivered replies are counted. `edit` changes the body of a reply before it is sent.
+`limit` is a number of calls a second, as a bucket that holds one second's worth; calls beyond it
+are refused at once. `redirect` is an address to which everything is redirected. With `drip`, a
+reply arrives a byte at a time, so many seconds apart.
 """
 
 import asyncio
@@ -88,6 +91,7 @@ class FakeApi:
         latency: float = 0.0,
         polls: int = 1,
         seed: int = 0,
+        limit: float | None = None,
     ) -> None:
         self.reply, self.fault_rate, self.key, self.models = reply, fault_rate, key, models
         self.takes_temperature, self.latency, self.polls = takes_temperature, latency, polls
@@ -106,6 +110,11 @@ class FakeApi:
         self.error_type = ""
         self.edit: Callable[[str, bytes], bytes] = lambda user, body: body
         self.in_flight, self.max_in_flight = 0, 0
+        self.limit = limit
+        self.redirect = ""
+        self.results_url = ""
+        self.drip = 0.0
+        self._tokens, self._filled = limit or 0.0, time.monotonic()
         self._rng = random.Random(seed)
         self._ready = threading.Event()
 
@@ -164,14 +173,34 @@ class FakeApi:
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
+            if self.redirect:
+                return _write(writer, 307, b"", {"location": self.redirect + request.path})
+            if (lacking := self._lacking(request)) > 0:
+                self.injected["limit"] += 1
+                pause = {"retry-after-ms": f"{1000 * lacking / (self.limit or 1):.0f}"}
+                return _write(writer, 429, _error(429, "limit"), pause)
             if self.latency:
                 await asyncio.sleep(self.latency)
+            if self.drip:
+                await _drip(writer, self.drip)
             return self._send(request, writer)
         finally:
             self.in_flight -= 1
             await writer.drain()
 
     # Faults
+
+    def _lacking(self, request: Request) -> float:
+        """Calls by which the bucket of the limit is short of one; takes a call if it is not."""
+        if self.limit is None or request.method != "POST":
+            return 0.0
+        now = time.monotonic()
+        self._tokens = min(self._tokens + self.limit * (now - self._filled), self.limit)
+        self._filled = now
+        if self._tokens < 1:
+            return 1 - self._tokens
+        self._tokens -= 1
+        return 0.0
 
     def _fault(self, request: Request) -> int | str | None:
         if request.method != "POST":
@@ -313,7 +342,8 @@ class FakeApi:
         ended, size = batch["polls"] > self.polls, len(batch["requests"])
         counts = dict.fromkeys(["processing", "succeeded", "errored", "canceled", "expired"], 0)
         counts["succeeded" if ended else "processing"] = size
-        results = f"{self.url}/v1/messages/batches/{name}/results" if ended else None
+        base = self.results_url or self.url
+        results = f"{base}/v1/messages/batches/{name}/results" if ended else None
         times = dict.fromkeys(["ended_at", "archived_at", "cancel_initiated_at"])
         return {
             "id": name,
@@ -352,6 +382,15 @@ class FakeApi:
             result["error"] = {"type": "error", "error": problem}
         line = _json({"custom_id": one["custom_id"], "result": result})
         return self.edit(one["params"]["messages"][-1]["content"], line) + b"\n"
+
+
+async def _drip(writer: asyncio.StreamWriter, pause: float) -> None:
+    """Send the beginning of a response that never ends, a byte at a time."""
+    writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 100000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(pause)
 
 
 def _json(value: Any) -> bytes:

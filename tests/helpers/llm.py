@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from esr.config import (
-    AnthropicJudgeConfig,
-)
+from esr.config import AnthropicJudgeConfig, OpenAiJudgeConfig
 from esr.judges.base import JudgeInput
 from esr.judges.costs import Price
-from helpers.fake_api import CLAUDE, FakeApi
+from helpers.fake_api import CLAUDE, QWEN, FakeApi
 
 KEY = "sk-very-secret-0123456789"
 
@@ -18,6 +16,11 @@ LABEL = "sailing boats"
 def claude(api: FakeApi, **changes: Any) -> AnthropicJudgeConfig:
     facts = {"kind": "anthropic", "model": CLAUDE, "key_variable": "JUDGE_KEY"}
     return AnthropicJudgeConfig.model_validate(facts | {"base_url": api.url} | changes)
+
+
+def compatible(api: FakeApi, **changes: Any) -> OpenAiJudgeConfig:
+    facts = {"kind": "openai", "model": QWEN, "key_variable": "JUDGE_KEY"}
+    return OpenAiJudgeConfig.model_validate(facts | {"base_url": f"{api.url}/v1"} | changes)
 
 
 def inputs(number: int, restart: str = "Wait, that's not right.") -> list[JudgeInput]:

@@ -218,7 +218,7 @@ def test_an_open_batch_is_collected_after_a_change_to_live(
     api.batch_faults.append(404)
     with pytest.raises(EsrError, match="does not find batch"):
         statuses(batched(api), tmp_path, 5)
-    assert statuses(claude(api), tmp_path, 5) == ["ok"] * 5
+    assert statuses(claude(api, poll=0.01), tmp_path, 5) == ["ok"] * 5
     assert api.count("/v1/messages") == 0
 
 

@@ -16,7 +16,6 @@ import pytest
 
 from esr.config import (
     LlmConfig,
-    OpenAiJudgeConfig,
     ThresholdPriorConfig,
     ThresholdsConfig,
 )
@@ -30,17 +29,12 @@ from esr.judges.llm import CachedLlm, check_llm
 from esr.thresholds.search import Query, find_thresholds
 from helpers.fake_api import CLAUDE, QWEN, FakeApi, ModelReply
 from helpers.fake_executor import Rounds
-from helpers.llm import KEY, LABEL, PRICE, claude, inputs
+from helpers.llm import KEY, LABEL, PRICE, claude, compatible, inputs
 
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
-
-
-def compatible(api: FakeApi, **changes: Any) -> OpenAiJudgeConfig:
-    facts = {"kind": "openai", "model": QWEN, "key_variable": "JUDGE_KEY"}
-    return OpenAiJudgeConfig.model_validate(facts | {"base_url": f"{api.url}/v1"} | changes)
 
 
 BOTH = [claude, compatible]
@@ -103,7 +97,8 @@ def test_openrouter_is_pinned_to_a_provider_and_more_goes_along(
     settings = compatible(api, provider="DeepInfra", extra=extra, limit=limit, max_tokens=77)
     (judgment,) = judged(settings, tmp_path, inputs(1))
     (sent,) = api.requests
-    assert sent.body["provider"] == {"only": ["DeepInfra"], "allow_fallbacks": False}
+    pinned = {"only": ["DeepInfra"], "allow_fallbacks": False, "require_parameters": True}
+    assert sent.body["provider"] == pinned
     assert sent.body["reasoning_effort"] == "minimal"
     assert sent.body["max_completion_tokens"] == 77
     assert "max_tokens" not in sent.body

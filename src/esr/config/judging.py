@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from esr.config.section import Name, Section, Variable, key
 
@@ -82,6 +82,41 @@ class LlmJudgeConfig(BaseJudgeConfig):
         return isinstance(content, Mapping) and content.get("label") is not None
 
 
+class ConcurrencyConfig(Section):
+    """Calls in flight of a judge behind an API, found between two bounds while it is called."""
+
+    min: int = key(1, "Lowest number of calls in flight.", gt=0, le=10_000)
+    max: int = key(
+        200,
+        "Highest number of calls in flight; as many may be billed and lost when a job is killed.",
+        gt=0,
+        le=10_000,
+    )
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}; exchange them")
+        return self
+
+
+def _same_bounds(given: Any) -> Any:
+    """One number stands for both bounds."""
+    text = given.strip() if isinstance(given, str) else given
+    if isinstance(text, str) and text.isdecimal():
+        text = int(text)
+    if isinstance(text, int) and not isinstance(text, bool):
+        return {"min": text, "max": text}
+    return given
+
+
+Concurrency = Annotated[
+    ConcurrencyConfig,
+    BeforeValidator(_same_bounds, json_schema_input_type=ConcurrencyConfig | PositiveInt),
+]
+"""Bounds of the number of calls in flight; a single number fixes it."""
+
+
 class ApiJudgeConfig(LlmJudgeConfig):
     """Settings that all judges behind an API share."""
 
@@ -91,7 +126,11 @@ class ApiJudgeConfig(LlmJudgeConfig):
         "Leave the judge out, with a message, where its key is not set or its model has retired, "
         "unless it has replies already. The primary judge, raters and writers are never optional.",
     )
-    concurrency: int = key(16, "Maximum number of calls in flight.", gt=0, le=10_000)
+    concurrency: Concurrency = key(
+        ConcurrencyConfig(),
+        "Calls in flight, found between `min` and `max` while the judge is called: more until the "
+        "API refuses calls (HTTP 429, 503, 529) or slows down, then fewer. A number fixes it.",
+    )
     retries: int = key(
         8,
         "Maximum number of retries of a call (HTTP 408, 409, 429, 5xx, lost connections).",
@@ -99,7 +138,7 @@ class ApiJudgeConfig(LlmJudgeConfig):
         le=1000,
     )
     timeout: float = key(
-        120, "Timeout of a call.", unit="s", gt=0, le=86_400, source="released code"
+        120, "Timeout of a whole call.", unit="s", gt=0, le=86_400, source="released code"
     )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import anthropic
 import httpx2
@@ -107,7 +108,10 @@ class BatchApi:
     def __init__(self, client: AnthropicClient) -> None:
         """Use a client's settings and key."""
         self._client, self._poll = client, client.settings.poll
-        sdk = anthropic.Anthropic(max_retries=client.settings.retries, **client.options)
+        http = anthropic.DefaultHttpxClient(timeout=client.settings.timeout, follow_redirects=False)
+        sdk = anthropic.Anthropic(
+            max_retries=client.settings.retries, http_client=http, **client.options
+        )
         self._batches = sdk.messages.batches
         # Creating again after a lost response would make a second batch.
         self._once = sdk.with_options(max_retries=0).messages.batches
@@ -121,12 +125,20 @@ class BatchApi:
 
         Raises:
             BatchNotFoundError: the API does not find it.
+            EsrError: its results are at another host, to which the key would go.
         """
         retrying = self._retrying(f"looking at batch {batch}")
-        while (
-            self._run(batch, retrying, self._batches.retrieve, batch).processing_status != "ended"
-        ):
+        while True:
+            found = self._run(batch, retrying, self._batches.retrieve, batch)
+            if found.processing_status == "ended":
+                break
             time.sleep(self._poll)
+        base = self._client.settings.base_url
+        if found.results_url and urlsplit(found.results_url).netloc != urlsplit(base).netloc:
+            raise EsrError(
+                f"batch {batch} has its results at {found.results_url}, where no key is sent: "
+                f"that is another host than {base}. If it is the API, name it (base_url)"
+            )
 
     def find(self, name: str, size: int, planned: float, known: set[str]) -> str | None:
         """Id of a batch by its name; None if it is not in the API's list.

@@ -1,9 +1,9 @@
 """The two APIs, driven through their own SDKs: requests, and what can go wrong with them.
 
-A client turns a call into a request and returns the raw reply. The SDK repeats calls that may
-succeed later (HTTP 408, 409, 429, 5xx, lost connections; `retry-after` is honoured). What still
-fails is a `CallError`, or a `FatalCallError` if every other call would fail as well. Keys come from
-environment variables, go to the SDK, and appear in no message.
+A client turns a call into a request and returns the raw reply. What fails is a `CallError`; a
+`PassingError` if it may succeed later (HTTP 408, 409, 429, 5xx, lost connections), so that the
+caller may send it again; or a `FatalCallError` if every other call would fail as well. Keys come
+from environment variables, go to the SDK, and appear in no message.
 """
 
 import logging
@@ -24,6 +24,8 @@ from esr.judges.identity import identity_of
 from esr.judges.keys import FatalCallError, read_key, redact
 from esr.judges.proxies import refuse_socks_without_support
 from esr.judges.replies import Call
+from esr.judges.retries import Again, may_pass
+from esr.judges.transport import open_http
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ FATAL_STATUSES = {
     403: "the key does not give access",
     404: "the API does not know the model, or there is no such API at this address",
 }
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 UNUSABLE_TRIES = 4
 """How often a call is sent whose response is no reply (cut short, no JSON, no text in it)."""
 PROBE_RETRIES = 1
@@ -43,6 +46,15 @@ Keep = Callable[[Mapping[str, Any]], None]
 
 class CallError(Exception):
     """A call that got no reply. Others may."""
+
+
+class PassingError(CallError):
+    """A call that got no reply for a reason that may pass; `again` says when to send it again."""
+
+    def __init__(self, message: str, again: Again) -> None:
+        """Keep when to send the call again."""
+        super().__init__(message)
+        self.again = again
 
 
 class TemperatureRefusedError(CallError):
@@ -81,7 +93,7 @@ class Client:
             keep: Receives each response that is not a reply, so that nothing paid for is lost.
 
         Raises:
-            CallError: no reply.
+            CallError: no reply; a `PassingError` if the call may succeed later.
             FatalCallError: no reply, for a reason that holds for every call.
         """
         retrying = AsyncRetrying(
@@ -181,11 +193,21 @@ class Client:
         detail = str(error) if cause in str(error) else f"{error} ({cause})"
         if status == 404 and missing:
             return CallError(self.redact(f"{missing} (HTTP 404: {detail})"))
+        if status in REDIRECTS:
+            to = getattr(error, "response", httpx2.Response(0)).headers.get("location", "nowhere")
+            return FatalCallError(
+                self.redact(
+                    f"{where}: the address redirects to {to}, where neither key nor prompts are "
+                    "sent; if that is the API, name it (base_url)"
+                )
+            )
         if status in FATAL_STATUSES:
             meaning = f"{FATAL_STATUSES[status]} (HTTP {status}: {detail})"
             return FatalCallError(self.redact(f"{where}: {meaning}"))
         reason = f"no reply: {detail}" if status is None else f"HTTP {status}: {detail}"
-        return CallError(self.redact(f"{where}: {reason}"))
+        message = self.redact(f"{where}: {reason}")
+        again = may_pass(error)
+        return CallError(message) if again is None else PassingError(message, again)
 
     def redact(self, text: str) -> str:
         """A message without the key or anything like one, and not too long."""
@@ -206,7 +228,9 @@ class AnthropicClient(Client):
             "timeout": settings.timeout,
             "default_headers": {"anthropic-version": settings.api_version},
         }
-        self._sdk = anthropic.AsyncAnthropic(max_retries=settings.retries, **self.options)
+        self._sdk = anthropic.AsyncAnthropic(
+            max_retries=0, http_client=open_http(settings.timeout), **self.options
+        )
 
     def params(self, call: Call, temperature: float | None) -> dict[str, Any]:
         """The request, for a call of its own and for one in a batch."""
@@ -253,7 +277,8 @@ class OpenAiClient(Client):
             api_key=key,
             base_url=settings.base_url,
             timeout=settings.timeout,
-            max_retries=settings.retries,
+            max_retries=0,
+            http_client=open_http(settings.timeout),
         )
 
     def params(self, call: Call, temperature: float | None) -> dict[str, Any]:
@@ -278,7 +303,13 @@ class OpenAiClient(Client):
         """Parameters beyond the API: `extra`, and OpenRouter's way to pin a provider."""
         extra = dict(self.settings.extra)
         if self.settings.provider is not None:
-            extra["provider"] = {"only": [self.settings.provider], "allow_fallbacks": False}
+            # Without `require_parameters` a provider drops what it does not know: the temperature,
+            # or the schema.
+            extra["provider"] = {
+                "only": [self.settings.provider],
+                "allow_fallbacks": False,
+                "require_parameters": True,
+            }
         return extra or None
 
     async def _request(self, call: Call, temperature: float | None) -> httpx2.Response:

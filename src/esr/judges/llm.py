@@ -16,6 +16,7 @@ from esr.judges.clients import AnthropicClient, open_client
 from esr.judges.costs import Budget, study_budget
 from esr.judges.gate import FailureGate
 from esr.judges.identity import identity_of
+from esr.judges.level import Level
 from esr.judges.live import call_live
 from esr.judges.local import LocalModel, call_locally, call_tokens, open_local, open_tokenizer
 from esr.judges.manifest import BatchManifest
@@ -31,6 +32,13 @@ log = logging.getLogger(__name__)
 def failure_of_reply(reply: Reply) -> str | None:
     """Why a reply is of no use, whatever it is for; None if it may be of use."""
     return FAILURES.get(reply.stop) or (None if reply.text.strip() else "unparsable")
+
+
+def open_level(settings: LlmConfig) -> Level:
+    """Number of calls in flight, to be found; one at a time for a model of the job itself."""
+    if isinstance(settings, VllmJudgeConfig):
+        return Level(1, 1)
+    return Level(settings.concurrency.min, settings.concurrency.max)
 
 
 class CachedLlm:
@@ -61,6 +69,7 @@ class CachedLlm:
         self._replies: Replies | None = None
         self._live = live or settings.kind != "anthropic" or settings.mode != "batch"
         self._local = local
+        self._level = open_level(settings)
         self._counted: set[str] = set()
         self._gate = FailureGate(
             f"replies of {settings.model}",
@@ -129,7 +138,7 @@ class CachedLlm:
                     collect_open_batches(client, sink, BatchManifest(journal))
         calls = {key: call for key, call in calls.items() if key not in replies}
         if calls and live:
-            call_live(client, calls, sink, self._budget)
+            call_live(client, calls, sink, self._level, self._budget)
         self._counted.update(key for key in calls if key in replies)
 
     def _fetch_locally(

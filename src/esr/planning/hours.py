@@ -16,6 +16,7 @@ import yaml
 from esr.arms.prompts import read_prompts
 from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
+from esr.judges.level import Level
 from esr.planning.costs import planned_calls, trials_of
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
 from esr.planning.partitions import PROFILE
@@ -136,7 +137,8 @@ def judge_hours(config: Config) -> float:
         calls = next(one for one in planned_calls(config) if one.rule == "find_thresholds")
         rate = judge_tokens_per_second(config, judge, gpu)
         return _searched(config) * calls.written / rate / 3600
-    return _searched(config) * LATENCY / judge.concurrency / 3600
+    at_first = Level(judge.concurrency.min, judge.concurrency.max).window  # often rises
+    return _searched(config) * LATENCY / at_first / 3600
 
 
 def judge_tokens_per_second(config: Config, judge: VllmJudgeConfig, gpu: Gpu) -> float:
