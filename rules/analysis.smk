@@ -30,6 +30,13 @@ def random_arms():
     ]
 
 
+def chance_cells():
+    """Arms that replay another one with other seeds, and those that they replay."""
+    again = [name for name, arm in CONFIG.arms.items() if arm.seeds == "other"]
+    arms = {*again, *(CONFIG.arms[name].replay for name in again)}
+    return cells(*arms) if again else []
+
+
 def scorer_files():
     """Files of the primary judge, which scores windows of text if it needs no language model."""
     return list(CONFIG.judging.judges[CONFIG.judging.primary].files.values())
@@ -198,6 +205,7 @@ rule tabulate_robustness:
     """Repeat the main result under other choices, and without attempts."""
     input:
         scores=scores_of(STEERED),
+        again=scores_of(chance_cells()),
         plans=[f"<results>/{m}/arms/{a}/plan.parquet" for m, a in cells("steered")],
         responses=[
             f"<results>/{m}/arms/{a}/responses.parquet" for m, a in cells("steered")
@@ -208,7 +216,7 @@ rule tabulate_robustness:
         tex="<results>/tables/robustness.tex",
     params:
         contents=contents(scorer_files()),
-        settings=settings("statistics", "thresholds.target", "judging.primary"),
+        settings=settings("statistics", "thresholds.target", "judging.primary", "arms"),
     log:
         "<logs>/tabulate_robustness.log",
     benchmark:

@@ -6,7 +6,8 @@ CSV, one row a model, check and quantity: value, low, high (interval), method, n
 prompts`); heterogeneity: how many latents and prompts carry the ESR events, and the range of
 the multi-attempt rate over prompts; `windows of text`: recovery without a restart, by the scores of
 the first and the last quarter of a response; `achieved score as covariate`: measures at the target
-of the thresholds (`esr.analysis.implicit`).
+of the thresholds (`esr.analysis.implicit`); `other seeds (A/A)`: differences that chance alone
+makes, of every arm that replays another one with other seeds.
 """
 
 from collections.abc import Mapping
@@ -18,8 +19,15 @@ import pandas as pd
 
 from esr.analysis.alternatives import FIXED_PROMPTS, alternatives
 from esr.analysis.implicit import achieved_rows, window_rows
+from esr.analysis.measures import MEASURES as REGISTERED
 from esr.analysis.measures import summarise
-from esr.analysis.summaries import with_interval, write_tables
+from esr.analysis.summaries import (
+    comparison_table,
+    replays_of,
+    reseeded_of,
+    with_interval,
+    write_tables,
+)
 from esr.arms.scores import without_degraded
 from esr.config import Config, StatisticsConfig
 from esr.job import config_of, output, start
@@ -89,6 +97,18 @@ def robustness(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame
     return table[["model", *[name for name in table.columns if name != "model"]]]
 
 
+def of_chance(scores: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Differences of A/A arms from the arms that they replay: nothing but seeds has changed."""
+    again = reseeded_of(config)
+    replays = {arm: other for arm, other in replays_of(config).items() if arm in again}
+    table = comparison_table(scores, replays, config.statistics, MEASURES, again)
+    units = [REGISTERED[name].difference_unit for name in table["measure"]]
+    table = table.assign(check="other seeds (A/A)", unit=units)
+    named = {"measure": "quantity", "difference": "estimate", "n_pairs": "n"}
+    columns = ["model", "check", "quantity", "unit", "estimate", "low", "high", "method", "n"]
+    return table.rename(columns=named)[[*columns, "status"]]
+
+
 def without_attempts(
     scores: pd.DataFrame,
     windows: Mapping[str, pd.DataFrame] | None,
@@ -137,9 +157,11 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(job: Any) -> None:
     """Write the table."""
-    scores = read_tables(job.input.scores, "scores")
     config = config_of(job)
+    scores = read_tables(job.input.scores, "scores")
     parts = [robustness(scores, config.statistics)]
+    if job.input.again:
+        parts.append(of_chance(read_tables(job.input.again, "scores"), config))
     windows = read_windows(job, config)
     target = config.thresholds.target
     parts.append(without_attempts(scores, windows, target, config.statistics))

@@ -8,6 +8,7 @@ import pandas as pd
 
 from esr.arms.plan import (
     apply_condition,
+    first_latents,
     latent_trials,
     new_trials,
     other_seeds,
@@ -27,7 +28,7 @@ def draw_trials(config: Config, name: str, inputs: Any) -> pd.DataFrame:
     """Trials of an arm before its condition: replayed, over prompts, or over latents."""
     arm = config.arms[name]
     if arm.replay is not None:
-        replayed = read_table(Path(inputs.replayed), "plan")
+        replayed = first_latents(read_table(Path(inputs.replayed), "plan"), arm.latents)
         return other_seeds(replayed, name) if arm.seeds == "other" else replayed
     prompts = read_prompts(Path(inputs.prompts))
     seed = config.seeds.generation

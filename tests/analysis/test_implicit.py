@@ -18,6 +18,7 @@ from esr.analysis.statistics.adjusted import fitted_line, mean_at, rate_at, slop
 from esr.config import StatisticsConfig
 from helpers.checkout import load_script
 from helpers.scores import scores_of
+from helpers.studies import load_study
 
 AT_MEDIAN = f"{CHANGE}, {QUIET}, at the study's median length"
 STUDIES = 150
@@ -107,6 +108,21 @@ def test_a_judge_that_needs_a_call_has_a_status_and_no_number() -> None:
     assert windows["status"].tolist() == [NOT_WINDOWED]
     assert windows[["estimate", "low", "high"]].isna().all(axis=None)
     robustness.printed(table)
+
+
+def test_an_aa_arm_has_its_differences_in_the_table() -> None:
+    robustness = load_script("tabulate_robustness")
+    config = load_study({"models": {"twin": None}, "finetune": {"models": []}})
+    arms = [steered(seed).assign(model="planted") for seed in (0, 1)]
+    again = arms[1].assign(arm="other-seeds", seed=arms[1]["seed"] + 10_000)
+    again["prompt_id"], again["latent"] = arms[0]["prompt_id"], arms[0]["latent"]
+    again = again[again["latent"].astype(int) < 12]
+    table = robustness.of_chance(pd.concat([arms[0], again], ignore_index=True), config)
+    assert set(table["check"]) == {"other seeds (A/A)"}
+    found = row(table, "first_score")
+    assert found["n"] == 12 * 8
+    assert found["low"] < 0 < found["high"]
+    assert found["unit"] == "points"
 
 
 def test_the_line_is_that_of_least_squares() -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from esr.arms.plan import (
     apply_condition,
+    first_latents,
     latent_trials,
     new_trials,
     other_seeds,
@@ -102,6 +103,14 @@ def test_the_order_of_latents_changes_no_seed() -> None:
 
 def test_more_trials_keep_the_seeds_of_the_first_ones() -> None:
     assert seeds_of(steered(trials=3))[3][:2] == seeds_of(steered())[3]
+
+
+def test_a_replay_of_the_first_latents_has_their_trials_alone() -> None:
+    plan = steered(trials=3)
+    first = first_latents(plan, 1)
+    assert first["latent"].unique().tolist() == [plan["latent"].iloc[0]]
+    pd.testing.assert_frame_equal(first, plan.head(3))
+    assert first_latents(plan, None) is plan
 
 
 def test_a_trial_without_latent_is_seeded_by_its_prompt() -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from esr.config import Config, load, merge
+from esr.config import ArmConfig, Config, load, merge
 from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.costs import COLUMNS, ledger, price_of, read_prices, study_budget
@@ -99,16 +99,19 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     assert len(pd.read_csv(config.prompts)) == prompts
     calls = table["calls"].to_dict()
     assert calls["find_thresholds", "claude"] == (models + finetuned) * latents * 10 * 4
-    assert calls["judge_sample", "qwen"] == 2000
+    assert calls["judge_sample", "qwen"] == config.agreement.size == 6000
     assert ("judge_sample", "claude") not in calls, "the primary judge has judged the arms"
     steered, sweep = latents * 16, 16 * 5 * 8
     assert trials_of(config, config.arms["steered"], prompts) == steered
     assert trials_of(config, config.arms["meta-self-monitor"], prompts) == steered
     assert trials_of(config, config.arms["boost-sweep"], prompts) == sweep
     assert trials_of(config, config.arms["answers"], prompts) == prompts
-    replays = sum(arm.replay is not None for arm in config.arms.values())
+    few = ArmConfig(replay="steered", seeds="other", latents=3)
+    assert trials_of(config, few, prompts) == 3 * (config.arms["steered"].trials or 0)
+    replays = sum(arm.replay is not None for arm in config.arms.values()) - 1
+    again = 12 * 16  # `other-seeds` replays the first latents alone
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
-    arms = (2 + replays) * steered + sweep + prompts + discovery
+    arms = (2 + replays) * steered + again + sweep + prompts + discovery
     assert calls["judge_responses", "claude"] == models * arms + finetuned * steered
     assert calls["judge_examples", "claude"] == 400 + 2 * 400, "answers, both ends of corrections"
 

@@ -198,6 +198,13 @@ def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
     return plain
 
 
+def first_latents(trials: pd.DataFrame, count: int | None) -> pd.DataFrame:
+    """Trials of the first `count` latents of a replayed plan, in its order; all if None."""
+    if count is None:
+        return trials
+    return trials[trials["latent"].isin(trials["latent"].unique()[:count])].reset_index(drop=True)
+
+
 def other_seeds(trials: pd.DataFrame, arm: str) -> pd.DataFrame:
     """The same trials with other sampling seeds, which follow from theirs and the arm's name."""
     return trials.assign(seed=[trial_seed(int(seed), arm, 0) for seed in trials["seed"]])

@@ -79,7 +79,9 @@ class ArmConfig(Section):
         le=1_000_000,
     )
     prompts: Path | None = key(None, "Prompts of this arm, instead of the study's.")
-    latents: int | None = key(None, "Use only the first latents, up to this number.", gt=0)
+    latents: int | None = key(
+        None, "Use only the first latents, up to this number; a replay: of those of the arm.", gt=0
+    )
     boost: Literal["threshold", "none"] | LevelsConfig = key(
         "threshold",
         "`threshold`: the latent's own threshold; `none`: no steering; or the levels of a sweep, "

@@ -39,10 +39,13 @@ class Planned(NamedTuple):
 
 def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
     """Trials of an arm of one model; a sweep counts all its levels."""
+    limits = [config.latents.count]
     while arm.replay is not None:
+        limits += [arm.latents] if arm.latents else []
         arm = config.arms[arm.replay]
+    limits += [arm.latents] if arm.latents else []
     levels = arm.boost.count if isinstance(arm.boost, LevelsConfig) else 1
-    units = prompts if arm.over == "prompts" else arm.latents or config.latents.count
+    units = prompts if arm.over == "prompts" else min(limits)
     return units * (arm.trials or 0) * levels
 
 

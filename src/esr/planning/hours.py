@@ -185,13 +185,13 @@ def _searched(config: Config) -> int:
 
 
 def arm_trials(config: Config, arm: str) -> int:
-    """Trials of an arm for each model; a replay has those of its origin."""
+    """Trials of an arm for each model; a replay has those of its origin, or of its latents."""
     origin = config.arms[arm]
     while origin.replay is not None:
         origin = config.arms[origin.replay]
     path = origin.prompts or config.prompts
     prompts = len(read_prompts(path)) if origin.over == "prompts" else 0
-    return trials_of(config, origin, prompts)
+    return trials_of(config, config.arms[arm], prompts)
 
 
 def estimate_compute(config: Config) -> pd.DataFrame:
