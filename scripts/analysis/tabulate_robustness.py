@@ -10,24 +10,15 @@ of the thresholds (`esr.analysis.implicit`); `other seeds (A/A)`: differences th
 makes, of every arm that replays another one with other seeds.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from esr.analysis.alternatives import FIXED_PROMPTS, alternatives
-from esr.analysis.implicit import achieved_rows, window_rows
-from esr.analysis.measures import MEASURES as REGISTERED
+from esr.analysis.implicit import without_attempts
 from esr.analysis.measures import summarise
-from esr.analysis.summaries import (
-    comparison_table,
-    replays_of,
-    reseeded_of,
-    with_interval,
-    write_tables,
-)
+from esr.analysis.summaries import chance_table, with_interval, write_tables
 from esr.arms.scores import without_degraded
 from esr.config import Config, StatisticsConfig
 from esr.job import config_of, output, start
@@ -97,45 +88,6 @@ def robustness(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame
     return table[["model", *[name for name in table.columns if name != "model"]]]
 
 
-def of_chance(scores: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Differences of A/A arms from the arms that they replay: nothing but seeds has changed."""
-    again = reseeded_of(config)
-    replays = {arm: other for arm, other in replays_of(config).items() if arm in again}
-    table = comparison_table(scores, replays, config.statistics, MEASURES, again)
-    units = [REGISTERED[name].difference_unit for name in table["measure"]]
-    table = table.assign(check="other seeds (A/A)", unit=units)
-    named = {"measure": "quantity", "difference": "estimate", "n_pairs": "n"}
-    columns = ["model", "check", "quantity", "unit", "estimate", "low", "high", "method", "n"]
-    return table.rename(columns=named)[[*columns, "status"]]
-
-
-def without_attempts(
-    scores: pd.DataFrame,
-    windows: Mapping[str, pd.DataFrame] | None,
-    target: float,
-    settings: StatisticsConfig,
-) -> pd.DataFrame:
-    """Checks of all models that need no attempts: windows of text, and the achieved score.
-
-    Args:
-        scores: Scores of all models and arms.
-        windows: Scored windows of the steered responses by model; None if nobody scores them.
-        target: First score at which thresholds aim.
-        settings: Of the intervals.
-    """
-    words = [table["words"] for table in (windows or {}).values()]
-    length = float(pd.concat(words).median()) if words else np.nan
-    parts = []
-    for model, cell in scores[scores["arm"].eq("steered")].groupby("model", sort=False):
-        of_model = None if windows is None else windows[str(model)]
-        both = [
-            window_rows(cell, of_model, length, settings.level),
-            achieved_rows(cell, target, settings.level),
-        ]
-        parts.append(pd.concat(both, ignore_index=True).assign(model=model))
-    return pd.concat(parts, ignore_index=True)
-
-
 def read_windows(job: Any, config: Config) -> dict[str, pd.DataFrame] | None:
     """Scored windows of the steered responses, by model; None if the judge scores no windows."""
     scorer = open_scorer(config.judging.judges[config.judging.primary])
@@ -161,10 +113,11 @@ def main(job: Any) -> None:
     scores = read_tables(job.input.scores, "scores")
     parts = [robustness(scores, config.statistics)]
     if job.input.again:
-        parts.append(of_chance(read_tables(job.input.again, "scores"), config))
+        again = read_tables(job.input.again, "scores")
+        parts.append(chance_table(again, config, MEASURES))
     windows = read_windows(job, config)
     target = config.thresholds.target
-    parts.append(without_attempts(scores, windows, target, config.statistics))
+    parts.append(without_attempts(scores, windows, target, config.statistics.level))
     table = pd.concat(parts, ignore_index=True)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
 

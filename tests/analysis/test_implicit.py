@@ -12,10 +12,11 @@ from esr.analysis.implicit import (
     achieved_rows,
     others_mean,
     window_rows,
+    without_attempts,
 )
 from esr.analysis.simulation import ArmSpec, StudySpec, draw_study
 from esr.analysis.statistics.adjusted import fitted_line, mean_at, rate_at, slope_on
-from esr.config import StatisticsConfig
+from esr.analysis.summaries import chance_table
 from helpers.checkout import load_script
 from helpers.scores import scores_of
 from helpers.studies import load_study
@@ -103,7 +104,7 @@ def test_unscored_windows_and_trials_have_no_change() -> None:
 def test_a_judge_that_needs_a_call_has_a_status_and_no_number() -> None:
     robustness = load_script("tabulate_robustness")
     scores = steered(0).assign(model="m")
-    table = robustness.without_attempts(scores, None, 50, StatisticsConfig())
+    table = without_attempts(scores, None, 50)
     windows = table[table["check"].ne(ACHIEVED)]
     assert windows["status"].tolist() == [NOT_WINDOWED]
     assert windows[["estimate", "low", "high"]].isna().all(axis=None)
@@ -111,13 +112,12 @@ def test_a_judge_that_needs_a_call_has_a_status_and_no_number() -> None:
 
 
 def test_an_aa_arm_has_its_differences_in_the_table() -> None:
-    robustness = load_script("tabulate_robustness")
     config = load_study({"models": {"twin": None}, "finetune": {"models": []}})
     arms = [steered(seed).assign(model="planted") for seed in (0, 1)]
     again = arms[1].assign(arm="other-seeds", seed=arms[1]["seed"] + 10_000)
     again["prompt_id"], again["latent"] = arms[0]["prompt_id"], arms[0]["latent"]
     again = again[again["latent"].astype(int) < 12]
-    table = robustness.of_chance(pd.concat([arms[0], again], ignore_index=True), config)
+    table = chance_table(pd.concat([arms[0], again], ignore_index=True), config, ["first_score"])
     assert set(table["check"]) == {"other seeds (A/A)"}
     found = row(table, "first_score")
     assert found["n"] == 12 * 8

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from esr.analysis.contrasts import contrast_table
+from esr.analysis.implicit import without_attempts
 from esr.analysis.summaries import comparison_table, exclusion_table, summary_table
 from esr.analysis.ways import by_way, of_way, views
 from esr.arms.scores import GATED, JUDGED
@@ -104,7 +105,7 @@ def tables_of(scores: pd.DataFrame, config: Config, found: int) -> dict[str, pd.
     }
     steered = scores[scores["arm"].isin(PRIMARY[:2])]
     robustness.printed(robustness.robustness(steered, FAST))
-    robustness.printed(robustness.without_attempts(steered, None, 50, FAST))
+    robustness.printed(without_attempts(steered, None, 50))
     for script, name in ((models, "models"), (recovery, "recovery"), (contrasts, "contrasts")):
         script.printed(of_way(tables[name]))
     load_script("tabulate_comparisons").printed(of_way(tables["comparisons"]).assign(p_holm=np.nan))

@@ -11,6 +11,7 @@ latents and models. Rates are compared at the target instead: by least squares o
 score of the latent's other trials. A trial's own score is left out, for it is part of its outcome.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,33 @@ QUIET = "without any restart"
 
 Numbers = Float[np.ndarray, " trials"]
 Flags = Bool[np.ndarray, " trials"]
+
+
+def without_attempts(
+    scores: pd.DataFrame,
+    windows: Mapping[str, pd.DataFrame] | None,
+    target: float,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Checks of all models that need no attempts: windows of text, and the achieved score.
+
+    Args:
+        scores: Scores of all models and arms.
+        windows: Scored windows of the steered responses by model; None if nobody scores them.
+        target: First score at which thresholds aim.
+        level: Of the intervals.
+    """
+    words = [table["words"] for table in (windows or {}).values()]
+    length = float(pd.concat(words).median()) if words else np.nan
+    parts = []
+    for model, cell in scores[scores["arm"].eq("steered")].groupby("model", sort=False):
+        of_model = None if windows is None else windows[str(model)]
+        both = [
+            window_rows(cell, of_model, length, level),
+            achieved_rows(cell, target, level),
+        ]
+        parts.append(pd.concat(both, ignore_index=True).assign(model=model))
+    return pd.concat(parts, ignore_index=True)
 
 
 def window_rows(

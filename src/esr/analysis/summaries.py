@@ -105,6 +105,21 @@ def reseeded_of(config: Config) -> list[str]:
     return [name for name, arm in config.arms.items() if arm.seeds == "other"]
 
 
+def chance_table(scores: pd.DataFrame, config: Config, measures: Sequence[str]) -> pd.DataFrame:
+    """Differences of A/A arms from the arms that they replay, as rows of the table of robustness.
+
+    Nothing but sampling seeds has changed, so that all differences are chance.
+    """
+    again = reseeded_of(config)
+    replays = {arm: other for arm, other in replays_of(config).items() if arm in again}
+    table = comparison_table(scores, replays, config.statistics, measures, again)
+    units = [MEASURES[name].difference_unit for name in table["measure"]]
+    table = table.assign(check="other seeds (A/A)", unit=units)
+    named = {"measure": "quantity", "difference": "estimate", "n_pairs": "n"}
+    columns = ["model", "check", "quantity", "unit", "estimate", "low", "high", "method", "n"]
+    return table.rename(columns=named)[[*columns, "status"]]
+
+
 def by_repetition(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores of an arm with the number of a trial, among those of its latent and prompt, as seed.
 
