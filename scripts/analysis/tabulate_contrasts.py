@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.contrasts import contrast_table
-from esr.analysis.summaries import with_interval, write_tables
+from esr.analysis.engines import read_scores_to_pair
+from esr.analysis.summaries import replays_of, with_interval, write_tables
 from esr.analysis.ways import by_way, of_way, read_second, views
 from esr.job import config_of, output, start
-from esr.tables import read_table, read_tables
+from esr.tables import read_table
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
@@ -35,7 +36,8 @@ def main(job: Any) -> None:
     found = {
         name: int(read_table(path, "detectors")["detector"].sum()) for name, path in files.items()
     }
-    ways = views(read_tables(job.input.scores, "scores"), read_second(job.input.second))
+    scores = read_scores_to_pair(job.input.scores, replays_of(config))
+    ways = views(scores, read_second(job.input.second))
     table = by_way(
         ways, lambda way: contrast_table(way, models, found, config.finetuned, config.statistics)
     )

@@ -6,16 +6,20 @@ specificity, each with the ends of its interval (percent, percentage points), an
 counts as the truth.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from esr.agreement.sample import by_judge
-from esr.analysis.graded import choose_reference, corrected_table, second_phase
+from esr.analysis.engines import engines_of, mask_other_engines
+from esr.analysis.graded import ESTIMATED, choose_reference, corrected_table, second_phase
 from esr.analysis.summaries import replays_of, with_interval, write_tables
 from esr.job import config_of, output, start
 from esr.tables import read_table, read_tables
+
+log = logging.getLogger(__name__)
 
 SHOWN = {
     "raw": "Raw",
@@ -46,6 +50,9 @@ def main(job: Any) -> None:
     second = None if isinstance(reference, str) else second_phase(sample, judged, reference)
     level = config.statistics.level
     table = corrected_table(primary, second, reference, replays_of(config), level)
+    table, lines = mask_other_engines(table, engines_of(job.input.scores), ESTIMATED)
+    for line in lines:
+        log.warning("%s", line)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
 
 

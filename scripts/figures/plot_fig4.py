@@ -17,13 +17,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from esr.analysis.engines import read_scores_to_pair
 from esr.analysis.measures import MEASURES
+from esr.analysis.summaries import replays_of
 from esr.arms.scores import select
 from esr.config import StatisticsConfig
 from esr.figures import style
 from esr.figures import tables as figures
 from esr.job import config_of, start
-from esr.tables import read_tables
 
 SHOWN = ["multi_attempt_rate", "esr_rate", "msi", "first_score"]
 ABSENT = {"no_labels": "no labels", "not_run": "not run"}
@@ -131,7 +132,7 @@ def main(job: Any) -> None:
     """Write the figure and its data."""
     config = config_of(job)
     variants = {name: str(config.arms[name].meta_prompt) for name in config.meta_arms}
-    scores = read_tables(job.input.scores, "scores")
+    scores = read_scores_to_pair(job.input.scores, replays_of(config))
     table = figure_table(scores, dict(job.params.models), variants, config.statistics)
     figures.write_figure(job, table, draw)
 

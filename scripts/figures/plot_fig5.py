@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
+from esr.analysis.engines import read_scores_to_pair
+from esr.analysis.summaries import replays_of
 from esr.arms.scores import select
 from esr.config import DetectorsConfig, StatisticsConfig
 from esr.detectors.search import check_table, meets
@@ -128,7 +130,7 @@ def main(job: Any) -> None:
     """Write the figure and its data."""
     config = config_of(job)
     models = dict(job.params.models)
-    scores = read_tables(job.input.scores, "scores")
+    scores = read_scores_to_pair(job.input.scores, replays_of(config))
     all_detectors = read_tables(job.input.detectors, "detectors")
     all_pairs = read_tables(job.input.pairs, "detector_pairs")
     parts = []

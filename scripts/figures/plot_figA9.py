@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
+from esr.analysis.engines import read_scores_to_pair
+from esr.analysis.summaries import replays_of
 from esr.arms.scores import select
 from esr.detectors.controls import summarise_sets
 from esr.figures import style
@@ -112,7 +114,7 @@ def main(job: Any) -> None:
     """Write the figure and its data."""
     config = config_of(job)
     models = dict(job.params.models)
-    scores = read_tables(job.input.scores, "scores")
+    scores = read_scores_to_pair(job.input.scores, replays_of(config))
     detectors = read_tables(job.input.detectors, "detectors")
     controls = read_tables(job.input.controls, "controls")
     parts = []

@@ -12,8 +12,13 @@ from esr.analysis.engines import (
     engine_differences,
     engines_of,
     mask_other_engines,
+    unpair_other_engines,
 )
+from esr.analysis.summaries import comparison_table
+from esr.arms.scores import check_scores
+from esr.config import StatisticsConfig
 from esr.tables import TABLES, write_table
+from helpers.scores import scores_of
 
 ENGINE: dict[str, Any] = {
     "engine": "vllm",
@@ -58,6 +63,23 @@ def test_arms_of_one_engine_are_compared() -> None:
     table, lines = mask_other_engines(TABLE, engines)
     pd.testing.assert_frame_equal(table, TABLE)
     assert lines == []
+
+
+def test_no_pair_is_left_of_an_arm_of_another_engine() -> None:
+    """As tables of contrasts and Figures 4, 5 and A9 read them."""
+    changes: dict[str, dict[str, Any]] = {"steered": {}, "ablate-otd": {"gpus": 4}, "same": {}}
+    arms = [scores_of([[20.0, 80.0], [40.0]] * 6, per_latent=3).assign(arm=arm) for arm in changes]
+    engines: Identities = {("m", arm): ENGINE | change for arm, change in changes.items()}
+    replays = dict.fromkeys(["ablate-otd", "same"], "steered")
+    scores = unpair_other_engines(pd.concat(arms, ignore_index=True), engines, replays)
+    check_scores(scores)
+    assert set(scores.loc[scores["arm"].eq("ablate-otd"), "status"]) == {"engines_differ"}
+    assert scores.loc[scores["arm"].ne("ablate-otd"), "status"].eq("ok").all()
+    table = comparison_table(scores, replays, StatisticsConfig(bootstrap=20), ["multi_attempt_rate"])
+    table = table.set_index("arm")
+    assert table["status"]["ablate-otd"] == "engines_differ"
+    assert pd.isna(table["difference"]["ablate-otd"])
+    assert table["difference"]["same"] == 0
 
 
 def test_an_arm_that_generated_nothing_differs_in_nothing() -> None:

@@ -42,7 +42,8 @@ REFUSED = ("shared_blinding", "shared_rule")
 """Statuses of a table whose other judges are no reference: raw rates alone."""
 COLUMNS = ["model", "arm", "against", "kind", "measure", "unit", "judge", "reference"]
 COLUMNS += ["reference_kind"]
-COLUMNS += [f"{name}{end}" for name in (*ESTIMATORS, *ERRORS) for end in ("", "_low", "_high")]
+ESTIMATED = [f"{name}{end}" for name in (*ESTIMATORS, *ERRORS) for end in ("", "_low", "_high")]
+COLUMNS += ESTIMATED
 COLUMNS += ["n", "n_sampled", "n_positives", "status"]
 
 
