@@ -8,6 +8,7 @@ from typing import Any
 
 from esr.config import Config, load
 from esr.errors import EsrError, full_disk, is_full
+from esr.orphans import end_with_snakemake
 from esr.provenance import provenance
 
 LAYOUT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -15,6 +16,8 @@ LAYOUT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 def start(job: Any) -> Any:
     """Send logging, and any uncaught error, to the rule's log and to the terminal.
+
+    The job ends when its Snakemake does, however that ends.
 
     Args:
         job: Snakemake's job object, as scripts find it in the global `snakemake`.
@@ -38,6 +41,7 @@ def start(job: Any) -> Any:
         "fontTools",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    end_with_snakemake()
     return job
 
 

@@ -75,7 +75,9 @@ def test_no_pair_is_left_of_an_arm_of_another_engine() -> None:
     check_scores(scores)
     assert set(scores.loc[scores["arm"].eq("ablate-otd"), "status"]) == {"engines_differ"}
     assert scores.loc[scores["arm"].ne("ablate-otd"), "status"].eq("ok").all()
-    table = comparison_table(scores, replays, StatisticsConfig(bootstrap=20), ["multi_attempt_rate"])
+    table = comparison_table(
+        scores, replays, StatisticsConfig(bootstrap=20), ["multi_attempt_rate"]
+    )
     table = table.set_index("arm")
     assert table["status"]["ablate-otd"] == "engines_differ"
     assert pd.isna(table["difference"]["ablate-otd"])

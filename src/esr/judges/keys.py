@@ -35,7 +35,8 @@ def read_key(variable: str | None) -> str:
     if not key:
         raise FatalCallError(
             f"the environment variable {variable} is not set; export it with the key, or name "
-            "another one (key_variable)"
+            "another one (key_variable). A judge of kind vllm, which the workflow runs itself, "
+            "needs no key (docs/judges.md)"
         )
     if not PRINTABLE.fullmatch(key):
         raise FatalCallError(
