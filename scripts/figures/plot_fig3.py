@@ -24,7 +24,7 @@ from esr.tables import read_tables
 SHOWN = ["multi_attempt_rate", "success_rate", "msi", "esr_rate"]
 PEAKS = ["multi_attempt_rate", "msi", "esr_rate"]
 """Curves whose maximum is located; success rates rest on too few trials where restarts are rare."""
-NO_PEAK = {"tied": "tied ({row.low:.1f} to {row.high:.1f})", "no_variation": "flat: no maximum"}
+NO_PEAK = {"tied": "tied", "no_variation": "flat: no maximum"}
 LEVEL_LABEL = "boost (sd of thresholds from their mean)"
 COLUMNS = ["model", "label", "kind", "measure", "sweep_level", "boost", "value", "low", "high"]
 COLUMNS += ["n", "latents", "status"]
@@ -109,7 +109,9 @@ def draw_peaks(axes: Axes, table: pd.DataFrame) -> None:
         ends = (rows["value"], rows["low"], rows["high"])
         style.points(axes, places, *ends, colour, horizontal=True, marker=marker)
         for place, row in zip(places, rows.itertuples(), strict=True):
-            text = NO_PEAK.get(str(row.status), "").format(row=row)
+            text = NO_PEAK.get(str(row.status), "")
+            if row.status == "tied" and not np.isnan(row.low):
+                text += f" ({row.low:.1f} to {row.high:.1f})"
             note: dict[str, Any] = {"ha": "right", "va": "center", "color": colour, "fontsize": 7.5}
             axes.text(1, place, text, transform=axes.get_yaxis_transform(), **note)
     axes.set_yticks(range(len(PEAKS)), [MEASURES[name].label for name in PEAKS])

@@ -277,6 +277,8 @@ class TestFigure3:
     def test_a_tie_is_written_with_its_interval(self) -> None:
         table = fig3.figure_table(of_large(sweep([0, 4, 4, 0])), MODELS, FAST)
         assert "tied (0.0 to 1.0)" in texts(fig3.draw(table, "title", 0.95))
+        shown = texts(fig3.draw(table.assign(low=np.nan, high=np.nan), "title", 0.95))
+        assert "tied" in shown, "few latents have no interval"
 
     def test_nothing_run_is_drawn_as_that(self) -> None:
         table = fig3.figure_table(stack({}), MODELS, FAST)

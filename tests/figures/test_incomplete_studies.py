@@ -4,6 +4,7 @@ An arm removed, no trial with a second attempt, no trial scored, no detectors: t
 figures are drawn, and what was not done has no number.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from esr.analysis.contrasts import contrast_table
 from esr.analysis.implicit import without_attempts
@@ -113,16 +116,23 @@ def tables_of(scores: pd.DataFrame, config: Config, found: int) -> dict[str, pd.
     return tables | {"summary": summary_table(scores, FAST)}
 
 
+def check(figure: Figure) -> None:
+    """No text of a figure is a missing number."""
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert not [text for text in texts if re.search(r"\bnan\b|<NA>|\bNone\b", text)]
+    plt.close(figure)
+
+
 def draw_all(scores: pd.DataFrame, found: int) -> None:
     """Build every figure of scores."""
     for name in ("fig2", "fig3", "figA7", "figA8"):
         script = load_script(f"plot_{name}")
         chosen = scores[scores["arm"].eq("boost-sweep") == (name == "fig3")]
         chosen = chosen[chosen["arm"].isin(["steered"])] if name == "fig2" else chosen
-        plt.close(script.draw(script.figure_table(chosen, MODELS, FAST), "US$ 5 $", 0.95))
+        check(script.draw(script.figure_table(chosen, MODELS, FAST), "US$ 5 $", 0.95))
     fig4 = load_script("plot_fig4")
     variants = {"meta-self-monitor": "{prompt} Costs US$ 5 or US$ 9."}
-    plt.close(fig4.draw(fig4.figure_table(scores, MODELS, variants, FAST), "Title", 0.95))
+    check(fig4.draw(fig4.figure_table(scores, MODELS, variants, FAST), "Title", 0.95))
     for name in ("fig5", "figA9"):
         script = load_script(f"plot_{name}")
         rows = [compare_detectors(scores, found, FAST)]
@@ -131,7 +141,7 @@ def draw_all(scores: pd.DataFrame, found: int) -> None:
         count = pd.concat([count, count.head(1).assign(measure="confirmed")])
         table = pd.concat([*rows, count], ignore_index=True).reindex(columns=script.COLUMNS)
         table = table.assign(model="planted", label="US$ 5 $")
-        plt.close(script.draw(table, "Title", 0.95))
+        check(script.draw(table, "Title", 0.95))
 
 
 @pytest.mark.parametrize("lack", LACKING)
