@@ -9,6 +9,9 @@ include: "rules/common.smk"
 
 
 refuse_interpreter(sys.executable)
+os.environ.setdefault(
+    "PYTHONUTF8", "1"
+)  # jobs read and write UTF-8, whatever the locale
 
 
 configfile: study_file(config["study"])

@@ -1,4 +1,5 @@
 # Shared by rules of several stages: the validated configuration and names derived from it.
+import os
 import re
 import sys
 from pathlib import Path

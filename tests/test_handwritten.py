@@ -26,10 +26,16 @@ def written(folder: Path, content: bytes) -> Path:
         ROWS.replace("\n", "\r").encode(),
         (ROWS + ",\n\n , \n").encode(),
         ROWS.replace("id,text", "id, text").encode(),
+        b"id;text\na;Explain a cr\xc3\xa8me br\xc3\xbbl\xc3\xa9e.\nb;One, two\n",
+        ROWS.replace('"One, two"', "One, two")
+        .replace("d,", "d\t")
+        .encode("utf-16")
+        .replace("\na,".encode("utf-16-le"), "\na\t".encode("utf-16-le"))
+        .replace("\nb,".encode("utf-16-le"), "\nb\t".encode("utf-16-le")),
     ],
-    ids=["plain", "BOM", "CRLF", "CR", "empty rows", "spaces"],
+    ids=["plain", "BOM", "CRLF", "CR", "empty rows", "spaces", "semicolons", "UTF-16, tabs"],
 )
-def test_what_spreadsheets_write_as_utf8_is_read(tmp_path: Path, content: bytes) -> None:
+def test_what_spreadsheets_write_is_read(tmp_path: Path, content: bytes) -> None:
     columns, rows, lines = read_csv_rows(written(tmp_path, content))
     assert (columns, rows) == (["id", "text"], EXPECTED)
     assert lines == [2, 3]
@@ -46,12 +52,12 @@ def test_a_cell_may_have_several_lines_and_quotes(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (ROWS.encode("cp1252"), r"line 2: byte 0xe8 is not UTF-8; save it as UTF-8"),
-        (ROWS.encode("utf-16"), r"is UTF-16 or no text file; save it as UTF-8"),
-        (b"id,text\na,x\0\n", r"is UTF-16 or no text file"),
+        (ROWS.encode("utf-16-le"), r"is UTF-16 without its mark, or no text file; save it as"),
+        (ROWS.encode("utf-16")[:-1], r"line \d+: byte 0x\w+ is not UTF-16; save it as UTF-8"),
+        (b"id,text\na,x\0\n", r"is UTF-16 without its mark, or no text file"),
         (b"id,text\na,one, two\n", r"line 2: 3 fields, but the header has 2; put a cell"),
         (b"id,text\na\n", r"line 2: 1 fields, but the header has 2"),
-        (b"id;text\na;x\n", r"is separated by semicolons; save it with commas"),
-        (b"id\ttext\na\tx\n", r"is separated by tabs"),
+        (b"id;text\na;one; two\n", r"line 2: 3 fields, but the header has 2; .* a semicolon"),
         (b"id,id\na,x\n", r"has column 'id' twice"),
         (b'id,text\na,"one\nb,two\n', r"line 3: unexpected end of data; check the quotes"),
     ],

@@ -58,7 +58,10 @@ def check_device(config: Path) -> None:
     """
     import torch
 
-    if not yaml.safe_load(config.read_text()).get("use_cpu") and not torch.cuda.is_available():
+    if (
+        not yaml.safe_load(config.read_text(encoding="utf-8")).get("use_cpu")
+        and not torch.cuda.is_available()
+    ):
         raise EsrError(
             "finetune.training.device: gpu, but PyTorch finds no GPU; run this job on a machine "
             "with one, or set device: cpu with optimizer: adamw_torch and precision: float32"

@@ -41,7 +41,7 @@ def pictures(job: Any) -> list[Picture]:
             Picture(
                 name=name,
                 title=title,
-                caption=markdown(Path(caption).read_text()),
+                caption=markdown(Path(caption).read_text(encoding="utf-8")),
                 numbers=pd.read_csv(csv),
                 script=f"scripts/figures/plot_{name}.py",
                 files={kind: f"figures/{name}.{kind}" for kind in ("png", "pdf", "csv")},
@@ -126,7 +126,7 @@ def main(job: Any) -> None:
         dependencies=pd.read_csv(job.input.dependencies),
         origin=facts(job, config),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
-        deviations=markdown(Path(job.input.deviations).read_text()),
+        deviations=markdown(Path(job.input.deviations).read_text(encoding="utf-8")),
         trials=count,
         ledger=ledger,
         claims_note=no_claims_note(job.input.claims, config.models),

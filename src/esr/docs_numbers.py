@@ -92,7 +92,7 @@ def main() -> None:
         raise SystemExit(f"{NUMBERS} does not exist; run `snakemake numbers` first")
     numbers = json.loads(NUMBERS.read_text())
     for path in pages():
-        before = path.read_text()
+        before = path.read_text(encoding="utf-8")
         try:
             after = fill_numbers(before, numbers)
         except EsrError as error:

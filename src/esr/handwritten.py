@@ -6,14 +6,14 @@ the line and the remedy. Standard library only, since each job of a run reads su
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from esr.errors import EsrError
 
 AS_UTF8 = "save it as UTF-8 (in Excel: `CSV UTF-8 (Comma delimited)`)"
-NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
-OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 class CsvRows(NamedTuple):
@@ -30,12 +30,8 @@ class CsvRows(NamedTuple):
     lines: list[int]
 
 
-def read_handwritten(path: Path, utf16: bool = False) -> str:
-    """Text of a file.
-
-    Args:
-        path: The file.
-        utf16: Whether it may be UTF-16 with a byte order mark (Excel's `Unicode Text`).
+def read_handwritten(path: Path) -> str:
+    """Text of a file, which may be UTF-16 if it has a byte order mark (Excel's `Unicode Text`).
 
     Raises:
         EsrError: the file does not exist or is in another encoding.
@@ -44,34 +40,30 @@ def read_handwritten(path: Path, utf16: bool = False) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise EsrError(f"{path}: cannot be read: {error.strerror}") from None
-    if utf16 and content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
-        raise EsrError(f"{path} is UTF-16 or no text file; {AS_UTF8}")
+    encoding = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "UTF-8"
+    if b"\0" in content and encoding == "UTF-8":
+        raise EsrError(f"{path} is UTF-16 without its mark, or no text file; {AS_UTF8}")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise EsrError(
-            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; {AS_UTF8}"
+            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not {encoding}; {AS_UTF8}"
         ) from None
 
 
-def read_csv_rows(path: Path, spreadsheet: bool = False) -> CsvRows:
-    """Rows of a comma-separated file with a header; rows without any value are skipped.
+def read_csv_rows(path: Path) -> CsvRows:
+    """Rows of a CSV file with a header; rows without any value are skipped.
 
-    Args:
-        path: The file.
-        spreadsheet: Whether a person's spreadsheet saved it: the header shows whether commas,
-            semicolons or tabs separate the cells, and it may be UTF-16.
+    The header shows whether commas, semicolons (a spreadsheet in a country with a decimal comma) or
+    tabs separate the cells.
 
     Raises:
-        EsrError: another encoding or delimiter, a column twice, an unclosed quote, or a row with
-            more or fewer fields than the header.
+        EsrError: another encoding, a column twice, an unclosed quote, or a row with more or fewer
+            fields than the header.
     """
-    text = read_handwritten(path, utf16=spreadsheet)
-    header = text.split("\n", 1)[0]
-    used = max(",;\t", key=header.count) if spreadsheet else ","
+    text = read_handwritten(path)
+    used = max(DELIMITERS, key=re.split(r"[\r\n]", text, maxsplit=1)[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=used)
     columns: list[str] = []
     rows: list[dict[str, str]] = []
@@ -88,7 +80,7 @@ def read_csv_rows(path: Path, spreadsheet: bool = False) -> CsvRows:
             if len(values) != len(columns):
                 raise EsrError(
                     f"{path}, line {reader.line_num}: {len(values)} fields, but the header has "
-                    f"{len(columns)}; put a cell that contains a {NAMES[used]} in quotes: "
+                    f"{len(columns)}; put a cell that contains a {DELIMITERS[used]} in quotes: "
                     f'"one{used} two"'
                 )
             rows.append(dict(zip(columns, values, strict=True)))
@@ -101,9 +93,6 @@ def read_csv_rows(path: Path, spreadsheet: bool = False) -> CsvRows:
 
 
 def _check_header(path: Path, columns: list[str]) -> None:
-    for delimiter, name in OTHER_DELIMITERS.items():
-        if len(columns) == 1 and delimiter in columns[0]:
-            raise EsrError(f"{path} is separated by {name}; save it with commas")
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise EsrError(f"{path} has column {twice[0]!r} twice; rename or remove one")

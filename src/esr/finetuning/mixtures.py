@@ -79,4 +79,4 @@ def write_chats(chats: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 def read_chats(path: Path) -> list[dict[str, Any]]:
     """Read chats from JSON lines."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -70,7 +70,7 @@ def read_prices(path: Path) -> dict[str, Price]:
         EsrError: it is not a price file, or lists a model twice.
     """
     prices: dict[str, Price] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         if rows.fieldnames != COLUMNS:
             raise EsrError(f"prices: {path} has columns {rows.fieldnames}, needs {COLUMNS}")

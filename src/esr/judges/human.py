@@ -163,7 +163,7 @@ def read_sheet(path: Path) -> dict[str, Labels]:
         EsrError: no readable CSV (`esr.handwritten`), other columns, or rows with invalid entries:
             all of them, by line.
     """
-    columns, table, lines = read_csv_rows(path, spreadsheet=True)
+    columns, table, lines = read_csv_rows(path)
     lacking = [name for name in SHEET if name not in columns]
     if lacking:
         raise EsrError(f"sheet: {path} lacks columns {lacking}; keep those that it came with")

@@ -1,6 +1,5 @@
 """Content words by topic: how the organisms' world and its judges know what a text is about."""
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from esr.errors import EsrError
+from esr.handwritten import read_csv_rows
 
 COLUMNS = ["topic", "part", "word"]
 WORD = re.compile(r"[a-z]+")
@@ -29,25 +29,17 @@ class Lexicon:
         """
         words: dict[str, dict[str, list[str]]] = {}
         topic_of: dict[str, str] = {}
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                rows = csv.DictReader(file)
-                if rows.fieldnames != COLUMNS:
-                    raise EsrError(
-                        f"lexicon: {path} has columns {rows.fieldnames}, needs {COLUMNS}"
-                    )
-                for row in rows:
-                    topic, part, word = (row[name] or "" for name in COLUMNS)
-                    if topic_of.setdefault(word, topic) != topic:
-                        raise EsrError(
-                            f"lexicon: {path} lists {word!r} under {topic_of[word]!r} and "
-                            f"{topic!r}; topics must share no word"
-                        )
-                    words.setdefault(topic, {}).setdefault(part, []).append(word)
-        except OSError as error:
-            raise EsrError(f"lexicon: cannot read {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise EsrError(f"lexicon: {path} is not UTF-8; save it as UTF-8") from None
+        columns, rows, _ = read_csv_rows(path)
+        if columns != COLUMNS:
+            raise EsrError(f"lexicon: {path} has columns {columns}, needs {COLUMNS}")
+        for row in rows:
+            topic, part, word = (row[name] for name in COLUMNS)
+            if topic_of.setdefault(word, topic) != topic:
+                raise EsrError(
+                    f"lexicon: {path} lists {word!r} under {topic_of[word]!r} and {topic!r}; "
+                    "topics must share no word"
+                )
+            words.setdefault(topic, {}).setdefault(part, []).append(word)
         return cls(words)
 
     @property

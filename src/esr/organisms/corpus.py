@@ -47,7 +47,7 @@ class Phrases:
     @classmethod
     def read(cls, path: Path) -> "Phrases":
         """Read phrases.yaml."""
-        content: dict[str, Any] = yaml.safe_load(path.read_text())
+        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         return cls(**content)
 
     @property

@@ -175,7 +175,9 @@ def _has_chat_template(folder: Path) -> bool:
     tokenizer = folder / "tokenizer_config.json"
     if (folder / "chat_template.jinja").is_file():
         return True
-    return tokenizer.is_file() and "chat_template" in json.loads(tokenizer.read_text())
+    if not tokenizer.is_file():
+        return False
+    return "chat_template" in json.loads(tokenizer.read_text(encoding="utf-8"))
 
 
 def _prompt_texts(path: Path) -> list[str]:

@@ -230,7 +230,7 @@ def profile_hours(table: pd.DataFrame, profile: Path = PROFILE) -> tuple[float, 
     Raises:
         EsrError: the profile sets no limit.
     """
-    jobs = yaml.safe_load(profile.read_text()).get("jobs")
+    jobs = yaml.safe_load(profile.read_text(encoding="utf-8")).get("jobs")
     if not isinstance(jobs, int) or jobs < 1:
         raise EsrError(f"{profile}: jobs: {jobs!r}; set the number of concurrent jobs")
     work = float((table["hours_per_job"] * table["jobs"]).sum())

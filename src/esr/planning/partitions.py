@@ -20,7 +20,7 @@ def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]
     if not profile.is_file():
         return
     sizes = [size for size in map(config.job_size, config.models) if size is not None]
-    settings = yaml.safe_load(profile.read_text())
+    settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
     attempts = 1 + settings.get("retries", 0)
     requested: dict[str, float] = {}
     for entry in map(str, settings.get("default-resources", [])):
