@@ -7,8 +7,8 @@ and refuses those beyond `limit` a second. A judgment is the whole of it: call t
 journal on disk, parsing, locating. Columns: `kind` of judge, `latency` (s), `faults` (share),
 `limit` (calls a second; empty: none), `least` and `most` calls in flight (`concurrency`; equal: a
 fixed number), `judgments`, `seconds`, `per_second`, `cpu_ms` (CPU time of this process per
-judgment), `refused` (share of calls that met the limit), and `used` (share of the limit up to the
-last reply, where the bucket's one second is part of what the limit allows).
+judgment), `refused` (share of calls that met the limit), and `used` (calls taken, as a share of
+what the limit allows from the first to the last one, the bucket of one second included).
 """
 
 import logging
@@ -44,16 +44,20 @@ RUNS: list[tuple[float, float | None, int, int, int]] = [  # faults, limit, leas
 
 
 def serve(pipe: Connection, options: dict[str, Any]) -> None:
-    """Run the fake API until told to stop; sends its address, and how many calls it refused."""
+    """Run the fake API until told to stop; sends its address, refusals, and seconds of work."""
     with FakeApi(**options) as api:
         pipe.send(api.url)
         pipe.recv()
-        pipe.send(api.injected["limit"])
+        pipe.send((api.injected["limit"], api.accepted[-1] - api.accepted[1]))
 
 
 @contextmanager
-def served(refused: list[int], **options: Any) -> Iterator[str]:
-    """Address of a fake API in a process of its own; appends how many calls it refused."""
+def served(facts: list[tuple[int, float]], **options: Any) -> Iterator[str]:
+    """Address of a fake API in a process of its own.
+
+    Appends how many calls it refused, and the seconds from the first call that it took (but for one
+    to warm up) to the last one.
+    """
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=serve, args=(theirs, options))
     process.start()
@@ -61,7 +65,7 @@ def served(refused: list[int], **options: Any) -> Iterator[str]:
         yield ours.recv()
     finally:
         ours.send("stop")
-        refused.append(ours.recv())
+        facts.append(ours.recv())
         process.join()
 
 
@@ -89,15 +93,16 @@ def measure(
     kind: str, faults: float, limit: float | None, least: int, most: int, number: int
 ) -> dict[str, Any]:
     """Judge so many responses; one row of the table."""
-    refused: list[int] = []
+    facts: list[tuple[int, float]] = []
     options = {"latency": LATENCY, "fault_rate": faults, "limit": limit}
-    with served(refused, **options) as url, tempfile.TemporaryDirectory() as folder:
+    with served(facts, **options) as url, tempfile.TemporaryDirectory() as folder:
         judge = open_judge(judge_of(kind, url, least, most), Path(folder) / "replies.jsonl")
         judge.judge(inputs(1))  # imports, connections
         begun, cpu = time.perf_counter(), time.process_time()
         judgments = judge.judge(inputs(number + 1)[1:])
         seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     assert all(judgment.status == "ok" for judgment in judgments)
+    refused, worked = facts[0]
     return {
         "kind": kind,
         "latency": LATENCY,
@@ -109,8 +114,8 @@ def measure(
         "seconds": round(seconds, 2),
         "per_second": round(number / seconds, 1),
         "cpu_ms": round(1000 * cpu / number, 2),
-        "refused": round(refused[0] / (number + refused[0]), 4),
-        "used": round(number / (limit * (seconds + 1)), 3) if limit else None,
+        "refused": round(refused / (number + refused), 4),
+        "used": round(number / (limit * (worked + 1)), 3) if limit else None,
     }
 
 

@@ -3,6 +3,7 @@
 
 
 localrules:
+    cancel_batches,
     check,
     estimate,
     power,
@@ -45,3 +46,11 @@ rule rejudge:
         "<logs>/rejudge.log",
     script:
         "../scripts/judges/rejudge.py"
+
+
+rule cancel_batches:
+    """Cancel batches that a stopped run left open at an API; keep the replies that they have."""
+    log:
+        "<logs>/cancel_batches.log",
+    script:
+        "../scripts/judges/cancel_batches.py"

@@ -6,8 +6,8 @@ versions of the API, batches end after a while, their results come in any order.
 scripted (`faults`, one a POST; `batch_faults`, one a GET of a batch or of its results) or random
 (`fault_rate`). Delivered replies are counted. `edit` changes the body of a reply before it is sent.
 `limit` is a number of calls a second, as a bucket that holds one second's worth; calls beyond it
-are refused at once. `redirect` is an address to which everything is redirected. With `drip`, a
-reply arrives a byte at a time, so many seconds apart.
+are refused at once, the others have their times in `accepted`. `redirect` is an address to which
+everything is redirected. With `drip`, a reply arrives a byte at a time, so many seconds apart.
 """
 
 import asyncio
@@ -106,6 +106,7 @@ class FakeApi:
         self.cuts: deque[int] = deque()
         self.batch_faults: deque[int | None] = deque()
         self.list_lags = 0
+        self.done_at_cancel = 0
         self.clock_offset = 0.0
         self.error_type = ""
         self.edit: Callable[[str, bytes], bytes] = lambda user, body: body
@@ -114,6 +115,7 @@ class FakeApi:
         self.redirect = ""
         self.results_url = ""
         self.drip = 0.0
+        self.accepted: list[float] = []
         self._tokens, self._filled = limit or 0.0, time.monotonic()
         self._rng = random.Random(seed)
         self._ready = threading.Event()
@@ -192,14 +194,18 @@ class FakeApi:
 
     def _lacking(self, request: Request) -> float:
         """Calls by which the bucket of the limit is short of one; takes a call if it is not."""
-        if self.limit is None or request.method != "POST":
+        if request.method != "POST":
             return 0.0
         now = time.monotonic()
+        if self.limit is None:
+            self.accepted.append(now)
+            return 0.0
         self._tokens = min(self._tokens + self.limit * (now - self._filled), self.limit)
         self._filled = now
         if self._tokens < 1:
             return 1 - self._tokens
         self._tokens -= 1
+        self.accepted.append(now)
         return 0.0
 
     def _fault(self, request: Request) -> int | str | None:
@@ -271,6 +277,14 @@ class FakeApi:
             return _json({"id": name} | facts)
         if path == "/v1/messages/batches":
             return self._batches(method, body)
+        if cancelled := re.fullmatch(r"/v1/messages/batches/(\w+)/cancel", path):
+            batch = self.batches[cancelled[1]]
+            self.outcomes |= {
+                one["params"]["messages"][-1]["content"]: deque(["canceled"])
+                for one in batch["requests"][self.done_at_cancel :]
+            }
+            batch["polls"] = self.polls + 1
+            return _json(self._describe(cancelled[1]) | {"processing_status": "canceling"})
         found = re.fullmatch(r"/v1/messages/batches/(\w+)(/results)?", path)
         if found and self.batch_faults and (status := self.batch_faults.popleft()):
             raise ApiError(status, f"injected for {found[1]}")

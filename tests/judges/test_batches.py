@@ -11,6 +11,7 @@ from esr.errors import EsrError
 from esr.journal import Journal
 from esr.judges import open_judge
 from esr.judges.base import JudgeInput, Judgment
+from esr.judges.batch_api import BatchApi
 from esr.judges.costs import Budget
 from esr.judges.llm import CachedLlm
 from esr.judges.rubrics import read_rubric
@@ -301,3 +302,59 @@ def test_a_budget_cuts_batches_to_size_and_then_stops(api: FakeApi, tmp_path: Pa
     judge_batch(api, tmp_path, 400, cap=100)
     assert set(api.delivered.values()) == {1}
     assert len(api.delivered) == 400
+
+
+# Cancelling
+
+
+def interrupted(api: FakeApi, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a job waits for its batch."""
+
+    def stop(self: BatchApi, batch: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchApi, "wait", stop)
+        with pytest.raises(KeyboardInterrupt):
+            judged(api, path, 5)
+
+
+def test_ctrl_c_names_the_batch_that_goes_on(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupted(api, tmp_path, monkeypatch)
+    assert "msgbatch_0 at the API will be finished and billed" in caplog.text
+    assert "snakemake cancel_batches" in caplog.text
+
+
+def test_a_cancelled_batch_keeps_what_it_has_and_the_rest_is_sent_again(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(api, tmp_path, monkeypatch)
+    api.done_at_cancel = 2
+    llm = CachedLlm(claude(api, mode="batch", poll=0.001), tmp_path / "replies.jsonl")
+    assert llm.cancel_batches() == 1
+    assert api.count(f"{BATCHES}/msgbatch_0/cancel") == 1
+    assert len(api.delivered) == 2
+    assert llm.cancel_batches() == 0, "closed"
+    assert statuses(judged(api, tmp_path, 5)) == {"ok"}
+    assert [len(batch["requests"]) for batch in api.batches.values()] == [5, 3]
+    assert set(api.delivered.values()) == {1}
+
+
+def test_a_batch_that_has_ended_is_collected_and_not_cancelled(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(api, tmp_path, monkeypatch)
+    api.batches["msgbatch_0"]["polls"] = 99
+    llm = CachedLlm(claude(api, mode="batch", poll=0.001), tmp_path / "replies.jsonl")
+    assert llm.cancel_batches() == 1
+    assert api.count(f"{BATCHES}/msgbatch_0/cancel") == 0
+    assert len(api.delivered) == 5
+
+
+def test_without_batches_cancelling_needs_no_key(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JUDGE_KEY")
+    assert CachedLlm(claude(api, mode="batch"), tmp_path / "replies.jsonl").cancel_batches() == 0

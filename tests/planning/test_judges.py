@@ -11,7 +11,7 @@ from esr.config import Config
 from esr.errors import EsrError
 from esr.judges import llm
 from esr.judges.absent import absent_judges
-from esr.judges.clients import last_day
+from esr.judges.lifetime import last_day
 from esr.planning.hours import estimate_compute
 from esr.planning.judges import check_judges, expected_end, is_same_model
 from helpers.local_judge import judge_settings, tiny_judge

@@ -29,7 +29,7 @@ REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output params log benchmark threads resources shellcmd script".split()  # noqa: SIM905
 
 
-ALWAYS = ["check", "estimate", "power", "rejudge"]
+ALWAYS = ["cancel_batches", "check", "estimate", "power", "rejudge"]
 PAID = ["label_sheet"]
 
 
@@ -313,8 +313,8 @@ def test_rule_script_log_and_benchmark_share_a_stem(rule: ParsedRule) -> None:
 def test_every_script_belongs_to_a_rule_of_its_stage() -> None:
     scripts = {f"{path.parent.name}/{path.stem}" for path in (REPO / "scripts").glob("*/*.py")}
     made = {f"{rule.stage}/{rule.name}" for rule in parsed_rules()}
-    # Replies are missing to judges, so `rejudge` lies with them.
-    assert scripts - made == {"judges/rejudge"}
+    # Replies and batches are those of judges, so these two lie with them.
+    assert scripts - made == {"judges/cancel_batches", "judges/rejudge"}
 
 
 def test_a_stage_has_the_same_name_everywhere() -> None:

@@ -140,6 +140,18 @@ class BatchApi:
                 f"that is another host than {base}. If it is the API, name it (base_url)"
             )
 
+    def cancel(self, batch: str) -> None:
+        """Cancel a batch, unless it has ended; requests that are done keep their results.
+
+        Raises:
+            BatchNotFoundError: the API does not find it.
+        """
+        retrying = self._retrying(f"looking at batch {batch}")
+        found = self._run(batch, retrying, self._batches.retrieve, batch)
+        if found.processing_status == "in_progress":
+            cancelling = self._retrying(f"cancelling batch {batch}")
+            self._run(batch, cancelling, self._batches.cancel, batch)
+
     def find(self, name: str, size: int, planned: float, known: set[str]) -> str | None:
         """Id of a batch by its name; None if it is not in the API's list.
 

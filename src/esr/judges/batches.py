@@ -64,6 +64,9 @@ def call_in_batches(
         for _ in range(ROUNDS):
             work.submit()
             work.collect()
+    except KeyboardInterrupt:
+        work.warn_of_open()
+        raise
     except BROKEN as error:
         raise EsrError(f"{client.explain(error)}; open batches are kept, run again") from None
     missing = [key for key in calls if key not in sink]
@@ -79,6 +82,21 @@ def collect_open_batches(client: AnthropicClient, sink: ReplySink, manifest: Bat
     """
     try:
         _Batches(client, {}, sink, manifest, None).collect()
+    except BROKEN as error:
+        raise EsrError(f"{client.explain(error)}; open batches are kept, run again") from None
+
+
+def cancel_open_batches(client: AnthropicClient, sink: ReplySink, manifest: BatchManifest) -> int:
+    """Cancel batches that an earlier run left open, and journal the replies that they have.
+
+    Returns:
+        Number of batches that were cancelled, or had ended already.
+
+    Raises:
+        EsrError: as `call_in_batches`.
+    """
+    try:
+        return _Batches(client, {}, sink, manifest, None).cancel()
     except BROKEN as error:
         raise EsrError(f"{client.explain(error)}; open batches are kept, run again") from None
 
@@ -219,6 +237,33 @@ class _Batches:
             except BatchNotFoundError as error:
                 self._lose(name, batch, error)
             self._sink.check()
+
+    def cancel(self) -> int:
+        """Cancel all open batches, and journal the results that they have; their number."""
+        for name in self._manifest.open:
+            batch = self._manifest.id_of(name)
+            if batch is not None:
+                self._api.cancel(batch)
+            else:
+                log.warning(
+                    "batch %s of %d calls may not have been created; looking for it among the "
+                    "batches of the account, and waiting for those that may be it",
+                    name,
+                    len(self._manifest.planned(name)["calls"]),
+                )
+        count = len(self._manifest.open)
+        self.collect()
+        return count
+
+    def warn_of_open(self) -> None:
+        """Log which batches go on without this process."""
+        known = [batch for name in self._manifest.open if (batch := self._manifest.id_of(name))]
+        if known:
+            log.warning(
+                "interrupted: %s at the API will be finished and billed all the same. Run again to "
+                "collect the replies, or cancel with `snakemake cancel_batches`",
+                ", ".join(known),
+            )
 
     def _lose(self, name: str, batch: str, error: BatchNotFoundError) -> None:
         """Stop at a batch that is not found; in the next run, submit its calls again."""

@@ -9,7 +9,6 @@ from environment variables, go to the SDK, and appear in no message.
 import logging
 import warnings
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
 from typing import Any
 
 import anthropic
@@ -22,6 +21,7 @@ from esr.journal import content_key
 from esr.judges.bodies import UnusableReplyError, read_reply
 from esr.judges.identity import identity_of
 from esr.judges.keys import FatalCallError, read_key, redact
+from esr.judges.lifetime import last_day
 from esr.judges.proxies import refuse_socks_without_support
 from esr.judges.replies import Call
 from esr.judges.retries import Again, may_pass
@@ -336,17 +336,6 @@ class OpenAiClient(Client):
     async def close(self) -> None:
         """Close connections."""
         await self._sdk.close()
-
-
-def last_day(model: Any) -> str | None:
-    """Day (ISO) on which a listed model is shut down; None if the list does not say."""
-    given = getattr(model, "shutdown_date", None) or getattr(model, "deprecation_date", None)
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return datetime.fromtimestamp(given, UTC).date().isoformat()
-    try:
-        return date.fromisoformat(str(given)[:10]).isoformat()
-    except ValueError:
-        return None
 
 
 def open_client(settings: ApiConfig) -> AnthropicClient | OpenAiClient:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esr.config import Config, LlmConfig, VllmJudgeConfig
+from esr.config import AnthropicJudgeConfig, Config, LlmConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.journal import Journal
 from esr.judges.base import JudgeInput, Judgment
-from esr.judges.batches import call_in_batches, collect_open_batches
+from esr.judges.batches import call_in_batches, cancel_open_batches, collect_open_batches
 from esr.judges.bodies import Reply
 from esr.judges.clients import AnthropicClient, open_client
 from esr.judges.costs import Budget, study_budget
@@ -113,6 +113,31 @@ class CachedLlm:
             finally:
                 replies.close()
         return [replies.get(key) for key in keys]
+
+    def cancel_batches(self) -> int:
+        """Cancel the batches that earlier runs left open; replies that they have are kept.
+
+        Returns:
+            Number of batches that were open.
+
+        Raises:
+            EsrError: no key, or another job writes the manifest.
+        """
+        path = self.path.with_suffix(".batches.jsonl")
+        if not isinstance(self.settings, AnthropicJudgeConfig) or not path.is_file():
+            return 0
+        with Journal(path) as journal:
+            manifest = BatchManifest(journal)
+            if not manifest.open:
+                return 0
+            client = open_client(self.settings)
+            assert isinstance(client, AnthropicClient)
+            replies = Replies(self.path, self._others)
+            try:
+                sink = ReplySink(replies, {}, self._gate, failure_of_reply)
+                return cancel_open_batches(client, sink, manifest)
+            finally:
+                replies.close()
 
     def close(self) -> None:
         """End the host of a model that the job itself runs; the replies remain."""
