@@ -296,6 +296,8 @@ rule collect_numbers:
         contrasts="<results>/tables/activation_contrasts.csv",
         lead="<results>/tables/activation_lead.csv",
         hazards="<results>/tables/activation_hazards.csv",
+        components="<results>/tables/variance_components.csv",
+        robustness="<results>/tables/robustness.csv",
         agreement="<results>/agreement/agreement.parquet",
     output:
         json="<results>/numbers.json",

@@ -11,18 +11,22 @@ from typing import Any
 
 import pandas as pd
 
+from esr.analysis.implicit import ACHIEVED, WINDOWS
 from esr.analysis.macros import (
     cite_activations,
     cite_agreement,
     cite_arms,
+    cite_components,
     cite_detectors,
     cite_finetuning,
     cite_hazards,
     cite_recovery,
+    cite_robustness,
     cite_sweep,
     collect_macros,
     tex_macros,
 )
+from esr.analysis.summaries import CHANCE
 from esr.job import output, start
 from esr.tables import read_table
 
@@ -39,6 +43,8 @@ def main(job: Any) -> None:
         cite_finetuning(tables["fig6"]),
         cite_activations(tables["contrasts"], tables["lead"]),
         cite_hazards(tables["hazards"]),
+        cite_components(tables["components"]),
+        cite_robustness(tables["robustness"], (WINDOWS, ACHIEVED, CHANCE)),
         cite_agreement(agreement),
     )
     output(job, "json").write_text(json.dumps(found, indent=1) + "\n")

@@ -24,7 +24,11 @@ from esr.tables import read_tables
 SHOWN = ["multi_attempt_rate", "success_rate", "msi", "esr_rate"]
 PEAKS = ["multi_attempt_rate", "msi", "esr_rate"]
 """Curves whose maximum is located; success rates rest on too few trials where restarts are rare."""
-NO_PEAK = {"tied": "tied", "no_variation": "flat: no maximum"}
+NO_PEAK = {
+    "tied": "tied",
+    "flat": "no steeper than by chance",
+    "no_variation": "flat: no maximum",
+}
 LEVEL_LABEL = "boost (sd of thresholds from their mean)"
 COLUMNS = ["model", "label", "kind", "measure", "sweep_level", "boost", "value", "low", "high"]
 COLUMNS += ["n", "latents", "status"]

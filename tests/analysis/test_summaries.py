@@ -9,12 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from esr.analysis.components import component_table
+from esr.analysis.implicit import ACHIEVED, WINDOWS, without_attempts
 from esr.analysis.macros import (
     cite_agreement,
     cite_arms,
+    cite_components,
     cite_detectors,
+    cite_robustness,
     cite_sweep,
     collect_macros,
+    letters_only,
     macro_name,
     tex_macros,
     tex_number,
@@ -220,6 +225,25 @@ def test_numbers_of_figures_and_agreement_are_named_alike() -> None:
     assert printed["esrMOneDetectorsConfirmed"] == "12"
     assert printed["esrAgreementMultiAttemptABKappa"] == "0.97"
     assert printed["esrAgreementMultiAttemptAlphaN"] == "600"
+
+
+def test_components_and_checks_of_the_main_result_have_names() -> None:
+    arm = draw_study(StudySpec(14, 10, 24, {"steered": ArmSpec(multi=0.2)}), 1)["primary"]
+    scores = arm["steered"].assign(model="m-1")
+    components = component_table(scores).assign(model="m-1", arm="steered")
+    checks = without_attempts(scores, None, 50).assign(method="x")
+    found = collect_macros(
+        cite_components(components), cite_robustness(checks, (ACHIEVED, WINDOWS))
+    )
+    for quantity in ("ICC of latents", "effective number of latents"):
+        name = letters_only(quantity)
+        row = components.set_index(["event", "quantity"]).loc[("multi_attempt", quantity)]
+        assert found[f"esrMOneSteeredMultiAttempt{name}"]["value"] == row["value"]
+        assert found[f"esrMOneSteeredMultiAttempt{name}Null"]["value"] == row["null"]
+    windows = "esrMOneWindowsOfTextChangeFromFirstToLastWindow"
+    assert found[windows]["value"] is None, "no judge scored a window"
+    rate = found["esrMOneAchievedScoreAsCovariateMultiAttemptRateHigh"]
+    assert rate["value"] > 0
 
 
 def test_names_that_would_collide_are_an_error() -> None:

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esr.analysis.claims import Finding, Region, decide
 from esr.analysis.comparisons import compare
 from esr.analysis.measures import summarise
 from esr.analysis.sweeps import peak
@@ -108,6 +109,17 @@ class TestPeak:
         assert found["status"] == "no_variation"
         assert np.isnan([found["peak"], found["low"], found["high"]]).all()
 
+    def test_the_highest_level_of_chance_is_no_peak(self) -> None:
+        """Latents with one rate at six levels: the maximum lies somewhere, by chance."""
+        claimed = Region(-np.inf, 4.5)
+        confirmed = 0
+        for seed in range(40):
+            found = peak(noisy([3] * 6, seed), "esr_rate", n_boot=200, seed=seed)
+            finding = Finding(*(found[name] for name in ("peak", "low", "high")))
+            verdict, _ = decide(finding._replace(status=found["status"]), claimed)
+            confirmed += verdict == "confirmed"
+        assert confirmed <= 5, "nominal: 5 % of 40"
+
     def test_a_measure_that_is_defined_nowhere_has_no_peak(self) -> None:
         assert peak(sweep([0, 0]), "success_rate", n_boot=50)["status"] == "undefined"
 
@@ -118,12 +130,13 @@ class TestPeak:
 
     def test_events_in_few_latents_are_sparse(self) -> None:
         scores = sweep([0, 5, 0])
-        rows = scores["latent"].gt(0) & scores["multi_attempt"].astype(bool)
         single = arm(0).iloc[0]
-        for column in ("n_attempts", "last_score", "score_change", "multi_attempt", "improved"):
-            scores.loc[rows, column] = single[column]
-        found = peak(scores, "esr_rate", n_boot=500)
-        assert (found["peak"], found["status"]) == (0.0, "sparse")
+        for latents, status in ((4, "sparse"), (1, "flat")):
+            rows = scores["latent"].ge(latents) & scores["multi_attempt"].astype(bool)
+            for column in ("n_attempts", "last_score", "score_change", "multi_attempt", "improved"):
+                scores.loc[rows, column] = single[column]
+            found = peak(scores, "esr_rate", n_boot=500)
+            assert (found["peak"], found["status"]) == (0.0, status), "one of three levels: chance"
 
     def test_the_level_of_a_sweep_is_not_that_of_the_intervals(self) -> None:
         table = summarise(sweep([1, 2]), ["msi"], by=["sweep_level"], level=0.9)

@@ -264,6 +264,17 @@ def _compare(low: float, high: float, region: Region) -> Verdict:
     return "refuted" if high < region.lower or low > region.upper else "undecided"
 
 
+def stated(claim: Mapping[str, Any]) -> str:
+    """What a claim is about and when it holds, in one line; it changes with either.
+
+    `table, where, statistic: region, null`.
+    """
+    ends = ["" if pd.isna(claim[name]) else f"{claim[name]:g}" for name in ("lower", "upper")]
+    place = ", ".join(str(claim[name]) for name in ("table", "where", "statistic"))
+    null = "" if pd.isna(claim["null"]) else f"{claim['null']:g}"
+    return f"{place}: [{ends[0]}, {ends[1]}], null {null}"
+
+
 def region_of(claim: Mapping[str, Any]) -> Region:
     """The region of a claim; an empty end is open."""
     return Region(

@@ -1,7 +1,7 @@
 """Numbers that a text can cite, each with a name: from tables and figures to JSON and LaTeX."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -147,6 +147,20 @@ def cite_hazards(hazards: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     rows = hazards.assign(table="hazard", unit="ratio", estimate=hazards["hazard_ratio"])
     parts = ESTIMATE | {"p_value": "p_value"}
     yield from cited(rows, ["model", "table", "history", "adjusted"], parts)
+
+
+def cite_components(components: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    r"""Variance and concentration of restarts: `\esr<Model><Arm><Event><Quantity><Part>`."""
+    parts = FIGURE | {"null": "null"}
+    yield from cited(components, [*CELL, "event", "quantity"], parts)
+
+
+def cite_robustness(
+    robustness: pd.DataFrame, checks: Collection[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    r"""Checks of the main result of these names: `\esr<Model><Check><Quantity><Part>`."""
+    rows = robustness[robustness["check"].isin(checks)]
+    yield from cited(rows, ["model", "check", "quantity"], ESTIMATE)
 
 
 def cite_agreement(agreement: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:

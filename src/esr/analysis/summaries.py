@@ -12,6 +12,8 @@ from esr.arms.scores import shared_reason
 from esr.config import Config, StatisticsConfig
 
 CELL = ["model", "arm"]
+CHANCE = "other seeds (A/A)"
+"""Check of differences that chance alone makes."""
 COMPARED = [*CELL, "against", "measure", "unit", "baseline", "treatment", "difference", "low"]
 COMPARED += ["high", "level", "relative_change", "relative_low", "relative_high", "method"]
 COMPARED += ["p_value", "p_method", "status", "n_clusters", "n_pairs", "n_dropped", "n_baseline"]
@@ -114,7 +116,7 @@ def chance_table(scores: pd.DataFrame, config: Config, measures: Sequence[str]) 
     replays = {arm: other for arm, other in replays_of(config).items() if arm in again}
     table = comparison_table(scores, replays, config.statistics, measures, again)
     units = [MEASURES[name].difference_unit for name in table["measure"]]
-    table = table.assign(check="other seeds (A/A)", unit=units)
+    table = table.assign(check=CHANCE, unit=units)
     named = {"measure": "quantity", "difference": "estimate", "n_pairs": "n"}
     columns = ["model", "check", "quantity", "unit", "estimate", "low", "high", "method", "n"]
     return table.rename(columns=named)[[*columns, "status"]]

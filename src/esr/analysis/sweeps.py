@@ -18,6 +18,10 @@ from esr.analysis.statistics import (
 from esr.analysis.statistics.resampling import TIE
 from esr.arms.scores import as_float, check_scores, weights_of
 
+Cells = Float[np.ndarray, "places clusters 2"]
+N_PERMUTATIONS = 499
+"""Permutations of the test of a flat curve."""
+
 
 def peak(
     scores: pd.DataFrame,
@@ -36,8 +40,10 @@ def peak(
 
     Returns:
         measure, peak (NaN if undefined or tied), low, high (in the unit of `over`), status: `ok`;
-        `tied` (several values of `over` share the maximum); `no_variation` (all equal, so no peak);
-        `too_few` (clusters); `sparse` (no interval, or few clusters deviate); `undefined`.
+        `flat` (the curve is no steeper than chance makes it, `flatness`, so that its maximum is
+        no peak); `tied` (several values of `over` share the maximum); `no_variation` (all equal,
+        so no peak); `too_few` (clusters); `sparse` (no interval, or few clusters deviate);
+        `undefined`.
 
     Raises:
         EsrError: an invalid table, an unknown measure, a missing cluster id.
@@ -68,7 +74,41 @@ def peak(
     interval = percentile_interval(place_of_maximum(replicates, places, rng), level)
     sparse = np.isnan(interval.low) or is_sparse(np.sum(sums, axis=0))
     status = "tied" if tied else "sparse" if sparse else "ok"
+    if flatness(np.array(sums), seed) > 1 - level:
+        status = "flat"
     return found | interval._asdict() | {"status": status}
+
+
+def flatness(sums: Cells, seed: int = 0, n_permutations: int = N_PERMUTATIONS) -> float:
+    """p-value of a flat curve: places exchanged among the cells of each cluster.
+
+    A cell is all trials of a cluster at a place; its trials stay together, since they may be alike.
+    Statistic: sum over places of (trials with a value) x (mean there - mean of all)^2. Without an
+    effect of the place on clusters in general, all exchanges are equally likely (Fisher 1935).
+    p = (1 + hits) / (1 + draws) (Phipson and Smyth 2010).
+
+    Args:
+        sums: Sum of the values and number of values of each cell.
+        seed: Of the permutations.
+        n_permutations: Drawn.
+    """
+    total, count = sums.sum(axis=(0, 1))
+    if not count:
+        return np.nan
+    centred = np.stack([sums[..., 0] - sums[..., 1] * total / count, sums[..., 1]], axis=-1)
+    rng = np.random.default_rng(seed)
+    observed = _between(centred)
+    hits = 0
+    for _ in range(n_permutations):
+        order = rng.random(sums.shape[:2]).argsort(axis=0)
+        hits += _between(np.take_along_axis(centred, order[..., None], axis=0)) >= observed - TIE
+    return (1 + hits) / (1 + n_permutations)
+
+
+def _between(cells: Cells) -> float:
+    """Sum over places of (sum of centred values)^2 / number of values."""
+    of_place = cells.sum(axis=1)
+    return float(np.sum(of_place[:, 0] ** 2 / np.maximum(of_place[:, 1], TIE)))
 
 
 def place_of_maximum(
