@@ -3,6 +3,7 @@
 
 
 localrules:
+    boosts,
     cancel_batches,
     check,
     estimate,
@@ -36,6 +37,16 @@ rule power:
         "<logs>/power.log",
     script:
         "../scripts/planning/power.py"
+
+
+rule boosts:
+    """Print the scale of every model's boosts and the prior of its thresholds, after measuring it."""
+    input:
+        fits=[f"<results>/{model}/sae_fit.parquet" for model in CONFIG.base_models],
+    log:
+        "<logs>/boosts.log",
+    script:
+        "../scripts/planning/boosts.py"
 
 
 rule rejudge:

@@ -102,7 +102,10 @@ def test_a_study_in_order_is_described(study: Config) -> None:
 def test_a_prior_that_is_left_out_is_measured(study: Config) -> None:
     model = study.models["tiny"].model_copy(update={"threshold_prior": None})
     lines = list(check_study(study.model_copy(update={"models": {"tiny": model}})))
-    assert lines[-1] == ("model tiny: no threshold_prior, so it will be measured (measure_sae_fit)")
+    assert lines[-1] == (
+        "model tiny: no threshold_prior, so it will be measured (`snakemake boosts` does that "
+        "alone, from unsteered answers)"
+    )
 
 
 def test_the_measured_scale_of_boosts_is_shown_with_the_prior(
@@ -128,7 +131,7 @@ def test_the_measured_scale_of_boosts_is_shown_with_the_prior(
     lines = list(check_study(study.model_copy(update={"models": {"tiny": model}})))
     assert lines[-1] == (
         "model tiny: median norm at steer_layer 12 without BOS and 1 massive dimensions, scale of "
-        "boosts 100; prior 60 +- 50 (measured)"
+        "boosts 100; prior 60 +- 50, 0 to 200 (measured)"
     )
 
 

@@ -12,7 +12,7 @@ from mkdocs.config import load_config
 from esr.figures.catalogue import FIGURES
 from helpers.checkout import REPO
 
-RULE = re.compile(r"^rule (\w+):", re.MULTILINE)
+RULE = re.compile(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

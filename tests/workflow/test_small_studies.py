@@ -21,12 +21,18 @@ from helpers.checkout import REPO, forked_command, link_checkout, run_snakemake
 
 pytestmark = pytest.mark.slow
 
-LEFT_OUT = ["boost-sweep", "ablate-random-1", "ablate-random-2", "meta-stay-on-topic"]
+LEFT_OUT = [
+    "boost-sweep",
+    "ablate-random-0",
+    "ablate-random-1",
+    "ablate-random-2",
+    "meta-stay-on-topic",
+]
 LEFT_OUT += ["meta-dont-get-distracted", "meta-being-distracted", "meta-external-forces"]
 SMALL = """
 title: Costs US$ 5 or US$ 9
 prompts: prompts.csv
-generation: {max_new_tokens: 80}
+generation: {max_new_tokens: 60}
 latents:
   count: 4
   candidates: 10

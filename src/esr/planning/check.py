@@ -26,8 +26,8 @@ from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.base import JudgeInput
 from esr.latents.selection import read_labels
-from esr.paths import results_of
 from esr.planning.blinding import check_blinding
+from esr.planning.boosts import boost_lines
 from esr.planning.disk import check_disk, own_weights
 from esr.planning.files import IF_MEANT, check_shapes
 from esr.planning.hardware import check_gpu_memory, check_judge_memory
@@ -100,7 +100,7 @@ def check_study(config: Config) -> Iterator[str]:
                 f"model {name}: {family} overflows in float16 (activations are NaN); set "
                 f"models.{name}.dtype: bfloat16"
             )
-        yield from _boost_lines(config, name)
+        yield from boost_lines(config, name)
 
 
 def check_claims(config: Config) -> Iterator[str]:
@@ -109,28 +109,6 @@ def check_claims(config: Config) -> Iterator[str]:
     others = other_studies_claims(config.claims, config.models)
     kept = [path for path in config.claims if path not in others]
     yield f"claims: {len(read_claims(kept))} in {len(kept)} files{'. ' * bool(note)}{note}"
-
-
-def _boost_lines(config: Config, name: str) -> Iterator[str]:
-    """The scale of a model's boosts, if it was measured, and where its prior is from."""
-    from esr.tables import read_table
-    from esr.thresholds.prior import measured_prior
-
-    model = config.models[name]
-    path = results_of(config.study) / name / "sae_fit.parquet"
-    if not path.is_file():
-        if model.threshold_prior is None:
-            yield f"model {name}: no threshold_prior, so it will be measured (measure_sae_fit)"
-        return
-    table = read_table(path, "sae_fit")
-    (row,) = table[table["layer"].eq(model.steer_layer)].to_dict("records")
-    prior = model.threshold_prior or measured_prior(row["boost_scale"])
-    yield (
-        f"model {name}: median norm at steer_layer {row['usual_norm']:.3g} without BOS and "
-        f"{row['massive_dimensions']} massive dimensions, scale of boosts "
-        f"{row['boost_scale']:.3g}; prior {prior.mean:.3g} +- {prior.sd:.3g}"
-        f"{'' if model.threshold_prior else ' (measured)'}"
-    )
 
 
 def check_machines(config: Config) -> Iterator[str]:
