@@ -368,10 +368,7 @@ rule tabulate_activation:
     input:
         episodes=episode_tables("episodes"),
         activations=episode_tables("episode_activations"),
-        labels=expand(
-            "<results>/{model}/labels.parquet",
-            model=CONFIG.base_models,
-        ),
+        labels=expand("<results>/{model}/labels.parquet", model=TRACED),
     output:
         regions_csv="<results>/tables/activation_regions.csv",
         regions_tex="<results>/tables/activation_regions.tex",

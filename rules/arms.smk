@@ -20,6 +20,7 @@ def plan_inputs(wildcards):
 
 
 SHARDED = [arm for arm in CONFIG.arms if CONFIG.shards(arm) > 1]
+IMPORTED = [name for name, arm in CONFIG.arms.items() if arm.responses is not None]
 
 
 def generation_journal(wildcards):
@@ -51,8 +52,32 @@ rule plan_arm:
         "<benchmarks>/{model}/{arm}/plan_arm.tsv"
     resources:
         mem_mb=1000,
+    wildcard_constraints:
+        arm=one_of(arm for arm in CONFIG.arms if arm not in IMPORTED) or "(?!)",
     script:
         "../scripts/arms/plan_arm.py"
+
+
+rule import_responses:
+    """Take an arm's responses from a file; each row is checked, and none is dropped."""
+    input:
+        responses=lambda wildcards: CONFIG.arms[wildcards.arm].responses.as_posix(),
+        prompts=CONFIG.prompts,
+    output:
+        plan="<results>/{model}/arms/{arm}/plan.parquet",
+        responses="<results>/{model}/arms/{arm}/responses.parquet",
+    params:
+        settings=settings("arms.{arm}"),
+    log:
+        "<logs>/{model}/{arm}/import_responses.log",
+    benchmark:
+        "<benchmarks>/{model}/{arm}/import_responses.tsv"
+    resources:
+        mem_mb=2000,
+    wildcard_constraints:
+        arm=one_of(IMPORTED) or "(?!)",
+    script:
+        "../scripts/arms/import_responses.py"
 
 
 rule generate_responses:
@@ -87,7 +112,8 @@ rule generate_responses:
     resources:
         **engine_job("generate_responses"),
     wildcard_constraints:
-        arm=one_of(arm for arm in CONFIG.arms if arm not in SHARDED) or "(?!)",
+        arm=one_of(arm for arm in CONFIG.arms if arm not in [*SHARDED, *IMPORTED])
+        or "(?!)",
     script:
         "../scripts/arms/generate_responses.py"
 

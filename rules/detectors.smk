@@ -10,7 +10,8 @@ def detector_prompts():
 def detector_files(name):
     """A table of the detectors, one file a model."""
     return [
-        f"<results>/{model}/detectors/{name}.parquet" for model in CONFIG.base_models
+        f"<results>/{model}/detectors/{name}.parquet"
+        for model in CONFIG.engine_models
     ]
 
 

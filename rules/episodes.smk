@@ -1,12 +1,18 @@
 # Episodes of self-correction, encoded token by token.
 
 
+# Imported responses have no tokens to encode.
+TRACED = [
+    model
+    for model in CONFIG.base_models
+    if CONFIG.generates(model, CONFIG.episodes.arm)
+]
+
+
 def episode_tables(table):
     """A table of the episodes, one file a model."""
     return expand(
-        "<results>/{model}/episodes/{table}.parquet",
-        model=CONFIG.base_models,
-        table=table,
+        "<results>/{model}/episodes/{table}.parquet", model=TRACED, table=table
     )
 
 

@@ -153,12 +153,12 @@ rule plot_fig7:
         activations=episode_tables("episode_activations"),
         plans=expand(
             "<results>/{model}/arms/{arm}/plan.parquet",
-            model=CONFIG.base_models,
+            model=TRACED,
             arm=CONFIG.episodes.arm,
         ),
         responses=expand(
             "<results>/{model}/arms/{arm}/responses.parquet",
-            model=CONFIG.base_models,
+            model=TRACED,
             arm=CONFIG.episodes.arm,
         ),
     output:

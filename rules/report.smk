@@ -69,7 +69,7 @@ rule build_report:
         captions=expand("resources/captions/{name}.rst", name=FIGURES),
         tables=[*[f"<results>/tables/{name}.csv" for name in TABLES], POWER],
         ledger=LEDGER,
-        fits=[f"<results>/{name}/sae_fit.parquet" for name in CONFIG.base_models],
+        fits=[f"<results>/{name}/sae_fit.parquet" for name in CONFIG.engine_models],
         graphs=expand("<results>/graph/{name}.{kind}", name=GRAPHS, kind=["svg", "png"]),
         dependencies="<results>/graph/dependencies.csv",
         plans=[f"<results>/{m}/arms/{a}/plan.parquet" for m, a in cells()],

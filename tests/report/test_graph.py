@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from esr.errors import EsrError
-from esr.report.graph import NOTHING, dependencies, draw, read_jobs, write
+from esr.report.graph import NOTHING, SPINE, dependencies, draw, read_jobs, write
+from helpers.workflow import parsed_rules
 
 DOT = r"""digraph snakemake_dag {
     graph[bgcolor=white, margin=0];
@@ -142,3 +143,8 @@ def test_output_without_jobs_and_an_unknown_rule_are_errors() -> None:
         read_jobs("Error: something")
     with pytest.raises(EsrError, match="no job of rule 'plot_fig9'"):
         read_jobs(DOT).behind("plot_fig9")
+
+
+def test_every_rule_of_an_arm_is_in_its_box() -> None:
+    stages = {rule.name: rule.stage for rule in parsed_rules()}
+    assert {name for name, stage in stages.items() if stage == "arms"} < set(SPINE)

@@ -78,10 +78,11 @@ STUDIES = [example for example in examples() if example.study]
 
 @pytest.fixture(scope="module")
 def written_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with the studies of the pages in it, and organisms that count as rebuilt."""
+    """A checkout with the studies of the pages, their transcripts, and organisms as if rebuilt."""
     folder = link_checkout(tmp_path_factory.mktemp("docs"))
     (folder / "results").mkdir()
     (folder / "results/organisms").symlink_to(REPO / "resources/organisms")
+    (folder / "transcripts.jsonl").write_text("{}")
     for example in STUDIES:
         (folder / "studies" / f"{example.study}.yaml").write_text(example.text)
     return folder

@@ -67,6 +67,15 @@ class ArmConfig(Section):
         None,
         "Repeat the (latent, prompt, seed, boost) of this arm, so that differences are paired.",
     )
+    responses: Path | None = key(
+        None,
+        "File of responses that were generated elsewhere: JSON Lines, Parquet, or a result file of "
+        "the authors (docs/transcripts.md). They are judged like others; nothing is generated.",
+    )
+    model: Name | None = key(
+        None,
+        "Model whose responses these are; goes with `responses`, needed with several models.",
+    )
     seeds: Literal["replayed", "other"] = key(
         "replayed",
         "Sampling seeds of a replay: `replayed`, those of the arm; `other`: new ones. With `other` "
@@ -125,8 +134,12 @@ class ArmConfig(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if (self.over is None) == (self.replay is None):
-            raise ValueError("give exactly one of `over` (new trials) and `replay` (another arm's)")
+        origins = [self.over, self.replay, self.responses]
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError(
+                "give exactly one of `over` (new trials), `replay` (another arm's) and `responses` "
+                "(a file); set the others of an arm of the protocol to null"
+            )
         if self.seeds == "other" and self.replay is None:
             raise ValueError("`seeds: other` goes with `replay`; new trials have their own seeds")
         if (self.over is None) != (self.trials is None):
@@ -141,6 +154,24 @@ class ArmConfig(Section):
             raise ValueError("`window` says where the boost is added, but `boost` is `none`")
         if self.strength is not None and not self.ablate:
             raise ValueError("`strength` is that of an ablation: give `ablate`, too")
+        return self
+
+    @model_validator(mode="after")
+    def _imported_as_they_are(self) -> Self:
+        if self.responses is None:
+            if self.model is not None:
+                raise ValueError("`model` goes with `responses`; other arms run on every model")
+            return self
+        fields = type(self).model_fields
+        other = [
+            name
+            for name in fields
+            if name not in ("responses", "model") and getattr(self, name) != fields[name].default
+        ]
+        if other:
+            raise ValueError(
+                f"`responses` are taken as they are: set {', '.join(other)} to null or remove it"
+            )
         return self
 
     @property

@@ -106,14 +106,42 @@ class Sections(Section):
     def arms_of(self, model: str) -> list[str]:
         """Arms that a model runs; a fine-tuned model runs those of `finetune.arms`.
 
-        A model without labels skips arms whose meta-prompt names the latent.
+        A model without labels skips arms whose meta-prompt names the latent. Imported responses,
+        and arms that replay them, belong to one model.
         """
         labelled = self.models[model].labels is not None
         listed = self.finetune.arms if model in self.finetuned else self.arms
         return [
             name
             for name, arm in self.arms.items()
-            if name in listed and (labelled or not arm.needs_labels)
+            if self._is_of(name, model, name in listed) and (labelled or not arm.needs_labels)
+        ]
+
+    def _is_of(self, arm: str, model: str, listed: bool) -> bool:
+        origin = self.origin_of(arm)
+        if origin.responses is None:
+            return listed
+        owner = origin.model or next(iter(self.base_models))
+        return model == owner and (listed or self.arms[arm] is origin)
+
+    def origin_of(self, arm: str) -> ArmConfig:
+        """The arm that a replay repeats in the end; the arm itself if it replays none."""
+        found = self.arms[arm]
+        while found.replay is not None:
+            found = self.arms[found.replay]
+        return found
+
+    def generates(self, model: str, arm: str) -> bool:
+        """Whether a model runs an arm whose responses are generated, not imported."""
+        return arm in self.arms_of(model) and self.arms[arm].responses is None
+
+    @property
+    def engine_models(self) -> list[str]:
+        """Base models that an engine runs: all but those whose responses are all imported."""
+        return [
+            model
+            for model in self.base_models
+            if any(self.generates(model, arm) for arm in self.arms_of(model))
         ]
 
     @property
@@ -150,7 +178,8 @@ class Sections(Section):
 
     def shards(self, arm: str) -> int:
         """Number of jobs that generate the responses of an arm."""
-        return self.arms[arm].shards or self.engine.shards
+        settings = self.arms[arm]
+        return 1 if settings.responses is not None else settings.shards or self.engine.shards
 
     def on_cpu(self, model: str) -> bool:
         """Whether `vllm` runs a model on the CPU: by `engine.device`, or if `jobs` has no GPU."""

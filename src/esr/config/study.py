@@ -34,6 +34,20 @@ class Config(Sections):
         return self
 
     @model_validator(mode="after")
+    def _imported_responses_have_a_model(self) -> Self:
+        for name, arm in self.arms.items():
+            if arm.responses is None:
+                continue
+            if arm.model is None and len(self.base_models) > 1:
+                raise ValueError(
+                    f"arms.{name}.model: missing; name the model whose responses these are: "
+                    f"{', '.join(self.base_models)}"
+                )
+            if arm.model is not None and arm.model not in {*self.models, *self.finetuned}:
+                raise ValueError(f"arms.{name}.model: there is no model {arm.model!r}")
+        return self
+
+    @model_validator(mode="after")
     def _every_model_has_a_job_size(self) -> Self:
         bounds = [size.max_parameters for size in self.jobs]
         if bounds != sorted(set(bounds)):

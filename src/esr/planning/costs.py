@@ -13,6 +13,7 @@ import pandas as pd
 
 from esr.agreement.arms import sampled_cells
 from esr.arms.prompts import read_prompts
+from esr.arms.transcripts import read_transcripts
 from esr.config import ArmConfig, Config, LevelsConfig
 from esr.judges.costs import FREE, read_prices, tokens
 from esr.judges.rubrics import Rubric, read_rubric
@@ -80,15 +81,19 @@ def planned_calls(config: Config) -> Iterator[Planned]:
 def _trials(config: Config) -> int:
     """Trials of all arms, over all models that run them."""
     cells = ((model, name) for model in config.models for name in config.arms_of(model))
-    return sum(_of_arm(config, name) for _, name in cells)
+    return sum(judged_trials(config, name) for _, name in cells)
 
 
 def _sampled(config: Config) -> int:
     """Trials of the models and arms that the cross-judge sample is drawn from."""
-    return sum(_of_arm(config, name) for _, name in sampled_cells(config))
+    return sum(judged_trials(config, name) for _, name in sampled_cells(config))
 
 
-def _of_arm(config: Config, name: str) -> int:
+def judged_trials(config: Config, name: str) -> int:
+    """Trials of an arm of one model, each of which its judge is to grade."""
+    origin = config.origin_of(name)
+    if origin.responses is not None:
+        return len(read_transcripts(origin.responses))
     path = config.arms[name].prompts or config.prompts
     return trials_of(config, config.arms[name], len(read_prompts(path)))
 

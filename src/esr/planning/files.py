@@ -51,6 +51,11 @@ def check_files(config: Config) -> list[str]:
         for name, arm in config.arms.items()
         if arm.prompts is not None and not _exists(arm.prompts)
     ]
+    problems += [
+        f"arms.{name}.responses: {arm.responses} does not exist"
+        for name, arm in config.arms.items()
+        if arm.responses is not None and not arm.responses.is_file()
+    ]
     problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
     problems += _check_discovery(config)
     problems += _check_finetuning(config)

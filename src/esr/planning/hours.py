@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from esr.arms.prompts import read_prompts
+from esr.arms.transcripts import read_transcripts
 from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.judges.level import Level
@@ -186,9 +187,9 @@ def _searched(config: Config) -> int:
 
 def arm_trials(config: Config, arm: str) -> int:
     """Trials of an arm for each model; a replay has those of its origin, or of its latents."""
-    origin = config.arms[arm]
-    while origin.replay is not None:
-        origin = config.arms[origin.replay]
+    origin = config.origin_of(arm)
+    if origin.responses is not None:  # the replay is generated, the arm itself is not
+        return 0 if config.arms[arm] is origin else len(read_transcripts(origin.responses))
     path = origin.prompts or config.prompts
     prompts = len(read_prompts(path)) if origin.over == "prompts" else 0
     return trials_of(config, config.arms[arm], prompts)

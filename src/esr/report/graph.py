@@ -20,6 +20,7 @@ SPINE = [
     "generate_responses",
     "generate_shard",
     "merge_responses",
+    "import_responses",
     "judge_responses",
     "score_trials",
 ]
