@@ -234,7 +234,7 @@ class TestConfiguration:
             ({"responses": "t.jsonl"}, "arms.theirs.model: missing; name the model"),
             ({"responses": "t.jsonl", "model": "plant"}, "there is no model 'plant'"),
             ({"responses": "t.jsonl", "replay": "steered"}, "give exactly one of `over`"),
-            (IMPORT | {"prefill": "Sure."}, "`responses` are taken as they are: set prefill"),
+            (IMPORT | {"prefill": "Sure."}, "`responses` are taken as they are: remove prefill"),
             ({"replay": "steered", "model": "planted"}, "`model` goes with `responses`"),
         ],
     )

@@ -170,7 +170,7 @@ class ArmConfig(Section):
         ]
         if other:
             raise ValueError(
-                f"`responses` are taken as they are: set {', '.join(other)} to null or remove it"
+                f"`responses` are taken as they are: remove {', '.join(other)}, or set it to its default"
             )
         return self
 
