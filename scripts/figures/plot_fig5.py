@@ -19,7 +19,7 @@ from esr.analysis.engines import read_scores_to_pair
 from esr.analysis.summaries import replays_of
 from esr.arms.scores import select
 from esr.config import DetectorsConfig, StatisticsConfig
-from esr.detectors.search import check_table, meets
+from esr.detectors.search import chance_of_passing, check_table, meets
 from esr.figures import style
 from esr.figures import tables as figures
 from esr.figures.ablation import (
@@ -35,6 +35,8 @@ from esr.tables import read_tables
 
 COLUMNS = ["model", "label", "kind", "arm", "measure", "latent", "value", "low", "high", "p_value"]
 COLUMNS += ["n", "dropped", "status"]
+FALSE_FINDING = 0.05
+"""Expected number of latents that pass by chance, at most."""
 SIDES = {"matched": ("own response", style.GREEN, "o"), "mismatched": ("another's", style.RED, "s")}
 
 
@@ -44,6 +46,8 @@ def detector_rows(
     """Mean activation of each detector on held-out pairs, and counts of detectors.
 
     If no pair was held out, the means are over the searched pairs, and `confirmed` is missing.
+    Counts of found detectors have the status `few_pairs` if chance alone would find one among all
+    latents in more than `FALSE_FINDING` of searches, as it does on a handful of prompts.
     """
     used = detectors.loc[detectors["detector"], "latent"]
     found = detectors["found"].astype(bool)
@@ -54,6 +58,10 @@ def detector_rows(
     counts["confirmed"] = meets(table, settings).sum() if held_out else np.nan
     rows = pd.DataFrame({"measure": list(counts), "value": list(counts.values())})
     rows = rows.assign(kind="count", n=len(used), status="ok")
+    searched = pairs.loc[~pairs["held_out"].astype(bool), "prompt_id"].nunique()
+    expected = len(detectors) * chance_of_passing(searched, settings)
+    if counts["found"] and expected > FALSE_FINDING:
+        rows.loc[rows["measure"].ne("given"), "status"] = "few_pairs"
     rows.loc[rows["value"].isna(), "status"] = "not_held_out"
     if table.empty:
         return rows

@@ -10,18 +10,19 @@ import pytest
 from matplotlib import pyplot as plt
 from scipy import stats
 
+from esr.analysis.claims import Finding, Region, decide
 from esr.analysis.comparisons import compare, compare_sets
 from esr.analysis.statistics import sets_contrast
 from esr.analysis.statistics.contrasts import Quantity, crossed_contrast
 from esr.arms.scores import GATED, check_scores
 from esr.config import DetectorsConfig, StatisticsConfig
 from esr.detectors.controls import match_controls
-from esr.detectors.search import pair_table
+from esr.detectors.search import Pairs, detector_table, pair_table
 from esr.errors import EsrError
 from esr.figures.ablation import SHOWN, compare_detectors, compare_random_sets
 from esr.tables import write_table
 from helpers.checkout import load_script
-from helpers.planted_pairs import GRADED, PLANTED, SEPARABLE, found_in, planted
+from helpers.planted_pairs import GRADED, PLANTED, SEPARABLE, found_in, labels, planted
 from helpers.scores import stack
 
 FAST = StatisticsConfig(bootstrap=400)
@@ -258,6 +259,7 @@ def counts(table: pd.DataFrame) -> dict[str, float]:
     return dict(zip(rows["measure"], rows["value"].astype(float), strict=True))
 
 
+ZERO = DetectorsConfig(criterion="zero_then_frequent")
 NOTHING_TO_FIND = replace(planted(), mismatched=planted().matched)
 
 
@@ -265,6 +267,29 @@ class TestFigure5:
     def test_it_counts_what_was_found_given_in_both_and_confirmed(self) -> None:
         table = fig5_table(given=(17, 5))
         assert counts(table) == {"found": 3, "given": 2, "both": 1, "confirmed": 3}
+
+    @pytest.mark.parametrize("how", [SEPARABLE, GRADED, ZERO], ids=lambda how: how.criterion)
+    def test_detectors_that_chance_finds_on_a_few_prompts_confirm_nothing(
+        self, how: DetectorsConfig
+    ) -> None:
+        script, rng = load_script("plot_fig5"), np.random.default_rng(0)
+        for prompts, status in ((3, "few_pairs"), (60, "ok")):
+            active = rng.random((2, 2 * prompts, 4000)) * (rng.random((2, 2 * prompts, 4000)) < 0.3)
+            active[1, :, :6] += 9
+            active[0, :, :6] = 0
+            out = np.arange(2 * prompts) >= prompts
+            names = [f"p{i}" for i in range(2 * prompts)]
+            partner = np.roll(np.arange(2 * prompts), 1)
+            pairs = Pairs(active[0], active[1], out, names, partner)
+            table = detector_table(pairs, labels(4000), how, ())
+            found = table.loc[table["found"], "latent"].tolist()
+            rows = script.detector_rows(table, pair_table(pairs, found), how, FAST)
+            row = rows[rows["measure"].eq("found")].iloc[0]
+            assert row["status"] == status
+            assert (row["value"] > 12) == (status == "few_pairs"), "six see the mismatch"
+            finding = Finding(row["value"], row["value"], row["value"], status=row["status"])
+            verdict, _ = decide(finding, Region(5, np.inf))
+            assert verdict == {"few_pairs": "undecided", "ok": "confirmed"}[status]
 
     def test_detectors_are_shown_on_pairs_that_were_not_searched(self) -> None:
         shown = fig5_table().query("kind == 'detector'")

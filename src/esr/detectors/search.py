@@ -7,11 +7,12 @@ response is off topic (paper 2.3). Some pairs are held out of the search to chec
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, comb, sqrt
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 
 from esr.analysis.statistics import bootstrap_weights, cluster_codes, percentile_interval
 from esr.config import DetectorsConfig, StatisticsConfig
@@ -186,6 +187,26 @@ def meets(table: pd.DataFrame, settings: DetectorsConfig) -> pd.Series:
         return silent & table["frequency_mismatched"].ge(max(settings.min_frequency, 1e-12))
     quiet = table["mean_matched"].le(settings.max_leak * table["mean_mismatched"])
     return quiet & table["mean_mismatched"].gt(0) & table["auroc"].ge(settings.min_auroc)
+
+
+def chance_of_passing(prompts: int, settings: DetectorsConfig) -> float:
+    """Probability that a latent that sees no mismatch meets the criterion on so many prompts.
+
+    Responses to a prompt count once. `separable`: 1 / C(2m, m), all orders of m matched and m
+    mismatched prompts being equally likely. `graded`: that, or more, of an AUROC by the normal
+    approximation of Mann and Whitney (1947). `zero_then_frequent`: that k of the 2m prompts are
+    active, k the least number allowed, and all of them mismatched. 1 without prompts.
+    """
+    if prompts < 1:
+        return 1.0
+    if settings.criterion == "zero_then_frequent":
+        least = max(ceil(settings.min_frequency * prompts), 1)
+        return comb(prompts, least) / comb(2 * prompts, least)
+    apart = 1 / comb(2 * prompts, prompts)
+    if settings.criterion == "separable":
+        return apart
+    spread = sqrt((2 * prompts + 1) / (12 * prompts**2))
+    return max(apart, float(norm.sf((settings.min_auroc - 0.5) / spread)))
 
 
 def pair_table(pairs: Pairs, latents: Sequence[int]) -> pd.DataFrame:
