@@ -193,6 +193,15 @@ class TestOneWay:
         assert row["verdict"] == "confirmed"
         assert row["reason"].endswith("one way: detectors are found without a judge")
 
+    @pytest.mark.parametrize("lower", [5.0, 20.0])
+    def test_activations_on_one_judges_episodes_are_uncorroborated(self, lower: float) -> None:
+        path = "tables/activation_hazards.csv"
+        found = claim(table=path, where="model=m", statistic="value", lower=lower)
+        row = score(pd.DataFrame([found | {"upper": np.nan}]), {path: self.table()}).iloc[0]
+        assert row["primary_verdict"] == ("confirmed" if lower == 5 else "refuted")
+        assert row["verdict"] == "uncorroborated"
+        assert row["reason"].endswith("measured on the primary judge's episodes")
+
     def test_a_measure_that_needs_no_judge_has_one(self) -> None:
         row = verdict_of(
             self.table(way="primary", arm="ablate", measure="restart_rate"),

@@ -30,7 +30,9 @@ Scores = dict[str, dict[str, pd.DataFrame]]
 
 NOT_SHOWN = {
     "undecided": ["recovery", "correction-msi", "specificity", "finetune-attempts"],
-    "uncorroborated": ["dose-response", "finetune-rise", "finetune-success"],
+    "uncorroborated": [
+        *("dose-response", "detectors-off-topic", "finetune-rise", "finetune-success"),
+    ],
 }
 """Planted truths that a study of this size does not show, and why (docs/organism.md).
 

@@ -29,16 +29,19 @@ from esr.analysis.ways import INDEPENDENT, WAYS, Way, of_way
 ONE_WAY = {
     "figures/fig5.csv": "detectors are found without a judge",
     "tables/tableA1.csv": "detectors are found without a judge",
-    "tables/activation_regions.csv": "activations are measured on the primary judge's episodes",
-    "tables/activation_contrasts.csv": "activations are measured on the primary judge's episodes",
-    "tables/activation_latents.csv": "activations are measured on the primary judge's episodes",
-    "tables/activation_lead.csv": "activations are measured on the primary judge's episodes",
-    "tables/activation_hazards.csv": "activations are measured on the primary judge's episodes",
     "figures/figA2.csv": "it is about the judges",
     "figures/figA3.csv": "it is about the judges",
     "tables/agreement.csv": "it is about the judges",
 }
 """Tables that no way of grading can vary, with the reason."""
+ONE_JUDGE = {
+    f"tables/activation_{name}.csv": "activations are measured on the primary judge's episodes"
+    for name in ("regions", "contrasts", "latents", "lead", "hazards")
+}
+"""Tables that rest on the primary judge alone, with the reason: what they show is uncorroborated.
+
+That judge says where an attempt begins, what is off topic and what improved.
+"""
 NOT_MEASURABLE = "not measurable"
 """Verdict of a way that has no such row."""
 OF_WAY = ["measured", "low", "high", "p_holm", "verdict"]
@@ -149,7 +152,7 @@ def summarise_ways(
     }
     primary = found["primary"]
     apart = [way for way in INDEPENDENT if way in found and differs(primary, found[way])]
-    verdict, why = combine(verdicts, only_way(claim), apart)
+    verdict, why = combine(verdicts, only_way(claim), apart, ONE_JUDGE.get(claim["table"], ""))
     row = {name: primary[name] for name in MEASURED} | {
         "verdict": with_power(verdict, power.primary),
         "reason": "; ".join(filter(None, [primary["reason"], why])),
@@ -187,7 +190,10 @@ def differs(primary: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def combine(
-    verdicts: Mapping[Way, str], one_way: str = "", apart: Sequence[Way] = ()
+    verdicts: Mapping[Way, str],
+    one_way: str = "",
+    apart: Sequence[Way] = (),
+    one_judge: str = "",
 ) -> tuple[Verdict, str]:
     """What the ways agree on, and why, in words.
 
@@ -195,6 +201,7 @@ def combine(
         verdicts: Verdict of each way that was computed.
         one_way: Reason for which no other way can exist; then the primary verdict stands.
         apart: Independent ways that measure another value than the primary one (`differs`).
+        one_judge: Reason for which no independent way exists, although a judge matters.
     """
     primary: Any = verdicts["primary"]
     if one_way and primary != "not run":
@@ -209,7 +216,7 @@ def combine(
     against = [way for way, each in measured.items() if each == OPPOSITE[primary]]
     agreeing = [way for way, each in measured.items() if each == primary]
     if not measured:
-        return "uncorroborated", "no independent way measured it"
+        return "uncorroborated", one_judge or "no independent way measured it"
     if against:
         why = f"{primary} by the primary judge, {OPPOSITE[primary]} by {_names(against)}"
         return "depends on the judge", why
