@@ -2,12 +2,14 @@
 
 One model without labels, one judge, no fine-tuning, no sweep, two threshold steps (so that no
 search converges), claims about other models. The second study reuses the first one's responses: no
-detectors, no trial with a second attempt, arms of which no trial could be scored.
+detectors, no trial with a second attempt, arms of which no trial could be scored. The third is of a
+stranger's base model: a template of one's own, prompts as a spreadsheet saves them, no prior of its
+thresholds, and a language model as judge.
 """
 
 import csv
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +20,8 @@ from esr.arms.scores import GATE, GATED, JUDGED
 from esr.figures.catalogue import FIGURES
 from esr.tables import read_provenance, read_table, write_table
 from helpers.checkout import REPO, forked_command, link_checkout, run_snakemake
+from helpers.fake_api import FakeApi
+from helpers.llm import KEY, compatible
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +63,10 @@ models:
     threshold_prior: {lower: 0, upper: 600, mean: 310, sd: 100}
 """
 TOPICS = 5
+TEMPLATE = (
+    "{{ bos_token }}<user> {{ messages[-1]['content'] }}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 
 
 def lay_out(folder: Path) -> Path:
@@ -137,6 +145,27 @@ def nothing(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(folder, "claims=[resources/claims/organism.csv]")
 
 
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Results of the third study."""
+    folder = lay_out(tmp_path_factory.mktemp("stranger"))
+    for name in ("model", "sae"):
+        shutil.copytree(REPO / f"resources/organisms/twin/{name}", folder / f"my {name}")
+    (folder / "my model/chat_template.jinja").write_text(TEMPLATE)
+    prompts = pd.read_csv(folder / "prompts.csv")
+    prompts.to_csv(folder / "prompts.csv", index=False, sep=";", encoding="utf-8-sig")
+    path = folder / "studies/small.yaml"
+    study = yaml.safe_load(path.read_text())
+    model = study["models"].pop("planted") | {"source": "./my model", "sae": {"path": "./my sae"}}
+    study["models"]["mine"] = {k: model[k] for k in model if k != "threshold_prior"}
+    with FakeApi(key=KEY) as api, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("JUDGE_KEY", KEY)
+        judge = compatible(api).model_dump(mode="json", exclude_unset=True)
+        study["judging"] = {"primary": "served", "judges": {"served": judge}}
+        path.write_text(yaml.safe_dump(study))
+        yield run(folder)
+
+
 def rows(results: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(results / f"{name}.csv")
 
@@ -199,3 +228,27 @@ class TestNothingFound:
         table = rows(nothing, "figures/fig2").set_index("measure")
         assert pd.isna(table.loc["success_rate", "value"])
         assert (nothing / "report/index.html").is_file()
+
+
+@pytest.mark.rebuild
+class TestAStrangersModel:
+    def test_it_has_its_report_and_all_figures(self, stranger: Path) -> None:
+        assert (stranger / "report/index.html").is_file()
+        for name in FIGURES:
+            assert (stranger / f"figures/{name}.png").stat().st_size > 1000, name
+
+    def test_every_arm_is_scored_by_the_language_model(self, stranger: Path) -> None:
+        excluded = rows(stranger, "tables/exclusions").set_index(["arm", "status"])["n"]
+        total = excluded.xs("total", level="status")
+        assert (total == excluded.xs("ok", level="status").reindex(total.index)).all()
+        ledger = rows(stranger, "tables/ledger")
+        assert set(ledger["judge"]) == {"served"}
+
+    def test_thresholds_are_searched_from_the_measured_scale(self, stranger: Path) -> None:
+        fit = read_table(stranger / "mine/sae_fit.parquet", "sae_fit").set_index("layer")
+        upper = rows(stranger, "tables/thresholds")["upper"]
+        assert (upper >= 0.99 * 2 * fit["boost_scale"][2]).all()
+
+    def test_the_template_is_the_folders(self, stranger: Path) -> None:
+        tokens = read_table(stranger / "mine/arms/answers/responses.parquet", "responses")
+        assert tokens["n_prompt_tokens"].between(8, 40).all()
