@@ -15,6 +15,7 @@ from esr.engines.base import Generation, Intervention, Request, Sampling, Window
 from esr.engines.journaled import JournaledStream, generate_journaled
 from esr.engines.transformers import TransformersEngine
 from esr.errors import EsrError
+from esr.gate import MINIMUM
 from esr.journal import Journal
 from helpers.counting_engine import CountingEngine
 from helpers.tiny import llama_tokenizer, tiny_model, tiny_sae
@@ -38,6 +39,22 @@ def generate(
 ) -> list[Generation]:
     with Journal(path) as journal:
         return generate_journaled(engine, requests, sampling, journal)
+
+
+class Overflowing(CountingEngine):
+    """An engine of which every so-many-th response has activations that are not finite."""
+
+    def __init__(self, every: int = 1) -> None:
+        super().__init__()
+        self.every = every
+
+    def respond(self, group: Sequence[Request]) -> list[Generation]:
+        failed = Generation((), "error")
+        done = super().respond(group)
+        return [
+            one if request.seed % self.every else failed
+            for one, request in zip(done, group, strict=True)
+        ]
 
 
 class TestJournaled:
@@ -109,6 +126,24 @@ class TestJournaled:
         done = generate(engine, path, [*REQUESTS, *REQUESTS[::-1]])
         assert done == [*done[:7], *done[:7][::-1]]
         assert sum(map(len, engine.computed)) == 7
+
+    @pytest.mark.parametrize("n", [MINIMUM - 1, MINIMUM, 3 * MINIMUM])
+    def test_total_failure_stops_the_job_early_and_after_a_restart_at_once(
+        self, path: Path, n: int
+    ) -> None:
+        requests = [Request((2, 3), seed) for seed in range(n)]
+        if n < MINIMUM:
+            assert {g.finish_reason for g in generate(Overflowing(), path, requests)} == {"error"}
+            return
+        for _ in range(2):
+            message = rf"^{MINIMUM} of {MINIMUM} responses failed .*not finite.*dtype to bfloat16"
+            with pytest.raises(EsrError, match=message):
+                generate(Overflowing(), path, requests)
+
+    def test_some_failures_are_statuses(self, path: Path) -> None:
+        requests = [Request((2, 3), seed) for seed in range(3 * MINIMUM)]
+        done = generate(Overflowing(every=2), path, requests)
+        assert sum(g.finish_reason == "error" for g in done) == len(requests) / 2
 
     def test_no_requests_give_no_responses(self, path: Path) -> None:
         assert generate(CountingEngine(), path, []) == []

@@ -9,9 +9,17 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from esr.engines.base import Engine, Generation, Request, Sampling
+from esr.gate import FailureGate
 from esr.journal import Journal, content_key
 
 log = logging.getLogger(__name__)
+
+NOT_FINITE = "activations that are not finite"
+OVERFLOW = (
+    "With dtype float16, set the model's dtype to bfloat16; else the boost is far too high: lower "
+    "it, or the threshold_prior. Responses of another dtype or boost are computed anew"
+)
+"""Remedy where nearly all responses fail."""
 
 
 class JournaledStream:
@@ -90,7 +98,11 @@ def generate_journaled(
     """Return responses in the order of the requests; equal requests are computed once.
 
     See `JournaledStream`.
+
+    Raises:
+        EsrError: nearly all responses so far failed (`esr.gate`), as in a dtype that overflows.
     """
+    gate = FailureGate("responses", OVERFLOW)
     distinct = list(dict.fromkeys(requests))
     groups = engine.partition(distinct)
     stream = JournaledStream(engine, sampling, journal)
@@ -99,7 +111,11 @@ def generate_journaled(
         members = [distinct[i] for i in group]
         ids |= zip(members, stream.submit(members), strict=True)
     log.info("%d of %d batches are to be computed", stream.n_computed_groups, len(groups))
-    found = dict(_progress(stream.results(), len(distinct)))
+    found = {}
+    for id_, response in _progress(stream.results(), len(distinct)):
+        found[id_] = response
+        gate.add([NOT_FINITE if response.finish_reason == "error" else None])
+        gate.check()
     return [found[ids[request]] for request in requests]
 
 

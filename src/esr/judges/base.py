@@ -12,7 +12,7 @@ import pandas as pd
 from esr.arms.attempts import LOST
 from esr.arms.plan import shown_prompt
 from esr.arms.restarts import find_restarts
-from esr.judges.gate import FailureGate
+from esr.gate import FailureGate
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ import anthropic
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
 from esr.errors import EsrError
+from esr.gate import MINIMUM, NEARLY_ALL
 from esr.judges.batch_api import BROKEN, BatchApi, BatchNotFoundError, BatchResult
 from esr.judges.clients import FATAL_STATUSES, AnthropicClient
 from esr.judges.costs import Budget, max_cost
-from esr.judges.gate import MINIMUM, NEARLY_ALL
 from esr.judges.live import SMALL_JOB
 from esr.judges.manifest import BatchManifest
 from esr.judges.replies import Call

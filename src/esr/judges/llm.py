@@ -8,13 +8,13 @@ from pathlib import Path
 
 from esr.config import AnthropicJudgeConfig, Config, LlmConfig, VllmJudgeConfig
 from esr.errors import EsrError
+from esr.gate import FailureGate
 from esr.journal import Journal
 from esr.judges.base import JudgeInput, Judgment
 from esr.judges.batches import call_in_batches, cancel_open_batches, collect_open_batches
 from esr.judges.bodies import Reply
 from esr.judges.clients import AnthropicClient, open_client
 from esr.judges.costs import Budget, study_budget
-from esr.judges.gate import FailureGate
 from esr.judges.identity import identity_of
 from esr.judges.level import Level
 from esr.judges.live import call_live

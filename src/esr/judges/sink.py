@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from esr.gate import FailureGate
 from esr.judges.bodies import Reply, UnusableReplyError, read_reply
-from esr.judges.gate import FailureGate
 from esr.judges.replies import Call, Replies
 
 FailureOf = Callable[[Reply], str | None]
