@@ -32,8 +32,8 @@ def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
     models = dict(job.params.models)
-    files = dict(zip(config.base_models, map(Path, job.input.detectors), strict=True))
-    found = {
+    files = dict(zip(config.engine_models, map(Path, job.input.detectors), strict=True))
+    found = dict.fromkeys(models, 0) | {
         name: int(read_table(path, "detectors")["detector"].sum()) for name, path in files.items()
     }
     scores = read_scores_to_pair(job.input.scores, replays_of(config))

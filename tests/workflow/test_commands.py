@@ -18,7 +18,8 @@ from esr.interactive.cli import app
 from esr.report.graph import dependencies, read_jobs
 from helpers.checkout import REPO, link_checkout, run_snakemake
 
-PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+TOP = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = [*(REPO / name for name in TOP), *sorted((REPO / "docs").glob("*.md"))]
 SHELL = re.compile(r"^```(?:sh|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SETUP = ["uv sync", "uv lock", "uv export", "pip install", "python -m venv", ". .venv/bin/activate"]

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
+import esr
 from esr.config import Config, load, merge
 from esr.docs_reference import (
     PAGES,
@@ -150,7 +151,8 @@ def test_the_readme_cites_the_paper_and_the_software_as_the_citation_file_does()
     citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
     (paper,) = citation["references"]
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    assert citation["version"] == project["version"]
+    assert citation["version"] == project["version"] == esr.__version__
+    assert f"\n## {esr.__version__}\n" in (REPO / "CHANGELOG.md").read_text()
     assert f"{{{citation['title']}}}" in readme
     assert f"{{{citation['version']}}}" in readme
     assert f"{{{paper['title']}}}" in readme
@@ -191,3 +193,18 @@ def test_the_settings_of_the_paper_study_are_attributed_to_the_source_that_state
     text = (REPO / "studies/paper.yaml").read_text(encoding="utf-8")
     (degraded,) = [line for line in text.splitlines() if "degraded:" in line]
     assert "PAPER_MAPPING.md" in degraded
+
+
+def test_files_for_catalogues_are_yaml_and_contributing_names_what_is_there() -> (
+    None
+):
+    catalogue = yaml.safe_load((REPO / ".snakemake-workflow-catalog.yml").read_text())
+    assert catalogue["usage"]["report"] is True
+    for template in (REPO / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml"):
+        form = yaml.safe_load(template.read_text())
+        assert {"name", "description", "body"} <= set(form), template.name
+        ids = [each["id"] for each in form["body"]]
+        assert len(set(ids)) == len(ids) > 0
+    text = (REPO / "CONTRIBUTING.md").read_text()
+    for path in re.findall(r"`((?:src|tests|resources|docs)/[^`<]*)`", text):
+        assert (REPO / path).exists(), f"CONTRIBUTING.md names {path}"
