@@ -195,9 +195,7 @@ def test_the_settings_of_the_paper_study_are_attributed_to_the_source_that_state
     assert "PAPER_MAPPING.md" in degraded
 
 
-def test_files_for_catalogues_are_yaml_and_contributing_names_what_is_there() -> (
-    None
-):
+def test_files_for_catalogues_are_yaml_and_contributing_names_what_is_there() -> None:
     catalogue = yaml.safe_load((REPO / ".snakemake-workflow-catalog.yml").read_text())
     assert catalogue["usage"]["report"] is True
     for template in (REPO / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml"):

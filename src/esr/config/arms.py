@@ -170,7 +170,8 @@ class ArmConfig(Section):
         ]
         if other:
             raise ValueError(
-                f"`responses` are taken as they are: remove {', '.join(other)}, or set it to its default"
+                f"`responses` are taken as they are: remove {', '.join(other)}, or set it to its "
+                "default"
             )
         return self
 
