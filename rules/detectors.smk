@@ -10,8 +10,7 @@ def detector_prompts():
 def detector_files(name):
     """A table of the detectors, one file a model."""
     return [
-        f"<results>/{model}/detectors/{name}.parquet"
-        for model in CONFIG.engine_models
+        f"<results>/{model}/detectors/{name}.parquet" for model in CONFIG.engine_models
     ]
 
 
