@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
+from esr.analysis.claims import Finding, Region, decide
 from esr.config import Config, DetectorsConfig, StatisticsConfig, load, merge
 from esr.detectors.controls import match_controls, summarise_sets
 from esr.detectors.search import (
@@ -291,6 +292,20 @@ class TestCheckTable:
         assert again["high"] - again["low"] == pytest.approx(width, rel=0.1)
         wrong = thrice["high"] - thrice["low"]  # copies given to other prompts
         assert wrong < 0.8 * width
+
+    def test_a_handful_of_prompts_decides_nothing_about_an_effect(self) -> None:
+        """Of 300 latents that see no mismatch, some have a large effect on five prompts."""
+        rng = np.random.default_rng(0)
+        claimed = Region(0.8, np.inf)
+        for prompts, status in ((5, "few_clusters"), (20, "ok")):
+            sides = rng.normal(size=(2, prompts, 300))
+            names = [f"p{i}" for i in range(prompts)]
+            table = effect_sizes(*sides, names, StatisticsConfig(bootstrap=200))
+            assert set(table["status"]) == {status}
+            assert (table["low"] > 0.8).any() == (status == "few_clusters")
+            rows = table[["d", "low", "high", "status"]].itertuples(index=False)
+            findings = (Finding(d, low, high, status=how) for d, low, high, how in rows)
+            assert not any(decide(each, claimed)[0] == "confirmed" for each in findings)
 
     def test_intervals_hold_the_truth_as_often_as_they_say(self) -> None:
         rng = np.random.default_rng(3)

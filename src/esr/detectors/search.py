@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import norm, rankdata
 
 from esr.analysis.statistics import bootstrap_weights, cluster_codes, percentile_interval
+from esr.analysis.statistics.crossed import FEW_CLUSTERS
 from esr.config import DetectorsConfig, StatisticsConfig
 from esr.errors import EsrError
 
@@ -267,8 +268,8 @@ def effect_sizes(
 
     d = (mean mismatched - mean matched) / sqrt((var matched + var mismatched) / 2), which, unlike
     the mean over the sd of differences, does not grow with the correlation within pairs (Cumming
-    2012, chapter 11). Intervals: percentile bootstrap of whole prompts. Without spread on either
-    side d is undefined.
+    2012, chapter 11). Intervals: percentile bootstrap of whole prompts, with the status
+    `few_clusters` below 8 of them. Without spread on either side d is undefined.
     """
     codes, count = cluster_codes(list(prompts))
     sums = np.zeros((count, 4, matched.shape[1]))
@@ -281,7 +282,8 @@ def effect_sizes(
     replicates = _standardised(drawn, (weights @ sizes)[:, None])
     point = _standardised(sums.sum(axis=0)[None], np.array([[sizes.sum()]]))[0]
     ends = [percentile_interval(column, settings.level) for column in replicates.T]
-    table = pd.DataFrame(ends, columns=["low", "high"]).assign(d=point, status="ok")
+    status = "few_clusters" if count < FEW_CLUSTERS else "ok"
+    table = pd.DataFrame(ends, columns=["low", "high"]).assign(d=point, status=status)
     table.loc[table["low"].isna() | (count < 2), ["low", "high", "status"]] = (
         np.nan,
         np.nan,
