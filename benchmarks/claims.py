@@ -4,12 +4,13 @@
 
 Rows that claims.csv has are kept: delete those of a claim, or the file, to simulate them again.
 
-One row a claim and intra-latent correlation: `study`, `claim`, `latents`, `trials`, `rho`,
-`simulated` (False: `why` says why not, and the numbers are missing), `value` (claimed, in the
-claim's unit), `studies` (simulated, in each world), `confirmed_true`, `refuted_true`,
-`confirmed_null`, `refuted_null` (% of them by the primary judge, in the world of the claim and
-under its null), `power` and `agreed` (%: confirmed by the primary judge, and by all ways),
-`latents_80` (latents for a power of 80 %; inf: none are enough), `label`.
+One row a claim and intra-latent correlation: `study`, `claim`, `stated` (row, region and null: if
+these change, the claim is simulated again), `rho`, `latents`, `trials`, `sampled` (trials of an arm
+that the second judge grades), `simulated` (False: `why` says why not, and the numbers are missing),
+`value` (claimed, in the claim's unit), `studies` (simulated, in each world), `confirmed_true`,
+`refuted_true`, `confirmed_null`, `refuted_null` (% of them by the primary judge, in the world of
+the claim and under its null), `power` and `agreed` (%: confirmed by the primary judge, and by all
+ways), `latents_80` (latents for a power of 80 %; inf: none are enough), `label`.
 
 An error above 5 % of the first studies is simulated again in `AGAIN` others, and the row has their
 shares. The verdict of all ways confirms and refutes no more than the primary judge does, so that
@@ -25,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-from esr.analysis.claims import read_claims
+from esr.analysis.claims import read_claims, stated
 from esr.analysis.operating import CORRELATIONS, characteristics, power_row, scenarios
 from esr.analysis.scenarios import Scenario, not_simulated
 from esr.analysis.simulation import StudySpec
@@ -41,7 +42,7 @@ CLAIMS = ROOT / "resources" / "claims"
 STUDIES = {"organism": "organism", "january": "paper", "published": "arxiv"}
 """Study by claims file."""
 ERRORS = ["refuted_true", "confirmed_null"]
-KEY = ["study", "claim", "rho", "latents", "trials"]
+KEY = ["study", "claim", "stated", "rho", "latents", "trials", "sampled"]
 LIMIT = 0.05
 AGAIN = 600
 
@@ -67,8 +68,9 @@ def benchmark(
     for study, design in specs.items():
         for claim, case in scenarios(read_claims([CLAIMS / f"{study}.csv"]), TRUTHS[study]):
             for rho in CORRELATIONS:
-                row: dict[str, Any] = {"study": study, "claim": claim["claim"], "rho": rho}
-                row |= {"latents": design.latents, "trials": design.trials}
+                row: dict[str, Any] = {"study": study, "claim": claim["claim"]}
+                row |= {"stated": stated(claim), "rho": rho}
+                row |= {name: getattr(design, name) for name in ("latents", "trials", "sampled")}
                 if tuple(row[name] for name in KEY) in done:
                     row = done[tuple(row[name] for name in KEY)]
                 elif case is None:
@@ -87,6 +89,7 @@ if __name__ == "__main__":
     designs = {name: design_of(study_config(ROOT, STUDIES[name])) for name in names}
     kept = pd.read_csv(table).to_dict("records") if table.is_file() else []
     others = [row for row in kept if row["study"] not in names]
-    found = pd.concat([pd.DataFrame(others), benchmark(designs, count, kept)])
+    parts = [pd.DataFrame(others), benchmark(designs, count, kept)]
+    found = pd.concat(parts, ignore_index=True)
     order = found["study"].map(list(STUDIES).index)
     found.loc[order.sort_values(kind="stable").index].to_csv(table, index=False)

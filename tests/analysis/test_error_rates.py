@@ -4,7 +4,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from esr.analysis.claims import read_claims
+from esr.analysis.claims import read_claims, stated
+from esr.analysis.operating import scenarios
+from esr.analysis.scenarios import not_simulated
+from esr.analysis.truths import TRUTHS
 from esr.config.files import study_config
 from esr.docs_power import STUDIES, label
 from esr.planning.power import design_of
@@ -57,6 +60,29 @@ def test_every_claim_is_simulated_at_the_size_of_its_study_or_has_a_reason(study
     design = design_of(study_config(REPO, NAMES[study]))
     assert set(rows["latents"]) == {design.latents}
     assert set(rows["trials"]) == {design.trials}
+    assert set(rows["sampled"]) == {design.sampled}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_claim_was_simulated_as_it_stands(study: str) -> None:
+    rows = table().query("study == @study")
+    claims = read_claims([REPO / "resources" / "claims" / f"{study}.csv"])
+    for claim, case in scenarios(claims, TRUTHS[study]):
+        of_claim = rows[rows["claim"].eq(claim["claim"])]
+        assert set(of_claim["stated"]) == {stated(claim)}, "run benchmarks/claims.py again"
+        assert of_claim["simulated"].eq(case is not None).all()
+        if case is not None:
+            assert of_claim["value"].to_numpy() == pytest.approx(case.value, abs=0.006), "its world"
+        else:
+            assert set(of_claim["why"]) == {not_simulated(claim, TRUTHS[study])}
+
+
+@pytest.mark.parametrize("column", ["lower", "upper", "null", "where", "statistic"])
+def test_a_changed_claim_is_another_one(column: str) -> None:
+    claim = read_claims([REPO / "resources/claims/organism.csv"]).set_index("claim", drop=False)
+    before = claim.loc["target"].to_dict()
+    after = before | {column: 51.0 if column in ("lower", "upper", "null") else "other"}
+    assert stated(after) != stated(before)
 
 
 def test_the_label_counts_both_correlations() -> None:

@@ -34,7 +34,7 @@ NO_MODEL = {
 }
 """Rows of these tables that are not simulated, with the reason."""
 ELSEWHERE = {
-    "tables/recovery.csv": "excess over the redraw null, by a bootstrap (esr.analysis.recovery)",
+    "tables/recovery.csv": "excess over the redraw null, which a test of its own simulates",
     "figures/fig5.csv": "number of detectors: activations are not simulated",
     "tables/tableA1.csv": "activations are not simulated",
     "tables/activation_contrasts.csv": "activations are not simulated",
