@@ -41,6 +41,16 @@ def test_no_claim_errs_in_more_than_five_percent_of_studies() -> None:
     assert wrong.empty, wrong.to_string()
 
 
+def test_chance_makes_a_difference_in_no_more_than_five_percent_of_aa_arms() -> None:
+    rows = pd.read_csv(REPO / "benchmarks" / "chance.csv")
+    assert set(rows["latents"]) == {12, 36}, "`other-seeds` of the organism study, and all latents"
+    for column in ("interval", "test"):
+        events = (rows[column] * rows["studies"] / 100).round()
+        chance = stats.binom.sf(events - 1, rows["studies"], LIMIT)
+        assert (chance > CONFIDENCE / len(rows)).all()
+        assert rows["studies"].min() >= 300
+
+
 def test_an_error_of_ten_percent_in_600_studies_would_be_seen() -> None:
     rows = table().query("simulated")
     first = rows.index[0]

@@ -47,6 +47,11 @@ class TestTruth:
             check_scores(scores)
             assert scores["first_score"].mean() == pytest.approx(first, abs=3)
 
+    def test_scores_of_a_low_mean_stay_on_the_scale(self) -> None:
+        spec = StudySpec(500, 5, arms={"steered": ArmSpec(multi=0.1, first=26.3)})
+        for seed in range(3):
+            check_scores(draw_study(spec, seed)["primary"]["steered"])
+
     def test_each_latent_is_steered_on_different_prompts(self) -> None:
         assert not primary(SPEC).duplicated(["latent", "prompt_id"]).any()
 

@@ -300,9 +300,10 @@ def _scores(mean: Numbers, chance: Numbers) -> Numbers:
     )
     inner = np.where(chance < low, 50 * level, 50 + 50 * level)
     # Beyond 25 and 75 all scores lie in one half, which shrinks towards the end of the scale.
-    return np.where(
+    found = np.where(
         mean < 25, 2 * mean * level, np.where(mean > 75, 100 - 2 * (100 - mean) * level, inner)
     )
+    return np.clip(found, 0, 100)  # a mean of 0 may come out as -1e-15
 
 
 def _mean_beta(mean: float, chance: Numbers) -> Numbers:
