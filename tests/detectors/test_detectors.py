@@ -300,7 +300,7 @@ class TestCheckTable:
         for prompts, status in ((5, "few_clusters"), (20, "ok")):
             sides = rng.normal(size=(2, prompts, 300))
             names = [f"p{i}" for i in range(prompts)]
-            table = effect_sizes(*sides, names, StatisticsConfig(bootstrap=200))
+            table = effect_sizes(sides[0], sides[1], names, StatisticsConfig(bootstrap=200))
             assert set(table["status"]) == {status}
             assert (table["low"] > 0.8).any() == (status == "few_clusters")
             rows = table[["d", "low", "high", "status"]].itertuples(index=False)
