@@ -4,6 +4,12 @@ from esr.agreement.arms import sampled_cells
 
 SAMPLED = sampled_cells(CONFIG)
 JUDGES = list(CONFIG.judging.judges)
+ANCHORS = "resources/anchors.csv"
+DRIFT = (
+    ["<results>/tables/drift.csv"]
+    if CONFIG.judging.llms and CONFIG.judging.anchors
+    else []
+)
 
 
 rule sample_responses:
@@ -130,6 +136,38 @@ rule measure_agreement:
         mem_mb=2000,
     script:
         "../scripts/agreement/measure_agreement.py"
+
+
+rule tabulate_drift:
+    """Compare a judge's scores of the anchors at both ends of a job, and between jobs."""
+    input:
+        scores=scores_of(cells()),
+        thresholds=[
+            f"<results>/{model}/thresholds.parquet"
+            for model in searched(CONFIG.models)
+        ],
+        graded=expand(
+            "<results>/agreement/scores/{judge}.parquet", judge=CONFIG.judging.llms
+        ),
+        retest=(
+            ["<results>/agreement/retest/scores.parquet"]
+            if CONFIG.agreement.retest
+            else []
+        ),
+        anchors=ancient(ANCHORS),
+    output:
+        "<results>/tables/drift.csv",
+    params:
+        contents=contents(ANCHORS),
+        settings=settings("statistics", "judging.anchors"),
+    log:
+        "<logs>/agreement/tabulate_drift.log",
+    benchmark:
+        "<benchmarks>/agreement/tabulate_drift.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/agreement/tabulate_drift.py"
 
 
 rule compare_bridge:

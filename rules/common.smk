@@ -176,15 +176,20 @@ def engine_job(rule):
     # A threshold search runs its judge beside the engine, if the workflow runs the judge at all.
     judge = CONFIG.judging.local.get(CONFIG.judging.primary)
     beside = rule == "find_thresholds" and judge and CONFIG.size_for(judge.parameters)
-    gpus = CONFIG.search_gpus if beside else 0
     memory, cpus = (beside.memory, beside.cpus) if beside else (0, 0)
 
     def cores(wildcards, threads):
         size = CONFIG.job_size(wildcards.model)
         return threads if size is None else max(size.cpus, threads) + cpus
 
+    def gpus(wildcards):
+        if beside:
+            return CONFIG.search_job_gpus(wildcards.model)
+        size = CONFIG.job_size(wildcards.model)
+        return 0 if size is None else size.gpus
+
     return {
-        "gpu": of_size(lambda size, attempt: size.gpus + gpus, gpus),
+        "gpu": gpus,
         "mem_mb": of_size(
             lambda size, attempt: round(500 * (size.memory + memory) * (attempt + 1)),
             4000,

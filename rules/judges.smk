@@ -60,6 +60,7 @@ rule judge_arms:
         "<results>/{model}/judged/{judge}.json",
     params:
         replies_of_arms=journals_of_arms,
+        anchors=f"{RESULTS}/replies/judge_arms/{{model}}/{{judge}}.jsonl",
         contents=contents(judge_files),
         settings=settings("judging.judges.{judge}"),
     log:

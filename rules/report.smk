@@ -69,6 +69,7 @@ rule build_report:
         captions=expand("resources/captions/{name}.rst", name=FIGURES),
         tables=[*[f"<results>/tables/{name}.csv" for name in TABLES], POWER],
         ledger=LEDGER,
+        drift=DRIFT,
         fits=[f"<results>/{name}/sae_fit.parquet" for name in CONFIG.engine_models],
         graphs=expand("<results>/graph/{name}.{kind}", name=GRAPHS, kind=["svg", "png"]),
         dependencies="<results>/graph/dependencies.csv",

@@ -8,7 +8,7 @@ from typing import Any
 
 from esr.agreement.grading import grade_sample
 from esr.job import config_of, origin, output, start
-from esr.judges import open_judge
+from esr.judges import finish_judging, open_judge
 from esr.tables import read_table, write_table
 
 
@@ -24,6 +24,7 @@ def main(job: Any) -> None:
     )
     sample = read_table(Path(job.input.sample), "sample")
     judgments, scores = grade_sample(config, name, judge, sample)
+    finish_judging(judge)
     facts = origin(job, judge=judge.served_as)
     write_table(judgments, output(job, "judgments"), "judgments", facts)
     write_table(scores, output(job, "scores"), "scores", facts)

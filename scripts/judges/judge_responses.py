@@ -5,7 +5,7 @@ from typing import Any
 
 from esr.arms.restarts import read_phrases
 from esr.job import config_of, origin, output, start
-from esr.judges import open_judge
+from esr.judges import finish_judging, open_judge
 from esr.judges.base import judge_responses
 from esr.tables import read_table, write_table
 
@@ -18,6 +18,7 @@ def main(job: Any) -> None:
     plan = read_table(Path(job.input.plan), "plan")
     responses = read_table(Path(job.input.responses), "responses")
     table = judge_responses(plan, responses, judge, read_phrases(Path(job.input.phrases)))
+    finish_judging(judge)
     write_table(table, output(job), "judgments", origin(job, judge=judge.served_as))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from esr.agreement.drift import drift_note
 from esr.analysis.claims_scope import no_claims_note
 from esr.arms.files import ArmFiles, group_files
 from esr.arms.restarts import read_phrases
@@ -108,7 +109,7 @@ def main(job: Any) -> None:
     scales = {name: full_bars(traces.get(name, {})) for name in config.base_models}
     pages = {name: page for name, model in config.models.items() if (page := model.latent_pages)}
     count = write_transcripts(folder / "data", trials(job, traces), labels, scales, pages)
-    tables = {Path(path).stem: pd.read_csv(path) for path in job.input.tables}
+    tables = {Path(path).stem: pd.read_csv(path) for path in [*job.input.tables, *job.input.drift]}
     tables["sae_fit"] = read_tables(job.input.fits, "sae_fit")
     ledger = pd.read_csv(job.input.ledger[0]) if job.input.ledger else None
     models = {name: model.model_dump(mode="json") for name, model in config.models.items()}
@@ -129,6 +130,7 @@ def main(job: Any) -> None:
         deviations=markdown(Path(job.input.deviations).read_text(encoding="utf-8")),
         trials=count,
         ledger=ledger,
+        drift_note=drift_note(tables["drift"]) if "drift" in tables else "",
         claims_note=no_claims_note(job.input.claims, config.models),
         graphs={
             Path(path).stem: f"graph/{Path(path).name}"

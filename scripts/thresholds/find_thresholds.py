@@ -19,7 +19,7 @@ from esr.engines import open_engine, open_tokenizer, sampling_of
 from esr.engines.base import Engine, Generation, Intervention, Request
 from esr.job import config_of, origin, output, start
 from esr.journal import Journal
-from esr.judges import open_judge
+from esr.judges import finish_judging, open_judge
 from esr.judges.base import Judge, JudgeInput
 from esr.tables import read_table, write_table
 from esr.thresholds.pipeline import QueryPipeline
@@ -82,6 +82,7 @@ def main(job: Any) -> None:
     ):
         proposals = ProposalLog(journal if pipeline.independent else None, **determining)
         thresholds, trials = find_thresholds(latents, *search, pipeline, proposals)
+    finish_judging(judge)
     facts = origin(job, engine=engine.identity, judge=judge.served_as)
     write_table(trials, output(job, "trials"), "threshold_trials", facts)
     write_table(thresholds, output(job, "thresholds"), "thresholds", facts)

@@ -1,8 +1,8 @@
 """Reference pages generated from the code: `python -m esr.docs_reference` in the project's folder.
 
 Writes `docs/config.md` and `resources/config.schema.json` from `esr.config.Config`,
-`docs/files.md` from `esr.tables.TABLES`, and `docs/power.md` from two tables in `benchmarks/`. A
-test asserts that they are fresh.
+`docs/files.md` from `esr.tables.TABLES`, `docs/power.md` from two tables in `benchmarks/`, and the
+costs in `docs/judges.md` from `esr.planning`. A test asserts that they are fresh.
 """
 
 import json
@@ -17,6 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from esr.analysis.claims import CLAIM
 from esr.analysis.measures import MEASURES
 from esr.config import Config
+from esr.docs_costs import judges_page
 from esr.docs_power import power_page
 from esr.docs_text import CONFIG_INTRO, FILES_INTRO, OTHER_FILES
 from esr.tables import TABLES, Table
@@ -199,6 +200,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     Path("docs/files.md"): files_page,
     Path("docs/power.md"): power_page,
     Path("resources/config.schema.json"): lambda: json.dumps(config_schema(), indent=2) + "\n",
+    Path("docs/judges.md"): judges_page,
 }
 """What is generated, by its path in the project's folder."""
 

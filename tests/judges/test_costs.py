@@ -113,6 +113,10 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
     arms = (2 + replays) * steered + again + sweep + prompts + discovery
     assert calls["judge_responses", "claude"] == models * arms + finetuned * steered
+    cells = sum(len(config.arms_of(model)) for model in config.models)
+    jobs = len(config.models) + cells + 1  # thresholds, arms, retest
+    assert calls["anchors", "claude"] == 2 * 60 * jobs
+    assert calls["anchors", "qwen"] == 2 * 60, "at both ends of the sample"
     assert calls["judge_examples", "claude"] == 400 + 2 * 400, "answers, both ends of corrections"
 
 
@@ -127,6 +131,7 @@ def test_batches_cost_half_and_thresholds_are_found_live(here: Path) -> None:
     live = table["dollars_live"]
     expected = live["find_thresholds"] + live["judge_responses"] / 2 + live["judge_sample"]
     expected += (live["judge_examples"] + live["retest_sample"]) / 2
+    expected += live["anchors"].sum()
     assert total == pytest.approx(expected)
 
 

@@ -19,6 +19,7 @@ from esr.judges.llm import CachedLlm, LlmJudge
 from esr.judges.local import call_tokens, open_tokenizer, visible_gpus
 from esr.judges.replies import Call, is_reply
 from esr.judges.rubrics import read_rubric
+from esr.planning.hardware import check_shared_gpus
 from helpers.local_judge import FakeHost, judge_settings, local_model, tiny_judge
 from helpers.studies import load_study
 
@@ -227,6 +228,26 @@ class TestConfiguration:
         )
         assert fewer.judge_gpus(fewer.judging.local["open"]) == 1
         assert fewer.search_gpus == 0
+
+    def test_a_search_requests_gpus_for_engine_and_judge(self) -> None:
+        shares = {"engine": {"vllm": {"memory_fraction": 0.3}}}
+        half = {"gpus_in_search": "shared", "memory_fraction": 0.6}
+        own = load_study(self.study(), name="paper")
+        shared = load_study(self.study(**half), shares, name="paper")
+        small, large = "gemma-2-2b", "llama-3.3-70b"
+        assert [own.search_job_gpus(name) for name in (small, large)] == [1 + 2, 2 + 2]
+        # The judge needs two, and a model that needs one leaves the other to it.
+        assert [shared.search_job_gpus(name) for name in (small, large)] == [2, 2]
+
+    def test_weights_that_do_not_fit_a_share_are_named_before_a_gpu_is_used(self) -> None:
+        shares = {"engine": {"vllm": {"memory_fraction": 0.3}}}
+        half = {"gpus_in_search": "shared", "memory_fraction": 0.6}
+        shared = load_study(self.study(**half), shares, name="paper")
+        assert not list(check_shared_gpus(shared, ["gemma-2-2b"]))
+        (line,) = check_shared_gpus(shared, ["llama-3.3-70b"])
+        assert "models.llama-3.3-70b: 71 GB of weights leave no room in 0.3 of 2 H100" in line
+        assert "judging.judges.open.gpus_in_search: own" in line
+        assert not list(check_shared_gpus(load_study(self.study(), name="paper"), ["gemma-2-2b"]))
 
     def test_a_cpu_study_runs_it_on_the_cpu(self) -> None:
         config = load_study(self.study(), {"engine": {"device": "cpu"}})

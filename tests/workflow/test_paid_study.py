@@ -31,7 +31,7 @@ def lay_out(checkout: Path, api: FakeApi) -> Path:
     study = yaml.safe_load((REPO / "studies/organism.yaml").read_text())
     claude: dict[str, object] = {"kind": "anthropic", "model": CLAUDE, "key_variable": "JUDGE_KEY"}
     claude |= {"base_url": api.url, "retries": 0, "concurrency": 2}
-    study["judging"] = {"primary": "claude", "judges": {"claude": claude}}
+    study["judging"] = {"primary": "claude", "judges": {"claude": claude}, "anchors": 0}
     study["models"]["twin"] = None
     (checkout / "studies/paid.yaml").write_text(yaml.safe_dump(study))
     protocol = yaml.safe_load((REPO / "config.yaml").read_text())

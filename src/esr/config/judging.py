@@ -274,6 +274,13 @@ class JudgingConfig(Section):
         "has the status `degraded` and no score.",
         source="released code: included; January: excluded",
     )
+    anchors: int = key(
+        60,
+        "Responses with known scores (resources/anchors.csv) that a judge that is a language model "
+        "grades at the start and at the end of every job, to see it change; 0: none.",
+        ge=0,
+        le=60,
+    )
     prices: Path = key(
         Path("resources/prices.csv"), "Prices of models, with their dates and sources."
     )

@@ -236,6 +236,15 @@ class Sections(Section):
             return 0
         return self.judge_gpus(judge)
 
+    def search_job_gpus(self, model: str) -> int:
+        """GPUs that a threshold search of a model requests, for engine and judge together."""
+        size = self.job_size(model)
+        engine = 0 if size is None else size.gpus
+        judge = self.judging.local.get(self.judging.primary)
+        if judge is not None and judge.gpus_in_search == "shared":
+            return max(engine, self.judge_gpus(judge))
+        return engine + self.search_gpus
+
     @property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the configuration as canonical JSON."""

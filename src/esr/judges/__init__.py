@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from esr.config import Config, HumanJudgeConfig, JudgeConfig, LlmConfig
 from esr.errors import EsrError
@@ -12,6 +13,16 @@ from esr.judges.lexicon import Lexicon
 from esr.judges.sentences import SentenceJudge
 from esr.judges.windows import TextScorer
 from esr.latents.ratings import LexicalRater, Rater
+
+
+@runtime_checkable
+class Finishing(Protocol):
+    """A judge that has something to do at the end of a job."""
+
+    def finish(self) -> None:
+        """Do it."""
+        ...
+
 
 LEXICAL: dict[str, Callable[[Lexicon], Judge]] = {
     "lexical": LexicalJudge,
@@ -45,16 +56,20 @@ def open_judge(
     """
     if isinstance(settings, LlmConfig):
         # Imported here: most studies are judged without the SDKs, which are slow to import.
+        from esr.judges.anchors import AnchorGrading, read_anchors
         from esr.judges.llm import CachedLlm, LlmJudge, open_llm
         from esr.judges.rubrics import read_rubric
 
+        rubric = read_rubric(settings.rubric)
         if replies is None:
             raise EsrError(f"judge {settings.model}: no journal is given for its replies")
         if config is None:
             llm = CachedLlm(settings, replies, others=others, live=live)
         else:
             llm = open_llm(config, settings, replies, others=others, live=live, beside=beside)
-        return LlmJudge(read_rubric(settings.rubric), llm, repetition)
+        size = config.judging.anchors if config is not None else 0
+        anchors = AnchorGrading(rubric, llm, read_anchors(size)) if size else None
+        return LlmJudge(rubric, llm, repetition, anchors)
     if isinstance(settings, HumanJudgeConfig):
         return SheetJudge(settings.sheet)
     return LEXICAL[settings.kind](Lexicon.read(settings.lexicon))
@@ -66,6 +81,12 @@ def open_scorer(settings: JudgeConfig) -> TextScorer | None:
         return None
     judge = open_judge(settings)
     return judge if isinstance(judge, TextScorer) else None
+
+
+def finish_judging(judge: Judge) -> None:
+    """End a job's judging: a language model grades the anchors again (`esr.judges.anchors`)."""
+    if isinstance(judge, Finishing):
+        judge.finish()
 
 
 def open_rater(config: Config, replies: Path) -> Rater:

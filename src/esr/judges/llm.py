@@ -10,6 +10,7 @@ from esr.config import AnthropicJudgeConfig, Config, LlmConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.gate import FailureGate
 from esr.journal import Journal
+from esr.judges.anchors import AnchorGrading
 from esr.judges.base import JudgeInput, Judgment
 from esr.judges.batches import call_in_batches, cancel_open_batches, collect_open_batches
 from esr.judges.bodies import Reply
@@ -139,6 +140,13 @@ class CachedLlm:
             finally:
                 replies.close()
 
+    def kept(self, calls: Sequence[Call]) -> list[Reply | None]:
+        """Replies to calls that are kept already, in order; sends nothing."""
+        if self._replies is None:
+            self._replies = Replies(self.path, self._others)
+        identity = identity_of(self.settings)
+        return [self._replies.get(call.key(identity)) for call in calls]
+
     def close(self) -> None:
         """End the host of a model that the job itself runs; the replies remain."""
         if self._local is not None:
@@ -212,9 +220,23 @@ def open_llm(
 class LlmJudge:
     """A language model that finds and scores attempts by a rubric."""
 
-    def __init__(self, rubric: Rubric, llm: CachedLlm, repetition: int = 0) -> None:
-        """Judge by a rubric; another `repetition` sends calls that were sent before."""
+    def __init__(
+        self,
+        rubric: Rubric,
+        llm: CachedLlm,
+        repetition: int = 0,
+        anchors: AnchorGrading | None = None,
+    ) -> None:
+        """Judge by a rubric.
+
+        Args:
+            rubric: Instructions, and the form of the reply.
+            llm: The model, with its journal.
+            repetition: Other than 0: send calls again that were sent before.
+            anchors: Grades the anchors before the first call that has no reply.
+        """
         self._rubric, self._llm, self._repetition = rubric, llm, repetition
+        self._anchors = anchors
         self._scale = ScaleCheck(llm.settings.model)
 
     @property
@@ -225,11 +247,18 @@ class LlmJudge:
 
     def judge(self, inputs: Sequence[JudgeInput]) -> list[Judgment]:
         """Judge inputs: send the calls that have no reply yet, and read all replies."""
+        if self._anchors and None in self._llm.kept([self.call(one) for one in inputs]):
+            self._anchors.begin()
         judgments = self._read(inputs)
         self._scale.add(judgments)
         if self._scale.is_suspect:
             self._scale.decide(self._anchor_judgments())
         return self._scale.apply(judgments)
+
+    def finish(self) -> None:
+        """Grade the anchors again, at the end of the job."""
+        if self._anchors:
+            self._anchors.finish()
 
     def _read(self, inputs: Sequence[JudgeInput], live: bool = False) -> list[Judgment]:
         calls = [self.call(one) for one in inputs]

@@ -113,7 +113,7 @@ def reply_journals(config: Config) -> list[tuple[str, str, Path]]:
     found = []
     for judge in config.judging.llms:
         for model in config.models:
-            rules = ["find_thresholds"]
+            rules = ["find_thresholds", "judge_arms"]
             if model in config.base_models:
                 rules += ["rate_concreteness", "annotate_boundaries"]
             for rule in rules:

@@ -30,7 +30,7 @@ from esr.planning.blinding import check_blinding
 from esr.planning.boosts import boost_lines
 from esr.planning.disk import check_disk, own_weights
 from esr.planning.files import IF_MEANT, check_shapes
-from esr.planning.hardware import check_gpu_memory, check_judge_memory
+from esr.planning.hardware import check_gpu_memory, check_judge_memory, check_shared_gpus
 from esr.planning.hours import check_walltime, estimate_compute
 from esr.planning.judges import check_judges
 from esr.planning.partitions import partition_problems
@@ -123,6 +123,7 @@ def check_machines(config: Config) -> Iterator[str]:
         *check_priors(config),
         *check_gpu_memory(config, config.models),
         *check_judge_memory(config, config.judging.local),
+        *check_shared_gpus(config, config.models),
         *partition_problems(config),
     ]
     missing = [name for name, model in config.base_models.items() if not _is_available(model)]

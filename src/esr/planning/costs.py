@@ -24,8 +24,14 @@ RATING_TOKENS = 15
 """Tokens of the rating of a label."""
 PROMPT_TOKENS = 20
 """Tokens of a prompt with its subject."""
+ANCHOR_TOKENS = 60
+"""Tokens of an anchor."""
 PART_TOKENS = 120
 """Tokens of an example's answer, or of its off-topic part."""
+
+
+LIVE = ("find_thresholds", "anchors")
+"""Rules whose calls are never sent in batches."""
 
 
 class Planned(NamedTuple):
@@ -70,12 +76,34 @@ def planned_calls(config: Config) -> Iterator[Planned]:
     if primary in llms and config.agreement.retest:
         again = min(config.agreement.retest, sample)
         yield _judging(config, "retest_sample", primary, again)
+    for judge in llms:
+        yield _anchors(config, judge)
     yield from _examples(config)
     annotator = config.episodes.boundaries
     if annotator in llms:
         rubric = read_rubric(config.episodes.boundaries_rubric)
         calls = config.episodes.max_episodes * len(config.base_models)
         yield _calls(config, "annotate_boundaries", annotator, calls, rubric)
+
+
+def judging_jobs(config: Config, judge: str) -> int:
+    """Jobs in which a judge scores responses; a judge of the sample alone has one."""
+    if judge != config.judging.primary:
+        return 1
+    local = config.judging.local.get(judge)
+    together = local is not None and local.together
+    arms = sum(1 if together else len(config.arms_of(model)) for model in config.models)
+    return len(config.models) + arms + (config.agreement.retest > 0)  # thresholds, arms, retest
+
+
+def _anchors(config: Config, judge: str) -> Planned:
+    """Calls that grade the anchors, at both ends of every job."""
+    calls = 2 * config.judging.anchors * judging_jobs(config, judge)
+    rubric = read_rubric(config.judging.llms[judge].rubric)
+    shown = rubric.call(prompt="", response="")
+    read = tokens(shown.system + shown.user) + PROMPT_TOKENS + ANCHOR_TOKENS
+    written = rubric.expected.fixed + rubric.expected.of_response * ANCHOR_TOKENS
+    return Planned("anchors", judge, calls, read, written)
 
 
 def _trials(config: Config) -> int:
@@ -167,7 +195,7 @@ def estimate(config: Config) -> pd.DataFrame:
         price = FREE if is_local else prices.get(settings.model)
         read = one.calls * one.read
         written = one.calls * one.written
-        batches = settings.kind == "anthropic" and one.rule != "find_thresholds"
+        batches = settings.kind == "anthropic" and one.rule not in LIVE
         configured: str = settings.mode if settings.kind == "anthropic" and batches else "live"
         mode = "local" if is_local else configured
         live = price.cost(read, written, batch=False) if price else None

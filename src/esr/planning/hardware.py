@@ -105,6 +105,34 @@ def check_judge_memory(config: Config, names: Iterable[str]) -> Iterator[str]:
             )
 
 
+def check_shared_gpus(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """A line for every model that does not share its GPUs with the judge in a threshold search.
+
+    With `gpus_in_search: shared`, engine and judge hold their weights in their own shares of the
+    memory.
+    """
+    gpu = gpu_of(config)
+    primary = config.judging.primary
+    judge = config.judging.local.get(primary)
+    if gpu is None or judge is None or judge.gpus_in_search != "shared":
+        return
+    share = config.engine.vllm.memory_fraction
+    held: list[tuple[str, ModelConfig | VllmJudgeConfig, int, float]]
+    held = [(f"models.{name}", config.models[name], config.gpus(name), share) for name in names]
+    if held:
+        where, share = f"judging.judges.{primary}", judge.memory_fraction
+        held.append((where, judge, config.judge_gpus(judge), share))
+    for key, model, used, share in held:
+        weights, room = loaded_bytes(model) / 1e9, share * used * gpu.memory
+        if used and weights > ROOM * room:
+            yield (
+                f"{key}: {weights:.0f} GB of weights leave no room in {share:g} of {used} "
+                f"{config.engine.gpu} ({room:.0f} GB), which engine and judge share while "
+                f"thresholds are found; set judging.judges.{primary}.gpus_in_search: own, or "
+                "change the two `memory_fraction`"
+            )
+
+
 def check_gpu_present(config: Config, names: Iterable[str]) -> Iterator[str]:
     """A line for every model that `vllm` would run on a GPU although this machine has none."""
     if config.engine.name != "vllm" or any(device.exists() for device in GPU_DEVICES):

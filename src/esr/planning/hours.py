@@ -172,7 +172,8 @@ def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
         jobs = judge_starts(config, one.rule, judge)
         rate = judge_tokens_per_second(config, judge, gpu)
         written = one.calls * one.written
-        starting = STARTING + weight_bytes(judge) / LOADING
+        # Anchors are graded within jobs of other rows.
+        starting = 0 if one.rule == "anchors" else STARTING + weight_bytes(judge) / LOADING
         reading = OPERATIONS * judge.parameters * one.calls * one.read
         seconds = written / rate + reading / (UTILISATION * gpu.tflops * 1e12 * gpus)
         hours = (seconds / jobs + starting) / 3600
@@ -213,7 +214,8 @@ def estimate_compute(config: Config) -> pd.DataFrame:
         waiting = judge_hours(config) if work.rule == "find_thresholds" else 0.0
         starting = STARTING + weight_bytes(config.models[work.model]) / LOADING
         hours = (work.tokens / work.jobs / rate + starting) / 3600 + waiting
-        used = size.gpus + (config.search_gpus if work.rule == "find_thresholds" else 0)
+        searches = work.rule == "find_thresholds"
+        used = config.search_job_gpus(work.model) if searches else size.gpus
         facts = [work.rule, work.model, work.jobs, used, work.tokens, rate, known, waiting]
         rows.append([*facts, hours, size.hours(work.rule), hours * work.jobs * used])
     rows += [] if gpu is None else list(judge_rows(config, gpu))

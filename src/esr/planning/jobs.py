@@ -10,7 +10,12 @@ from typing import Any
 
 from esr.assets.environments import check_environments
 from esr.config import ENGINE_HOURS, Config
-from esr.planning.hardware import check_gpu_memory, check_gpu_present, check_judge_memory
+from esr.planning.hardware import (
+    check_gpu_memory,
+    check_gpu_present,
+    check_judge_memory,
+    check_shared_gpus,
+)
 from esr.planning.judges import check_judges
 from esr.planning.partitions import check_partitions
 
@@ -29,6 +34,8 @@ def check_run(config: Config, jobs: Iterable[Any], executor: str) -> Iterator[st
     """
     listed = list(jobs)
     yield from check_gpu_memory(config, loaded_models(listed))
+    searched = sorted({job.wildcards.model for job in listed if job.rule.name == "find_thresholds"})
+    yield from check_shared_gpus(config, searched)
     yield from check_judge_memory(config, set(called_judges(listed)) & set(config.judging.local))
     if executor == "local":
         yield from check_gpu_present(config, loaded_models(listed))

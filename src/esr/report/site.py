@@ -44,6 +44,7 @@ TABLE_TITLES = {
     "variance_components": "Variance of restarts by latent and prompt",
     "corrected": "Rates corrected for the judge's errors",
     "agreement": "Agreement of judges, arm by arm",
+    "drift": "Drift of judges on responses with known scores",
     "power": "Power of every claim at the study's size",
     "ledger": "Cost of judges and raters",
     "activation_regions": "Activations by region of the response",
@@ -110,6 +111,8 @@ class Study:
     graphs: Mapping[str, str] = field(default_factory=dict)
     claims_note: str = ""
     """Which files of claims are left out, and why; empty if none is."""
+    drift_note: str = ""
+    """Which judge's scores of the anchors shifted; empty if none did."""
     masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What `check_masks` found, by the label of the fine-tuned model."""
 

@@ -1,0 +1,150 @@
+"""Drift of a judge: no warning without it, one where it was planted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from esr.agreement import drift
+from esr.agreement.drift import BETWEEN, WITHIN, drift_note, drift_table, read_anchor_grades
+from esr.engines.vllm.messages import Write, Written
+from esr.judges import finish_judging
+from esr.judges.anchors import AnchorGrading, read_anchors
+from esr.judges.base import JudgeInput
+from esr.judges.llm import CachedLlm, LlmJudge
+from esr.judges.local import open_tokenizer
+from esr.judges.rubrics import read_rubric
+from helpers.checkout import REPO
+from helpers.local_judge import FakeHost, judge_settings, local_model, tiny_judge
+from helpers.studies import load_study
+
+Noise = Callable[[np.random.Generator], np.ndarray]
+JOBS, N = 3, 60
+KNOWN = np.tile([100.0, 50.0, 0.0], N // 3)
+
+
+def grades(noise: np.ndarray) -> pd.DataFrame:
+    """Grades of a judge: known scores and noise (jobs x ends x anchors, points)."""
+    parts = [
+        pd.DataFrame(
+            {
+                "judge": "open",
+                "rule": "judge_responses",
+                "journal": f"job{job}",
+                "end": end,
+                "anchor_id": [f"{i:02d}" for i in range(N)],
+                "known": KNOWN,
+                "score": KNOWN + noise[job, number],
+            }
+        )
+        for job in range(JOBS)
+        for number, end in enumerate(("start", "end"))
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def dense(rng: np.random.Generator) -> np.ndarray:
+    """A judge at a temperature: all grades move."""
+    return rng.normal(0, 8, (JOBS, 2, N))
+
+
+def sparse(rng: np.random.Generator) -> np.ndarray:
+    """A judge at temperature 0: a few grades of 60 move, far."""
+    moved = rng.random((JOBS, 2, N)) < 0.04
+    return np.where(moved, rng.choice([-50.0, 50.0], (JOBS, 2, N)), 0)
+
+
+@pytest.mark.parametrize("noise", [dense, sparse])
+def test_without_drift_at_most_5_percent_of_studies_are_warned(
+    noise: Noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift, "FLIPS", 2000)
+    rng = np.random.default_rng(1)
+    studies = 100
+    warned = sum(
+        bool(drift_note(drift_table(grades(noise(rng)), 0.95, seed))) for seed in range(studies)
+    )
+    assert warned <= binom.ppf(0.99, studies, 0.05)
+
+
+def test_a_judge_that_never_changes_its_grade_does_not_drift() -> None:
+    table = drift_table(grades(np.zeros((JOBS, 2, N))), 0.95, 45)
+    assert len(table) == 2 * JOBS
+    assert table["status"].eq("ok").all()
+    assert table["shift"].eq(0).all()
+    assert table["error"].eq(0).all()
+
+
+def test_a_shift_within_a_job_is_found_in_that_job_alone() -> None:
+    noise = dense(np.random.default_rng(3))
+    noise[1, 1] += 10
+    table = drift_table(grades(noise), 0.95, 45).set_index(["journal", "comparison"])
+    assert table.loc[("job1", WITHIN), "status"] == "drift"
+    assert table.loc[("job1", WITHIN), "shift"] == pytest.approx(10, abs=4)
+    assert table.loc[("job0", WITHIN), "status"] == table.loc[("job2", WITHIN), "status"] == "ok"
+    note = drift_note(table.reset_index())
+    assert note.startswith("Judges drifted: in ")
+    assert "most by open in job1 (end - start: +" in note
+
+
+def test_another_model_from_one_job_to_the_next_is_found_between_jobs() -> None:
+    noise = dense(np.random.default_rng(4))
+    noise[2] -= 8
+    table = drift_table(grades(noise), 0.95, 45).set_index(["journal", "comparison"])
+    assert table.loc[("job2", BETWEEN), "status"] == "drift"
+    assert table.xs(WITHIN, level="comparison")["status"].eq("ok").all()
+    assert table.loc[("job2", WITHIN), "error"] == pytest.approx(-8, abs=3)
+
+
+def test_few_grades_are_a_status_and_no_number() -> None:
+    found = grades(np.zeros((JOBS, 2, N)))
+    found.loc[found["journal"].eq("job0") & found["anchor_id"].ge("08"), "score"] = np.nan
+    table = drift_table(found, 0.95, 45)
+    few = table[table["journal"].eq("job0")]
+    assert few["status"].eq("too_few").all()
+    assert few["shift"].isna().all()
+    assert drift_table(found[:0], 0.95, 45).empty
+    assert drift_note(table) == ""
+
+
+def test_grades_are_read_from_the_journals_of_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge that gives everything 90 points, and 20 once it has replied 15 times."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resources").mkdir()
+    (tmp_path / "resources/anchors.csv").write_text((REPO / "resources/anchors.csv").read_text())
+    settings = judge_settings(tiny_judge(tmp_path / "judge"), max_model_len=4000)
+    tokenizer = open_tokenizer(settings)
+    judges = {"judging": {"anchors": 12, "judges": {"open": settings.model_dump(mode="json")}}}
+    config = load_study(judges)
+    host_calls: list[Write] = []
+
+    def reply(call: Write) -> Written:
+        host_calls.append(call)
+        score = 90 if len(host_calls) <= 15 else 20
+        user = tokenizer.decode(call.tokens).split("<|eot_id|>")[1]
+        attempt = {"text": " ".join(user.splitlines()[3].split()[:4]), "score": score}
+        return Written(call.id, json.dumps({"attempts": [attempt]}), "stop", 9)
+
+    journal = Path("results/organism/replies/judge_sample/open.jsonl")
+    rubric = read_rubric(settings.rubric)
+    model = local_model(settings, FakeHost(reply), Path("envs/serve"), "0.32.0")
+    llm = CachedLlm(settings, journal, local=model)
+    judge = LlmJudge(rubric, llm, anchors=AnchorGrading(rubric, llm, read_anchors(12)))
+    judge.judge([JudgeInput("Explain.", f"Boats {i}.") for i in range(3)])
+    finish_judging(judge)
+    found = read_anchor_grades(config)
+    assert found.groupby("end").size().to_dict() == {"end": 12, "start": 12}
+    assert set(found["journal"]) == {"judge_sample/open.jsonl"}
+    assert found.groupby("end")["score"].unique().map(list).to_dict() == {
+        "start": [90],
+        "end": [20],
+    }
+    (row,) = drift_table(found, 0.95, 45).to_dict("records")
+    assert (row["comparison"], row["shift"], row["status"]) == (WITHIN, -70, "drift")
+    assert row["error"] == pytest.approx(5)
