@@ -32,7 +32,7 @@ from esr.config import VllmJudgeConfig
 from esr.engines.vllm.launch import launcher, pinned_version
 from esr.judges.base import JudgeInput
 from esr.judges.llm import CachedLlm, LlmJudge
-from esr.judges.local import LocalModel, call_tokens, open_tokenizer
+from esr.judges.local import CallEncoder, LocalModel, open_tokenizer
 from esr.judges.rubrics import read_rubric
 from helpers.local_judge import judge_settings, local_model, tiny_judge
 
@@ -138,7 +138,8 @@ def judge_round(
 def measure(folder: Path, rounds: int, replies: int) -> pd.DataFrame:
     """Run both in turn; the table."""
     settings = judge_settings(tiny_judge(folder / "judge"))
-    rubric, tokenizer = read_rubric(settings.rubric), open_tokenizer(settings)
+    rubric = read_rubric(settings.rubric)
+    encode = CallEncoder(open_tokenizer(settings), settings.template)
     version = pinned_version(ENVIRONMENT)
     host = Watched()
     model = local_model(settings, host, ENVIRONMENT, version)
@@ -147,7 +148,7 @@ def measure(folder: Path, rounds: int, replies: int) -> pd.DataFrame:
     for number in range(rounds + 1):  # round 0 warms up
         shown = inputs(number, replies)
         calls = [rubric.call(prompt=one.prompt, response=one.response) for one in shown]
-        prompts = [call_tokens(tokenizer, call, settings.template) for call in calls]
+        prompts = [encode(call) for call in calls]
         task = {"prompts": prompts, "new": settings.max_tokens, "schema": rubric.reply}
         journal = folder / f"{number}.jsonl"
         done = plain.round(task), judge_round(model, host, settings, shown, journal)

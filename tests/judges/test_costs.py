@@ -188,7 +188,7 @@ def test_a_budget_without_a_price_is_found_before_the_run(here: Path) -> None:
 
 def test_the_ledger_agrees_with_what_the_api_delivered(here: Path) -> None:
     with FakeApi(key=KEY, fault_rate=0.1) as api:
-        config = study(api.url)
+        config = study(api.url, anchors=0)
         before = ledger(config)
         assert before.empty
         journals = {(rule, judge): path for rule, judge, path in reply_journals(config)}
@@ -206,7 +206,7 @@ def test_the_ledger_agrees_with_what_the_api_delivered(here: Path) -> None:
         assert rows.loc[("judge_responses", "claude"), "mode"] == "batch"
         assert rows.loc[("find_thresholds", "claude"), "mode"] == "live"
         assert rows.loc[("judge_sample", "qwen"), "served_as"] == f"{QWEN} (Fake)"
-        budget = study_budget(study(api.url, budget=5.0))
+        budget = study_budget(study(api.url, budget=5.0, anchors=0))
         assert budget is not None
         assert budget.spent == pytest.approx(table["dollars"].sum())
         printed = load_script("tabulate_ledger").printed(table)

@@ -35,6 +35,7 @@ pytestmark = [
 RESULTS = "results/local"
 ARMS = ("answers", "steered", "unsteered")
 TRIALS = 8
+ANCHORS = 3
 TARGETS = [f"{RESULTS}/planted/arms/{arm}/scores/open.parquet" for arm in ARMS[1:]]
 TARGETS += [f"{RESULTS}/agreement/agreement.parquet"]
 RULES = ["prepare_judge", "judge_arms", "judge_responses", "score_trials"]
@@ -47,7 +48,9 @@ def write_study(folder: Path, source: Path) -> None:
     """A study of three arms with responses, and a judge that one start runs over all."""
     study = yaml.safe_load((REPO / "studies/organism.yaml").read_text())
     protocol = yaml.safe_load((REPO / "config.yaml").read_text())
-    settings = judge_settings(source, batch_size=2, eager=True, cpu_cache=0.0625, together=True)
+    small = {"batch_size": 2, "eager": True, "cpu_cache": 0.0625, "max_model_len": 1024}
+    settings = judge_settings(source, together=True, **small)
+    study["judging"]["anchors"] = ANCHORS
     study["judging"]["judges"]["open"] = settings.model_dump(mode="json")
     study["models"]["twin"] = None
     study["finetune"]["models"] = []
@@ -164,6 +167,12 @@ def test_one_start_judges_all_arms_and_none_is_needed_for_the_sample(run: Run) -
     for rule in ("judge_arms", "judge_responses", "judge_sample"):
         assert f"rule {rule}:" in run.output
     assert not (run.folder / RESULTS / "replies/judge_sample/open.jsonl").exists()
+
+
+def test_the_anchors_are_graded_once_at_each_end_of_the_job_of_all_arms(run: Run) -> None:
+    path = run.folder / RESULTS / "replies/judge_arms/planted/open.jsonl"
+    records = map(json.loads, path.read_text().splitlines())
+    assert sum(is_reply(record) for record in records) == 2 * ANCHORS
 
 
 def test_every_reply_is_a_judgment_of_its_arm(run: Run) -> None:

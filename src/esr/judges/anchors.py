@@ -43,7 +43,7 @@ def read_anchors(size: int, path: Path = ANCHORS) -> list[Anchor]:
     Raises:
         EsrError: there are fewer.
     """
-    table = pd.read_csv(path)
+    table = pd.read_csv(path, encoding="utf-8")
     if len(table) < size:
         raise EsrError(f"judging.anchors: {size}, but {path} has {len(table)}; lower it")
     return [

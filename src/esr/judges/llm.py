@@ -19,7 +19,7 @@ from esr.judges.costs import Budget, study_budget
 from esr.judges.identity import identity_of
 from esr.judges.level import Level
 from esr.judges.live import call_live
-from esr.judges.local import LocalModel, call_locally, call_tokens, open_local, open_tokenizer
+from esr.judges.local import CallEncoder, LocalModel, call_locally, open_local, open_tokenizer
 from esr.judges.manifest import BatchManifest
 from esr.judges.parse import FAILURES, failure_of_judgment, read_judgment
 from esr.judges.replies import Call, Replies
@@ -295,7 +295,7 @@ def check_llm(settings: LlmConfig) -> str | None:
     """
     call = read_rubric(settings.rubric).call(prompt="", response="")
     if isinstance(settings, VllmJudgeConfig):
-        call_tokens(open_tokenizer(settings), call, settings.template)
+        CallEncoder(open_tokenizer(settings), settings.template)(call)
         return None
 
     async def check() -> str | None:

@@ -69,8 +69,9 @@ class LocalModel:
             EsrError: the host failed, or the model has no usable chat template.
         """
         pending = {}
+        encode = CallEncoder(self.tokenizer, settings.template)
         for key, call in calls.items():
-            tokens = call_tokens(self.tokenizer, call, settings.template)
+            tokens = encode(call)
             room = settings.max_model_len - len(tokens)
             if room <= 0:
                 log.warning(
@@ -252,40 +253,50 @@ def open_tokenizer(settings: VllmJudgeConfig) -> Any:
     return found
 
 
-def call_tokens(tokenizer: Any, call: Call, template: Mapping[str, Any]) -> tuple[int, ...]:
-    """Tokens of a call by the model's chat template, up to the opened turn of the model.
+class CallEncoder:
+    """Turns calls into tokens by a model's chat template, up to the opened turn of the model.
 
-    Special tokens come from the template alone. In the texts of the call their names are plain
-    text, so that a response cannot end its turn and open another.
-
-    Args:
-        tokenizer: A transformers tokenizer with a chat template.
-        call: The call.
-        template: Further arguments of the template.
-
-    Raises:
-        EsrError: the template does not show both texts of a call.
+    Special tokens come from the template alone. In the texts of a call their names are plain text,
+    so that a response cannot end its turn and open another. What calls share is encoded once.
     """
-    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
-    try:
-        rendered = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **template
-        )
-    except Exception as error:  # whatever the template raises
-        raise EsrError(f"the judge's chat template refuses a call: {error}") from None
-    before, found, rest = rendered.partition(SYSTEM)
-    between, shown, after = rest.partition(USER)
-    if not found or not shown:
-        raise EsrError(
-            "the judge's chat template drops the system or the user turn; take another model"
-        )
 
-    def encode(text: str, plain: bool) -> list[int]:
-        ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=plain)[
-            "input_ids"
-        ]
-        return ids
+    def __init__(self, tokenizer: Any, template: Mapping[str, Any]) -> None:
+        """Render the template once.
 
-    parts = [(before, False), (call.system, True), (between, False), (call.user, True)]
-    parts.append((after, False))
-    return tuple(token for text, plain in parts if text for token in encode(text, plain))
+        Args:
+            tokenizer: A transformers tokenizer with a chat template.
+            template: Further arguments of the template.
+
+        Raises:
+            EsrError: the template does not show both texts of a call.
+        """
+        self._tokenizer = tokenizer
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
+        try:
+            rendered = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **template
+            )
+        except Exception as error:  # whatever the template raises
+            raise EsrError(f"the judge's chat template refuses a call: {error}") from None
+        before, found, rest = rendered.partition(SYSTEM)
+        between, shown, after = rest.partition(USER)
+        if not found or not shown:
+            raise EsrError(
+                "the judge's chat template drops the system or the user turn; take another model"
+            )
+        parts = (before, between, after)
+        self._before, self._between, self._after = (self._encode(one, False) for one in parts)
+        self._systems: dict[str, tuple[int, ...]] = {}
+
+    def __call__(self, call: Call) -> tuple[int, ...]:
+        """Tokens of a call."""
+        if call.system not in self._systems:
+            self._systems[call.system] = self._encode(call.system, True)
+        system, user = self._systems[call.system], self._encode(call.user, True)
+        return (*self._before, *system, *self._between, *user, *self._after)
+
+    def _encode(self, text: str, plain: bool) -> tuple[int, ...]:
+        if not text:
+            return ()
+        found = self._tokenizer(text, add_special_tokens=False, split_special_tokens=plain)
+        return tuple(found["input_ids"])
