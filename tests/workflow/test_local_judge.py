@@ -1,4 +1,4 @@
-"""A study with a second judge that the workflow runs: real vLLM, through Snakemake, and killed.
+"""A study with a judge that the workflow runs: real vLLM, through Snakemake, and killed.
 
 Arms of the organism with given responses are judged, sampled and compared. vLLM is forked from
 a process that has imported it; everything else is as in a study.
@@ -50,7 +50,7 @@ def write_study(folder: Path, source: Path) -> None:
     protocol = yaml.safe_load((REPO / "config.yaml").read_text())
     small = {"batch_size": 2, "eager": True, "cpu_cache": 0.0625, "max_model_len": 1024}
     settings = judge_settings(source, together=True, **small)
-    study["judging"]["anchors"] = ANCHORS
+    study["judging"] |= {"primary": "open", "anchors": ANCHORS}
     study["judging"]["judges"]["open"] = settings.model_dump(mode="json")
     study["models"]["twin"] = None
     study["finetune"]["models"] = []
