@@ -99,6 +99,9 @@ def tables_of(config: Config, name: str, cells: Sequence[tuple[str, str]]) -> It
 def main(job: Any) -> None:
     """Fill what is missing."""
     config = config_of(job)
+    # The anchors stand at the ends of the job that lacks replies.
+    judging = config.judging.model_copy(update={"anchors": 0})
+    config = config.model_copy(update={"judging": judging})
     filled = 0
     for name in config.judging.llms:
         if name in config.judging.local:

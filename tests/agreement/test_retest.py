@@ -114,7 +114,7 @@ class TestRefill:
         phrases = str(REPO / "resources/restart_phrases.txt")
         judge["rubric"] = str(REPO / "resources/rubrics/blind.yaml")
         judges = {"claude": judge, "lexical": None, "sentences": None}
-        judging = {"primary": "claude", "judges": judges, "restart_phrases": phrases}
+        judging = {"primary": "claude", "judges": judges, "restart_phrases": phrases, "anchors": 0}
         return load_study({"judging": judging, "agreement": {"retest": 4}, "study": "organism"})
 
     def lay_out(self) -> Path:
