@@ -96,6 +96,8 @@ def read_windows(job: Any, config: Config) -> dict[str, pd.DataFrame] | None:
     found = {}
     for plan, responses in zip(job.input.plans, job.input.responses, strict=True):
         planned = read_table(Path(plan), "plan")
+        if planned.empty:
+            continue
         model = str(planned["model"].iloc[0])
         found[model] = score_windows(planned, read_table(Path(responses), "responses"), scorer)
     return found
