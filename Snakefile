@@ -48,7 +48,8 @@ refuse_other_studies(sys.argv[1:])
 # Before the first job: GPU memory, environments, partitions and judges of what is going to run.
 onstart:
     # Imported here, since every job of a run parses this file.
-    from esr.planning.jobs import check_called_judges, check_run
+    from esr.forks import install
+    from esr.planning.jobs import check_called_judges, check_run, loaded_models
 
     for name, why in LEFT_OUT.items():
         logger.info(f"judge {name} is left out: {why}")
@@ -62,6 +63,8 @@ onstart:
         raise WorkflowError(str(error)) from None
     if problems:
         raise WorkflowError("\n".join(problems))
+    if executor == "local":
+        install(len(jobs), engine=bool(loaded_models(jobs)))
 
 
 for stage in STAGES:

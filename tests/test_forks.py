@@ -1,0 +1,187 @@
+"""Scripts in forks of one process: they end as in a process of their own, whatever is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+
+from esr import forks
+from helpers.checkout import snakemake_command
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux alone")
+
+PATIENCE = 120
+"""Longest wait in seconds: machines may be busy."""
+
+
+def ended(path: Path, script: str, **variables: str) -> forks.Ended:
+    """How a script ended that ran in a fork."""
+    path.write_text(script)
+    fork = forks.start_fork(path.as_posix(), variables)
+    assert fork is not None
+    return forks.result_of(*fork)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not collected does not."""
+    path = Path(f"/proc/{pid}/stat")
+    return path.exists() and path.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+class TestFork:
+    def test_a_script_is_the_program_of_its_process(self, tmp_path: Path) -> None:
+        script = "import os, sys, tempfile\nassert __name__ == '__main__'\n"
+        script += "print(sys.argv, os.environ['TMPDIR'], tempfile.gettempdir(), "
+        script += f"file=open({(tmp_path / 'out').as_posix()!r}, 'w'))\n"
+        script += "sum(i * i for i in range(10**6))\n"
+        path = tmp_path / "script.py"
+        done = ended(path, script, TMPDIR=tmp_path.as_posix())
+        assert done.code == 0
+        assert 0 < done.cpu_seconds < 10
+        assert (tmp_path / "out").read_text() == f"['{path}'] {tmp_path} {tmp_path}\n"
+
+    def test_an_error_reaches_the_hook_of_the_script(self, tmp_path: Path) -> None:
+        out = (tmp_path / "out").as_posix()
+        script = "import sys\ndef hook(kind, error, trace):\n"
+        script += f"    open({out!r}, 'w').write(f'{{kind.__name__}} {{error}}')\n"
+        script += "sys.excepthook = hook\nraise ValueError('no such latent')\n"
+        assert ended(tmp_path / "script.py", script).code == 1
+        assert Path(out).read_text() == "ValueError no such latent"
+
+    @pytest.mark.parametrize(
+        ("script", "code"),
+        [("import sys; sys.exit(3)", 3), ("import sys; sys.exit('bad')", 1), ("exit()", 0)],
+    )
+    def test_an_exit_code_is_that_of_the_script(
+        self, tmp_path: Path, script: str, code: int
+    ) -> None:
+        assert ended(tmp_path / "script.py", script).code == code
+
+    def test_what_a_script_registers_for_its_end_is_done(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        script = f"import atexit, pathlib\natexit.register(pathlib.Path({str(out)!r}).touch)\n"
+        assert ended(tmp_path / "script.py", script).code == 0
+        assert out.exists()
+
+    def test_a_killed_script_is_a_failure_and_the_next_one_runs(self, tmp_path: Path) -> None:
+        script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+        assert ended(tmp_path / "script.py", script) == (-1, 0.0)
+        assert ended(tmp_path / "script.py", "").code == 0
+
+    def test_a_script_outlives_the_server_and_the_next_one_has_another(
+        self, tmp_path: Path
+    ) -> None:
+        path, started, go = (tmp_path / name for name in ("script.py", "started", "go"))
+        path.write_text(
+            f"import os, time\nopen({str(started)!r}, 'w').write(str(os.getppid()))\n"
+            f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+        )
+        fork = forks.start_fork(path.as_posix(), {})
+        assert fork is not None
+        wait_until(lambda: started.exists() and started.read_text() != "")
+        server = int(started.read_text())
+        assert server == forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        os.kill(server, signal.SIGKILL)
+        wait_until(lambda: not alive(server))
+        go.touch()
+        assert forks.result_of(*fork).code == 0
+        assert ended(path, "").code == 0
+        assert server != forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+
+
+SNAKEFILE = """
+from esr import forks
+
+forks.LIBRARIES = ["esr.forks_environment"]
+
+onstart:
+    forks.install(forks.FEWEST, engine=False)
+
+rule all:
+    input: "one/0", "one/1", "one/2", "two/0", "failed/0"
+
+rule wait:
+    output: "{kind}/{number}"
+    wildcard_constraints: kind="one|two"
+    threads: lambda wildcards: {"one": 1, "two": 2}[wildcards.kind]
+    benchmark: "{kind}/{number}.tsv"
+    script: "wait.py"
+
+rule fail:
+    output: "failed/{number}"
+    script: "fail.py"
+
+rule hang:
+    output: "hung"
+    script: "hang.py"
+"""
+SCRIPTS = {
+    "wait.py": "import os\nopen(snakemake.output[0], 'w').write(str(os.getppid()))\n"
+    "sum(i * i for i in range(2 * 10**6))\n",
+    "fail.py": "raise ValueError('no such latent')\n",
+    "hang.py": "import os, time\nfrom esr.orphans import end_with_snakemake\nend_with_snakemake()\n"
+    "open('begun', 'w').write(f'{os.getppid()} {os.getpid()}')\ntime.sleep(1000)\n",
+}
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Path:
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    for name, script in SCRIPTS.items():
+        (tmp_path / name).write_text(script)
+    return tmp_path
+
+
+def test_jobs_of_one_thread_are_forks_and_others_are_not(workflow: Path) -> None:
+    done = subprocess.run(
+        snakemake_command("--cores", "2", "--keep-going"),
+        cwd=workflow,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "ValueError: no such latent" in done.stderr
+    parents = {int((workflow / f"one/{number}").read_text()) for number in range(3)}
+    assert len(parents) == 1
+    assert int((workflow / "two/0").read_text()) not in parents
+    assert not (workflow / "failed/0").exists()
+    wait_until(lambda: not any(alive(pid) for pid in parents))
+    header, row = (workflow / "one/0.tsv").read_text().splitlines()
+    record = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+    assert 0.02 < float(record["cpu_time"]) < 10
+
+
+def test_when_snakemake_is_killed_its_jobs_end_and_so_does_the_server(workflow: Path) -> None:
+    command = snakemake_command("--cores", "1", "--quiet", "all", "--", "hung")
+    with subprocess.Popen(command, cwd=workflow) as run:
+        begun = workflow / "begun"
+        wait_until(lambda: begun.exists() and len(begun.read_text().split()) == 2)
+        run.kill()
+    server, job = map(int, begun.read_text().split())
+    wait_until(lambda: not alive(job) and not alive(server))
+
+
+def test_a_run_of_few_jobs_has_no_server() -> None:
+    assert not forks.install(forks.FEWEST - 1, engine=True)
+
+
+def test_the_server_has_every_library_no_thread_of_python_and_no_gpu() -> None:
+    check = "import sys, threading\nfrom importlib import import_module\nfrom esr import forks\n"
+    check += "for name in [*forks.LIBRARIES, *forks.ENGINE]: import_module(name)\n"
+    check += "import torch\nassert threading.active_count() == 1\n"
+    check += "assert torch.get_num_threads() == 1\nassert not torch.cuda.is_initialized()\n"
+    subprocess.run([sys.executable, "-c", check], check=True)
