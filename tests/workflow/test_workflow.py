@@ -261,9 +261,7 @@ def test_a_job_without_a_gpu_requests_one_core_a_thread(checkout: Path) -> None:
 def test_only_arms_of_several_shards_are_merged_by_a_job(checkout: Path) -> None:
     arms = [f"results/organism/planted/arms/{arm}/responses.parquet" for arm in ("answers", "bare")]
     sharded = "arms={answers: {shards: 3}, bare: {over: prompts, boost: none, trials: 2}}"
-    done = run_snakemake(
-        checkout, "--dry-run", "--config", sharded, "--", *arms
-    )
+    done = run_snakemake(checkout, "--dry-run", "--config", sharded, "--", *arms)
     counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
     found = {name: int(n) for name, n in counts.items() if "gener" in name or "merge" in name}
     assert found == {"generate_responses": 1, "generate_shard": 3, "merge_responses": 1}
