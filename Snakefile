@@ -33,6 +33,8 @@ wildcard_constraints:
     model=one_of(CONFIG.models),
     arm=one_of(CONFIG.arms),
     judge=one_of(CONFIG.judging.judges),
+    directions=one_of(CONFIG.directions) or "(?!)",
+    along=r"(directions/[^/]+/)?",
     shard=r"\d+",
     target=r"\d+",
     organism=r"[a-z]+",

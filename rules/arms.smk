@@ -9,9 +9,16 @@ def plan_inputs(wildcards):
     if arm.replay is not None:
         inputs["replayed"] = f"{here}/arms/{arm.replay}/plan.parquet"
     elif arm.over == "latents":
-        inputs["latents"] = of_base("latents/latents.parquet")(wildcards)
+        name = arm.directions
+        source = (
+            "latents/latents.parquet"
+            if name is None
+            else f"directions/{name}/directions.parquet"
+        )
+        inputs["latents"] = of_base(source)(wildcards)
+        searched = here if name is None else f"{here}/directions/{name}"
         other = "" if arm.target is None else f"-{arm.target}"
-        inputs["thresholds"] = f"{here}/thresholds{other}.parquet"
+        inputs["thresholds"] = f"{searched}/thresholds{other}.parquet"
     if arm.ablate == "detectors":
         inputs["detectors"] = f"{here}/detectors/detectors.parquet"
     elif isinstance(arm.ablate, str):
@@ -86,6 +93,7 @@ rule generate_responses:
         plan="<results>/{model}/arms/{arm}/plan.parquet",
         model="<results>/{model}/assets/model.json",
         sae=of_base("assets/sae.safetensors"),
+        directions=vectors_of,
         environment=engine_environment,
     output:
         "<results>/{model}/arms/{arm}/responses.parquet",

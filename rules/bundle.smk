@@ -1,13 +1,17 @@
 # The costly files of a study, in one file: `snakemake bundle`, and `python -m esr.bundle import FILE`.
 
 
+def steered_sets(model):
+    """Sets of directions that the arms of a model steer along."""
+    found = [CONFIG.directions_of(arm) for arm in CONFIG.arms_of(model)]
+    return sorted({name for name in found if name is not None})
+
+
 def paid_files():
     """Every table that took a GPU, a judge or a download to make, and the plans and scores between."""
     judge = CONFIG.judging.primary
-    targets = {
-        arm: CONFIG.arms[arm].target for arm in CONFIG.arms if CONFIG.arms[arm].target
-    }
-    of_all = ["assets/model.json", "thresholds.parquet", "threshold_trials.parquet"]
+    of_all = ["assets/model.json"]
+    sets = ["directions.parquet", "vectors.safetensors"]
     tables = ["labels.parquet", "sae_fit.parquet"]
     latents = ["candidates", "concreteness", "relevance", "latents"]
     tables += [f"latents/{name}.parquet" for name in latents]
@@ -41,10 +45,17 @@ def paid_files():
             for model in CONFIG.base_models
             for name in tables
         ),
+        *(path for _, _, path in THRESHOLDS),
         *(
-            f"<results>/{model}/thresholds-{targets[arm]}.parquet"
-            for model, arm in cells()
-            if arm in targets
+            f"<results>/{model}/{along(directions)}threshold_trials.parquet"
+            for model in CONFIG.models
+            for directions in CONFIG.searches(model)
+        ),
+        *(
+            f"<results>/{model}/directions/{directions}/{name}"
+            for model in CONFIG.base_models
+            for directions in steered_sets(model)
+            for name in sets
         ),
         *([f"<results>/finetuning/examples.parquet"] if CONFIG.finetuned else []),
         *(
@@ -65,11 +76,17 @@ def journals(wildcards):
     names = [
         (m, f"{a}-{shard}") for m, a in cells() for shard in range(CONFIG.shards(a))
     ]
-    names += [(model, "thresholds") for model in CONFIG.models]
+    searches = [
+        f"<results>/{model}/{along(directions)}journals/thresholds.jsonl"
+        for model in CONFIG.models
+        for directions in CONFIG.searches(model)
+    ]
     replies = [path.as_posix() for _, _, path in reply_journals(CONFIG)]
     return [
-        f"<results>/{model}/journals/{name}.jsonl" for model, name in names
-    ] + replies
+        *(f"<results>/{model}/journals/{name}.jsonl" for model, name in names),
+        *searches,
+        *replies,
+    ]
 
 
 rule write_bundle:

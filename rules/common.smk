@@ -27,7 +27,7 @@ from esr.provenance import content_digest
 ORGANISMS = ["planted", "twin"]
 ENVIRONMENTS = ["serve", "serve-cpu", "finetune"]
 STAGES = """
-    organisms assets latents thresholds arms judges detectors episodes finetuning agreement analysis
+    organisms assets latents directions thresholds arms judges detectors episodes finetuning agreement analysis
     figures report bundle targets planning
 """.split()
 
@@ -125,6 +125,15 @@ def of_base(name):
     return lambda wildcards: f"<results>/{CONFIG.base_of(wildcards.model)}/{name}"
 
 
+def vectors_of(wildcards):
+    """Vectors that an arm steers along, if these are not decoder rows."""
+    found = CONFIG.directions_of(wildcards.arm)
+    if found is None:
+        return []
+    base = CONFIG.base_of(wildcards.model)
+    return [f"<results>/{base}/directions/{found}/vectors.safetensors"]
+
+
 def cells(*arms, models=None):
     """Pairs of model and arm in the study, of all arms and models or of those given."""
     return [
@@ -137,11 +146,7 @@ def cells(*arms, models=None):
 
 def searched(models):
     """Models whose thresholds are searched: those with an arm that steers latents."""
-    return [
-        model
-        for model in models
-        if any(CONFIG.arms[arm].over == "latents" for arm in CONFIG.arms_of(model))
-    ]
+    return [model for model in models if None in CONFIG.searches(model)]
 
 
 def scores_of(cells):

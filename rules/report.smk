@@ -14,6 +14,8 @@ def job_records():
         "model": CONFIG.models,
         "arm": CONFIG.arms,
         "judge": CONFIG.judging.judges,
+        "directions": CONFIG.directions,
+        "along": ["", *(f"directions/{name}/" for name in CONFIG.directions)],
         "shard": range(max(CONFIG.shards(arm) for arm in CONFIG.arms)),
         "target": {arm.target for arm in CONFIG.arms.values() if arm.target},
     }

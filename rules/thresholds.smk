@@ -1,15 +1,34 @@
 # The boost of every latent at which the first attempt scores the target.
 
 
+def along(directions):
+    """Folder of a search below that of its model: of the latents, or of a set of directions."""
+    return "" if directions is None else f"directions/{directions}/"
+
+
 def threshold_files():
-    """Pairs of a model and a table of its thresholds, one a target."""
+    """Model, set of directions and path of every table of thresholds, one a target."""
     found = []
-    for model in searched(CONFIG.models):
-        arms = [CONFIG.arms[arm] for arm in CONFIG.arms_of(model)]
-        targets = sorted({arm.target for arm in arms if arm.target is not None})
-        names = ["thresholds", *[f"thresholds-{target}" for target in targets]]
-        found += [(model, f"<results>/{model}/{name}.parquet") for name in names]
+    for model in CONFIG.models:
+        for directions, targets in CONFIG.searches(model).items():
+            names = ["thresholds", *[f"thresholds-{target}" for target in targets]]
+            folder = f"<results>/{model}/{along(directions)}"
+            found += [(model, directions, f"{folder}{name}.parquet") for name in names]
     return found
+
+
+def steered_directions(wildcards):
+    """The directions whose thresholds are searched: latents, or those of a set."""
+    if wildcards.along:
+        return of_base(f"{wildcards.along}directions.parquet")(wildcards)
+    return of_base("latents/latents.parquet")(wildcards)
+
+
+def vectors_along(wildcards):
+    """Vectors of the set whose thresholds are searched; latents need none."""
+    if not wildcards.along:
+        return []
+    return [of_base(f"{wildcards.along}vectors.safetensors")(wildcards)]
 
 
 THRESHOLDS = threshold_files()
@@ -19,7 +38,8 @@ rule find_thresholds:
     """Find the threshold of every selected latent; keep every boost tried and its score."""
     input:
         prompts=CONFIG.prompts,
-        latents=of_base("latents/latents.parquet"),
+        latents=steered_directions,
+        directions=vectors_along,
         model="<results>/{model}/assets/model.json",
         sae=of_base("assets/sae.safetensors"),
         fit=ancient(of_base("sae_fit.parquet")),  # must exist: it is made if the SAE fits
@@ -27,11 +47,11 @@ rule find_thresholds:
         local=run_here(CONFIG.judging.primary),
         judge=ancient(judge_files),
     output:
-        thresholds="<results>/{model}/thresholds.parquet",
-        trials="<results>/{model}/threshold_trials.parquet",
+        thresholds="<results>/{model}/{along}thresholds.parquet",
+        trials="<results>/{model}/{along}threshold_trials.parquet",
     params:
-        journal=f"{RESULTS}/{{model}}/journals/thresholds.jsonl",
-        replies=f"{RESULTS}/replies/find_thresholds/{{model}}/{CONFIG.judging.primary}.jsonl",
+        journal=f"{RESULTS}/{{model}}/{{along}}journals/thresholds.jsonl",
+        replies=f"{RESULTS}/replies/find_thresholds/{{model}}/{{along}}{CONFIG.judging.primary}.jsonl",
         contents=contents(judge_files),
         settings=settings(
             "thresholds",
@@ -50,9 +70,9 @@ rule find_thresholds:
             "models.{model}.repetition_penalty",
         ),
     log:
-        "<logs>/{model}/find_thresholds.log",
+        "<logs>/{model}/{along}find_thresholds.log",
     benchmark:
-        "<benchmarks>/{model}/find_thresholds.tsv"
+        "<benchmarks>/{model}/{along}find_thresholds.tsv"
     threads: CONFIG.engine.threads
     resources:
         **engine_job("find_thresholds"),
@@ -63,11 +83,11 @@ rule find_thresholds:
 rule estimate_thresholds:
     """Estimate thresholds for another target from the responses judged for the first one."""
     input:
-        thresholds="<results>/{model}/thresholds.parquet",
-        trials="<results>/{model}/threshold_trials.parquet",
+        thresholds="<results>/{model}/{along}thresholds.parquet",
+        trials="<results>/{model}/{along}threshold_trials.parquet",
         fit=ancient(of_base("sae_fit.parquet")),
     output:
-        "<results>/{model}/thresholds-{target}.parquet",
+        "<results>/{model}/{along}thresholds-{target}.parquet",
     params:
         settings=settings(
             "thresholds",
@@ -75,9 +95,9 @@ rule estimate_thresholds:
             "models.{model}.steer_layer",
         ),
     log:
-        "<logs>/{model}/estimate_thresholds_{target}.log",
+        "<logs>/{model}/{along}estimate_thresholds_{target}.log",
     benchmark:
-        "<benchmarks>/{model}/estimate_thresholds_{target}.tsv"
+        "<benchmarks>/{model}/{along}estimate_thresholds_{target}.tsv"
     resources:
         mem_mb=1000,
     script:
@@ -87,12 +107,12 @@ rule estimate_thresholds:
 rule tabulate_thresholds:
     """Tabulate the threshold of every latent and target, and how the searches ended."""
     input:
-        [path for _, path in THRESHOLDS],
+        [path for _, _, path in THRESHOLDS],
     output:
         csv="<results>/tables/thresholds.csv",
         tex="<results>/tables/thresholds.tex",
     params:
-        models=[model for model, _ in THRESHOLDS],
+        searches=[[model, directions] for model, directions, _ in THRESHOLDS],
     log:
         "<logs>/tabulate_thresholds.log",
     benchmark:

@@ -357,6 +357,7 @@ function drawFacts(row, text) {
     ["attempts", value("attempts", row)],
     ["score change", difference === null ? null : signed(difference)],
     ["boost", value("boost", row)],
+    ["along", text.directions === null ? null : `the set ${text.directions}`],
     ["ablated", text.ablated.length ? ablation(text) : null],
     ["steered tokens", steeredTokens(text.window)],
     ["meta-prompt", text.meta],

@@ -36,7 +36,8 @@ def main(job: Any) -> None:
         return
     tokenizer = open_tokenizer(manifest, config.models[name].template)
     requests = requests_of(plan, tokenizer, config.generation.doubled_header)
-    engine = open_engine(config, name, manifest, Path(job.input.sae))
+    sets = [Path(path) for path in job.input.get("directions", [])]
+    engine = open_engine(config, name, manifest, Path(job.input.sae), sets)
     with Journal(Path(job.params.journal)) as journal:
         done = generate_journaled(engine, requests, sampling_of(config, name), journal)
     table = responses_table(plan, requests, done, tokenizer)

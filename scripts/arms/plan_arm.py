@@ -35,7 +35,8 @@ def draw_trials(config: Config, name: str, inputs: Any) -> pd.DataFrame:
     trials = int(arm.trials or 0)
     if arm.over == "prompts":
         return new_trials(prompt_trials(prompts, trials), seed)
-    latents = read_table(Path(inputs.latents), "latents")
+    source = "latents" if arm.directions is None else "directions"
+    latents = read_table(Path(inputs.latents), source)
     if arm.latents is not None:
         first = latents[latents["selected"]].nsmallest(arm.latents, "order")["latent"]
         latents = latents[latents["latent"].isin(first)]

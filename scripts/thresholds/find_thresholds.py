@@ -35,6 +35,7 @@ def open_pipeline(
     judge: Judge,
     journal: Journal,
     labels: Mapping[int, str | None],
+    directions: str | None = None,
 ) -> QueryPipeline:
     """Pipeline that runs queries with the engine, its journal, and the judge."""
     prompts = read_prompts(config.prompts).set_index("prompt_id")["prompt"]
@@ -42,7 +43,8 @@ def open_pipeline(
 
     def request(query: Query) -> Request:
         tokens = prompt_tokens(tokenizer, prompts[query.prompt_id], doubled_header=doubled)
-        return Request(tokens, query.seed, Intervention(query.latent, query.boost))
+        what = Intervention(query.latent, query.boost, directions=directions)
+        return Request(tokens, query.seed, what)
 
     def exchange(query: Query, generation: Generation) -> JudgeInput | str:
         if (status := response_status(generation, tokenizer)) != "ok":
@@ -62,8 +64,10 @@ def main(job: Any) -> None:
     beside = config.gpus(name) if config.search_gpus else 0
     replies = Path(job.params.replies)
     judge = open_judge(settings, replies, config=config, live=True, beside=beside)
-    engine = open_engine(config, name, manifest, Path(job.input.sae))
-    latents = read_table(Path(job.input.latents), "latents")
+    sets = [Path(path) for path in job.input.get("directions", [])]
+    engine = open_engine(config, name, manifest, Path(job.input.sae), sets)
+    directions = Path(sets[0]).parent.name if sets else None
+    latents = read_table(Path(job.input.latents), "directions" if sets else "latents")
     labels = {
         row.latent: row.label if pd.notna(row.label) else None for row in latents.itertuples()
     }
@@ -78,7 +82,9 @@ def main(job: Any) -> None:
     tokenizer = open_tokenizer(manifest, config.models[name].template)
     with (
         Journal(Path(job.params.journal)) as journal,
-        open_pipeline(config, name, engine, tokenizer, judge, journal, labels) as pipeline,
+        open_pipeline(
+            config, name, engine, tokenizer, judge, journal, labels, directions
+        ) as pipeline,
     ):
         proposals = ProposalLog(journal if pipeline.independent else None, **determining)
         thresholds, trials = find_thresholds(latents, *search, pipeline, proposals)

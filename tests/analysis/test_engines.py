@@ -84,6 +84,10 @@ def test_no_pair_is_left_of_an_arm_of_another_engine() -> None:
     assert table["difference"]["same"] == 0
 
 
+def test_directions_are_a_condition_of_an_arm_and_not_another_engine() -> None:
+    assert engine_differences(ENGINE, {**ENGINE, "directions": {"random": "1a2b"}}) == []
+
+
 def test_an_arm_that_generated_nothing_differs_in_nothing() -> None:
     assert engine_differences(ENGINE, None) == []
 

@@ -315,6 +315,40 @@ def test_a_window_and_a_partial_ablation_survive_the_file_and_a_replay(tmp_path:
     assert unsteered[["window_start", "window_stop"]].isna().all(axis=None)
 
 
+def test_a_replay_along_random_directions_changes_nothing_but_the_direction(
+    tmp_path: Path,
+) -> None:
+    plan = steered()
+    changed = apply_condition(plan, ArmConfig(replay="steered", directions="random"))
+    write_table(changed.assign(**OWNER), tmp_path / "plan.parquet", "plan", {})
+    back = read_table(tmp_path / "plan.parquet", "plan")
+    assert back["directions"].eq("random").all()
+    assert back["label"].isna().all(), "a random direction has no label"
+    same = ["prompt_id", "latent", "boost", "seed", "prompt"]
+    pd.testing.assert_frame_equal(back[same], plan[same], check_dtype=False)
+    assert set(back["trial_id"]).isdisjoint(plan["trial_id"])
+    again = apply_condition(back, ArmConfig(replay="random", ablate=(5, 1)))
+    assert again["directions"].eq("random").all()
+    unsteered = apply_condition(back, ArmConfig(replay="random", boost="none"))
+    assert unsteered["directions"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"over": "prompts", "trials": 1, "boost": "none"}, "this arm steers nothing"),
+        ({"replay": "steered", "boost": "none"}, "this arm steers nothing"),
+        ({"replay": "steered", "meta_prompt": "{prompt} {label}"}, "`directions` replace the"),
+    ],
+    ids=str,
+)
+def test_directions_of_an_arm_that_cannot_have_them_are_refused(
+    keys: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        ArmConfig(directions="random", **keys)
+
+
 def test_a_strength_of_one_is_the_full_ablation() -> None:
     full, one = (
         apply_condition(steered(), ArmConfig(replay="steered", ablate=(5, 1), strength=strength))
@@ -383,6 +417,7 @@ def test_a_trial_is_named_by_what_determines_it() -> None:
         {"strength": 0.5},
         {"window_start": 0},
         {"window_stop": 40},
+        {"directions": "random"},
     ],
     ids=str,
 )
@@ -396,7 +431,7 @@ def test_any_change_renames_it(changes: dict[str, Any]) -> None:
         {"latent": np.int64(7), "boost": np.float64(4.25), "seed": np.int64(44)},
         {"meta_prompt": np.nan, "ablated": np.array([], dtype=int)},
         {"meta_prompt": pd.NA, "label": "boats", "prompt_id": "p"},
-        {"strength": None, "window_start": pd.NA, "window_stop": np.nan},
+        {"strength": None, "window_start": pd.NA, "window_stop": np.nan, "directions": None},
     ],
     ids=str,
 )

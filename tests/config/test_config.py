@@ -660,6 +660,53 @@ def test_a_window_after_the_longest_response_is_refused() -> None:
         load_study(windowed(80))
 
 
+DIRECTIONS = {"random": {"kind": "random"}, "file": {"kind": "file", "path": "{model}.safetensors"}}
+
+
+@pytest.mark.parametrize(
+    ("arm", "line"),
+    [
+        ({"over": "latents", "trials": 1, "directions": "mine"}, "'mine' is not among the sets"),
+        ({"replay": "steered", "directions": "file"}, "'file' is of kind file"),
+        ({"replay": "unsteered", "directions": "random"}, "arm unsteered does not steer latents"),
+        ({"replay": "answers", "directions": "random"}, "arm answers does not steer latents"),
+    ],
+    ids=str,
+)
+def test_directions_that_do_not_fit_are_refused(arm: dict[str, Any], line: str) -> None:
+    with pytest.raises(EsrError, match=re.escape(line)):
+        load_study({"directions": DIRECTIONS, "arms": {"other": arm}})
+
+
+def test_episodes_are_those_of_latents() -> None:
+    random = {"replay": "steered", "directions": "random"}
+    changes = {"directions": DIRECTIONS, "arms": {"other": random}, "episodes": {"arm": "other"}}
+    with pytest.raises(EsrError, match=r"episodes.arm: other steers along directions"):
+        load_study(changes)
+
+
+def test_each_set_of_directions_has_a_search_of_its_own() -> None:
+    along = {"over": "latents", "trials": 1, "directions": "file"}
+    config = load_study(
+        {
+            "directions": DIRECTIONS,
+            "arms": {
+                "vectors": along,
+                "vectors-30": along | {"target": 30},
+                "again": {"replay": "vectors"},
+                "random": {"replay": "steered", "directions": "random"},
+            },
+        }
+    )
+    assert config.searches("planted") == {None: [30], "file": [30]}
+    assert config.searches("twin+sc5") == {None: []}
+    assert [config.directions_of(arm) for arm in ("again", "random", "steered")] == [
+        "file",
+        "random",
+        None,
+    ]
+
+
 def test_a_study_without_labels_needs_no_lexicon_for_them() -> None:
     bare = {"latents": {"concreteness": {"lexicon": None}}}
     unlabelled = {"models": {"planted": {"labels": None}, "twin": {"labels": None}}}

@@ -223,6 +223,7 @@ def plan(**columns: Any) -> pd.DataFrame:
         "meta_prompt": [None, None],
         "prefill": ["", "wait ,"],
         "ablated": [np.array([7, 1]), np.array([], dtype=int)],
+        "directions": [None, None],
         "strength": [None, None],
         "window_start": pd.array([None, None], dtype="Int64"),
         "window_stop": pd.array([None, None], dtype="Int64"),

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from esr.assets.sae import Activation, Sae
+from esr.directions.sources import random_directions
+from esr.directions.vectors import Directions
 from esr.engines.base import (
     EncodeRequest,
     Generation,
@@ -45,7 +47,9 @@ INTERVENTIONS = {
     "both": Intervention(7, 1.5, ablated=(4, 7)),
     "from the prompt's middle into the response": Intervention(3, 2.0, window=Window(4, 12)),
     "response, half ablated": Intervention(7, 2.5, (4, 7), strength=0.5, window=Window(5)),
+    "along a direction": Intervention(40, 2.0, ablated=(4, 7), directions="random"),
 }
+DIRECTIONS = random_directions("random", [3, 40], torch.tensor([1.0, 2.0]), D_MODEL, seed=46)
 
 
 def tokens(length: int, seed: int = 0) -> tuple[int, ...]:
@@ -58,7 +62,7 @@ def tokens(length: int, seed: int = 0) -> tuple[int, ...]:
 
 REQUESTS = [
     Request(tokens(length, seed=length), 44 + length, intervention)
-    for length, intervention in zip([9, 3, 12, 6, 7, 8, 5], INTERVENTIONS.values(), strict=True)
+    for length, intervention in zip([9, 3, 12, 6, 7, 8, 5, 10], INTERVENTIONS.values(), strict=True)
 ]
 """One request of each intervention, of different lengths: a batch of them is left-padded."""
 MANY = [replace(r, seed=r.seed + 100 * i) for i in range(4) for r in REQUESTS]
@@ -75,7 +79,13 @@ def make_engine(
     **changes: Any,
 ) -> TransformersEngine:
     model, sae = tiny_model(family, **changes), tiny_sae(form)
-    return TransformersEngine(model, sae, steer, read, batch, ablate_layer=ablate)
+    return TransformersEngine(
+        model, sae, steer, read, batch, ablate_layer=ablate, directions=[DIRECTIONS]
+    )
+
+
+def wrapped(model: nn.Module) -> TransformersEngine:
+    return TransformersEngine(model, tiny_sae(), STEER, READ, 8, directions=[DIRECTIONS])
 
 
 @pytest.fixture(params=FAMILIES)
@@ -102,7 +112,8 @@ def changed(h: Tensor, sae: Sae, what: Intervention) -> Tensor:
     start, stop = what.window or (0, None)
     boost = torch.zeros(h.shape[-2], 1)
     boost[start:stop] = what.boost
-    return h + boost * sae.W_dec[what.latent]
+    rows = sae.W_dec if what.directions is None else DIRECTIONS.by_row()
+    return h + boost * rows[what.latent]
 
 
 @contextmanager
@@ -321,6 +332,37 @@ class TestInterventions:
             assert done == expected
             assert torch.equal(logits, expected_logits)
 
+    def test_a_direction_takes_the_place_of_the_decoder_row_of_its_number(
+        self, engine: TransformersEngine
+    ) -> None:
+        row, direction = Intervention(3, 2.0), Intervention(3, 2.0, directions="random")
+        before, after = engine.layers[STEER], engine.layers[STEER + 1]
+        for what, vector in ((row, engine.sae.W_dec[3]), (direction, DIRECTIONS.vectors[0])):
+            with watched(before) as plain, watched(after, entering=True) as steered:
+                run(engine, [Request(tokens(5), 44, what)])
+            expected = (2 * vector).expand_as(plain[0])
+            torch.testing.assert_close(steered[0] - plain[0], expected, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("what", "message"),
+        [
+            (Intervention(3, 1.0, directions="topics"), "has loaded \\['random'\\]"),
+            (Intervention(4, 1.0, directions="random"), "'random' have no row 4"),
+            (Intervention(directions="random"), "'random' without a row to boost"),
+        ],
+    )
+    def test_a_direction_that_was_not_loaded_is_refused_before_any_compute(
+        self, engine: TransformersEngine, what: Intervention, message: str
+    ) -> None:
+        with watched(engine.layers[STEER]) as passes, pytest.raises(EsrError, match=message):
+            run(engine, [Request(tokens(5), 44), Request(tokens(5), 44, what)])
+        assert not passes
+
+    def test_directions_of_another_width_are_refused(self) -> None:
+        wide = Directions("wide", torch.tensor([0]), torch.ones(1, D_MODEL + 1))
+        with pytest.raises(EsrError, match=f"'wide' have width {D_MODEL + 1}"):
+            TransformersEngine(tiny_model(), tiny_sae(), STEER, READ, 8, directions=[wide])
+
     def test_ablation_is_taken_from_the_unsteered_residual_then_steering_is_added(
         self, engine: TransformersEngine
     ) -> None:
@@ -412,7 +454,7 @@ class TestInterventions:
 class TestBatches:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_rows_that_are_not_steered_keep_their_bits(self, dtype: torch.dtype) -> None:
-        engine = TransformersEngine(tiny_model().to(dtype), tiny_sae(), STEER, READ, 8)
+        engine = wrapped(tiny_model().to(dtype))
         always = [request for request in REQUESTS if request.intervention.window is None]
         plain = [replace(request, intervention=Intervention()) for request in always]
         mixed = [*plain[:2], *always[2:]]
@@ -843,7 +885,7 @@ class TestEncoding:
 
 class TestPrecision:
     def test_in_bfloat16_the_sum_is_taken_in_float32_and_rounded_once(self) -> None:
-        engine = TransformersEngine(tiny_model().bfloat16(), tiny_sae(), STEER, READ, 8)
+        engine = wrapped(tiny_model().bfloat16())
         what, sae = Intervention(3, 2.3, (4, 7)), engine.sae
         with (
             watched(engine.layers[STEER]) as plain,
@@ -860,7 +902,7 @@ class TestPrecision:
         prompts = [replace(request, seed=0) for request in REQUESTS]
         one = replace(GREEDY, max_new_tokens=1)
         _, exact = run_watched(make_engine(), prompts, one)
-        rounded = TransformersEngine(tiny_model().bfloat16(), tiny_sae(), STEER, READ, 8)
+        rounded = wrapped(tiny_model().bfloat16())
         _, logits = run_watched(rounded, prompts, one)
         error = (logits.float() - exact).norm(dim=-1) / exact.norm(dim=-1)
         assert 0 < error.max() < 0.1  # two of these requests differ by 0.6 at least
@@ -868,7 +910,7 @@ class TestPrecision:
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_cuda_agrees_with_the_cpu(self, family: str) -> None:
         cpu = make_engine(family)
-        cuda = TransformersEngine(tiny_model(family).cuda(), tiny_sae(), STEER, READ, 8)
+        cuda = wrapped(tiny_model(family).cuda())
         done, logits = run_watched(cuda, REQUESTS)
         expected, expected_logits = run_watched(cpu, REQUESTS)
         assert done == expected
@@ -891,7 +933,7 @@ class TestLoading:
             "threads": torch.get_num_threads(),
             "identity": {"model": "tiny"},
         }
-        return load_engine(source, tiny_sae(), **settings | changes)
+        return load_engine(source, tiny_sae(), directions=[DIRECTIONS], **settings | changes)
 
     def test_a_checkpoint_from_disk_gives_the_same_responses(
         self, tmp_path: Any, family: str

@@ -19,6 +19,7 @@ from jsonschema import validate
 from safetensors.torch import save_file
 
 from esr.assets.sae import Activation, Sae
+from esr.directions.sources import random_directions
 from esr.engines.base import (
     EncodeRequest,
     Generation,
@@ -55,6 +56,7 @@ pytestmark = [
 ]
 
 STEER, READ, D_MODEL, D_SAE = 1, 2, 64, 256
+DIRECTIONS = random_directions("random", [3], torch.tensor([1.0]), D_MODEL, seed=46)
 GREEDY = Sampling(temperature=0, max_new_tokens=24)
 ALL = tuple(range(0, D_SAE, 8))
 INTERVENTIONS = [
@@ -66,6 +68,7 @@ INTERVENTIONS = [
     Intervention(8, 6.0, ablated=(8, 9, 17, 200)),
     Intervention(3, 5.0, window=Window(2, 14)),
     Intervention(7, 4.0, ablated=ALL, strength=0.5, window=Window(12)),
+    Intervention(3, 4.0, ablated=ALL, directions="random"),
 ]
 
 
@@ -125,6 +128,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Activatio
         if not here.is_dir():
             make_model(family).save_pretrained(here / "model")
             make_sae(form, family).save(here / "sae.safetensors")
+            DIRECTIONS.save(here / "directions.safetensors")
         return here
 
     return made
@@ -151,6 +155,7 @@ def opened(
             "adapter": None,
             "dtype": "float32",
             "sae_file": str(folder / "sae.safetensors"),
+            "directions": (str(folder / "directions.safetensors"),),
             "steer_layer": STEER,
             "ablate_layer": STEER,
             "read_layer": READ,
@@ -169,6 +174,7 @@ def opened(
             identity={},
             environment=ENVIRONMENT,
             version=pinned_version(ENVIRONMENT),
+            rows={"random": [3]},
         )
         engines.append(engine)
         return engine
@@ -187,7 +193,12 @@ def reference(
     family: str = "llama", form: Activation = "relu", **layers: int
 ) -> TransformersEngine:
     settings = {"steer_layer": STEER, "read_layer": READ, "batch_size": 32} | layers
-    return TransformersEngine(make_model(family), make_sae(form, family), **settings)  # type: ignore[arg-type]
+    return TransformersEngine(
+        make_model(family),
+        make_sae(form, family),
+        directions=[DIRECTIONS],
+        **settings,
+    )
 
 
 def with_logprobs(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from esr.assets.sae import Sae
+from esr.directions.sources import random_directions
 from esr.engines.base import Intervention, Pool, Window
 from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
 from esr.engines.vllm.interventions import Interventions, Site
@@ -39,11 +40,13 @@ WHAT = {
     "zero": Intervention(5, 0.0),
     "half": Intervention(ablated=(7, 2), strength=0.5),
     "window": Intervention(9, 2.0, window=Window(12, 14)),
+    "direction": Intervention(3, 2.0, directions="random"),
 }
-COUNTS = [4, 1, 3, 6, 5, 2, 3, 4]
-COMPUTED = [0, 9, 0, 3, 0, 1, 0, 11]
+COUNTS = [4, 1, 3, 6, 5, 2, 3, 4, 2]
+COMPUTED = [0, 9, 0, 3, 0, 1, 0, 11, 5]
 """Tokens that earlier steps computed: the window begins after one token of this step."""
 N = sum(COUNTS)
+DIRECTIONS = random_directions("random", [3, 40], torch.tensor([1.0, 2.0]), D_MODEL, seed=46)
 
 
 def normal(*shape: int, seed: int = 1) -> Tensor:
@@ -58,7 +61,9 @@ def sae(request: pytest.FixtureRequest) -> Sae:
 def buffers(sae: Sae, folder: Path, n_ablated: int = 8, n_tokens: int = 32) -> Interventions:
     path = folder / "sae.safetensors"
     sae.save(path)
-    return Interventions(path, n_tokens, n_requests=8, n_ablated=n_ablated, device=CPU)
+    return Interventions(
+        path, n_tokens, n_requests=8, n_ablated=n_ablated, device=CPU, directions=[DIRECTIONS]
+    )
 
 
 @pytest.fixture
@@ -76,9 +81,10 @@ def by_definition(sae: Sae, h: Tensor, intervention: Intervention, first: int = 
         acts[:, k] = sae.encode(h)[:, k]
     changed = h - intervention.strength * acts @ sae.W_dec
     start, stop = intervention.window or Window(0)
+    rows = sae.W_dec if intervention.directions is None else DIRECTIONS.by_row()
     for t in range(len(h)):
         if intervention.latent is not None and start <= first + t < (stop or np.inf):
-            changed[t] += intervention.boost * sae.W_dec[intervention.latent]
+            changed[t] += intervention.boost * rows[intervention.latent]
     return changed
 
 
@@ -233,13 +239,13 @@ class TestCounts:
             what.fill(requests, counts, computed)
             for site in sites:
                 apply(site)
-        assert what.host_counts.tolist() == [3, 1 + 3 + 5 + 2 + 2, 6 + 5 + 3 + 2]
+        assert what.host_counts.tolist() == [3, 1 + 3 + 5 + 2 + 2 + 2, 6 + 5 + 3 + 2]
         assert [site.count_mismatch() for site in sites] == ["", ""]
 
     def test_a_step_without_the_operation_is_detected(self, what: Interventions) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
         what.fill(list(WHAT), COUNTS, COMPUTED)
-        wrong = "steps: 0 of 1, steered tokens: 0 of 11, ablated tokens: 0 of 14"
+        wrong = "steps: 0 of 1, steered tokens: 0 of 13, ablated tokens: 0 of 14"
         assert site.count_mismatch() == wrong
 
     def test_missing_tokens_are_detected(self, what: Interventions) -> None:
@@ -248,7 +254,7 @@ class TestCounts:
         apply(site, n=6)
         assert (
             site.count_mismatch()
-            == "steps: 1 of 1, steered tokens: 2 of 11, ablated tokens: 0 of 14"
+            == "steps: 1 of 1, steered tokens: 2 of 13, ablated tokens: 0 of 14"
         )
 
 

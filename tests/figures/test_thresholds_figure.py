@@ -100,11 +100,14 @@ def test_a_search_that_failed_for_all_is_drawn(status: str) -> None:
 
 
 def test_the_table_has_all_targets_and_the_summary_says_how_they_ended() -> None:
-    both = [("m", thresholds(STATUSES)), ("m", thresholds(["converged"] * 2, target=30))]
+    both = [
+        ("m", None, thresholds(STATUSES)),
+        ("m", "random", thresholds(["converged"] * 2, target=30)),
+    ]
     counts = count_statuses(threshold_table(both)).to_dict("records")
     assert [in_words(row) for row in counts] == [
         "1 of 5 latents converged, 2 not_converged, 1 out_of_bounds, 1 no_data",
-        "2 of 2 latents converged",
+        "2 of 2 random directions converged",
     ]
     assert [row["target"] for row in counts] == [50, 30]
     assert threshold_table([]).empty

@@ -67,6 +67,7 @@ def trial(model: str, arm: str, number: int) -> Row:
         "restarts": [list(span) for span in find_restarts(PHRASES, response)],
         "meta": None,
         "prefill": "",
+        "directions": "random" if arm == "ablate-otd" else None,
         "ablated": [3, 4] if arm == "ablate-otd" else [],
         "strength": 0.5 if arm == "ablate-otd" else None,
         "window": [None, 40] if arm == "ablate-otd" else [None, None],

@@ -26,6 +26,9 @@ MASKED += ["p_value"]
 UNSCORED = [*JUDGED, *GATED, *GATE, "restart_detected", "degraded"]
 """Columns of scores that a trial without a score lacks."""
 
+CONDITIONS = {"directions"}
+"""Facts in which arms differ on purpose: the vectors that an engine was opened with."""
+
 Identities = dict[tuple[str, str], Mapping[str, Any]]
 """Identity of the engine by model and arm."""
 
@@ -47,7 +50,7 @@ def engine_differences(
     """Facts in which two engines differ: `dtype float32 / bfloat16`; none if one is unknown."""
     if not first or not second:
         return []
-    names = sorted({*first, *second})
+    names = sorted({*first, *second} - CONDITIONS)
     return [
         f"{name} {_short(first.get(name))} / {_short(second.get(name))}"
         for name in names

@@ -13,7 +13,8 @@ from esr.journal import content_key
 
 TRIAL = ["trial_id", "prompt_id", "latent", "boost", "seed"]
 WINDOW = ["window_start", "window_stop"]
-CONDITION = ["label", "sweep_level", "meta_prompt", "prefill", "ablated", "strength", *WINDOW]
+CONDITION = ["directions", "label", "sweep_level", "meta_prompt", "prefill", "ablated"]
+CONDITION += ["strength", *WINDOW]
 COLUMNS = [*TRIAL, *CONDITION, "prompt"]
 """Columns of a plan but those that name its owner, `model` and `arm`."""
 
@@ -22,8 +23,9 @@ def trial_id(row: dict[str, Any]) -> str:
     """Id of a trial: a hash of what determines it. The same trial of another model has the same id.
 
     Args:
-        row: prompt, latent, boost, seed, meta_prompt, prefill, ablated, strength and window, of
-            which missing ones leave the id as it is without them; other entries do not count.
+        row: prompt, latent, boost, seed, meta_prompt, prefill, ablated, strength, window and
+            directions, of which missing ones leave the id as it is without them; other entries do
+            not count.
     """
     content = {
         "prompt": row["prompt"],
@@ -36,6 +38,8 @@ def trial_id(row: dict[str, Any]) -> str:
     }
     later: dict[str, Any] = {name: row.get(name) for name in ("strength", *WINDOW)}
     content |= {name: float(value) for name, value in later.items() if not pd.isna(value)}
+    if not pd.isna(row.get("directions")):
+        content["directions"] = row["directions"]
     return content_key(content)[:16]
 
 
@@ -61,7 +65,7 @@ def latent_trials(
     """Trials of selected latents at their thresholds, each on prompts drawn without replacement.
 
     Args:
-        latents: Table `latents`; `prompts` lists those a latent may be steered on.
+        latents: Table `latents` or `directions`; `prompts` lists those a latent may be steered on.
         thresholds: Table `thresholds`; latents without a usable one are left out, and logged by
             `plan_arm` with the reason.
         prompts: Prompt file.
@@ -130,7 +134,7 @@ def sweep(trials: pd.DataFrame, levels: dict[float, float]) -> pd.DataFrame:
 def apply_condition(
     trials: pd.DataFrame, arm: ArmConfig, ablated: Sequence[int] = ()
 ) -> pd.DataFrame:
-    """Apply an arm's condition to trials: boost and window, meta-prompt, prefill, ablation.
+    """Apply an arm's condition to trials: direction, boost, window, prompts, ablation.
 
     Args:
         trials: Trials with seeds and a condition (`new_trials`), or the plan of a replayed arm.
@@ -146,7 +150,11 @@ def apply_condition(
     plan = trials.copy()
     if arm.boost == "none":
         plan["boost"] = 0.0
-        plan[WINDOW] = None
+        plan[["directions", *WINDOW]] = None
+    if arm.directions is not None:
+        plan["directions"] = arm.directions
+        if arm.replay is not None:  # the label is that of the replaced latent
+            plan["label"] = None
     if arm.meta_prompt is not None:
         unlabelled = plan["label"].isna().sum()
         if "{label}" in arm.meta_prompt and unlabelled:
@@ -194,7 +202,7 @@ def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
     plain["meta_prompt"] = None
     plain["prefill"] = ""
     plain["ablated"] = [[] for _ in range(len(plain))]
-    plain[["strength", *WINDOW]] = None
+    plain[["directions", "strength", *WINDOW]] = None
     return plain
 
 

@@ -29,6 +29,7 @@ def requests_of(plan: pd.DataFrame, tokenizer: Any, doubled_header: bool) -> lis
             ablated=tuple(int(latent) for latent in row.ablated),
             strength=1.0 if pd.isna(row.strength) else float(row.strength),
             window=window_of(row.window_start, row.window_stop, len(tokens)),
+            directions=None if pd.isna(row.directions) or row.boost == 0 else row.directions,
         )
         found.append(Request(tokens, int(row.seed), intervention))
     return found

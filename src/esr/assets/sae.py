@@ -15,6 +15,7 @@ that needs only these reads the header: the SAE of a 70B model has 4.3 GB.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -144,6 +145,13 @@ def load_sae(path: Path, device: torch.device | str = "cpu") -> Sae:
     with safe_open(path, framework="pt", device=str(device)) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return Sae(activation=header["activation"], k=header["k"], **tensors)
+
+
+def decoder_rows(path: Path, latents: Sequence[int]) -> Float[Tensor, "n d_model"]:
+    """Read the decoder rows of some latents of an SAE file, and no other weights, in float32."""
+    with safe_open(path, framework="pt") as file:
+        rows = file.get_slice("W_dec")
+        return torch.stack([rows[latent].float() for latent in latents])
 
 
 def read_header(path: Path) -> SaeHeader:

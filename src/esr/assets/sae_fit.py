@@ -156,7 +156,7 @@ def measure_fit(
         if len(tokens) <= text.start:
             continue
         left -= len(tokens) - text.start
-        for layer, h in _residuals(model, tokens, layers, device).items():
+        for layer, h in residuals(model, tokens, layers, device).items():
             if not h.isfinite().all():
                 raise EsrError(
                     f"the residual stream at the output of layer {layer} has values that are not "
@@ -168,7 +168,7 @@ def measure_fit(
     return pd.DataFrame([{"layer": layer, **sums[layer].row()} for layer in layers])
 
 
-def _residuals(
+def residuals(
     model: nn.Module, tokens: Sequence[int], layers: Sequence[int], device: torch.device
 ) -> dict[int, Float[Tensor, "tokens d_model"]]:
     """Residual streams at the output of layers, for one text."""

@@ -11,6 +11,12 @@ what concerns several of them.
 from esr.config.agreement import AgreementConfig
 from esr.config.arms import ArmConfig, LevelsConfig, WindowConfig
 from esr.config.detectors import DetectorsConfig
+from esr.config.directions import (
+    ContrastDirectionsConfig,
+    DirectionsConfig,
+    FileDirectionsConfig,
+    RandomDirectionsConfig,
+)
 from esr.config.engine import (
     ENGINE_HOURS,
     JOURNALED,
@@ -61,9 +67,12 @@ __all__ = [
     "ArmConfig",
     "ConcretenessConfig",
     "Config",
+    "ContrastDirectionsConfig",
     "DetectorsConfig",
+    "DirectionsConfig",
     "EngineConfig",
     "EpisodesConfig",
+    "FileDirectionsConfig",
     "FineTuned",
     "FinetuneConfig",
     "FinetuneDataConfig",
@@ -80,6 +89,7 @@ __all__ = [
     "ModelConfig",
     "NeuronpediaConfig",
     "OpenAiJudgeConfig",
+    "RandomDirectionsConfig",
     "RelevanceConfig",
     "SaeConfig",
     "SaeFitConfig",

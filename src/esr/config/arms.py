@@ -91,6 +91,12 @@ class ArmConfig(Section):
     latents: int | None = key(
         None, "Use only the first latents, up to this number; a replay: of those of the arm.", gt=0
     )
+    directions: Name | None = key(
+        None,
+        "Steer along this set of `directions` instead of decoder rows. With `over: latents` each "
+        "direction has its own threshold (matched by impact); with `replay`, of a `random` set, "
+        "each latent is replaced by its random direction at the same boost (matched by norm).",
+    )
     boost: Literal["threshold", "none"] | LevelsConfig = key(
         "threshold",
         "`threshold`: the latent's own threshold; `none`: no steering; or the levels of a sweep, "
@@ -152,6 +158,10 @@ class ArmConfig(Section):
             raise ValueError("the levels of a sweep need `over: latents`")
         if self.window is not None and self.boost == "none":
             raise ValueError("`window` says where the boost is added, but `boost` is `none`")
+        if self.directions is not None and (self.over == "prompts" or self.boost == "none"):
+            raise ValueError("`directions` are steered along, but this arm steers nothing")
+        if self.directions is not None and self.needs_labels:
+            raise ValueError("`meta_prompt` names the label, but `directions` replace the latents")
         if self.strength is not None and not self.ablate:
             raise ValueError("`strength` is that of an ablation: give `ablate`, too")
         return self

@@ -8,6 +8,7 @@ from typing import Any
 from esr.config.agreement import AgreementConfig
 from esr.config.arms import ArmConfig
 from esr.config.detectors import DetectorsConfig
+from esr.config.directions import DirectionsConfig
 from esr.config.engine import EngineConfig, GenerationConfig, JobSizeConfig
 from esr.config.episodes import EpisodesConfig
 from esr.config.finetuning import FinetuneConfig, FineTuned
@@ -47,6 +48,9 @@ class Sections(Section):
     sae_fit: SaeFitConfig = key(SaeFitConfig(), "How well SAEs fit their models.")
     latents: LatentsConfig = key(LatentsConfig(), "Selection of latents.")
     thresholds: ThresholdsConfig = key(ThresholdsConfig(), "Threshold finding.")
+    directions: dict[Name, DirectionsConfig] = key(
+        {}, "Sets of steering directions by name, for arms with `directions`."
+    )
     arms: dict[Name, ArmConfig] = key(..., "Arms by name.")
     detectors: DetectorsConfig = key(DetectorsConfig(), "Off-topic detectors and their controls.")
     episodes: EpisodesConfig = key(EpisodesConfig(), "Self-corrections encoded token by token.")
@@ -161,6 +165,26 @@ class Sections(Section):
             for name, arm in self.arms.items()
             if arm.meta_prompt is not None and arm.replay == "steered"
         ]
+
+    def searches(self, model: str) -> dict[str | None, list[int]]:
+        """Threshold searches of a model: the further targets of each set of directions.
+
+        None stands for the latents.
+        """
+        found: dict[str | None, set[int]] = {}
+        for name in self.arms_of(model):
+            arm = self.arms[name]
+            if arm.over == "latents":
+                targets = found.setdefault(arm.directions, set())
+                targets |= {arm.target} - {None}  # type: ignore[arg-type]
+        return {directions: sorted(targets) for directions, targets in found.items()}
+
+    def directions_of(self, arm: str) -> str | None:
+        """Set of directions that an arm steers along: its own, or that of the replayed arm."""
+        settings = self.arms[arm]
+        if settings.directions is not None or settings.replay is None:
+            return settings.directions
+        return self.directions_of(settings.replay)
 
     def needs_detectors(self, arm: str) -> bool:
         """Whether an arm, or one that it replays, ablates detectors or sets matched to them."""

@@ -48,6 +48,32 @@ class Config(Sections):
         return self
 
     @model_validator(mode="after")
+    def _directions_exist(self) -> Self:
+        for name, arm in self.arms.items():
+            if arm.directions is None:
+                continue
+            where = f"arms.{name}.directions: {arm.directions!r}"
+            found = self.directions.get(arm.directions)
+            if found is None:
+                raise ValueError(f"{where} is not among the sets {sorted(self.directions)}")
+            if arm.replay is None:
+                continue
+            if found.kind != "random":
+                raise ValueError(
+                    f"{where} is of kind {found.kind}; a replay replaces each latent by a "
+                    "direction that stands in for it, as in a `random` set; use `over: latents`"
+                )
+            replayed = self.arms[arm.replay]
+            if self.directions_of(arm.replay) is not None or replayed.boost == "none":
+                raise ValueError(f"{where}: arm {arm.replay} does not steer latents")
+        if self.episodes.arm in self.arms and self.directions_of(self.episodes.arm) is not None:
+            raise ValueError(
+                f"episodes.arm: {self.episodes.arm} steers along directions; choose an arm that "
+                "steers latents"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _every_model_has_a_job_size(self) -> Self:
         bounds = [size.max_parameters for size in self.jobs]
         if bounds != sorted(set(bounds)):

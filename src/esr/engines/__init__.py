@@ -1,6 +1,6 @@
 """Opening an engine by its name. `esr.engines.base` defines what an engine does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from esr.config import Config
 
 
-def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file: Path) -> Engine:
+def open_engine(
+    config: "Config",
+    model: str,
+    manifest: dict[str, Any],
+    sae_file: Path,
+    directions: Sequence[Path] = (),
+) -> Engine:
     """Open the study's engine for a model and its SAE.
 
     Of the SAE file this reads the header only. The transformers engine then loads the weights; the
@@ -22,11 +28,13 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
         model: Name of the model in it.
         manifest: The model's `assets/model.json`.
         sae_file: The model's `assets/sae.safetensors`.
+        directions: Files of the sets of directions that requests name.
 
     Raises:
-        EsrError: the engine is not installed, or the SAE does not match the model.
+        EsrError: the engine is not installed, or SAE or directions do not match the model.
     """
     from esr.assets.sae import load_sae, read_header
+    from esr.directions.vectors import load_directions
 
     settings = config.models[model]
     header = read_header(sae_file)
@@ -37,10 +45,13 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
         "ablate_layer": settings.ablate_layer,
         "dtype": settings.dtype,
     }
+    sets = [load_directions(path) for path in directions]
+    if sets:  # absent otherwise, so that journals of plain arms stay valid
+        identity["directions"] = {found.name: found.digest for found in sets}
     if config.engine.name == "vllm":
         from esr.engines.vllm.launch import open_vllm
 
-        return open_vllm(config, model, manifest, sae_file, header, identity)
+        return open_vllm(config, model, manifest, sae_file, header, identity, directions)
     from esr.engines.transformers import load_engine
 
     return load_engine(
@@ -55,6 +66,7 @@ def open_engine(config: "Config", model: str, manifest: dict[str, Any], sae_file
         threads=config.engine.threads,
         identity=identity,
         ablate_layer=settings.ablate_layer,
+        directions=sets,
     )
 
 

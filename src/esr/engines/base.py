@@ -7,11 +7,12 @@ position t of prompt and response:
                  + boost * W_dec[latent]      if t lies in the window
 
 a is the SAE's encoder on the unchanged h (paper 2.1 and 2.3). Without a window the boost is added
-at every position. Latents can be ablated at a layer of their own (`ablate_layer`), always at every
-position. Encoding returns a(h) of the residual stream after `read_layer`, interventions included.
+at every position. With a set of directions, its row `latent` takes the place of W_dec[latent].
+Latents can be ablated at a layer of their own (`ablate_layer`), always at every position. Encoding
+returns a(h) of the residual stream after `read_layer`, interventions included.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import uuid4
@@ -47,6 +48,7 @@ class Intervention:
         ablated: Latents whose component is removed.
         strength: Share of that component that is removed, above 0 and at most 1.
         window: Positions at which the boost is added; None = all.
+        directions: Set whose row `latent` is added in place of the decoder row; None = the decoder.
     """
 
     latent: int | None = None
@@ -54,11 +56,28 @@ class Intervention:
     ablated: tuple[int, ...] = ()
     strength: float = 1.0
     window: Window | None = None
+    directions: str | None = None
 
-    def check(self, d_sae: int) -> None:
-        """Raise if a latent is not in the SAE or another value is invalid; before any compute."""
-        check_latents((*self.ablated, *(() if self.latent is None else (self.latent,))), d_sae)
+    def check(self, d_sae: int, rows: Mapping[str, Collection[int]] | None = None) -> None:
+        """Raise if a latent is not in the SAE or another value is invalid; before any compute.
+
+        Args:
+            d_sae: Latents of the SAE.
+            rows: Rows of each set of directions that the engine has loaded.
+        """
         self.check_values()
+        check_latents(self.ablated, d_sae)
+        if self.directions is None:
+            check_latents(() if self.latent is None else (self.latent,), d_sae)
+            return
+        known = (rows or {}).get(self.directions)
+        if known is None:
+            raise EsrError(
+                f"directions {self.directions!r}: the engine has loaded {sorted(rows or {})}; an "
+                "engine steers along the sets that it was opened with"
+            )
+        if self.latent not in known:
+            raise EsrError(f"directions {self.directions!r} have no row {self.latent}")
 
     def check_values(self) -> None:
         """Raise if boost, strength or window is invalid. Does not depend on the SAE."""
@@ -66,6 +85,8 @@ class Intervention:
             raise EsrError(f"boost {self.boost} of latent {self.latent} is not a finite number")
         if self.latent is None and self.boost != 0:
             raise EsrError(f"boost {self.boost} without a latent to boost")
+        if self.latent is None and self.directions is not None:
+            raise EsrError(f"directions {self.directions!r} without a row to boost")
         if not 0 < self.strength <= 1:
             raise EsrError(
                 f"ablation strength {self.strength}: give a share above 0 and at most 1; to ablate "
@@ -87,7 +108,7 @@ class Intervention:
         Keys of interventions that use no later field thus stay as they were.
         """
         found = asdict(self)
-        for field in ("strength", "window"):
+        for field in ("strength", "window", "directions"):
             if found[field] == getattr(type(self), field):
                 del found[field]
         return found
@@ -138,14 +159,14 @@ class EncodeRequest:
     start: int = 0
     intervention: Intervention = Intervention()
 
-    def check(self, d_sae: int) -> None:
+    def check(self, d_sae: int, rows: Mapping[str, Collection[int]] | None = None) -> None:
         """Raise if no position is left to encode or the intervention is invalid."""
         if not 0 <= self.start < len(self.tokens):
             raise EsrError(
                 f"a sequence of {len(self.tokens)} tokens cannot be encoded from position "
                 f"{self.start}; leave out sequences without tokens to encode"
             )
-        self.intervention.check(d_sae)
+        self.intervention.check(d_sae, rows)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from esr.arms.chat import stop_tokens
 from esr.assets.sae import Sae
+from esr.directions.vectors import Directions, check_width, rows_of
 from esr.engines.base import (
     EncodeRequest,
     Generation,
@@ -54,6 +55,7 @@ class TransformersEngine:
         batch_size: int,
         identity: dict[str, Any] | None = None,
         ablate_layer: int | None = None,
+        directions: Sequence[Directions] = (),
     ) -> None:
         """Wrap a loaded model.
 
@@ -65,9 +67,10 @@ class TransformersEngine:
             batch_size: Rows computed together.
             identity: Identifies model, SAE and layers in journals.
             ablate_layer: Decoder layer at whose output latents are ablated; None = `steer_layer`.
+            directions: Sets of directions that requests may name.
 
         Raises:
-            EsrError: the model has no such layer, or the SAE has another input width.
+            EsrError: the model has no such layer, or SAE or directions have another width.
         """
         self.model = model.eval().requires_grad_(False)
         self.device = next(model.parameters()).device
@@ -84,6 +87,11 @@ class TransformersEngine:
         }
         d_model = model.config.get_text_config().hidden_size
         check_shape(layers, len(self.layers), sae.d_model, d_model)
+        for found in directions:
+            check_width(found, d_model)
+        sets = {found.name: found for found in directions}
+        self.rows = rows_of(sets)
+        self.vectors = {name: found.by_row() for name, found in sets.items()}
         self.identity = {"engine": "transformers"} | (identity or {})
         self.stop_tokens = stop_tokens(model.generation_config)
 
@@ -105,7 +113,7 @@ class TransformersEngine:
     ) -> list[Float[np.ndarray, "*positions n"]]:
         """Compute activations in batches of similar length; see `Engine.encode`."""
         for request in requests:
-            request.check(self.sae.d_sae)
+            request.check(self.sae.d_sae, self.rows)
         check_latents(latents or (), self.sae.d_sae)
         columns = None if latents is None else torch.tensor(latents, device=self.device)
         by_length = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
@@ -216,18 +224,19 @@ class TransformersEngine:
         """Deltas by layer."""
         W_dec = self.sae.W_dec
         added = torch.zeros(len(interventions), 1, self.sae.d_model, device=self.device)
-        for row, intervention in enumerate(interventions):
-            if intervention.latent is not None:
-                added[row, 0] = intervention.boost * W_dec[intervention.latent]
-        rows = self._column([[i.boost != 0] for i in interventions])
+        for row, one in enumerate(interventions):
+            if one.latent is not None:
+                rows = W_dec if one.directions is None else self.vectors[one.directions]
+                added[row, 0] = one.boost * rows[one.latent].to(self.device)
+        steered = self._column([[i.boost != 0] for i in interventions])
         windows = [i.window for i in interventions]
         if any(windows):
             steering = Change(
-                lambda: rows & positions.inside(windows, self.device),
+                lambda: steered & positions.inside(windows, self.device),
                 lambda _: added * positions.inside(windows, self.device),
             )
         else:
-            steering = Change(lambda: rows, lambda _: added)
+            steering = Change(lambda: steered, lambda _: added)
         changes = {self.steer_layer: [steering]}
         union = sorted({latent for i in interventions for latent in i.ablated})
         if union:
@@ -256,7 +265,7 @@ class BatchStream:
     def submit(self, group: Mapping[str, Request]) -> None:
         """Queue a group; see `Stream.submit`."""
         for request in group.values():
-            request.intervention.check(self._engine.sae.d_sae)
+            request.intervention.check(self._engine.sae.d_sae, self._engine.rows)
         self._waiting.append(group)
 
     def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:
@@ -280,6 +289,7 @@ def load_engine(
     threads: int,
     identity: dict[str, Any],
     ablate_layer: int | None = None,
+    directions: Sequence[Directions] = (),
 ) -> TransformersEngine:
     """Load a checkpoint and wrap it.
 
@@ -295,6 +305,7 @@ def load_engine(
         threads: CPU threads.
         identity: Identifies model, SAE and layers in journals.
         ablate_layer: See `TransformersEngine`.
+        directions: See `TransformersEngine`.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -309,7 +320,7 @@ def load_engine(
     )
     nn.Module.to(model, device)
     return TransformersEngine(
-        model, sae, steer_layer, read_layer, batch_size, identity, ablate_layer
+        model, sae, steer_layer, read_layer, batch_size, identity, ablate_layer, directions
     )
 
 

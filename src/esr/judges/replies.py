@@ -113,7 +113,11 @@ def reply_journals(config: Config) -> list[tuple[str, str, Path]]:
     found = []
     for judge in config.judging.llms:
         for model in config.models:
-            rules = ["find_thresholds", "judge_arms"]
+            rules = ["judge_arms"]
+            for directions in config.searches(model):
+                set_of = "" if directions is None else f"directions/{directions}/"
+                path = folder / "find_thresholds" / model / f"{set_of}{judge}.jsonl"
+                found.append(("find_thresholds", judge, path))
             if model in config.base_models:
                 rules += ["rate_concreteness", "annotate_boundaries"]
             for rule in rules:

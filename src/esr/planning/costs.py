@@ -66,7 +66,7 @@ def planned_calls(config: Config) -> Iterator[Planned]:
     if primary in llms:
         settings = config.thresholds
         searched = settings.steps * settings.samples_per_step * config.latents.count
-        calls = searched * len(config.models)
+        calls = searched * sum(len(config.searches(model)) for model in config.models)
         yield _judging(config, "find_thresholds", primary, calls)
         yield _judging(config, "judge_responses", primary, _trials(config))
     sample = min(config.agreement.size, _sampled(config))

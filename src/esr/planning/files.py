@@ -56,6 +56,7 @@ def check_files(config: Config) -> list[str]:
         for name, arm in config.arms.items()
         if arm.responses is not None and not arm.responses.is_file()
     ]
+    problems += _check_directions(config)
     problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
     problems += _check_discovery(config)
     problems += _check_finetuning(config)
@@ -123,6 +124,20 @@ def check_shapes(
 def _exists(path: Path) -> bool:
     """Whether a file exists, or is downloaded by a rule."""
     return path.is_file() or path in PROMPT_FILES
+
+
+def _check_directions(config: Config) -> Iterator[str]:
+    """A line for every file of a set of directions that does not exist."""
+    used = {config.directions_of(arm) for arm in config.arms}
+    for name, found in config.directions.items():
+        if name not in used:
+            continue
+        if found.kind == "contrast" and not found.pairs.is_file():
+            yield f"directions.{name}.pairs: {found.pairs} does not exist"
+        if found.kind == "file":
+            for model in config.base_models:
+                if not found.file_of(model).is_file():
+                    yield f"directions.{name}.path: {found.file_of(model)} does not exist"
 
 
 def _check_discovery(config: Config) -> list[str]:

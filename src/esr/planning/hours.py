@@ -100,7 +100,10 @@ def planned_work(config: Config) -> Iterator[Work]:
     """What engine jobs of every rule do, model by model."""
     length = config.generation.max_new_tokens
     for name in config.models:
-        yield Work("find_thresholds", name, 1, _searched(config) * length)
+        searches = len(config.searches(name))
+        if searches:
+            tokens = searches * _searched(config) * length
+            yield Work("find_thresholds", name, searches, tokens)
         trials = {arm: arm_trials(config, arm) for arm in config.arms_of(name)}
         shards = sum(config.shards(arm) for arm in trials)
         yield Work("generate_responses", name, shards, sum(trials.values()) * length)
@@ -182,7 +185,7 @@ def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
 
 
 def _searched(config: Config) -> int:
-    """Responses that are generated and judged to find the thresholds of a model."""
+    """Responses that a search generates and judges; sets of directions count as the latents."""
     return config.thresholds.steps * config.thresholds.samples_per_step * config.latents.count
 
 

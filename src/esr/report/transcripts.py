@@ -77,6 +77,7 @@ def read_trials(
                 "restarts": [list(s) for s in find_restarts(phrases, response or "")],
                 "meta": _plain(score["meta_prompt"]),
                 "prefill": score["prefill"],
+                "directions": _plain(score["directions"]),
                 "ablated": [int(latent) for latent in score["ablated"]],
                 "strength": _plain(score["strength"]),
                 "window": [_plain(score[bound]) for bound in WINDOW],

@@ -87,4 +87,22 @@ TABLES: dict[str, Table] = {
             "reason": Column(TEXT, "`selected`, or why not."),
         },
     ),
+    "directions": Table(
+        "{model}/directions/{directions}/directions.parquet",
+        "a direction of a set",
+        ("latent",),
+        {
+            "latent": Column(INT, "Row of the set; in a random set, the latent it stands in for."),
+            "order": Column(INT, "Position in the set."),
+            "label": Column(TEXT, "Name of the direction; missing for random ones.", True),
+            "prompts": Column(TEXTS, "Prompts it may be steered on."),
+            "selected": Column(FLAG, "Whether it is steered: all are."),
+            "norm": Column(FLOAT, "Norm of what boost 1 adds."),
+            "own_norm": Column(FLOAT, "Norm before scaling; missing for random ones.", True),
+            "largest_cosine": Column(
+                FLOAT, "Largest absolute cosine with a decoder row of a selected latent."
+            ),
+            "origin": Column(TEXT, "What it was made from."),
+        },
+    ),
 }

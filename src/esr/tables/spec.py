@@ -45,6 +45,11 @@ TRIAL = {
     "seed": Column(INT, "Sampling seed of the trial."),
 }
 CONDITION = {
+    "directions": Column(
+        TEXT,
+        "Set of directions whose row `latent` is added; missing: the decoder's row.",
+        optional=True,
+    ),
     "label": Column(TEXT, "Label of the latent.", optional=True),
     "sweep_level": Column(
         FLOAT,

@@ -1,6 +1,6 @@
 """The vLLM engine that jobs use: checks requests, sends them to the host, collects the replies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class VllmEngine(HostConnection):
         identity: dict[str, Any],
         environment: Path,
         version: str,
+        rows: Mapping[str, Collection[int]] | None = None,
     ) -> None:
         """Prepare an engine. Starts no process.
 
@@ -62,10 +63,12 @@ class VllmEngine(HostConnection):
             identity: Identifies model, SAE and layers in journals.
             environment: Folder of the host's environment.
             version: Version of vLLM that the host must have.
+            rows: Row numbers of each set of directions that the host loads.
         """
         super().__init__(setup, launch, environment=environment, version=version)
         self.setup = setup
         self.stop_tokens = stop_tokens
+        self.rows = rows or {}
         self.limits = Limits(d_sae, setup.max_model_len, max_positions, setup.n_ablated)
         self.identity = {"engine": f"vllm {version}"} | identity
         self._ablated: set[int] = set()
@@ -86,7 +89,7 @@ class VllmEngine(HostConnection):
     ) -> list[Float[np.ndarray, "*positions n"]]:
         """Compute activations during prefill; see `Engine.encode`."""
         for request in requests:
-            request.check(self.limits.d_sae)
+            request.check(self.limits.d_sae, self.rows)
             self._check_length(len(request.tokens), 1)
         check_latents(latents or (), self.limits.d_sae)
         self._check_ablated([request.intervention for request in requests])
@@ -118,7 +121,7 @@ class VllmEngine(HostConnection):
             EsrError: the latent, boost or length is invalid; names it, and the remedy.
         """
         for request in requests:
-            request.intervention.check(self.limits.d_sae)
+            request.intervention.check(self.limits.d_sae, self.rows)
             self._check_length(len(request.tokens), sampling.max_new_tokens)
         self._check_ablated([request.intervention for request in requests])
 

@@ -27,6 +27,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from esr.assets.sae import Sae, load_sae, read_header
+from esr.directions.vectors import Directions
 from esr.engines.base import Intervention
 from esr.engines.vllm.slots import Slots
 
@@ -50,6 +51,13 @@ def _intervene(hidden: Tensor, residual: Tensor, site: int) -> None:
 
 _library.impl("intervene_", _intervene, "CompositeExplicitAutograd")
 _library._register_fake("intervene_", lambda hidden, residual, site: None)
+
+
+class Row(NamedTuple):
+    """A direction: a row of a set of directions, or of the decoder (None)."""
+
+    directions: str | None
+    number: int
 
 
 class Ablation(NamedTuple):
@@ -156,7 +164,13 @@ class Interventions:
     """The interventions of a step: buffers on the device, and the counts of the host."""
 
     def __init__(
-        self, sae_file: Path, n_tokens: int, n_requests: int, n_ablated: int, device: torch.device
+        self,
+        sae_file: Path,
+        n_tokens: int,
+        n_requests: int,
+        n_ablated: int,
+        device: torch.device,
+        directions: Sequence[Directions] = (),
     ) -> None:
         """Allocate the buffers.
 
@@ -166,11 +180,13 @@ class Interventions:
             n_requests: Largest number of requests in a step.
             n_ablated: Latents that can be ablated at a time, over all requests.
             device: Device of the model.
+            directions: Sets of directions that requests may name.
         """
         self._file = safe_open(sae_file, "pt")
+        self._vectors = {found.name: found.by_row() for found in directions}
         # Twice the number of requests: a new one may arrive before the end of an old one is known.
         size = 2 * n_requests
-        self._slots = Slots[int](size)
+        self._slots = Slots[Row](size)
         self.ablations = Ablations(sae_file, n_ablated, size, device)
         d_model = self.ablations.W_dec.shape[1]
         self.n_tokens = n_tokens
@@ -198,13 +214,18 @@ class Interventions:
         row = 0
         ablated = 0
         if intervention.latent is not None and intervention.boost != 0:
-            row, new = self._slots.acquire(intervention.latent)
+            row, new = self._slots.acquire(Row(intervention.directions, intervention.latent))
             if new:
-                self.rows[row] = self._file.get_slice("W_dec")[intervention.latent].float()
+                self.rows[row] = self._vector(intervention.directions, intervention.latent)
         if intervention.ablated:
             ablated = self.ablations.acquire(Ablation.of(intervention))
         self._requests[request] = (intervention, row, ablated)
         self._layout = None
+
+    def _vector(self, directions: str | None, number: int) -> Float[Tensor, " d_model"]:
+        if directions is None:
+            return self._file.get_slice("W_dec")[number].float()
+        return self._vectors[directions][number]
 
     def drop(self, request: str) -> None:
         """Forget a request. Unknown requests are ignored."""
@@ -213,7 +234,7 @@ class Interventions:
             self._layout = None
             if row:
                 assert intervention.latent is not None
-                self._slots.release(intervention.latent)
+                self._slots.release(Row(intervention.directions, intervention.latent))
             if ablated:
                 self.ablations.release(Ablation.of(intervention))
 

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from esr.arms.chat import stop_tokens
 from esr.assets.environments import pins, sync_command
 from esr.assets.sae import SaeHeader
 from esr.config import Config
+from esr.directions.vectors import check_width, load_directions, rows_of
 from esr.engines.base import check_shape
 from esr.engines.vllm.client import VllmEngine
 from esr.engines.vllm.connection import Launch
@@ -29,6 +31,7 @@ def open_vllm(
     sae_file: Path,
     sae: SaeHeader,
     identity: dict[str, Any],
+    directions: Sequence[Path] = (),
 ) -> VllmEngine:
     """Prepare the engine of a model of the study; see `esr.engines.open_engine`."""
     from transformers import AutoConfig, GenerationConfig
@@ -41,6 +44,9 @@ def open_vllm(
         "ablate_layer": model.steer_layer if model.ablate_layer is None else model.ablate_layer,
     }
     check_shape(layers, manifest["n_layers"], sae.d_model, manifest["d_model"])
+    sets = {found.name: found for found in map(load_directions, directions)}
+    for found in sets.values():
+        check_width(found, manifest["d_model"])
     where = {"revision": manifest["revision"], "local_files_only": True}
     generation = GenerationConfig.from_pretrained(manifest["source"], **where)
     text = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
@@ -50,6 +56,7 @@ def open_vllm(
         adapter=manifest.get("adapter"),
         dtype=model.dtype,
         sae_file=str(sae_file.absolute()),
+        directions=tuple(str(path.absolute()) for path in directions),
         n_requests=config.engine.batch_size,
         n_ablated=config.engine.vllm.max_ablated,
         max_model_len=min(config.engine.vllm.max_model_len, text.max_position_embeddings),
@@ -75,6 +82,7 @@ def open_vllm(
         identity=identity,
         environment=environment,
         version=pinned_version(environment),
+        rows=rows_of(sets),
     )
 
 

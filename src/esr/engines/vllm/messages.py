@@ -19,8 +19,9 @@ class Setup:
     """What the host loads, and how.
 
     At most `n_requests` run at a time. At most `n_ablated` latents are ablated at a time, counted
-    over all running requests. `options` are arguments of vLLM. The host creates the folder
-    `error_dir`; a worker that fails to start writes its error there.
+    over all running requests. `options` are arguments of vLLM, `directions` files of sets of
+    directions. The host creates the folder `error_dir`; a worker that fails to start writes its
+    error there.
     """
 
     source: str
@@ -36,6 +37,7 @@ class Setup:
     max_model_len: int
     prefix_caching: bool
     options: dict[str, Any]
+    directions: tuple[str, ...] = ()
     error_dir: str = ""
 
     def compute_hash(self) -> str:

@@ -139,9 +139,9 @@ def job_arguments(request: Any) -> dict[str, Any]:
 
 def intervention_of(arguments: Mapping[str, Any]) -> Intervention:
     """Return the intervention in a request's arguments, whose tuples vLLM may turn into lists."""
-    latent, boost, ablated, strength, window = arguments["intervention"]
+    latent, boost, ablated, strength, window, directions = arguments["intervention"]
     bounds = None if window is None else Window(*window)
-    return Intervention(latent, boost, tuple(ablated), strength, bounds)
+    return Intervention(latent, boost, tuple(ablated), strength, bounds, directions)
 
 
 def not_finite(

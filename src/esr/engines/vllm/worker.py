@@ -21,6 +21,7 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 from esr.assets.sae import load_sae
+from esr.directions.vectors import load_directions
 from esr.engines.base import check_shape
 from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
 from esr.engines.vllm.interventions import Interventions, Site
@@ -84,7 +85,12 @@ class SteeringWorker(Worker):
         device = torch.device("cpu") if current_platform.is_cpu() else self.device
         self.sae_file = Path(setup.sae_file)
         self.interventions = Interventions(
-            self.sae_file, _max_tokens(self.vllm_config), setup.n_requests, setup.n_ablated, device
+            self.sae_file,
+            _max_tokens(self.vllm_config),
+            setup.n_requests,
+            setup.n_ablated,
+            device,
+            [load_directions(Path(path)) for path in setup.directions],
         )
         layers = decoder_layers(model)
         named = {n: getattr(setup, n) for n in ("steer_layer", "ablate_layer", "read_layer")}

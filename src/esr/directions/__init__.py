@@ -1,0 +1,1 @@
+"""Steering directions that are no decoder rows: random, from a file, or contrasts of texts."""
