@@ -192,7 +192,7 @@ def llama(opened: Callable[..., VllmEngine]) -> VllmEngine:
 def reference(
     family: str = "llama", form: Activation = "relu", **layers: int
 ) -> TransformersEngine:
-    settings = {"steer_layer": STEER, "read_layer": READ, "batch_size": 32} | layers
+    settings: dict[str, Any] = {"steer_layer": STEER, "read_layer": READ, "batch_size": 32} | layers
     return TransformersEngine(
         make_model(family),
         make_sae(form, family),
