@@ -119,7 +119,7 @@ OTHER_FILES = {
     "provenance (`esr`).",
     "{model}/arms/{arm}/shards/{shard}.parquet": "A part of the responses of an arm with "
     "more than one shard (`engine.shards`), columns as in `responses`.",
-    "{model}/thresholds-{target}.parquet": "Thresholds of another target (`arms.<arm>.target`), "
+    "{model}/{along}thresholds-{target}.parquet": "Thresholds of another target (`arms.<arm>.target`), "
     "re-estimated from the same responses; columns as in `thresholds`.",
     "{model}/journals/*.jsonl": "Every generation, one JSON object a line, keyed by a "
     "hash of what determines it. Keep these: a rerun reuses them.",

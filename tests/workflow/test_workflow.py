@@ -199,6 +199,11 @@ OF_A_MODEL = [
 ]
 OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
 OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
+OF_AN_ORIGINAL += ["directions/topics/directions.parquet"]
+CONTRASTS = """
+    directions={topics: {kind: contrast, pairs: resources/prompts/organism.csv}}
+    arms={along: {over: latents, trials: 1, directions: topics}}
+"""
 
 
 def requested(output: str, name: str) -> dict[tuple[str, str], int]:
@@ -222,7 +227,8 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
         for model in ASKED
         for name in (OF_A_MODEL if "+" in model else OF_A_MODEL + OF_AN_ORIGINAL)
     ]
-    slurm = ["--dry-run", "--profile", "slurm"]
+    config = [line.strip() for line in CONTRASTS.strip().splitlines()]
+    slurm = ["--dry-run", "--profile", "slurm", "--config", "study=paper", *config]
     first = run_snakemake(checkout, *slurm, "--", *targets)
     assert first.returncode == 0, first.stdout
     for name in ("gpu", "cpus_per_task", "mem_mb"):
@@ -307,7 +313,7 @@ def test_rule_script_log_and_benchmark_share_a_stem(rule: ParsedRule) -> None:
     slots = [slot.name for slot in rule.slots if slot.name in SLOTS]
     assert slots == sorted(slots, key=SLOTS.index)
     assert {"output", "log", "benchmark", "resources"} <= set(slots)
-    stem = rf"(logs|benchmarks/jobs|<logs>|<benchmarks>)/(.*/)?{rule.name}(_[^/]*)?\.(log|tsv)"
+    stem = rf"(logs|benchmarks/jobs|<logs>|<benchmarks>)/(.*[/}}])?{rule.name}(_[^/]*)?\.(log|tsv)"
     for slot in ("log", "benchmark"):
         assert all(re.fullmatch(stem, path) for path in rule.strings(slot)), rule.strings(slot)
     script = f"{rule.stage}/{rule.name}.py"

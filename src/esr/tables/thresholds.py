@@ -4,8 +4,8 @@ from esr.tables.spec import FLOAT, INT, TEXT, Column, Table
 
 TABLES: dict[str, Table] = {
     "threshold_trials": Table(
-        "{model}/threshold_trials.parquet",
-        "a response judged while thresholds were found",
+        "{model}/{along}threshold_trials.parquet",
+        "a response judged while thresholds were found, of a latent or a direction as below",
         ("latent", "step", "sample"),
         {
             "latent": Column(INT, "Steered latent."),
@@ -19,11 +19,11 @@ TABLES: dict[str, Table] = {
         },
     ),
     "thresholds": Table(
-        "{model}/thresholds.parquet",
-        "a selected latent",
+        "{model}/{along}thresholds.parquet",
+        "a selected latent (`{along}` is empty), or a direction of a set (`directions/<set>/`)",
         ("latent",),
         {
-            "latent": Column(INT, "Index in the SAE."),
+            "latent": Column(INT, "Index in the SAE, or row of the set."),
             "label": Column(TEXT, "Description, if any.", True),
             "method": Column(TEXT, "`logistic` or `bisection`."),
             "target": Column(FLOAT, "Mean first-attempt score aimed at (points)."),
