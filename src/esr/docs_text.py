@@ -119,8 +119,8 @@ OTHER_FILES = {
     "provenance (`esr`).",
     "{model}/arms/{arm}/shards/{shard}.parquet": "A part of the responses of an arm with "
     "more than one shard (`engine.shards`), columns as in `responses`.",
-    "{model}/{along}thresholds-{target}.parquet": "Thresholds of another target (`arms.<arm>.target`), "
-    "re-estimated from the same responses; columns as in `thresholds`.",
+    "{model}/{along}thresholds-{target}.parquet": "Thresholds of another target "
+    "(`arms.<arm>.target`), re-estimated from the same responses; columns as in `thresholds`.",
     "{model}/journals/*.jsonl": "Every generation, one JSON object a line, keyed by a "
     "hash of what determines it. Keep these: a rerun reuses them.",
     "replies/{rule}/**/{judge}.jsonl": "Raw replies of judges, raters and annotators, "

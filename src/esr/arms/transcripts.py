@@ -117,7 +117,7 @@ def transcript_tables(
             "seed": _seed(fields, counts[group]),
             "prefill": "",
             "ablated": [],
-            **dict.fromkeys(["strength", *WINDOW]),
+            **dict.fromkeys(["directions", "strength", *WINDOW]),
         }
         counts[group] += 1
         trial["trial_id"] = trial_id(trial)
