@@ -72,8 +72,15 @@ rule write_label_sheet:
                 if judge.kind != "human"
             ],
         ),
+        page=[
+            "resources/labels/sheet.html",
+            "resources/labels/sheet.js",
+            "resources/report/style.css",
+            "resources/labels/sheet.css",
+        ],
     output:
-        "<results>/agreement/label_sheet.csv",
+        sheet="<results>/agreement/label_sheet.csv",
+        page="<results>/agreement/label_sheet.html",
     params:
         settings=settings("agreement.seed", "agreement.sheet"),
     log:

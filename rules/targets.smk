@@ -98,9 +98,10 @@ rule ledger:
 
 
 rule label_sheet:
-    """A blinded sheet of responses for people to judge."""
+    """A blinded sheet of responses for people to judge, as a table and as a page."""
     input:
         "<results>/agreement/label_sheet.csv",
+        "<results>/agreement/label_sheet.html",
 
 
 rule numbers:

@@ -143,6 +143,8 @@ OTHER_FILES = {
     "checkpoint of transformers.",
     "agreement/label_sheet.csv": "Responses for people to judge: `row` (its name), `prompt`, "
     "`response`, and columns to fill in (docs/judges.md).",
+    "agreement/label_sheet.html": "The same as a page: one response at a time, by keyboard; it "
+    "saves the CSV filled in.",
     "tables/ledger.csv, .tex": "What was spent: `rule`, `judge`, `model` (requested id), "
     "`served_as` (by its own account), `mode` (`live`, `batch`, `local`, `free`), `calls` (replies "
     "received), `input_tokens`, `output_tokens`, `dollars` (missing without a price), "
