@@ -78,7 +78,7 @@ class TestFork:
 
     def test_a_killed_script_is_a_failure_and_the_next_one_runs(self, tmp_path: Path) -> None:
         script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-        assert ended(tmp_path / "script.py", script) == (-1, 0.0)
+        assert ended(tmp_path / "script.py", script) == (forks.KILLED, 0.0)
         assert ended(tmp_path / "script.py", "").code == 0
 
     def test_a_script_outlives_the_server_and_the_next_one_has_another(

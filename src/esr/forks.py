@@ -58,6 +58,10 @@ FEWEST = 12
 """Jobs from which on loading all libraries once costs less than loading some for each."""
 
 
+KILLED = 137
+"""Exit code of a script whose process was killed, as a shell has it for SIGKILL."""
+
+
 class Ended(NamedTuple):
     """How a script ended: exit code, and CPU seconds of its process and its children."""
 
@@ -153,7 +157,7 @@ def start_fork(path: str, variables: Mapping[str, str]) -> tuple[Any, Connection
 
 
 def result_of(process: Any, results: Connection) -> Ended:
-    """Wait for a script to end. One whose process was killed has the code -1 and no CPU time.
+    """Wait for a script to end. One whose process was killed has the code 137 and no CPU time.
 
     The exit code that `multiprocessing` reads from a pipe is not used: two threads that look at the
     same time can lose it.
@@ -162,7 +166,7 @@ def result_of(process: Any, results: Connection) -> Ended:
         try:
             ended = Ended(*results.recv())
         except (EOFError, OSError):
-            ended = Ended(-1, 0.0)
+            ended = Ended(KILLED, 0.0)
     process.join()
     return ended
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -42,20 +41,14 @@ def snakemake_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", *arguments]
 
 
-def forked_command(*arguments: str) -> list[str]:
-    """Snakemake whose scripts need not load libraries (`helpers/forked.py`)."""
-    return [sys.executable, str(REPO / "tests/helpers/forked.py"), *arguments]
-
-
 def run_snakemake(
     folder: Path,
     *arguments: str,
     timeout: float = 1200,
-    command: Callable[..., list[str]] = snakemake_command,
 ) -> "subprocess.CompletedProcess[str]":
     """Run Snakemake in a folder; output and errors come back as one text."""
     return subprocess.run(
-        command(*arguments),
+        snakemake_command(*arguments),
         cwd=folder,
         text=True,
         stdout=subprocess.PIPE,

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from esr.arms.scores import GATE, GATED, JUDGED
+from esr.assets.sae import decoder_rows
+from esr.directions.vectors import load_directions
 from esr.figures.catalogue import FIGURES
 from esr.tables import read_provenance, read_table, write_table
-from helpers.checkout import REPO, forked_command, link_checkout, run_snakemake
+from helpers.checkout import REPO, link_checkout, run_snakemake
 from helpers.fake_api import FakeApi
 from helpers.llm import KEY, compatible
 
@@ -46,6 +49,11 @@ arms:
   discovery: {prompts: discovery.csv}
   steered: {trials: 3}
   steered-30: {trials: 2}
+  random-norm: {replay: steered, directions: random}
+  contrasts: {over: latents, directions: topics, trials: 2}
+directions:
+  random: {kind: random}
+  topics: {kind: contrast, pairs: pairs.csv}
 statistics: {bootstrap: 200}
 judging:
   primary: lexical
@@ -78,6 +86,13 @@ def lay_out(folder: Path) -> Path:
         first = {row["category"]: row for row in reversed(rows)}
         kept = [row for row in rows if first[row["category"]] is row][:TOPICS]
         pd.DataFrame(kept).to_csv(folder / f"{name}.csv", index=False)
+    prompt = pd.read_csv(folder / "prompts.csv")["prompt"]
+    pairs = {
+        "direction": ["a", "b", "b"],
+        "positive": prompt[:3],
+        "negative": prompt[[3, 3, 4]].values,
+    }
+    pd.DataFrame(pairs).to_csv(folder / "pairs.csv", index=False)
     study = yaml.safe_load(SMALL)
     study["arms"] |= dict.fromkeys(LEFT_OUT)
     (folder / "studies/small.yaml").write_text(yaml.safe_dump(study))
@@ -86,8 +101,8 @@ def lay_out(folder: Path) -> Path:
 
 def run(folder: Path, *settings: str) -> Path:
     """Run the whole study; its results."""
-    options = ["--cores", "1", "--rerun-triggers", "mtime", "--config", "study=small", *settings]
-    done = run_snakemake(folder, *options, "--", "all", command=forked_command)
+    options = ["--cores", "2", "--rerun-triggers", "mtime", "--config", "study=small", *settings]
+    done = run_snakemake(folder, *options, "--", "all")
     assert done.returncode == 0, done.stdout[-6000:]
     return folder / "results/small"
 
@@ -195,6 +210,36 @@ class TestOneModelWithoutLabels:
         assert "january.csv is left out" in page
         assert "this study has planted" in page
         assert rows(small, "scorecard").empty
+
+
+class TestDirections:
+    def test_a_replay_along_random_directions_is_paired_with_its_arm(self, small: Path) -> None:
+        arms = {
+            arm: read_table(small / f"planted/arms/{arm}/scores/lexical.parquet", "scores")
+            for arm in ("steered", "random-norm")
+        }
+        same = ["prompt_id", "latent", "boost", "seed"]
+        pd.testing.assert_frame_equal(arms["steered"][same], arms["random-norm"][same])
+        assert arms["random-norm"]["directions"].eq("random").all()
+        table = rows(small, "tables/comparisons").query("way == 'primary'")
+        row = table[table["measure"].eq("first_score")].set_index("arm").loc["random-norm"]
+        first = pd.DataFrame({arm: scores["first_score"] for arm, scores in arms.items()}).dropna()
+        assert row["n_pairs"] == len(first) > 0
+        differences = first["random-norm"] - first["steered"]
+        assert row["difference"] == pytest.approx(differences.mean(), abs=1e-3)
+
+    def test_a_random_direction_is_as_long_as_the_row_of_its_latent(self, small: Path) -> None:
+        found = load_directions(small / "planted/directions/random/vectors.safetensors")
+        own = decoder_rows(small / "planted/assets/sae.safetensors", found.rows.tolist())
+        torch.testing.assert_close(found.vectors.norm(dim=1), own.norm(dim=1))
+
+    def test_contrasts_have_thresholds_of_their_own(self, small: Path) -> None:
+        found = rows(small, "tables/thresholds").groupby("directions")["label"].agg(list)
+        assert found["topics"] == ["a", "b"]
+        assert len(found["latents"]) == 2 * 4, "two targets"
+        trials = read_table(small / "planted/arms/contrasts/plan.parquet", "plan")
+        assert trials["label"].tolist() == ["a", "a", "b", "b"]
+        assert trials["directions"].eq("topics").all()
 
 
 @pytest.mark.rebuild
