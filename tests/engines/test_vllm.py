@@ -451,7 +451,9 @@ class TestAdapters:
             '{"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, '
             '"target_modules": ["q_proj", "v_proj"], "bias": "none"}'
         )
-        merged = TransformersEngine(model, make_sae("relu"), STEER, READ, 32)
+        merged = TransformersEngine(
+            model, make_sae("relu"), STEER, READ, 32, directions=[DIRECTIONS]
+        )
         with opened(setup={"adapter": str(tmp_path)}, max_lora_rank=8) as engine:
             check_parity(engine, merged)
 
