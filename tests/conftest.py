@@ -72,9 +72,13 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, headless; tests that want it skip where there is none."""
+    """Chromium, headless; tests that want it skip where there is none.
+
+    It ends with its module: while it is open, its event loop runs in the thread of the tests, in
+    which no judge can then run its own.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)
