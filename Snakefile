@@ -33,7 +33,7 @@ wildcard_constraints:
     model=one_of(CONFIG.models),
     arm=one_of(CONFIG.arms),
     judge=one_of(CONFIG.judging.judges),
-    directions=one_of(CONFIG.directions) or "(?!)",
+    directions=one_of(CONFIG.directions),
     along=r"(directions/[^/]+/)?",
     shard=r"\d+",
     target=r"\d+",

@@ -149,10 +149,6 @@ rule tabulate_drift:
     """Compare a judge's scores of the anchors at both ends of a job, and between jobs."""
     input:
         scores=scores_of(cells()),
-        thresholds=[
-            f"<results>/{model}/thresholds.parquet"
-            for model in searched(CONFIG.models)
-        ],
         graded=expand(
             "<results>/agreement/scores/{judge}.parquet", judge=CONFIG.judging.llms
         ),

@@ -13,12 +13,11 @@ def plan_inputs(wildcards):
         source = (
             "latents/latents.parquet"
             if name is None
-            else f"directions/{name}/directions.parquet"
+            else f"{along(name)}directions.parquet"
         )
         inputs["latents"] = of_base(source)(wildcards)
-        searched = here if name is None else f"{here}/directions/{name}"
         other = "" if arm.target is None else f"-{arm.target}"
-        inputs["thresholds"] = f"{searched}/thresholds{other}.parquet"
+        inputs["thresholds"] = f"{here}/{along(name)}thresholds{other}.parquet"
     if arm.ablate == "detectors":
         inputs["detectors"] = f"{here}/detectors/detectors.parquet"
     elif isinstance(arm.ablate, str):
@@ -60,7 +59,7 @@ rule plan_arm:
     resources:
         mem_mb=1000,
     wildcard_constraints:
-        arm=one_of(arm for arm in CONFIG.arms if arm not in IMPORTED) or "(?!)",
+        arm=one_of(arm for arm in CONFIG.arms if arm not in IMPORTED),
     script:
         "../scripts/arms/plan_arm.py"
 
@@ -82,7 +81,7 @@ rule import_responses:
     resources:
         mem_mb=2000,
     wildcard_constraints:
-        arm=one_of(IMPORTED) or "(?!)",
+        arm=one_of(IMPORTED),
     script:
         "../scripts/arms/import_responses.py"
 
@@ -120,8 +119,7 @@ rule generate_responses:
     resources:
         **engine_job("generate_responses"),
     wildcard_constraints:
-        arm=one_of(arm for arm in CONFIG.arms if arm not in [*SHARDED, *IMPORTED])
-        or "(?!)",
+        arm=one_of(arm for arm in CONFIG.arms if arm not in [*SHARDED, *IMPORTED]),
     script:
         "../scripts/arms/generate_responses.py"
 
@@ -134,7 +132,7 @@ use rule generate_responses as generate_shard with:
     benchmark:
         "<benchmarks>/{model}/{arm}/generate_shard_{shard}.tsv"
     wildcard_constraints:
-        arm=one_of(SHARDED) or "(?!)",
+        arm=one_of(SHARDED),
 
 
 rule merge_responses:
@@ -151,7 +149,7 @@ rule merge_responses:
     resources:
         mem_mb=1000,
     wildcard_constraints:
-        arm=one_of(SHARDED) or "(?!)",
+        arm=one_of(SHARDED),
     script:
         "../scripts/arms/merge_responses.py"
 

@@ -10,6 +10,8 @@ def steered_sets(model):
 def paid_files():
     """Every table that took a GPU, a judge or a download to make, and the plans and scores between."""
     judge = CONFIG.judging.primary
+    # Models of which every response is imported have neither checkpoint nor SAE.
+    generating = [*CONFIG.engine_models, *CONFIG.finetuned]
     of_all = ["assets/model.json"]
     sets = ["directions.parquet", "vectors.safetensors"]
     tables = ["labels.parquet", "sae_fit.parquet"]
@@ -20,7 +22,6 @@ def paid_files():
     episodes = ["episodes", "episode_activations"]
     if CONFIG.episodes.boundaries != "detector":
         episodes.append("boundaries")
-    tables += [f"episodes/{name}.parquet" for name in episodes]
     # Scores cost nothing to compute, but episodes and the cross-judge sample are drawn from them,
     # and would be rebuilt if scores were newer.
     of_arms = ["plan.parquet", "responses.parquet"]
@@ -39,11 +40,16 @@ def paid_files():
         *(f"finetuning/adapter/{name}" for name in ADAPTER_FILES),
     ]
     return [
-        *(f"<results>/{model}/{name}" for model in CONFIG.models for name in of_all),
+        *(f"<results>/{model}/{name}" for model in generating for name in of_all),
         *(
             f"<results>/{model}/{name}"
-            for model in CONFIG.base_models
+            for model in CONFIG.engine_models
             for name in tables
+        ),
+        *(
+            f"<results>/{model}/episodes/{name}.parquet"
+            for model in TRACED
+            for name in episodes
         ),
         *(path for _, _, path in THRESHOLDS),
         *(
@@ -52,7 +58,7 @@ def paid_files():
             for directions in CONFIG.searches(model)
         ),
         *(
-            f"<results>/{model}/directions/{directions}/{name}"
+            f"<results>/{model}/{along(directions)}{name}"
             for model in CONFIG.base_models
             for directions in steered_sets(model)
             for name in sets

@@ -18,6 +18,7 @@ from esr.paths import (
     DOWNLOADS,
     LOGS,
     check_interpreter,
+    along,
     check_targets,
     results_of,
 )
@@ -86,8 +87,8 @@ def load_config(raw):
 
 
 def one_of(names):
-    """Pattern that matches these names alone."""
-    return "|".join(re.escape(name) for name in names)
+    """Pattern that matches these names alone; without any, one that matches nothing."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
 def settings(*keys):
@@ -131,7 +132,7 @@ def vectors_of(wildcards):
     if found is None:
         return []
     base = CONFIG.base_of(wildcards.model)
-    return [f"<results>/{base}/directions/{found}/vectors.safetensors"]
+    return [f"<results>/{base}/{along(found)}vectors.safetensors"]
 
 
 def cells(*arms, models=None):
@@ -145,7 +146,7 @@ def cells(*arms, models=None):
 
 
 def searched(models):
-    """Models whose thresholds are searched: those with an arm that steers latents."""
+    """Models whose thresholds are searched: those with an arm that steers along decoder rows."""
     return [model for model in models if None in CONFIG.searches(model)]
 
 

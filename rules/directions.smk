@@ -4,7 +4,7 @@
 def sets_of(*kinds):
     """Pattern of the sets of directions of some kinds."""
     names = [name for name, found in CONFIG.directions.items() if found.kind in kinds]
-    return one_of(names) or "(?!)"
+    return one_of(names)
 
 
 def files_of_set(wildcards):

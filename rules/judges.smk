@@ -43,7 +43,7 @@ rule prepare_judge:
     resources:
         mem_mb=2000,
     wildcard_constraints:
-        judge=one_of(CONFIG.judging.local) or "(?!)",
+        judge=one_of(CONFIG.judging.local),
     script:
         "../scripts/judges/prepare_judge.py"
 

@@ -42,7 +42,7 @@ rule power:
 rule boosts:
     """Print the scale of every model's boosts and the prior of its thresholds, after measuring it."""
     input:
-        fits=[f"<results>/{model}/sae_fit.parquet" for model in CONFIG.base_models],
+        fits=[f"<results>/{model}/sae_fit.parquet" for model in CONFIG.engine_models],
     log:
         "<logs>/boosts.log",
     script:

@@ -15,7 +15,7 @@ def job_records():
         "arm": CONFIG.arms,
         "judge": CONFIG.judging.judges,
         "directions": CONFIG.directions,
-        "along": ["", *(f"directions/{name}/" for name in CONFIG.directions)],
+        "along": [along(name) for name in (None, *CONFIG.directions)],
         "shard": range(max(CONFIG.shards(arm) for arm in CONFIG.arms)),
         "target": {arm.target for arm in CONFIG.arms.values() if arm.target},
     }

@@ -1,11 +1,6 @@
 # The boost of every latent at which the first attempt scores the target.
 
 
-def along(directions):
-    """Folder of a search below that of its model: of the latents, or of a set of directions."""
-    return "" if directions is None else f"directions/{directions}/"
-
-
 def threshold_files():
     """Model, set of directions and path of every table of thresholds, one a target."""
     found = []

@@ -303,16 +303,16 @@ function drawPrompt(row, text) {
   const latent = named("label", row);
   const about = value("latent", row) === null ? "no latent" : `${latentText(row)}${latent ? `: ${latent}` : ""}`;
   const hint = element("p", "hint", `${modelLabel(row)} · ${about} · seed ${value("seed", row)}`);
-  const page = latentPage(row);
+  const page = latentPage(row, text);
   if (page) hint.append(" · ", page);
   head.append(title, hint);
   return head;
 }
 
 // Link to the public page of the steered latent; nothing is loaded from there unless it is followed.
-function latentPage(row) {
+function latentPage(row, text) {
   const pages = index.pages[named("model", row)];
-  if (!pages || value("latent", row) === null) return null;
+  if (!pages || text.directions !== null || value("latent", row) === null) return null;
   const link = element("a", "", "Neuronpedia");
   link.href = `${pages}/${value("latent", row)}`;
   link.rel = "noreferrer external";

@@ -17,7 +17,9 @@ from esr.arms.plan import (
     sweep_levels,
 )
 from esr.arms.prompts import read_prompts
+from esr.arms.transcripts import read_transcripts
 from esr.config import ArmConfig, Config, LevelsConfig
+from esr.errors import EsrError
 from esr.job import config_of, origin, output, start
 from esr.tables import read_table, write_table
 
@@ -28,6 +30,7 @@ def draw_trials(config: Config, name: str, inputs: Any) -> pd.DataFrame:
     """Trials of an arm before its condition: replayed, over prompts, or over latents."""
     arm = config.arms[name]
     if arm.replay is not None:
+        refuse_numbered_concepts(config, name)
         replayed = first_latents(read_table(Path(inputs.replayed), "plan"), arm.latents)
         return other_seeds(replayed, name) if arm.seeds == "other" else replayed
     prompts = read_prompts(Path(inputs.prompts))
@@ -47,6 +50,23 @@ def draw_trials(config: Config, name: str, inputs: Any) -> pd.DataFrame:
     if isinstance(arm.boost, LevelsConfig):
         return sweep(drawn, sweep_levels(thresholds, arm.boost))
     return drawn
+
+
+def refuse_numbered_concepts(config: Config, name: str) -> None:
+    """Raise if a replay would steer latents that only number the concepts of an imported file.
+
+    Raises:
+        EsrError: the arm steers, and the file that it replays names concepts without latents.
+    """
+    path = config.origin_of(name).responses
+    if path is None or not config.is_steered(name):
+        return
+    bare = [row.where for row in read_transcripts(path) if row.names_concept_alone]
+    if bare:
+        raise EsrError(
+            f"arms.{name}.replay: {path}, {bare[0]}: a concept without `latent`, so there is no "
+            "latent of the SAE to steer; give each row its latent, or remove the replay"
+        )
 
 
 def ablated_latents(arm: ArmConfig, inputs: Any) -> list[int]:

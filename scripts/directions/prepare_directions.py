@@ -12,7 +12,7 @@ import pandas as pd
 from esr.arms.prompts import read_prompts
 from esr.assets.sae import decoder_rows
 from esr.config import Config, FileDirectionsConfig, RandomDirectionsConfig
-from esr.directions.sources import directions_table, random_directions, read_vectors, scaled
+from esr.directions.sources import directions_table, random_directions, read_vectors, scaled_set
 from esr.directions.vectors import Directions
 from esr.job import config_of, origin, output, start
 from esr.tables import read_table, write_table
@@ -41,10 +41,7 @@ def make_directions(
         return found, directions_table(found, rows, latents["prompts"], made_from, nameless)
     assert isinstance(settings, FileDirectionsConfig)
     vectors = read_vectors(settings.file_of(model), config.models[model].steer_layer, d_model)
-    found = scaled(name, vectors, float(rows.norm(dim=1).median()))
-    prompts = [read_prompts(config.prompts)["prompt_id"].tolist()] * len(vectors.labels)
-    own = vectors.vectors.norm(dim=1)
-    return found, directions_table(found, rows, prompts, vectors.origin, vectors.labels, own)
+    return scaled_set(name, vectors, rows, read_prompts(config.prompts)["prompt_id"].tolist())
 
 
 def main(job: Any) -> None:

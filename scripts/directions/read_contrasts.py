@@ -19,8 +19,8 @@ from esr.arms.chat import prompt_tokens
 from esr.arms.prompts import read_prompts
 from esr.assets.sae import decoder_rows
 from esr.assets.sae_fit import load_layers, residuals
-from esr.config import ContrastDirectionsConfig
-from esr.directions.sources import Vectors, contrast, directions_table, read_pairs, scaled
+from esr.config import Config, ContrastDirectionsConfig
+from esr.directions.sources import Vectors, contrast, read_pairs, scaled_set
 from esr.engines import open_tokenizer
 from esr.job import config_of, origin, output, start
 from esr.tables import read_table, write_table
@@ -41,7 +41,9 @@ def contrasts(pairs: pd.DataFrame, settings: ContrastDirectionsConfig, read: Rea
     return Vectors(labels, torch.stack(vectors), what)
 
 
-def reader(config: Any, name: str, manifest: Any, settings: ContrastDirectionsConfig) -> Read:
+def reader(
+    config: Config, name: str, manifest: dict[str, Any], settings: ContrastDirectionsConfig
+) -> Read:
     """A function that reads a text: its residual stream at `steer_layer`, one vector."""
     model = config.models[name]
     tokenizer = open_tokenizer(manifest, model.template)
@@ -76,10 +78,8 @@ def main(job: Any) -> None:
     )
     latents = read_table(Path(job.input.latents), "latents")
     rows = decoder_rows(Path(job.input.sae), latents.loc[latents["selected"], "latent"].tolist())
-    made = scaled(name, found, float(rows.norm(dim=1).median()))
-    prompts = [read_prompts(config.prompts)["prompt_id"].tolist()] * len(found.labels)
-    own = found.vectors.norm(dim=1)
-    table = directions_table(made, rows, prompts, found.origin, found.labels, own)
+    prompts = read_prompts(config.prompts)["prompt_id"].tolist()
+    made, table = scaled_set(name, found, rows, prompts)
     made.save(output(job, "vectors"))
     write_table(table, output(job, "table"), "directions", origin(job, directions=made.digest))
 

@@ -23,7 +23,7 @@ from esr.finetuning.examples import (
     write_with_llm,
 )
 from esr.job import config_of, origin, output, start
-from esr.judges import open_judge
+from esr.judges import finish_judging, open_judge
 from esr.judges.llm import open_llm
 from esr.judges.rubrics import read_rubric
 from esr.organisms.corpus import Phrases, read_lexicon
@@ -73,6 +73,7 @@ def main(job: Any) -> None:
     judge = open_judge(settings, Path(job.params.judged), config=config)
     phrases = read_phrases(Path(job.input.phrases))
     table = check_examples(specs, written, judge, phrases, config.finetune.data.least_score)
+    finish_judging(judge)
     for (kind, status), rows in table.groupby(["kind", "status"]):
         log.info("%s, %s: %d examples", kind, status, len(rows))
     write_table(table, output(job), "examples", origin(job, judge=judge.served_as))

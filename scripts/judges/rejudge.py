@@ -42,7 +42,7 @@ def incomplete(path: Path) -> int:
 def rejudge_arm(config: Config, name: str, folder: Path, replies: Path) -> int:
     """Judge an arm again, from the journal but for what is missing; trials that still lack it."""
     path = folder / "judgments" / f"{name}.parquet"
-    judge = open_judge(config.judging.judges[name], replies, config=config)
+    judge = open_judge(config.judging.judges[name], replies, config=config, anchored=False)
     plan = read_table(folder / "plan.parquet", "plan")
     responses = read_table(folder / "responses.parquet", "responses")
     phrases = read_phrases(config.judging.restart_phrases)
@@ -54,7 +54,7 @@ def rejudge_arm(config: Config, name: str, folder: Path, replies: Path) -> int:
 def rejudge_sample(config: Config, name: str, folder: Path, replies: Path) -> int:
     """The same for the sample that all judges grade, scores included."""
     path, scored = (folder / kind / f"{name}.parquet" for kind in ("judgments", "scores"))
-    judge = open_judge(config.judging.judges[name], replies, config=config)
+    judge = open_judge(config.judging.judges[name], replies, config=config, anchored=False)
     sample = read_table(folder / "sample.parquet", "sample")
     return _grade_again(config, name, judge, sample, (path, scored))
 
@@ -63,7 +63,7 @@ def rejudge_retest(config: Config, name: str, folder: Path, replies: Path) -> in
     """The same for the part of the sample that the primary judge grades a second time."""
     paths = folder / "retest/judgments.parquet", folder / "retest/scores.parquet"
     settings = config.judging.judges[name]
-    judge = open_judge(settings, replies, config=config, repetition=SECOND_CALL)
+    judge = open_judge(settings, replies, config=config, repetition=SECOND_CALL, anchored=False)
     sample = read_table(folder / "sample.parquet", "sample")
     retest = draw_retest(sample, config.agreement.retest, config.agreement.seed)
     return _grade_again(config, name, judge, retest, paths)
@@ -99,9 +99,6 @@ def tables_of(config: Config, name: str, cells: Sequence[tuple[str, str]]) -> It
 def main(job: Any) -> None:
     """Fill what is missing."""
     config = config_of(job)
-    # The anchors stand at the ends of the job that lacks replies.
-    judging = config.judging.model_copy(update={"anchors": 0})
-    config = config.model_copy(update={"judging": judging})
     filled = 0
     for name in config.judging.llms:
         if name in config.judging.local:

@@ -57,7 +57,6 @@ ENGINE = [
 FEWEST = 12
 """Jobs from which on loading all libraries once costs less than loading some for each."""
 
-
 KILLED = 137
 """Exit code of a script whose process was killed, as a shell has it for SIGKILL."""
 

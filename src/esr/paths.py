@@ -52,3 +52,8 @@ def check_targets(targets: Iterable[str], study: str, studies: Iterable[str]) ->
                 f"{target} belongs to study {found[1]!r}, but this run is about {study!r}: "
                 f"add --config study={found[1]}"
             )
+
+
+def along(directions: str | None) -> str:
+    """Folder of a threshold search below that of its model: of a set of directions, or of none."""
+    return "" if directions is None else f"directions/{directions}/"

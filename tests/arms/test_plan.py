@@ -27,6 +27,7 @@ from esr.config import ArmConfig, LevelsConfig, WindowConfig
 from esr.errors import EsrError
 from esr.tables import TABLES, read_table, write_table
 from helpers.checkout import load_script
+from helpers.studies import load_study
 
 PROMPTS = pd.DataFrame(
     {"prompt_id": list("pqrs"), "category": "x", "prompt": [f"Explain {c}." for c in "pqrs"]}
@@ -166,9 +167,12 @@ def test_an_aa_arm_differs_in_its_seeds_alone(tmp_path: Path) -> None:
     plan = steered()
     write_table(plan.assign(**OWNER), tmp_path / "plan.parquet", "plan", {})
     script = load_script("plan_arm")
-    arms = {name: ArmConfig(replay="steered", seeds="other") for name in ("aa", "aa-2")}
+    config = load_study(
+        {"arms": {name: {"replay": "steered", "seeds": "other"} for name in ("aa", "aa-2")}}
+    )
+    arms = {name: config.arms[name] for name in ("aa", "aa-2")}
     inputs = SimpleNamespace(replayed=tmp_path / "plan.parquet")
-    drawn = {name: script.draw_trials(SimpleNamespace(arms=arms), name, inputs) for name in arms}
+    drawn = {name: script.draw_trials(config, name, inputs) for name in arms}
     again = {name: apply_condition(drawn[name], arms[name]) for name in arms}
     kept = [name for name in SAME if name != "seed"]
     for name in arms:

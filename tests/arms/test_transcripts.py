@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,7 @@ from esr.judges.lexicon import Lexicon
 from esr.planning.costs import judged_trials
 from esr.planning.hours import arm_trials
 from esr.tables import read_table, write_table
-from helpers.checkout import REPO
+from helpers.checkout import REPO, load_script
 from helpers.organism import LEXICON
 from helpers.studies import load_study
 
@@ -252,3 +253,27 @@ class TestConfiguration:
         assert arm_trials(config, "theirs") == 0
         assert arm_trials(config, "again") == 9
         assert judged_trials(config, "theirs") == 9
+
+    def test_a_replay_has_the_prompts_of_the_arm_it_repeats(self, tmp_path: Path) -> None:
+        path = tmp_path / "two.csv"
+        path.write_text("prompt_id,category,prompt\na,x,Explain one.\nb,x,Explain two.\n")
+        over = {"over": "prompts", "trials": 2, "boost": "none", "prompts": str(path)}
+        config = load_study({"arms": {"two": over, "again": {"replay": "two"}}})
+        assert judged_trials(config, "again") == arm_trials(config, "again") == 4
+
+    def test_concepts_without_latents_are_never_steered(self, tmp_path: Path) -> None:
+        """They are numbered from 0, which are latents of the SAE, but not theirs."""
+        path = lines(tmp_path / "t.jsonl", row(latent=..., concept="boats"))
+        plan, _ = tables(path)
+        write_table(plan, tmp_path / "plan.parquet", "plan", {})
+        arms = {
+            "theirs": {"responses": str(path), "model": "planted"},
+            "again": {"replay": "theirs"},
+            "plain": {"replay": "theirs", "boost": "none"},
+        }
+        config = load_study({"arms": arms})
+        draw = load_script("plan_arm").draw_trials
+        inputs = SimpleNamespace(replayed=tmp_path / "plan.parquet")
+        with pytest.raises(EsrError, match=r"arms\.again\.replay: .*line 1: a concept without"):
+            draw(config, "again", inputs)
+        assert len(draw(config, "plain", inputs)) == 1

@@ -666,7 +666,10 @@ DIRECTIONS = {"random": {"kind": "random"}, "file": {"kind": "file", "path": "{m
 @pytest.mark.parametrize(
     ("arm", "line"),
     [
-        ({"over": "latents", "trials": 1, "directions": "mine"}, "'mine' is not among the sets"),
+        (
+            {"over": "latents", "trials": 1, "directions": "mine"},
+            "there is no set 'mine' (there is: file, random); add it to `directions`",
+        ),
         ({"replay": "steered", "directions": "file"}, "'file' is of kind file"),
         ({"replay": "unsteered", "directions": "random"}, "arm unsteered does not steer latents"),
         ({"replay": "answers", "directions": "random"}, "arm answers does not steer latents"),
@@ -678,11 +681,59 @@ def test_directions_that_do_not_fit_are_refused(arm: dict[str, Any], line: str) 
         load_study({"directions": DIRECTIONS, "arms": {"other": arm}})
 
 
+ALONG = {"replay": "steered", "directions": "random"}
+
+
+@pytest.mark.parametrize(
+    ("arms", "line"),
+    [
+        (
+            {"plain": {"replay": "unsteered"}, "other": {**ALONG, "replay": "plain"}},
+            "arm plain does not steer latents",
+        ),
+        (
+            {"other": ALONG, "told": {"replay": "other", "meta_prompt": "{prompt} {label}"}},
+            "arms.told.meta_prompt: names the label, but random directions have none",
+        ),
+        (
+            {
+                "theirs": {"responses": "t", "model": "planted"},
+                "other": {**ALONG, "replay": "theirs"},
+            },
+            "arm theirs is imported",
+        ),
+        (
+            {"steered": {"over": "latents", "trials": 1, "directions": "file"}},
+            "steered steers along directions, but detectors and episodes are about latents",
+        ),
+    ],
+    ids=["unsteered two arms back", "label", "imported", "steered"],
+)
+def test_directions_are_checked_through_the_arms_that_are_replayed(
+    arms: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(EsrError, match=re.escape(line)):
+        load_study({"directions": DIRECTIONS, "arms": arms})
+
+
 def test_episodes_are_those_of_latents() -> None:
-    random = {"replay": "steered", "directions": "random"}
-    changes = {"directions": DIRECTIONS, "arms": {"other": random}, "episodes": {"arm": "other"}}
+    changes = {"directions": DIRECTIONS, "arms": {"other": ALONG}, "episodes": {"arm": "other"}}
     with pytest.raises(EsrError, match=r"episodes.arm: other steers along directions"):
         load_study(changes)
+
+
+def test_an_arm_without_a_boost_steers_along_nothing() -> None:
+    arms = {
+        "along": ALONG,
+        "plain": {"replay": "along", "boost": "none"},
+        "again": {"replay": "plain"},
+    }
+    config = load_study({"directions": DIRECTIONS, "arms": arms})
+    assert [config.directions_of(arm) for arm in ("along", "plain", "again")] == [
+        "random",
+        None,
+        None,
+    ]
 
 
 def test_each_set_of_directions_has_a_search_of_its_own() -> None:

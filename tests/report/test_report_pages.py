@@ -383,3 +383,7 @@ def test_a_latent_leads_to_its_public_page_where_there_is_one(reader: Reader) ->
     page.locator("[name=model]").select_option(label="Large <b>model</b>")
     page.locator(".trial").first.click()
     expect(link).to_have_count(0)
+    page.locator("[name=model]").select_option(label="Small model")
+    page.locator("[name=arm]").select_option(label="ablate-otd")  # steered along random directions
+    page.locator(".trial").first.click()
+    expect(link).to_have_count(0)

@@ -50,6 +50,11 @@ class Row(NamedTuple):
     where: str
     fields: dict[str, Any]
 
+    @property
+    def names_concept_alone(self) -> bool:
+        """Whether it names a concept and no latent, so that no latent of the SAE is known."""
+        return "concept" in self.fields and "latent" not in self.fields
+
 
 def read_transcripts(path: Path) -> list[Row]:
     """Read and check a file of responses.
@@ -266,7 +271,7 @@ def _typed(where: str, name: str, value: Any, kind: type) -> Any:
 def _latents(path: Path, rows: Sequence[Row]) -> list[int | None]:
     """Latent of each row; concepts are numbered where no row has a latent."""
     steered = [row for row in rows if "latent" in row.fields or "concept" in row.fields]
-    bare = [row for row in steered if "latent" not in row.fields]
+    bare = [row for row in steered if row.names_concept_alone]
     if not bare:
         return [row.fields.get("latent") for row in rows]
     if len(bare) < len(steered):

@@ -180,11 +180,23 @@ class Sections(Section):
         return {directions: sorted(targets) for directions, targets in found.items()}
 
     def directions_of(self, arm: str) -> str | None:
-        """Set of directions that an arm steers along: its own, or that of the replayed arm."""
+        """Set of directions that an arm steers along: its own, or that of the replayed arm.
+
+        None for decoder rows, and for an arm that steers nothing.
+        """
         settings = self.arms[arm]
+        if not self.is_steered(arm):
+            return None
         if settings.directions is not None or settings.replay is None:
             return settings.directions
         return self.directions_of(settings.replay)
+
+    def is_steered(self, arm: str) -> bool:
+        """Whether an arm, and every arm that it replays, keeps the boost."""
+        settings = self.arms[arm]
+        if settings.boost == "none":
+            return False
+        return settings.replay is None or self.is_steered(settings.replay)
 
     def needs_detectors(self, arm: str) -> bool:
         """Whether an arm, or one that it replays, ablates detectors or sets matched to them."""

@@ -50,28 +50,44 @@ class Config(Sections):
     @model_validator(mode="after")
     def _directions_exist(self) -> Self:
         for name, arm in self.arms.items():
-            if arm.directions is None:
-                continue
-            where = f"arms.{name}.directions: {arm.directions!r}"
-            found = self.directions.get(arm.directions)
-            if found is None:
-                raise ValueError(f"{where} is not among the sets {sorted(self.directions)}")
-            if arm.replay is None:
-                continue
-            if found.kind != "random":
+            if arm.directions is not None and arm.directions not in self.directions:
+                known = ", ".join(sorted(self.directions)) or "none"
                 raise ValueError(
-                    f"{where} is of kind {found.kind}; a replay replaces each latent by a "
-                    "direction that stands in for it, as in a `random` set; use `over: latents`"
+                    f"arms.{name}.directions: there is no set {arm.directions!r} (there is: "
+                    f"{known}); add it to `directions`"
                 )
-            replayed = self.arms[arm.replay]
-            if self.directions_of(arm.replay) is not None or replayed.boost == "none":
-                raise ValueError(f"{where}: arm {arm.replay} does not steer latents")
-        if self.episodes.arm in self.arms and self.directions_of(self.episodes.arm) is not None:
-            raise ValueError(
-                f"episodes.arm: {self.episodes.arm} steers along directions; choose an arm that "
-                "steers latents"
-            )
+        for name, arm in self.arms.items():
+            used = self.directions.get(self.directions_of(name) or "")
+            if used is not None and used.kind == "random" and arm.needs_labels:
+                raise ValueError(
+                    f"arms.{name}.meta_prompt: names the label, but random directions have none"
+                )
+            if arm.directions is not None and arm.replay is not None:
+                self._check_stand_ins(name, arm.directions, arm.replay)
+        for where, name in {"episodes.arm": self.episodes.arm, "arms": "steered"}.items():
+            if name in self.arms and self.directions_of(name) is not None:
+                raise ValueError(
+                    f"{where}: {name} steers along directions, but detectors and episodes are "
+                    "about latents; give these trials an arm of their own"
+                )
         return self
+
+    def _check_stand_ins(self, name: str, directions: str, replayed: str) -> None:
+        """Raise unless a set has a direction in place of each latent of a replayed arm."""
+        where = f"arms.{name}.directions: {directions!r}"
+        kind = self.directions[directions].kind
+        if kind != "random":
+            raise ValueError(
+                f"{where} is of kind {kind}; a replay replaces each latent by a direction that "
+                "stands in for it, as in a `random` set; use `over: latents`"
+            )
+        if not self.is_steered(replayed) or self.directions_of(replayed) is not None:
+            raise ValueError(f"{where}: arm {replayed} does not steer latents")
+        if self.origin_of(replayed).responses is not None:
+            raise ValueError(
+                f"{where}: the set has directions for the selected latents alone, and arm "
+                f"{replayed} is imported"
+            )
 
     @model_validator(mode="after")
     def _every_model_has_a_job_size(self) -> Self:

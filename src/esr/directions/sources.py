@@ -134,6 +134,23 @@ def scaled(name: str, found: Vectors, norm: float) -> Directions:
     return Directions(name, torch.arange(len(vectors)), vectors)
 
 
+def scaled_set(
+    name: str, found: Vectors, rows: Float[Tensor, "latents d_model"], prompts: Sequence[str]
+) -> tuple[Directions, pd.DataFrame]:
+    """A set scaled to the median norm of decoder rows, and its table; all prompts are admissible.
+
+    Args:
+        name: The set.
+        found: Its vectors, as they were made.
+        rows: Decoder rows of the selected latents.
+        prompts: Ids of the study's prompts.
+    """
+    made = scaled(name, found, float(rows.norm(dim=1).median()))
+    own = found.vectors.norm(dim=1)
+    each = [prompts] * len(found.labels)
+    return made, directions_table(made, rows, each, found.origin, found.labels, own)
+
+
 def directions_table(
     found: Directions,
     rows: Float[Tensor, "latents d_model"],

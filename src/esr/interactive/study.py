@@ -197,7 +197,7 @@ class Study:
                 "another judge, or `none`"
             )
         replies = self.results / f"replies/steer/{name}.jsonl"
-        return open_judge(judges[name], replies, config=self.config, live=True)
+        return open_judge(judges[name], replies, config=self.config, live=True, anchored=False)
 
     @contextmanager
     def _inside(self) -> Iterator[None]:

@@ -39,6 +39,7 @@ def open_judge(
     live: bool = False,
     repetition: int = 0,
     beside: int = 0,
+    anchored: bool = True,
 ) -> Judge:
     """Open the judge that a configuration describes.
 
@@ -50,6 +51,7 @@ def open_judge(
         live: Send calls live, whatever the settings.
         repetition: Other than 0: send the calls of a language model again, as other calls.
         beside: GPUs of this job that belong to an engine, not to the judge.
+        anchored: Whether a language model grades the anchors at both ends of the job.
 
     Raises:
         EsrError: a file of the judge is missing or invalid.
@@ -67,7 +69,7 @@ def open_judge(
             llm = CachedLlm(settings, replies, others=others, live=live)
         else:
             llm = open_llm(config, settings, replies, others=others, live=live, beside=beside)
-        size = config.judging.anchors if config is not None else 0
+        size = config.judging.anchors if config is not None and anchored else 0
         anchors = AnchorGrading(rubric, llm, read_anchors(size)) if size else None
         return LlmJudge(rubric, llm, repetition, anchors)
     if isinstance(settings, HumanJudgeConfig):

@@ -51,7 +51,6 @@ class Level:
         self.window = float(min(max(START, least), most))
         """The level: calls in flight, on average."""
         self._refused_at: float | None = None
-        self._is_limited = False
         self._decreased = -math.inf
         self._next = -math.inf
         self._latency: float | None = None
@@ -71,9 +70,9 @@ class Level:
 
     def sent(self, now: float) -> None:
         """Take note of a call that is sent."""
-        if self.is_fixed or (self._latency is None and not self._is_limited):
+        if self.is_fixed or (self._latency is None and self._refused_at is None):
             return
-        pace = 1.0 if self._is_limited else HURRY
+        pace = 1.0 if self._refused_at is not None else HURRY
         gap = pace * (self._latency or GUESS) / self.window
         self._next = max(self._next, now - LATE) + gap
 
@@ -122,7 +121,6 @@ class Level:
 
     def _decrease(self, now: float) -> None:
         self._refused_at = self.window
-        self._is_limited = True
         self._decreased = now
         self.window = max(DECREASE * self.window, self.least)
 

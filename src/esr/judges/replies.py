@@ -13,6 +13,7 @@ from typing import Any
 from esr.config import Config
 from esr.journal import Journal, content_key, read_journal
 from esr.judges.bodies import Reply, read_reply
+from esr.paths import along
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,7 @@ def reply_journals(config: Config) -> list[tuple[str, str, Path]]:
         for model in config.models:
             rules = ["judge_arms"]
             for directions in config.searches(model):
-                set_of = "" if directions is None else f"directions/{directions}/"
-                path = folder / "find_thresholds" / model / f"{set_of}{judge}.jsonl"
+                path = folder / "find_thresholds" / model / f"{along(directions)}{judge}.jsonl"
                 found.append(("find_thresholds", judge, path))
             if model in config.base_models:
                 rules += ["rate_concreteness", "annotate_boundaries"]

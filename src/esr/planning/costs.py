@@ -93,7 +93,9 @@ def judging_jobs(config: Config, judge: str) -> int:
     local = config.judging.local.get(judge)
     together = local is not None and local.together
     arms = sum(1 if together else len(config.arms_of(model)) for model in config.models)
-    return len(config.models) + arms + (config.agreement.retest > 0)  # thresholds, arms, retest
+    searches = sum(len(config.searches(model)) for model in config.models)
+    examples = bool(config.finetuned)
+    return searches + arms + examples + (config.agreement.retest > 0)
 
 
 def _anchors(config: Config, judge: str) -> Planned:
@@ -122,7 +124,7 @@ def judged_trials(config: Config, name: str) -> int:
     origin = config.origin_of(name)
     if origin.responses is not None:
         return len(read_transcripts(origin.responses))
-    path = config.arms[name].prompts or config.prompts
+    path = origin.prompts or config.prompts
     return trials_of(config, config.arms[name], len(read_prompts(path)))
 
 

@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from esr.arms.prompts import read_prompts
-from esr.arms.transcripts import read_transcripts
 from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.judges.level import Level
-from esr.planning.costs import planned_calls, trials_of
+from esr.planning.costs import judged_trials, planned_calls
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
 from esr.planning.partitions import PROFILE
 
@@ -99,13 +97,13 @@ def tokens_per_second(
 def planned_work(config: Config) -> Iterator[Work]:
     """What engine jobs of every rule do, model by model."""
     length = config.generation.max_new_tokens
-    for name in config.models:
+    for name in [*config.engine_models, *config.finetuned]:
         searches = len(config.searches(name))
         if searches:
             tokens = searches * _searched(config) * length
             yield Work("find_thresholds", name, searches, tokens)
         trials = {arm: arm_trials(config, arm) for arm in config.arms_of(name)}
-        shards = sum(config.shards(arm) for arm in trials)
+        shards = sum(config.shards(arm) for arm in trials if config.generates(name, arm))
         yield Work("generate_responses", name, shards, sum(trials.values()) * length)
         if name in config.finetuned:
             rows = config.finetune.data.size * config.finetune.training.num_epochs
@@ -191,12 +189,7 @@ def _searched(config: Config) -> int:
 
 def arm_trials(config: Config, arm: str) -> int:
     """Trials of an arm for each model; a replay has those of its origin, or of its latents."""
-    origin = config.origin_of(arm)
-    if origin.responses is not None:  # the replay is generated, the arm itself is not
-        return 0 if config.arms[arm] is origin else len(read_transcripts(origin.responses))
-    path = origin.prompts or config.prompts
-    prompts = len(read_prompts(path)) if origin.over == "prompts" else 0
-    return trials_of(config, config.arms[arm], prompts)
+    return 0 if config.arms[arm].responses is not None else judged_trials(config, arm)
 
 
 def estimate_compute(config: Config) -> pd.DataFrame:
