@@ -85,7 +85,10 @@ def test_no_pair_is_left_of_an_arm_of_another_engine() -> None:
 
 
 def test_directions_are_a_condition_of_an_arm_and_not_another_engine() -> None:
-    assert engine_differences(ENGINE, {**ENGINE, "directions": {"random": "1a2b"}}) == []
+    random, other = ({**ENGINE, "directions": {"random": digest}} for digest in ("1a2b", "3c4d"))
+    assert engine_differences(ENGINE, random) == []
+    assert engine_differences(random, {**ENGINE, "directions": {"topics": "3c4d"}}) == []
+    assert engine_differences(random, other) == ["directions random 1a2b / 3c4d"]
 
 
 def test_an_arm_that_generated_nothing_differs_in_nothing() -> None:

@@ -134,7 +134,7 @@ class TestLackOfADecision:
         assert row["second_verdict"] == "undecided"
         assert row["second_low"] < row["measured"] < row["second_high"]
         assert row["verdict"] == "uncorroborated"
-        assert row["reason"].endswith("for want of trials: the values agree")
+        assert row["reason"].endswith("no value contradicts it")
 
     def test_the_same_sample_with_another_value_makes_it_depend_on_the_judge(self) -> None:
         row = verdict_of(compared(self.primary, self.second(0.22, 8)), where=self.claims["where"])

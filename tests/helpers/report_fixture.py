@@ -144,7 +144,7 @@ def summary() -> pd.DataFrame:
         ("second", "large", "steered", "multi_attempt_rate", 9.0, 8.0, 10.0, 200),
         ("primary", "small", "steered", "esr_rate", 1.5, 0.5, 2.5, 400),
     ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(status="ok")
 
 
 def exclusions() -> pd.DataFrame:

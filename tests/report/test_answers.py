@@ -9,7 +9,7 @@ import pytest
 from esr.report.answers import Answer, answers
 from esr.report.forest import PAD, WIDTH, figure_of, track, transcripts_of
 
-WAYS = {"primary": "primary", "gated": "gated", "second": "second judge"}
+WAYS = {"primary": "primary", "gated": "gated", "second": "second judge", "judge_free": "phrases"}
 RATES = ["esr_rate", "success_rate", "multi_attempt_rate"]
 
 
@@ -46,19 +46,43 @@ def only(**tables: pd.DataFrame) -> Answer:
 
 def test_a_rate_has_its_interval_and_its_size() -> None:
     found = only()
-    assert found.rate == "corrects itself in 8.7 % [5.6, 13.2] of 100 steered responses"
+    assert found.rate == (
+        "restarts and improves its score in 8.7 % [5.6, 13.2] of 100 steered responses"
+    )
     assert found.recovery == "of its 100 restarts 74.6 % [58.9, 85.8] improve the score"
+
+
+def test_a_rate_is_named_beside_that_of_a_new_draw() -> None:
+    null = table(measure="esr_rate", null=16.6, excess=-12.8, low=-15.9, high=-10.0)
+    assert only(recovery=null).rate.endswith(
+        ", a new draw in its place in 16.6 % (less than chance)"
+    )
+    few = null.assign(status="few_clusters")
+    assert only(recovery=few).rate.endswith("(not comparable: few_clusters)")
 
 
 def test_what_was_not_measured_is_not_answered() -> None:
     found = only()
     assert found.detectors == "not measured"
-    assert found.judges == "not known, there is one way of grading"
+    assert found.grading == "not known, no independent way measured it"
     assert found.details == ()
     none = summary(esr_rate=(np.nan,) * 3, success_rate=(np.nan,) * 3)
     assert only(summary=none).rate == "has no steered response that was scored"
-    assert only(summary=none).recovery == "it makes no second attempt"
+    assert only(summary=none).recovery == "its restarts are not known"
     assert answers({}, {"m": "Model"}, WAYS) == []
+
+
+def test_a_value_without_an_interval_is_shown_with_the_reason() -> None:
+    few = summary(esr_rate=(1.0, np.nan, np.nan), success_rate=(75.0, np.nan, np.nan))
+    found = only(summary=few.assign(status="too_few", n=4))
+    assert "in 1.0 % (no interval: too_few) of 4 steered" in found.rate
+    assert found.recovery == "of its 4 restarts 75.0 % (no interval: too_few) improve the score"
+
+
+def test_no_second_attempt_is_what_the_judge_found_and_no_more() -> None:
+    zero = summary(esr_rate=(0.0, 0.0, 3.3), success_rate=(np.nan,) * 3)
+    zero.loc[zero["measure"].eq("success_rate"), "n"] = 0
+    assert only(summary=zero).recovery == "the primary judge finds no second attempt"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +101,7 @@ def test_recovery_is_more_than_chance_only_if_its_interval_is(
 
 
 @pytest.mark.parametrize(
-    ("change", "random", "needed"),
+    ("change", "random", "word"),
     [
         ((-12.0, -5.0), (0.1, 30.0), "yes"),
         ((-12.0, -5.0), (-0.1, 30.0), "not shown"),
@@ -86,13 +110,37 @@ def test_recovery_is_more_than_chance_only_if_its_interval_is(
         ((0.5, 12.0), (-30.0, -0.1), "no"),
     ],
 )
-def test_detectors_are_needed_if_their_ablation_matters_more_than_that_of_random_latents(
-    change: tuple[float, float], random: tuple[float, float] | None, needed: str
+def test_detectors_contribute_if_their_ablation_matters_more_than_that_of_random_latents(
+    change: tuple[float, float], random: tuple[float, float] | None, word: str
 ) -> None:
-    tables = {"comparisons": ablation(*change)}
+    tables = {"comparisons": by_both(ablation(*change))}
     if random is not None:
-        tables["contrasts"] = control(*random)
-    assert only(**tables).detectors == needed
+        tables["contrasts"] = by_both(control(*random))
+    assert only(**tables).detectors == word
+
+
+def by_both(found: pd.DataFrame, second: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A row by the primary judge, and the same or another one by the second."""
+    return pd.concat([found, (found if second is None else second).assign(way="second")])
+
+
+@pytest.mark.parametrize(
+    ("change", "random", "word"),
+    [
+        ((-12.0, 1.0), (0.1, 30.0), "by the primary judge alone"),
+        ((2.0, 12.0), (-10.0, -4.0), "depends on the way of grading (not by second judge)"),
+    ],
+)
+def test_one_judge_does_not_make_detectors_contribute(
+    change: tuple[float, float], random: tuple[float, float], word: str
+) -> None:
+    tables = {
+        "comparisons": by_both(ablation(-12.0, -5.0), ablation(*change)),
+        "contrasts": by_both(control(0.1, 30.0), control(*random)),
+    }
+    assert only(**tables).detectors == word
+    alone = {name: found[found["way"].eq("primary")] for name, found in tables.items()}
+    assert only(**alone).detectors == "by the primary judge alone"
 
 
 def test_an_unreliable_interval_shows_nothing_about_detectors() -> None:
@@ -101,19 +149,27 @@ def test_an_unreliable_interval_shows_nothing_about_detectors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "depends"), [((9.0, 8.0, 10.0), "yes"), ((9.0, 6.5, 12.0), "not shown")]
+    ("way", "second", "status", "word"),
+    [
+        ("second", (9.0, 8.0, 10.0), "ok", "yes (second judge)"),
+        ("second", (9.0, 6.5, 12.0), "ok", "not shown"),
+        ("second", (9.0, 8.0, 10.0), "few_clusters", "not known, no independent way measured it"),
+        ("judge_free", (9.0, 8.0, 10.0), "ok", "yes (phrases)"),
+        ("gated", (9.0, 8.0, 10.0), "ok", "not known, no independent way measured it"),
+    ],
 )
-def test_it_depends_on_the_judge_if_intervals_are_apart(
-    second: tuple[float, float, float], depends: str
+def test_it_depends_on_the_way_of_grading_if_intervals_are_apart(
+    way: str, second: tuple[float, float, float], status: str, word: str
 ) -> None:
     both = [
         PLAIN,
         summary(multi_attempt_rate=(6.0, 5.0, 7.0)),
-        summary("second", multi_attempt_rate=second),
+        summary(way, multi_attempt_rate=second).assign(status=status),
     ]
     found = only(summary=pd.concat(both))
-    assert found.judges == depends
-    assert "primary 6.0 [5.0, 7.0], second judge 9.0" in found.details[0]
+    assert found.grading == word
+    if not word.startswith("not known"):
+        assert f"primary 6.0 [5.0, 7.0], {WAYS[way]} 9.0" in found.details[0]
 
 
 def claim(**values: Any) -> dict[str, Any]:

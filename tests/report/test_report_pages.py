@@ -304,9 +304,13 @@ class TestSummary:
         heads = page.locator("h2").all_inner_texts()
         assert heads[:3] == ["Answer", "Claims", "Scorecard"]
         first, second = page.locator(".answers li > p").all_inner_texts()
-        assert first.startswith("Large <b>model</b> corrects itself in 4.0 % [3.0, 5.0] of 500")
-        assert first.endswith("Detectors needed: not measured. Depends on the judge: yes.")
-        assert second.startswith("Small model corrects itself in 1.5 %")
+        assert first.startswith(
+            "Large <b>model</b> restarts and improves its score in 4.0 % [3.0, 5.0] of 500"
+        )
+        assert first.endswith(
+            "Detectors contribute: not measured. Depends on the way of grading: yes (second judge)."
+        )
+        assert second.startswith("Small model restarts and improves its score in 1.5 %")
         picture = page.locator("figure.first img")
         assert picture.evaluate("each => each.complete && each.naturalWidth > 0")
 

@@ -156,7 +156,7 @@ class TestReport:
         page = reader.open("index")
         assert page.locator("h2").first.inner_text() == "Answer"
         planted = page.locator(".answers li > p").first.inner_text()
-        assert planted.startswith("Planted ESR corrects itself in ")
+        assert planted.startswith("Planted ESR restarts and improves its score in ")
         assert page.locator(".answers li").count() == 5
         assert page.locator(".forest tbody tr").count() == page.locator(".scorecard [id]").count()
         assert page.locator(".forest .verdict.confirmed").count() >= 12

@@ -26,8 +26,8 @@ MASKED += ["p_value"]
 UNSCORED = [*JUDGED, *GATED, *GATE, "restart_detected", "degraded"]
 """Columns of scores that a trial without a score lacks."""
 
-CONDITIONS = {"directions"}
-"""Facts in which arms differ on purpose: the vectors that an engine was opened with."""
+DIRECTIONS = "directions"
+"""Fact with the digest of each set of directions that an engine was opened with."""
 
 Identities = dict[tuple[str, str], Mapping[str, Any]]
 """Identity of the engine by model and arm."""
@@ -50,12 +50,22 @@ def engine_differences(
     """Facts in which two engines differ: `dtype float32 / bfloat16`; none if one is unknown."""
     if not first or not second:
         return []
-    names = sorted({*first, *second} - CONDITIONS)
+    one, other = _comparable(first, second), _comparable(second, first)
     return [
-        f"{name} {_short(first.get(name))} / {_short(second.get(name))}"
-        for name in names
-        if first.get(name) != second.get(name)
+        f"{name} {_short(one.get(name))} / {_short(other.get(name))}"
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
     ]
+
+
+def _comparable(facts: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of an engine; of the sets of directions those that the other one has, too.
+
+    A set that one arm lacks is its condition. A set of one name with other vectors is not.
+    """
+    sets, theirs = (each.get(DIRECTIONS) or {} for each in (facts, other))
+    shared = {f"{DIRECTIONS} {name}": sets[name] for name in sets if name in theirs}
+    return {name: fact for name, fact in facts.items() if name != DIRECTIONS} | shared
 
 
 def read_scores_to_pair(paths: Sequence[str | Path], replays: Mapping[str, str]) -> pd.DataFrame:

@@ -233,7 +233,7 @@ def _undecided(primary: str, ways: Iterable[Way], apart: Sequence[Way]) -> tuple
     if differing:
         why = f"the primary judge's value lies outside the interval by {_names(differing)}"
         return "depends on the judge", f"{head}; {why}"
-    return "uncorroborated", f"{head} for want of trials: the values agree"
+    return "uncorroborated", f"{head}; no value contradicts it"
 
 
 def _names(ways: Iterable[Way]) -> str:

@@ -49,7 +49,7 @@ class Track:
         shape: Shape of the verdict.
         region: First and last position of the region in which the claim holds.
         interval: First and last position of the measured interval; None without one.
-        mark: Position of the measured value, or of the middle of its interval; None without one.
+        mark: Position of the measured value; None without one.
         null: Position of the null; None without one.
         ends: Positions and values of the finite ends of the region.
         arrows: Whether the interval goes beyond the track on the left and on the right.
@@ -87,7 +87,6 @@ def track(row: Mapping[str, Any], figures: Sequence[str], models: Sequence[str])
         share = (min(max(number, left), right) - left) / (right - left)
         return round(PAD + share * (WIDTH - 2 * PAD), 2)
 
-    middle = value if value is not None else _middle(low, high)
     measured = None if low is None or high is None else (at(low), at(high))
     return Track(
         row=row,
@@ -97,7 +96,7 @@ def track(row: Mapping[str, Any], figures: Sequence[str], models: Sequence[str])
             WIDTH if upper is None else at(upper),
         ),
         interval=measured,
-        mark=None if middle is None else at(middle),
+        mark=None if value is None else at(value),
         null=None if null is None else at(null),
         ends=tuple((at(end), end) for end in (lower, upper) if end is not None),
         arrows=(low is not None and low < left, high is not None and high > right),
@@ -138,12 +137,6 @@ def _scale(numbers: Sequence[float | None]) -> tuple[float, float]:
         return 0.0, 1.0
     left, right = min(finite), max(finite)
     return (left, right) if right > left else (left - 1.0, right + 1.0)
-
-
-def _middle(low: float | None, high: float | None) -> float | None:
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return None
-    return (low + high) / 2
 
 
 def _number(value: Any) -> float | None:
