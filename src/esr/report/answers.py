@@ -87,7 +87,8 @@ def _rate(row: Mapping[str, Any], null: Mapping[str, Any] | None) -> str:
     text = f"restarts and improves its score in {share} of {int(row['n']):,} steered responses"
     if null is None or pd.isna(null["null"]) or not row["estimate"]:
         return text
-    return f"{text}, a new draw in its place in {_decimal(null['null'])} % ({_side(null)})"
+    chance = f"{_decimal(null['null'])} % ({_side(null)})"
+    return f"{text}; with a new draw in place of the last attempt it would in {chance}"
 
 
 def _recovery(
