@@ -114,7 +114,7 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     arms = (2 + replays) * steered + again + sweep + prompts + discovery
     assert calls["judge_responses", "claude"] == models * arms + finetuned * steered
     cells = sum(len(config.arms_of(model)) for model in config.models)
-    jobs = len(config.models) + cells + 1  # thresholds, arms, retest
+    jobs = len(config.models) + cells + 2  # thresholds, arms, examples, retest
     assert calls["anchors", "claude"] == 2 * 60 * jobs
     assert calls["anchors", "qwen"] == 2 * 60, "at both ends of the sample"
     assert calls["judge_examples", "claude"] == 400 + 2 * 400, "answers, both ends of corrections"

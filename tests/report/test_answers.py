@@ -55,7 +55,7 @@ def test_a_rate_has_its_interval_and_its_size() -> None:
 def test_a_rate_is_named_beside_that_of_a_new_draw() -> None:
     null = table(measure="esr_rate", null=16.6, excess=-12.8, low=-15.9, high=-10.0)
     assert only(recovery=null).rate.endswith(
-        ", a new draw in its place in 16.6 % (less than chance)"
+        "; with a new draw in place of the last attempt it would in 16.6 % (less than chance)"
     )
     few = null.assign(status="few_clusters")
     assert only(recovery=few).rate.endswith("(not comparable: few_clusters)")
