@@ -4,10 +4,10 @@ CSV, one row a model, check and quantity: value, low, high (interval), method, n
 (steered, as in Figure 2), `without degraded`, `target 30`; other intervals of the main result
 (`trials independent`, `prompts fixed`, `bootstrap over latents`, `bootstrap over latents and
 prompts`); heterogeneity: how many latents and prompts carry the ESR events, and the range of
-the multi-attempt rate over prompts; `windows of text`: recovery without a restart, by the scores of
-the first and the last quarter of a response; `achieved score as covariate`: measures at the target
-of the thresholds (`esr.analysis.implicit`); `other seeds (A/A)`: differences that chance alone
-makes, of every arm that replays another one with other seeds.
+the multi-attempt rate over prompts; `windows of text`: change of the score from the first to the
+last quarter of a response, and the share of responses without a score of either; `achieved score as
+covariate`: measures at the target of the thresholds (`esr.analysis.implicit`); `other seeds (A/A)`:
+differences that chance alone makes, of every arm that replays another one with other seeds.
 """
 
 from pathlib import Path
@@ -104,9 +104,10 @@ def read_windows(job: Any, config: Config) -> dict[str, pd.DataFrame] | None:
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
-    """Estimates with intervals in one column."""
+    """Estimates with intervals in one column, and their status."""
     shown = table[["model", "check", "quantity", "n"]].copy()
-    return shown.assign(estimate=[with_interval(row) for row in table.to_dict("records")])
+    estimates = [with_interval(row) for row in table.to_dict("records")]
+    return shown.assign(estimate=estimates, status=table["status"])
 
 
 def main(job: Any) -> None:

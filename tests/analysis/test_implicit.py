@@ -7,8 +7,10 @@ import pytest
 from esr.analysis.implicit import (
     ACHIEVED,
     CHANGE,
+    LACKING,
     NOT_WINDOWED,
     QUIET,
+    WINDOWS_MISSING,
     achieved_rows,
     others_mean,
     window_rows,
@@ -16,6 +18,7 @@ from esr.analysis.implicit import (
 )
 from esr.analysis.simulation import ArmSpec, StudySpec, draw_study
 from esr.analysis.statistics.adjusted import fitted_line, mean_at, rate_at, slope_on
+from esr.analysis.statistics.crossed import crossed_rate
 from esr.analysis.summaries import chance_table
 from helpers.checkout import load_script
 from helpers.scores import scores_of
@@ -57,8 +60,8 @@ def row(table: pd.DataFrame, quantity: str) -> pd.Series:
     return pd.Series(found)
 
 
-def test_responses_that_wander_do_not_recover() -> None:
-    """Regression to the mean makes no recovery: half of the off-topic starts end on topic here."""
+def test_responses_that_wander_do_not_change() -> None:
+    """Regression to the mean makes no change: half of the off-topic starts end on topic here."""
     scores = steered(0)
     outside = 0
     for seed in range(STUDIES):
@@ -67,7 +70,7 @@ def test_responses_that_wander_do_not_recover() -> None:
     assert outside <= 0.09 * STUDIES, "nominal: 5 %"
 
 
-def test_a_planted_recovery_is_found() -> None:
+def test_a_planted_change_is_found() -> None:
     scores = steered(0)
     found = row(window_rows(scores, windows_of(scores, 1, drift=0.5), 40), AT_MEDIAN)
     assert found["low"] > 0
@@ -99,6 +102,40 @@ def test_unscored_windows_and_trials_have_no_change() -> None:
     table = window_rows(scores, windows, 40)
     assert row(table, CHANGE)["n"] == 12 - 3 - 1
     assert row(table, CHANGE)["estimate"] == 20
+
+
+def test_windows_that_are_missing_where_responses_restart_are_a_status_of_every_row() -> None:
+    """Off-topic starts that restart lose their last window: what is left seems to change less."""
+    scores = steered(0, multi=0.2)
+    restarts = scores["multi_attempt"].to_numpy(bool)
+    windows = windows_of(scores, 0)
+    windows.loc[restarts, ["first_window", "last_window"]] = 10.0, np.nan
+    table = window_rows(scores, windows, 40).set_index("quantity")
+    lacking = table.loc[LACKING]
+    assert lacking["estimate"] == pytest.approx(100 * restarts.mean())
+    assert lacking["low"] < lacking["estimate"] < lacking["high"]
+    assert (lacking["n"], lacking["unit"], lacking["status"]) == (len(scores), "percent", "ok")
+    others = table.drop(LACKING)
+    assert others["status"].eq(WINDOWS_MISSING).all()
+    assert others[["estimate", "low", "high"]].notna().all(axis=None), "numbers are kept"
+
+
+@pytest.mark.parametrize(("lost", "status"), [(5, "ok"), (6, WINDOWS_MISSING)])
+def test_up_to_five_percent_of_windows_may_be_missing(lost: int, status: str) -> None:
+    scores = scores_of([[20.0]] * 100, per_latent=5)
+    windows = windows_of(scores, 0)
+    windows.loc[: lost - 1, "first_window"] = np.nan
+    found = row(window_rows(scores, windows, 40), CHANGE)
+    assert (found["n"], found["status"]) == (100 - lost, status)
+
+
+def test_unscored_trials_are_not_missing_windows() -> None:
+    scores = scores_of([[20.0], None] * 40, per_latent=4)
+    windows = windows_of(scores, 0)
+    windows.loc[scores["status"].ne("ok"), "last_window"] = np.nan
+    found = row(window_rows(scores, windows, 40), LACKING)
+    assert (found["estimate"], found["n"], found["status"]) == (0, 40, "no_variation")
+    assert found["high"] > 5, "none of 40 does not exclude one in twenty"
 
 
 def test_a_judge_that_needs_a_call_has_a_status_and_no_number() -> None:
@@ -153,6 +190,34 @@ def test_a_rate_without_events_keeps_its_interval() -> None:
     table = achieved_rows(scores, 50)
     assert row(table, "multi_attempt_rate")["status"] == "no_variation"
     assert row(table, "multi_attempt_rate")["high"] > 2
+
+
+@pytest.mark.parametrize(("holding", "status"), [(9, "sparse"), (10, "ok")])
+def test_an_adjusted_mean_that_few_latents_carry_has_no_interval(holding: int, status: str) -> None:
+    """Student's interval around a mean of zeros and few rises is too narrow."""
+    scores = scores_of([[40.0 + i % 7] for i in range(160)], per_latent=8)
+    rises = np.arange(0, 8 * holding, 8)
+    scores.loc[rises, "score_change"] = 30.0
+    scores.loc[rises, "last_score"] += 30.0
+    scores.loc[rises, ["multi_attempt", "improved"]] = True
+    scores.loc[rises, "n_attempts"] = 2
+    found = row(achieved_rows(scores, 43), "msi")
+    assert (found["status"], bool(np.isnan(found["low"]))) == (status, status == "sparse")
+    assert found["estimate"] == pytest.approx(30 * holding / 160, rel=0.1)
+
+
+def test_an_adjusted_rate_has_the_least_correlation_of_other_rates() -> None:
+    """One event in each of four latents: no cluster is seen, and a correlation is assumed."""
+    latents = np.repeat(np.arange(20), 10)
+    events = np.zeros(200)
+    events[[0, 10, 20, 30]] = 1
+    level = np.tile(np.linspace(-1, 1, 10), 20)  # no slope of the events' own trials matters here
+    level[[0, 10, 20, 30]] = [-0.1, 0.1, -0.1, 0.1]
+    adjusted = rate_at(events, level, float(level.mean()), [latents])
+    plain = crossed_rate(events, [latents])
+    assert adjusted.value == pytest.approx(0.02)
+    assert adjusted.estimate.interval.low == pytest.approx(plain.interval.low, rel=0.02)
+    assert adjusted.estimate.interval.high == pytest.approx(plain.interval.high, rel=0.02)
 
 
 def test_rates_at_one_achieved_score_are_alike_where_raw_rates_differ() -> None:

@@ -1,10 +1,12 @@
-"""Checks that need no attempts: recovery by windows of text, and rates at an equal achieved score.
+"""Checks that need no attempts: change between windows of text, rates at an equal achieved score.
 
-*Implicit recovery.* A model may come back to its topic without a restart. Nobody has to find
-attempts to see it: a response is cut into windows of equally many words, and the change is the
-score of its last window less that of its first. If being on topic does not depend on the place in
-the response, the mean change is 0, however much single responses wander. No window is chosen by its
-score, so that regression to the mean adds nothing.
+*Windows of text.* A model may come back to its topic without a restart. Nobody has to find
+attempts to look for it: a response is cut into windows of equally many words, and the change is the
+score of its last window less that of its first. No window is chosen by its score, so that
+regression to the mean adds nothing. Responses may still lose their topic with length, so that a
+model without any recovery need not have a change of 0: it is the reference, not 0. A window without
+a score is missing mostly where the response restarts, and so the responses that are left are a
+selection.
 
 *Achieved score.* Thresholds aim at one first score, and miss it by a few points that differ between
 latents and models. Rates are compared at the target instead: by least squares on the mean first
@@ -21,16 +23,21 @@ from jaxtyping import Bool, Float
 from esr.analysis.measures import MEASURES, clusters_of
 from esr.analysis.statistics import Estimate, cluster_codes
 from esr.analysis.statistics.adjusted import Adjusted, mean_at, rate_at, slope_on
-from esr.analysis.statistics.crossed import Factors, crossed_mean
+from esr.analysis.statistics.crossed import Factors, crossed_mean, crossed_rate
 from esr.arms.scores import as_float, is_scored
 
 WINDOWS = "windows of text"
 ACHIEVED = "achieved score as covariate"
 NOT_WINDOWED = "windows_not_judged"
 """Status where the primary judge cannot score a piece of a response without a call of its own."""
+WINDOWS_MISSING = "windows_missing"
+"""Status where more than `MOST_MISSING` of the scored responses lack the score of a window."""
+MOST_MISSING = 0.05
 AT_TARGET = ("multi_attempt_rate", "esr_rate", "msi")
 CHANGE = "change from first to last window"
 QUIET = "without any restart"
+LACKING = "without a scored first or last window"
+UNITS = {LACKING: "percent"}
 
 Numbers = Float[np.ndarray, " trials"]
 Flags = Bool[np.ndarray, " trials"]
@@ -66,11 +73,13 @@ def without_attempts(
 def window_rows(
     scores: pd.DataFrame, windows: pd.DataFrame | None, length: float, level: float = 0.95
 ) -> pd.DataFrame:
-    """Implicit recovery in an arm of a model, as rows of the table of robustness.
+    """Change between windows of text in an arm of a model, as rows of the table of robustness.
 
     Changes of all scored responses, then of those without any restart: a single attempt by the
     judge, and no restart phrase. These also at a length that all models share, and per doubling of
-    the length. Without windows every row has the status `windows_not_judged` and no number.
+    the length. The last row is the share of scored responses that lack one of the two scores and
+    enter none of the others; above 5 % these have the status `windows_missing`. Without windows
+    there is one row, with the status `windows_not_judged` and no number.
 
     Args:
         scores: Scores of the arm by the primary judge.
@@ -97,7 +106,19 @@ def window_rows(
         CHANGE: _mean(change, factors, (-100, 100), level),
     }
     quiet = np.where(restarted, np.nan, change)
-    return _rows(WINDOWS, found | _by_length(quiet, merged, factors, length, level))
+    found |= _by_length(quiet, merged, factors, length, level)
+    lacking = np.where(scored, 100.0 * ~both, np.nan)
+    share = Adjusted(_average(lacking), _percent(crossed_rate(lacking / 100, factors, level)))
+    if share.value > 100 * MOST_MISSING:
+        found = {name: (_with_missing(adjusted), n) for name, (adjusted, n) in found.items()}
+    return _rows(WINDOWS, found | {LACKING: (share, int(scored.sum()))})
+
+
+def _with_missing(adjusted: Adjusted) -> Adjusted:
+    """The same numbers, with the status `windows_missing`."""
+    if np.isnan(adjusted.value):
+        return adjusted
+    return Adjusted(adjusted.value, Estimate(adjusted.estimate.interval, WINDOWS_MISSING))
 
 
 def _by_length(
@@ -121,7 +142,8 @@ def achieved_rows(scores: pd.DataFrame, target: float, level: float = 0.95) -> p
     """Measures of an arm of a model at an achieved score of `target`; columns as `window_rows`.
 
     The status is `outside_range`, without a number, where no latent reaches the target from one
-    side. A line through few trials a latent is too flat (the mean of four other scores is itself
+    side, and `sparse`, without an interval, where fewer than 10 latents have an `msi` other than 0.
+    A line through few trials a latent is too flat (the mean of four other scores is itself
     noisy), so that the adjustment is at most what it should be.
     """
     factors = [cluster_codes(scores[column])[0] for column in clusters_of(scores)]
@@ -134,7 +156,8 @@ def achieved_rows(scores: pd.DataFrame, target: float, level: float = 0.95) -> p
             rate = rate_at(values / 100, achieved, target, factors, level)
             at = Adjusted(100 * rate.value, _percent(rate.estimate))
         else:
-            at = mean_at(values, achieved, target, factors, measure.lowest, measure.highest, level)
+            ends = measure.lowest, measure.highest
+            at = mean_at(values, achieved, target, factors, *ends, level, measure.usual)
         n = int((~np.isnan(values) & ~np.isnan(achieved)).sum())
         found[name] = (at, n)
     return _rows(ACHIEVED, found)
@@ -152,9 +175,12 @@ def others_mean(scores: pd.DataFrame) -> Numbers:
 def _mean(
     values: Numbers, factors: Factors, ends: tuple[float, float], level: float
 ) -> tuple[Adjusted, int]:
-    used = ~np.isnan(values)
-    value = float(values[used].mean()) if used.any() else np.nan
-    return Adjusted(value, crossed_mean(values, factors, *ends, level)), int(used.sum())
+    estimate = crossed_mean(values, factors, *ends, level)
+    return Adjusted(_average(values), estimate), int((~np.isnan(values)).sum())
+
+
+def _average(values: Numbers) -> float:
+    return float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
 
 
 def _percent(estimate: Estimate) -> Estimate:
@@ -168,7 +194,7 @@ def _rows(
     rows: list[dict[str, Any]] = []
     for quantity, (adjusted, n) in found.items():
         (low, high), why = adjusted.estimate
-        unit = MEASURES[quantity].unit if quantity in MEASURES else "points"
+        unit = MEASURES[quantity].unit if quantity in MEASURES else UNITS.get(quantity, "points")
         value = {"estimate": adjusted.value, "low": low, "high": high}
         rows.append({"quantity": quantity, "unit": unit, **value, "n": n, "status": why})
     if status is not None:

@@ -12,10 +12,12 @@ import numpy as np
 
 from esr.analysis.statistics.clusters import cluster_codes
 from esr.analysis.statistics.crossed import (
+    ENOUGH_CLUSTERS,
     Factors,
     Values,
     crossed_mean,
     crossed_rate,
+    design_effect_floor,
     moment_wilson,
 )
 from esr.analysis.statistics.estimates import Estimate
@@ -38,6 +40,7 @@ class Line(NamedTuple):
 
 NOTHING = Estimate(NO_INTERVAL, "undefined")
 OUTSIDE = Estimate(NO_INTERVAL, "outside_range")
+SPARSE = Estimate(NO_INTERVAL, "sparse")
 
 
 def fitted_line(values: Values, covariate: Values, at: float) -> Line | None:
@@ -69,10 +72,13 @@ def mean_at(
     lowest: float = -np.inf,
     highest: float = np.inf,
     level: float = 0.95,
+    usual: float | None = None,
 ) -> Adjusted:
     """Mean of the values at a value of the covariate; Student's interval (`crossed_mean`).
 
-    Status `outside_range`, without a number, if no trial has a covariate on one of its sides.
+    Status `outside_range`, without a number, if no trial has a covariate on one of its sides. Most
+    trials may have one value (`usual`), and Student's interval is too narrow if few latents have
+    another: with fewer than 10 of them the status is `sparse`, without an interval.
 
     Args:
         values: One a trial, NaN outside the denominator.
@@ -82,6 +88,7 @@ def mean_at(
         lowest: Least value of a trial.
         highest: Largest.
         level: Of the interval.
+        usual: Value that most trials have; None if there is none.
     """
     line = fitted_line(values, covariate, at)
     if line is None:
@@ -90,6 +97,9 @@ def mean_at(
     if not known.min() <= at <= known.max():
         return Adjusted(np.nan, OUTSIDE)
     value = float(np.nanmean(line.level))
+    other = ~np.isnan(line.level) & (values != usual)
+    if usual is not None and 0 < len(np.unique(factors[0][other])) < ENOUGH_CLUSTERS:
+        return Adjusted(value, SPARSE)
     return Adjusted(value, crossed_mean(line.level, factors, lowest, highest, level))
 
 
@@ -98,8 +108,9 @@ def rate_at(
 ) -> Adjusted:
     """Rate at a value of the covariate, in fractions; Wilson's interval at the variance of the fit.
 
-    As `mean_at`. Without any event, or with events only, it is the rate and its interval; a line
-    that leaves 0 to 1 at `at` gives no number (`outside_range`).
+    As `mean_at`, with at most n / `design_effect_floor` effective trials. With no event, or with
+    events only, it is the rate and its interval; a line that leaves 0 to 1 at `at` gives no number
+    (`outside_range`).
     """
     found = mean_at(events, covariate, at, factors, level=level)
     if found.estimate.status == "no_variation":
@@ -112,7 +123,9 @@ def rate_at(
     inside = ~np.isnan(line.level)
     u = (line.level[inside] - found.value) / inside.sum()
     kept = [cluster_codes(codes[inside])[0] for codes in factors]
-    interval = moment_wilson(found.value, u, kept, level)
+    share = float(events[inside].mean())
+    most = inside.sum() / design_effect_floor(events[inside], kept, share)
+    interval = moment_wilson(found.value, u, kept, level, most)
     if interval is None:
         return Adjusted(np.nan, OUTSIDE)
     return Adjusted(found.value, Estimate(interval, found.estimate.status))

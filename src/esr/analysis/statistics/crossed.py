@@ -138,7 +138,7 @@ def weighted_rate(
     if min(counts) < 2:
         return rate, Estimate(NO_INTERVAL, "too_few")
     kish = float(w.sum() ** 2 / (w**2).sum())
-    effective = kish / _design_effect_floor(values, factors, rate)
+    effective = kish / design_effect_floor(values, factors, rate)
     if 0 < rate < 1:
         variance = crossed_variance(influence(values, weights), factors, inside)
         effective = min(effective, rate * (1 - rate) / variance) if variance > 0 else effective
@@ -147,17 +147,33 @@ def weighted_rate(
     return rate, Estimate(interval, "no_variation" if rate in (0, 1) else status)
 
 
-def moment_wilson(rate: float, u: Values, factors: Factors, level: float = 0.95) -> Interval | None:
+def design_effect_floor(values: Values, factors: Factors, rate: float) -> float:
+    """Least design effect assumed, from the number of latents that hold the events."""
+    inside = ~np.isnan(values)
+    sizes = np.bincount(factors[0][inside])
+    excess = float((sizes**2).sum() / sizes.sum() - 1)
+    if rate in (0, 1):
+        return 1 + excess * CORRELATION_OF_NONE
+    events = np.bincount(factors[0][inside], values[inside])
+    holding = min(int((events > 0).sum()), int((events < sizes).sum()))
+    return 1 + excess * CORRELATION_FLOOR * min(1.0, ENOUGH_CLUSTERS / holding)
+
+
+def moment_wilson(
+    rate: float, u: Values, factors: Factors, level: float = 0.95, most: float = np.inf
+) -> Interval | None:
     """Wilson's interval of a rate with a known variance: at n = rate (1 - rate) / V trials.
 
-    None where rate or variance is degenerate. `u`: influence of each trial on the rate.
+    None where rate or variance is degenerate. `u`: influence of each trial on the rate. `most`:
+    largest number of effective trials, such as trials / `design_effect_floor`.
     """
     inside = np.ones(len(u), bool)
     counts = [_clusters(codes, inside) for codes in factors]
     variance = crossed_variance(u, factors)
     if not 0 < rate < 1 or min(counts) < 2 or variance <= 0:
         return None
-    return _wilson(rate, rate * (1 - rate) / variance, _quantile(min(counts), level))
+    effective = min(most, rate * (1 - rate) / variance)
+    return _wilson(rate, effective, _quantile(min(counts), level))
 
 
 def crossed_mean(
@@ -306,23 +322,11 @@ def _clusters(codes: Codes, inside: Inside) -> int:
 
 
 def _design_effect(values: Values, factors: Factors, rate: float, n: int) -> float:
-    floor = _design_effect_floor(values, factors, rate)
+    floor = design_effect_floor(values, factors, rate)
     if rate in (0, 1):
         return floor
     variance = crossed_variance(influence(values), factors, ~np.isnan(values))
     return max(floor, variance / (rate * (1 - rate) / n), 1.0)
-
-
-def _design_effect_floor(values: Values, factors: Factors, rate: float) -> float:
-    """Least design effect assumed, from the number of latents that hold the events."""
-    inside = ~np.isnan(values)
-    sizes = np.bincount(factors[0][inside])
-    excess = float((sizes**2).sum() / sizes.sum() - 1)
-    if rate in (0, 1):
-        return 1 + excess * CORRELATION_OF_NONE
-    events = np.bincount(factors[0][inside], values[inside])
-    holding = min(int((events > 0).sum()), int((events < sizes).sum()))
-    return 1 + excess * CORRELATION_FLOOR * min(1.0, ENOUGH_CLUSTERS / holding)
 
 
 @lru_cache
