@@ -1,34 +1,43 @@
 """Drift: does a judge grade the anchors otherwise at the end of a job, or in another job?
 
-Grades are compared anchor by anchor. Without drift, a difference is as likely as its negative, so
-that random signs of the differences give the distribution of their mean under the null (a
-sign-flip test). It holds for any noise and for few differences, where a t interval does not.
+Grades are compared anchor by anchor. Without drift the start and the end of a job can be swapped,
+so that random signs of the differences give the distribution of their mean under the null (a
+sign-flip test). A job and the mean of the others cannot: noise on one side makes the difference
+skewed. There the jobs' grades of an anchor can be permuted. Both tests hold for any noise and for
+few differences, where a t interval does not.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from esr.config import Config
 from esr.judges.anchors import END, START, Anchor, read_anchors, read_grades
 
-FLIPS = 20_000
-"""Random signs; more are needed only for more than about 500 comparisons."""
+Scores = Float[np.ndarray, "anchors jobs"]
+Shifts = Float[np.ndarray, " differences"]
+
+DRAWS = 20_000
+"""Random signs, and permutations; more are needed only for more than about 500 comparisons."""
+BATCH = 500
+"""Permutations that are made together."""
 LEAST = 10
 """Anchors with both grades below which nothing is compared."""
 GRADES = ["judge", "rule", "journal", "end", "anchor_id", "known", "score"]
 COLUMNS = ["judge", "rule", "journal", "comparison", "n", "shift", "bound", "error", "status"]
 WITHIN, BETWEEN = "end - start", "job - other jobs"
+NOTHING = {"n": 0, "shift": np.nan, "bound": np.nan}
 
 
 def read_anchor_grades(config: Config) -> pd.DataFrame:
     """Grades of the anchors in every job, from kept replies alone (`GRADES`).
 
     `score` is that of the first attempt in points, missing where the judge gave none; `known` is
-    the anchor's. A job that called no judge has no rows.
+    the anchor's. A job without replies has no rows: it called no judge.
     """
     # Imported here: the report reads the table without the SDKs, which are slow to import.
     from esr.judges.llm import CachedLlm
@@ -39,13 +48,11 @@ def read_anchor_grades(config: Config) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for rule, judge, path in reply_journals(config):
         settings = config.judging.llms[judge]
-        if not path.is_file() or not anchors:
+        if not anchors or not path.is_file() or not path.stat().st_size:
             continue
         llm, rubric = CachedLlm(settings, path), read_rubric(settings.rubric)
         for end in (START, END):
             judgments = read_grades(rubric, llm, anchors, end)
-            if all(one.status == "api_error" for one in judgments):
-                continue
             facts = {"judge": judge, "rule": rule, "journal": _name(path, config.study), "end": end}
             scores = [one.first_score for one in judgments]
             rows += [facts | each for each in _scored(anchors, scores)]
@@ -68,53 +75,134 @@ def drift_table(grades: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
     jobs of the judge. `bound`: what it exceeds in absolute value with a probability of 1 - `level`
     if no judge drifts, over all rows together (Bonferroni). `error`: mean deviation from the known
     scores. Statuses: `ok`; `drift`: the shift exceeds its bound; `too_few`: fewer than `LEAST`
-    anchors have both grades.
+    anchors have both grades, or too few for so many rows; `not_graded`: the job has replies, but
+    no anchor has a grade at both ends.
 
     Args:
         grades: From `read_anchor_grades`.
         level: Of the study's intervals.
-        seed: Of the random signs.
+        seed: Of the random signs and permutations.
     """
-    compared = list(_comparisons(grades))
     rng = np.random.default_rng(seed)
-    signs = rng.integers(0, 2, (FLIPS, max((len(d) for _, d in compared), default=1))) * 2.0 - 1
-    share = (1 - level) / max(len(compared), 1)
-    rows = [facts | _tested(found, signs, share) for facts, found in compared]
+    parts = [_of_judge(rows) for _, rows in grades.groupby("judge", sort=False)]
+    share = (1 - level) / max(sum(part.tests for part in parts), 1)
+    rows = [row for part in parts for row in part.rows(rng, share)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _comparisons(grades: pd.DataFrame) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """What is compared, and its differences anchor by anchor."""
-    keys = ["judge", "rule", "journal"]
-    for judge, of_judge in grades.groupby("judge", sort=False):
-        wide = of_judge.astype({"score": float}).pivot_table(
-            index="anchor_id", columns=["journal", "end"], values="score", dropna=False
-        )
-        means = wide.T.groupby(level="journal").mean().T
-        for (_, rule, journal), rows in of_judge.groupby(keys, sort=False):
-            error = (rows["score"].astype(float) - rows["known"]).mean()
-            facts = {"judge": judge, "rule": rule, "journal": journal, "error": error}
-            ends = wide[journal]
-            if {START, END} <= set(ends):
-                yield facts | {"comparison": WITHIN}, _present(ends[END] - ends[START])
-            others = means.drop(columns=journal)
-            if not others.empty:
-                differences = means[journal] - others.mean(axis=1)
-                yield facts | {"comparison": BETWEEN}, _present(differences)
+class _Judge(NamedTuple):
+    """Grades of a judge: facts of its jobs, and scores (anchors x jobs) at both ends."""
+
+    facts: list[dict[str, Any]]
+    first: Scores
+    last: Scores
+
+    @property
+    def means(self) -> Scores:
+        """Mean of both ends; that of one where the other has no grade."""
+        both = np.array([self.first, self.last])
+        known = (~np.isnan(both)).sum(axis=0)
+        return np.where(known > 0, np.nansum(both, axis=0) / np.maximum(known, 1), np.nan)
+
+    @property
+    def tests(self) -> int:
+        """Number of comparisons."""
+        graded = int((~np.isnan(self.means)).any(axis=0).sum())
+        within = int((~np.isnan(self.last - self.first)).any(axis=0).sum())
+        return within + (graded if graded > 1 else 0)
+
+    def rows(self, rng: np.random.Generator, share: float) -> Iterator[dict[str, Any]]:
+        """Both comparisons of each job; `share` is the probability of a shift beyond a bound."""
+        graded = (~np.isnan(self.means)).any(axis=0)
+        between = iter(_between(self.means[:, graded], rng, share))
+        for job, facts in enumerate(self.facts):
+            differences = self.last[:, job] - self.first[:, job]
+            yield facts | {"comparison": WITHIN} | _within(differences, rng, share)
+            if graded[job] and graded.sum() > 1:
+                yield facts | {"comparison": BETWEEN} | next(between)
 
 
-def _present(differences: pd.Series) -> np.ndarray:
-    return differences.dropna().to_numpy(float)
+def _of_judge(grades: pd.DataFrame) -> _Judge:
+    wide = grades.astype({"score": float}).pivot_table(
+        index="anchor_id", columns=["end", "journal"], values="score", dropna=False
+    )
+    facts = [
+        {
+            "judge": judge,
+            "rule": rule,
+            "journal": journal,
+            "error": (rows["score"].astype(float) - rows["known"]).mean(),
+        }
+        for (judge, rule, journal), rows in grades.groupby(["judge", "rule", "journal"], sort=False)
+    ]
+    jobs = [each["journal"] for each in facts]
+    first, last = (
+        wide.reindex(columns=pd.MultiIndex.from_product([[end], jobs])).to_numpy(float)
+        for end in (START, END)
+    )
+    return _Judge(facts, first, last)
 
 
-def _tested(differences: np.ndarray, signs: np.ndarray, share: float) -> dict[str, Any]:
+def _within(differences: Shifts, rng: np.random.Generator, share: float) -> dict[str, Any]:
+    """Mean difference and its bound under random signs."""
+    present = differences[~np.isnan(differences)]
+    n = len(present)
+    if _too_few(n, share):
+        return NOTHING | {"n": n, "status": "too_few" if n else "not_graded"}
+    signs = rng.integers(0, 2, (DRAWS, n)) * 2.0 - 1
+    return _tested(n, float(present.mean()), signs @ present / n, share)
+
+
+def _between(means: Scores, rng: np.random.Generator, share: float) -> list[dict[str, Any]]:
+    """Shift of each job from the others and its bound, the jobs of each anchor permuted.
+
+    An anchor's grades are permuted among the jobs that have one.
+    """
+    means = means[(~np.isnan(means)).sum(axis=1) > 1]
+    counts = (~np.isnan(means)).sum(axis=0)
+    order = np.argsort(np.isnan(means), axis=1, kind="stable")
+    null = np.concatenate(
+        [
+            _shifts(_permuted(means, order, rng, min(BATCH, DRAWS - done)))
+            for done in range(0, DRAWS, BATCH)
+        ]
+    )
+    return [
+        NOTHING | {"n": n, "status": "too_few"}
+        if _too_few(n, share)
+        else _tested(n, float(shift), null[:, job], share)
+        for job, (n, shift) in enumerate(zip(counts.tolist(), _shifts(means), strict=True))
+    ]
+
+
+def _permuted(
+    means: Scores, order: Int[np.ndarray, "anchors jobs"], rng: np.random.Generator, draws: int
+) -> Float[np.ndarray, "draws anchors jobs"]:
+    """Grades of each anchor permuted among the jobs that have one; `order` puts these first."""
+    keys = np.where(np.isnan(means), np.inf, rng.random((draws, *means.shape), np.float32))
+    shuffled = np.take_along_axis(means[None], keys.argsort(axis=2), axis=2)
+    found = np.empty_like(shuffled)
+    np.put_along_axis(found, np.broadcast_to(order, shuffled.shape), shuffled, axis=2)
+    return found
+
+
+def _shifts(means: Float[np.ndarray, "*draws anchors jobs"]) -> Float[np.ndarray, "*draws jobs"]:
+    """Mean difference of each job from the mean of the other jobs that have the anchor."""
+    present = ~np.isnan(means)
+    grades = np.where(present, means, 0.0)
+    others = np.maximum(present.sum(axis=-1, keepdims=True) - 1, 1)
+    apart = np.where(present, grades - (grades.sum(axis=-1, keepdims=True) - grades) / others, 0.0)
+    return np.asarray(apart.sum(axis=-2) / np.maximum(present.sum(axis=-2), 1))
+
+
+def _too_few(n: int, share: float) -> bool:
+    """Whether even the least probable of all signs, or permutations, is likelier than `share`."""
+    return n < LEAST or 2.0 ** (1 - n) > share
+
+
+def _tested(n: int, shift: float, null: Shifts, share: float) -> dict[str, Any]:
     """Shift, bound and status; `share` is the probability of a shift beyond the bound."""
-    n = len(differences)
-    if n < LEAST:
-        return {"n": n, "shift": np.nan, "bound": np.nan, "status": "too_few"}
-    shift = differences.mean()
-    null = np.abs(signs[:, :n] @ differences) / n
-    bound = np.quantile(null, 1 - share, method="higher")
+    bound = float(np.quantile(np.abs(null), 1 - share, method="higher"))
     beyond = abs(shift) > bound * (1 + 1e-9)  # equal sums may differ in their last bit
     return {"n": n, "shift": shift, "bound": bound, "status": "drift" if beyond else "ok"}
 
