@@ -10,6 +10,8 @@ DRIFT = (
     if CONFIG.judging.llms and CONFIG.judging.anchors
     else []
 )
+FAILURES = ["<results>/tables/judge_failures.csv"] if CONFIG.judging.llms else []
+OTHER_LLMS = [name for name in CONFIG.judging.llms if name != CONFIG.judging.primary]
 
 
 rule sample_responses:
@@ -171,6 +173,29 @@ rule tabulate_drift:
         mem_mb=1000,
     script:
         "../scripts/agreement/tabulate_drift.py"
+
+
+rule tabulate_failures:
+    """Tabulate how often each language model failed to judge a response, by reason."""
+    input:
+        scores=(
+            scores_of(cells()) if CONFIG.judging.primary in CONFIG.judging.llms else []
+        ),
+        sample="<results>/agreement/sample.parquet",
+        graded=expand("<results>/agreement/scores/{judge}.parquet", judge=OTHER_LLMS),
+    output:
+        "<results>/tables/judge_failures.csv",
+    params:
+        judges=OTHER_LLMS,
+        settings=settings("statistics"),
+    log:
+        "<logs>/agreement/tabulate_failures.log",
+    benchmark:
+        "<benchmarks>/agreement/tabulate_failures.tsv"
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/agreement/tabulate_failures.py"
 
 
 rule compare_bridge:

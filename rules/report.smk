@@ -72,6 +72,7 @@ rule build_report:
         tables=[*[f"<results>/tables/{name}.csv" for name in TABLES], POWER],
         ledger=LEDGER,
         drift=DRIFT,
+        failures=FAILURES,
         fits=[f"<results>/{name}/sae_fit.parquet" for name in CONFIG.engine_models],
         graphs=expand("<results>/graph/{name}.{kind}", name=GRAPHS, kind=["svg", "png"]),
         dependencies="<results>/graph/dependencies.csv",

@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from esr.agreement.drift import drift_note
+from esr.agreement.failures import failure_note
 from esr.analysis.claims_scope import no_claims_note
 from esr.arms.files import ArmFiles, group_files
 from esr.arms.restarts import read_phrases
@@ -30,6 +31,9 @@ from esr.report.transcripts import (
     write_transcripts,
 )
 from esr.tables import read_provenance, read_tables
+
+NOTES = {"drift": drift_note, "judge_failures": failure_note}
+"""What the summary warns of, by the table that shows it."""
 
 
 def pictures(job: Any) -> list[Picture]:
@@ -109,7 +113,8 @@ def main(job: Any) -> None:
     scales = {name: full_bars(traces.get(name, {})) for name in config.base_models}
     pages = {name: page for name, model in config.models.items() if (page := model.latent_pages)}
     count = write_transcripts(folder / "data", trials(job, traces), labels, scales, pages)
-    tables = {Path(path).stem: pd.read_csv(path) for path in [*job.input.tables, *job.input.drift]}
+    shown_tables = [*job.input.tables, *job.input.drift, *job.input.failures]
+    tables = {Path(path).stem: pd.read_csv(path) for path in shown_tables}
     tables["sae_fit"] = read_tables(job.input.fits, "sae_fit")
     ledger = pd.read_csv(job.input.ledger[0]) if job.input.ledger else None
     models = {name: model.model_dump(mode="json") for name, model in config.models.items()}
@@ -130,7 +135,7 @@ def main(job: Any) -> None:
         deviations=markdown(Path(job.input.deviations).read_text(encoding="utf-8")),
         trials=count,
         ledger=ledger,
-        drift_note=drift_note(tables["drift"]) if "drift" in tables else "",
+        warnings={name: note(tables[name]) for name, note in NOTES.items() if name in tables},
         claims_note=no_claims_note(job.input.claims, config.models),
         graphs={
             Path(path).stem: f"graph/{Path(path).name}"

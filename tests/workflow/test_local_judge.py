@@ -37,9 +37,9 @@ ARMS = ("answers", "steered", "unsteered")
 TRIALS = 8
 ANCHORS = 3
 TARGETS = [f"{RESULTS}/planted/arms/{arm}/scores/open.parquet" for arm in ARMS[1:]]
-TARGETS += [f"{RESULTS}/agreement/agreement.parquet"]
+TARGETS += [f"{RESULTS}/agreement/agreement.parquet", f"{RESULTS}/tables/judge_failures.csv"]
 RULES = ["prepare_judge", "judge_arms", "judge_responses", "score_trials"]
-RULES += ["sample_responses", "judge_sample", "measure_agreement"]
+RULES += ["sample_responses", "judge_sample", "measure_agreement", "tabulate_failures"]
 ARGUMENTS = ["--cores", "1", "--nolock", "--rerun-incomplete", "--config", "study=local"]
 ARGUMENTS += ["--allowed-rules", *RULES, "--", *TARGETS]
 

@@ -44,6 +44,7 @@ TABLE_TITLES = {
     "variance_components": "Variance of restarts by latent and prompt",
     "corrected": "Rates corrected for the judge's errors",
     "agreement": "Agreement of judges, arm by arm",
+    "judge_failures": "Responses that a judge failed to judge",
     "drift": "Drift of judges on responses with known scores",
     "power": "Power of every claim at the study's size",
     "ledger": "Cost of judges and raters",
@@ -111,8 +112,8 @@ class Study:
     graphs: Mapping[str, str] = field(default_factory=dict)
     claims_note: str = ""
     """Which files of claims are left out, and why; empty if none is."""
-    drift_note: str = ""
-    """Which judge's scores of the anchors shifted; empty if none did."""
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    """What the summary warns of, by the table that shows it; empty where all is well."""
     masks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What `check_masks` found, by the label of the fine-tuned model."""
 
