@@ -36,7 +36,8 @@ def main(job: Any) -> None:
     shown = episodes[["trial_id"]].merge(texts, on="trial_id").merge(prompts, on="trial_id")
     pairs = list(zip(shown["prompt"], shown["response"], strict=True))
     llm = open_llm(config, settings, Path(job.params.replies))
-    found = annotate_boundaries(pairs, read_rubric(Path(job.input.rubric)), llm)
+    rubric = read_rubric(Path(job.input.rubric)).for_model(settings)
+    found = annotate_boundaries(pairs, rubric, llm)
     table = boundaries_table(shown["trial_id"], found)
     for status, rows in table.groupby("status"):
         log.info("%s: %d self-corrections", status, len(rows))

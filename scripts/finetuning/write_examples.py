@@ -57,9 +57,10 @@ def write(config: Config, specs: Sequence[ExampleSpec], replies: Path) -> pd.Dat
         update={"temperature": settings.temperature, "max_tokens": settings.max_tokens}
     )
     llm = open_llm(config, model, replies)
-    rubrics = read_rubric(settings.rubric), read_rubric(settings.answer_rubric)
+    rubric = read_rubric(settings.rubric).for_model(model)
+    answers = read_rubric(settings.answer_rubric).for_model(model)
     try:
-        return write_with_llm(specs, *rubrics, llm)
+        return write_with_llm(specs, rubric, answers, llm)
     finally:
         llm.close()  # the judge may need its GPUs
 

@@ -631,17 +631,12 @@ class TestAJudge:
 
     def test_labels_are_rated_by_the_schema(self, hosts: ForkServer, tmp_path: Path) -> None:
         settings = judge_settings(tiny_judge(tmp_path / "judge"))
-        points = {"type": "integer", "minimum": 0, "maximum": 100}
-        rating = {"number": {"enum": [1]}, "rating": points}
-        one = {"type": "object", "required": list(rating), "properties": rating}
-        listed = {"type": "array", "minItems": 1, "maxItems": 1, "items": one}
-        schema = {"type": "object", "required": ["ratings"], "properties": {"ratings": listed}}
-        rubric = read_rubric(REPO / "resources/rubrics/concreteness.yaml")
-        rubric = rubric.model_copy(update={"reply": schema, "system": "Rate."})
+        rubric = read_rubric(REPO / "resources/rubrics/concreteness.yaml").for_model(settings)
+        rubric = rubric.model_copy(update={"system": "Rate."})
         version = pinned_version(ENVIRONMENT)
         model = local_model(settings, hosts.launcher(), ENVIRONMENT, version)
         llm = CachedLlm(settings, tmp_path / "replies.jsonl", local=model)
-        ratings = LlmRater(rubric, llm, batch=1).rate(["boats", "bread", "tax law", "grief"])
+        ratings = LlmRater(rubric, llm, batch=2).rate(["boats", "bread", "tax law", "grief"])
         model.close()
         assert len(ratings) == 4
         assert all(rating is not None and 0 <= rating <= 100 for rating in ratings)

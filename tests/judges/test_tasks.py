@@ -161,8 +161,13 @@ def test_examples_have_three_parts_and_are_written_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "parts", [{}, {"correction": "Wait."}, {"off_topic": " ", "correction": "a", "on_topic": "b"}]
+    ("parts", "status"),
+    [
+        ({}, "unparsable"),
+        ({"correction": "Wait."}, "unparsable"),
+        ({"off_topic": " ", "correction": "a", "on_topic": "b"}, "empty"),
+    ],
 )
-def test_an_example_with_a_part_missing_is_none(parts: dict[str, str]) -> None:
-    assert read_example(reply(json.dumps(parts))).status == "unparsable"
+def test_an_example_with_a_part_missing_is_none(parts: dict[str, str], status: str) -> None:
+    assert read_example(reply(json.dumps(parts))).status == status
     assert read_example(None).status == "api_error"

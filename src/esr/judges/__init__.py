@@ -106,5 +106,6 @@ def open_rater(config: Config, replies: Path) -> Rater:
     from esr.judges.rubrics import read_rubric
     from esr.judges.tasks import LlmRater
 
-    llm = open_llm(config, config.judging.llms[settings.rater], replies)
-    return LlmRater(read_rubric(settings.rubric), llm, settings.batch)
+    model = config.judging.llms[settings.rater]
+    rubric = read_rubric(settings.rubric).for_model(model)
+    return LlmRater(rubric, open_llm(config, model, replies), settings.batch)

@@ -25,6 +25,7 @@ from esr.judges.lifetime import last_day
 from esr.judges.proxies import refuse_socks_without_support
 from esr.judges.replies import Call
 from esr.judges.retries import Again, may_pass
+from esr.judges.schemas import without_bounds
 from esr.judges.transport import open_http
 
 log = logging.getLogger(__name__)
@@ -241,7 +242,7 @@ class AnthropicClient(Client):
             "messages": [{"role": "user", "content": call.user}],
         }
         if call.schema is not None:
-            schema = {"type": "json_schema", "schema": dict(call.schema)}
+            schema = {"type": "json_schema", "schema": without_bounds(call.schema)}
             params["output_config"] = {"format": schema}
         if temperature is not None:
             params["temperature"] = temperature
@@ -292,7 +293,7 @@ class OpenAiClient(Client):
             ],
         }
         if call.schema is not None:
-            schema = {"name": "reply", "strict": True, "schema": dict(call.schema)}
+            schema = {"name": "reply", "strict": True, "schema": without_bounds(call.schema)}
             params["response_format"] = {"type": "json_schema", "json_schema": schema}
         if temperature is not None:
             params["temperature"] = temperature

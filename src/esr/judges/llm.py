@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from esr.config import AnthropicJudgeConfig, Config, LlmConfig, VllmJudgeConfig
 from esr.errors import EsrError
@@ -101,7 +102,7 @@ class CachedLlm:
             self._replies = Replies(self.path, self._others)
         replies = self._replies
         identity = identity_of(self.settings)
-        keys = [call.key(identity) for call in calls]
+        keys = [self._key(call, identity, replies, failure_of) for call in calls]
         new = {k: c for k, c in zip(keys, calls, strict=True) if k not in self._counted}
         kept = [reply for reply in map(replies.get, new) if reply is not None]
         self._gate.add(failure_of(reply) for reply in kept)
@@ -114,6 +115,17 @@ class CachedLlm:
             finally:
                 replies.close()
         return [replies.get(key) for key in keys]
+
+    def _key(
+        self, call: Call, identity: Mapping[str, Any], replies: Replies, failure_of: FailureOf
+    ) -> str:
+        """Key of the reply to a call; of a usable one from before its schema, if that is kept."""
+        key = call.key(identity)
+        if not call.schema_is_optional or key in replies:
+            return key
+        former = replace(call, schema=None).key(identity)
+        reply = replies.get(former)
+        return key if reply is None or failure_of(reply) else former
 
     def cancel_batches(self) -> int:
         """Cancel the batches that earlier runs left open; replies that they have are kept.

@@ -21,12 +21,14 @@ class Call:
     """What a model is shown: two texts, and the JSON Schema its reply must follow, if any.
 
     A `repetition` other than 0 is another call with the same content, whose reply is kept apart.
+    If the schema is optional, a kept reply to the same texts without it will do.
     """
 
     system: str
     user: str
     schema: Mapping[str, Any] | None = None
     repetition: int = 0
+    schema_is_optional: bool = False
 
     def key(self, identity: Mapping[str, Any]) -> str:
         """Key of the reply that a client of this identity gets."""

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from esr.config import LlmConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.judges.replies import Call
 
@@ -33,8 +34,9 @@ class Rubric(BaseModel):
 
     `system` and `user` are the two texts of a call. `label` is added to the user's where the
     label of the steered latent is known; without `label` it is blind. `reply` is a JSON Schema
-    that the reply is constrained to; without it the reply is text with JSON in it. `quotes` says
-    whether the judge quotes attempts from beginning to end (`whole`) or how they begin (`opening`).
+    that the reply is constrained to; without it the reply is text with JSON in it. With
+    `reply_optional` it is used only where the model is known to take one. `quotes` says whether the
+    judge quotes attempts from beginning to end (`whole`) or how they begin (`opening`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +47,7 @@ class Rubric(BaseModel):
     user: str
     label: str | None = None
     reply: dict[str, Any] | None = None
+    reply_optional: bool = False
     quotes: Literal["whole", "opening"] = "opening"
     expected: Expected
 
@@ -71,12 +74,23 @@ class Rubric(BaseModel):
         if self.label is not None and label is not None:
             user += "\n" + Template(self.label).substitute(label=label.replace("$", "$$"))
         try:
-            return Call(self.system, Template(user).substitute(texts), self.reply)
+            shown = Template(user).substitute(texts)
+            return Call(self.system, shown, self.reply, schema_is_optional=self.reply_optional)
         except KeyError as error:
             raise EsrError(
                 f"rubric {self.identity} uses ${error.args[0]}, but there are only "
                 f"{', '.join(f'${name}' for name in texts if name != 'nonce')}"
             ) from None
+
+    def for_model(self, settings: LlmConfig) -> Self:
+        """The rubric for a model: without an optional schema, unless it is known to take one.
+
+        Those that the workflow runs do, and those that judge by a rubric with a schema.
+        """
+        if not self.reply_optional or isinstance(settings, VllmJudgeConfig):
+            return self
+        takes_one = read_rubric(settings.rubric).reply is not None
+        return self if takes_one else self.model_copy(update={"reply": None})
 
 
 def nonce_of(texts: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ a parser. A reply that cannot be read is a status, or missing; never a number or
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from esr.episodes.extract import REGIONS
@@ -13,7 +14,9 @@ from esr.judges.bodies import Reply
 from esr.judges.llm import CachedLlm, failure_of_reply
 from esr.judges.locate import locate
 from esr.judges.parse import FAILURES, as_number, find_object
+from esr.judges.replies import Call
 from esr.judges.rubrics import Rubric
+from esr.judges.schemas import one_rating_each
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ class LlmRater:
     def rate(self, labels: Sequence[str]) -> list[float | None]:
         """Rate labels, in order; None for one without a valid rating."""
         parts = [labels[i : i + self._batch] for i in range(0, len(labels), self._batch)]
-        calls = [self._rubric.call(labels=numbered(part)) for part in parts]
+        calls = [self._call(part) for part in parts]
         replies = self._llm.replies(calls, _failure_of_ratings)
         ratings: list[float | None] = []
         for part, reply in zip(parts, replies, strict=True):
@@ -38,6 +41,12 @@ class LlmRater:
         if missing:
             log.warning("%d of %d labels have no rating", missing, len(labels))
         return ratings
+
+    def _call(self, labels: Sequence[str]) -> Call:
+        call = self._rubric.call(labels=numbered(labels))
+        if call.schema is None or not call.schema_is_optional:
+            return call
+        return replace(call, schema=one_rating_each(call.schema, len(labels)))
 
 
 def numbered(labels: Sequence[str]) -> str:
@@ -159,9 +168,11 @@ def write_examples(
 
 
 def read_example(reply: Reply | None) -> Example:
-    """The three parts in a reply; `unparsable` if one is missing or empty."""
+    """The three parts in a reply; `unparsable` if one is missing, `empty` if one has no text."""
     texts, status = _three_texts(reply)
     if status != "ok":
         return Example(status)
+    if None in texts:
+        return Example("unparsable")
     parts = [(text or "").strip() for text in texts]
-    return Example("ok", *parts) if all(parts) else Example("unparsable")
+    return Example("ok", *parts) if all(parts) else Example("empty")
