@@ -9,6 +9,7 @@ localrules:
     estimate,
     power,
     rejudge,
+    verify,
 
 
 rule check:
@@ -17,6 +18,19 @@ rule check:
         "<logs>/check.log",
     script:
         "../scripts/planning/check.py"
+
+
+rule verify:
+    """Verify this machine in three minutes: engines, steering, SAE gate, judges, disk, environments."""
+    params:
+        # No outputs, which Snakemake would delete when a check fails.
+        record=f"{RESULTS}/verify.json",
+        block=f"{RESULTS}/verify.md",
+        environments=ENVIRONMENTS,
+    log:
+        "<logs>/verify.log",
+    script:
+        "../scripts/planning/verify.py"
 
 
 rule estimate:

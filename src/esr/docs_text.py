@@ -195,6 +195,8 @@ OTHER_FILES = {
     "it, and the arms and models that these run.",
     "report/": "The report: open `index.html`; it works from disk and makes no request. "
     "`data/index.js` and `data/chunk-*.js` hold the trials (`esr.report.transcripts`).",
+    "verify.json, verify.md": "What `snakemake verify` found on this machine: versions, platform, "
+    "one entry a check (`check`, `status`, `found`, `seconds`); the same as a block for an issue.",
     "bundle.tar.gz": "The costly files of the study (`snakemake bundle`), and `manifest.json` with "
     "the origin, settings and checksum of every file; `python -m esr.bundle import` imports it.",
     "results/downloads/neuronpedia/{model}/{sae}.csv, .json": "Labels from Neuronpedia (latent, "

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from typing import Annotated, Any
 
 import typer
@@ -73,6 +74,8 @@ def steer(
         if sweep and latent is None:
             raise EsrError("--sweep changes the boost of a latent: give --latent")
         changes: dict[str, Any] = {} if engine is None else {"engine": {"name": engine}}
+        # vLLM warns in its host process, in dozens of lines; its errors still come through.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         opened = open_study(study, project, **changes)
         with messages.status(f"opening {model or study}"):
             session = opened.engine(model, judge)
