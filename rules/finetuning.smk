@@ -84,30 +84,33 @@ rule configure_training:
         "../scripts/finetuning/configure_training.py"
 
 
-rule prepare_rows:
-    """Tokenize and mask a mixture with axolotl, into an empty folder."""
+rule train_adapter:
+    """Tokenize and mask a mixture with axolotl, check the masks, train an adapter."""
     input:
         environment="results/environments/finetune.txt",
         config="<results>/{model}/finetuning/axolotl.yaml",
         dataset="<results>/{model}/finetuning/dataset.jsonl",
-        script=ancient("scripts/finetuning/prepare_rows.py"),
+        base=of_base("assets/model.json"),
+        script=ancient("scripts/finetuning/train_adapter.py"),
     output:
-        folder=directory("<results>/{model}/finetuning/prepared"),
+        adapter=ADAPTER,
         rows="<results>/{model}/finetuning/prepared.parquet",
+        curves="<results>/{model}/finetuning/training.csv",
     log:
-        "<logs>/{model}/prepare_rows.log",
+        "<logs>/{model}/train_adapter.log",
     benchmark:
-        "<benchmarks>/{model}/prepare_rows.tsv"
+        "<benchmarks>/{model}/train_adapter.tsv"
+    threads: CONFIG.finetune.training.threads
     resources:
-        mem_mb=4000,
+        **engine_job("train_adapter"),
     shell:
         "PYTHONPATH={ESR_SOURCE:q} OMP_NUM_THREADS={threads} "
         "uv run --no-sync --project envs/finetune "
-        "python {input.script} {input.config} {output.rows} > {log} 2>&1"
+        "python {input.script} {input.config} {output.rows} {output.curves} > {log} 2>&1"
 
 
 rule check_masks:
-    """Check, token by token, that the loss is on corrections and answers and nothing else."""
+    """Check, token by token, with our tokenizer, that the loss was on corrections and answers alone."""
     input:
         base=of_base("assets/model.json"),
         dataset="<results>/{model}/finetuning/dataset.jsonl",
@@ -124,42 +127,14 @@ rule check_masks:
         "../scripts/finetuning/check_masks.py"
 
 
-rule train_adapter:
-    """Train an adapter with axolotl on rows whose masks were checked."""
-    input:
-        environment="results/environments/finetune.txt",
-        masks="<results>/{model}/finetuning/masks.json",
-        config="<results>/{model}/finetuning/axolotl.yaml",
-        prepared="<results>/{model}/finetuning/prepared",
-        base=of_base("assets/model.json"),
-        script=ancient("scripts/finetuning/train_adapter.py"),
-    output:
-        adapter=ADAPTER,
-        curves="<results>/{model}/finetuning/training.csv",
-    log:
-        "<logs>/{model}/train_adapter.log",
-    benchmark:
-        "<benchmarks>/{model}/train_adapter.tsv"
-    threads: CONFIG.finetune.training.threads
-    resources:
-        **engine_job("train_adapter"),
-    shell:
-        "PYTHONPATH={ESR_SOURCE:q} OMP_NUM_THREADS={threads} "
-        "uv run --no-sync --project envs/finetune "
-        "python {input.script} {input.config} {output.curves} > {log} 2>&1"
-
-
 rule merge_adapter:
     """Add an adapter to its base: the checkpoint that engines load with `serve: merged`."""
     input:
         environment="results/environments/finetune.txt",
         base=of_base("assets/model.json"),
         adapter=ADAPTER,
-        script=ancient("scripts/finetuning/merge_adapter.py"),
     output:
         directory(MERGED),
-    params:
-        adapter=lambda wildcards, input: Path(input.adapter[0]).parent.as_posix(),
     log:
         "<logs>/{model}/merge_adapter.log",
     benchmark:
@@ -167,9 +142,8 @@ rule merge_adapter:
     resources:
         mem_mb=engine_job("train_adapter")["mem_mb"],
         runtime=120,
-    shell:
-        "PYTHONPATH={ESR_SOURCE:q} uv run --no-sync --project envs/finetune "
-        "python {input.script} {input.base} {params.adapter} {output} > {log} 2>&1"
+    script:
+        "../scripts/finetuning/merge_adapter.py"
 
 
 rule prepare_finetuned:
@@ -178,6 +152,7 @@ rule prepare_finetuned:
         base=of_base("assets/model.json"),
         config="<results>/{model}/finetuning/axolotl.yaml",
         dataset="<results>/{model}/finetuning/dataset.jsonl",
+        masks="<results>/{model}/finetuning/masks.json",
         adapter=ADAPTER,
         merged=MERGED if CONFIG.finetune.serve == "merged" else [],
     output:

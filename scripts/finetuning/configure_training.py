@@ -1,4 +1,7 @@
-"""Make finetuning/axolotl.yaml of a fine-tuned model: axolotl's configuration."""
+"""Make finetuning/axolotl.yaml of a fine-tuned model: axolotl's configuration.
+
+A dataset that cannot be labelled or does not fit is an error here, before a GPU is requested.
+"""
 
 import json
 from pathlib import Path
@@ -8,11 +11,13 @@ import yaml
 
 from esr.engines import open_tokenizer
 from esr.finetuning.axolotl import axolotl_config
+from esr.finetuning.masks import check_chats
+from esr.finetuning.mixtures import read_chats
 from esr.job import config_of, output, start
 
 
 def main(job: Any) -> None:
-    """Write the configuration."""
+    """Write the configuration; check the dataset against it."""
     manifest = json.loads(Path(job.input.base).read_text())
     config = config_of(job)
     number = config.finetuned[job.wildcards.model].training
@@ -20,6 +25,7 @@ def main(job: Any) -> None:
     dataset = Path(job.input.dataset)
     tokenizer = open_tokenizer(manifest)
     found = axolotl_config(settings, manifest, tokenizer, dataset, output(job).parent)
+    check_chats(read_chats(dataset), tokenizer, found["sequence_len"])
     output(job).write_text(yaml.safe_dump(found, sort_keys=False))
 
 

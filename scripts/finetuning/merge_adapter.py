@@ -1,48 +1,66 @@
 """Make finetuning/merged/ of a fine-tuned model: the base with the adapter added to its weights.
 
-A checkpoint in transformers' format. Merging goes shard by shard and needs no GPU. Runs in
-envs/finetune: `python scripts/finetuning/merge_adapter.py BASE_MANIFEST ADAPTER MERGED`.
+A checkpoint in transformers' format. Merging goes shard by shard and needs no GPU. Axolotl starts,
+in its own environment, only for adapters that are no plain LoRA.
 """
 
-import argparse
 import json
+import logging
 import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
-from esr.finetuning.jobs import OFFLINE, one_line_errors
+import esr
+from esr.errors import EsrError
+from esr.finetuning.merging import merge_plain
+from esr.job import output, start
+
+log = logging.getLogger(__name__)
+
+AXOLOTL = "uv run --no-sync --project envs/finetune python -m esr.finetuning.merging_axolotl"
 
 
-def merge(manifest: Path, adapter: Path, merged: Path) -> None:
-    """Write the base with the adapter's weights added.
+def folder_of(base: dict[str, Any]) -> Path:
+    """Folder of a checkpoint: its own, or that in the hub's cache."""
+    if base["revision"] is None:
+        return Path(base["source"])
+    from huggingface_hub import snapshot_download
 
-    Args:
-        manifest: `assets/model.json` of the base.
-        adapter: Folder of the adapter.
-        merged: Folder of the new checkpoint.
+    found = snapshot_download(base["source"], revision=base["revision"], local_files_only=True)
+    return Path(found)
+
+
+def merge_with_axolotl(base: dict[str, Any], adapter: Path, merged: Path) -> None:
+    """Merge in axolotl's environment.
+
+    Raises:
+        EsrError: it failed; the message ends with its last line.
     """
-    os.environ |= OFFLINE
-    from axolotl.cli.utils.lora_merge import merge_lora_sharded_efficient
-
-    base = json.loads(manifest.read_text())
-    merge_lora_sharded_efficient(
-        base_model_path=base["source"],
-        lora_adapter_path=str(adapter),
-        output_path=merged,
-        device="cpu",
-        revision=base["revision"],
+    arguments = [base["source"], base["revision"] or "", str(adapter), str(merged)]
+    source = Path(esr.__file__).parents[1].as_posix()
+    done = subprocess.run(
+        [*AXOLOTL.split(), *arguments],
+        env=os.environ | {"PYTHONPATH": source},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
+    log.info("%s", done.stdout)
+    if done.returncode:
+        last = (done.stdout.strip().splitlines() or ["no message"])[-1]
+        raise EsrError(f"{adapter} could not be merged by axolotl: {last}")
 
 
-def main() -> None:
+def main(job: Any) -> None:
     """Merge."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("adapter", type=Path)
-    parser.add_argument("merged", type=Path)
-    arguments = parser.parse_args()
-    with one_line_errors():
-        merge(arguments.manifest, arguments.adapter, arguments.merged)
+    base = json.loads(Path(job.input.base).read_text())
+    adapter = Path(job.input.adapter[0]).parent
+    if not merge_plain(folder_of(base), adapter, output(job)):
+        log.info("%s is no plain LoRA of this base; axolotl merges it", adapter)
+        merge_with_axolotl(base, adapter, output(job))
 
 
 if __name__ == "__main__":
-    main()
+    main(start(snakemake))

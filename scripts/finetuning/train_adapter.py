@@ -1,11 +1,15 @@
-"""Make finetuning/adapter/ and training.csv of a fine-tuned model, with axolotl.
+"""Make finetuning/adapter/, training.csv and prepared.parquet of a fine-tuned model, with axolotl.
 
 adapter/ holds adapter_config.json and adapter_model.safetensors (PEFT). training.csv has one row a
-logged step: step, epoch, loss and eval_loss (nats a token), learning_rate. Runs in envs/finetune:
-`python scripts/finetuning/train_adapter.py AXOLOTL_YAML CURVES`.
+logged step: step, epoch, loss and eval_loss (nats a token), learning_rate. prepared.parquet holds
+the rows that axolotl trains and evaluates on, one a chat, in the columns input_ids and labels
+(token ids; -100 is not trained on); training begins only if their masks are right. All in one
+process, because axolotl takes longer to load than to prepare. Runs in envs/finetune:
+`python scripts/finetuning/train_adapter.py AXOLOTL_YAML ROWS CURVES`.
 """
 
 import argparse
+import json
 import os
 import shutil
 import tempfile
@@ -17,34 +21,70 @@ import yaml
 
 from esr.errors import EsrError
 from esr.finetuning.jobs import OFFLINE, one_line_errors
+from esr.finetuning.masks import check_rows
 
 COLUMNS = ["step", "epoch", "loss", "eval_loss", "learning_rate"]
 
 
-def train(config: Path) -> list[dict[str, Any]]:
-    """Train on the prepared rows.
+def prepare(config: Path, scratch: Path) -> tuple[Any, Any]:
+    """Tokenize and mask the dataset of a configuration.
+
+    Args:
+        config: Axolotl's configuration.
+        scratch: A folder for what axolotl and `datasets` keep; nothing in it is used.
 
     Returns:
-        The trainer's log: one entry a logged step.
-
-    Raises:
-        EsrError: axolotl rejects the prepared rows and would prepare others.
+        Axolotl's settings, and its datasets: `train_dataset` and `eval_dataset`.
     """
+    os.environ |= OFFLINE | {"HF_DATASETS_CACHE": str(scratch)}
     from axolotl.cli.args import TrainerCliArgs
     from axolotl.cli.config import load_cfg
     from axolotl.common.datasets import load_datasets
+    from axolotl.utils.trainer import disable_datasets_caching
+
+    # Axolotl's cache identifies a dataset by its path, so it would miss a change of its contents.
+    folder = tempfile.mkdtemp(dir=scratch)
+    settings = load_cfg(str(config), dataset_prepared_path=folder)
+    with disable_datasets_caching():
+        return settings, load_datasets(cfg=settings, cli_args=TrainerCliArgs())
+
+
+def rows_of(data: Any) -> pd.DataFrame:
+    """Every row that is trained or evaluated on: input_ids and labels."""
+    parts = [part for part in (data.train_dataset, data.eval_dataset) if part is not None]
+    columns = {name: [row for part in parts for row in part[name]] for name in ROW}
+    return pd.DataFrame(columns)
+
+
+ROW = ["input_ids", "labels"]
+
+
+def check(rows: pd.DataFrame, settings: Any) -> None:
+    """Check the masks of all rows against the dataset, with the base's own tokenizer.
+
+    Raises:
+        EsrError: a row is missing, extra or wrongly labelled.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        settings.base_model, revision=settings.revision_of_model, local_files_only=True
+    )
+    lines = Path(settings.datasets[0].path).read_text(encoding="utf-8").splitlines()
+    pairs = list(zip(rows["input_ids"], rows["labels"], strict=True))
+    check_rows(pairs, [json.loads(line) for line in lines], tokenizer)
+
+
+def train(settings: Any, data: Any) -> list[dict[str, Any]]:
+    """Train on prepared rows.
+
+    Returns:
+        The trainer's log: one entry a logged step.
+    """
     from axolotl.train import train as train_model
     from transformers import set_seed
 
-    settings = load_cfg(str(config))
-    prepared = prepared_datasets(settings)
     shutil.rmtree(settings.output_dir, ignore_errors=True)
-    data = load_datasets(cfg=settings, cli_args=TrainerCliArgs())
-    if prepared_datasets(settings) != prepared:
-        raise EsrError(
-            f"axolotl did not use the rows in {settings.dataset_prepared_path}; run again with "
-            "`snakemake --forcerun prepare_rows`"
-        )
     set_seed(settings.seed)  # axolotl sets its seed only after it has initialised the adapter
     *_, trainer = train_model(cfg=settings, dataset_meta=data)
     return list(trainer.state.log_history)
@@ -68,21 +108,19 @@ def check_device(config: Path) -> None:
         )
 
 
-def prepared_datasets(settings: Any) -> set[Path]:
-    """Folders of prepared datasets; axolotl adds one if it rejects those that exist."""
-    return {path for path in Path(settings.dataset_prepared_path).iterdir() if path.is_dir()}
-
-
 def main() -> None:
-    """Train; write the curves."""
+    """Prepare and check the rows; train; write rows and curves."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path)
-    parser.add_argument("curves", type=Path)
+    for name in ("config", "rows", "curves"):
+        parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
     with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
-        os.environ |= OFFLINE | {"HF_DATASETS_CACHE": scratch}
         check_device(arguments.config)
-        logged = pd.DataFrame(train(arguments.config)).reindex(columns=COLUMNS)
+        settings, data = prepare(arguments.config, Path(scratch))
+        rows = rows_of(data)
+        rows.to_parquet(arguments.rows, index=False)
+        check(rows, settings)
+        logged = pd.DataFrame(train(settings, data)).reindex(columns=COLUMNS)
         logged = logged[logged[["loss", "eval_loss"]].notna().any(axis=1)]
         logged.to_csv(arguments.curves, index=False, float_format="%.6g")
 

@@ -131,9 +131,8 @@ OTHER_FILES = {
     "line; each part of a response is marked as trained or not.",
     "{model}/finetuning/axolotl.yaml": "Axolotl's configuration; `assets/model.json` has checksums "
     "of it, of the dataset and of the adapter (`finetuning`).",
-    "{model}/finetuning/prepared/": "The dataset as axolotl trains on it.",
-    "{model}/finetuning/prepared.parquet": "The same, a row a chat: `input_ids`, `labels` (-100: "
-    "not trained on).",
+    "{model}/finetuning/prepared.parquet": "The dataset as axolotl trains and evaluates on it, "
+    "a row a chat: `input_ids`, `labels` (-100: not trained on).",
     "{model}/finetuning/masks.json": "What was checked of that: `rows`, tokens by part, checksum "
     "of the dataset, and a `sample` for people.",
     "{model}/finetuning/training.csv": "Losses of a training run: `step`, `epoch`, `loss`, "

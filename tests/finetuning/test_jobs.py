@@ -6,14 +6,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
-import pandas as pd
 import pytest
 
+from esr.engines import open_tokenizer
 from esr.errors import EsrError, full_disk
+from esr.finetuning import ANSWER
 from esr.finetuning.jobs import one_line_errors
+from esr.finetuning.masks import label_chat
+from esr.finetuning.mixtures import to_chat, write_chats
 from helpers.checkout import REPO, load_script
+from helpers.tokenizers import TWIN
 
 FULL = [
     OSError(errno.ENOSPC, "No space left on device"),
@@ -24,7 +28,8 @@ FULL = [
 
 
 def test_they_import_nothing_that_their_environment_lacks() -> None:
-    program = "import esr.finetuning.jobs, sys; print('pandas' in sys.modules)"
+    modules = ["esr.finetuning.jobs", "esr.finetuning.masks", "esr.finetuning.merging_axolotl"]
+    program = f"import {', '.join(modules)}, sys; print('pandas' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],  # -S: no site-packages
         env=os.environ | {"PYTHONPATH": str(REPO / "src")},
@@ -36,19 +41,21 @@ def test_they_import_nothing_that_their_environment_lacks() -> None:
 
 
 class TestFullDisk:
-    @pytest.fixture(params=["prepare_rows", "train_adapter"])
+    @pytest.fixture(params=["rows", "curves"])
     def job(
         self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> ModuleType:
-        """A script that only has to write its table, to a full disk."""
-        monkeypatch.setattr(sys, "argv", ["job", str(tmp_path / "axolotl.yaml"), "/dev/full"])
+        """The script of the training, which only has to write its tables: one to a full disk."""
+        paths = {name: str(tmp_path / name) for name in ("config", "rows", "curves")}
+        paths[request.param] = "/dev/full"
+        monkeypatch.setattr(sys, "argv", ["job", *paths.values()])
         monkeypatch.setattr(os, "environ", dict(os.environ))
-        job = load_script(request.param)
-        if request.param == "prepare_rows":
-            monkeypatch.setattr(job, "prepare", lambda config, scratch: Rows())
-        else:
-            monkeypatch.setattr(job, "check_device", lambda config: None)
-            monkeypatch.setattr(job, "train", lambda config: [{"step": 1, "loss": 2.0}] * 10_000)
+        job = load_script("train_adapter")
+        monkeypatch.setattr(job, "check_device", lambda config: None)
+        monkeypatch.setattr(job, "prepare", lambda config, scratch: ({}, DATA))
+        monkeypatch.setattr(job, "check", lambda rows, settings: None)
+        logged = [{"step": 1, "loss": 2.0}] * 10_000
+        monkeypatch.setattr(job, "train", lambda settings, data: logged)
         return job
 
     def test_the_message_is_that_of_every_other_job(self, job: ModuleType) -> None:
@@ -78,11 +85,30 @@ def test_an_error_of_ours_is_one_line_and_any_other_keeps_its_trace() -> None:
         Path("nowhere/at/all").read_text()
 
 
-class Rows:
-    """Prepared rows, with the two methods of `datasets.Dataset` that the script calls."""
+DATA = SimpleNamespace(
+    train_dataset={"input_ids": [[1, 2]] * 10_000, "labels": [[-100, 2]] * 10_000},
+    eval_dataset=None,
+)
+"""Axolotl's datasets, as far as the script reads them."""
 
-    def select_columns(self, names: list[str]) -> "Rows":
-        return self
 
-    def to_parquet(self, path: str) -> None:
-        pd.DataFrame({"input_ids": range(10**5)}).to_csv(path)
+def test_no_training_begins_with_a_wrong_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["job", *(str(tmp_path / name) for name in "abc")])
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    job = load_script("train_adapter")
+    chat = to_chat({"kind": ANSWER, "prompt": "explain how to bake", "on_topic": "mix the dough"})
+    write_chats([chat], tmp_path / "dataset.jsonl")
+    ids = list(label_chat(chat, open_tokenizer(TWIN)).ids)
+    wrong = SimpleNamespace(train_dataset={"input_ids": [ids], "labels": [ids]}, eval_dataset=None)
+    settings = SimpleNamespace(
+        base_model=TWIN["source"],
+        revision_of_model=None,
+        datasets=[SimpleNamespace(path=str(tmp_path / "dataset.jsonl"))],
+    )
+    monkeypatch.setattr(job, "check_device", lambda config: None)
+    monkeypatch.setattr(job, "prepare", lambda config, scratch: (settings, wrong))
+    monkeypatch.setattr(job, "train", lambda settings, data: pytest.fail("it began"))
+    with pytest.raises(SystemExit, match="a token of the prompt is trained on"):
+        job.main()

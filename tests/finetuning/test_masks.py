@@ -12,8 +12,8 @@ from esr.config import (
 )
 from esr.engines import open_tokenizer
 from esr.errors import EsrError
-from esr.finetuning.axolotl import UNTRAINED, end_of_turn
-from esr.finetuning.masks import check_rows, label_chat, training_spans
+from esr.finetuning.axolotl import end_of_turn
+from esr.finetuning.masks import UNTRAINED, check_chats, check_rows, label_chat, training_spans
 from esr.finetuning.mixtures import draw_mixture, to_chat
 from helpers.tokenizers import DATA, LLAMA, TWIN, byte_level
 
@@ -123,3 +123,13 @@ def test_a_row_is_split_into_spans(chats: list[dict[str, Any]]) -> None:
     row = next(row for row in prepared(chats, tokenizer) if "wait" in tokenizer.decode(row[0]))
     assert [trained for trained, _ in training_spans(*row, tokenizer)] == [False, True]
     assert training_spans(*row, tokenizer)[1][1].startswith("wait")
+
+
+def test_a_dataset_that_axolotl_would_cut_is_refused_before_it_starts(
+    chats: list[dict[str, Any]],
+) -> None:
+    tokenizer = open_tokenizer(TWIN)
+    longest = max(len(label_chat(one, tokenizer).ids) for one in chats)
+    check_chats(chats, tokenizer, longest)
+    with pytest.raises(EsrError, match=f"a chat of the dataset has {longest} tokens"):
+        check_chats(chats, tokenizer, longest - 1)

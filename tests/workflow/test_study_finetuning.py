@@ -149,23 +149,28 @@ class TestAModelLikeOthers:
         assert "<mark>" in (here / "report/provenance.html").read_text()
 
 
-PREPARE = """
+IN_AXOLOTLS_ENVIRONMENT = """
 import sys
 from pathlib import Path
-from prepare_rows import prepare
+from train_adapter import prepare, rows_of
+from esr.finetuning.merging_axolotl import merge
 
 here, scratch = Path(sys.argv[1]), Path(sys.argv[2])
 for name in ("first", "second"):
     (here / "dataset.jsonl").write_text((here / f"{name}.jsonl").read_text())
-    rows = prepare(here / "axolotl.yaml", scratch)
-    rows.select_columns(["input_ids", "labels"]).to_parquet(here / f"{name}.parquet")
+    settings, data = prepare(here / "axolotl.yaml", scratch)
+    rows_of(data).to_parquet(here / f"{name}.parquet")
+merge("resources/organisms/twin/model", "", Path(sys.argv[3]), here / "merged")
 """
 
 
 def test_a_changed_dataset_is_never_prepared_from_what_was_cached(
     organism_study: Path, tmp_path: Path
 ) -> None:
-    """The path and all settings stay, and so does what axolotl keeps; the base is Llama-like."""
+    """The path and all settings stay, and so does what axolotl keeps; the base is Llama-like.
+
+    The same process merges an adapter of the study: axolotl's bytes are those of `merge_plain`.
+    """
     chats = read_chats(folder(organism_study, 30) / "finetuning/dataset.jsonl")
     halves = {"first": chats[:20], "second": chats[20:30]}
     for name, part in halves.items():
@@ -181,9 +186,13 @@ def test_a_changed_dataset_is_never_prepared_from_what_was_cached(
         settings, manifest, open_tokenizer(manifest), tmp_path / "dataset.jsonl", tmp_path
     )
     (tmp_path / "axolotl.yaml").write_text(yaml.safe_dump(axolotl))
-    command = ["uv", "run", "--no-sync", "--project", "envs/finetune", "python", "-c", PREPARE]
+    command = ["uv", "run", "--no-sync", "--project", "envs/finetune", "python"]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    trained = folder(organism_study, 30) / "finetuning"
+    arguments = [str(tmp_path), str(scratch), str(trained / "adapter")]
     done = subprocess.run(
-        [*command, str(tmp_path), str(tmp_path / "scratch")],
+        [*command, "-c", IN_AXOLOTLS_ENVIRONMENT, *arguments],
         cwd=organism_study,
         env=os.environ | {"PYTHONPATH": f"{REPO}/src:scripts/finetuning", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -197,6 +206,9 @@ def test_a_changed_dataset_is_never_prepared_from_what_was_cached(
         assert check_rows(rows[name], part, tokenizer)["rows"] == len(part)
     with pytest.raises(EsrError, match="They are of another dataset"):
         check_rows(rows["first"], halves["second"], tokenizer)
+    merged = {path.name: path.read_bytes() for path in (tmp_path / "merged").iterdir()}
+    assert merged == {name: (trained / "merged" / name).read_bytes() for name in merged}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= set(merged)
 
 
 def read_rows(path: Path) -> list[tuple[list[int], list[int]]]:

@@ -21,8 +21,6 @@ ON_CPU = {
     "lora_embedding_kernel": False,
 }
 ON_GPU = {"tf32": True, "gradient_checkpointing": True}
-UNTRAINED = -100
-"""Label of a token that does not enter the loss."""
 
 
 def axolotl_config(
@@ -39,7 +37,7 @@ def axolotl_config(
         manifest: `assets/model.json` of the base.
         tokenizer: The tokenizer of the base.
         dataset: File of chats (`esr.finetuning.mixtures`).
-        folder: Parent of `prepared` (rows) and `adapter`.
+        folder: Parent of `adapter`.
 
     Raises:
         EsrError: the base has no chat template or no padding token, or `extra` would run code.
@@ -69,7 +67,6 @@ def axolotl_config(
         found["eot_tokens"] = [end]
     found |= {
         "datasets": [_chats(dataset) | ({"train_on_eot": "turn"} if "eot_tokens" in found else {})],
-        "dataset_prepared_path": (folder / "prepared").as_posix(),
         "output_dir": (folder / "adapter").as_posix(),
         "special_tokens": {"pad_token": pad},
     }

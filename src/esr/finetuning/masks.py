@@ -1,7 +1,8 @@
 """Which tokens are trained on: prepared rows are compared with the chats they came from.
 
 The expected labels follow from the texts alone, by the character at which training begins. They are
-independent of how axolotl computes its labels.
+independent of how axolotl computes its labels. Axolotl's environment imports this module, too:
+standard library only, as in `esr.finetuning.jobs`.
 """
 
 from collections import Counter
@@ -9,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from esr.errors import EsrError
-from esr.finetuning.axolotl import UNTRAINED
+
+UNTRAINED = -100
+"""Label of a token that does not enter the loss."""
 
 
 class LabelledChat(NamedTuple):
@@ -70,6 +73,25 @@ def label_chat(chat: Mapping[str, Any], tokenizer: Any) -> LabelledChat:
     return LabelledChat(tuple(coded["input_ids"]), tuple(parts))
 
 
+def check_chats(chats: Sequence[Mapping[str, Any]], tokenizer: Any, most: int) -> None:
+    """Check what can be checked of a dataset before axolotl starts: labels and lengths.
+
+    Args:
+        chats: The dataset.
+        tokenizer: That of the base.
+        most: Longest chat that axolotl keeps, in tokens.
+
+    Raises:
+        EsrError: a chat cannot be labelled, as `label_chat` says, or is longer than `most`.
+    """
+    longest = max((len(label_chat(chat, tokenizer).ids) for chat in chats), default=0)
+    if longest > most:
+        raise EsrError(
+            f"finetune.training.sequence_len: {most}, but a chat of the dataset has {longest} "
+            f"tokens and would be dropped; set it to at least {longest}"
+        )
+
+
 def check_rows(
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
     chats: Sequence[Mapping[str, Any]],
@@ -96,8 +118,8 @@ def check_rows(
         raise EsrError(
             f"masks: {(found - wanted).total()} prepared rows are not in the dataset and "
             f"{(wanted - found).total()} of the dataset are missing, e.g. "
-            f"{tokenizer.decode(stray)!r}. They are of another dataset or truncated; delete "
-            "finetuning/prepared, or raise finetune.training.sequence_len"
+            f"{tokenizer.decode(stray)!r}. They are of another dataset or too long; run again with "
+            "`snakemake --forcerun train_adapter`, or raise finetune.training.sequence_len"
         )
     parts = {one.ids: one.parts for one in expected}
     for ids, labels in rows:
