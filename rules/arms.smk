@@ -2,12 +2,14 @@
 
 
 def plan_inputs(wildcards):
-    """Inputs of a plan: latents and thresholds, prompts, or the plan of a replayed arm."""
+    """Inputs of a plan: latents and thresholds, prompts, or the plan of a replayed or continued arm."""
     arm = CONFIG.arms[wildcards.arm]
     here = "<results>/{model}"
     inputs = {"prompts": arm.prompts or CONFIG.prompts}
-    if arm.replay is not None:
-        inputs["replayed"] = f"{here}/arms/{arm.replay}/plan.parquet"
+    if arm.continued is not None:
+        inputs |= continued_texts(arm.continued, here)
+    if arm.source is not None:
+        inputs["replayed"] = f"{here}/arms/{arm.source}/plan.parquet"
     elif arm.over == "latents":
         name = arm.directions
         source = (
@@ -23,6 +25,28 @@ def plan_inputs(wildcards):
     elif isinstance(arm.ablate, str):
         inputs["controls"] = f"{here}/detectors/controls.parquet"
     return inputs
+
+
+def continued_texts(continued, here):
+    """Texts of the arm that a plan cuts prefixes from, and how they were graded."""
+    texts = f"{here}/arms/{continued.arm}"
+    inputs = {
+        "model": f"{here}/assets/model.json",
+        "texts": f"{texts}/plan.parquet",
+        "responses": f"{texts}/responses.parquet",
+    }
+    if continued.where != "on_topic":
+        judged = f"{CONFIG.judging.primary}.parquet"
+        inputs["judgments"] = f"{texts}/judgments/{judged}"
+        inputs["scores"] = f"{texts}/scores/{judged}"
+        inputs["phrases"] = ancient(PHRASES)
+    return inputs
+
+
+def phrases_of_texts(wildcards):
+    """The restart phrases, if the plan of an arm looks for them."""
+    continued = CONFIG.arms[wildcards.arm].continued
+    return [] if continued is None or continued.where == "on_topic" else [PHRASES]
 
 
 SHARDED = [arm for arm in CONFIG.arms if CONFIG.shards(arm) > 1]
@@ -45,12 +69,13 @@ def shards(wildcards):
 
 
 rule plan_arm:
-    """List every trial of an arm: prompt, latent, boost, seed, condition."""
+    """List every trial of an arm: prompt, latent, boost, seed, condition, prefix."""
     input:
         unpack(plan_inputs),
     output:
         "<results>/{model}/arms/{arm}/plan.parquet",
     params:
+        contents=contents(phrases_of_texts),
         settings=settings("arms.{arm}", "seeds.generation"),
     log:
         "<logs>/{model}/{arm}/plan_arm.log",
@@ -104,6 +129,7 @@ rule generate_responses:
             "engine.batch_size",
             "engine.shards",
             "arms.{arm}.shards",
+            "arms.{arm}.continued",
             "models.{model}.dtype",
             "models.{model}.template",
             "models.{model}.quantization",

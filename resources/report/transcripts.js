@@ -343,7 +343,15 @@ function ablation(text) {
   return `${text.ablated.length} latents${share}`;
 }
 
-// Tokens are counted from the first generated one.
+// The beginning of a response that was given to the model, up to the first character of its own.
+function continued([end, where, cut]) {
+  if (end === null) return null;
+  const kinds = { off_topic: "an off-topic text", correction: "a correction", on_topic: "an on-topic text" };
+  const asked = cut === null ? "" : ` of at most ${cut}`;
+  return `${kinds[where] ?? "a text"}: ${end}${asked} characters, in grey`;
+}
+
+// Tokens are counted from the first one of the response.
 function steeredTokens([start, stop]) {
   if (start === null && stop === null) return null;
   const from = start === null ? "the first of the prompt" : start;
@@ -360,6 +368,7 @@ function drawFacts(row, text) {
     ["along", text.directions === null ? null : `the set ${text.directions}`],
     ["ablated", text.ablated.length ? ablation(text) : null],
     ["steered tokens", steeredTokens(text.window)],
+    ["continues", continued(text.prefix)],
     ["meta-prompt", text.meta],
     ["begun for it", text.prefill || null],
     ["ended by", text.finish],
@@ -382,7 +391,9 @@ function drawResponse(row, text) {
   let at = 0;
   const cut = (from, to) => drawText(row, text, letters, from, to);
   text.attempts.forEach(([start, end, score], i) => {
-    const tag = `Attempt ${i + 1} · ${score === null ? "no score" : `${Math.round(score)} points`}`;
+    const points = score === null ? "no score" : `${Math.round(score)} points`;
+    const given = start !== null && text.prefix[0] !== null && start < text.prefix[0];
+    const tag = `Attempt ${i + 1} · ${points}${given ? " · begins in the given text" : ""}`;
     if (start === null || end === null) {
       blocks.push(element("p", "note", `${tag}: not located in the response`));
       return;
@@ -403,17 +414,21 @@ function grade(score) {
   return score < 34 ? "low" : score < 67 ? "middle" : "high";
 }
 
-// Characters from..to as spans, cut wherever a restart phrase or a token begins or ends.
+// Characters from..to as spans, cut wherever a restart phrase, a token or the prefix begins or ends.
 function drawText(row, text, letters, from, to) {
   const tokens = text.heat[heat] ?? [];
   const most = index.scales[named("model", row)]?.[heat] || 1;
   const ends = [...text.restarts, ...tokens].flatMap(([start, end]) => [start, end]);
+  const given = text.prefix[0] ?? 0;
+  ends.push(given);
   const cuts = [...new Set([from, to, ...ends.filter((at) => at > from && at < to)])];
   cuts.sort((a, b) => a - b);
   return cuts.slice(0, -1).map((start, i) => {
     const inside = ([first, last]) => first <= start && start < last;
     const node = element(text.restarts.some(inside) ? "mark" : "span", "", "");
     node.textContent = letters.slice(start, cuts[i + 1]).join("");
+    if (start < given) node.classList.add("given");
+    else if (start === given && given > 0) node.classList.add("own");
     const token = tokens.find(inside);
     if (token) {
       node.classList.add("token");

@@ -19,7 +19,8 @@ def trials_of(plan: pd.DataFrame, responses: pd.DataFrame, scores: pd.DataFrame)
 
     Their `trial_id` is unique in the study, since models share trials.
     """
-    texts = responses.loc[responses["status"].eq("ok"), ["trial_id", "response"]]
+    columns = ["trial_id", "response", "prefix_end"]
+    texts = responses.loc[responses["status"].eq("ok"), columns]
     found = scores[["trial_id"]].assign(stratum=strata(scores))
     trials = plan.merge(texts, on="trial_id", validate="one_to_one")
     trials = trials.merge(found, on="trial_id", validate="one_to_one")

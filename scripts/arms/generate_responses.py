@@ -38,8 +38,9 @@ def main(job: Any) -> None:
     requests = requests_of(plan, tokenizer, config.generation.doubled_header)
     sets = [Path(path) for path in job.input.get("directions", [])]
     engine = open_engine(config, name, manifest, Path(job.input.sae), sets)
+    sampling = sampling_of(config, name, job.wildcards.arm)
     with Journal(Path(job.params.journal)) as journal:
-        done = generate_journaled(engine, requests, sampling_of(config, name), journal)
+        done = generate_journaled(engine, requests, sampling, journal)
     table = responses_table(plan, requests, done, tokenizer)
     rendered = prompts_digest(request.tokens for request in requests)
     facts = origin(job, engine=engine.identity | config.serving(name), prompts=rendered)

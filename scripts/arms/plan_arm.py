@@ -1,5 +1,6 @@
 """Make plan.parquet of an arm: one row a trial, with everything that determines it."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from esr.arms.plan import (
     sweep_levels,
 )
 from esr.arms.prompts import read_prompts
+from esr.arms.restarts import read_phrases
 from esr.arms.transcripts import read_transcripts
 from esr.config import ArmConfig, Config, LevelsConfig
+from esr.engines import open_tokenizer
 from esr.errors import EsrError
 from esr.job import config_of, origin, output, start
 from esr.tables import read_table, write_table
@@ -26,12 +29,14 @@ from esr.tables import read_table, write_table
 log = logging.getLogger(__name__)
 
 
-def draw_trials(config: Config, name: str, inputs: Any) -> pd.DataFrame:
-    """Trials of an arm before its condition: replayed, over prompts, or over latents."""
+def draw_trials(config: Config, name: str, inputs: Any, model: str) -> pd.DataFrame:
+    """Trials of an arm before its condition: replayed, continued, over prompts or latents."""
     arm = config.arms[name]
-    if arm.replay is not None:
+    if arm.source is not None:
         refuse_numbered_concepts(config, name)
         replayed = first_latents(read_table(Path(inputs.replayed), "plan"), arm.latents)
+        if arm.continued is not None:
+            return continue_texts(config, name, replayed, inputs, model)
         return other_seeds(replayed, name) if arm.seeds == "other" else replayed
     prompts = read_prompts(Path(inputs.prompts))
     seed = config.seeds.generation
@@ -50,6 +55,29 @@ def draw_trials(config: Config, name: str, inputs: Any) -> pd.DataFrame:
     if isinstance(arm.boost, LevelsConfig):
         return sweep(drawn, sweep_levels(thresholds, arm.boost))
     return drawn
+
+
+def continue_texts(
+    config: Config, name: str, trials: pd.DataFrame, inputs: Any, model: str
+) -> pd.DataFrame:
+    """Trials with the prefixes of an arm: off-topic texts, or on-topic ones in their place."""
+    from esr.arms.continuing import continuing_trials, off_topic_texts, on_topic_trials
+
+    settings = config.arms[name].continued
+    assert settings is not None
+    manifest = json.loads(Path(inputs.model).read_text())
+    tokenizer = open_tokenizer(manifest, config.models[model].template)
+    responses = read_table(Path(inputs.responses), "responses")
+    if settings.where == "on_topic":
+        texts = read_table(Path(inputs.texts), "plan")
+        return on_topic_trials(trials, texts, responses, tokenizer, name)
+    judged = (
+        read_table(Path(inputs.judgments), "judgments"),
+        read_table(Path(inputs.scores), "scores"),
+    )
+    phrases = read_phrases(Path(inputs.phrases))
+    found = off_topic_texts(trials, responses, *judged, phrases, settings.below)
+    return continuing_trials(found, settings, tokenizer, name)
 
 
 def refuse_numbered_concepts(config: Config, name: str) -> None:
@@ -90,7 +118,7 @@ def main(job: Any) -> None:
     config = config_of(job)
     name = job.wildcards.arm
     arm = config.arms[name]
-    trials = draw_trials(config, name, job.input)
+    trials = draw_trials(config, name, job.input, job.wildcards.model)
     plan = apply_condition(trials, arm, ablated_latents(arm, job.input))
     plan = plan.assign(model=job.wildcards.model, arm=name)
     log.info("%d trials of %d latents", len(plan), plan["latent"].nunique())

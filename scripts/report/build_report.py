@@ -131,7 +131,7 @@ def main(job: Any) -> None:
         compute=compute_table(job.params.records),
         dependencies=pd.read_csv(job.input.dependencies),
         origin=facts(job, config),
-        settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+        settings=yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False),
         deviations=markdown(Path(job.input.deviations).read_text(encoding="utf-8")),
         trials=count,
         ledger=ledger,

@@ -144,3 +144,9 @@ def _replace_lookalikes(characters: list[str], lookalikes: list[str | None]) -> 
 
 def _in_word(character: str) -> bool:
     return character.isalpha() or character == "'" or unicodedata.combining(character) != 0
+
+
+def common_prefix_length(first: str, second: str) -> int:
+    """Length of the longest common prefix, in characters."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))

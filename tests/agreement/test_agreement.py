@@ -392,5 +392,6 @@ def test_figure_a4_counts_every_trial_once() -> None:
 
 
 def test_the_sample_table_holds_what_judging_needs() -> None:
-    needed = set(TABLES["plan"].columns) | {"response", "weight", "stratum"}
+    tokens = {"prefix"}  # a judge reads text, and where the continuation begins
+    needed = set(TABLES["plan"].columns) - tokens | {"response", "prefix_end", "weight", "stratum"}
     assert needed <= set(TABLES["sample"].columns)

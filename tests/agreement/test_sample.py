@@ -248,7 +248,7 @@ def test_an_arm_without_a_response_gives_no_trial(answered: bool) -> None:
     """As that of an ablation without detectors."""
     scores = arm("ablate-otd", 0.1).drop(columns="model")
     plan = scores[["trial_id", "arm", "latent", "prompt_id", "seed"]].assign(model="m")
-    responses = scores[["trial_id"]].assign(response="x", status="ok")
+    responses = scores[["trial_id"]].assign(response="x", status="ok", prefix_end=None)
     if not answered:
         responses["status"] = scores["status"] = "no_detectors"
     trials = load_script("sample_responses").trials_of(plan, responses, scores)

@@ -172,7 +172,7 @@ def test_an_aa_arm_differs_in_its_seeds_alone(tmp_path: Path) -> None:
     )
     arms = {name: config.arms[name] for name in ("aa", "aa-2")}
     inputs = SimpleNamespace(replayed=tmp_path / "plan.parquet")
-    drawn = {name: script.draw_trials(config, name, inputs) for name in arms}
+    drawn = {name: script.draw_trials(config, name, inputs, "planted") for name in arms}
     again = {name: apply_condition(drawn[name], arms[name]) for name in arms}
     kept = [name for name in SAME if name != "seed"]
     for name in arms:

@@ -45,6 +45,7 @@ def arm_of(judgments: list[Judgment], responses: list[str | None] | None = None)
             "trial_id": ids,
             "status": ["engine_error" if text is None else "ok" for text in texts],
             "response": texts,
+            "prefix_end": pd.array([None] * len(ids), dtype="Int64"),
         }
     )
     return plan, table, judgments_table(ids, judgments, "lexical")

@@ -275,5 +275,5 @@ class TestConfiguration:
         draw = load_script("plan_arm").draw_trials
         inputs = SimpleNamespace(replayed=tmp_path / "plan.parquet")
         with pytest.raises(EsrError, match=r"arms\.again\.replay: .*line 1: a concept without"):
-            draw(config, "again", inputs)
-        assert len(draw(config, "plain", inputs)) == 1
+            draw(config, "again", inputs, "planted")
+        assert len(draw(config, "plain", inputs, "planted")) == 1

@@ -660,6 +660,76 @@ def test_a_window_after_the_longest_response_is_refused() -> None:
         load_study(windowed(80))
 
 
+PREFIXED = {"continue": {"arm": "steered", "cuts": [80]}}
+ON_TOPIC = {"arm": "unsteered", "where": "on_topic"}
+
+
+@pytest.mark.parametrize(
+    ("arms", "line"),
+    [
+        ({"p": {"continue": {"arm": "steerd", "cuts": [80]}}}, "arms.p: continues unknown arm"),
+        ({"p": {"continue": {"arm": "p", "cuts": [80]}}}, "arms.p: continues itself through p"),
+        (
+            {"p": {"continue": {"arm": "q", "cuts": [8]}}, "q": {"replay": "p"}},
+            "arms.p: continues itself through p -> q",
+        ),
+        ({"p": {"continue": {"arm": "steered"}}}, "`cuts` go with `where: off_topic`"),
+        ({"p": {"continue": {"arm": "steered", "cuts": [8, 8]}}}, "`cuts` must increase"),
+        ({"p": {"continue": {"arm": "steered", "cuts": [0]}}}, "greater than 0"),
+        ({"p": PREFIXED | {"over": "latents", "trials": 1}}, "give exactly one of `over`"),
+        ({"p": {"continue": ON_TOPIC}}, "`continue: {where: on_topic}` goes with `replay`"),
+        ({"p": {"replay": "steered", "continue": ON_TOPIC}}, "steered has no prefixes"),
+        (
+            {"p": PREFIXED, "q": {"replay": "p", "continue": ON_TOPIC | {"arm": "steered"}}},
+            "the arm whose off-topic texts p continues",
+        ),
+        (
+            {"p": PREFIXED, "q": {"replay": "p", "continue": ON_TOPIC | {"arm": "answers"}}},
+            "answers does not replay steered",
+        ),
+        (
+            {"p": PREFIXED, "q": {"replay": "p", "continue": ON_TOPIC | {"samples": 3}}},
+            "takes samples from the replayed arm",
+        ),
+        (
+            {
+                "theirs": {"responses": "t", "model": "planted"},
+                "p": {"continue": {"arm": "theirs", "cuts": [80]}},
+            },
+            "theirs is imported, and a text without tokens",
+        ),
+        (
+            {"p": {"replay": "steered", "window": {"start": "continuation"}}},
+            "arms.p.window: `continuation` begins after a prefix",
+        ),
+        (
+            {"p": PREFIXED | {"window": {"start": "continuation", "stop": "continuation"}}},
+            "need start < stop",
+        ),
+    ],
+    ids=str,
+)
+def test_texts_that_cannot_be_continued_are_refused(arms: dict[str, Any], line: str) -> None:
+    with pytest.raises(EsrError, match=re.escape(line)):
+        load_study({"arms": arms})
+
+
+def test_a_continuing_arm_has_the_condition_of_its_source() -> None:
+    arms = {
+        "ablated": {"continue": {"arm": "ablate-otd", "cuts": [80], "tokens": 30}},
+        "plain": {"replay": "ablated", "boost": "none"},
+        "along": {"replay": "steered", "directions": "random"},
+        "vectors": {"continue": {"arm": "along", "where": "correction"}},
+    }
+    config = load_study({"directions": DIRECTIONS, "arms": arms})
+    assert config.needs_detectors("plain")
+    assert config.is_steered("ablated")
+    assert not config.is_steered("plain")
+    assert config.directions_of("vectors") == "random"
+    assert [config.new_tokens(arm) for arm in ("plain", "vectors", None)] == [30, 120, 120]
+    assert config.sampling("planted", "plain")["max_new_tokens"] == 30
+
+
 DIRECTIONS = {"random": {"kind": "random"}, "file": {"kind": "file", "path": "{model}.safetensors"}}
 
 

@@ -227,6 +227,7 @@ def plan(**columns: Any) -> pd.DataFrame:
         "strength": [None, None],
         "window_start": pd.array([None, None], dtype="Int64"),
         "window_stop": pd.array([None, None], dtype="Int64"),
+        "prefix": [None, None],
     }
     return pd.DataFrame(rows | columns)
 
@@ -303,6 +304,8 @@ class TestTables:
             "tokens": None,
             "n_prompt_tokens": len(requests[0].tokens),
             "finish_reason": None,
+            "n_prefix_tokens": None,
+            "prefix_end": None,
         }
         assert complete == {
             "trial_id": "b",
@@ -311,6 +314,8 @@ class TestTables:
             "tokens": words,
             "n_prompt_tokens": len(requests[1].tokens),
             "finish_reason": "stop",
+            "n_prefix_tokens": None,
+            "prefix_end": None,
         }
 
     def test_too_few_responses_are_an_error(self) -> None:

@@ -551,6 +551,23 @@ class TestSampling:
         assert done[0] == done[1]
         assert len({generation.tokens for generation in done}) == 5
 
+    @pytest.mark.parametrize("cut", [1, 7])
+    def test_a_greedy_response_continued_from_a_cut_is_the_rest_of_it(
+        self, engine: TransformersEngine, cut: int
+    ) -> None:
+        greedy = Sampling(temperature=0, max_new_tokens=16, repetition_penalty=1.2)
+        whole = generate_all(engine, REQUESTS, greedy)
+        long = [i for i, done in enumerate(whole) if len(done.tokens) > cut]
+        assert len(long) >= len(REQUESTS) - 2
+        prefixed = [
+            replace(REQUESTS[i], tokens=REQUESTS[i].tokens + whole[i].tokens[:cut]) for i in long
+        ]
+        rest = generate_all(engine, prefixed, replace(greedy, max_new_tokens=16 - cut))
+        assert [done.tokens for done in rest] == [whole[i].tokens[cut:] for i in long]
+        bare = [replace(request, intervention=Intervention()) for request in prefixed]
+        other = generate_all(engine, bare, replace(greedy, max_new_tokens=16 - cut))
+        assert other != rest, "without the intervention the rest is another one"
+
     def test_temperature_zero_takes_the_likeliest_token_whatever_the_seed(
         self, engine: TransformersEngine
     ) -> None:

@@ -288,6 +288,21 @@ class TestParity:
     def test_eager(self, llama: VllmEngine) -> None:
         check_parity(llama, reference())
 
+    def test_a_continued_prefix_has_the_rest_of_the_response(self, llama: VllmEngine) -> None:
+        plain, cut = reference(), 6
+        whole = generate_all(plain, REQUESTS, GREEDY)
+        prefixed = [
+            replace(request, tokens=request.tokens + done.tokens[:cut])
+            for request, done in zip(REQUESTS, whole, strict=True)
+            if len(done.tokens) > cut
+        ]
+        expected = [done.tokens[cut:] for done in whole if len(done.tokens) > cut]
+        assert len(expected) >= 20
+        shorter = replace(GREEDY, max_new_tokens=GREEDY.max_new_tokens - cut)
+        for engine in (llama, plain):
+            found = generate_all(engine, prefixed, shorter)
+            assert [done.tokens for done in found] == expected
+
     def test_a_step_has_as_many_tokens_as_in_plain_vllm(self, llama: VllmEngine) -> None:
         assert llama.status()["largest_step"] == 4096  # of its `LLM` class, on a CPU
 

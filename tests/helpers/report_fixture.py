@@ -28,6 +28,8 @@ SECOND = "Knead the dough for ten minutes."
 MODELS = {"large": "Large <b>model</b>", "small": "Small model"}
 ARMS = ["steered", "unsteered", "ablate-otd"]
 LATENTS, PROMPTS = 20, 5
+CONTINUED = 9
+"""Number of the trials that continue a prefix."""
 
 
 def trial(model: str, arm: str, number: int) -> Row:
@@ -71,6 +73,7 @@ def trial(model: str, arm: str, number: int) -> Row:
         "ablated": [3, 4] if arm == "ablate-otd" else [],
         "strength": 0.5 if arm == "ablate-otd" else None,
         "window": [None, 40] if arm == "ablate-otd" else [None, None],
+        "prefix": [len(first), "off_topic", len(first)] if number == CONTINUED else [None] * 3,
         "finish": "stop",
         "heat": {"detector": heat(response)} if traced else {},
     }

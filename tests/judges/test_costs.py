@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from esr.config import ArmConfig, Config, load, merge
+from esr.config import ArmConfig, Config, ContinueConfig, load, merge
 from esr.errors import EsrError
 from esr.judges import open_judge
 from esr.judges.costs import COLUMNS, ledger, price_of, read_prices, study_budget
@@ -108,6 +108,10 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     assert trials_of(config, config.arms["answers"], prompts) == prompts
     few = ArmConfig(replay="steered", seeds="other", latents=3)
     assert trials_of(config, few, prompts) == 3 * (config.arms["steered"].trials or 0)
+    chosen = ContinueConfig(arm="steered", cuts=(40, 80), texts=30, samples=2)
+    assert trials_of(config, ArmConfig(continued=chosen), prompts) == 30 * 2 * 2
+    every = chosen.model_copy(update={"texts": 10**6})
+    assert trials_of(config, ArmConfig(continued=every), prompts) == steered * 2 * 2
     replays = sum(arm.replay is not None for arm in config.arms.values()) - 1
     again = 12 * 16  # `other-seeds` replays the first latents alone
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))

@@ -162,6 +162,8 @@ def test_it_annotates_boundaries(study: dict[str, Any], hosts: Hosts, tmp_path: 
             "tokens": [[1]] * 2,
             "n_prompt_tokens": 3,
             "finish_reason": "stop",
+            "n_prefix_tokens": None,
+            "prefix_end": None,
         }
     )
     phrases = read_phrases(Path("resources/restart_phrases.txt"))

@@ -10,7 +10,17 @@ import pytest
 
 from esr.analysis.claims import VERDICTS
 from helpers.browser import DESK, PHONE, Reader, expect
-from helpers.report_fixture import ARMS, FIRST, HOSTILE, RESTART, SECOND, heat, trials, write_site
+from helpers.report_fixture import (
+    ARMS,
+    CONTINUED,
+    FIRST,
+    HOSTILE,
+    RESTART,
+    SECOND,
+    heat,
+    trials,
+    write_site,
+)
 
 MANY, SOME = 25_000, 600
 PAGES = ["index", "figures", "tables", "transcripts", "graph", "provenance"]
@@ -173,6 +183,17 @@ class TestTranscript:
         assert second.inner_text().strip() == (RESTART + SECOND).strip()  # after two emoji
         assert "low" in page.locator(".attempt").first.get_attribute("class")
         assert "".join(page.locator("mark").all_inner_texts()) == "Wait, that is not"
+
+    def test_a_prefix_is_grey_up_to_where_the_continuation_begins(self, reader: Reader) -> None:
+        page = reader.open(state=f"#model=large&open=large/steered/steered-{CONTINUED}")
+        article = page.locator("article.transcript")
+        expect(article.locator(".given")).to_have_text(FIRST)
+        expect(article.locator(".own")).to_have_text("Wait, that is not")
+        first, second = article.locator(".tag").all()
+        expect(first).to_have_text("Attempt 1 · 12 points · begins in the given text")
+        expect(second).to_have_text("Attempt 2 · 81 points")
+        told = f"an off-topic text: {len(FIRST)} of at most {len(FIRST)} characters, in grey"
+        expect(article.locator("dd", has_text="an off-topic text")).to_have_text(told)
 
     def test_the_heat_strip_lies_under_the_tokens_it_is_of(self, reader: Reader) -> None:
         page = self.open_first(reader)

@@ -84,6 +84,8 @@ def write_arm(folder: Path, arm: str, condition: ArmConfig) -> None:
             "tokens": [[1]] * TRIALS,
             "n_prompt_tokens": 3,
             "finish_reason": "stop",
+            "n_prefix_tokens": None,
+            "prefix_end": None,
         }
     )
     place = folder / RESULTS / "planted/arms" / arm

@@ -55,6 +55,8 @@ def lay_out(checkout: Path, api: FakeApi) -> Path:
             "tokens": [[1]] * (N - 1) + [None],
             "n_prompt_tokens": 3,
             "finish_reason": ["stop"] * (N - 1) + [None],
+            "n_prefix_tokens": None,
+            "prefix_end": None,
         }
     )
     plan = plan.assign(model="planted", arm="steered")

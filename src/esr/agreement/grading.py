@@ -20,6 +20,6 @@ def grade_sample(
         sample: Table `sample`, or a part of it.
     """
     phrases = read_phrases(config.judging.restart_phrases)
-    responses = sample[["trial_id", "response"]].assign(status="ok")
+    responses = sample[["trial_id", "response", "prefix_end"]].assign(status="ok")
     judgments = judge_responses(sample, responses, judge, phrases)
     return judgments, score_trials(sample, responses, judgments, phrases, name)

@@ -11,7 +11,7 @@ NOT_LOCATED = "not_located"
 """Status of a trial whose judge lists attempts, none of which is in the response."""
 
 
-def count_attempts(judgments: pd.DataFrame) -> pd.DataFrame:
+def count_attempts(judgments: pd.DataFrame, prefix_ends: pd.Series | None = None) -> pd.DataFrame:
     """Count the attempts of each trial and take its first and last score.
 
     An attempt that cannot be located in the response does not count. In the gated columns, an
@@ -19,6 +19,9 @@ def count_attempts(judgments: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         judgments: Table `judgments`, one row an attempt.
+        prefix_ends: First character of the continuation by trial, of those that continue a prefix.
+            The attempts that count are the last one that begins in the prefix, which is the first
+            attempt, and those that begin in the continuation.
 
     Returns:
         One row a trial: trial_id, judgment (status of the judgment), n_attempts, first_score and
@@ -33,6 +36,8 @@ def count_attempts(judgments: pd.DataFrame) -> pd.DataFrame:
     ordered = judgments.sort_values(["trial_id", "attempt"])
     status = ordered.groupby("trial_id")["status"].first()
     located = ordered[ordered["attempt"].notna() & ~ordered["located"].isin(LOST)]
+    if prefix_ends is not None:
+        located = located[~_over_before(located, prefix_ends)]
     leading = ~located["trial_id"].duplicated()
     opened = located["restart_phrase"].fillna(False).astype(bool)
     table = _ends(located, status.index).join(_ends(located[leading | opened], status.index, "_g"))
@@ -58,6 +63,12 @@ def _ends(attempts: pd.DataFrame, trials: pd.Index, suffix: str = "") -> pd.Data
         "last_score": last.reindex(trials).astype("Float64"),
     }
     return pd.DataFrame(ends).add_suffix(suffix)
+
+
+def _over_before(located: pd.DataFrame, prefix_ends: pd.Series) -> pd.Series:
+    """Attempts that another one follows within the prefix, in the order of the response."""
+    inside = located["start"].lt(located["trial_id"].map(prefix_ends)).fillna(False).astype(bool)
+    return inside & located["trial_id"].where(inside).duplicated(keep="last")
 
 
 def _check_complete(judgments: pd.DataFrame) -> None:

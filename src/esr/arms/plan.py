@@ -1,4 +1,7 @@
-"""Plans: the trials of an arm, drawn from latents and prompts or replayed from another arm."""
+"""Plans: the trials of an arm, drawn from latents and prompts or replayed from another arm.
+
+`esr.arms.continuing` draws the trials that continue texts of another arm.
+"""
 
 import hashlib
 import random
@@ -7,15 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from esr.config import ArmConfig, LevelsConfig
+from esr.config import ArmConfig, LevelsConfig, WindowConfig
 from esr.errors import EsrError
 from esr.journal import content_key
 
 TRIAL = ["trial_id", "prompt_id", "latent", "boost", "seed"]
 WINDOW = ["window_start", "window_stop"]
 CONDITION = ["directions", "label", "sweep_level", "meta_prompt", "prefill", "ablated"]
-CONDITION += ["strength", *WINDOW]
-COLUMNS = [*TRIAL, *CONDITION, "prompt"]
+PREFIX = ["prefix_where", "prefix_cut", "prefix_seed"]
+CONDITION += ["strength", *WINDOW, *PREFIX]
+COLUMNS = [*TRIAL, *CONDITION, "prompt", "prefix"]
 """Columns of a plan but those that name its owner, `model` and `arm`."""
 
 
@@ -23,9 +27,9 @@ def trial_id(row: dict[str, Any]) -> str:
     """Id of a trial: a hash of what determines it. The same trial of another model has the same id.
 
     Args:
-        row: prompt, latent, boost, seed, meta_prompt, prefill, ablated, strength, window and
-            directions, of which missing ones leave the id as it is without them; other entries do
-            not count.
+        row: prompt, latent, boost, seed, meta_prompt, prefill, ablated, strength, window,
+            directions and prefix, of which missing or empty ones leave the id as it is without
+            them; other entries do not count.
     """
     content = {
         "prompt": row["prompt"],
@@ -40,7 +44,14 @@ def trial_id(row: dict[str, Any]) -> str:
     content |= {name: float(value) for name, value in later.items() if not pd.isna(value)}
     if not pd.isna(row.get("directions")):
         content["directions"] = row["directions"]
+    if len(prefix := prefix_of(row.get("prefix"))):
+        content["prefix"] = prefix
     return content_key(content)[:16]
+
+
+def prefix_of(tokens: Any) -> list[int]:
+    """Token ids of a trial's prefix; none where it is missing."""
+    return [] if tokens is None or tokens is pd.NA else [int(token) for token in tokens]
 
 
 def prompt_trials(prompts: pd.DataFrame, trials: int) -> pd.DataFrame:
@@ -153,7 +164,7 @@ def apply_condition(
         plan[["directions", *WINDOW]] = None
     if arm.directions is not None:
         plan["directions"] = arm.directions
-        if arm.replay is not None:  # the label is that of the replaced latent
+        if arm.source is not None:  # the label is that of the replaced latent
             plan["label"] = None
     if arm.meta_prompt is not None:
         unlabelled = plan["label"].isna().sum()
@@ -170,10 +181,27 @@ def apply_condition(
         plan["ablated"] = [[int(latent) for latent in latents]] * len(plan)
         plan["strength"] = arm.strength if latents and arm.strength != 1 else None
     if arm.window is not None:
-        plan["window_start"] = arm.window.start
-        plan["window_stop"] = arm.window.stop
+        plan[WINDOW] = [window_bounds(arm.window, prefix) for prefix in plan["prefix"]]
     plan["trial_id"] = [trial_id(row) for row in plan.to_dict("records")]
     return plan[COLUMNS]
+
+
+def window_bounds(window: WindowConfig, prefix: Any) -> list[int | None]:
+    """Ends of a window of one trial, counted from the first token of the response.
+
+    Raises:
+        EsrError: no token lies between the ends that its prefix gives.
+    """
+    length = len(prefix_of(prefix))
+    start, stop = (
+        length if bound == "continuation" else bound for bound in (window.start, window.stop)
+    )
+    if start is not None and stop is not None and stop <= start:
+        raise EsrError(
+            f"window of an arm: start {window.start} and stop {window.stop} hold no token of a "
+            f"trial whose prefix has {length} tokens; change them or lengthen the prefix"
+        )
+    return [start, stop]
 
 
 def trial_seed(seed: int, unit: int | str, repetition: int) -> int:
@@ -192,7 +220,7 @@ def trial_seed(seed: int, unit: int | str, repetition: int) -> int:
 
 
 def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Add seeds (`trial_seed`) and an empty condition: no ablation, meta-prompt or prefill."""
+    """Add seeds (`trial_seed`) and an empty condition, without prefix."""
     plain = trials.copy()
     steered = zip(plain["latent"], plain["prompt_id"], strict=True)
     units = [prompt if pd.isna(latent) else int(latent) for latent, prompt in steered]
@@ -202,7 +230,7 @@ def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
     plain["meta_prompt"] = None
     plain["prefill"] = ""
     plain["ablated"] = [[] for _ in range(len(plain))]
-    plain[["directions", "strength", *WINDOW]] = None
+    plain[["directions", "strength", *WINDOW, *PREFIX, "prefix"]] = None
     return plain
 
 

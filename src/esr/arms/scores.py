@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -40,7 +41,8 @@ def score_trials(
 
     A trial without a response keeps the status of its response; any other has the status of its
     judgment. Only trials with status `ok` have attempts and scores. The restart detector and the
-    check for degraded text need no judge and run on every response.
+    check for degraded text need no judge and run on every response; of a trial that continues a
+    prefix, on the continuation.
 
     Args:
         plan: Table `plan` of an arm, or the cross-judge `sample`.
@@ -54,10 +56,10 @@ def score_trials(
     """
     _check_same_trials(plan, responses, judgments)
     table = plan[["model", "arm", *TRIAL, *CONDITION]].assign(judge=judge)
-    table = table.merge(
-        responses[["trial_id", "status", "response"]], on="trial_id", validate="one_to_one"
-    )
-    table = table.merge(count_attempts(judgments), on="trial_id", validate="one_to_one")
+    told = ["trial_id", "status", "response", "prefix_end"]
+    table = table.merge(responses[told], on="trial_id", validate="one_to_one")
+    ends = responses.set_index("trial_id")["prefix_end"].dropna()
+    table = table.merge(count_attempts(judgments, ends), on="trial_id", validate="one_to_one")
     table["status"] = table["status"].mask(table["status"].eq("ok"), table.pop("judgment"))
     scored = table["status"].eq("ok")
     for name in ("n_attempts", "first_score", "last_score", *GATED, *GATE):
@@ -65,17 +67,25 @@ def score_trials(
     table["score_change"] = table["last_score"] - table["first_score"]
     table["multi_attempt"] = table["n_attempts"].gt(1)
     table["improved"] = table["multi_attempt"] & table["score_change"].gt(0)
-    response = table.pop("response")
-    table["restart_detected"] = _flag(response, lambda text: bool(find_restarts(phrases, text)))
-    table["degraded"] = _flag(response, degraded)
+    response, begin = table.pop("response"), table.pop("prefix_end").astype("Int64")
+    table["restart_detected"] = _flag(response, begin, partial(_restarts, phrases))
+    table["degraded"] = _flag(response, begin, lambda text, start: degraded(text[start:]))
+    table["prefix_end"] = begin
     check_scores(table)
     return table
 
 
-def _flag(response: pd.Series, found: Callable[[str], bool]) -> pd.Series:
-    """Result of `found` on each response; missing where there is no response."""
-    flags = [pd.NA if pd.isna(text) else found(text) for text in response]
+def _flag(response: pd.Series, begin: pd.Series, found: Callable[[str, int], bool]) -> pd.Series:
+    """Result of `found` on each response from where it begins; missing without a response."""
+    starts = begin.fillna(0)
+    pairs = zip(response, starts, strict=True)
+    flags = [pd.NA if pd.isna(text) else found(text, int(start)) for text, start in pairs]
     return pd.Series(flags, response.index, dtype="boolean")
+
+
+def _restarts(phrases: re.Pattern[str], text: str, begin: int) -> bool:
+    """Whether a restart phrase begins at a character or after it."""
+    return any(start >= begin for start, _ in find_restarts(phrases, text))
 
 
 def _check_same_trials(

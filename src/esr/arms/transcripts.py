@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esr.arms.plan import COLUMNS, WINDOW, trial_id, trial_seed
+from esr.arms.plan import COLUMNS, PREFIX, WINDOW, trial_id, trial_seed
 from esr.errors import EsrError
 from esr.handwritten import read_handwritten
 from esr.text import fold
@@ -122,7 +122,7 @@ def transcript_tables(
             "seed": _seed(fields, counts[group]),
             "prefill": "",
             "ablated": [],
-            **dict.fromkeys(["directions", "strength", *WINDOW]),
+            **dict.fromkeys(["directions", "strength", *WINDOW, *PREFIX, "prefix"]),
         }
         counts[group] += 1
         trial["trial_id"] = trial_id(trial)
@@ -152,6 +152,8 @@ def _responses(plan: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
             ],
             "tokens": None,
             "n_prompt_tokens": None,
+            "n_prefix_tokens": None,
+            "prefix_end": None,
             "finish_reason": [end if end in ("stop", "length") else None for end in ends],
         }
     )

@@ -10,6 +10,7 @@ what concerns several of them.
 
 from esr.config.agreement import AgreementConfig
 from esr.config.arms import ArmConfig, LevelsConfig, WindowConfig
+from esr.config.continuing import ContinueConfig
 from esr.config.detectors import DetectorsConfig
 from esr.config.directions import (
     ContrastDirectionsConfig,
@@ -67,6 +68,7 @@ __all__ = [
     "ArmConfig",
     "ConcretenessConfig",
     "Config",
+    "ContinueConfig",
     "ContrastDirectionsConfig",
     "DetectorsConfig",
     "DirectionsConfig",

@@ -4,11 +4,14 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from esr.config.continuing import ContinueConfig
 from esr.config.section import Name, Section, key
 
 Ablated = Annotated[str, Field(pattern=r"^(detectors|random-\d+)$")]
+Bound = Annotated[int, Field(ge=-1_000_000, le=1_000_000)] | Literal["continuation"]
+"""End of a window: a token, or the first one after the prefix."""
 
 
 class LevelsConfig(Section):
@@ -28,35 +31,40 @@ class LevelsConfig(Section):
 
 
 class WindowConfig(Section):
-    """Tokens at which the boost is added: a half-open range around the first generated token."""
+    """Tokens at which the boost is added: a half-open range around the first response token."""
 
-    start: int | None = key(
+    start: Bound | None = key(
         None,
-        "First steered token, counted from the first generated one, which is 0; -1 is the last "
-        "token before it, prefill included; none = the first token of the prompt.",
+        "First steered token, counted from the first one of the response, which is 0; -1 is the "
+        "last token before it, prefill included; none = the first token of the prompt. "
+        "`continuation` is the first token after the prefix of an arm with `continue`.",
         unit="tokens",
-        ge=-1_000_000,
-        le=1_000_000,
     )
-    stop: int | None = key(
-        None,
-        "Token from which the boost is off, so counted; none = never.",
-        unit="tokens",
-        ge=-1_000_000,
-        le=1_000_000,
+    stop: Bound | None = key(
+        None, "Token from which the boost is off, so counted; none = never.", unit="tokens"
     )
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
-        if self.start is None and self.stop is None:
+        start, stop = self.start, self.stop
+        if start is None and stop is None:
             raise ValueError("give `start`, `stop` or both; no `window` steers every token")
-        if self.start is not None and self.stop is not None and self.stop <= self.start:
-            raise ValueError(f"need start < stop, got {self.start} and {self.stop}")
+        if start == stop == "continuation" or (
+            isinstance(start, int) and isinstance(stop, int) and stop <= start
+        ):
+            raise ValueError(f"need start < stop, got {start} and {stop}")
         return self
+
+    @property
+    def names_prefix(self) -> bool:
+        """Whether an end is that of the prefix."""
+        return "continuation" in (self.start, self.stop)
 
 
 class ArmConfig(Section):
     """A set of trials under one condition. A replayed arm repeats the trials of another arm."""
+
+    model_config = ConfigDict(populate_by_name=True)  # by a name that Python has no other use for
 
     over: Literal["latents", "prompts"] | None = key(
         None,
@@ -75,6 +83,12 @@ class ArmConfig(Section):
     model: Name | None = key(
         None,
         "Model whose responses these are; goes with `responses`, needed with several models.",
+    )
+    continued: ContinueConfig | None = key(
+        None,
+        "Continue texts of another arm from a cut; a replay of this arm has the same prefixes and "
+        "seeds, so that differences are paired (docs/add-an-arm.md).",
+        alias="continue",
     )
     seeds: Literal["replayed", "other"] = key(
         "replayed",
@@ -140,11 +154,13 @@ class ArmConfig(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        origins = [self.over, self.replay, self.responses]
-        if sum(origin is not None for origin in origins) != 1:
+        continues = self.continued is not None and self.continued.where != "on_topic"
+        origins = [self.over is not None, self.replay is not None, self.responses is not None]
+        if sum([*origins, continues]) != 1:
             raise ValueError(
-                "give exactly one of `over` (new trials), `replay` (another arm's) and `responses` "
-                "(a file); set the others of an arm of the protocol to null"
+                "give exactly one of `over` (new trials), `replay` (another arm's), `continue` "
+                "(another arm's texts) and `responses` (a file); set the others of an arm of the "
+                "protocol to null; `continue: {where: on_topic}` goes with `replay`"
             )
         if self.seeds == "other" and self.replay is None:
             raise ValueError("`seeds: other` goes with `replay`; new trials have their own seeds")
@@ -184,6 +200,13 @@ class ArmConfig(Section):
                 "default"
             )
         return self
+
+    @property
+    def source(self) -> str | None:
+        """The arm whose trials this one takes: replayed, or continued."""
+        if self.replay is not None or self.continued is None:
+            return self.replay
+        return self.continued.arm
 
     @property
     def is_unsteered(self) -> bool:

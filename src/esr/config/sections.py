@@ -7,6 +7,7 @@ from typing import Any
 
 from esr.config.agreement import AgreementConfig
 from esr.config.arms import ArmConfig
+from esr.config.continuing import ContinueConfig
 from esr.config.detectors import DetectorsConfig
 from esr.config.directions import DirectionsConfig
 from esr.config.engine import EngineConfig, GenerationConfig, JobSizeConfig
@@ -180,30 +181,35 @@ class Sections(Section):
         return {directions: sorted(targets) for directions, targets in found.items()}
 
     def directions_of(self, arm: str) -> str | None:
-        """Set of directions that an arm steers along: its own, or that of the replayed arm.
+        """Set of directions that an arm steers along: its own, or that of its source.
 
         None for decoder rows, and for an arm that steers nothing.
         """
         settings = self.arms[arm]
         if not self.is_steered(arm):
             return None
-        if settings.directions is not None or settings.replay is None:
+        if settings.directions is not None or settings.source is None:
             return settings.directions
-        return self.directions_of(settings.replay)
+        return self.directions_of(settings.source)
 
     def is_steered(self, arm: str) -> bool:
-        """Whether an arm, and every arm that it replays, keeps the boost."""
+        """Whether an arm, and every arm that it replays or continues, keeps the boost."""
         settings = self.arms[arm]
         if settings.boost == "none":
             return False
-        return settings.replay is None or self.is_steered(settings.replay)
+        return settings.source is None or self.is_steered(settings.source)
 
     def needs_detectors(self, arm: str) -> bool:
-        """Whether an arm, or one that it replays, ablates detectors or sets matched to them."""
+        """Whether an arm, or one of its sources, ablates detectors or sets matched to them."""
         settings = self.arms[arm]
         if settings.ablate:
             return isinstance(settings.ablate, str)
-        return settings.replay is not None and self.needs_detectors(settings.replay)
+        return settings.source is not None and self.needs_detectors(settings.source)
+
+    def continues(self, arm: str) -> ContinueConfig | None:
+        """How the prefixes of an arm were chosen: its own, or those of the arm that it replays."""
+        found = self.origin_of(arm)
+        return found.continued
 
     @property
     def trials_per_latent(self) -> int:
@@ -288,11 +294,17 @@ class Sections(Section):
         text = json.dumps(self.model_dump(mode="json", exclude={"jobs"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def sampling(self, model: str) -> dict[str, float | int]:
-        """Sampling settings of a model: `generation`, with the model's overrides."""
+    def new_tokens(self, arm: str | None) -> int:
+        """Largest number of tokens that a trial of an arm generates."""
+        continued = None if arm is None else self.continues(arm)
+        limit = None if continued is None else continued.tokens
+        return limit or self.generation.max_new_tokens
+
+    def sampling(self, model: str, arm: str | None = None) -> dict[str, float | int]:
+        """Sampling settings of a model: `generation`, with overrides of the model and the arm."""
         penalty = self.models[model].repetition_penalty or self.generation.repetition_penalty
         return {
             "temperature": self.generation.temperature,
-            "max_new_tokens": self.generation.max_new_tokens,
+            "max_new_tokens": self.new_tokens(arm),
             "repetition_penalty": penalty,
         }

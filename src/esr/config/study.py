@@ -23,15 +23,66 @@ class Config(Sections):
     @model_validator(mode="after")
     def _replays_exist(self) -> Self:
         for name, arm in self.arms.items():
-            seen = [name]
-            while arm.replay is not None:
-                if arm.replay not in self.arms:
-                    raise ValueError(f"arms.{name}: replays unknown arm {arm.replay!r}")
-                if arm.replay in seen:
-                    raise ValueError(f"arms.{name}: replays itself through {' -> '.join(seen)}")
-                seen.append(arm.replay)
-                arm = self.arms[arm.replay]
+            seen, verb = [name], "continues" if arm.replay is None else "replays"
+            while arm.source is not None:
+                source = arm.source
+                if source not in self.arms:
+                    raise ValueError(f"arms.{name}: {verb} unknown arm {source!r}")
+                if source in seen:
+                    raise ValueError(f"arms.{name}: {verb} itself through {' -> '.join(seen)}")
+                seen.append(source)
+                arm = self.arms[source]
         return self
+
+    @model_validator(mode="after")
+    def _continued_texts_exist(self) -> Self:
+        for name, arm in self.arms.items():
+            if arm.continued is None:
+                self._check_no_prefix_named(name)
+                continue
+            where, texts = f"arms.{name}.continue", arm.continued.arm
+            if texts not in self.arms:
+                raise ValueError(f"{where}.arm: there is no arm {texts!r}")
+            if self.origin_of(texts).responses is not None:
+                raise ValueError(
+                    f"{where}.arm: {texts} is imported, and a text without tokens cannot be "
+                    "continued token for token"
+                )
+            if arm.continued.where == "on_topic":
+                self._check_replacement(name)
+        return self
+
+    def _check_no_prefix_named(self, name: str) -> None:
+        """Raise if a window names a prefix that the arm does not have."""
+        window = self.arms[name].window
+        if window is not None and window.names_prefix and self.continues(name) is None:
+            raise ValueError(
+                f"arms.{name}.window: `continuation` begins after a prefix, and this arm has none; "
+                "use 0, the first token of the response"
+            )
+
+    def _check_replacement(self, name: str) -> None:
+        """Raise unless each prefix of a replayed arm has a text that may take its place."""
+        arm = self.arms[name]
+        assert arm.replay is not None
+        assert arm.continued is not None
+        where, prefixed = f"arms.{name}.continue", self.continues(arm.replay)
+        if prefixed is None:
+            raise ValueError(f"{where}: {arm.replay} has no prefixes that it could replace")
+        if arm.continued.arm == prefixed.arm:
+            raise ValueError(
+                f"{where}.arm: {prefixed.arm} is the arm whose off-topic texts {arm.replay} "
+                "continues; name one with on-topic texts, such as `unsteered`"
+            )
+        chain, text = [prefixed.arm], self.arms[arm.continued.arm]
+        while text.replay is not None:
+            chain.append(text.replay)
+            text = self.arms[text.replay]
+        if prefixed.arm not in chain[1:]:
+            raise ValueError(
+                f"{where}.arm: {arm.continued.arm} does not replay {prefixed.arm}, so its trials "
+                "have no counterparts there"
+            )
 
     @model_validator(mode="after")
     def _imported_responses_have_a_model(self) -> Self:
@@ -62,8 +113,8 @@ class Config(Sections):
                 raise ValueError(
                     f"arms.{name}.meta_prompt: names the label, but random directions have none"
                 )
-            if arm.directions is not None and arm.replay is not None:
-                self._check_stand_ins(name, arm.directions, arm.replay)
+            if arm.directions is not None and arm.source is not None:
+                self._check_stand_ins(name, arm.directions, arm.source)
         for where, name in {"episodes.arm": self.episodes.arm, "arms": "steered"}.items():
             if name in self.arms and self.directions_of(name) is not None:
                 raise ValueError(
@@ -150,7 +201,7 @@ class Config(Sections):
         new = self.generation.max_new_tokens
         for name, arm in self.arms.items():
             start = None if arm.window is None else arm.window.start
-            if start is not None and start >= new:
+            if isinstance(start, int) and start >= new and self.continues(name) is None:
                 raise ValueError(
                     f"arms.{name}.window.start: {start}, but a response has at most {new} tokens "
                     "(generation.max_new_tokens), so that nothing is steered; lower it"
@@ -290,10 +341,10 @@ class Config(Sections):
                     f"finetune.arms: no such arm: {name!r}; choose from {sorted(self.arms)}"
                 )
             arm = self.arms[name]
-            if arm.replay is not None and arm.replay not in settings.arms:
-                raise ValueError(
-                    f"finetune.arms: {name} replays {arm.replay}; list {arm.replay} as well"
-                )
+            texts = None if arm.continued is None else arm.continued.arm
+            for verb, other in (("replays", arm.replay), ("continues", texts)):
+                if other is not None and other not in settings.arms:
+                    raise ValueError(f"finetune.arms: {name} {verb} {other}; list {other} as well")
             if isinstance(arm.ablate, str):
                 raise ValueError(
                     f"finetune.arms: {name} needs detectors, which only base models have"

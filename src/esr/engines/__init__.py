@@ -89,6 +89,6 @@ def open_tokenizer(manifest: dict[str, Any], template: Mapping[str, Any] | None 
     return tokenizer
 
 
-def sampling_of(config: "Config", model: str) -> Sampling:
-    """Return the sampling settings of a model."""
-    return Sampling(**config.sampling(model))  # type: ignore[arg-type]
+def sampling_of(config: "Config", model: str, arm: str | None = None) -> Sampling:
+    """Return the sampling settings of a model, or of one of its arms."""
+    return Sampling(**config.sampling(model, arm))  # type: ignore[arg-type]

@@ -155,12 +155,6 @@ def episode_groups(table: pd.DataFrame, settings: EpisodesConfig) -> pd.Series:
     return group
 
 
-def common_prefix_length(first: str, second: str) -> int:
-    """Length of the longest common prefix, in characters."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
-
-
 def _true(flags: pd.Series) -> pd.Series:
     return flags.fillna(False).astype(bool)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from esr.arms.chat import response_text, thought_tokens
-from esr.episodes.extract import REGIONS, Span, common_prefix_length
+from esr.episodes.extract import REGIONS, Span
+from esr.text import common_prefix_length
 
 
 def token_spans(tokenizer: Any, tokens: Sequence[int], prefill: str = "") -> list[Span]:

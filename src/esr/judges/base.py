@@ -169,7 +169,8 @@ def judgments_table(
         for attempt, row in zip(judgment.attempts, attempts, strict=True):
             row["restart_phrase"] = after_restart(attempt, phrases) if row["attempt"] else None
         rows += [common | attempt for attempt in attempts or [EMPTY]]
-    table = pd.DataFrame(rows)
+    named = ["trial_id", "status", "judge", "request_id", "reply", "temperature"]
+    table = pd.DataFrame(rows, columns=[*named, *EMPTY])
     return table.astype({"start": "Int64", "end": "Int64", "restart_phrase": "boolean"})
 
 
@@ -212,7 +213,8 @@ def judge_responses(
         judgment = next(remaining) if response.status == "ok" else Judgment(response.status)
         check_spans(judgment, text)
         judgments.append(judgment)
-        restarts.append(find_restarts(phrases, text))
+        begin = 0 if pd.isna(response.prefix_end) else response.prefix_end
+        restarts.append([span for span in find_restarts(phrases, text) if span[0] >= begin])
     return judgments_table(responses["trial_id"].tolist(), judgments, judge.served_as, restarts)
 
 

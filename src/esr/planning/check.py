@@ -250,7 +250,7 @@ def _check_context(config: Config, model: ModelConfig, longest: int) -> None:
     if config.engine.name == "vllm" and (limit is None or config.engine.vllm.max_model_len < limit):
         limit = config.engine.vllm.max_model_len
         remedy = ", or raise engine.vllm.max_model_len"
-    new = config.generation.max_new_tokens
+    new = max(response_tokens(config, name) for name in config.arms)
     if limit is not None and longest + new > limit:
         raise EsrError(
             f"{longest} tokens of the longest prompt and {new} new tokens exceed the context of "
@@ -258,11 +258,22 @@ def _check_context(config: Config, model: ModelConfig, longest: int) -> None:
         )
 
 
+def response_tokens(config: Config, arm: str) -> int:
+    """Largest number of tokens of a response of an arm, its prefix included."""
+    continued = config.continues(arm)
+    if continued is None:
+        return config.new_tokens(arm)
+    prefix = response_tokens(config, continued.arm)
+    if continued.cuts:  # a token of text has a character or more
+        prefix = min(prefix, continued.cuts[-1])
+    return prefix + config.new_tokens(arm)
+
+
 def _check_windows(config: Config, shortest: int) -> None:
     """Check that no window of an arm ends before the shortest prompt begins."""
     for name, arm in config.arms.items():
         stop = None if arm.window is None else arm.window.stop
-        if stop is not None and shortest + stop <= 0:
+        if isinstance(stop, int) and shortest + stop <= 0:
             raise EsrError(
                 f"arms.{name}.window.stop: {stop} lies before the first token of a prompt of "
                 f"{shortest} tokens, so that nothing is steered; raise it"

@@ -45,11 +45,18 @@ class Planned(NamedTuple):
 
 
 def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
-    """Trials of an arm of one model; a sweep counts all its levels."""
+    """Trials of an arm of one model; a sweep counts all its levels.
+
+    A continuing arm counts as if its source had as many off-topic texts as it may continue.
+    """
     limits = [config.latents.count]
     while arm.replay is not None:
         limits += [arm.latents] if arm.latents else []
         arm = config.arms[arm.replay]
+    if arm.continued is not None:
+        texts = trials_of(config, config.arms[arm.continued.arm], prompts)
+        cuts = max(len(arm.continued.cuts), 1)
+        return min(arm.continued.texts, texts) * cuts * arm.continued.samples
     limits += [arm.latents] if arm.latents else []
     levels = arm.boost.count if isinstance(arm.boost, LevelsConfig) else 1
     units = prompts if arm.over == "prompts" else min(limits)

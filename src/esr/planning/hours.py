@@ -104,7 +104,8 @@ def planned_work(config: Config) -> Iterator[Work]:
             yield Work("find_thresholds", name, searches, tokens)
         trials = {arm: arm_trials(config, arm) for arm in config.arms_of(name)}
         shards = sum(config.shards(arm) for arm in trials if config.generates(name, arm))
-        yield Work("generate_responses", name, shards, sum(trials.values()) * length)
+        tokens = sum(number * config.new_tokens(arm) for arm, number in trials.items())
+        yield Work("generate_responses", name, shards, tokens)
         if name in config.finetuned:
             rows = config.finetune.data.size * config.finetune.training.num_epochs
             yield Work("train_adapter", name, 1, rows * EXAMPLE_TOKENS)

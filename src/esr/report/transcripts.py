@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from esr.arms.files import ArmFiles
-from esr.arms.plan import WINDOW
+from esr.arms.plan import PREFIX, WINDOW
 from esr.arms.restarts import find_restarts
 from esr.errors import EsrError
 from esr.tables import read_table, read_tables
@@ -74,17 +74,24 @@ def read_trials(
                 "prompt": prompts[trial],
                 "response": response,
                 "attempts": attempts.get(trial, []),
-                "restarts": [list(s) for s in find_restarts(phrases, response or "")],
+                "restarts": restarts_of(phrases, response or "", score["prefix_end"]),
                 "meta": _plain(score["meta_prompt"]),
                 "prefill": score["prefill"],
                 "directions": _plain(score["directions"]),
                 "ablated": [int(latent) for latent in score["ablated"]],
                 "strength": _plain(score["strength"]),
                 "window": [_plain(score[bound]) for bound in WINDOW],
+                "prefix": [_plain(score[name]) for name in ("prefix_end", *PREFIX[:2])],
                 "finish": finish,
                 "heat": traces.get(trial, {}),
             },
         }
+
+
+def restarts_of(phrases: re.Pattern[str], response: str, begin: Any) -> list[list[int]]:
+    """Characters of the restart phrases that count: after a prefix, those of the continuation."""
+    first = 0 if pd.isna(begin) else int(begin)
+    return [list(span) for span in find_restarts(phrases, response) if span[0] >= first]
 
 
 def _columns(path: Path, table: str, *names: str) -> Iterator[tuple[Any, ...]]:

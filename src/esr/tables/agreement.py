@@ -19,7 +19,10 @@ TABLES: dict[str, Table] = {
         | CONDITION
         | {
             "prompt": Column(TEXT, "Prompt that the judge sees (never the meta-prompted one)."),
-            "response": Column(TEXT, "Text of the response, prefill included."),
+            "response": Column(TEXT, "Text of the response, prefill and prefix included."),
+            "prefix_end": Column(
+                INT, "First character of the continuation; missing: there is no prefix.", True
+            ),
             "stratum": Column(
                 TEXT,
                 "What was found: `several` attempts by the primary judge; `restart`, one attempt "

@@ -10,7 +10,12 @@ TABLES: dict[str, Table] = {
         OWNER
         | TRIAL
         | CONDITION
-        | {"prompt": Column(TEXT, "Prompt that the judge sees (never the meta-prompted one).")},
+        | {
+            "prompt": Column(TEXT, "Prompt that the judge sees (never the meta-prompted one)."),
+            "prefix": Column(
+                INTS, "Token ids that the response begins with, after the prefill.", True
+            ),
+        },
     ),
     "responses": Table(
         "{model}/arms/{arm}/responses.parquet",
@@ -19,12 +24,23 @@ TABLES: dict[str, Table] = {
         {
             "trial_id": TRIAL["trial_id"],
             "status": Column(TEXT, "`ok`, or why there is no response."),
-            "response": Column(TEXT, "Text of the response, prefill included.", True),
-            "tokens": Column(INTS, "Sampled token ids, end-of-turn included.", True),
+            "response": Column(TEXT, "Text of the response, prefill and prefix included.", True),
+            "tokens": Column(
+                INTS, "Token ids of the prefix and sampled ones, end-of-turn included.", True
+            ),
             "n_prompt_tokens": Column(
-                INT, "Tokens before the first sampled one; missing if nothing was generated.", True
+                INT, "Tokens before the first of `tokens`; missing if nothing was generated.", True
             ),
             "finish_reason": Column(TEXT, "`stop` (end of turn) or `length` (limit).", True),
+            "n_prefix_tokens": Column(
+                INT, "Leading ones of `tokens` that are a prefix; missing: none.", True
+            ),
+            "prefix_end": Column(
+                INT,
+                "First character of the continuation, prefill and prefix before it; missing: the "
+                "response continues no prefix.",
+                True,
+            ),
         },
     ),
     "judgments": Table(
@@ -70,7 +86,12 @@ TABLES: dict[str, Table] = {
         | TRIAL
         | {
             "status": Column(TEXT, "`ok` if scored, else why not; only `ok` trials are measured."),
-            "n_attempts": Column(INT, "Attempts that are located in the response.", True),
+            "n_attempts": Column(
+                INT,
+                "Attempts that are located in the response; after a prefix: the last one that "
+                "begins in it, and those that begin in the continuation.",
+                True,
+            ),
             "first_score": Column(FLOAT, "Score of the first attempt (points).", True),
             "last_score": Column(FLOAT, "Score of the last attempt (points).", True),
             "score_change": Column(FLOAT, "last_score - first_score; 0 for one attempt.", True),
@@ -82,8 +103,17 @@ TABLES: dict[str, Table] = {
             "gated_improved": Column(FLAG, "So gated, two or more, and last > first.", True),
             "gated_attempts": Column(INT, "Number of attempts, so gated.", True),
             "gated_last_score": Column(FLOAT, "Score of the last of them (points).", True),
-            "restart_detected": Column(FLAG, "Restart phrase found, without any judge.", True),
-            "degraded": Column(FLAG, "A word repeated five times or more in a row.", True),
+            "restart_detected": Column(
+                FLAG, "Restart phrase found, without any judge; after a prefix: in the rest.", True
+            ),
+            "degraded": Column(
+                FLAG,
+                "A word repeated five times or more in a row; after a prefix: in the rest.",
+                True,
+            ),
+            "prefix_end": Column(
+                INT, "First character of the continuation; missing: there is no prefix.", True
+            ),
         }
         | CONDITION,
     ),

@@ -64,11 +64,29 @@ CONDITION = {
     ),
     "window_start": Column(
         INT,
-        "First token at which the boost is added, counted from the first generated token (negative "
-        "ones are those of the prompt); missing: the first of the prompt.",
+        "First token at which the boost is added, counted from the first token of the response, "
+        "its prefix included (negative ones are those of the prompt); missing: the first of the "
+        "prompt.",
         optional=True,
     ),
     "window_stop": Column(
         INT, "Token, so counted, from which the boost is off; missing: never.", optional=True
+    ),
+    "prefix_where": Column(
+        TEXT,
+        "What text the trial continues: `off_topic`, `correction` (through a restart phrase) or "
+        "`on_topic`; missing: it continues none.",
+        optional=True,
+    ),
+    "prefix_cut": Column(
+        INT,
+        "Length at which that text was to be cut (characters); missing: by `prefix_where`.",
+        True,
+    ),
+    "prefix_seed": Column(
+        INT,
+        "Seed of the continued trial, which with latent and prompt names it, and with `prefix_cut` "
+        "the prefix; an `on_topic` prefix has that of the prefix that it replaces.",
+        optional=True,
     ),
 }
