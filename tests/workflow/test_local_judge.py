@@ -1,7 +1,8 @@
-"""A study with a judge that the workflow runs: real vLLM, through Snakemake, and killed.
+"""A study with two judges that the workflow runs: real vLLM, through Snakemake, and killed.
 
-Arms of the organism with given responses are judged, sampled and compared. vLLM is forked from
-a process that has imported it; everything else is as in a study.
+Arms of the organism with given responses are judged by the first, and a sample of them by the
+second as well. vLLM is forked from a process that has imported it; everything else is as in a
+study.
 """
 
 import json
@@ -24,7 +25,7 @@ from esr.journal import read_journal
 from esr.judges.replies import is_reply
 from esr.tables import read_table, write_table
 from helpers.checkout import REPO, link_checkout, run_snakemake, snakemake_command
-from helpers.local_judge import judge_settings, tiny_judge
+from helpers.local_judge import RUBRIC, judge_settings, tiny_judge
 from helpers.vllm_hosts import ForkServer, forked_environment
 
 pytestmark = [
@@ -45,13 +46,18 @@ ARGUMENTS += ["--allowed-rules", *RULES, "--", *TARGETS]
 
 
 def write_study(folder: Path, source: Path) -> None:
-    """A study of three arms with responses, and a judge that one start runs over all."""
+    """A study of three arms with responses, a judge of all, and another one of the sample."""
     study = yaml.safe_load((REPO / "studies/organism.yaml").read_text())
     protocol = yaml.safe_load((REPO / "config.yaml").read_text())
     small = {"batch_size": 2, "eager": True, "cpu_cache": 0.0625, "max_model_len": 1024}
     settings = judge_settings(source, together=True, **small)
-    study["judging"] |= {"primary": "open", "anchors": ANCHORS}
-    study["judging"]["judges"]["open"] = settings.model_dump(mode="json")
+    rubric = source / "second.yaml"
+    rubric.write_text(RUBRIC.replace("Find the attempts and score them.", "Score all attempts."))
+    second = judge_settings(source, **small).model_copy(update={"rubric": rubric})
+    judges = {"open": settings, "second": second}
+    study["judging"] = {"primary": "open", "anchors": ANCHORS} | {
+        "judges": {name: judge.model_dump(mode="json") for name, judge in judges.items()}
+    }
     study["models"]["twin"] = None
     study["finetune"]["models"] = []
     study["claims"] = []
@@ -164,8 +170,8 @@ def test_a_rerun_after_kill_9_writes_only_what_is_missing(run: Run) -> None:
     assert third == 0
 
 
-def test_one_start_judges_all_arms_and_none_is_needed_for_the_sample(run: Run) -> None:
-    assert (run.killed_forks, run.forks) == (1, 2)
+def test_each_judge_starts_once_and_the_first_one_not_for_the_sample(run: Run) -> None:
+    assert (run.killed_forks, run.forks) == (1, 3)
     for rule in ("judge_arms", "judge_responses", "judge_sample"):
         assert f"rule {rule}:" in run.output
     assert not (run.folder / RESULTS / "replies/judge_sample/open.jsonl").exists()
@@ -192,7 +198,21 @@ def test_every_reply_is_a_judgment_of_its_arm(run: Run) -> None:
         assert set(table["reply"]) == keys
 
 
-def test_the_judge_is_in_the_table_of_agreement(run: Run) -> None:
+def test_the_second_judge_grades_the_sample_and_its_anchors(run: Run) -> None:
+    path = run.folder / RESULTS / "agreement/scores/second.parquet"
+    scores = read_table(path, "scores")
+    assert scores["arm"].value_counts().to_dict() == dict.fromkeys(ARMS[1:], TRIALS)
+    assert set(scores["status"]) <= {"ok", "not_located"}
+    records = read_journal(run.folder / RESULTS / "replies/judge_sample/second.jsonl").values()
+    assert sum(map(is_reply, records)) == len(scores) + 2 * ANCHORS
     table = read_table(run.folder / RESULTS / "agreement/agreement.parquet", "agreement")
     pairs = set(zip(table["judge_a"], table["judge_b"], strict=True))
-    assert {("lexical", "open"), ("open", "lexical")} & pairs
+    assert {("second", "open"), ("open", "second")} & pairs
+
+
+def test_failures_of_both_judges_are_counted(run: Run) -> None:
+    table = pd.read_csv(run.folder / RESULTS / "tables/judge_failures.csv")
+    rows = table.set_index(["judge", "graded", "failure"])
+    assert rows.loc[("open", "arms", "any"), "n"] == len(ARMS) * TRIALS
+    assert rows.loc[("second", "sample", "any"), "n"] == len(ARMS[1:]) * TRIALS
+    assert rows.xs("unparsable", level="failure")["percent"].eq(0).all()
