@@ -56,7 +56,7 @@ def plan(models: int) -> tuple[int, float]:
 def main(numbers: list[int]) -> None:
     """Plan studies of these sizes; write the table."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with Path("benchmarks/graph.csv").open("w", newline="") as file:
+    with Path("benchmarks/graph.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["models", "jobs", "seconds", "seconds_per_job"])
         for models in numbers:

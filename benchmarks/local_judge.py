@@ -70,7 +70,9 @@ class Watched:
         """CPU seconds; 0 before the start (Linux)."""
         if not self._pid:
             return 0.0
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = (
+            Path(f"/proc/{self._pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+        )
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -130,7 +132,7 @@ def judge_round(
     judge.judge(shown)
     seconds = time.perf_counter() - begin
     cpu = time.process_time() + host.cpu - used
-    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    records = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
     bodies = [json.loads(record["raw"]) for record in records if "raw" in record]
     return Measured(sum(body["usage"]["completion_tokens"] for body in bodies), seconds, cpu)
 

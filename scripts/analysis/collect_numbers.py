@@ -47,8 +47,8 @@ def main(job: Any) -> None:
         cite_robustness(tables["robustness"], (WINDOWS, ACHIEVED, CHANCE)),
         cite_agreement(agreement),
     )
-    output(job, "json").write_text(json.dumps(found, indent=1) + "\n")
-    output(job, "tex").write_text(tex_macros(found))
+    output(job, "json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    output(job, "tex").write_text(tex_macros(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

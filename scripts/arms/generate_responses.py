@@ -26,7 +26,7 @@ def main(job: Any) -> None:
     """Generate and write the responses of the arm, or of the shard."""
     config = config_of(job)
     name = job.wildcards.model
-    manifest = json.loads(Path(job.input.model).read_text())
+    manifest = json.loads(Path(job.input.model).read_text(encoding="utf-8"))
     plan = read_table(Path(job.input.plan), "plan")
     number = int(job.wildcards.get("shard", 0))
     plan = shard(plan, number, config.shards(job.wildcards.arm))

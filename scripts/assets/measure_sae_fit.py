@@ -71,7 +71,7 @@ def main(job: Any) -> None:
     config, name = config_of(job), job.wildcards.model
     settings = config.models[name]
     torch.set_num_threads(config.engine.threads)
-    manifest = json.loads(Path(job.input.model).read_text())
+    manifest = json.loads(Path(job.input.model).read_text(encoding="utf-8"))
     sae_file = Path(job.input.sae)
     sae = load_sae(sae_file)
     claimed = SaeOrigin(**json.loads(sae_facts(sae_file).get("origin", "{}")))

@@ -38,7 +38,7 @@ def main(job: Any) -> None:
         go_offline_without_network()
     loaded, hub = load_saelens(source)
     sae = from_saelens(loaded)
-    check_width(sae, json.loads(Path(job.input.model).read_text()), name)
+    check_width(sae, json.loads(Path(job.input.model).read_text(encoding="utf-8")), name)
     facts = {
         "source": source.model_dump(mode="json"),
         "origin": origin_of(source, metadata_of(loaded)).facts(),

@@ -66,7 +66,7 @@ def main(job: Any) -> None:
     name = job.wildcards.model
     settings = config.detectors
     model = config.models[name]
-    manifest = json.loads(Path(job.input.model).read_text())
+    manifest = json.loads(Path(job.input.model).read_text(encoding="utf-8"))
     plan, tokens = trials_with_response(
         read_table(Path(job.input.plan), "plan"),
         read_table(Path(job.input.responses), "responses"),

@@ -60,7 +60,7 @@ def main(job: Any) -> None:
     name = job.wildcards.model
     settings = config.detectors
     model = config.models[name]
-    manifest = json.loads(Path(job.input.model).read_text())
+    manifest = json.loads(Path(job.input.model).read_text(encoding="utf-8"))
     plan = read_table(Path(job.input.plan), "plan")
     responses = read_table(Path(job.input.responses), "responses")
     tokenizer = open_tokenizer(manifest, model.template)

@@ -72,7 +72,7 @@ def main(job: Any) -> None:
     settings = config.directions[name]
     assert isinstance(settings, ContrastDirectionsConfig)
     torch.set_num_threads(config.engine.threads)
-    manifest = json.loads(Path(job.input.model).read_text())
+    manifest = json.loads(Path(job.input.model).read_text(encoding="utf-8"))
     found = contrasts(
         read_pairs(Path(job.input.pairs)), settings, reader(config, model, manifest, settings)
     )

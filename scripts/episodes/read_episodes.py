@@ -97,7 +97,7 @@ def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
     name = job.wildcards.model
-    manifest = json.loads(Path(job.input.model).read_text())
+    manifest = json.loads(Path(job.input.model).read_text(encoding="utf-8"))
     episodes = read_table(Path(job.input.episodes), "episodes")
     episodes = episodes[episodes["status"].eq("ok")]
     plan = read_table(Path(job.input.plan), "plan")

@@ -35,14 +35,14 @@ def sample(
 
 def main(job: Any) -> None:
     """Check the rows and write the counts."""
-    tokenizer = open_tokenizer(json.loads(Path(job.input.base).read_text()))
+    tokenizer = open_tokenizer(json.loads(Path(job.input.base).read_text(encoding="utf-8")))
     table = pq.read_table(job.input.rows).to_pydict()
     rows = list(zip(table["input_ids"], table["labels"], strict=True))
     counts = check_rows(rows, read_chats(Path(job.input.dataset)), tokenizer)
     log.info("%s", ", ".join(f"{count} {name}" for name, count in counts.items()))
     facts = {"dataset": file_digest(Path(job.input.dataset)), "esr": origin(job)}
     found = {**counts, **facts, "sample": sample(rows, tokenizer)}
-    output(job).write_text(json.dumps(found, indent=1) + "\n")
+    output(job).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from esr.job import config_of, output, start
 
 def main(job: Any) -> None:
     """Write the configuration; check the dataset against it."""
-    manifest = json.loads(Path(job.input.base).read_text())
+    manifest = json.loads(Path(job.input.base).read_text(encoding="utf-8"))
     config = config_of(job)
     number = config.finetuned[job.wildcards.model].training
     settings = config.finetune.training_of(number)
@@ -26,7 +26,7 @@ def main(job: Any) -> None:
     tokenizer = open_tokenizer(manifest)
     found = axolotl_config(settings, manifest, tokenizer, dataset, output(job).parent)
     check_chats(read_chats(dataset), tokenizer, found["sequence_len"])
-    output(job).write_text(yaml.safe_dump(found, sort_keys=False))
+    output(job).write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

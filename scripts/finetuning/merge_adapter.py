@@ -55,7 +55,7 @@ def merge_with_axolotl(base: dict[str, Any], adapter: Path, merged: Path) -> Non
 
 def main(job: Any) -> None:
     """Merge."""
-    base = json.loads(Path(job.input.base).read_text())
+    base = json.loads(Path(job.input.base).read_text(encoding="utf-8"))
     adapter = Path(job.input.adapter[0]).parent
     if not merge_plain(folder_of(base), adapter, output(job)):
         log.info("%s is no plain LoRA of this base; axolotl merges it", adapter)

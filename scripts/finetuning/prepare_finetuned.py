@@ -15,9 +15,11 @@ from esr.job import config_of, origin, output, start
 def main(job: Any) -> None:
     """Write the manifest."""
     merged = config_of(job).finetune.serve == "merged"
-    base = json.loads(Path(job.input.base).read_text())
+    base = json.loads(Path(job.input.base).read_text(encoding="utf-8"))
     manifest = describe_finetuned_model(Path(job.input.config).parent, base, merged=merged)
-    output(job).write_text(json.dumps(manifest | {"esr": origin(job)}, indent=2) + "\n")
+    output(job).write_text(
+        json.dumps(manifest | {"esr": origin(job)}, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main(job: Any) -> None:
         counts[arm] = {str(k): int(n) for k, n in trials["status"].value_counts().items()}
     if anchors:
         anchors.finish()
-    output(job).write_text(json.dumps(counts, indent=2) + "\n")
+    output(job).write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main(job: Any) -> None:
     if not judge.is_local:
         go_offline_without_network()
     manifest = describe_judge(judge) | {"esr": origin(job)}
-    output(job).write_text(json.dumps(manifest, indent=2) + "\n")
+    output(job).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

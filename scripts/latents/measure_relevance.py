@@ -56,7 +56,7 @@ def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
     name = job.wildcards.model
-    manifest = json.loads(Path(job.input.model).read_text())
+    manifest = json.loads(Path(job.input.model).read_text(encoding="utf-8"))
     tokenizer = open_tokenizer(manifest, config.models[name].template)
     doubled = config.generation.doubled_header
     if job.input.get("answers"):

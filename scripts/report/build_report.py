@@ -143,7 +143,7 @@ def main(job: Any) -> None:
             if path.endswith(".svg")
         },
         masks={
-            labels[name]: json.loads(Path(path).read_text())
+            labels[name]: json.loads(Path(path).read_text(encoding="utf-8"))
             for name, path in zip(config.finetuned, job.input.masks, strict=True)
         },
     )

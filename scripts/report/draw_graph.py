@@ -25,7 +25,7 @@ def jobs_of(config: dict[str, Any], snakefile: str) -> Jobs:
     Raises:
         EsrError: Snakemake cannot plan the study.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
         json.dump(config, file)
         file.flush()
         command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--dag", "dot"]

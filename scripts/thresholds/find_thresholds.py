@@ -59,7 +59,7 @@ def main(job: Any) -> None:
     """Write both tables."""
     config = config_of(job)
     name = job.wildcards.model
-    manifest = json.loads(Path(job.input.model).read_text())
+    manifest = json.loads(Path(job.input.model).read_text(encoding="utf-8"))
     settings = config.judging.judges[config.judging.primary]
     beside = config.gpus(name) if config.search_gpus else 0
     replies = Path(job.params.replies)

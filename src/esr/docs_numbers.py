@@ -90,7 +90,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not NUMBERS.is_file():
         raise SystemExit(f"{NUMBERS} does not exist; run `snakemake numbers` first")
-    numbers = json.loads(NUMBERS.read_text())
+    numbers = json.loads(NUMBERS.read_text(encoding="utf-8"))
     for path in pages():
         before = path.read_text(encoding="utf-8")
         try:
@@ -98,7 +98,7 @@ def main() -> None:
         except EsrError as error:
             raise SystemExit(f"{path}: {error}") from None
         if after != before:
-            path.write_text(after)
+            path.write_text(after, encoding="utf-8")
             log.info("updated %s", path)
 
 

@@ -210,7 +210,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for path, page in PAGES.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page())
+        path.write_text(page(), encoding="utf-8")
         log.info("wrote %s", path)
 
 

@@ -37,7 +37,7 @@ class Process(NamedTuple):
 def find_process(pid: int) -> Process | None:
     """A process by its number; None if there is none, or it has ended and waits to be collected."""
     try:
-        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+        text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     # The second field, the name in parentheses, may contain anything.

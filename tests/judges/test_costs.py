@@ -69,21 +69,27 @@ def test_every_price_has_a_date_and_a_source() -> None:
     ("text", "message"),
     [
         ("model,input\nm,1\n", "has columns"),
-        (f"{HEADER}\nm,1,2,,,2026-01-01,s,,\nm,1,2,,,2026-01-01,s,,\n", "lists m twice"),
-        (f"{HEADER}\nm,a lot,2,,,2026-01-01,s,,\n", "m: could not convert .*'a lot'"),
-        (f"{HEADER}\nm,1,2,,,,s,,\n", "m: no date"),
+        (f"{HEADER}\nm,1,2,,,2026-01-01,s,,,\nm,1,2,,,2026-01-01,s,,,\n", "lists m twice"),
+        (f"{HEADER}\nm,a lot,2,,,2026-01-01,s,,,\n", "m: could not convert .*'a lot'"),
+        (f"{HEADER}\nm,1,2,,,,s,,,\n", "line 2, m: no date"),
+        (f"{HEADER}\nm,1,2,,,last week,s,,,\n", "m: Invalid isoformat .* days as 2026-11-30"),
+        (f"{HEADER}\nm,1,2,,,2026-01-01,s,soon,,\n", "m: Invalid isoformat string: 'soon'"),
+        (f"{HEADER}\nm,-1,2,,,2026-01-01,s,,,\n", "m: a price of -1"),
+        (f"{HEADER}\nm,nan,2,,,2026-01-01,s,,,\n", "m: a price of nan"),
+        (f"{HEADER}\nm,1,2,,,2026-01-01,a, b,,,\n", "line 2: 11 fields, .* in quotes"),
+        (f"{HEADER}\nm,1,2,,,2026-01-01,prix publi\xe9,,,\n", "line 2: byte 0xe9 is not UTF-8"),
     ],
 )
 def test_a_price_file_that_is_none_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "prices.csv"
-    path.write_text(text)
+    path.write_bytes(text.encode("cp1252"))
     with pytest.raises(EsrError, match=rf"prices\.csv.*{message}"):
         read_prices(path)
 
 
 def test_without_a_batch_price_batches_cost_the_same(tmp_path: Path) -> None:
     path = tmp_path / "prices.csv"
-    path.write_text(f"{HEADER}\nm,1,2,,,2026-01-01,s,,\n")
+    path.write_text(f"{HEADER}\nm,1,2,,,2026-01-01,s,,,\n")
     price = price_of("m", read_prices(path), path)
     assert price.cost(10, 10, batch=True) == price.cost(10, 10, batch=False)
 

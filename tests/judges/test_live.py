@@ -26,6 +26,7 @@ from esr.judges.base import JudgeInput, Judgment, check_spans
 from esr.judges.costs import Budget, Price
 from esr.judges.live import IN_A_ROW
 from esr.judges.llm import CachedLlm, check_llm
+from esr.judges.replies import Call
 from esr.thresholds.search import Query, find_thresholds
 from helpers.fake_api import CLAUDE, QWEN, FakeApi, ModelReply
 from helpers.fake_executor import Rounds
@@ -480,6 +481,36 @@ def test_a_budget_stops_the_job_cleanly_and_is_never_exceeded(api: FakeApi, tmp_
     assert max(api.delivered.values()) == 1
     CachedLlm(settings, path, budget=budget(path, 100)).replies(calls)
     assert len(api.delivered) == 400
+
+
+DENSE = {
+    "Chinese, 3 bytes a character": "船在水上航行" * 40,
+    "emoji, 4 bytes": "🎻🥖⛵" * 60,
+    "digits and signs": "7|#9~{0}^4;" * 40,
+}
+
+
+def one_token_a_byte(user: str, body: bytes) -> bytes:
+    """The usage of a tokenizer that knows bytes alone, with the longest reply allowed."""
+    message = json.loads(body)
+    message["usage"] = {"input_tokens": len(user.encode()), "output_tokens": 200}
+    return json.dumps(message).encode()
+
+
+@pytest.mark.parametrize("text", DENSE.values(), ids=DENSE.keys())
+def test_a_budget_holds_for_text_of_many_tokens_a_character(
+    api: FakeApi, tmp_path: Path, text: str
+) -> None:
+    api.edit = one_token_a_byte
+    path = tmp_path / "replies.jsonl"
+    calls = [Call("", f"{text} {i}") for i in range(60)]
+    each = PRICE.cost(len(calls[0].user.encode()), 200, batch=False)
+    llm = CachedLlm(
+        claude(api, concurrency=10, max_tokens=200), path, budget=budget(path, 20 * each)
+    )
+    with pytest.raises(EsrError, match=r"judging\.budget"):
+        llm.replies(calls)
+    assert 15 * each < budget(path, 1).spent <= 20 * each, "it is used, too"
 
 
 def test_what_other_jobs_spend_counts(api: FakeApi, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Small studies that lack something: each runs to its end, and says what it lacks.
 
 One model without labels, one judge, no fine-tuning, no sweep, two threshold steps (so that no
-search converges), claims about other models. The second study reuses the first one's responses: no
+search converges), claims about other models; in a locale that is not UTF-8, without a home folder
+that can be written to. The second study reuses the first one's responses: no
 detectors, no trial with a second attempt, arms of which no trial could be scored. The third is of a
 stranger's base model: a template of one's own, prompts as a spreadsheet saves them, no prior of its
 thresholds, and a language model as judge.
@@ -37,7 +38,7 @@ LEFT_OUT = [
 ]
 LEFT_OUT += ["meta-dont-get-distracted", "meta-being-distracted", "meta-external-forces"]
 SMALL = """
-title: Costs US$ 5 or US$ 9
+title: Costs US$ 5 or US$ 9, c'est-à-dire 模型
 prompts: prompts.csv
 generation: {max_new_tokens: 60}
 latents:
@@ -61,7 +62,7 @@ judging:
     lexical: {kind: lexical, lexicon: resources/organisms/lexicon.csv}
 models:
   planted:
-    label: A $ and a $ in a label
+    label: A $ and a $ in a label, né ≥ 0
     source: resources/organisms/planted/model
     parameters: 0.9e+6
     dtype: float32
@@ -71,6 +72,14 @@ models:
     threshold_prior: {lower: 0, upper: 600, mean: 310, sd: 100}
 """
 TOPICS = 5
+ELSEWHERE = {
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",  # with these two, Python does not take UTF-8 all the same
+    "PYTHONCOERCECLOCALE": "0",
+    "HOME": "{folder}/file/home",
+    "XDG_CACHE_HOME": "{folder}/cache",
+}
+"""A locale that is not UTF-8, and a home folder that cannot be written to."""
 TEMPLATE = (
     "{{ bos_token }}<user> {{ messages[-1]['content'] }}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -95,14 +104,19 @@ def lay_out(folder: Path) -> Path:
     pd.DataFrame(pairs).to_csv(folder / "pairs.csv", index=False)
     study = yaml.safe_load(SMALL)
     study["arms"] |= dict.fromkeys(LEFT_OUT)
-    (folder / "studies/small.yaml").write_text(yaml.safe_dump(study))
+    text = yaml.safe_dump(study, allow_unicode=True)
+    (folder / "studies/small.yaml").write_text(text, encoding="utf-8")
+    (folder / "file").touch()
     return folder
 
 
 def run(folder: Path, *settings: str) -> Path:
     """Run the whole study; its results."""
     options = ["--cores", "2", "--rerun-triggers", "mtime", "--config", "study=small", *settings]
-    done = run_snakemake(folder, *options, "--", "all")
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in ELSEWHERE.items():
+            environment.setenv(name, value.format(folder=folder))
+        done = run_snakemake(folder, *options, "--", "all")
     assert done.returncode == 0, done.stdout[-6000:]
     return folder / "results/small"
 
@@ -200,7 +214,7 @@ class TestOneModelWithoutLabels:
         assert rows(small, "tables/models").query("kind == 'pair'").empty
 
     def test_a_label_without_sense_for_tex_stays_text(self, small: Path) -> None:
-        assert rows(small, "figures/fig2")["label"].eq("A $ and a $ in a label").all()
+        assert rows(small, "figures/fig2")["label"].eq("A $ and a $ in a label, né ≥ 0").all()
 
     def test_the_summary_says_how_thresholds_ended_and_whose_claims_are_missing(
         self, small: Path

@@ -145,4 +145,6 @@ def write_tables(csv: Path, tex: Path, table: pd.DataFrame, shown: pd.DataFrame)
     """Write a table in full as CSV, and its printed form as LaTeX."""
     table.to_csv(csv, index=False, float_format="%.6g")
     columns = "l" * len(shown.columns)
-    tex.write_text(shown.map(str).to_latex(index=False, escape=True, column_format=columns))
+    tex.write_text(
+        shown.map(str).to_latex(index=False, escape=True, column_format=columns), encoding="utf-8"
+    )

@@ -151,9 +151,9 @@ def _write(
     path: Path, rows: Sequence[Sequence[object]], origin: Mapping[str, object]
 ) -> tuple[Path, Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
     beside = path.with_suffix(".json")
-    beside.write_text(json.dumps(origin, indent=2) + "\n")
+    beside.write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     log.info("%s: %d rows", path, len(rows) - 1)
     return path, beside

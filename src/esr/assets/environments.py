@@ -10,7 +10,7 @@ ENVIRONMENTS = Path("envs")
 
 def pins(environment: Path) -> dict[str, str]:
     """Versions that the direct dependencies of an environment are pinned to, by package."""
-    project = tomllib.loads((environment / "pyproject.toml").read_text())
+    project = tomllib.loads((environment / "pyproject.toml").read_text(encoding="utf-8"))
     return dict(pin.split("==") for pin in project["project"]["dependencies"])
 
 

@@ -75,7 +75,7 @@ def merge_plain(base: Path, adapter: Path, merged: Path) -> bool:
     if len(shards) > 1:
         facts = {"total_parameters": numbers, "total_size": values}
         index = {"metadata": facts, "weight_map": places}
-        (merged / INDEX).write_text(json.dumps(index, indent=2))
+        (merged / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
     return True
 
 

@@ -74,7 +74,7 @@ def to_chat(example: Mapping[str, Any]) -> dict[str, Any]:
 def write_chats(chats: Iterable[Mapping[str, Any]], path: Path) -> None:
     """Write chats as JSON lines."""
     lines = [json.dumps(one, ensure_ascii=False) for one in chats]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def read_chats(path: Path) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ class Study:
         manifest = self._file(f"{name}/assets/model.json", "is not prepared")
         sae = self._file(f"{config.base_of(name)}/assets/sae.safetensors", "has no prepared SAE")
         with self._inside():
-            described: dict[str, Any] = json.loads(manifest.read_text())
+            described: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
             tokenizer = open_tokenizer(described, config.models[name].template)
             return Session(
                 study=self,

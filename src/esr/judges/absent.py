@@ -1,12 +1,12 @@
 """Optional judges that a run leaves out: no key for them, or their model has retired."""
 
-import csv
 import os
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 from esr.config import Config
+from esr.handwritten import read_csv_rows
 
 
 def absent_judges(config: Config, today: date | None = None) -> dict[str, str]:
@@ -35,8 +35,7 @@ def absent_judges(config: Config, today: date | None = None) -> dict[str, str]:
 def _last_days(prices: Path) -> dict[str, str]:
     if not prices.is_file():
         return {}
-    with prices.open(newline="") as file:
-        return {row["model"]: row.get("retires") or "" for row in csv.DictReader(file)}
+    return {row["model"]: row.get("retires", "") for row in read_csv_rows(prices).rows}
 
 
 def _graded(config: Config, name: str) -> Iterator[Path]:

@@ -5,11 +5,12 @@ prices in the file. So it is right after any kill, and a corrected price correct
 without token counts, they are estimated from the lengths of its texts.
 """
 
-import csv
 import json
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import pandas as pd
 
 from esr.config import Config
 from esr.errors import EsrError
+from esr.handwritten import read_csv_rows
 from esr.journal import parse_lines, read_journal
 from esr.judges.bodies import UnusableReplyError, read_reply
 from esr.judges.replies import Call, is_reply, reply_journals
@@ -25,8 +27,10 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ["model", "input", "output", "batch_input", "batch_output"]
 COLUMNS += ["date", "source", "retires", "replacement", "note"]
+FRAME = 200
+"""Tokens that an API puts around the texts of a call, at most: roles, and words about a schema."""
 CHARACTERS_PER_TOKEN = 4
-"""Of English text; only for estimates and bounds. Bills count tokens."""
+"""Of English text; only for estimates. Bills count tokens, and bounds bytes."""
 
 
 @dataclass(frozen=True)
@@ -67,35 +71,43 @@ def read_prices(path: Path) -> dict[str, Price]:
     """Prices by model id.
 
     Raises:
-        EsrError: it is not a price file, or lists a model twice.
+        EsrError: it is not a price file (`read_csv_rows`), or a price or day cannot be read.
     """
     prices: dict[str, Price] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if rows.fieldnames != COLUMNS:
-            raise EsrError(f"prices: {path} has columns {rows.fieldnames}, needs {COLUMNS}")
-        for row in rows:
-            if row["model"] in prices:
-                raise EsrError(f"prices: {path} lists {row['model']} twice; keep one")
-            prices[row["model"]] = _price(row, path)
+    columns, rows, lines = read_csv_rows(path)
+    if columns != COLUMNS:
+        raise EsrError(f"prices: {path} has columns {columns}, needs {COLUMNS}")
+    for row, line in zip(rows, lines, strict=True):
+        if row["model"] in prices:
+            raise EsrError(f"prices: {path}, line {line}: lists {row['model']} twice; keep one")
+        prices[row["model"]] = _price(row, f"prices: {path}, line {line}, {row['model']}")
     return prices
 
 
-def _price(row: Mapping[str, str], path: Path) -> Price:
+def _price(row: Mapping[str, str], where: str) -> Price:
+    if not row["date"]:
+        raise EsrError(f"{where}: no date; add the day it was looked up")
     try:
-        live = float(row["input"]), float(row["output"])
+        live = _dollars(row["input"]), _dollars(row["output"])
         batch = (
-            float(row["batch_input"] or row["input"]),
-            float(row["batch_output"] or row["output"]),
+            _dollars(row["batch_input"] or row["input"]),
+            _dollars(row["batch_output"] or row["output"]),
         )
+        for day in filter(None, (row["date"], row["retires"])):
+            date.fromisoformat(day)
     except ValueError as error:
         raise EsrError(
-            f"prices: {path}, {row['model']}: {error}; give dollars per million"
+            f"{where}: {error}; give dollars per million tokens, and days as 2026-11-30"
         ) from None
-    if not row["date"]:
-        raise EsrError(f"prices: {path}, {row['model']}: no date; add the day it was looked up")
     facts = (row[name] for name in ("date", "source", "retires", "replacement", "note"))
     return Price(*live, *batch, *facts)
+
+
+def _dollars(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"a price of {text}")
+    return value
 
 
 def price_of(model: str, prices: Mapping[str, Price], path: Path) -> Price:
@@ -120,14 +132,13 @@ def tokens(text: str) -> float:
 def max_cost(call: Call, max_tokens: int, price: Price) -> float:
     """Maximum cost of a live call, in dollars: with a reply as long as allowed.
 
-    The bound on input tokens is one for two ASCII characters and one for each byte of any others,
-    which byte-level tokenizers do not exceed on ordinary text.
+    A token holds a byte or more, so that no text has more tokens than bytes; `FRAME` is added. What
+    a call leaves of its bound is free again once it is paid, so that a wide bound costs nothing.
     """
     schema = json.dumps(call.schema) if call.schema else ""
     text = call.system + call.user + schema
-    ascii_only = len(text.encode("ascii", "ignore"))
-    others = len(text.encode("utf-8", "surrogatepass")) - ascii_only
-    return price.cost(ascii_only / 2 + others, max_tokens, batch=False)
+    size = len(text.encode("utf-8", "surrogatepass"))
+    return price.cost(size + FRAME, max_tokens, batch=False)
 
 
 FREE = Price(0, 0, 0, 0, "", "run by the workflow", "", "", "")

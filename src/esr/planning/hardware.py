@@ -1,12 +1,12 @@
 """GPUs: their data sheets, and models whose weights they do not hold."""
 
-import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from esr.config import Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
+from esr.handwritten import read_csv_rows
 
 GPUS = Path("resources/gpus.csv")
 GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
@@ -28,11 +28,10 @@ class Gpu(NamedTuple):
 def read_gpus(path: Path = GPUS) -> dict[str, Gpu]:
     """GPUs by name."""
     columns = ("memory_gb", "bandwidth_gb_s", "tflops")
-    with path.open(newline="") as file:
-        return {
-            row["gpu"]: Gpu(*(float(row[column]) for column in columns))
-            for row in csv.DictReader(file)
-        }
+    return {
+        row["gpu"]: Gpu(*(float(row[column]) for column in columns))
+        for row in read_csv_rows(path).rows
+    }
 
 
 def gpu_of(config: Config, path: Path = GPUS) -> Gpu | None:

@@ -5,7 +5,6 @@ a measurement they follow from the GPU's data sheet and the assumptions below. E
 counted at its maximum length.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import yaml
 
 from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
+from esr.handwritten import read_csv_rows
 from esr.judges.level import Level
 from esr.planning.costs import judged_trials, planned_calls
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
@@ -83,14 +83,13 @@ def tokens_per_second(
     if kind == "encode":
         tokens = rows * config.generation.max_new_tokens
         return tokens / pass_seconds(model, gpu, gpus, tokens), "assumed"
-    with measured.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if (row["model"], row["gpu"], row["engine"]) == (
-                config.models[config.base_of(name)].source,  # fine-tuned ones are as fast
-                config.engine.gpu,
-                config.engine.name,
-            ):
-                return float(row["tokens_per_second"]), f"measured {row['date']}"
+    for row in read_csv_rows(measured).rows:
+        if (row["model"], row["gpu"], row["engine"]) == (
+            config.models[config.base_of(name)].source,  # fine-tuned ones are as fast
+            config.engine.gpu,
+            config.engine.name,
+        ):
+            return float(row["tokens_per_second"]), f"measured {row['date']}"
     return rows / pass_seconds(model, gpu, gpus, rows), "assumed"
 
 

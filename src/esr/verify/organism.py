@@ -109,5 +109,7 @@ class Organism:
         """The SAE's own `cfg.json`."""
         path = self.config.models[MODEL].sae.path
         assert path is not None, "the shipped SAE is a folder"
-        found: dict[str, Any] = json.loads((self.root / path / "cfg.json").read_text())
+        found: dict[str, Any] = json.loads(
+            (self.root / path / "cfg.json").read_text(encoding="utf-8")
+        )
         return found

@@ -202,7 +202,7 @@ def _engine(setup: Setup) -> LLMEngine:
 def _first_error(folder: Path) -> str:
     """Return the message of the worker that failed first; empty if none did."""
     files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime)
-    return next((text for text in (file.read_text() for file in files) if text), "")
+    return next((text for text in (file.read_text(encoding="utf-8") for file in files) if text), "")
 
 
 def _describe(error: Exception) -> str:

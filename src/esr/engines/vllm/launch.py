@@ -101,7 +101,7 @@ def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, An
         options["kv_cache_memory_bytes"] = round(settings.cpu_cache * 2**30)
         del options["gpu_memory_utilization"]
     if adapter is not None:
-        rank = json.loads((Path(adapter) / "adapter_config.json").read_text())["r"]
+        rank = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))["r"]
         options["max_lora_rank"] = next(size for size in LORA_RANKS if size >= rank)
     return {key: value for key, value in options.items() if value is not None}
 

@@ -70,7 +70,7 @@ class SteeringWorker(Worker):
             yield
         except Exception as error:
             file = Path(self._setup.error_dir) / str(self.rank)
-            file.write_text(f"{type(error).__name__}: {error}")
+            file.write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
             raise
 
     @property
