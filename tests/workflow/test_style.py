@@ -1,6 +1,5 @@
 """Code is formatted, linted and type-checked, and what it imports is declared."""
 
-import ast
 import subprocess
 import sys
 
@@ -23,20 +22,6 @@ def test_tool_finds_nothing(tool: str) -> None:
         [sys.executable, *TOOLS[tool]], cwd=REPO, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_text_is_read_and_written_as_utf_8_whatever_the_locale() -> None:
-    found = [
-        f"{path.relative_to(REPO)}:{call.lineno}"
-        for folder in ("src", "scripts")
-        for path in (REPO / folder).rglob("*.py")
-        for call in ast.walk(ast.parse(path.read_text()))
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Attribute)
-        and call.func.attr in ("read_text", "write_text")
-        and not any(each.arg == "encoding" for each in call.keywords)
-    ]
-    assert not found
 
 
 def test_scripts_are_short() -> None:
