@@ -26,7 +26,6 @@ import argparse
 import json
 import logging
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +39,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from plain import Plain
 
 from esr.assets.sae import Sae
 from esr.config import Config, load, merge
@@ -63,51 +63,22 @@ Modes = dict[str, tuple[str, Mode]]
 """By name: the mode that it is compared with, and the function to measure."""
 
 
-class Plain:
-    """vLLM in the same environment, without our code."""
-
-    def __init__(self, config: Config, name: str, manifest: dict[str, Any]) -> None:
-        python = Path("envs") / str(config.environment(name)) / ".venv/bin/python"
-        variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
-        if config.on_cpu(name):
-            variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        self._process = subprocess.Popen(
-            [str(python), str(Path(__file__).with_name("plain_vllm.py"))],
-            env=os.environ | variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        settings = {
-            "model": manifest["source"],
-            "revision": manifest["revision"],
-            "dtype": config.models[name].dtype,
-            "max_model_len": PROMPT + 2 * NEW,
-            "max_num_seqs": config.engine.batch_size,
-            "enable_prefix_caching": False,
-            "skip_tokenizer_init": True,
-        }
-        self._send(settings | vllm_options(config, name, None))
-
-    def round(self, prompts: Sequence[Sequence[int]], new: int) -> tuple[int, float]:
-        """Generate. With one new token, count the prompt tokens instead."""
-        self._send({"prompts": [list(prompt) for prompt in prompts], "new": new})
-        assert self._process.stdout is not None
-        reply = json.loads(self._process.stdout.readline())
-        return reply["tokens"], reply["seconds"]
-
-    def __enter__(self) -> "Plain":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()  # ends the process, which frees the GPUs
-        self._process.wait()
-
-    def _send(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
+def plain_vllm(config: Config, name: str, manifest: dict[str, Any]) -> Plain:
+    """VLLM without our code, with a model of a study."""
+    variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
+    if config.on_cpu(name):
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    settings = {
+        "model": manifest["source"],
+        "revision": manifest["revision"],
+        "dtype": config.models[name].dtype,
+        "max_model_len": PROMPT + 2 * NEW,
+        "max_num_seqs": config.engine.batch_size,
+        "enable_prefix_caching": False,
+        "skip_tokenizer_init": True,
+    }
+    environment = Path("envs") / str(config.environment(name))
+    return Plain(environment, variables, settings | vllm_options(config, name, None))
 
 
 def measure_generation(
@@ -248,7 +219,7 @@ def benchmark(
 
     def opened(stack: ExitStack, kind: str) -> Modes:
         if kind == "plain":
-            return plain_modes(stack.enter_context(Plain(config, name, manifest)), work)
+            return plain_modes(stack.enter_context(plain_vllm(config, name, manifest)), work)
         if kind == "ours":
             engine = open_engine(config, name, manifest, sae_file)
             return our_modes(stack.enter_context(engine), work)  # type: ignore[arg-type]
