@@ -4,8 +4,9 @@
 
 Every study has two arms with the same truth and other seeds, run through `comparison_table` as an
 A/A arm of a real study is. One row a design and measure: `design`, `latents`, `trials`, `rho`
-(intra-latent correlation of restarts), `measure`, `studies`, `interval` and `test` (% of studies in
-which the interval excludes 0, and in which p is below 5 %).
+(intra-latent correlation of restarts), `measure`, `studies`, `n_missing` (of them: without interval
+or p), `interval` and `test` (% of the other studies in which the interval excludes 0, and in which
+p is below 5 %).
 """
 
 import logging
@@ -43,10 +44,30 @@ def one_study(spec: StudySpec, seed: int) -> pd.DataFrame:
     scores = pd.concat(drawn.values(), ignore_index=True)
     replays = {"other-seeds": "steered"}
     table = comparison_table(scores, replays, SETTINGS, MEASURES, list(replays))
-    apart = (table["low"] > 0) | (table["high"] < 0)
-    return pd.DataFrame(
-        {"measure": table["measure"], "interval": apart, "test": table["p_value"] < 0.05}
+    return findings(table)
+
+
+def findings(table: pd.DataFrame) -> pd.DataFrame:
+    """Whether interval (`low`, `high`) and test (`p_value`) find a difference, by measure.
+
+    Both are missing where one of the three is: no difference was looked for.
+    """
+    found = pd.DataFrame(
+        {
+            "measure": table["measure"],
+            "interval": ((table["low"] > 0) | (table["high"] < 0)).astype(float),
+            "test": (table["p_value"] < 0.05).astype(float),
+        }
     )
+    missing = table[["low", "high", "p_value"]].isna().any(axis=1)
+    found.loc[missing, ["interval", "test"]] = np.nan
+    return found
+
+
+def shares(found: pd.DataFrame) -> dict[str, float]:
+    """Studies without a result, and % of the others with a difference."""
+    percent = {name: 100 * found[name].mean() for name in ("interval", "test")}
+    return {"n_missing": int(found["interval"].isna().sum()), **percent}
 
 
 def benchmark(studies: int) -> pd.DataFrame:
@@ -59,7 +80,7 @@ def benchmark(studies: int) -> pd.DataFrame:
             for measure, of in found.groupby("measure", sort=False):
                 row = {"design": design, "latents": spec.latents, "trials": spec.trials}
                 row |= {"rho": rho, "measure": measure, "studies": studies}
-                row |= {name: 100 * float(np.mean(of[name])) for name in ("interval", "test")}
+                row |= shares(of)
                 log.info("%s", row)
                 rows.append(row)
     return pd.DataFrame(rows).round(2)

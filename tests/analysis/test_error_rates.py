@@ -45,10 +45,11 @@ def test_chance_makes_a_difference_in_no_more_than_five_percent_of_aa_arms() -> 
     rows = pd.read_csv(REPO / "benchmarks" / "chance.csv")
     assert set(rows["latents"]) == {12, 36}, "`other-seeds` of the organism study, and all latents"
     for column in ("interval", "test"):
-        events = (rows[column] * rows["studies"] / 100).round()
-        chance = stats.binom.sf(events - 1, rows["studies"], LIMIT)
+        looked = rows["studies"] - rows["n_missing"]  # those without an interval find nothing
+        events = (rows[column] * looked / 100).round()
+        chance = stats.binom.sf(events - 1, looked, LIMIT)
         assert (chance > CONFIDENCE / len(rows)).all()
-        assert rows["studies"].min() >= 300
+        assert looked.min() >= 280
 
 
 def test_an_error_of_ten_percent_in_600_studies_would_be_seen() -> None:
