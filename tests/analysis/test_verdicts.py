@@ -18,7 +18,7 @@ from esr.analysis.verdicts import (
     score,
     with_family,
 )
-from esr.analysis.ways import WAYS, by_way, views
+from esr.analysis.ways import WAYS, Way, by_way, views
 from esr.config import StatisticsConfig
 from helpers.scores import scores_of
 
@@ -103,6 +103,14 @@ class TestDifferentialMisclassification:
         assert row["verdict"] == "confirmed"
         assert "agrees: second judge (of 2 independent ways)" in row["reason"]
 
+    def test_a_restart_detector_that_looks_for_the_same_words_does_not(self) -> None:
+        """Phrases fall with the primary judge's attempts, and the second judge sees no change."""
+        phrases = study(trials(0.40, 1, restarts=0.40), trials(0.096, 2, restarts=0.096))
+        row = verdict_of(compared(phrases, study(trials(0.40, 3), trials(0.38, 4))))
+        assert row["primary_verdict"] == row["judge_free_verdict"] == "confirmed"
+        assert row["second_verdict"] in ("undecided", "refuted")
+        assert row["verdict"] == "depends on the judge"
+
     def test_without_any_independent_way_nothing_is_confirmed(self) -> None:
         row = verdict_of(compared(self.primary), where="model=m; arm=ablate; measure=esr_rate")
         assert row["primary_verdict"] == "confirmed"
@@ -177,6 +185,22 @@ class TestLackOfADecision:
 def test_the_rule(primary: str, free: str, second: str, gated: str, verdict: str) -> None:
     found = {"primary": primary, "gated": gated, "judge_free": free, "second": second}
     assert combine(found)[0] == verdict  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("free", "second", "apart", "verdict"),
+    [
+        ("confirmed", "undecided", ["second"], "depends on the judge"),
+        ("confirmed", "undecided", [], "confirmed"),
+        ("undecided", "confirmed", ["judge_free"], "confirmed"),
+        ("confirmed", "confirmed", ["second"], "confirmed"),
+    ],
+)
+def test_another_value_by_the_second_judge_outweighs_the_restart_detector(
+    free: str, second: str, apart: list[Way], verdict: str
+) -> None:
+    found: dict[Way, str] = {"primary": "confirmed", "judge_free": free, "second": second}
+    assert combine(found, apart=apart)[0] == verdict
 
 
 class TestOneWay:

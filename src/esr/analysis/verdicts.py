@@ -2,7 +2,7 @@
 
 A claim is evaluated on the rows of each way of grading (`esr.analysis.ways`). `confirmed` and
 `refuted` need the primary way and at least one independent one to agree, and no independent one to
-contradict. If an independent way contradicts or differs, the verdict `depends on the judge`; if
+contradict; nor may the second judge measure another value. Otherwise it `depends on the judge`; if
 none can decide, as when the second judge's sample is too small, it is `uncorroborated`. The claims
 of the confirmatory family are tested together (Holm), one adjusted p-value a claim and way.
 """
@@ -220,14 +220,18 @@ def combine(
     if against:
         why = f"{primary} by the primary judge, {OPPOSITE[primary]} by {_names(against)}"
         return "depends on the judge", why
-    if not agreeing:
-        return _undecided(primary, measured, apart)
+    others = [way for way in measured if way not in agreeing]
+    if not agreeing or ("second" in others and "second" in apart):
+        return _undecided(primary, others, apart)
     return primary, f"agrees: {_names(agreeing)} (of {len(measured)} independent ways)"
 
 
-def _undecided(primary: str, ways: Iterable[Way], apart: Sequence[Way]) -> tuple[Verdict, str]:
-    """The verdict where no independent way decides: one measures another value, or has no power."""
-    others = list(ways)
+def _undecided(primary: str, others: Sequence[Way], apart: Sequence[Way]) -> tuple[Verdict, str]:
+    """The verdict where an undecided way measures another value, or none has the power to agree.
+
+    Another value by the second judge counts even if the restart detector agrees, which may look for
+    the same words as the primary judge. The reverse does not: the detector knows phrases only.
+    """
     head = f"{primary} by the primary judge, undecided by {_names(others)}"
     differing = [way for way in others if way in apart]
     if differing:
