@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from esr import forks
-from helpers.checkout import snakemake_command
+from helpers.checkout import REPO, snakemake_command
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux alone")
 
@@ -181,7 +181,12 @@ def test_a_run_of_few_jobs_has_no_server() -> None:
 
 def test_the_server_has_every_library_no_thread_of_python_and_no_gpu() -> None:
     check = "import sys, threading\nfrom importlib import import_module\nfrom esr import forks\n"
-    check += "for name in [*forks.LIBRARIES, *forks.ENGINE]: import_module(name)\n"
+    check += "for name in [*forks.LIBRARIES, *forks.ENGINE, forks.READY]: import_module(name)\n"
     check += "import torch\nassert threading.active_count() == 1\n"
     check += "assert torch.get_num_threads() == 1\nassert not torch.cuda.is_initialized()\n"
-    subprocess.run([sys.executable, "-c", check], check=True)
+    # No fork collects what is loaded, or compiles the restart phrases.
+    check += "import gc, re\nassert gc.get_freeze_count() > 10**5\nbefore = len(re._cache)\n"
+    check += "from esr.arms.restarts import read_phrases\nfrom pathlib import Path\n"
+    check += "read_phrases(Path('resources/restart_phrases.txt'))\n"
+    check += "assert len(re._cache) == before > 100\n"
+    subprocess.run([sys.executable, "-c", check], cwd=REPO, check=True)

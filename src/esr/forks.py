@@ -31,14 +31,22 @@ LIBRARIES = [
     "snakemake.script",
     "pandas",
     "pyarrow.parquet",
+    "pyarrow.dataset",
+    "pyarrow.pandas_compat",
+    "jaxtyping",
     "scipy.stats",
     "scipy.optimize",
     "statsmodels.api",
     "matplotlib.pyplot",
+    "matplotlib.backends.backend_pdf",
+    "fontTools.subset",
+    "pandas.io.formats.style",
     "jinja2",
     "yaml",
     "esr.job",
     "esr.tables",
+    "esr.arms.scores",
+    "esr.analysis.statistics",
     "esr.judges.base",
     "esr.figures.style",
 ]
@@ -54,6 +62,8 @@ ENGINE = [
     "esr.arms.chat",
 ]
 """What it loads as well for a run with jobs of an engine."""
+READY = "esr.forks_ready"
+"""What it loads last."""
 FEWEST = 12
 """Jobs from which on loading all libraries once costs less than loading some for each."""
 
@@ -92,7 +102,7 @@ def install(n_jobs: int, *, engine: bool) -> bool:
             PythonScript.execute_script = own_process
         own_process(self, path, edit)
 
-    libraries = [*LIBRARIES, *(ENGINE if engine else [])]
+    libraries = [*LIBRARIES, *(ENGINE if engine else []), READY]
     get_context("forkserver").set_forkserver_preload(libraries)
     PythonScript.execute_script = execute_script
     return True
