@@ -29,7 +29,7 @@ ORGANISMS = ["planted", "twin"]
 ENVIRONMENTS = ["serve", "serve-cpu", "finetune"]
 STAGES = """
     organisms assets latents directions thresholds arms judges detectors episodes finetuning agreement analysis
-    figures report bundle targets planning
+    figures report bundle targets deposit planning
 """.split()
 
 

@@ -142,6 +142,12 @@ rule bundle:
         "<results>/bundle.tar.gz",
 
 
+rule deposit:
+    """What a paper's data statement points to: RO-Crate, dataset, model cards, logbook; no upload."""
+    input:
+        "<results>/deposit",
+
+
 rule downloads:
     """Everything that needs a network before the first GPU job: environments, models, SAEs, labels, prompts."""
     input:

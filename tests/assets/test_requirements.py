@@ -30,7 +30,7 @@ def lock(environment: Path) -> str:
 
 
 def test_the_environments_of_the_design_are_there() -> None:
-    assert {path.name for path in ENVIRONMENTS[1:]} == {"serve", "serve-cpu", "finetune"}
+    assert {path.name for path in ENVIRONMENTS[1:]} == {"serve", "serve-cpu", "finetune", "deposit"}
 
 
 def test_direct_dependencies_are_pinned_and_locked(environment: Path) -> None:

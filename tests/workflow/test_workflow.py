@@ -29,11 +29,11 @@ REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output params log benchmark threads resources shellcmd script".split()  # noqa: SIM905
 
 
-ALWAYS = ["cancel_batches", "check", "estimate", "power", "rejudge"]
+ALWAYS = ["cancel_batches", "check", "estimate", "power", "rejudge", "verify"]
 PAID = ["label_sheet"]
 
 
-STUDY = ["all", "bundle", "downloads", "rebuild_organisms", *REPORT, *PAID]
+STUDY = ["all", "bundle", "deposit", "downloads", "rebuild_organisms", *REPORT, *PAID]
 
 
 @pytest.mark.parametrize("targets", [[*STUDY, *FIGURES, *TABLES], ALWAYS])
