@@ -198,9 +198,11 @@ OTHER_FILES = {
     "one entry a check (`check`, `status`, `found`, `seconds`); the same as a block for an issue.",
     "bundle.tar.gz": "The costly files of the study (`snakemake bundle`), and `manifest.json` with "
     "the origin, settings and checksum of every file; `python -m esr.bundle import` imports it.",
-    "deposit/": "What leaves the project, if somebody uploads it (`snakemake deposit`): `crate/`, an "
-    "RO-Crate with the bundle; `dataset/`, a dataset repository; `adapters/{model}/`, model "
+    "deposit/": "What leaves the project, if somebody uploads it (`snakemake deposit`): `crate/`, "
+    "an RO-Crate with the bundle; `dataset/`, a dataset repository; `adapters/{model}/`, model "
     "repositories; `logbook/`, a page a claim (docs/deposit.md).",
+    "esr-{study}-crate.zip, zenodo.json": "What `esr upload --to zenodo` sends, and the draft "
+    "that it made.",
     "results/downloads/neuronpedia/{model}/{sae}.csv, .json": "Labels from Neuronpedia (latent, "
     "label); addresses and checksums of the export. Shared by all studies, write-protected.",
     "results/downloads/prompts/{list}.csv, .json": "The paper's own prompts (prompt_id, category, "

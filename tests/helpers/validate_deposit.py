@@ -3,7 +3,8 @@
 `python validate_deposit.py DEPOSIT crate dataset logbook` prints JSON: issues of the RO-Crate by
 severity, of Croissant, the first record of every table, and the cells of every page that Trackio
 finds. The validator of RO-Crates needs the standard's JSON-LD context, which lies on the web: the
-one that the library `rocrate` ships stands in for it. It is that of RO-Crate 1.3, which renames the terms of Bioschemas alone.
+one that the library `rocrate` ships stands in for it. It is that of RO-Crate 1.3, which renames the
+terms of Bioschemas alone.
 """
 
 import json

@@ -25,7 +25,12 @@ YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SETUP = ["uv sync", "uv lock", "uv export", "pip install", "python -m venv", ". .venv/bin/activate"]
 """How an environment is made; tests/test_requirements.py looks after what these lines rest on."""
 
-VARIABLES = {"HF_HOME", "HF_TOKEN", AnthropicJudgeConfig.model_fields["key_variable"].default} | {
+VARIABLES = {
+    "HF_HOME",
+    "HF_TOKEN",
+    "ZENODO_TOKEN",
+    AnthropicJudgeConfig.model_fields["key_variable"].default,
+} | {
     variable
     for study in (REPO / "studies").glob("*.yaml")
     for variable in re.findall(r"key_variable: (\w+)", study.read_text())

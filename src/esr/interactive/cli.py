@@ -1,8 +1,9 @@
-"""The command `esr`: `esr steer` steers a model of a study and shows what it writes."""
+"""The command `esr`: `esr steer` steers a model by hand, `esr upload` sends a deposit."""
 
 import json
 import logging
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from esr.interactive.show import compare, overview, summary
 from esr.interactive.study import open_study
 
 app = typer.Typer(
-    help="Endogenous Steering Resistance: look at a model by hand.",
+    help="Endogenous Steering Resistance: steer a model by hand, publish results.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -38,7 +39,7 @@ def main(
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Endogenous Steering Resistance: look at a model by hand."""
+    """Endogenous Steering Resistance: steer a model by hand, publish results."""
 
 
 @app.command()
@@ -87,6 +88,39 @@ def steer(
         messages.print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None
     write(found, as_json, overview_only=sweep or samples > 1)
+
+
+@app.command()
+def upload(
+    to: Annotated[str, typer.Option(help="`hub` (Hugging Face) or `zenodo`.")],
+    study: Annotated[str, typer.Option(help="Study: studies/<study>.yaml.")] = "organism",
+    owner: Annotated[
+        str | None, typer.Option(help="hub: user or organisation that owns the repositories.")
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="hub: make new repositories public.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Another server: https://sandbox.zenodo.org.")
+    ] = None,
+    project: Annotated[str, typer.Option(help="Folder of the workflow.")] = ".",
+) -> None:
+    """Send the deposit of a study to a public archive; nothing else of esr sends results.
+
+    `snakemake deposit` makes the deposit. The token is read from HF_TOKEN or ZENODO_TOKEN.
+    Repositories of the Hub are private, and Zenodo's record is a draft, until you publish them.
+    """
+    from esr.deposit.upload import deposit_of, send
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    try:
+        found = send(to, deposit_of(study, Path(project)), study, owner, public, address)
+    except EsrError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    for one in found:
+        typer.echo(one)
 
 
 def respond(
