@@ -26,7 +26,7 @@ COPIED = [
     "slurm",
     "studies",
 ]
-LINKED = ["resources"]
+LINKED = ["CITATION.cff", "LICENSE", "pyproject.toml", "requirements.lock", "resources"]
 
 
 def link_checkout(folder: Path) -> Path:
