@@ -230,11 +230,31 @@ def test_alternatives_in_one_phrase_stay_inside_it(tmp_path: Path) -> None:
     assert found == [(0, 2), (3, 5), (6, 8)]
 
 
-def test_a_line_that_is_no_expression_is_named(tmp_path: Path) -> None:
+NO_EXPRESSIONS = {
+    "(open": "fine\n(open\n",
+    "*a": "fine\n*a\n",
+    "a(": "a(\nb)\n",  # together they would compile
+    "a[": "a[\nb]\n",
+    "a\\": "a\\\nb\n",
+    "(a)\\2": "(a)\\2\n(b)\n",
+    "(?(1)a|b)": "(?(1)a|b)\n",
+    "NAME = *a": "NAME = *a\nfine\n",  # and nothing uses it
+}
+
+
+@pytest.mark.parametrize("line", NO_EXPRESSIONS)
+def test_a_line_that_is_no_expression_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "phrases.txt"
-    path.write_text("fine\n(open\n")
-    with pytest.raises(EsrError, match=r"phrases\.txt: '\(open' is not a regular expression"):
+    path.write_text(NO_EXPRESSIONS[line])
+    with pytest.raises(EsrError, match=re.escape(f"{line!r} is not a regular expression")):
         read_phrases(path)
+
+
+@pytest.mark.parametrize("line", [r"a\(b", r"[(\]]+", "[])]", r"\[", "(?:a|b)(c)"])
+def test_a_bracket_that_stands_for_itself_is_no_mistake(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_text(f"{line}\nwait\n")
+    assert find_restarts(read_phrases(path), "wait") == [(0, 4)]
 
 
 def test_a_file_without_phrases_is_refused(tmp_path: Path) -> None:
