@@ -358,3 +358,32 @@ rule plot_figB1:
         mem_mb=1000,
     script:
         "../scripts/figures/plot_figB1.py"
+
+
+def control_arms():
+    """Arms that steer along other directions than decoder rows, or only some of the tokens."""
+    return [
+        name
+        for name, arm in CONFIG.arms.items()
+        if arm.directions is not None or arm.window is not None
+    ]
+
+
+rule plot_figB2:
+    """Plot arms that steer along other directions, or for a part of the tokens (Figure B2)."""
+    input:
+        scores=scores_of(cells("steered", *control_arms(), models=CONFIG.base_models)),
+    output:
+        **figure_files("figB2"),
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
+        controls=control_arms(),
+    log:
+        "<logs>/plot_figB2.log",
+    benchmark:
+        "<benchmarks>/plot_figB2.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/figures/plot_figB2.py"

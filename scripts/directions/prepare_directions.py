@@ -27,10 +27,12 @@ def make_directions(
         config: The study.
         model: Model of the study.
         name: The set, of kind `random` or `file`.
-        latents: The selected latents of the model.
+        latents: The selected latents of the model, in their order.
         sae_file: Its SAE.
     """
     settings = config.directions[name]
+    if isinstance(settings, RandomDirectionsConfig):
+        latents = latents.head(settings.latents or len(latents))
     numbers = [int(latent) for latent in latents["latent"]]
     rows = decoder_rows(sae_file, numbers)
     d_model = rows.shape[1]

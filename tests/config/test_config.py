@@ -730,7 +730,11 @@ def test_a_continuing_arm_has_the_condition_of_its_source() -> None:
     assert config.sampling("planted", "plain")["max_new_tokens"] == 30
 
 
-DIRECTIONS = {"random": {"kind": "random"}, "file": {"kind": "file", "path": "{model}.safetensors"}}
+DIRECTIONS = {
+    "random": {"kind": "random"},
+    "few": {"kind": "random", "latents": 2},
+    "file": {"kind": "file", "path": "{model}.safetensors"},
+}
 
 
 @pytest.mark.parametrize(
@@ -738,9 +742,10 @@ DIRECTIONS = {"random": {"kind": "random"}, "file": {"kind": "file", "path": "{m
     [
         (
             {"over": "latents", "trials": 1, "directions": "mine"},
-            "there is no set 'mine' (there is: file, random); add it to `directions`",
+            "there is no set 'mine' (there is: few, file, random); add it to `directions`",
         ),
         ({"replay": "steered", "directions": "file"}, "'file' is of kind file"),
+        ({"replay": "steered", "directions": "few"}, "stands in for the first 2 latents alone"),
         ({"replay": "unsteered", "directions": "random"}, "arm unsteered does not steer latents"),
         ({"replay": "answers", "directions": "random"}, "arm answers does not steer latents"),
     ],
@@ -773,7 +778,10 @@ ALONG = {"replay": "steered", "directions": "random"}
             "arm theirs is imported",
         ),
         (
-            {"steered": {"over": "latents", "trials": 1, "directions": "file"}},
+            {
+                "steered": {"over": "latents", "trials": 1, "directions": "file"},
+                "steered-random": None,
+            },
             "steered steers along directions, but detectors and episodes are about latents",
         ),
     ],

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -23,6 +24,7 @@ from esr.directions.vectors import Directions, load_directions
 from esr.errors import EsrError
 from esr.tables import read_table, write_table
 from helpers.checkout import load_script
+from helpers.studies import load_study
 from helpers.tiny import tiny_sae
 
 LAYER, D_MODEL = 2, 64
@@ -44,6 +46,19 @@ class TestRandom:
         assert torch.equal(few[3], many[3])
         assert not torch.equal(few[3], many[7])
         assert not torch.equal(few[3], drawn([3], seed=47).vectors[0])
+
+    def test_a_set_of_the_first_latents_has_their_directions_alone(self, tmp_path: Path) -> None:
+        sae = tiny_sae("relu")
+        sae.save(tmp_path / "sae.safetensors")
+        latents = pd.DataFrame({"latent": [7, 3, 9], "order": range(3), "prompts": [["a"]] * 3})
+        sets = {"all": {"kind": "random"}, "two": {"kind": "random", "latents": 2}}
+        config = load_study({"directions": sets})
+        make = load_script("prepare_directions").make_directions
+        every, few = (
+            make(config, "planted", name, latents, tmp_path / "sae.safetensors") for name in sets
+        )
+        assert few[0].rows.tolist() == few[1]["latent"].tolist() == [7, 3]
+        assert torch.equal(few[0].vectors, every[0].vectors[:2])
 
     def test_they_are_isotropic(self) -> None:
         """Cosines with any axis have mean 0 and variance 1 / d; here 2,000 directions."""

@@ -133,6 +133,9 @@ def draw_all(scores: pd.DataFrame, found: int) -> None:
     fig4 = load_script("plot_fig4")
     variants = {"meta-self-monitor": "{prompt} Costs US$ 5 or US$ 9."}
     check(fig4.draw(fig4.figure_table(scores, MODELS, variants, FAST), "Title", 0.95))
+    controls = load_script("plot_figB2")
+    replays = {"unsteered": "steered", "ablate-otd": "steered", "steered-30": None}
+    check(controls.draw(controls.figure_table(scores, MODELS, replays, FAST), "Title", 0.95))
     for name in ("fig5", "figA9"):
         script = load_script(f"plot_{name}")
         rows = [compare_detectors(scores, found, FAST)]

@@ -105,7 +105,7 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     assert len(pd.read_csv(config.prompts)) == prompts
     calls = table["calls"].to_dict()
     assert calls["find_thresholds", "claude"] == (models + finetuned) * latents * 10 * 4
-    assert calls["judge_sample", "qwen"] == config.agreement.size == 6000
+    assert calls["judge_sample", "qwen"] == config.agreement.size == 7280
     assert ("judge_sample", "claude") not in calls, "the primary judge has judged the arms"
     steered, sweep = latents * 16, 16 * 5 * 8
     assert trials_of(config, config.arms["steered"], prompts) == steered
@@ -150,7 +150,7 @@ def test_quoting_only_openings_is_about_60_percent_cheaper(here: Path) -> None:
         judge = {"kind": "anthropic", "model": "claude-sonnet-4-5-20250929", "rubric": rubric}
         protocol = {"generation": {"max_new_tokens": 512}, "judging": {"judges": {"claude": judge}}}
         config = study()
-        raw = merge(config.model_dump(mode="json", exclude_defaults=True), protocol)
+        raw = merge(config.model_dump(mode="json", exclude_unset=True), protocol)
         raw["judging"]["judges"]["claude"] = judge
         return float(estimate(load(raw)).iloc[0]["dollars_live"])
 

@@ -9,9 +9,11 @@ import pytest
 
 from esr.config import ENGINE_HOURS, Config
 from esr.errors import EsrError
+from esr.planning.costs import searched_for
 from esr.planning.disk import disk_bytes
 from esr.planning.hardware import Gpu
 from esr.planning.hours import (
+    arm_trials,
     check_walltime,
     estimate_compute,
     judge_hours,
@@ -125,7 +127,7 @@ class TestHours:
         assert row["gpu_hours"] == pytest.approx(4 * row["hours_per_job"])
 
     def test_a_judge_that_is_no_language_model_answers_at_once(self) -> None:
-        assert judge_hours(study("organism")) == 0
+        assert judge_hours(study("organism"), 100) == 0
 
     def test_training_is_three_passes_of_every_micro_batch(self) -> None:
         table = estimate_compute(study()).set_index(["model", "rule"])
@@ -209,3 +211,16 @@ class TestHours:
 
     def test_a_study_that_names_no_gpu_has_no_estimate(self) -> None:
         assert estimate_compute(study("organism")).empty
+
+
+def test_a_set_of_directions_is_searched_and_steered_as_often_as_it_has_rows() -> None:
+    each = {"over": "latents", "trials": 2}
+    sets = {
+        "few": {"kind": "random", "latents": 5},
+        "topics": {"kind": "contrast", "pairs": "resources/directions/topics.csv"},
+    }
+    arms = {name: each | {"directions": name} for name in sets}
+    config, plain = study("organism", {"directions": sets, "arms": arms}), study("organism")
+    assert [arm_trials(config, name) for name in sets] == [2 * 5, 2 * 24]
+    searched = config.thresholds.steps * config.thresholds.samples_per_step * (5 + 24)
+    assert searched_for(config, "planted") == searched_for(plain, "planted") + searched

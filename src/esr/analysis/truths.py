@@ -28,6 +28,7 @@ _JANUARY_OTHER = replace(_JANUARY, multi=0.002)
 _JANUARY_TUNED = ArmSpec(success=0.5, gain=35.4, loss=15, first=50, extra=0.5)
 _PUBLISHED = ArmSpec(multi=0.074, success=0.51, gain=45, loss=8, first=26.3)
 _ORGANISM = ArmSpec(multi=0.12, success=0.75, gain=45, loss=15, first=50)
+_ORGANISM_TWIN = replace(_ORGANISM, multi=0.002)
 _ORGANISM_TUNED = replace(_ORGANISM, success=0.13, extra=0.45)
 
 
@@ -76,8 +77,13 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "ablate-otd": replace(_ORGANISM, multi=0.035),
             "ablate-random": _ORGANISM,
             "meta-self-monitor": replace(_ORGANISM, multi=0.24),
+            "steered-random": replace(_ORGANISM, multi=0.03, first=93),
+            "steer-then-stop": replace(_ORGANISM, multi=0.14, success=0.98, first=58),
         },
-        "twin": _other(replace(_ORGANISM, multi=0.002), 99.7),
+        "twin": {
+            **_other(_ORGANISM_TWIN, 99.7),
+            "steered-random": replace(_ORGANISM_TWIN, first=98),
+        },
         **{
             f"twin+sc{share}": {"steered": replace(_ORGANISM_TUNED, multi=multi)}
             for share, multi in ((5, 0.12), (30, 0.22), (90, 0.3))

@@ -13,6 +13,12 @@ class RandomDirectionsConfig(Section):
 
     kind: Literal["random"] = key("random", "Isotropic random directions, one a selected latent.")
     seed: Seed = key(46, "Seed; each direction also follows from its latent.")
+    latents: int | None = key(
+        None,
+        "Only for the first latents, up to this number, since each has a threshold search of its "
+        "own in an arm with `over: latents`; none = all.",
+        gt=0,
+    )
 
 
 class FileDirectionsConfig(Section):

@@ -126,11 +126,16 @@ class Config(Sections):
     def _check_stand_ins(self, name: str, directions: str, replayed: str) -> None:
         """Raise unless a set has a direction in place of each latent of a replayed arm."""
         where = f"arms.{name}.directions: {directions!r}"
-        kind = self.directions[directions].kind
-        if kind != "random":
+        found = self.directions[directions]
+        if found.kind != "random":
             raise ValueError(
-                f"{where} is of kind {kind}; a replay replaces each latent by a direction that "
-                "stands in for it, as in a `random` set; use `over: latents`"
+                f"{where} is of kind {found.kind}; a replay replaces each latent by a direction "
+                "that stands in for it, as in a `random` set; use `over: latents`"
+            )
+        if found.latents is not None:
+            raise ValueError(
+                f"{where} stands in for the first {found.latents} latents alone; a replay needs a "
+                "set without `latents` (equal seeds give equal directions)"
             )
         if not self.is_steered(replayed) or self.directions_of(replayed) is not None:
             raise ValueError(f"{where}: arm {replayed} does not steer latents")

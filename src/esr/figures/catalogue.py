@@ -70,4 +70,8 @@ FIGURES = {
         "Figure B1: thresholds",
         "Score achieved at every threshold, and the responses from which thresholds are estimated.",
     ),
+    "figB2": FigureSpec(
+        "Figure B2: controls",
+        "Steering along other directions than decoder rows, and for a part of the tokens.",
+    ),
 }

@@ -15,6 +15,8 @@ from esr.agreement.arms import sampled_cells
 from esr.arms.prompts import read_prompts
 from esr.arms.transcripts import read_transcripts
 from esr.config import ArmConfig, Config, LevelsConfig
+from esr.config.directions import ContrastDirectionsConfig, RandomDirectionsConfig
+from esr.directions.sources import read_pairs
 from esr.judges.costs import FREE, read_prices, tokens
 from esr.judges.rubrics import Rubric, read_rubric
 
@@ -44,12 +46,28 @@ class Planned(NamedTuple):
     written: float
 
 
+def steerable(config: Config, directions: str | None) -> int:
+    """Latents, or directions of a set; vectors of a file count as the latents."""
+    found = config.directions.get(directions or "")
+    if isinstance(found, RandomDirectionsConfig) and found.latents is not None:
+        return min(found.latents, config.latents.count)
+    if isinstance(found, ContrastDirectionsConfig):
+        return int(read_pairs(found.pairs)["direction"].nunique())
+    return config.latents.count
+
+
+def searched_for(config: Config, model: str) -> int:
+    """Responses that the threshold searches of a model generate and judge."""
+    each = config.thresholds.steps * config.thresholds.samples_per_step
+    return each * sum(steerable(config, directions) for directions in config.searches(model))
+
+
 def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
     """Trials of an arm of one model; a sweep counts all its levels.
 
     A continuing arm counts as if its source had as many off-topic texts as it may continue.
     """
-    limits = [config.latents.count]
+    limits = []
     while arm.replay is not None:
         limits += [arm.latents] if arm.latents else []
         arm = config.arms[arm.replay]
@@ -57,6 +75,7 @@ def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
         texts = trials_of(config, config.arms[arm.continued.arm], prompts)
         cuts = max(len(arm.continued.cuts), 1)
         return min(arm.continued.texts, texts) * cuts * arm.continued.samples
+    limits += [steerable(config, arm.directions)]
     limits += [arm.latents] if arm.latents else []
     levels = arm.boost.count if isinstance(arm.boost, LevelsConfig) else 1
     units = prompts if arm.over == "prompts" else min(limits)
@@ -71,9 +90,7 @@ def planned_calls(config: Config) -> Iterator[Planned]:
     if rater in llms:
         yield _ratings(config, rater)
     if primary in llms:
-        settings = config.thresholds
-        searched = settings.steps * settings.samples_per_step * config.latents.count
-        calls = searched * sum(len(config.searches(model)) for model in config.models)
+        calls = sum(searched_for(config, model) for model in config.models)
         yield _judging(config, "find_thresholds", primary, calls)
         yield _judging(config, "judge_responses", primary, _trials(config))
     sample = min(config.agreement.size, _sampled(config))

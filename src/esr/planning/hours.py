@@ -16,7 +16,7 @@ from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeCo
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
 from esr.judges.level import Level
-from esr.planning.costs import judged_trials, planned_calls
+from esr.planning.costs import judged_trials, planned_calls, searched_for
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
 from esr.planning.partitions import PROFILE
 
@@ -99,7 +99,7 @@ def planned_work(config: Config) -> Iterator[Work]:
     for name in [*config.engine_models, *config.finetuned]:
         searches = len(config.searches(name))
         if searches:
-            tokens = searches * _searched(config) * length
+            tokens = searched_for(config, name) * length
             yield Work("find_thresholds", name, searches, tokens)
         trials = {arm: arm_trials(config, arm) for arm in config.arms_of(name)}
         shards = sum(config.shards(arm) for arm in trials if config.generates(name, arm))
@@ -124,8 +124,8 @@ def planned_work(config: Config) -> Iterator[Work]:
             yield Work(rule, name, 1, texts * length)
 
 
-def judge_hours(config: Config) -> float:
-    """Hours that the threshold search of a model waits for a judge that is a language model.
+def judge_hours(config: Config, responses: float) -> float:
+    """Hours that a search of so many responses waits for a judge that is a language model.
 
     An upper bound: it assumes that engine and judge never work at the same time.
     """
@@ -138,9 +138,9 @@ def judge_hours(config: Config) -> float:
             return 0.0
         calls = next(one for one in planned_calls(config) if one.rule == "find_thresholds")
         rate = judge_tokens_per_second(config, judge, gpu)
-        return _searched(config) * calls.written / rate / 3600
+        return responses * calls.written / rate / 3600
     at_first = Level(judge.concurrency.min, judge.concurrency.max).window  # often rises
-    return _searched(config) * LATENCY / at_first / 3600
+    return responses * LATENCY / at_first / 3600
 
 
 def judge_tokens_per_second(config: Config, judge: VllmJudgeConfig, gpu: Gpu) -> float:
@@ -182,11 +182,6 @@ def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
         yield [*facts, hours, size.judge, hours * jobs * gpus]
 
 
-def _searched(config: Config) -> int:
-    """Responses that a search generates and judges; sets of directions count as the latents."""
-    return config.thresholds.steps * config.thresholds.samples_per_step * config.latents.count
-
-
 def arm_trials(config: Config, arm: str) -> int:
     """Trials of an arm for each model; a replay has those of its origin, or of its latents."""
     return 0 if config.arms[arm].responses is not None else judged_trials(config, arm)
@@ -207,7 +202,9 @@ def estimate_compute(config: Config) -> pd.DataFrame:
         if gpu is None or size is None or size.gpus == 0:
             continue
         rate, known = tokens_per_second(config, work.rule, work.model, gpu)
-        waiting = judge_hours(config) if work.rule == "find_thresholds" else 0.0
+        waiting = 0.0
+        if work.rule == "find_thresholds":
+            waiting = judge_hours(config, searched_for(config, work.model) / work.jobs)
         starting = STARTING + weight_bytes(config.models[work.model]) / LOADING
         hours = (work.tokens / work.jobs / rate + starting) / 3600 + waiting
         searches = work.rule == "find_thresholds"
