@@ -73,12 +73,12 @@ def draw_measure(axes: Axes, table: pd.DataFrame, name: str) -> None:
     places = np.arange(len(rows))
     is_steered = rows["arm"].eq(STEERED).to_numpy()
     for chosen, colour in ((is_steered, style.STEERED), (~is_steered, style.ORANGE)):
-        ends = (rows.loc[chosen, column].to_numpy(float) for column in ("value", "low", "high"))
-        style.points(axes, places[chosen], *ends, colour, horizontal=True)
+        value, low, high = rows.loc[chosen, ["value", "low", "high"]].to_numpy(float).T
+        style.points(axes, places[chosen], value, low, high, colour, horizontal=True)
     steered = rows.loc[is_steered, "value"].astype(float)
     if steered.notna().any():
         axes.axvline(steered.iloc[0], color=style.STEERED, lw=0.8, ls=":")
-    for place, row in zip(places, rows.itertuples(), strict=True):
+    for place, row in enumerate(rows.itertuples()):
         if pd.isna(row.value):
             note = str(row.status).replace("_", " ")
             axes.text(0.5, place, note, transform=axes.get_yaxis_transform(), **NOTE)
