@@ -2,7 +2,8 @@
 
 Writes `docs/config.md` and `resources/config.schema.json` from `esr.config.Config`,
 `docs/files.md` from `esr.tables.TABLES`, `docs/power.md` from two tables in `benchmarks/`, and the
-costs in `docs/judges.md` from `esr.planning`. A test asserts that they are fresh.
+costs in `docs/judges.md` from `esr.planning`, and `envs/container/apptainer.def` from the
+Containerfile beside it. A test asserts that they are fresh.
 """
 
 import json
@@ -17,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from esr.analysis.claims import CLAIM
 from esr.analysis.measures import MEASURES
 from esr.config import Config
+from esr.docs_container import DEFINITION, apptainer_definition
 from esr.docs_costs import judges_page
 from esr.docs_power import power_page
 from esr.docs_text import CONFIG_INTRO, FILES_INTRO, OTHER_FILES
@@ -201,6 +203,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     Path("docs/power.md"): power_page,
     Path("resources/config.schema.json"): lambda: json.dumps(config_schema(), indent=2) + "\n",
     Path("docs/judges.md"): judges_page,
+    DEFINITION: apptainer_definition,
 }
 """What is generated, by its path in the project's folder."""
 
