@@ -6,6 +6,7 @@ CSV, one row a bar: model, label, measure, left and right (points; bins of `scor
 excess_high.
 """
 
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -28,6 +29,10 @@ RATES = ["multi_attempt_rate", "esr_rate", "msi"]
 COLOURS = dict(zip(RATES, (style.BLUE, style.GREEN, style.ORANGE), strict=True))
 BINS = (np.arange(32) - 15.5) * 20 / 3
 """Bins of 6.67 points, one of them centred on 0 (paper, Figure 2)."""
+MARGIN = 1.1
+"""Height of titles, ticks and footnote (inches)."""
+LETTER = 0.075
+"""Width of a letter of a model's label (inches)."""
 REDRAW = "Diamonds: with last attempts redrawn."
 
 
@@ -56,8 +61,8 @@ def figure_table(
     return pd.concat(parts, ignore_index=True)[columns]
 
 
-def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw one model's score changes."""
+def draw_histogram(axes: Axes, table: pd.DataFrame, height: float) -> None:
+    """Draw one model's score changes in a row of so many inches, with its label beside it."""
     bins = table[table["measure"].eq("score_change")]
     n = int(bins["n"].iloc[0])
     trials = table["n"].max()
@@ -75,7 +80,9 @@ def draw_histogram(axes: Axes, table: pd.DataFrame) -> None:
         note = f"none of {trials} trials"
     axes.axvline(0, color=style.RED, lw=1)
     axes.text(0.02, 0.95, note, transform=axes.transAxes, va="top", fontsize=7.5)
-    axes.set(xlim=(BINS[0], BINS[-1]), yticks=[], ylabel=table["label"].iloc[0])
+    axes.set(xlim=(BINS[0], BINS[-1]), yticks=[])
+    label = fill(table["label"].iloc[0], int(height / LETTER), max_lines=3, placeholder=" …")
+    axes.set_ylabel(label, fontsize=8)
     axes.spines["left"].set_visible(False)
 
 
@@ -88,12 +95,12 @@ def bar_text(bar: Any) -> str:
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     """Draw the figure: a row of histograms beside bars, a column a measure."""
     models = list(dict.fromkeys(table["model"]))
-    height = max(2.6, 0.95 * len(models) + 1.1)
+    height = max(2.6, 0.95 * len(models) + MARGIN)
     figure = plt.figure(figsize=(style.WIDTH, height))
     grid = figure.add_gridspec(len(models), 4, width_ratios=[1.35, 1, 1, 1])
     for row, model in enumerate(models):
         axes = figure.add_subplot(grid[row, 0])
-        draw_histogram(axes, table[table["model"].eq(model)])
+        draw_histogram(axes, table[table["model"].eq(model)], (height - MARGIN) / len(models))
         if row == 0:
             axes.set_title("Multi-attempt trials")
         if row < len(models) - 1:
@@ -109,7 +116,8 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         redrawn = bars["null"].mask(bars["null"].eq(0) & bars["value"].eq(0))
         style.null_marks(axes, np.arange(len(models)), redrawn, horizontal=True)
         axes.set(title=MEASURES[measure].label, xlabel=MEASURES[measure].unit_label, yticks=[])
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
+        axes.tick_params(axis="x", labelsize=8)
         axes.set_ylim(len(models) - 0.5, -0.5)
         if measure == "msi":
             axes.axvline(0, color=style.INK, lw=0.8)

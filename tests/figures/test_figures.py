@@ -196,16 +196,24 @@ class TestFigure2:
         assert [0, pytest.approx(bound)] in drawn
         assert f"≤ {bound:.1f}" in texts(figure)
 
-    @pytest.mark.parametrize("change", [-0.4, 0.03, 12.0])
-    def test_labels_of_ticks_do_not_overlap(self, change: float) -> None:
+    @pytest.mark.parametrize(
+        ("change", "count"), [(-0.4, 2), (0.03, 2), (12.0, 2), (-0.004, 3), (25.0, 6)]
+    )
+    def test_labels_of_ticks_and_models_do_not_overlap(self, change: float, count: int) -> None:
         scores = arm(2)
         tried = scores["multi_attempt"].astype(bool)
         scores.loc[tried, "last_score"] = scores.loc[tried, "first_score"] + change
         scores.loc[tried, "score_change"] = change
         scores.loc[tried, "improved"] = change > 0
-        both = stack({"steered": {"small": scores, "large": scores}})
-        figure = fig2.draw(fig2.figure_table(both, MODELS, FAST), "A study", 0.95)
+        label = "Llama 3.3 70B Instruct (steered at layer 33)"
+        models = {f"m{i}": {"label": label, "parameters": 10.0**i} for i in range(count)}
+        several = stack({"steered": dict.fromkeys(models, scores)})
+        figure = fig2.draw(fig2.figure_table(several, models, FAST), "A study", 0.95)
         figure.canvas.draw()
+        names = [axes.yaxis.label.get_window_extent() for axes in figure.axes[:count]]
+        assert all(box.x0 >= 0 and box.y0 >= 0 for box in names)
+        assert all(box.y1 <= figure.bbox.y1 for box in names)
+        assert all(above.y0 > below.y1 for above, below in pairwise(names))
         for axes in figure.axes:
             boxes = [tick.get_window_extent() for tick in axes.get_xticklabels() if tick.get_text()]
             inside = [box for box in boxes if axes.bbox.x0 - 1 < (box.x0 + box.x1) / 2]
@@ -219,7 +227,7 @@ class TestFigure2:
         scores = stack({"steered": {"small": arm(0), "large": arm(3)}})
         figure = fig2.draw(fig2.figure_table(scores, models, FAST), "Costs US$ 5 or US$ 9", 0.95)
         style.save(figure, tmp_path / "x.pdf", tmp_path / "x.png")
-        assert "US$ 5 \\frac $" in texts(figure)
+        assert "US$ 5 \\frac $" in texts(figure).replace("\n", " ")
 
     def test_every_number_is_shown_with_its_interval(self) -> None:
         scores = stack({"steered": {"small": arm(1), "large": arm(3)}})
