@@ -138,15 +138,7 @@ rule measure_sae_fit:
         prompts=CONFIG.prompts,
         model="<results>/{model}/assets/model.json",
         sae="<results>/{model}/assets/sae.safetensors",
-        answers=(
-            expand(
-                "<results>/{{model}}/arms/{arm}/{table}.parquet",
-                arm=CONFIG.fit_arm,
-                table=["plan", "responses"],
-            )
-            if CONFIG.fit_arm
-            else []
-        ),
+        answers=unsteered_answers(),
     output:
         "<results>/{model}/sae_fit.parquet",
     params:

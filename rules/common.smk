@@ -207,6 +207,17 @@ def engine_job(rule):
     }
 
 
+def unsteered_answers():
+    """Plan and responses of the arm whose answers stand for a model's own text, if there is one."""
+    arm = CONFIG.fit_arm
+    if arm is None:
+        return []
+    return [
+        f"<results>/{{model}}/arms/{arm}/{table}.parquet"
+        for table in ("plan", "responses")
+    ]
+
+
 def engine_environment(wildcards):
     """The environment that the engine of a model runs in, if it is not the main one."""
     name = CONFIG.environment(wildcards.model)

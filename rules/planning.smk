@@ -57,6 +57,9 @@ rule boosts:
     """Print the scale of every model's boosts and the prior of its thresholds, after measuring it."""
     input:
         fits=[f"<results>/{model}/sae_fit.parquet" for model in CONFIG.engine_models],
+        probes=[
+            f"<results>/{model}/boost_probes.parquet" for model in CONFIG.engine_models
+        ],
     log:
         "<logs>/boosts.log",
     script:

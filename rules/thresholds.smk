@@ -26,7 +26,45 @@ def vectors_along(wildcards):
     return [of_base(f"{wildcards.along}vectors.safetensors")(wildcards)]
 
 
+def probes_of(wildcards):
+    """Probes of boosts, on which the prior of a model rests that has none in its settings."""
+    if CONFIG.models[wildcards.model].threshold_prior is not None:
+        return []
+    return [of_base("boost_probes.parquet")(wildcards)]
+
+
 THRESHOLDS = threshold_files()
+
+
+rule probe_boosts:
+    """Measure how far a ladder of boosts moves a model's predictions; no judge, no generation."""
+    input:
+        prompts=CONFIG.prompts,
+        candidates="<results>/{model}/latents/candidates.parquet",
+        model="<results>/{model}/assets/model.json",
+        sae="<results>/{model}/assets/sae.safetensors",
+        fit=ancient("<results>/{model}/sae_fit.parquet"),
+        answers=unsteered_answers(),
+    output:
+        "<results>/{model}/boost_probes.parquet",
+    params:
+        settings=settings(
+            "generation.doubled_header",
+            "models.{model}.template",
+            "models.{model}.dtype",
+            "models.{model}.steer_layer",
+        ),
+    log:
+        "<logs>/{model}/probe_boosts.log",
+    benchmark:
+        "<benchmarks>/{model}/probe_boosts.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("probe_boosts"),
+    wildcard_constraints:
+        model=one_of(CONFIG.base_models),
+    script:
+        "../scripts/thresholds/probe_boosts.py"
 
 
 rule find_thresholds:
@@ -38,6 +76,7 @@ rule find_thresholds:
         model="<results>/{model}/assets/model.json",
         sae=of_base("assets/sae.safetensors"),
         fit=ancient(of_base("sae_fit.parquet")),  # must exist: it is made if the SAE fits
+        probes=ancient(probes_of),
         environment=engine_environment,
         local=run_here(CONFIG.judging.primary),
         judge=ancient(judge_files),
@@ -81,6 +120,7 @@ rule estimate_thresholds:
         thresholds="<results>/{model}/{along}thresholds.parquet",
         trials="<results>/{model}/{along}threshold_trials.parquet",
         fit=ancient(of_base("sae_fit.parquet")),
+        probes=ancient(probes_of),
     output:
         "<results>/{model}/{along}thresholds-{target}.parquet",
     params:

@@ -14,12 +14,9 @@ from typing import Any
 import pandas as pd
 import torch
 
-from esr.arms.chat import prompt_tokens
-from esr.arms.prompts import read_prompts
-from esr.arms.responses import requests_of
+from esr.arms.texts import read_texts
 from esr.assets.sae import load_sae, sae_facts
 from esr.assets.sae_fit import (
-    Text,
     boost_scale,
     fit_findings,
     load_layers,
@@ -28,30 +25,11 @@ from esr.assets.sae_fit import (
     refuse_findings,
 )
 from esr.assets.sae_origin import SaeOrigin
-from esr.config import Config
 from esr.engines import open_tokenizer
 from esr.job import config_of, origin, output, start
-from esr.tables import read_table, write_table
+from esr.tables import write_table
 
 log = logging.getLogger(__name__)
-
-
-def texts_of(inputs: Any, tokenizer: Any, config: Config) -> list[Text]:
-    """Unsteered answers after their prompts, in the order of the plan; or the prompts."""
-    doubled = config.generation.doubled_header
-    if not inputs.get("answers"):
-        prompts = read_prompts(Path(inputs.prompts))["prompt"]
-        return [Text(prompt_tokens(tokenizer, p, doubled_header=doubled), 1) for p in prompts]
-    plan = read_table(Path(inputs.answers[0]), "plan")
-    responses = read_table(Path(inputs.answers[1]), "responses")
-    requests = requests_of(plan, tokenizer, doubled)
-    return [
-        Text((*request.tokens, *tokens), len(request.tokens))
-        for request, tokens, status in zip(
-            requests, responses["tokens"], responses["status"], strict=True
-        )
-        if status == "ok"
-    ]
 
 
 def describe(table: pd.DataFrame) -> None:
@@ -76,7 +54,7 @@ def main(job: Any) -> None:
     sae = load_sae(sae_file)
     claimed = SaeOrigin(**json.loads(sae_facts(sae_file).get("origin", "{}")))
     tokenizer = open_tokenizer(manifest, settings.template)
-    texts = texts_of(job.input, tokenizer, config)
+    texts = read_texts(job.input, tokenizer, config)
     layers = measured_layers(settings.read_layer, settings.steer_layer, manifest["n_layers"])
     model = load_layers(manifest, settings.dtype, config.engine.device, max(layers) + 1)
     table = measure_fit(model, sae, texts, layers, config.sae_fit.tokens)

@@ -1,7 +1,8 @@
 """Print the scale of boosts of every model and the prior of its thresholds; no judge is called.
 
 The scale is the median norm of the residual stream at `steer_layer`, without BOS, sinks and massive
-dimensions, over the norm of a median decoder row (`boost_scale` in `sae_fit.parquet`).
+dimensions, over the norm of a median decoder row (`boost_scale` in `sae_fit.parquet`). The centre
+is where predictions begin to change (`boost_probes.parquet`).
 """
 
 import logging

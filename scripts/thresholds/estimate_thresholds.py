@@ -5,7 +5,7 @@ from typing import Any
 
 from esr.job import config_of, origin, output, start
 from esr.tables import read_table, write_table
-from esr.thresholds.prior import prior_of
+from esr.thresholds.prior import read_prior
 from esr.thresholds.search import estimate_for_target
 
 
@@ -16,7 +16,7 @@ def main(job: Any) -> None:
         read_table(Path(job.input.thresholds), "thresholds"),
         read_table(Path(job.input.trials), "threshold_trials"),
         config.thresholds,
-        prior_of(config.models[job.wildcards.model], read_table(Path(job.input.fit), "sae_fit")),
+        read_prior(config.models[job.wildcards.model], job.input),
         float(job.wildcards.target),
     )
     write_table(table, output(job), "thresholds", origin(job))

@@ -23,7 +23,7 @@ from esr.judges import finish_judging, open_judge
 from esr.judges.base import Judge, JudgeInput
 from esr.tables import read_table, write_table
 from esr.thresholds.pipeline import QueryPipeline
-from esr.thresholds.prior import prior_of
+from esr.thresholds.prior import read_prior
 from esr.thresholds.search import ProposalLog, Query, find_thresholds
 
 
@@ -71,7 +71,7 @@ def main(job: Any) -> None:
     labels = {
         row.latent: row.label if pd.notna(row.label) else None for row in latents.itertuples()
     }
-    prior = prior_of(config.models[name], read_table(Path(job.input.fit), "sae_fit"))
+    prior = read_prior(config.models[name], job.input)
     search = (config.thresholds, prior, config.seeds.thresholds)
     determining = {
         "engine": engine.identity,

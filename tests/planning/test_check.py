@@ -133,6 +133,11 @@ def test_the_measured_scale_of_boosts_is_shown_with_the_prior(
         "model tiny: median norm at steer_layer 12 without BOS and 1 massive dimensions, scale of "
         "boosts 100; prior 60 +- 50, 0 to 200 (measured)"
     )
+    probes = {"latent": [3, 3], "boost": [40.0, 90.0], "divergence": [0.0, 0.4], "tokens": [9, 9]}
+    path = Path("results/small/tiny/boost_probes.parquet")
+    write_table(pd.DataFrame(probes), path, "boost_probes", {})
+    lines = list(check_study(study.model_copy(update={"models": {"tiny": model}})))
+    assert "boosts 100; predictions begin to change at 60; prior 60 +- 36, 0 to 240" in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from esr.assets.sae import decoder_rows
 from esr.directions.vectors import load_directions
 from esr.figures.catalogue import FIGURES
 from esr.tables import read_provenance, read_table, write_table
+from esr.thresholds.prior import probed_centre
 from helpers.checkout import REPO, link_checkout, run_snakemake
 from helpers.fake_api import FakeApi
 from helpers.llm import KEY, compatible
@@ -303,10 +304,11 @@ class TestAStrangersModel:
         ledger = rows(stranger, "tables/ledger")
         assert set(ledger["judge"]) == {"served"}
 
-    def test_thresholds_are_searched_from_the_measured_scale(self, stranger: Path) -> None:
-        fit = read_table(stranger / "mine/sae_fit.parquet", "sae_fit").set_index("layer")
-        upper = rows(stranger, "tables/thresholds")["upper"]
-        assert (upper >= 0.99 * 2 * fit["boost_scale"][2]).all()
+    def test_thresholds_are_searched_where_probes_change_predictions(self, stranger: Path) -> None:
+        probes = read_table(stranger / "mine/boost_probes.parquet", "boost_probes")
+        centre = probed_centre(probes)
+        assert centre is not None
+        assert (rows(stranger, "tables/thresholds")["upper"] >= 0.99 * 4 * centre).all()
 
     def test_the_template_is_the_folders(self, stranger: Path) -> None:
         tokens = read_table(stranger / "mine/arms/answers/responses.parquet", "responses")

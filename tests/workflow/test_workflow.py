@@ -199,7 +199,7 @@ OF_A_MODEL = [
 ]
 OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
 OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
-OF_AN_ORIGINAL += ["directions/topics/directions.parquet"]
+OF_AN_ORIGINAL += ["directions/topics/directions.parquet", "boost_probes.parquet"]
 CONTRASTS = """
     directions={topics: {kind: contrast, pairs: resources/prompts/organism.csv}}
     arms={along: {over: latents, trials: 1, directions: topics}}

@@ -152,6 +152,7 @@ ENGINE_HOURS = {
     "generate_shard": "generate",
     "measure_relevance": "encode",
     "measure_sae_fit": "encode",
+    "probe_boosts": "encode",
     "read_contrasts": "encode",
     "find_detectors": "encode",
     "match_controls": "encode",

@@ -134,7 +134,8 @@ class ModelConfig(Section):
     threshold_prior: ThresholdPriorConfig | None = key(
         None,
         "Prior and bounds of the thresholds. `null`: measured, from the norms of the residual "
-        "stream and of the decoder rows (`boost_scale` in `sae_fit.parquet`).",
+        "stream and of the decoder rows (`boost_scale` in `sae_fit.parquet`) and from probes of a "
+        "dozen latents without a judge (`boost_probes.parquet`).",
     )
     detectors: tuple[Annotated[int, Field(ge=0)], ...] = key(
         (),

@@ -33,6 +33,8 @@ OVERHEAD = 0.03
 """Overhead of a pass in seconds: attention over the cache, the SAE, sampling, the host."""
 PASSES = 3
 """Passes per training step: forward, recomputation, backward (base weights frozen)."""
+PROBED = 12 * 11 * 8
+"""Answers that probes of boosts read: latents, boosts, texts (`esr.thresholds.probes`)."""
 EXAMPLE_TOKENS = 300
 """Tokens of a fine-tuning example: prompt, off-topic start, correction, answer."""
 STARTING = 120
@@ -120,6 +122,8 @@ def planned_work(config: Config) -> Iterator[Work]:
             + config.episodes.max_baseline
             + config.episodes.max_unrestarted,
         }
+        if config.models[name].threshold_prior is None:
+            read["probe_boosts"] = PROBED
         for rule, texts in read.items():
             yield Work(rule, name, 1, texts * length)
 

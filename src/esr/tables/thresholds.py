@@ -18,6 +18,19 @@ TABLES: dict[str, Table] = {
             "first_score": Column(FLOAT, "Score of the first attempt, 0-100 points.", True),
         },
     ),
+    "boost_probes": Table(
+        "{model}/boost_probes.parquet",
+        "a latent and a boost: how far it moves the model's predictions, without a judge",
+        ("latent", "boost"),
+        {
+            "latent": Column(INT, "Steered latent."),
+            "boost": Column(FLOAT, "Boost (decoder units)."),
+            "divergence": Column(
+                FLOAT, "Mean KL of steered from unsteered predictions (nats per token)."
+            ),
+            "tokens": Column(INT, "Tokens of unsteered answers behind it."),
+        },
+    ),
     "thresholds": Table(
         "{model}/{along}thresholds.parquet",
         "a selected latent (`{along}` is empty), or a direction of a set (`directions/<set>/`)",
