@@ -146,7 +146,7 @@ class TestPeak:
 
 class TestSharedTables:
     def test_scores_know_whose_they_are_wherever_their_files_lie(self, tmp_path: Path) -> None:
-        columns = dict.fromkeys(set(CONDITION) - {"ablated"}) | {"prefill": ""}
+        columns = dict.fromkeys({*CONDITION, "prefix_end"} - {"ablated"}) | {"prefill": ""}
         paths = [tmp_path / f"{i}.parquet" for i in range(2)]
         for path, model in zip(paths, MODELS, strict=True):
             table = arm(2).assign(**columns, ablated=[[] for _ in range(LATENTS * PER_LATENT)])
