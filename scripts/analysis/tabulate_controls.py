@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from esr.analysis.rows import large_to_small
 from esr.analysis.summaries import write_tables
 from esr.arms.scores import select
 from esr.detectors.controls import SUMMARY, summarise_sets
-from esr.figures.tables import large_to_small
 from esr.job import config_of, output, start
 from esr.tables import read_tables
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from esr.analysis.rows import large_to_small
 from esr.analysis.summaries import write_tables
 from esr.arms.scores import select
 from esr.config import StatisticsConfig
 from esr.detectors.search import check_table
-from esr.figures.style import with_interval
-from esr.figures.tables import large_to_small
+from esr.figures.numbers import with_interval
 from esr.job import config_of, output, start
 from esr.tables import read_tables
 

@@ -20,7 +20,8 @@ from esr.arms.prompts import read_prompts
 from esr.assets.sae import decoder_rows
 from esr.assets.sae_fit import load_layers, residuals
 from esr.config import Config, ContrastDirectionsConfig
-from esr.directions.sources import Vectors, contrast, read_pairs, scaled_set
+from esr.directions.pairs import read_pairs
+from esr.directions.sources import Vectors, contrast, scaled_set
 from esr.engines import open_tokenizer
 from esr.job import config_of, origin, output, start
 from esr.tables import read_table, write_table

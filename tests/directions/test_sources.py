@@ -11,12 +11,12 @@ from torch import Tensor
 
 from esr.assets.sae import decoder_rows
 from esr.config import ContrastDirectionsConfig
+from esr.directions.pairs import read_pairs
 from esr.directions.sources import (
     Vectors,
     contrast,
     directions_table,
     random_directions,
-    read_pairs,
     read_vectors,
     scaled,
 )

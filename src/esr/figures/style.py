@@ -21,6 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from esr.figures.numbers import number as number
+from esr.figures.numbers import with_interval as with_interval
+
 FloatArray = NDArray[np.floating[Any]]
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -237,19 +240,6 @@ def legend_above(figure: Figure, axes: Axes, columns: int = 3) -> None:
 def _spans(value: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     # An interval need not contain the value (rounding); an error bar must not be negative.
     return np.maximum([value - low, high - value], 0)
-
-
-def number(value: float, digits: int = 1) -> str:
-    """A number in a figure; `n/a` if it is missing."""
-    return "n/a" if np.isnan(value) else f"{value:.{digits}f}".replace("inf", "∞")
-
-
-def with_interval(value: float, low: float, high: float, unit: str = "", *, digits: int = 1) -> str:
-    """A number with its unit and, if there is one, its interval: `4.0 % [3.1, 5.2]`."""
-    text = f"{number(value, digits)} {unit}".rstrip() if not np.isnan(value) else "n/a"
-    if np.isnan([value, low, high]).any():
-        return text
-    return f"{text} [{number(low, digits)}, {number(high, digits)}]"
 
 
 def empty_panel(axes: Axes, note: str) -> None:

@@ -16,7 +16,7 @@ from esr.arms.prompts import read_prompts
 from esr.arms.transcripts import read_transcripts
 from esr.config import ArmConfig, Config, LevelsConfig
 from esr.config.directions import ContrastDirectionsConfig, RandomDirectionsConfig
-from esr.directions.sources import read_pairs
+from esr.directions.pairs import read_pairs
 from esr.judges.costs import FREE, read_prices, tokens
 from esr.judges.rubrics import Rubric, read_rubric
 
