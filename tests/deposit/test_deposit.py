@@ -20,8 +20,8 @@ from esr.deposit import about as facts_of
 from esr.deposit.about import UNKNOWN, About, agent_of, licence_of, read_licences
 from esr.deposit.adapters import RESEARCH
 from esr.deposit.build import Sources, place, write_deposit
-from esr.deposit.dataset import header_of
-from esr.deposit.logbook import PAGES, claim_page, region, write_logbook
+from esr.deposit.dataset import card, header_of
+from esr.deposit.logbook import PAGES, claim_page, index_page, region, write_logbook
 from esr.deposit.tables import merge_parts, parts_of
 from esr.errors import EsrError
 from helpers.checkout import REPO
@@ -160,6 +160,17 @@ def test_a_study_of_other_models_has_their_terms(made: Made) -> None:
     assert header["size_categories"] == ["10K<n<100K"]
 
 
+def test_imported_responses_and_judges_are_named(made: Made) -> None:
+    text = card(replace(made.about, imported=["theirs"]), {"scores": 1})
+    assert "Responses of `theirs` were imported from a file. They are not this project's" in text
+    assert "Judgments are by: lexical (lexical), sentences (sentences)." in text
+    assert "imported from a file" not in card(made.about, {"scores": 1})
+
+
+def test_a_study_without_claims_says_so(made: Made) -> None:
+    assert "No claim is about the models of this study." in index_page(made.about, [], [])
+
+
 def test_every_model_of_the_studies_has_terms() -> None:
     terms = read_licences(REPO / "resources/licences.csv")
     for study in (REPO / "studies").glob("*.yaml"):
@@ -198,6 +209,8 @@ def test_a_page_says_what_was_claimed_measured_and_decided(made: Made) -> None:
     assert "uv run snakemake --config study=organism -- fig2 scorecard" in page
     index = (made.folder / "logbook" / PAGES / "index.md").read_text()
     assert "](#/correction) | confirmed |" in index
+    claims = len(pd.read_csv(made.sources.scorecard))
+    assert f"{claims - 1} not run, 1 confirmed." in index
 
 
 def test_pages_of_two_sources_with_one_name_are_two_pages(made: Made) -> None:

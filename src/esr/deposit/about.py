@@ -65,7 +65,8 @@ class About:
         software: Title, version and licence of this software.
         authors: Its authors.
         models: Models of the study.
-        is_organism: Whether all models are planted organisms.
+        judges: Judges by name, and the model of each that is one, else its kind.
+        imported: Arms whose responses come from a file.
     """
 
     study: str
@@ -78,6 +79,8 @@ class About:
     software: Mapping[str, str]
     authors: Sequence[Agent]
     models: Sequence[DepositedModel]
+    judges: Mapping[str, str]
+    imported: Sequence[str]
 
     @property
     def is_organism(self) -> bool:
@@ -114,6 +117,11 @@ def about(config: Config, manifest: Manifest, citation: Path, licences: Path, da
         software={name: str(cited[name]) for name in ("title", "version", "license")},
         authors=[agent_of(author) for author in cited["authors"]],
         models=[_model(config, name, terms) for name in config.models],
+        judges={
+            name: getattr(judge, "model", judge.kind)
+            for name, judge in config.judging.judges.items()
+        },
+        imported=[name for name, arm in config.arms.items() if arm.responses is not None],
     )
 
 

@@ -13,6 +13,10 @@ from esr.deposit.croissant import croissant
 from esr.deposit.tables import Part, columns_of, merge_parts, provenance_of
 from esr.tables import TABLES
 
+IMPORTED = (
+    "They are not this project's to license: whoever publishes this dataset needs leave of those "
+    "who wrote them."
+)
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
@@ -92,6 +96,11 @@ def _terms(about: About) -> str:
         made = f" (adapter on {model.base})" if model.base else ""
         commit = f"`{model.revision}`" if model.revision else "in the project"
         lines.append(f"| {model.label}{made} | `{model.source}` | {commit} | {shown} |")
+    judges = ", ".join(f"{name} ({model})" for name, model in about.judges.items())
+    lines += ["", f"Judgments are by: {judges}."]
+    if about.imported:
+        arms = ", ".join(f"`{arm}`" for arm in about.imported)
+        lines += ["", f"Responses of {arms} were imported from a file. {IMPORTED}"]
     return "\n".join(lines) + "\n"
 
 

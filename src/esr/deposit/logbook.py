@@ -8,6 +8,7 @@ viewer and the manifest itself (schema version 2).
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from esr.report.forest import figure_of
 
 PAGES = Path(".trackio/logbook/pages")
 ARXIV = PAPER.rsplit("/", 1)[1]
+NO_CLAIM = "No claim is about the models of this study"
 NAMES = {
     "primary": "primary judge",
     "gated": "gated by restart phrases",
@@ -68,7 +70,7 @@ def claim_page(row: Mapping[str, Any], about: About, figures: Sequence[str]) -> 
         ("power at this size", f"{share(row['power'])}; all ways: {share(row['power_agreed'])}"),
         ("where", f"`{shown(row['table'])}`, `{shown(row['where'])}`, `{shown(row['statistic'])}`"),
     ]
-    claim = _table(("", ""), facts)
+    claim = _table(("claim", str(row["claim"])), facts)
     verdict = f"**{shown(row['verdict'])}**: {shown(row['reason'])}"
     grading = _table(
         ("graded by", f"measured ({unit})", "p (Holm)", "verdict"),
@@ -103,11 +105,15 @@ def index_page(about: About, rows: Sequence[Mapping[str, Any]], slugs: Sequence[
         (f"[{row['statement']}](#/{slug})", shown(row["verdict"]), shown(row["source"]))
         for slug, row in zip(slugs, rows, strict=True)
     ]
+    found = Counter(shown(row["verdict"]) for row in rows)
+    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in found.most_common())
+    origin = f"Revision `{about.git}`, configuration `{about.config}`."
+    study = f"{description(about)}\n\n{verdicts or NO_CLAIM}.\n\n{origin}\n"
+    # Trackio shows of this page its paper and its cells.
     return (
-        f"# {about.title}\n\n{description(about)}\n\nPaper: [{ARXIV}]({PAPER}). Revision "
-        f"`{about.git}`, configuration `{about.config}`.\n\n## Pages\n\n"
+        f"# {about.title}\n\nPaper: [{ARXIV}]({PAPER})\n\n## Pages\n\n"
         + _table(("Page", "Verdict", "Source"), listed)
-        + "\n"
+        + cell(f"{about.study}/study", "The study", study)
     )
 
 
