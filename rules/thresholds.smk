@@ -33,6 +33,14 @@ def probes_of(wildcards):
     return [of_base("boost_probes.parquet")(wildcards)]
 
 
+def vectors_behind(model, directions):
+    """The file with the directions of a search: that of the SAE, or that of a set."""
+    folder = f"<results>/{CONFIG.base_of(model)}"
+    if directions is None:
+        return f"{folder}/assets/sae.safetensors"
+    return f"{folder}/{along(directions)}vectors.safetensors"
+
+
 THRESHOLDS = threshold_files()
 
 
@@ -142,12 +150,18 @@ rule estimate_thresholds:
 rule tabulate_thresholds:
     """Tabulate the threshold of every latent and target, and how the searches ended."""
     input:
-        [path for _, _, path in THRESHOLDS],
+        thresholds=[path for _, _, path in THRESHOLDS],
+        vectors=[vectors_behind(model, name) for model, name, _ in THRESHOLDS],
+        fit=[
+            f"<results>/{CONFIG.base_of(model)}/sae_fit.parquet"
+            for model, _, _ in THRESHOLDS
+        ],
     output:
         csv="<results>/tables/thresholds.csv",
         tex="<results>/tables/thresholds.tex",
     params:
         searches=[[model, directions] for model, directions, _ in THRESHOLDS],
+        settings=settings(*[f"models.{model}.steer_layer" for model in CONFIG.models]),
     log:
         "<logs>/tabulate_thresholds.log",
     benchmark:

@@ -151,7 +151,9 @@ OTHER_FILES = {
     "`calls_estimated` (replies without token counts, which are estimated), "
     "`price_date`, `price_source`.",
     "tables/thresholds.csv, .tex": "Thresholds of every model, latent and `target`: the columns of "
-    "the table `thresholds`, with `model`. The LaTeX counts latents by status.",
+    "the table `thresholds`, with `model`, the `norm` of the direction, and the `dose`: the length "
+    "of what is added at the threshold, in medians of the norm of the residual stream "
+    "(docs/thresholds.md). The LaTeX counts latents by status, with their median dose.",
     "tables/agreement.csv, .tex": "The table `agreement` in population weights, all arms together "
     "(`all`) and arm by arm.",
     "tables/controls.csv, .tex": "How far the random sets are as active as the detectors, "

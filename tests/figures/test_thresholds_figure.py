@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from esr.thresholds.dose import with_dose
 from esr.thresholds.outcomes import count_statuses, in_words, threshold_table
 from helpers.checkout import load_script
 
@@ -101,15 +102,16 @@ def test_a_search_that_failed_for_all_is_drawn(status: str) -> None:
 
 def test_the_table_has_all_targets_and_the_summary_says_how_they_ended() -> None:
     both = [
-        ("m", None, thresholds(STATUSES)),
+        ("m", None, with_dose(thresholds(STATUSES), [0.5] * 5, usual_norm=100.0)),
         ("m", "random", thresholds(["converged"] * 2, target=30)),
     ]
     counts = count_statuses(threshold_table(both)).to_dict("records")
     assert [in_words(row) for row in counts] == [
-        "1 of 5 latents converged, 2 not_converged, 1 out_of_bounds, 1 no_data",
+        "1 of 5 latents converged, 2 not_converged, 1 out_of_bounds, 1 no_data; median dose 0.51",
         "2 of 2 random directions converged",
     ]
     assert [row["target"] for row in counts] == [50, 30]
     assert threshold_table([]).empty
     printed = load_script("tabulate_thresholds").printed(threshold_table(both))
     assert printed["achieved"].tolist() == ["55.0", "32.5"]
+    assert printed["dose"].tolist() == ["0.51", "n/a"]

@@ -18,7 +18,7 @@ COLUMNS = [
     "high",
     "achieved",
 ]
-COLUMNS += ["n_samples", "n_missing", "lower", "upper", "n_widened", "status"]
+COLUMNS += ["n_samples", "n_missing", "lower", "upper", "n_widened", "status", "norm", "dose"]
 SEARCH = ["model", "directions", "target"]
 STATUSES = [str(status) for status in Status]
 """How a search ends, best first."""
@@ -28,7 +28,8 @@ def threshold_table(found: Iterable[tuple[str, str | None, pd.DataFrame]]) -> pd
     """Thresholds of every model and target: boosts in decoder units, scores in points.
 
     Args:
-        found: Model, set of directions (None: latents) and table `thresholds`, one a target.
+        found: Model, set of directions (None: latents) and table `thresholds` with its dose
+            (`esr.thresholds.dose`), one a target.
     """
     parts = [
         table.assign(model=model, directions=name or "latents") for model, name, table in found
@@ -42,21 +43,23 @@ def count_statuses(table: pd.DataFrame) -> pd.DataFrame:
     """Directions by status of the search, for every model, set and target.
 
     Columns: model, directions, target, latents (their number), one a status in `STATUSES`, achieved
-    (mean, points).
+    (mean, points), dose (median, residual norms).
     """
     rows = []
-    for values, cell in table.groupby(SEARCH, sort=False):
+    for values, cell in table.reindex(columns=COLUMNS).groupby(SEARCH, sort=False):
         counts = cell["status"].value_counts()
         row: dict[str, Any] = dict(zip(SEARCH, values, strict=True)) | {"latents": len(cell)}
         row |= {status: int(counts.get(status, 0)) for status in STATUSES}
-        rows.append(row | {"achieved": cell["achieved"].astype(float).mean()})
-    return pd.DataFrame(rows, columns=[*SEARCH, "latents", *STATUSES, "achieved"])
+        row["achieved"] = cell["achieved"].astype(float).mean()
+        rows.append(row | {"dose": cell["dose"].astype(float).median()})
+    return pd.DataFrame(rows, columns=[*SEARCH, "latents", *STATUSES, "achieved", "dose"])
 
 
 def in_words(counts: Mapping[str, Any]) -> str:
-    """`34 of 36 latents converged, 2 not_converged`, from a row of `count_statuses`."""
+    """`34 of 36 latents converged, 2 not_converged; median dose 0.81`, from `count_statuses`."""
     first, *others = STATUSES
     kind = "latents" if counts["directions"] == "latents" else f"{counts['directions']} directions"
     text = f"{counts[first]} of {counts['latents']} {kind} {first}"
     rest = [f"{counts[status]} {status}" for status in others if counts[status]]
-    return ", ".join([text, *rest])
+    dose = counts["dose"]
+    return ", ".join([text, *rest]) + ("" if pd.isna(dose) else f"; median dose {dose:.2f}")
