@@ -237,6 +237,27 @@ def test_levels_below_zero_are_left_out_not_clamped() -> None:
     assert levels == {-4.0: 4.0, 0.0: 12.0, 4.0: 20.0, 8.0: 28.0}
 
 
+def test_negative_levels_steer_away_where_they_are_wanted() -> None:
+    levels = sweep_levels(DRAWN, LevelsConfig(count=5, lowest=-10, highest=2, negative=True))
+    assert levels == {-10.0: -8.0, -7.0: -2.0, -4.0: 4.0, -1.0: 10.0, 2.0: 16.0}
+    nothing = LevelsConfig(count=3, lowest=-12, highest=0, negative=True)
+    assert sweep_levels(DRAWN, nothing) == {-12.0: -12.0, 0.0: 12.0}, "-6 sd is a boost of 0"
+
+
+def test_trials_of_either_sign_differ_in_nothing_but_the_boost() -> None:
+    drawn = new_trials(latent_trials(LATENTS, THRESHOLDS, PROMPTS, 2, 44), 44)
+    plan = apply_condition(sweep(drawn, {-2.0: -5.0, 2.0: 5.0}), ArmConfig(**SWEEP))
+    away, towards = (plan[plan["boost"].eq(boost)].reset_index(drop=True) for boost in (-5.0, 5.0))
+    same = [name for name in plan if name not in ("boost", "sweep_level", "trial_id")]
+    pd.testing.assert_frame_equal(away[same], towards[same])
+    assert plan["trial_id"].is_unique
+
+
+def test_a_sweep_of_which_no_level_is_left_names_the_remedy() -> None:
+    with pytest.raises(EsrError, match=r"no boost is positive .* `negative: true`"):
+        sweep_levels(DRAWN, LevelsConfig(count=2, lowest=-9, highest=-8))
+
+
 @pytest.mark.parametrize("thresholds", [DRAWN[:1], DRAWN[2:], DRAWN.assign(threshold=7.0)])
 def test_thresholds_without_spread_have_no_levels(thresholds: pd.DataFrame) -> None:
     with pytest.raises(EsrError, match=r"\d usable thresholds without spread"):

@@ -279,6 +279,16 @@ class TestFigure3:
         assert success["value"].isna().tolist() == [False, False, True]
         assert success["n"].tolist() == [LATENTS, 3 * LATENTS, 0]
 
+    def test_levels_of_either_sign_are_points_of_one_curve(self) -> None:
+        scores = sweep([0, 2, 4])
+        scores["boost"] -= 120  # -20, 0, 20
+        scores = scores[scores["boost"].ne(0)]
+        table = fig3.figure_table(of_large(scores), {"large": MODELS["large"]}, FAST)
+        curve = table.query("measure == 'esr_rate' and kind == 'point'").set_index("boost")
+        assert curve.index.tolist() == [-20, 20]
+        assert curve.loc[-20, "value"] == 0 < curve.loc[20, "value"]
+        assert "Large" in texts(fig3.draw(table, "title", 0.95))
+
     def test_levels_are_in_order_whatever_the_order_of_the_trials(self) -> None:
         shuffled = sweep([1, 3, 0]).sample(frac=1, random_state=1)
         table = fig3.figure_table(of_large(shuffled), {"large": MODELS["large"]}, FAST)

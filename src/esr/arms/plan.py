@@ -114,11 +114,12 @@ def latent_trials(
 def sweep_levels(thresholds: pd.DataFrame, levels: LevelsConfig) -> dict[float, float]:
     """Boost of each level of a sweep: mean + level x sd (population) of the model's thresholds.
 
-    Levels whose boost would not be positive are left out: clamped to zero, they would all be the
-    same condition.
+    A level whose boost is 0 is left out, and so are negative ones unless `levels.negative`: clamped
+    to zero, they would all be the same condition.
 
     Raises:
-        EsrError: all thresholds are equal, so all levels would be the same boost.
+        EsrError: all thresholds are equal, so all levels would be the same boost; or no level is
+            left.
     """
     boost = usable_thresholds(thresholds)
     mean = boost.mean()
@@ -133,7 +134,18 @@ def sweep_levels(thresholds: pd.DataFrame, levels: LevelsConfig) -> dict[float, 
         level: round(float(mean + level * sd), 6)
         for level in (round(levels.lowest + i * step, 6) for i in range(levels.count))
     }
-    return {level: boost for level, boost in found.items() if boost > 0}
+    kept = {
+        level: boost
+        for level, boost in found.items()
+        if boost > 0 or (levels.negative and boost < 0)
+    }
+    if not kept:
+        raise EsrError(
+            f"levels of the sweep from {levels.lowest:g} to {levels.highest:g} sd: no boost is "
+            f"positive (thresholds {mean:.4g}, sd {sd:.4g}); raise `highest`, or set "
+            "`negative: true`"
+        )
+    return kept
 
 
 def sweep(trials: pd.DataFrame, levels: dict[float, float]) -> pd.DataFrame:

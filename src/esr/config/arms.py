@@ -22,6 +22,12 @@ class LevelsConfig(Section):
         -1.5, "Lowest level.", unit="sd of thresholds from their mean", source="published -3"
     )
     highest: float = key(3.0, "Highest level.", unit="sd of thresholds from their mean")
+    negative: bool = key(
+        False,
+        "Keep levels whose boost is negative: they steer away from the latent. Otherwise they are "
+        "left out.",
+        source="released code: set to 0, so that all are one condition",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
