@@ -33,6 +33,7 @@ def lay_out(checkout: Path, api: FakeApi) -> Path:
     claude |= {"base_url": api.url, "retries": 0, "concurrency": 2}
     study["judging"] = {"primary": "claude", "judges": {"claude": claude}, "anchors": 0}
     study["models"]["twin"] = None
+    study["claims"] = ["resources/claims/january.csv"]  # of other models: nothing to simulate
     (checkout / "studies/paid.yaml").write_text(yaml.safe_dump(study))
     protocol = yaml.safe_load((REPO / "config.yaml").read_text())
     config = load(merge(protocol, study, {"study": "paid"}))

@@ -26,7 +26,8 @@ from snakemake.workflow import Workflow
 
 import esr.assets.downloads
 import esr.figures.catalogue
-import esr.planning.files  # noqa: F401
+import esr.planning.files
+import esr.planning.jobs  # noqa: F401
 
 LARGEST = 1 << 20
 """Bytes of a request: arguments and all environment variables."""
