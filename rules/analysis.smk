@@ -7,7 +7,7 @@ TABLES = """
     activation_hazards
 """.split()
 POWER = "<results>/tables/power.csv"
-STEERED = cells(*[arm for arm in CONFIG.arms if arm.startswith("steered")])
+STEERED = cells("steered", *CONFIG.other_targets)
 
 
 def second_phase():

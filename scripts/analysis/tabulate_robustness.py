@@ -10,6 +10,7 @@ covariate`: measures at the target of the thresholds (`esr.analysis.implicit`); 
 differences that chance alone makes, of every arm that replays another one with other seeds.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,13 @@ METHODS = {
 """Check of each other method."""
 
 
-def checks(arms: dict[str, pd.DataFrame], settings: StatisticsConfig) -> pd.DataFrame:
-    """The main measures under every choice, of one model."""
+def checks(
+    arms: Mapping[str, pd.DataFrame], settings: StatisticsConfig, targets: Mapping[str, int]
+) -> pd.DataFrame:
+    """The main measures under every choice, of one model; `targets` as in `robustness`."""
     steered = arms["steered"]
     variants = {"main": steered, "without degraded": without_degraded(steered)}
-    variants |= {f"target {arm[8:]}": table for arm, table in arms.items() if arm != "steered"}
+    variants |= {f"target {value}": arms[arm] for arm, value in targets.items() if arm in arms}
     parts = [
         summarise(table, MEASURES, level=settings.level).assign(check=check)
         for check, table in variants.items()
@@ -77,12 +80,20 @@ def heterogeneity(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(check="heterogeneity", status="ok")
 
 
-def robustness(scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:
-    """All checks of all models."""
+def robustness(
+    scores: pd.DataFrame, settings: StatisticsConfig, targets: Mapping[str, int]
+) -> pd.DataFrame:
+    """All checks of all models.
+
+    Args:
+        scores: Of `steered`, and of the arms in `targets`.
+        settings: Of the intervals.
+        targets: Arms that differ from `steered` in their target alone, with it (points).
+    """
     parts = []
     for model, cell in scores.groupby("model", sort=False):
         arms = dict(iter(cell.groupby("arm", sort=False)))
-        both = [checks(arms, settings), heterogeneity(arms["steered"])]
+        both = [checks(arms, settings, targets), heterogeneity(arms["steered"])]
         parts.append(pd.concat(both, ignore_index=True).assign(model=model))
     table = pd.concat(parts, ignore_index=True)
     return table[["model", *[name for name in table.columns if name != "model"]]]
@@ -114,7 +125,7 @@ def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
     scores = read_tables(job.input.scores, "scores")
-    parts = [robustness(scores, config.statistics)]
+    parts = [robustness(scores, config.statistics, config.other_targets)]
     if job.input.again:
         again = read_tables(job.input.again, "scores")
         parts.append(chance_table(again, config, MEASURES))

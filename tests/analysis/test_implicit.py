@@ -148,6 +148,18 @@ def test_a_judge_that_needs_a_call_has_a_status_and_no_number() -> None:
     robustness.printed(table)
 
 
+def test_arms_of_another_target_are_checks_and_controls_of_the_steering_are_none() -> None:
+    """`steered-random` is no steering at a target called `random`."""
+    config = load_study({"arms": {"steered-twice": {"over": "latents", "trials": 1}}})
+    assert config.other_targets == {"steered-30": 30}
+    arms = ("steered", "steered-30", "steered-random", "steered-twice")
+    trials = steered(0).astype({"status": object})  # the simulation's has its own categories
+    scores = pd.concat([trials.assign(model="m", arm=arm) for arm in arms])
+    robustness = load_script("tabulate_robustness").robustness
+    table = robustness(scores, config.statistics, config.other_targets)
+    assert {check for check in table["check"] if "target" in check} == {"target 30"}
+
+
 def test_an_aa_arm_has_its_differences_in_the_table() -> None:
     config = load_study({"models": {"twin": None}, "finetune": {"models": []}})
     arms = [steered(seed).assign(model="planted") for seed in (0, 1)]

@@ -54,7 +54,7 @@ def tables(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "comparisons": comparison_table(scores, REPLAYS, SETTINGS),
         "contrasts": contrast_table(view, MODELS, {"m": 4}, {}, SETTINGS),
         "corrected": corrected_table(scores, None, "no_reference", REPLAYS),
-        "robustness": robustness.robustness(steered, SETTINGS),
+        "robustness": robustness.robustness(steered, SETTINGS, {}),
         "fig2": fig2.figure_table(steered, MODELS, SETTINGS),
         "fig4": fig4.figure_table(scores, MODELS, {"meta-plain": "{prompt}"}, SETTINGS),
         "fig5": compare_detectors(scores, 4, SETTINGS),

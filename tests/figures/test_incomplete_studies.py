@@ -107,7 +107,7 @@ def tables_of(scores: pd.DataFrame, config: Config, found: int) -> dict[str, pd.
         "recovery": recovery.tabulate(scores[scores["arm"].isin(PRIMARY[:2])], FAST),
     }
     steered = scores[scores["arm"].isin(PRIMARY[:2])]
-    robustness.printed(robustness.robustness(steered, FAST))
+    robustness.printed(robustness.robustness(steered, FAST, config.other_targets))
     robustness.printed(without_attempts(steered, None, 50))
     for script, name in ((models, "models"), (recovery, "recovery"), (contrasts, "contrasts")):
         script.printed(of_way(tables[name]))

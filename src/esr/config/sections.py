@@ -159,6 +159,16 @@ class Sections(Section):
         return preferred if preferred in unsteered else next(iter(unsteered), None)
 
     @property
+    def other_targets(self) -> dict[str, int]:
+        """Arms that differ from `steered` in the target of their thresholds alone, with it."""
+        plain = {"over", "trials", "prompts", "latents", "target", "shards", "boost"}
+        return {
+            name: arm.target
+            for name, arm in self.arms.items()
+            if arm.target is not None and arm.model_fields_set <= plain
+        }
+
+    @property
     def meta_arms(self) -> list[str]:
         """Arms that replay `steered` under a meta-prompt, in the order of the configuration."""
         return [
