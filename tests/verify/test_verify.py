@@ -275,6 +275,20 @@ def test_the_name_of_a_user_is_taken_out_only_as_a_word(monkeypatch: pytest.Monk
     assert without_names(address) == address
 
 
+def test_a_user_without_a_name_or_a_home_gets_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that runs under a number which no file of it names."""
+
+    def unknown(*_: object) -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert without_names("fine in /data/team/z.bin") == "fine in <folder>/z.bin"
+
+
 def job_script() -> Any:
     spec = importlib.util.spec_from_file_location("verify", REPO / "scripts/planning/verify.py")
     assert spec is not None

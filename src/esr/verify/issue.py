@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,19 @@ def without_names(text: str) -> str:
         if SECRET.search(name) and len(value) >= 6:
             text = text.replace(value, f"<{name}>")
     text = _ADDRESS.sub(r"\1<user>@", text)
-    for path, shown in ((str(Path().absolute()), "."), (str(Path.home()), "~")):
+    for path, shown in ((str(Path().absolute()), "."), (_or_empty(Path.home), "~")):
         if len(path) > 1:
             text = text.replace(path, shown)
     text = _FOLDER.sub("<folder>/", text)
-    for name in (socket.gethostname(), getpass.getuser()):
+    for name in (socket.gethostname(), _or_empty(getpass.getuser)):
         if len(name) > 1 and name != "root":
             text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "<name>", text)
     return text
+
+
+def _or_empty(find: Callable[[], object]) -> str:
+    """A name of this machine's; empty in a container that runs under a number without one."""
+    try:
+        return str(find())
+    except (KeyError, OSError, RuntimeError):
+        return ""
