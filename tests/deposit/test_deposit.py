@@ -19,7 +19,7 @@ from esr.config import Config
 from esr.deposit import about as facts_of
 from esr.deposit.about import UNKNOWN, About, agent_of, licence_of, read_licences
 from esr.deposit.adapters import RESEARCH
-from esr.deposit.build import Sources, place, write_deposit
+from esr.deposit.build import Sources, place, places_of, write_deposit
 from esr.deposit.dataset import card, header_of
 from esr.deposit.logbook import PAGES, claim_page, index_page, region, write_logbook
 from esr.deposit.tables import merge_parts, parts_of
@@ -234,6 +234,13 @@ def test_equal_inputs_give_equal_bytes(made: Made) -> None:
     )
     assert once.keys() == twice.keys()
     assert [path for path in once if once[path] != twice[path]] == []
+
+
+@pytest.mark.parametrize("outside", ["/home/alice/prompts.csv", "../elsewhere/prompts.csv"])
+def test_inputs_outside_of_the_project_have_a_place_in_the_crate(outside: str) -> None:
+    inside = Path("resources/prompts/organism.csv")
+    found = places_of([inside, inside.absolute(), Path(outside)])
+    assert found == {inside.as_posix(): inside.absolute(), "inputs/1/prompts.csv": Path(outside)}
 
 
 def test_nothing_names_this_machine(made: Made) -> None:

@@ -114,12 +114,29 @@ def adapters_of(config: Config, facts: About, own: Path) -> Iterable[Adapter]:
 def _crate(folder: Path, facts: About, sources: Sources, root: Path) -> None:
     results = {BUNDLE: sources.bundle, "scorecard.csv": sources.scorecard}
     results |= {path.relative_to(root).as_posix(): path for path in sources.results}
-    inputs = {path.as_posix(): path for path in sources.inputs}
+    inputs = places_of(sources.inputs)
     workflow = {path.as_posix(): path for path in sources.workflow if path.as_posix() not in inputs}
     write_crate(folder, facts, workflow, inputs, results, descriptions(results))
     link = folder / BUNDLE
     link.unlink()
     place(sources.bundle, link)
+
+
+def places_of(inputs: Iterable[Path]) -> dict[str, Path]:
+    """Inputs of a study by their path in the crate.
+
+    That is the path in the project (the current folder), or `inputs/<number>/<name>` for a file
+    outside of it.
+    """
+    found: dict[str, Path] = {}
+    for path in inputs:
+        inside = Path(os.path.normpath(Path().absolute() / path))
+        try:
+            place = inside.relative_to(Path().absolute())
+        except ValueError:
+            place = Path(f"inputs/{len(found)}/{path.name}")
+        found[place.as_posix()] = path
+    return found
 
 
 def descriptions(results: Iterable[str]) -> dict[str, str]:
