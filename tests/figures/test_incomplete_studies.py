@@ -19,9 +19,13 @@ from esr.analysis.contrasts import contrast_table
 from esr.analysis.implicit import without_attempts
 from esr.analysis.summaries import comparison_table, exclusion_table, summary_table
 from esr.analysis.ways import by_way, of_way, views
+from esr.arms.attempts import NOT_LOCATED
+from esr.arms.responses import NO_DETECTORS
 from esr.arms.scores import GATED, JUDGED
 from esr.config import Config, StatisticsConfig
 from esr.figures.ablation import compare_detectors, compare_random_sets
+from esr.judges.base import FAILED
+from esr.judges.human import NOT_LABELLED
 from helpers.checkout import load_script
 from helpers.scores import scores_of
 from helpers.studies import load_study
@@ -32,8 +36,9 @@ ARMS += ["meta-self-monitor"]
 PRIMARY = ["steered", "steered-30", "boost-sweep"]
 """Arms that draw trials of their own; the others replay `steered`."""
 FAST = StatisticsConfig(bootstrap=50)
-STATUSES = ["refused", "unparsable", "no_attempts", "no_topic", "api_error", "engine_error"]
-STATUSES += ["truncated", "degraded", "no_detectors", "not_labelled"]
+STATUSES = [*sorted(FAILED), NOT_LOCATED, NOT_LABELLED, "no_attempts", "no_topic"]
+STATUSES += ["engine_error", "unfinished_thought", NO_DETECTORS]
+"""Every reason for which a trial has no score."""
 
 
 def whole() -> pd.DataFrame:

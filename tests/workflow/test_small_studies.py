@@ -5,7 +5,7 @@ search converges), claims about other models; in a locale that is not UTF-8, wit
 that can be written to. The second study reuses the first one's responses: no
 detectors, no trial with a second attempt, arms of which no trial could be scored. The third is of a
 stranger's base model: a template of one's own, prompts as a spreadsheet saves them, no prior of its
-thresholds, and a language model as judge.
+thresholds, and a language model as judge. The fourth is the first one in vLLM.
 """
 
 import csv
@@ -27,6 +27,7 @@ from esr.thresholds.prior import probed_centre
 from helpers.checkout import REPO, link_checkout, run_snakemake
 from helpers.fake_api import FakeApi
 from helpers.llm import KEY, compatible
+from helpers.vllm_hosts import ForkServer, forked_environment
 
 pytestmark = pytest.mark.slow
 
@@ -196,6 +197,18 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield run(folder)
 
 
+@pytest.fixture(scope="module")
+def in_vllm(hosts: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Results of the fourth study, whose engine's hosts are forks of a process with vLLM."""
+    folder = lay_out(tmp_path_factory.mktemp("vllm"))
+    installed = folder / "results/environments/serve-cpu.txt"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    address = tmp_path_factory.mktemp("a") / "s"
+    with forked_environment(hosts, folder / "envs/serve-cpu", address):
+        yield run(folder, "engine={name: vllm, batch_size: 16, vllm: {eager: true}}")
+
+
 def rows(results: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(results / f"{name}.csv")
 
@@ -313,3 +326,31 @@ class TestAStrangersModel:
     def test_the_template_is_the_folders(self, stranger: Path) -> None:
         tokens = read_table(stranger / "mine/arms/answers/responses.parquet", "responses")
         assert tokens["n_prompt_tokens"].between(8, 40).all()
+
+
+@pytest.mark.vllm
+@pytest.mark.rebuild
+class TestInVllm:
+    def test_it_has_its_report_and_all_figures(self, in_vllm: Path) -> None:
+        assert (in_vllm / "report/index.html").is_file()
+        for name in FIGURES:
+            assert (in_vllm / f"figures/{name}.png").stat().st_size > 1000, name
+
+    def test_every_arm_was_generated_by_vllm_and_is_scored(self, in_vllm: Path) -> None:
+        excluded = rows(in_vllm, "tables/exclusions").set_index(["arm", "status"])["n"]
+        total = excluded.xs("total", level="status")
+        assert (total == excluded.xs("ok", level="status").reindex(total.index)).all()
+        for arm in total.index:
+            facts = read_provenance(in_vllm / f"planted/arms/{arm}/responses.parquet")
+            assert "vllm" in str(facts.get("engine")), arm
+
+    def test_it_has_the_trials_and_latents_of_the_reference(
+        self, in_vllm: Path, small: Path
+    ) -> None:
+        for arm in ("steered", "contrasts", "answers"):
+            ours, theirs = (
+                read_table(results / f"planted/arms/{arm}/plan.parquet", "plan")
+                for results in (in_vllm, small)
+            )
+            same = ["trial_id", "prompt_id", "latent", "seed"]
+            pd.testing.assert_frame_equal(ours[same], theirs[same])
