@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from esr.arms.plan import first_latents
 from esr.arms.restarts import read_phrases
 from esr.arms.scores import score_trials
 from esr.arms.transcripts import read_transcripts, transcript_tables
@@ -253,6 +254,29 @@ class TestConfiguration:
         assert arm_trials(config, "theirs") == 0
         assert arm_trials(config, "again") == 9
         assert judged_trials(config, "theirs") == 9
+
+    def test_a_replay_of_their_first_latents_counts_the_trials_of_these(
+        self, tmp_path: Path
+    ) -> None:
+        rows = [row(latent=latent, seed=seed) for seed in (1, 2) for latent in (7, 3, 5)]
+        path = lines(tmp_path / "t.jsonl", *rows, row(latent=3, seed=9))
+        imported = {"responses": str(path), "model": "planted"}
+        again = {"replay": "theirs", "latents": 2}
+        arms = {"theirs": imported, "again": again, "one": {"replay": "again", "latents": 1}}
+        config = load_study({"arms": arms})
+        plan = tables(path)[0]
+        for arm, number in {"again": 5, "one": 2}.items():
+            assert judged_trials(config, arm) == arm_trials(config, arm) == number
+            plan = first_latents(plan, config.arms[arm].latents)
+            assert len(plan) == number, "as the arm is planned"
+
+    def test_steered_trials_are_not_imported_beside_generated_ones(self, tmp_path: Path) -> None:
+        path = lines(tmp_path / "t.jsonl", row())
+        steered = {"over": None, "trials": None, "responses": str(path), "model": "planted"}
+        with pytest.raises(
+            EsrError, match=r"arms\.steered: is imported.*as for planted; import it"
+        ):
+            load_study({"arms": {"steered": steered}})
 
     def test_a_replay_has_the_prompts_of_the_arm_it_repeats(self, tmp_path: Path) -> None:
         path = tmp_path / "two.csv"

@@ -18,6 +18,7 @@ from esr.planning.hours import (
     estimate_compute,
     judge_hours,
     pass_seconds,
+    planned_work,
     profile_hours,
     tokens_per_second,
     wall_hours,
@@ -102,6 +103,18 @@ class TestHours:
         assert tuned == measured
         others = [found[rule][1] for rule in ("find_detectors", "read_episodes", "train_adapter")]
         assert others == ["assumed"] * 3
+
+    def test_contrasts_are_read_by_every_model_with_an_arm_along_them(self, tmp_path: Path) -> None:
+        pairs = tmp_path / "pairs.csv"
+        pairs.write_text("direction,positive,negative\na,12345678,1234\nb,1234,5678\n")
+        topics = {"directions": {"topics": {"kind": "contrast", "pairs": str(pairs)}}}
+        along = {"arms": {"along": {"over": "latents", "trials": 1, "directions": "topics"}}}
+        works = planned_work(study("paper", topics, along))
+        rows = [one for one in works if one.rule == "read_contrasts"]
+        assert {one.model for one in rows} >= {"llama-3.3-70b", "gemma-2-2b"}
+        assert {(one.jobs, one.tokens) for one in rows} == {(1, 5.0)}
+        unused = planned_work(study("paper", topics))
+        assert "read_contrasts" not in {one.rule for one in unused}
 
     def test_thresholds_take_writing_the_judge_and_a_start_on_all_gpus(self) -> None:
         table = estimate_compute(study("paper", BY_HAIKU)).set_index(["model", "rule"])

@@ -96,6 +96,13 @@ class Config(Sections):
                 )
             if arm.model is not None and arm.model not in {*self.models, *self.finetuned}:
                 raise ValueError(f"arms.{name}.model: there is no model {arm.model!r}")
+            model = arm.model or next(iter(self.base_models))
+            if name == "steered" and model in self.engine_models:
+                raise ValueError(
+                    "arms.steered: is imported, without tokens, and random sets of latents are "
+                    f"matched on its tokens wherever an arm is generated, as for {model}; import "
+                    "it under another name"
+                )
         return self
 
     @model_validator(mode="after")

@@ -2,15 +2,13 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from esr.engines.base import Engine, Generation, Request, Sampling
 from esr.gate import FailureGate
 from esr.journal import Journal, content_key
+from esr.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -112,21 +110,10 @@ def generate_journaled(
         ids |= zip(members, stream.submit(members), strict=True)
     log.info("%d of %d batches are to be computed", stream.n_computed_groups, len(groups))
     found = {}
-    for id_, response in _progress(stream.results(), len(distinct)):
-        found[id_] = response
-        gate.add([NOT_FINITE if response.finish_reason == "error" else None])
-        gate.check()
+    with progress(len(distinct), "responses") as advance:
+        for id_, response in stream.results():
+            advance(1)
+            found[id_] = response
+            gate.add([NOT_FINITE if response.finish_reason == "error" else None])
+            gate.check()
     return [found[ids[request]] for request in requests]
-
-
-def _progress(
-    done: Iterable[tuple[str, Generation]], total: int
-) -> Iterator[tuple[str, Generation]]:
-    """Show progress: a bar on a terminal, about ten log lines elsewhere."""
-    every = max(1, total // 10)
-    with logging_redirect_tqdm():
-        bar = tqdm(done, total=total, unit="response", disable=None, leave=False)
-        for number, response in enumerate(bar, start=1):
-            yield response
-            if bar.disable and total > 1 and number % every == 0:
-                log.info("%d of %d responses are done", number, total)

@@ -8,9 +8,6 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from esr.errors import EsrError
 from esr.judges.clients import CallError, Client, FatalCallError, PassingError
 from esr.judges.costs import Budget, max_cost
@@ -18,6 +15,7 @@ from esr.judges.level import Level
 from esr.judges.replies import Call
 from esr.judges.retries import backoff
 from esr.judges.sink import ReplySink
+from esr.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +50,13 @@ def call_live(
 
 
 async def _call(flight: "_Flight", client: Client, total: int) -> None:
-    done = 0
-    with (
-        logging_redirect_tqdm(),
-        tqdm(total=total, unit="reply", disable=None, leave=False) as bar,
-    ):
+    with progress(total, "replies") as advance:
         try:
             while True:
                 pause = flight.launch()
                 if pause is None and not flight.tasks:
                     break
-                replies = await flight.completed(pause)
-                bar.update(replies)
-                before, done = done, done + replies
-                if bar.disable and 10 * done // total > 10 * before // total:
-                    log.info("%d of %d replies", done, total)
+                advance(await flight.completed(pause))
         finally:
             await client.close()
     flight.report()

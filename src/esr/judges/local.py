@@ -13,9 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from esr.config import Config, VllmJudgeConfig
 from esr.engines.vllm.connection import HostConnection
 from esr.engines.vllm.launch import launcher, pinned_version
@@ -24,6 +21,7 @@ from esr.errors import EsrError
 from esr.judges.identity import identity_of
 from esr.judges.replies import Call
 from esr.judges.sink import ReplySink
+from esr.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -138,18 +136,11 @@ def call_locally(
     Raises:
         EsrError: the host failed, or nearly all replies fail for one reason.
     """
-    with (
-        logging_redirect_tqdm(),
-        tqdm(total=len(calls), unit="reply", disable=None, leave=False) as bar,
-    ):
-        done = 0
+    with progress(len(calls), "replies") as advance:
         for record in model.write(calls, settings):
             sink.keep([record])
             sink.check()
-            bar.update()
-            before, done = done, done + 1
-            if bar.disable and 10 * done // len(calls) > 10 * before // len(calls):
-                log.info("%d of %d replies", done, len(calls))
+            advance(1)
 
 
 def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) -> LocalModel:

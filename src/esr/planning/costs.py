@@ -147,9 +147,24 @@ def judged_trials(config: Config, name: str) -> int:
     """Trials of an arm of one model, each of which its judge is to grade."""
     origin = config.origin_of(name)
     if origin.responses is not None:
-        return len(read_transcripts(origin.responses))
+        latents = pd.Series(
+            [row.fields.get("latent") for row in read_transcripts(origin.responses)]
+        )
+        for limit in _latent_limits(config, name):
+            latents = latents[latents.isin(latents.unique()[:limit])]
+        return len(latents)
     path = origin.prompts or config.prompts
     return trials_of(config, config.arms[name], len(read_prompts(path)))
+
+
+def _latent_limits(config: Config, name: str) -> list[int]:
+    """`latents` of the arms from the first replay of an origin to an arm that replays it last."""
+    limits = []
+    arm = config.arms[name]
+    while arm.replay is not None:
+        limits += [arm.latents] if arm.latents else []
+        arm = config.arms[arm.replay]
+    return limits[::-1]
 
 
 def _ratings(config: Config, rater: str) -> Planned:

@@ -15,6 +15,7 @@ import yaml
 from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
+from esr.judges.costs import tokens
 from esr.judges.level import Level
 from esr.planning.costs import judged_trials, planned_calls, searched_for
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
@@ -126,6 +127,25 @@ def planned_work(config: Config) -> Iterator[Work]:
             read["probe_boosts"] = PROBED
         for rule, texts in read.items():
             yield Work(rule, name, 1, texts * length)
+        yield from _contrasts(config, name)
+
+
+def _contrasts(config: Config, name: str) -> Iterator[Work]:
+    """Texts that a model reads for the sets of directions that are contrasts."""
+    used = {config.directions_of(arm) for arm in config.arms_of(name)}
+    files = [
+        one.pairs
+        for key, one in config.directions.items()
+        if key in used and one.kind == "contrast"
+    ]
+    texts = [
+        text
+        for path in files
+        for row in read_csv_rows(path).rows
+        for text in (row["positive"], row["negative"])
+    ]
+    if files:
+        yield Work("read_contrasts", name, len(files), sum(map(tokens, texts)))
 
 
 def judge_hours(config: Config, responses: float) -> float:
