@@ -706,12 +706,32 @@ ON_TOPIC = {"arm": "unsteered", "where": "on_topic"}
             {"p": PREFIXED | {"window": {"start": "continuation", "stop": "continuation"}}},
             "need start < stop",
         ),
+        (
+            {"p": {"continue": {"arm": "boost-sweep", "cuts": [80]}}},
+            "arms.p: continues boost-sweep, whose levels share seeds",
+        ),
+        (
+            {"p": {"replay": "boost-sweep", "ablate": [1]}},
+            "arms.p: replays boost-sweep, whose levels share seeds",
+        ),
+        (
+            {"p": PREFIXED, "q": {"replay": "p", "seeds": "other", "continue": ON_TOPIC}},
+            "`seeds: other` goes with `replay` alone",
+        ),
     ],
     ids=str,
 )
 def test_texts_that_cannot_be_continued_are_refused(arms: dict[str, Any], line: str) -> None:
     with pytest.raises(EsrError, match=re.escape(line)):
         load_study({"arms": arms})
+
+
+def test_episodes_are_not_taken_from_texts_that_were_given() -> None:
+    with pytest.raises(EsrError, match=r"episodes\.arm: p continues texts of another arm"):
+        load_study({"arms": {"p": PREFIXED}, "episodes": {"arm": "p"}})
+    own = {"over": None, "trials": None, "continue": {"arm": "steered-30", "cuts": [80]}}
+    with pytest.raises(EsrError, match=r"arms: steered continues texts of another arm"):
+        load_study({"arms": {"steered": own}, "episodes": {"arm": "steered-30"}})
 
 
 def test_a_continuing_arm_has_the_condition_of_its_source() -> None:

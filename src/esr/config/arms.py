@@ -170,6 +170,8 @@ class ArmConfig(Section):
             )
         if self.seeds == "other" and self.replay is None:
             raise ValueError("`seeds: other` goes with `replay`; new trials have their own seeds")
+        if self.seeds == "other" and self.continued is not None:
+            raise ValueError("`seeds: other` goes with `replay` alone, not with `continue`")
         if (self.over is None) != (self.trials is None):
             raise ValueError("`trials` goes with `over`: give both or neither")
         if self.over == "prompts" and self.boost != "none":

@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from esr.config.arms import LevelsConfig
 from esr.config.judging import JudgingConfig
 from esr.config.sections import Sections
 from esr.paths import SHARED
@@ -30,6 +31,11 @@ class Config(Sections):
                     raise ValueError(f"arms.{name}: {verb} unknown arm {source!r}")
                 if source in seen:
                     raise ValueError(f"arms.{name}: {verb} itself through {' -> '.join(seen)}")
+                if isinstance(self.arms[source].boost, LevelsConfig):
+                    raise ValueError(
+                        f"arms.{name}: {verb} {source}, whose levels share seeds, so that its "
+                        "trials cannot be paired one by one; name an arm at one boost"
+                    )
                 seen.append(source)
                 arm = self.arms[source]
         return self
@@ -50,6 +56,16 @@ class Config(Sections):
                 )
             if arm.continued.where == "on_topic":
                 self._check_replacement(name)
+        return self
+
+    @model_validator(mode="after")
+    def _episodes_are_the_models_own(self) -> Self:
+        for where, name in {"episodes.arm": self.episodes.arm, "arms": "steered"}.items():
+            if name in self.arms and self.continues(name) is not None:
+                raise ValueError(
+                    f"{where}: {name} continues texts of another arm, but episodes and thresholds "
+                    "are about texts of the model's own; give these trials an arm of their own"
+                )
         return self
 
     def _check_no_prefix_named(self, name: str) -> None:
