@@ -2,6 +2,7 @@
 
 import json
 import math
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from esr.assets.sae import from_saelens
 from esr.config import Config, load, merge
 from esr.engines import open_engine
 from esr.engines.vllm.client import VllmEngine
-from esr.engines.vllm.launch import pinned_version, vllm_options
+from esr.engines.vllm.launch import launcher, pinned_version, vllm_options
 from esr.errors import EsrError
 from helpers.checkout import REPO
 from helpers.tiny import tiny_sae
@@ -88,6 +89,25 @@ def sparse_safetensors(
 
 
 CHANGES = {"engine": {"name": "vllm", "vllm": {"max_ablated": 7}}}
+
+
+def test_a_host_starts_in_the_folder_where_it_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`esr steer --project FOLDER` generates after it has left the folder."""
+    python = tmp_path / "project/envs/serve-cpu/.venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\npwd > {tmp_path}/where\n")
+    python.chmod(0o755)
+    monkeypatch.chdir(tmp_path / "project")
+    launch = launcher(Path("envs/serve-cpu"), {})
+    monkeypatch.chdir(tmp_path)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        host = launch(theirs)
+        assert host is not None
+        assert host.wait(timeout=60) == 0
+    assert (tmp_path / "where").read_text().strip() == str(tmp_path / "project")
 
 
 class TestOpening:

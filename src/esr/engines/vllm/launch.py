@@ -128,6 +128,7 @@ def launcher(environment: Path, variables: dict[str, str]) -> Launch:
             "network access"
         )
     source = Path(esr.__file__).parents[1]
+    here = Path.cwd()  # paths are relative to it, and the host starts with the first request
 
     def launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -135,6 +136,7 @@ def launcher(environment: Path, variables: dict[str, str]) -> Launch:
             env=os.environ | variables | {"PYTHONPATH": str(source)},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            cwd=here,
         )
 
     return launch
