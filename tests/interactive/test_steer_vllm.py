@@ -18,7 +18,9 @@ pytestmark = [
 ]
 
 
-def test_a_latent_is_steered_by_vllm(hosts: ForkServer, tmp_path: Path) -> None:
+def test_a_latent_is_steered_by_vllm(
+    hosts: ForkServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
     add_tables(prepare(folder))
@@ -27,7 +29,8 @@ def test_a_latent_is_steered_by_vllm(hosts: ForkServer, tmp_path: Path) -> None:
     )
     call = ["steer", "--engine", "vllm", "--model", MODEL, "--latent", str(LATENT), "--seed", "46"]
     call += ["--json", "--project", str(folder), "Explain how to compose a melody."]
-    with forked_environment(hosts, folder / "envs/serve-cpu", tmp_path / "socket") as forks:
+    address = tmp_path_factory.mktemp("a") / "s"  # the path of a socket is short
+    with forked_environment(hosts, folder / "envs/serve-cpu", address) as forks:
         done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
     plain, steered = json.loads(done.stdout)
