@@ -155,6 +155,22 @@ def test_a_second_call_continues_with_the_draft(deposit: Path, archive: FakeZeno
     )
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_draft_that_was_deleted_is_made_anew(
+    deposit: Path, archive: FakeZenodo, status: int
+) -> None:
+    upload_to_zenodo(deposit, "organism", archive.url)
+    archive.faults = [("/api/deposit/depositions/100", status)]
+    assert upload_to_zenodo(deposit, "organism", archive.url).endswith("/101")
+
+
+def test_a_damaged_record_of_the_draft_is_named(deposit: Path, archive: FakeZenodo) -> None:
+    record = deposit.parent / "zenodo.json"
+    record.write_text('{"address": ')
+    with pytest.raises(EsrError, match=r"zenodo\.json: damaged; remove it"):
+        upload_to_zenodo(deposit, "organism", archive.url)
+
+
 def test_a_file_is_sent_again_when_the_connection_breaks(
     deposit: Path, archive: FakeZenodo
 ) -> None:

@@ -25,6 +25,8 @@ VARIABLE = "ZENODO_TOKEN"
 ADDRESS = "https://zenodo.org"
 TOKENS = "https://zenodo.org/account/settings/applications/tokens/new/"
 TIMEOUT = httpx2.Timeout(60, read=600, write=600)
+GONE = (404, 410)
+"""Replies about a draft that its owner has deleted."""
 TRIES = 3
 """Times that a file is sent when the connection breaks."""
 BLOCK = 2**20
@@ -145,11 +147,18 @@ def _draft(client: httpx2.Client, record: Path, metadata: Mapping[str, Any]) -> 
 def _earlier(client: httpx2.Client, record: Path) -> dict[str, Any] | None:
     if not record.is_file():
         return None
-    kept = json.loads(record.read_text(encoding="utf-8"))
-    if kept["address"] != str(client.base_url):
+    try:
+        kept = json.loads(record.read_text(encoding="utf-8"))
+        address, number = kept["address"], kept["id"]
+    except (KeyError, TypeError, ValueError):
+        raise EsrError(
+            f"{record}: damaged; remove it, and a new draft is made (the earlier one is listed "
+            "among your uploads)"
+        ) from None
+    if address != str(client.base_url):
         return None
-    reply = client.get(f"/api/deposit/depositions/{kept['id']}")
-    if reply.status_code == 404:
+    reply = client.get(f"/api/deposit/depositions/{number}")
+    if reply.status_code in GONE:
         return None
     draft = _checked(reply)
     if draft.get("submitted"):
@@ -168,10 +177,10 @@ def _send(client: httpx2.Client, draft: Mapping[str, Any], file: Path, pause: fl
             log.info("%s is there already", file.name)
             return
     bucket = httpx2.URL(draft["links"]["bucket"])
-    if bucket.host != client.base_url.host:
+    if (bucket.scheme, bucket.host) != (client.base_url.scheme, client.base_url.host):
         raise EsrError(
-            f"{client.base_url} names a bucket on another host ({bucket.host}); the token is not "
-            "sent there. Check --address"
+            f"{client.base_url} names a bucket on another host ({bucket.scheme}://{bucket.host}); "
+            "the token is not sent there. Check --address"
         )
     size = file.stat().st_size
     log.info("sending %s, %.1f MB", file.name, size / 1e6)
