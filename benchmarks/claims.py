@@ -12,9 +12,18 @@ that the second judge grades), `simulated` (False: `why` says why not, and the n
 the claim and under its null), `power` and `agreed` (%: confirmed by the primary judge, and by all
 ways), `latents_80` (latents for a power of 80 %; inf: none are enough), `label`.
 
-An error above 5 % of the first studies is simulated again in `AGAIN` others, and the row has their
-shares. The verdict of all ways confirms and refutes no more than the primary judge does, so that
-its errors are at most as large.
+With judges that err (`esr.analysis.misjudged`), % of `judged_studies` by the verdict of all ways:
+`judged_true`, `judged_refuted_true`, `judged_null`, `judged_refuted_null` as above; `habit`:
+confirmed under the null because the primary judge alone sees what the claim says, and
+`habit_primary`: by that judge. Missing where a judge that miscounts restarts cannot show the claim.
+
+`rehearsed`: True of claims that `esr.analysis.rehearsals` simulates (other tables): their power is
+the primary judge's, and neither the latents for 80 % nor judges that err are simulated.
+
+An error above 5 % of the first studies is simulated again in `AGAIN` others (fewer with judges that
+err, and of rehearsed claims), and the row has their shares. Without errors of judges, the verdict
+of all ways confirms and refutes no more than the primary judge does, so that its errors are at most
+as large.
 """
 
 import logging
@@ -24,13 +33,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from esr.analysis.claims import read_claims, stated
+from esr.analysis.misjudged import has_habit, judged_characteristics
 from esr.analysis.operating import CORRELATIONS, characteristics, power_row, scenarios
+from esr.analysis.rehearsals import Rehearsal, rehearsal, rehearse_studies
 from esr.analysis.scenarios import Scenario, not_simulated
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
+from esr.analysis.verdicts import DECIDABLE
 from esr.config.files import study_config
 from esr.planning.power import design_of
 
@@ -45,6 +58,11 @@ ERRORS = ["refuted_true", "confirmed_null"]
 KEY = ["study", "claim", "stated", "rho", "latents", "trials", "sampled"]
 LIMIT = 0.05
 AGAIN = 600
+JUDGED, JUDGED_AGAIN = 30, 100
+"""Studies in each world with judges that err; others if an error of the first ones is above 5 %."""
+REHEARSED, REHEARSED_AGAIN = 30, 100
+"""The same of claims that `esr.analysis.rehearsals` simulates."""
+JUDGED_ERRORS = ["judged_refuted_true", "judged_null", "habit"]
 
 
 def row_of(case: Scenario, spec: StudySpec, studies: int) -> dict[str, Any]:
@@ -59,6 +77,33 @@ def row_of(case: Scenario, spec: StudySpec, studies: int) -> dict[str, Any]:
     return row | shares | {name: power[name] for name in ("latents_80", "label")}
 
 
+def rehearsed_row(case: Rehearsal, spec: StudySpec) -> dict[str, Any]:
+    """Error rates of a claim of another table; its power is that of the primary judge."""
+    found, studies = rehearse_studies(case, spec, REHEARSED), REHEARSED
+    if (found[ERRORS] > LIMIT * studies).any():
+        found, studies = (
+            rehearse_studies(case, spec, REHEARSED_AGAIN, first=studies),
+            REHEARSED_AGAIN,
+        )
+    row: dict[str, Any] = {"simulated": True, "value": case.value, "studies": studies}
+    row |= {name: 100 * count / studies for name, count in found.items()}
+    decided = row["confirmed_true"] >= 100 * DECIDABLE
+    label = "decidable" if decided else "underpowered"
+    return row | {"rehearsed": True, "power": row["confirmed_true"], "label": label}
+
+
+def judged_row(case: Scenario, spec: StudySpec) -> dict[str, Any]:
+    """Error rates of a claim by all ways, with judges that err."""
+    found, studies = judged_characteristics(case, spec, JUDGED), JUDGED
+    if (found[JUDGED_ERRORS] > LIMIT * studies).any():
+        found = judged_characteristics(case, spec, JUDGED_AGAIN, first=studies)
+        studies = JUDGED_AGAIN
+    shares = {name: 100 * count / studies for name, count in found.items()}
+    if not has_habit(case):
+        shares |= {"habit": np.nan, "habit_primary": np.nan}
+    return {"judged_studies": studies} | shares
+
+
 def benchmark(
     specs: Mapping[str, StudySpec], studies: int = 120, known: Sequence[dict[str, Any]] = ()
 ) -> pd.DataFrame:
@@ -71,12 +116,16 @@ def benchmark(
                 row: dict[str, Any] = {"study": study, "claim": claim["claim"]}
                 row |= {"stated": stated(claim), "rho": rho}
                 row |= {name: getattr(design, name) for name in ("latents", "trials", "sampled")}
-                if tuple(row[name] for name in KEY) in done:
-                    row = done[tuple(row[name] for name in KEY)]
-                elif case is None:
+                row = done.get(tuple(row[name] for name in KEY), row)
+                spec, other = replace(design, rho=rho), rehearsal(claim, TRUTHS[study])
+                if case is not None and "simulated" not in row:
+                    row |= row_of(case, spec, studies)
+                if case is not None and not row.get("judged_studies", np.nan) > 0:
+                    row |= judged_row(case, spec)
+                if other is not None and row.get("simulated") is not True:
+                    row |= rehearsed_row(other, spec) | {"why": np.nan}
+                if case is None and other is None:
                     row |= {"simulated": False, "why": not_simulated(claim, TRUTHS[study])}
-                else:
-                    row |= row_of(case, replace(design, rho=rho), studies)
                 log.info("%s", row)
                 rows.append(row)
     return pd.DataFrame(rows).round(2)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from esr.analysis.verdicts import DECIDABLE
 
+SHARES = ["confirmed_true", "refuted_true", "confirmed_null", "refuted_null"]
 CLAIMS = Path("benchmarks/claims.csv")
 SIZES = Path("benchmarks/sizes.csv")
 STUDIES = {
@@ -40,8 +41,8 @@ and verdicts that judge real studies (`esr.analysis.operating`).
   0.05 and 0.2; cells below show both, `0.05 / 0.2`. That of trials on one prompt is 0.01.
 - *Pairing.* Arms that replay each other share latents and prompts, but not the chance of single
   trials.
-- *Judges* do not err, and the restart detector finds every restart. Errors of judges lower the
-  power.
+- *Judges* do not err, and the restart detector finds every restart, except where it says so (last
+  columns, below).
 - *Family.* A sign claim of the confirmatory family needs its adjusted p-value. The simulation
   corrects by Bonferroni, which has no more power than Holm.
 - *All ways.* The share of studies in which an independent way confirms the claim, too: the restart
@@ -63,8 +64,39 @@ ERRORS = """
 120 studies of a claim are followed by 600 others if more than 5 % of them err.
 `tests/analysis/test_error_rates.py` fails if any error is larger than 5 % beyond the error of
 simulation (one-sided binomial test, Bonferroni over all cells at 5 %).
-`tests/analysis/test_operating.py` simulates some claims anew. The shares are of the primary judge's
-verdict. The verdict of all ways confirms and refutes at most as often.
+`tests/analysis/test_operating.py` simulates some claims anew. These shares are of the primary
+judge's verdict. Without errors of judges the verdict of all ways confirms and refutes at most as
+often.
+
+*Judges that err* (`esr.analysis.misjudged`). Both judges find 80 % of the restarts, and see one in
+0.5 % of the other steered responses; the restart detector 80 and 0.2 %. In half of the responses
+they err together. (In the organism, with its second judge as the truth, the primary judge finds 41
+to 92 % of the restarts and sees one in 0.4 to 12 % of the others.) The second judge's sample is
+drawn as in a study. The shares are of the verdict of all ways. `habit`: the null is true, but the
+primary judge alone sees what the claim says, as where ablation garbles the words that it looks for;
+`by it` is how often that judge would confirm the claim. Empty: no number of restarts can show it.
+Shares are of 30 studies and more; 100 others follow if more than 5 % of them err.
+"""
+REHEARSALS = """
+## Claims about recovery, curves, judges and hazards
+
+These are no means or contrasts of arms. `esr.analysis.rehearsals` draws the table that each claim
+reads, by the code that makes it in a study. The shares are of the primary judge's verdict in 30
+studies and more. The power in the scorecard and the latents for 80 % are not simulated for them.
+What is assumed:
+
+- *Recovery.* Restarts prefer low first scores, such that a new draw succeeds in 62.5 %, as in the
+  organism. Under the null the last attempt is such a draw.
+- *Boosts.* Restarts have a bell around their peak, of one standard deviation of the thresholds. Its
+  height is a rate of restarts of 12 % (organism: 20 %), so that power is overstated where peaks are
+  lower.
+- *Shares.* Each has three trainings, whose rates differ by 10 %. With one training, as configured,
+  none of these claims is decided (`one_training`).
+- *Judges.* Two that find 90 % of the restarts and see one in 0.2 % of the other responses, in half
+  of the responses together. Under the null the second one's grades are those of other responses.
+- *Hazards.* Detectors follow off-topicness and have a part of their own, which restarts follow in
+  the world of the claim alone. The first score measures off-topicness without error; with error the
+  null is confirmed far more often ([Method](method.md)). Such claims are `uncorroborated` at best.
 """
 SIZE = """
 ## Sizes of the large studies
@@ -87,13 +119,18 @@ simulated yet.
 def power_page() -> str:
     """The page; its tables need the two files in the current folder."""
     table, sizes = pd.read_csv(CLAIMS), pd.read_csv(SIZES)
-    simulated = table[table["simulated"]]
+    other = table["rehearsed"].fillna(False).astype(bool)
+    simulated = table[table["simulated"] & ~other]
     parts = [INTRO, ERRORS]
     for study, title in STUDIES.items():
         mine = simulated[simulated["study"].eq(study)]
         latents, trials = (int(mine[name].iloc[0]) for name in ("latents", "trials"))
         parts.append(f"\n### {title}: {latents} latents x {trials} trials\n")
         parts.append(_table(list(_claim_rows(mine))))
+        parts.append("\nWith judges that err:\n")
+        parts.append(_table(list(_judged_rows(mine))))
+    parts.append(REHEARSALS)
+    parts.append(_table(list(_rehearsed_rows(table[other]))))
     parts.append("\n## Not simulated\n\nThese claims have no power in the scorecard.\n")
     others = table[~table["simulated"]].drop_duplicates(["study", "claim"])
     for why, rows in others.groupby("why", sort=False):
@@ -117,15 +154,35 @@ def _claim_rows(table: pd.DataFrame) -> Iterator[list[str]]:
         "this size",
     ]
     for claim, rows in table.groupby("claim", sort=False):
-        shares = ["confirmed_true", "refuted_true", "confirmed_null", "refuted_null", "agreed"]
+        shares = [*SHARES, "agreed"]
         needed = [_count(value) for value in rows["latents_80"]]
         yield [
             f"`{claim}`",
             f"{rows['value'].iloc[0]:.3g}",
-            *[" / ".join(f"{value:.0f}" for value in rows[name]) for name in shares],
+            *[_shares(rows[name]) for name in shares],
             " / ".join(needed),
             label(list(rows["power"])),
         ]
+
+
+def _judged_rows(table: pd.DataFrame) -> Iterator[list[str]]:
+    names = ["confirmed, true", "refuted, true", "confirmed, null", "refuted, null", "habit"]
+    yield ["claim", *[f"{name} %" for name in names], "by it %"]
+    for claim, rows in table.groupby("claim", sort=False):
+        shares = [f"judged_{name}" for name in ("true", "refuted_true", "null", "refuted_null")]
+        yield [f"`{claim}`", *[_shares(rows[name]) for name in [*shares, "habit", "habit_primary"]]]
+
+
+def _rehearsed_rows(table: pd.DataFrame) -> Iterator[list[str]]:
+    names = ["confirmed, true", "refuted, true", "confirmed, null", "refuted, null"]
+    yield ["claim", "study", "value", *[f"{name} %" for name in names]]
+    for (study, claim), rows in table.groupby(["study", "claim"], sort=False):
+        value = f"{rows['value'].iloc[0]:.3g}"
+        yield [f"`{claim}`", str(study), value, *[_shares(rows[name]) for name in SHARES]]
+
+
+def _shares(values: pd.Series) -> str:
+    return "" if values.isna().all() else " / ".join(f"{value:.0f}" for value in values)
 
 
 def label(powers: list[float]) -> str:

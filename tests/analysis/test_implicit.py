@@ -28,9 +28,9 @@ AT_MEDIAN = f"{CHANGE}, {QUIET}, at the study's median length"
 STUDIES = 150
 
 
-def steered(seed: int, multi: float = 0.1, **spec: float) -> pd.DataFrame:
+def steered(seed: int, multi: float = 0.1) -> pd.DataFrame:
     """Scores of an arm of 24 latents with 8 trials each."""
-    design = StudySpec(24, 8, 24, {"steered": ArmSpec(multi=multi, **spec)}, rho=0.1)
+    design = StudySpec(24, 8, 24, {"steered": ArmSpec(multi=multi)}, rho=0.1)
     return draw_study(design, seed)["primary"]["steered"]
 
 

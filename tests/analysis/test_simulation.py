@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from esr.analysis.measures import summarise
-from esr.analysis.simulation import ArmSpec, JudgeSpec, StudySpec, draw_study
+from esr.analysis.recovery import recovery
+from esr.analysis.simulation import ArmSpec, JudgeSpec, StudySpec, draw_study, second_phase
 from esr.analysis.statistics import intracluster_correlation
 from esr.arms.scores import check_scores
 
@@ -71,6 +72,47 @@ class TestArms:
         assert (primary(SPEC, 5)["last_score"] != primary(SPEC, 6)["last_score"]).any()
 
 
+class TestRecovery:
+    def test_a_new_draw_succeeds_in_half_of_the_restarts_if_these_have_no_preference(self) -> None:
+        found = _recovery(replace(ARM, redraw=True))
+        assert found["null"] == pytest.approx(50, abs=2)
+        assert found["excess"] == pytest.approx(0, abs=2)
+
+    def test_restarts_that_prefer_low_scores_make_a_new_draw_succeed_more_often(self) -> None:
+        found = _recovery(replace(ARM, redraw=True, low_first=0.75))
+        assert found["null"] == pytest.approx(62.5, abs=2)
+        assert found["excess"] == pytest.approx(0, abs=2)
+
+    def test_the_preference_leaves_the_rate_of_restarts(self) -> None:
+        rates = [
+            primary(replace(SPEC, arms={"steered": arm}))["multi_attempt"].mean()
+            for arm in (ARM, replace(ARM, low_first=0.75))
+        ]
+        assert rates[1] == pytest.approx(rates[0], abs=0.01)
+
+
+def _recovery(arm: ArmSpec) -> pd.Series:
+    scores = primary(StudySpec(1500, 12, 30, {"steered": arm}, rho=0))
+    return recovery(scores, n_permutations=9).set_index("measure").loc["success_rate"]
+
+
+class TestSecondPhase:
+    def test_weights_add_up_to_the_trials_of_every_arm(self) -> None:
+        spec = replace(SPEC, latents=60, arms={"a": ARM, "b": ARM}, sampled=120, per_stratum=30)
+        tables = list(draw_study(spec, 1)["primary"].values())
+        weights = second_phase(tables, spec, 1)
+        assert [each.sum() for each in weights] == pytest.approx([360, 360])
+        assert sum((each > 0).sum() for each in weights) == pytest.approx(240, abs=2)
+        flagged = tables[0]["multi_attempt"].to_numpy(bool)
+        assert weights[0][flagged].max() < weights[0][~flagged].max(), "rare trials come first"
+
+    def test_the_same_trials_are_drawn_in_arms_that_replay_each_other(self) -> None:
+        quiet = replace(ARM, multi=0.0)
+        spec = replace(SPEC, latents=60, arms={"a": quiet, "b": quiet}, sampled=100)
+        first, second = second_phase(list(draw_study(spec, 1)["primary"].values()), spec, 1)
+        assert (first == second).all()
+
+
 class TestJudges:
     def test_judges_err_as_planted_and_by_arm(self) -> None:
         judge = JudgeSpec({"a": 0.9, "b": 0.5}, 0.98)
@@ -80,6 +122,21 @@ class TestJudges:
             truth, flag = scores["truly_multi"], scores["multi_attempt"]
             assert flag[truth].mean() == pytest.approx(sensitivity, abs=0.03)
             assert (~flag[~truth]).mean() == pytest.approx(0.98, abs=0.01)
+
+    def test_judges_may_err_in_the_same_responses(self) -> None:
+        errs = JudgeSpec(0.7, 0.95)
+        spec = replace(SPEC, judges={"primary": errs, "second": errs})
+        shares = []
+        for common in (0.0, 0.5, 1.0):
+            drawn = draw_study(replace(spec, common=common), 0)
+            flags = [drawn[name]["steered"]["multi_attempt"] for name in ("primary", "second")]
+            truth = drawn["primary"]["steered"]["truly_multi"]
+            missed = [truth & ~flag for flag in flags]
+            assert [each.sum() / truth.sum() for each in missed] == pytest.approx(
+                [0.3] * 2, abs=0.03
+            )
+            shares.append((missed[0] & missed[1]).sum() / missed[0].sum())
+        assert shares == pytest.approx([0.3, 0.65, 1.0], abs=0.04)
 
     def test_attempts_that_are_not_there_improve_half_of_the_time(self) -> None:
         spec = replace(SPEC, judges={"primary": JudgeSpec(1, 0.9)})

@@ -41,8 +41,8 @@ def _phase(
     rng: np.random.Generator,
 ) -> TwoPhase:
     truth = draw_arm(spec, arm, design, rng)
-    primary = judged(truth, *errors, rng)["multi_attempt"]
-    flagged = primary | judged(truth, *DETECTOR, rng)["multi_attempt"]
+    primary = judged(truth, *errors, rng.random(len(truth.multi)))["multi_attempt"]
+    flagged = primary | judged(truth, *DETECTOR, rng.random(len(truth.multi)))["multi_attempt"]
     others = np.flatnonzero(~flagged)
     drawn = rng.choice(others, round(share * len(others)), replace=False)
     weights = np.where(flagged, 1.0, np.nan)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from esr.config import AgreementConfig
 from esr.errors import EsrError
@@ -86,33 +86,54 @@ def draw_sample(trials: pd.DataFrame, settings: AgreementConfig) -> pd.DataFrame
     """
     if trials.empty:
         raise EsrError("agreement: no trial of the sampled arms has a response")
-    table = trials.assign(number=permanent_numbers(trials, settings.seed))
-    table = table.sort_values(["number", "trial_id"])
-    rank = table.groupby(STRATUM).cumcount()
-    rest = table["stratum"].eq(REST)
-    flagged_sizes = table[~rest].groupby(STRATUM).size().tolist()
+    number = permanent_numbers(trials, settings.seed)
+    order = np.lexsort([trials["trial_id"].to_numpy(str), number])
+    codes = trials.groupby(STRATUM).ngroup().to_numpy(np.int64)
+    rest = trials["stratum"].eq(REST).to_numpy(bool)
+    found = np.zeros(len(trials))
+    found[order] = drawn_weights(codes[order], rest[order], number[order], settings)
+    drawn = found > 0
+    sizes = np.bincount(codes)[codes]
+    sample = trials[drawn].assign(stratum_size=sizes[drawn], weight=found[drawn])
+    return sample.reset_index(drop=True)
+
+
+def drawn_weights(
+    strata: Int[np.ndarray, " trials"],
+    rest: Bool[np.ndarray, " trials"],
+    number: Float[np.ndarray, " trials"],
+    settings: AgreementConfig,
+) -> Float[np.ndarray, " trials"]:
+    """Weights of the drawn trials, 0 for the others; the draw of `draw_sample`.
+
+    Args:
+        strata: Stratum of each trial, integer codes.
+        rest: Whether it is one without a flag.
+        number: Permanent numbers, in ascending order.
+        settings: Sizes.
+    """
+    sizes = np.bincount(strata)
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(strata), np.int64)
+    grouped = np.argsort(strata, kind="stable")
+    rank[grouped] = np.arange(len(strata)) - np.repeat(starts, sizes)
     half = settings.size // 2 if rest.any() else settings.size
-    drawn = ~rest & rank.lt(largest_cap(flagged_sizes, settings.per_stratum, half))
+    cap = largest_cap(_sizes(strata[~rest]), settings.per_stratum, half)
+    drawn = ~rest & (rank < cap)
     left = settings.size - int(drawn.sum())
-    rest_sizes = table[rest].groupby(STRATUM).size().tolist()
-    drawn |= rest & rank.lt(largest_cap(rest_sizes, REST_LEAST, left))
-    candidates = table.loc[rest & ~drawn, "number"].to_numpy()
+    drawn |= rest & (rank < largest_cap(_sizes(strata[rest]), REST_LEAST, left))
+    candidates = number[rest & ~drawn]
     left = settings.size - int(drawn.sum())
     if left < len(candidates):  # equal numbers, as in arms that replay each other, stay together
-        drawn |= rest & table["number"].lt(candidates[left])
+        drawn |= rest & (number < candidates[left])
     else:
         drawn |= rest
-    return _weighted(trials, set(table.loc[drawn, "trial_id"]))
+    counts = np.bincount(strata[drawn], minlength=len(sizes))
+    return np.where(drawn, sizes[strata] / np.maximum(counts, 1)[strata], 0.0)
 
 
-def _weighted(trials: pd.DataFrame, drawn: set[str]) -> pd.DataFrame:
-    """The drawn trials, in order, with the size of their stratum and their weight."""
-    sizes = trials.groupby(STRATUM)["trial_id"].transform("size")
-    inside = trials["trial_id"].isin(drawn)
-    sample = trials[inside].assign(stratum_size=sizes[inside])
-    counts = sample.groupby(STRATUM)["trial_id"].transform("size")
-    sample["weight"] = sample["stratum_size"] / counts
-    return sample.reset_index(drop=True)
+def _sizes(strata: Int[np.ndarray, " trials"]) -> list[int]:
+    return np.unique(strata, return_counts=True)[1].tolist()
 
 
 def with_detector(scores: Scores) -> dict[str, pd.DataFrame]:

@@ -9,17 +9,17 @@ A sign claim of the confirmatory family also needs its adjusted p-value; here it
 level of Bonferroni's correction must exclude 0, which is at most as powerful as Holm's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from esr.analysis.claims import Finding, Region, Verdict, decide, deciding_row, parse_where
+from esr.analysis.claims import Finding, Verdict, decide, deciding_row, parse_where
 from esr.analysis.measures import MEASURES, Measure
+from esr.analysis.needed import GROWTH, LEVEL, latents_for
 from esr.analysis.scenarios import Row, Scenario, Truths, not_simulated, scenario
 from esr.analysis.simulation import JudgeSpec, StudySpec, draw_study, second_phase
 from esr.analysis.statistics import cluster_codes
@@ -34,9 +34,6 @@ from esr.analysis.statistics.random_sets import sets_contrast
 from esr.analysis.verdicts import DECIDABLE, combine, differs
 from esr.analysis.ways import DETECTED, JUDGED, Way
 
-LEVEL = 0.95
-GROWTH = 4
-"""Size of the larger of the two simulated studies from which intervals are extrapolated."""
 WIDTHS = 12
 """Larger studies from which the width of intervals is read, at most."""
 CORRELATIONS = (0.05, 0.2)
@@ -44,6 +41,10 @@ CORRELATIONS = (0.05, 0.2)
 OF_DETECTOR = {shown: name for name, shown in DETECTED.items()}
 SHARES = ["confirmed_true", "refuted_true", "confirmed_null", "refuted_null"]
 POWER = ["claim", "source", "rho", "value", "power", "agreed", "latents", "latents_80", "label"]
+
+
+Erring = Callable[[StudySpec, Row, bool], StudySpec]
+"""Adds judges' errors to the design of a row; the last argument: whether its null is true."""
 
 
 class Judged(NamedTuple):
@@ -55,7 +56,14 @@ class Judged(NamedTuple):
 
 
 def simulate(
-    case: Scenario, spec: StudySpec, studies: int, *, null: bool = False, ways: bool = False
+    case: Scenario,
+    spec: StudySpec,
+    studies: int,
+    *,
+    null: bool = False,
+    ways: bool = False,
+    erring: Erring | None = None,
+    first: int = 0,
 ) -> pd.DataFrame:
     """Verdicts of simulated studies, one row a study.
 
@@ -67,9 +75,12 @@ def simulate(
         spec: Design of the studies; their arms are those of the claim.
         studies: Number of them.
         null: Whether the claim's null is true, in place of the claim.
-        ways: Whether to grade by the restart detector and a second judge, too. Judges do not err.
+        ways: Whether to grade by the restart detector and a second judge, too.
+        erring: Adds the judges' errors to the design of a row, given its arms; None: no errors.
+        first: Number of the first study: others draw other ones.
     """
-    return pd.DataFrame([_study(case, spec, [int(null), seed], ways) for seed in range(studies)])
+    seeds = [[int(null), number] for number in range(first, first + studies)]
+    return pd.DataFrame([_study(case, spec, seed, ways, erring) for seed in seeds])
 
 
 def characteristics(case: Scenario, spec: StudySpec, studies: int, first: int = 0) -> pd.Series:
@@ -84,7 +95,7 @@ def characteristics(case: Scenario, spec: StudySpec, studies: int, first: int = 
     found = pd.Series(0, SHARES)
     for world, null in (("true", False), ("null", True)):
         for number in range(first, first + studies):
-            verdict = _study(case, spec, [int(null), number], ways=False)["verdict"]
+            verdict = _study(case, spec, [int(null), number])["verdict"]
             if f"{verdict}_{world}" in found:
                 found[f"{verdict}_{world}"] += 1
     return found
@@ -104,7 +115,7 @@ def power_row(case: Scenario, spec: StudySpec, studies: int = 60) -> dict[str, A
     large = simulate(case, _grown(spec), min(WIDTHS, studies))
     power = float(small["verdict"].eq("confirmed").mean())
     needed = [
-        _latents_for(case, row, [[each[i] for each in t["findings"]] for t in (small, large)])
+        latents_for(case, row, [[each[i] for each in t["findings"]] for t in (small, large)])
         for i, row in enumerate(case.rows)
     ]
     return {
@@ -164,12 +175,21 @@ def scenarios(
         yield named, scenario(named, truths, len(tests))
 
 
-def _study(case: Scenario, spec: StudySpec, seed: list[int], ways: bool) -> dict[str, Any]:
+def _study(
+    case: Scenario,
+    spec: StudySpec,
+    seed: list[int],
+    ways: bool = False,
+    erring: Erring | None = None,
+) -> dict[str, Any]:
     """One simulated study; in the null world the first row has the value of the null."""
     found: dict[Way, list[tuple[Finding, Verdict]]] = {}
     for number, row in enumerate(case.rows):
-        arms = row.null if seed[0] and not number else row.true
-        drawn = draw_row(replace(row, true=arms), _design(spec, row), [*seed, number], ways)
+        null = bool(seed[0]) and not number
+        design = _design(spec, row)
+        design = erring(design, row, null) if erring else design
+        arms = row.null if null else row.true
+        drawn = draw_row(replace(row, true=arms), design, [*seed, number], ways)
         for way, name in _ways(case.measure, ways).items():
             judged = graded(drawn, MEASURES[name], way, shared=row.kind != "models")
             found.setdefault(way, []).append(_decide(case, row, judged, MEASURES[name]))
@@ -192,7 +212,8 @@ def draw_row(
     row: Row, spec: StudySpec, seed: list[int], second: bool = False
 ) -> dict[str, list[pd.DataFrame]]:
     """Scores of a row's arms by judge; `second` adds those of a sample, with their weights."""
-    judges = {"primary": JudgeSpec()} | ({"second": JudgeSpec()} if second else {})
+    names = ["primary", "second"] if second else ["primary"]
+    judges = {name: spec.judges.get(name, JudgeSpec()) for name in names}
     design = replace(spec, arms=row.true, judges=judges)
     if row.kind == "models":  # Each model has latents of its own; its name decides what is drawn.
         drawn = [
@@ -306,53 +327,3 @@ def _design(spec: StudySpec, row: Row) -> StudySpec:
 def _grown(spec: StudySpec) -> StudySpec:
     sweep = GROWTH * spec.sweep[0], spec.sweep[1]
     return replace(spec, latents=GROWTH * spec.latents, sweep=sweep)
-
-
-def _latents_for(case: Scenario, row: Row, found: Sequence[Sequence[Finding]]) -> float:
-    """Factor of the latents at which a row's interval lies in the region in 80 % of studies.
-
-    The ends of the simulated intervals move towards the true value as the half-widths shrink.
-    """
-    small, large = found
-    value = case.value_of(row)
-    bounded = all(np.isfinite([f.low, f.high]).all() for f in small)
-    drawn, unit = (small, 1) if bounded else (large, GROWTH)
-    sides = []
-    for end, edge, sign in (("low", case.region.lower, -1), ("high", case.region.upper, 1)):
-        margin = sign * (edge - value)
-        if margin <= 0:
-            return np.inf
-        if np.isinf(margin):
-            continue
-        halves = [np.array([sign * (getattr(f, end) - f.value) for f in each]) for each in found]
-        if np.std([f.value for f in small]) == 0:
-            return float(np.median(halves[0])) / margin  # No event: the bound falls as 1 / latents.
-        a, b = _falling([float(np.median(each)) for each in halves])
-        beyond = np.array([sign * (getattr(f, end) - value) for f in drawn])
-        strict = (_strictness(case.tests, case.region) - 1) * halves[0 if bounded else 1]
-        sides.append((margin, beyond + strict, a, b))
-    for factor in np.geomspace(0.02, 500, 600):
-        inside = [
-            ends * np.sqrt((a / factor + b) / (a / unit + b)) <= margin
-            for margin, ends, a, b in sides
-        ]
-        if np.all(inside, axis=0).mean() >= DECIDABLE:
-            return float(factor)
-    return np.inf
-
-
-def _strictness(tests: int, region: Region) -> float:
-    """Width of the interval of a claim of the family over that of the study's level."""
-    if tests < 2 or not region.is_sign:
-        return 1.0
-    ends = [float(stats.norm.isf((1 - LEVEL) / 2 / count)) for count in (tests, 1)]
-    return ends[0] / ends[1]
-
-
-def _falling(halves: Sequence[float]) -> tuple[float, float]:
-    """A and b of half-width^2 = a / factor + b, from those at factors 1 and 4."""
-    one, four = (half**2 for half in halves)
-    if not np.isfinite(one):  # a ratio without bound: only what the larger study shows
-        return 4 * four, 0.0
-    rest = max(0.0, (4 * four - one) / 3)
-    return one - rest, rest

@@ -10,7 +10,7 @@ with the arm's rate as its mean and the intra-latent correlation (Kupper and Has
 quantile in every arm; b_p a gamma variable with mean 1. Scores are points, 0-100.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -20,7 +20,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from esr.agreement.sample import REST_LEAST
+from esr.agreement.sample import REST, drawn_weights, strata
+from esr.config import AgreementConfig
 
 Flags = Bool[np.ndarray, " trials"]
 Numbers = Float[np.ndarray, " trials"]
@@ -41,6 +42,10 @@ class ArmSpec:
         loss: Mean fall of the score in the other restarts.
         first: Mean score of the first attempt.
         extra: Mean number of attempts beyond the second in trials that restart.
+        low_first: How far restarts prefer low first scores. 0: not at all; 1: their rate falls from
+            twice the mean to 0 along the first scores of a latent.
+        redraw: Whether the last score is that of a new draw from the latent, whatever the success
+            and the gain: the null of recovery.
     """
 
     multi: float = 0.02
@@ -49,6 +54,8 @@ class ArmSpec:
     loss: float = 15.0
     first: float = 50.0
     extra: float = 0.0
+    low_first: float = 0.0
+    redraw: bool = False
 
     @property
     def esr(self) -> float:
@@ -93,6 +100,8 @@ class StudySpec:
         per_stratum: Flagged trials among these, at most.
         judges: Judges by name; the first is the primary one.
         detector: Errors of the judge-free restart detector.
+        common: Share of trials in which all judges, and the detector, err together or not at all
+            (as far as their errors are equally frequent).
     """
 
     latents: int
@@ -108,8 +117,9 @@ class StudySpec:
     per_stratum: int = 100
     judges: Mapping[str, JudgeSpec] = field(default_factory=lambda: {"primary": JudgeSpec()})
     detector: JudgeSpec = JudgeSpec()
+    common: float = 0.0
 
-    def changed(self, arm: str, **truth: float) -> "StudySpec":
+    def changed(self, arm: str, **truth: Any) -> "StudySpec":
         """The same study with another truth in one arm."""
         return replace(self, arms={**self.arms, arm: replace(self.arms[arm], **truth)})
 
@@ -155,8 +165,8 @@ def draw_arm(spec: StudySpec, arm: str, design: Design, rng: np.random.Generator
     truth = spec.arms[arm]
     shared = rng.random(design.latent.shape) < spec.pairing
     chance = np.where(shared, design.chance, rng.random(design.chance.shape))
-    rate = restart_rates(spec, truth.multi, design)
-    multi = chance[0] < rate[design.latent, design.prompt]
+    rate = restart_rates(spec, truth.multi, design)[design.latent, design.prompt]
+    multi = chance[0] < rate * (1 + truth.low_first * (1 - 2 * chance[1]))
     # Latents differ less near the ends of the scale, so that the arm keeps its mean.
     spread = min(spec.score_sd, truth.first / 3, (100 - truth.first) / 3)
     mean = truth.first + spread * np.clip(design.score_effect[design.latent], -3, 3)
@@ -165,11 +175,10 @@ def draw_arm(spec: StudySpec, arm: str, design: Design, rng: np.random.Generator
     up = _mean_beta(truth.gain / max(100 - truth.first, 1e-9), chance[3])
     down = _mean_beta(truth.loss / max(truth.first, 1e-9), chance[3])
     changed = np.where(success, first + (100 - first) * up, first - first * down)
-    last = np.where(multi, changed, first)
+    redrawn = _scores(mean, rng.random(len(mean)))
+    last = np.where(multi, redrawn if truth.redraw else changed, first)
     extra = stats.poisson.ppf(chance[4], truth.extra) if truth.extra else 0.0
-    return Truth(
-        multi, 1.0 + multi * (1 + extra), first, last, _scores(mean, rng.random(len(mean)))
-    )
+    return Truth(multi, 1.0 + multi * (1 + extra), first, last, redrawn)
 
 
 def restart_rates(
@@ -185,14 +194,14 @@ def restart_rates(
 
 
 def judged(
-    truth: Truth, sensitivity: float, specificity: float, rng: np.random.Generator
+    truth: Truth, sensitivity: float, specificity: float, chance: Numbers
 ) -> dict[str, Numbers]:
     """What a judge with these errors writes down.
 
     A missed restart is one attempt with the first score; an attempt that is not there gets the
     score of another draw from the same latent, so that half of such changes are improvements.
+    `chance` decides whether it errs: a uniform variable a trial.
     """
-    chance = rng.random(len(truth.multi))
     flagged = np.where(truth.multi, chance < sensitivity, chance >= specificity)
     last = np.where(flagged, np.where(truth.multi, truth.last, truth.redrawn), truth.first)
     change = last - truth.first
@@ -222,9 +231,10 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
     same = partial(_constant, len(design.latent))
     for arm in spec.arms:
         truth = draw_arm(spec, arm, design, rng)
-        detected = judged(truth, *spec.detector.rates(arm), rng)["multi_attempt"]
+        lots = _lots(spec, len(truth.multi), rng)
+        detected = judged(truth, *spec.detector.rates(arm), next(lots))["multi_attempt"]
         for name, judge in spec.judges.items():
-            columns = judged(truth, *judge.rates(arm), rng)
+            columns = judged(truth, *judge.rates(arm), next(lots))
             study[name][arm] = pd.DataFrame(
                 {
                     **{"model": same("simulated"), "arm": same(arm), "judge": same(name)},
@@ -237,27 +247,36 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
     return study
 
 
+def _lots(spec: StudySpec, n: int, rng: np.random.Generator) -> Iterator[Numbers]:
+    """Chance that decides whether a judge errs, one judge after the other."""
+    if not spec.common:
+        while True:
+            yield rng.random(n)
+    shared, lot = rng.random(n) < spec.common, rng.random(n)
+    while True:
+        yield np.where(shared, lot, rng.random(n))
+
+
 def second_phase(
     tables: Sequence[pd.DataFrame], spec: StudySpec, seed: int | list[int]
 ) -> list[Numbers]:
     """Weights of the trials that a second judge grades, by arm; 0 for the others.
 
-    As `esr.agreement.sample.draw_sample`: flagged trials first, then others, the same ones in arms
-    with the same trials; every arm has an equal share of the sample.
+    The draw is that of a study (`esr.agreement.sample`) whose arms have an equal share of it.
     """
-    number = np.random.default_rng([2, *np.atleast_1d(seed)]).random(len(tables[0])).argsort()
-    weights = []
-    for table in tables:
-        flagged = (table["multi_attempt"] | table["restart_detected"]).to_numpy(bool)
-        weight = np.zeros(len(table))
-        left = spec.sampled
-        for stratum, most in ((flagged, spec.per_stratum), (~flagged, len(table))):
-            inside = number[stratum[number]]
-            drawn = inside[: min(most, max(left, REST_LEAST))]
-            weight[drawn] = len(inside) / max(len(drawn), 1)
-            left -= len(drawn)
-        weights.append(weight)
-    return weights
+    if not spec.sampled:
+        return [np.zeros(len(table)) for table in tables]
+    design = np.random.default_rng([2, *np.atleast_1d(seed)]).random(len(tables[0]))
+    number = np.concatenate([design] * len(tables))  # arms that replay each other share numbers
+    found = np.concatenate([strata(table).to_numpy() for table in tables])
+    arms = np.repeat(np.arange(len(tables)), len(design))
+    codes = pd.factorize(found)[0] * len(tables) + arms
+    rest = found == REST
+    order = np.argsort(number, kind="stable")
+    settings = AgreementConfig(size=spec.sampled * len(tables), per_stratum=spec.per_stratum)
+    weights = np.zeros(len(number))
+    weights[order] = drawn_weights(codes[order], rest[order], number[order], settings)
+    return np.split(weights, len(tables))
 
 
 def _gate(columns: Mapping[str, Numbers], detected: Flags) -> dict[str, Numbers]:

@@ -1,0 +1,54 @@
+"""Claims of other tables than `summary` and its like, as simulated studies.
+
+A rehearsal draws the table that a claim reads, in the world where the claim is true or under its
+null, by the code that makes the table in a study. The claim's own rule decides. Such claims have no
+`esr.analysis.scenarios`: what they are about is no mean or contrast of arms.
+
+The verdict is that of the primary judge. What no source gives is assumed, and named where it is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from esr.analysis.claims import judge_claim
+from esr.analysis.operating import LEVEL, SHARES
+from esr.analysis.rehearsals import curves, hazards, raters, recovering
+from esr.analysis.rehearsals.base import Rehearsal
+from esr.analysis.scenarios import Truths
+from esr.analysis.simulation import StudySpec
+
+__all__ = ["Rehearsal", "rehearsal", "rehearse_studies"]
+
+KINDS = (recovering.rehearse, curves.rehearse, raters.rehearse, hazards.rehearse)
+
+
+def rehearsal(claim: Mapping[str, Any], truths: Truths) -> Rehearsal | None:
+    """The claim as simulated studies; None if it is not simulated in this way.
+
+    Args:
+        claim: Row of a claims file.
+        truths: What is true of each model's arms if the claims of that file are.
+    """
+    found = (rehearse(claim, truths) for rehearse in KINDS)
+    return next((each for each in found if each is not None), None)
+
+
+def rehearse_studies(case: Rehearsal, spec: StudySpec, studies: int, first: int = 0) -> pd.Series:
+    """Number of studies that confirm and refute the claim, where it is true and under its null.
+
+    Args:
+        case: The claim.
+        spec: Design of the studies.
+        studies: Number of them, in each world.
+        first: Number of the first one: others draw other studies.
+    """
+    found = pd.Series(0, SHARES)
+    for world, null in (("true", False), ("null", True)):
+        for number in range(first, first + studies):
+            table = case.draw(spec, null, number)
+            verdict = judge_claim(case.claim, table, 1 - LEVEL)["verdict"]
+            if f"{verdict}_{world}" in found:
+                found[f"{verdict}_{world}"] += 1
+    return found
