@@ -1,14 +1,17 @@
 """A small study of the organisms that can be deposited: a bundle, a scorecard, a figure."""
 
 import json
+import platform
 import shutil
 import subprocess
+import sys
 from contextlib import chdir
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from esr.analysis.claims import read_claims
 from esr.analysis.verdicts import COLUMNS
@@ -138,6 +141,8 @@ def scorecard(config: Config, root: Path) -> pd.DataFrame:
 @cache
 def validator() -> Path:
     """Python of the validators' environment, installed if it is not."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("the environment of the validators is for Linux on x86-64")
     python = ENVIRONMENT / ".venv/bin/python"
     if not python.is_file():
         command = ["uv", "sync", "--quiet", "--project", str(ENVIRONMENT)]
