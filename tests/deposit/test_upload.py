@@ -267,7 +267,10 @@ def test_the_command_sends_and_prints_addresses_alone(written: Path, archive: Fa
         (["--to", "figshare"], "give `hub` or `zenodo`"),
         (["--to", "zenodo"], "ZENODO_TOKEN is not set"),
         (["--to", "hub", "--owner", "ann"], "HF_TOKEN is not set"),
-        (["--to", "hub", "--study", "paper", "--owner", "ann"], "has no deposit"),
+        (
+            ["--to", "hub", "--study", "paper", "--owner", "ann"],
+            "uv run snakemake --config study=paper -- deposit",
+        ),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_sent(
@@ -277,7 +280,7 @@ def test_what_is_missing_is_said_before_anything_is_sent(
     monkeypatch.delenv("HF_TOKEN", raising=False)
     done = CliRunner().invoke(app, ["upload", *arguments, "--project", str(written)])
     assert done.exit_code == 1
-    assert message in " ".join(done.output.split())
+    assert message in done.output, "on one line, so that a command can be copied"
 
 
 def test_the_deposit_is_found_in_another_folder(written: Path) -> None:

@@ -85,7 +85,7 @@ def steer(
         with messages.status(f"generating with {session.model}"):
             found = respond(session, prompt, latent, boost, latents_of(ablate), seeds, sweep)
     except EsrError as error:
-        messages.print(f"error: {error}", style="red", markup=False, highlight=False)
+        complain(messages, error)
         raise typer.Exit(1) from None
     write(found, as_json, overview_only=sweep or samples > 1)
 
@@ -117,10 +117,16 @@ def upload(
     try:
         found = send(to, deposit_of(study, Path(project)), study, owner, public, address)
     except EsrError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        complain(Console(stderr=True), error)
         raise typer.Exit(1) from None
     for one in found:
         typer.echo(one)
+
+
+def complain(console: Console, error: EsrError) -> None:
+    """Print an error; the terminal wraps it, so that a command in it can be copied as one line."""
+    text = f"error: {error}"
+    console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def respond(
