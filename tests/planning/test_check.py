@@ -20,6 +20,7 @@ from esr.planning import check
 from esr.planning.check import check_claims, check_study
 from esr.tables import TABLES, write_table
 from helpers.checkout import REPO
+from helpers.studies import load_study
 
 KNOWN = ["<unk>", "<s>", "user", "model", "explain", "how", "to", "bake", "bread", "sail", "now"]
 
@@ -245,6 +246,29 @@ def test_a_response_that_the_context_cannot_hold_is_named_for_both_engines(
     )
     assert f"exceed the context of {limit} tokens; lower generation.max_new_tokens" in message
     assert remedy in message
+
+
+def test_a_continued_response_is_as_long_as_its_prefix_and_what_follows() -> None:
+    """A cut is in characters, of which one may be four tokens; no prefix exceeds its source."""
+    cut = {"arm": "steered", "cuts": [20], "tokens": 30}
+    study = load_study(
+        {
+            "generation": {"max_new_tokens": 100},
+            "arms": {
+                "short": {"continue": cut},
+                "long": {"continue": cut | {"cuts": [20, 400]}},
+                "again": {"continue": cut | {"arm": "long", "cuts": [1000]}},
+                "on-topic": {
+                    "replay": "short",
+                    "continue": {"arm": "unsteered", "where": "on_topic"},
+                },
+                "correction": {"continue": {"arm": "steered", "where": "correction"}},
+            },
+        }
+    )
+    lengths = {"steered": 100, "short": 80 + 30, "long": 100 + 30, "again": 130 + 30}
+    lengths |= {"on-topic": 80 + 30, "correction": 100 + 100}
+    assert {arm: check.response_tokens(study, arm) for arm in lengths} == lengths
 
 
 def test_candidates_beyond_the_width_of_the_sae_are_mentioned(study: Config) -> None:

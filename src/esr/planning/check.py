@@ -264,8 +264,8 @@ def response_tokens(config: Config, arm: str) -> int:
     if continued is None:
         return config.new_tokens(arm)
     prefix = response_tokens(config, continued.arm)
-    if continued.cuts:  # a token of text has a character or more
-        prefix = min(prefix, continued.cuts[-1])
+    if continued.cuts:  # a token of text has a byte or more, a character up to four
+        prefix = min(prefix, 4 * continued.cuts[-1])
     return prefix + config.new_tokens(arm)
 
 
