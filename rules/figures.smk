@@ -4,6 +4,14 @@ FIG6_MODELS = [*CONFIG.finetune.models, *CONFIG.finetuned]
 FIG6_ARMS = [a for a in ("steered", "unsteered") if a in CONFIG.finetune.arms]
 
 
+# Arms that continue texts of another arm, and whether they steer.
+CONTINUING = {
+    name: {"steered": CONFIG.is_steered(name)}
+    for name in CONFIG.arms
+    if CONFIG.continues(name) is not None
+}
+
+
 def figure_files(name):
     """Outputs of a figure's rule; the picture joins Snakemake's own report with its caption."""
     return {
@@ -365,7 +373,8 @@ def control_arms():
     return [
         name
         for name, arm in CONFIG.arms.items()
-        if arm.directions is not None or arm.window is not None
+        if (arm.directions is not None or arm.window is not None)
+        and CONFIG.continues(name) is None
     ]
 
 
@@ -387,3 +396,27 @@ rule plot_figB2:
         mem_mb=1000,
     script:
         "../scripts/figures/plot_figB2.py"
+
+
+rule plot_figB3:
+    """Plot restarts and scores after prefixes cut from another arm's texts (Figure B3)."""
+    input:
+        scores=(
+            scores_of(cells(*CONTINUING, models=CONFIG.base_models))
+            if CONTINUING
+            else []
+        ),
+    output:
+        **figure_files("figB3"),
+    params:
+        settings=settings("title", "statistics"),
+        models=figure_models(),
+        arms=CONTINUING,
+    log:
+        "<logs>/plot_figB3.log",
+    benchmark:
+        "<benchmarks>/plot_figB3.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/figures/plot_figB3.py"

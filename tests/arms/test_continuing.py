@@ -12,6 +12,7 @@ import pytest
 from esr.arms.continuing import (
     continuing_trials,
     cut_tokens,
+    first_end,
     off_topic_texts,
     on_topic_trials,
     spread,
@@ -155,6 +156,17 @@ def test_an_attempt_without_a_phrase_ends_the_stretch_too() -> None:
         plan, responses, pd.concat([judgments, second]), scores, PHRASES, below=50
     )
     assert found["restart"].tolist()[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("phrases", "end"),
+    [([], None), ([(5, 9)], 9), ([(5, 9), (29, 40), (60, 70)], 70), ([(5, 9), (30, 40)], 9)],
+    ids=["none", "one", "three that follow each other", "two apart"],
+)
+def test_phrases_that_follow_each_other_are_one_correction(
+    phrases: list[tuple[int, int]], end: int | None
+) -> None:
+    assert first_end(phrases) == end
 
 
 def test_texts_are_those_of_all_latents_in_turn() -> None:

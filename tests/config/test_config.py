@@ -734,6 +734,28 @@ def test_episodes_are_not_taken_from_texts_that_were_given() -> None:
         load_study({"arms": {"steered": own}, "episodes": {"arm": "steered-30"}})
 
 
+def test_an_arm_may_name_its_models_and_arms_that_take_its_trials_follow() -> None:
+    arms = {
+        "few": {"replay": "steered", "boost": "none", "models": ["planted"]},
+        "again": {"replay": "few"},
+        "prefixed": {"continue": {"arm": "again", "cuts": [80]}},
+        "texts": {
+            "replay": "prefix",
+            "continue": {"arm": "few", "where": "on_topic"},
+        },
+        "prefix": PREFIXED,
+    }
+    config = load_study({"arms": arms})
+    own = {"few", "again", "prefixed", "texts"}
+    assert own & set(config.arms_of("planted")) == own
+    assert own & set(config.arms_of("twin")) == set()
+    assert "prefix" in config.arms_of("twin")
+    with pytest.raises(EsrError, match=r"arms.few.models: no such models: \['plantd'\]"):
+        load_study({"arms": {"few": {"replay": "steered", "models": ["plantd"]}}})
+    without = load_study({"arms": arms, "models": {"planted": None}})
+    assert "few" not in without.arms_of("twin")
+
+
 def test_a_continuing_arm_has_the_condition_of_its_source() -> None:
     arms = {
         "ablated": {"continue": {"arm": "ablate-otd", "cuts": [80], "tokens": 30}},
@@ -869,4 +891,5 @@ def test_arms_that_ablate_what_detectors_decide_are_known() -> None:
     listed = {"arms": {"listed": {"replay": "ablate-otd", "ablate": [3]}}}
     config = load_study(chained, listed)
     found = {name for name in config.arms if config.needs_detectors(name)}
-    assert found == {"ablate-otd", "ablate-random-0", "ablate-random-1", "ablate-random-2", "both"}
+    random = {f"ablate-random-{number}" for number in range(3)}
+    assert found == {"ablate-otd", "prefix-ablated", "both"} | random

@@ -105,7 +105,7 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     assert len(pd.read_csv(config.prompts)) == prompts
     calls = table["calls"].to_dict()
     assert calls["find_thresholds", "claude"] == (models + finetuned) * latents * 10 * 4
-    assert calls["judge_sample", "qwen"] == config.agreement.size == 7280
+    assert calls["judge_sample", "qwen"] == config.agreement.size == 9850
     assert ("judge_sample", "claude") not in calls, "the primary judge has judged the arms"
     steered, sweep = latents * 16, 16 * 5 * 8
     assert trials_of(config, config.arms["steered"], prompts) == steered
@@ -118,11 +118,18 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     assert trials_of(config, ArmConfig(continued=chosen), prompts) == 30 * 2 * 2
     every = chosen.model_copy(update={"texts": 10**6})
     assert trials_of(config, ArmConfig(continued=every), prompts) == steered * 2 * 2
-    replays = sum(arm.replay is not None for arm in config.arms.values()) - 1
+    prefixes = [name for name in config.arms if config.continues(name) is not None]
+    replays = sum(
+        arm.replay is not None for name, arm in config.arms.items() if name not in prefixes
+    )
+    replays -= 1
     again = 12 * 16  # `other-seeds` replays the first latents alone
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
     arms = (2 + replays) * steered + again + sweep + prompts + discovery
-    assert calls["judge_responses", "claude"] == models * arms + finetuned * steered
+    continued = 4 * 150 * 2 * 2 + 3 * 100  # after off-topic texts, and after corrections
+    assert len(prefixes) == 4 + 3
+    expected = models * arms + continued + finetuned * steered  # one model continues texts
+    assert calls["judge_responses", "claude"] == expected
     cells = sum(len(config.arms_of(model)) for model in config.models)
     jobs = len(config.models) + cells + 2  # thresholds, arms, examples, retest
     assert calls["anchors", "claude"] == 2 * 60 * jobs

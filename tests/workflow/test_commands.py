@@ -206,6 +206,7 @@ def test_the_table_of_figures_is_that_of_the_catalogue_and_the_graph(written_out
     assert models.pop("fig6_losses") == "twin twin+sc30 twin+sc5 twin+sc90"
     for judges in ("figA2", "figA3", "figA4"):  # the sample covers every arm that a claim reads
         assert models.pop(judges).startswith("planted twin")
+    assert models.pop("figB3") == "planted", "its texts alone are continued"
     assert set(models.values()) == {"planted twin"}
 
 

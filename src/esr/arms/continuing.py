@@ -21,6 +21,9 @@ from esr.errors import EsrError
 
 log = logging.getLogger(__name__)
 
+APART = 20
+"""Characters between restart phrases of one correction, as in "wait, no. let me start over"."""
+
 
 def off_topic_texts(
     plan: pd.DataFrame,
@@ -43,7 +46,8 @@ def off_topic_texts(
     Returns:
         Rows of the plan with response, tokens, prefix_end, restart (character at which the judge's
         second attempt or the first restart phrase begins, whichever comes first; the length of the
-        text if it never restarts) and phrase_end (character after that phrase, missing if none).
+        text if it never restarts) and phrase_end (character after that phrase and those that
+        follow it by at most `APART` characters, missing if none).
         Of a text that continues another one, a restart counts only after the prefix.
     """
     low = scores["status"].eq("ok") & scores["first_score"].lt(below).fillna(False)
@@ -59,8 +63,20 @@ def off_topic_texts(
         starts = [start for start in later.get(row.trial_id, []) if start >= begin]
         starts += [start for start, _ in found]
         restarts.append(min(starts, default=len(row.response)))
-        ends.append(found[0][1] if found else None)
+        ends.append(first_end(found))
     return texts.assign(restart=restarts, phrase_end=pd.array(ends, dtype="Int64"))
+
+
+def first_end(phrases: Sequence[tuple[int, int]]) -> int | None:
+    """Character after the first restart phrase, together with those that go on with it."""
+    if not phrases:
+        return None
+    end = phrases[0][1]
+    for start, after in phrases[1:]:
+        if start - end > APART:
+            break
+        end = after
+    return end
 
 
 def spread(texts: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -90,6 +90,10 @@ class ArmConfig(Section):
         None,
         "Model whose responses these are; goes with `responses`, needed with several models.",
     )
+    models: tuple[Name, ...] | None = key(
+        None,
+        "Models that run this arm, and the arms that replay or continue it; none = all of them.",
+    )
     continued: ContinueConfig | None = key(
         None,
         "Continue texts of another arm from a cut; a replay of this arm has the same prefixes and "

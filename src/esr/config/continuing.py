@@ -60,7 +60,8 @@ class ContinueConfig(Section):
         if self.where != "on_topic":
             return self
         inherited = ("below", "texts", "samples", "tokens")
-        given = [name for name in inherited if name in self.model_fields_set]
+        fields = type(self).model_fields
+        given = [name for name in inherited if getattr(self, name) != fields[name].default]
         if given:
             raise ValueError(
                 f"`where: on_topic` takes {', '.join(given)} from the replayed arm; remove them"

@@ -1,6 +1,6 @@
 """Load a configuration: merge, validate, and explain every problem."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
 def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Remove arms, models and judges that are null (`arms: {unsteered: null}`).
 
-    A disabled model is not fine-tuned either.
+    A disabled model is not fine-tuned either, and no arm names it any more.
     """
     result = dict(raw)
     for section in ("arms", "models"):
@@ -97,6 +97,9 @@ def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:
             result[section] = _enabled(result[section])
     finetune = result.get("finetune")
     models = raw.get("models")
+    if isinstance(result.get("arms"), Mapping) and isinstance(models, Mapping):
+        off = models.keys() - result["models"].keys()
+        result["arms"] = {name: _without(arm, off) for name, arm in result["arms"].items()}
     if isinstance(finetune, Mapping) and isinstance(models, Mapping):
         wanted = finetune.get("models") or ()
         kept = [name for name in wanted if name not in models or name in result["models"]]
@@ -105,6 +108,13 @@ def drop_disabled(raw: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(judging, Mapping) and isinstance(judging.get("judges"), Mapping):
         result["judging"] = {**judging, "judges": _enabled(judging["judges"])}
     return result
+
+
+def _without(arm: Any, models: Set[str]) -> Any:
+    """An arm whose `models` do not name these."""
+    if not isinstance(arm, Mapping) or not isinstance(arm.get("models"), list | tuple):
+        return arm
+    return {**arm, "models": [name for name in arm["models"] if name not in models]}
 
 
 def _enabled(named: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class Sections(Section):
         """Arms that a model runs; a fine-tuned model runs those of `finetune.arms`.
 
         A model without labels skips arms whose meta-prompt names the latent. Imported responses,
-        and arms that replay them, belong to one model.
+        and arms that replay them, belong to one model. An arm may name its `models`.
         """
         labelled = self.models[model].labels is not None
         listed = self.finetune.arms if model in self.finetuned else self.arms
@@ -123,11 +124,22 @@ class Sections(Section):
         ]
 
     def _is_of(self, arm: str, model: str, listed: bool) -> bool:
+        if any(found.models is not None and model not in found.models for found in self._from(arm)):
+            return False
         origin = self.origin_of(arm)
         if origin.responses is None:
             return listed
         owner = origin.model or next(iter(self.base_models))
         return model == owner and (listed or self.arms[arm] is origin)
+
+    def _from(self, arm: str) -> Iterator[ArmConfig]:
+        """An arm, and every arm whose trials or texts it takes."""
+        found = self.arms[arm]
+        yield found
+        texts = None if found.continued is None else found.continued.arm
+        for source in (found.source, texts):
+            if source is not None:
+                yield from self._from(source)
 
     def origin_of(self, arm: str) -> ArmConfig:
         """The arm that a replay repeats in the end; the arm itself if it replays none."""

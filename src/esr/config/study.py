@@ -101,6 +101,17 @@ class Config(Sections):
             )
 
     @model_validator(mode="after")
+    def _models_of_arms_exist(self) -> Self:
+        for name, arm in self.arms.items():
+            unknown = sorted({*(arm.models or ())} - {*self.models, *self.finetuned})
+            if unknown:
+                raise ValueError(
+                    f"arms.{name}.models: no such models: {unknown}; choose from "
+                    f"{sorted({*self.models, *self.finetuned})}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _imported_responses_have_a_model(self) -> Self:
         for name, arm in self.arms.items():
             if arm.responses is None:

@@ -74,4 +74,8 @@ FIGURES = {
         "Figure B2: controls",
         "Steering along other directions than decoder rows, and for a part of the tokens.",
     ),
+    "figB3": FigureSpec(
+        "Figure B3: continued prefixes",
+        "Restarts and scores after prefixes that were cut from steered and from on-topic texts.",
+    ),
 }
