@@ -5,13 +5,26 @@ def judged_together(wildcards):
     """The job that wrote the replies of a judge to all arms of a model, if there is one."""
     judge = CONFIG.judging.local.get(wildcards.judge)
     together = judge is not None and judge.together
-    return "<results>/{model}/judged/{judge}.json" if together else []
+    if not together:
+        return []
+    return f"<results>/{{model}}/judged/{{judge}}{round_name(wildcards.arm)}.json"
+
+
+def round_name(arm):
+    """Suffix of the job that judges an arm: arms whose plans read judgments have a later one."""
+    number = CONFIG.judged_after(arm)
+    return f"-{number}" if number else ""
+
+
+def round_arms(wildcards):
+    """Arms of a model that one job judges together."""
+    return CONFIG.judging_round(wildcards.model, int(wildcards.round.strip("-") or 0))
 
 
 def of_arms(pattern):
-    """A file of every arm of a model."""
+    """A file of every arm of a model in a round of judging."""
     return lambda wildcards: expand(
-        pattern, model=wildcards.model, arm=CONFIG.arms_of(wildcards.model)
+        pattern, model=wildcards.model, arm=round_arms(wildcards)
     )
 
 
@@ -19,8 +32,7 @@ def journals_of_arms(wildcards):
     """Journals of a judge's replies to the arms of a model, by arm."""
     folder = f"{RESULTS}/replies/judge_responses/{wildcards.model}"
     return {
-        arm: f"{folder}/{arm}/{wildcards.judge}.jsonl"
-        for arm in CONFIG.arms_of(wildcards.model)
+        arm: f"{folder}/{arm}/{wildcards.judge}.jsonl" for arm in round_arms(wildcards)
     }
 
 
@@ -57,18 +69,21 @@ rule judge_arms:
         judge=ancient(judge_files),
         phrases=ancient(PHRASES),
     output:
-        "<results>/{model}/judged/{judge}.json",
+        "<results>/{model}/judged/{judge}{round}.json",
     params:
         replies_of_arms=journals_of_arms,
-        anchors=f"{RESULTS}/replies/judge_arms/{{model}}/{{judge}}.jsonl",
+        anchors=f"{RESULTS}/replies/judge_arms/{{model}}/{{judge}}{{round}}.jsonl",
         contents=contents(judge_files),
         settings=settings("judging.judges.{judge}"),
     log:
-        "<logs>/{model}/judge_arms_{judge}.log",
+        "<logs>/{model}/judge_arms_{judge}{round}.log",
     benchmark:
-        "<benchmarks>/{model}/judge_arms_{judge}.tsv"
+        "<benchmarks>/{model}/judge_arms_{judge}{round}.tsv"
     resources:
         **judge_job(),
+    wildcard_constraints:
+        judge=one_of(CONFIG.judging.local),
+        round=r"|-\d+",
     script:
         "../scripts/judges/judge_arms.py"
 

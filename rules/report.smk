@@ -14,6 +14,7 @@ def job_records():
         "model": CONFIG.models,
         "arm": CONFIG.arms,
         "judge": CONFIG.judging.judges,
+        "round": {round_name(arm) for arm in CONFIG.arms},
         "directions": CONFIG.directions,
         "along": [along(name) for name in (None, *CONFIG.directions)],
         "shard": range(max(CONFIG.shards(arm) for arm in CONFIG.arms)),

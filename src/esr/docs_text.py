@@ -111,7 +111,8 @@ OTHER_FILES = {
     "architecture, number of layers, width, vocabulary; provenance under `esr`.",
     "judges/{judge}/model.json": "The same of a judge that the workflow runs (`kind: vllm`).",
     "{model}/judged/{judge}.json": "Judgments by status for every arm of a model, written by the "
-    "one job that runs the judge for all of them (`together`).",
+    "one job that runs the judge for all of them (`together`); a second one, `<judge>-1`, for arms "
+    "whose plans read those judgments.",
     "{model}/assets/sae.safetensors": "The SAE in raw decoder units: `W_enc` (d_model, d_sae), "
     "`b_enc` (d_sae), `W_dec` (d_sae, d_model), `b_dec` (d_model), and `threshold` (d_sae) where "
     "it is a JumpReLU. The header holds its form (`activation`, `k`), sizes (`d_model`, `d_sae`), "

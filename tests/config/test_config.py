@@ -756,6 +756,20 @@ def test_an_arm_may_name_its_models_and_arms_that_take_its_trials_follow() -> No
     assert "few" not in without.arms_of("twin")
 
 
+def test_arms_whose_plans_read_judgments_are_judged_in_a_later_round() -> None:
+    arms = {
+        "p": PREFIXED,
+        "again": {"replay": "p", "boost": "none"},
+        "text": {"replay": "p", "continue": ON_TOPIC},
+        "q": {"continue": {"arm": "again", "cuts": [200]}},
+    }
+    config = load_study({"arms": arms})
+    names = ("steered", "unsteered", "p", "again", "text", "q")
+    assert [config.judged_after(arm) for arm in names] == [0, 0, 1, 1, 1, 2]
+    rounds = [config.judging_round("planted", number) for number in range(3)]
+    assert sorted(arm for found in rounds for arm in found) == sorted(config.arms_of("planted"))
+
+
 def test_a_continuing_arm_has_the_condition_of_its_source() -> None:
     arms = {
         "ablated": {"continue": {"arm": "ablate-otd", "cuts": [80], "tokens": 30}},

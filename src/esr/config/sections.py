@@ -148,6 +148,25 @@ class Sections(Section):
             found = self.arms[found.replay]
         return found
 
+    def judged_after(self, arm: str) -> int:
+        """Number of arms, one after the other, that have to be judged before an arm is planned.
+
+        A plan that continues off-topic texts reads the judgments of their arm.
+        """
+        found = self.arms[arm]
+        texts = None if found.continued is None else found.continued.arm
+        sources = [name for name in {found.source, texts} if name is not None]
+        reads = found.replay is None and texts is not None
+        return max((self.judged_after(name) for name in sources), default=0) + reads
+
+    def judging_rounds(self, model: str) -> list[int]:
+        """Rounds in which the arms of a model are judged."""
+        return sorted({self.judged_after(arm) for arm in self.arms_of(model)})
+
+    def judging_round(self, model: str, number: int) -> list[str]:
+        """Arms of a model that are judged in the same round; those of round 0 need no judgments."""
+        return [arm for arm in self.arms_of(model) if self.judged_after(arm) == number]
+
     def generates(self, model: str, arm: str) -> bool:
         """Whether a model runs an arm whose responses are generated, not imported."""
         return arm in self.arms_of(model) and self.arms[arm].responses is None

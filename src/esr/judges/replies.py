@@ -116,7 +116,11 @@ def reply_journals(config: Config) -> list[tuple[str, str, Path]]:
     found = []
     for judge in config.judging.llms:
         for model in config.models:
-            rules = ["judge_arms"]
+            rules = []
+            for number in config.judging_rounds(model):
+                name = f"{judge}-{number}" if number else judge
+                path = folder / "judge_arms" / model / f"{name}.jsonl"
+                found.append(("judge_arms", judge, path))
             for directions in config.searches(model):
                 path = folder / "find_thresholds" / model / f"{along(directions)}{judge}.jsonl"
                 found.append(("find_thresholds", judge, path))

@@ -116,7 +116,8 @@ def judging_jobs(config: Config, judge: str) -> int:
         return 1
     local = config.judging.local.get(judge)
     together = local is not None and local.together
-    arms = sum(1 if together else len(config.arms_of(model)) for model in config.models)
+    jobs = config.judging_rounds if together else config.arms_of
+    arms = sum(len(jobs(model)) for model in config.models)
     searches = sum(len(config.searches(model)) for model in config.models)
     examples = bool(config.finetuned)
     return searches + arms + examples + (config.agreement.retest > 0)

@@ -175,10 +175,10 @@ def judge_tokens_per_second(config: Config, judge: VllmJudgeConfig, gpu: Gpu) ->
 
 def judge_starts(config: Config, rule: str, judge: VllmJudgeConfig) -> int:
     """Jobs of a rule that start a judge."""
-    models = len(config.models)
+    rounds = sum(len(config.judging_rounds(model)) for model in config.models)
     cells = sum(len(config.arms_of(model)) for model in config.models)
     starts = {
-        "judge_responses": models if judge.together else cells,
+        "judge_responses": rounds if judge.together else cells,
         "rate_concreteness": sum(one.labels is not None for one in config.base_models.values()),
         "annotate_boundaries": len(config.base_models),
     }
