@@ -31,6 +31,27 @@ class CheckedArms(Sections):
         return self
 
     @model_validator(mode="after")
+    def _imported_responses_have_a_model(self) -> Self:
+        for name, arm in self.arms.items():
+            if arm.responses is None:
+                continue
+            if arm.model is None and len(self.base_models) > 1:
+                raise ValueError(
+                    f"arms.{name}.model: missing; name the model whose responses these are: "
+                    f"{', '.join(self.base_models)}"
+                )
+            if arm.model is not None and arm.model not in {*self.models, *self.finetuned}:
+                raise ValueError(f"arms.{name}.model: there is no model {arm.model!r}")
+            model = arm.model or next(iter(self.base_models))
+            if name == "steered" and model in self.engine_models:
+                raise ValueError(
+                    "arms.steered: is imported, without tokens, and random sets of latents are "
+                    f"matched on its tokens wherever an arm is generated, as for {model}; import "
+                    "it under another name"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _continued_texts_exist(self) -> Self:
         for name, arm in self.arms.items():
             if arm.continued is None:
@@ -98,27 +119,6 @@ class CheckedArms(Sections):
                 raise ValueError(
                     f"arms.{name}.models: no such models: {unknown}; choose from "
                     f"{sorted({*self.models, *self.finetuned})}"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _imported_responses_have_a_model(self) -> Self:
-        for name, arm in self.arms.items():
-            if arm.responses is None:
-                continue
-            if arm.model is None and len(self.base_models) > 1:
-                raise ValueError(
-                    f"arms.{name}.model: missing; name the model whose responses these are: "
-                    f"{', '.join(self.base_models)}"
-                )
-            if arm.model is not None and arm.model not in {*self.models, *self.finetuned}:
-                raise ValueError(f"arms.{name}.model: there is no model {arm.model!r}")
-            model = arm.model or next(iter(self.base_models))
-            if name == "steered" and model in self.engine_models:
-                raise ValueError(
-                    "arms.steered: is imported, without tokens, and random sets of latents are "
-                    f"matched on its tokens wherever an arm is generated, as for {model}; import "
-                    "it under another name"
                 )
         return self
 
