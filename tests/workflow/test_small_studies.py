@@ -5,7 +5,8 @@ search converges), claims about other models; in a locale that is not UTF-8, wit
 that can be written to. The second study reuses the first one's responses: no
 detectors, no trial with a second attempt, arms of which no trial could be scored. The third is of a
 stranger's base model: a template of one's own, prompts as a spreadsheet saves them, no prior of its
-thresholds, and a language model as judge. The fourth is the first one in vLLM.
+thresholds, and a language model as judge. The fourth is the first one in vLLM. In the fifth the
+judge refused everything that was generated in the search of one latent, which has no threshold.
 """
 
 import csv
@@ -13,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -209,6 +211,31 @@ def in_vllm(hosts: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield run(folder, "engine={name: vllm, batch_size: 16, vllm: {eager: true}}")
 
 
+@pytest.fixture(scope="module")
+def without_threshold(small: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """Results of the fifth study, and the latent that has no threshold."""
+    folder = tmp_path_factory.mktemp("refused") / "checkout"
+    shutil.copytree(small.parents[1], folder, symlinks=True)
+    results = folder / "results/small"
+    tables = {
+        name: results / f"planted/{name}.parquet" for name in ("thresholds", "threshold_trials")
+    }
+    found = read_table(tables["thresholds"], "thresholds")
+    trials = read_table(tables["threshold_trials"], "threshold_trials")
+    latent = int(found["latent"].iloc[0])
+    of_latent = trials["latent"].eq(latent)
+    trials.loc[of_latent, "status"] = "refused"
+    trials.loc[of_latent, "first_score"] = np.nan
+    estimated = [column for column in found if found[column].dtype == float]
+    lost = found["latent"].eq(latent)
+    found.loc[lost, [name for name in estimated if name not in ("lower", "upper")]] = np.nan
+    found.loc[lost, "n_missing"] = found.loc[lost, "n_samples"]
+    found.loc[lost, ["n_samples", "status"]] = [0, "no_data"]
+    for table, name in ((found, "thresholds"), (trials, "threshold_trials")):
+        write_table(table, tables[name], name, read_provenance(tables[name]))
+    return run(folder), latent
+
+
 def rows(results: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(results / f"{name}.csv")
 
@@ -354,3 +381,32 @@ class TestInVllm:
             )
             same = ["prompt_id", "latent", "seed"]
             pd.testing.assert_frame_equal(ours[same], theirs[same])
+
+
+@pytest.mark.rebuild
+class TestALatentWithoutThreshold:
+    def test_it_has_a_status_and_no_number(self, without_threshold: tuple[Path, int]) -> None:
+        results, latent = without_threshold
+        table = rows(results, "tables/thresholds")
+        lost = table[table["latent"].eq(latent) & table["directions"].eq("latents")]
+        assert lost["status"].tolist() == ["no_data"] * 2, "both targets"
+        assert lost[["threshold", "achieved", "dose"]].isna().all(axis=None)
+        assert "no_data" in (results / "report/index.html").read_text()
+
+    def test_no_arm_steers_it_and_the_others_keep_their_trials(
+        self, without_threshold: tuple[Path, int], small: Path
+    ) -> None:
+        results, latent = without_threshold
+        for arm in ("steered", "steered-30", "random-norm", "ablate-otd"):
+            ours, all_of_them = (
+                read_table(folder / f"planted/arms/{arm}/plan.parquet", "plan")
+                for folder in (results, small)
+            )
+            assert latent not in set(ours["latent"]), arm
+            kept = all_of_them[all_of_them["latent"].ne(latent)].reset_index(drop=True)
+            assert ours["trial_id"].tolist() == kept["trial_id"].tolist(), arm
+
+    def test_it_has_its_report_and_all_figures(self, without_threshold: tuple[Path, int]) -> None:
+        results, _ = without_threshold
+        for name in FIGURES:
+            assert (results / f"figures/{name}.png").stat().st_size > 1000, name
