@@ -21,6 +21,7 @@ from esr.analysis.verdicts import score
 from esr.config import LevelsConfig
 from esr.errors import EsrError
 from helpers.checkout import REPO
+from helpers.studies import load_study
 
 CLAIMS = sorted((REPO / "resources/claims").glob("*.csv"))
 NAN, INF = np.nan, np.inf
@@ -270,6 +271,22 @@ class TestShippedClaims:
         self, shipped: dict[str, pd.DataFrame]
     ) -> None:
         assert "random-direction" not in shipped["published"].loc["other-vectors", "where"]
+
+    def test_no_claim_rests_on_scores_that_count_given_on_topic_words(
+        self, shipped: dict[str, pd.DataFrame]
+    ) -> None:
+        """The given text alone raises them; restarts count only after it."""
+        arms = load_study(name="arxiv").arms | load_study().arms
+        given = [
+            name
+            for name, arm in arms.items()
+            if arm.continued and arm.continued.where == "on_topic"
+        ]
+        assert set(given) == {"matched-prefix", "prefix-on-topic"}
+        for table in shipped.values():
+            about = table[table["where"].str.contains(f"arm=(?:{'|'.join(given)})(?:;|$)")]
+            measures = set(about["where"].str.extract(r"measure=(\w+)")[0])
+            assert measures <= {"multi_attempt_rate", "restart_rate"}, about.index.tolist()
 
     def test_every_source_has_one_confirmatory_family(
         self, shipped: dict[str, pd.DataFrame]
