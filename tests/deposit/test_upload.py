@@ -79,6 +79,24 @@ def test_a_second_call_sends_no_file_again(deposit: Path, hub: FakeHub) -> None:
     assert hub.count("PUT /lfs/") == before
 
 
+def test_files_that_a_new_deposit_lacks_leave_the_hub_in_the_same_commit(
+    deposit: Path, hub: FakeHub
+) -> None:
+    upload_to_hub(deposit, "organism", "ann", address=hub.url)
+    hub.repositories[DATASET][".gitattributes"] = b"of the Hub"
+    hub.repositories[ADAPTER][".gitattributes"] = b"of the Hub"
+    (deposit / "dataset/data/scores.parquet").unlink()
+    commits = hub.count("commit/main")
+    upload_to_hub(deposit, "organism", "ann", address=hub.url)
+    assert hub.count("commit/main") <= commits + 2, "one a repository"
+    for name, folder in ((DATASET, "dataset"), (ADAPTER, f"adapters/{ADAPTED}")):
+        local = {p.relative_to(deposit / folder) for p in (deposit / folder).rglob("*.*")}
+        left = {Path(path) for path in hub.repositories[name]}
+        assert left - {Path(".gitattributes")} <= local
+        assert Path(".gitattributes") in left, "the Hub's own"
+    assert "README.md" in hub.repositories[DATASET]
+
+
 def test_repositories_are_public_only_if_asked(deposit: Path, hub: FakeHub) -> None:
     upload_to_hub(deposit, "organism", "ann", public=True, address=hub.url)
     assert not any(hub.private.values())

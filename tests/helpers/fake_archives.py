@@ -120,6 +120,11 @@ class FakeHub(FakeArchive):
             return 200, {"commitUrl": f"{where}/commit/{'1' * 40}", "commitOid": "1" * 40}
         if found := re.fullmatch(r"/api/(models/|datasets/)(.+)/revision/main", path):
             return 200, {"id": found[2], "sha": "1" * 40, "siblings": []}
+        if found := re.fullmatch(r"/api/(models/|datasets/)(.+)/tree/main", path):
+            return 200, [
+                {"type": "file", "path": name, "size": len(content), "oid": "1" * 40}
+                for name, content in self._files(found).items()
+            ]
         return 404, {"error": f"no {path}"}
 
     def _files(self, found: re.Match[str]) -> dict[str, bytes]:
@@ -144,6 +149,9 @@ class FakeHub(FakeArchive):
     def _commit(self, found: re.Match[str], body: bytes) -> None:
         for line in body.decode().splitlines():
             entry = json.loads(line)
+            if entry["key"] == "deletedFile":
+                del self._files(found)[entry["value"]["path"]]
+                continue
             if entry["key"] == "file":
                 content = base64.b64decode(entry["value"]["content"])
             elif entry["key"] == "lfsFile":

@@ -1,7 +1,8 @@
 """Upload to the Hugging Face Hub: a dataset repository, and a model repository an adapter.
 
 Repositories are private until their owner makes them public. The library of the Hub leaves out
-files that a repository has already.
+files that a repository has already. Files of a repository that the folder lacks are deleted in the
+same commit; only the Hub's own `.gitattributes` stays.
 """
 
 import logging
@@ -77,6 +78,7 @@ def upload_to_hub(
                 repo_id=repository.name,
                 repo_type=repository.kind,
                 folder_path=repository.folder,
+                delete_patterns="*",  # of these, what the folder lacks
                 commit_message=f"Deposit of study {study}",
             )
         except Exception as error:  # also those of its HTTP library, which has changed before
