@@ -1,16 +1,5 @@
 # What leaves the project, if somebody uploads it: `snakemake deposit`, then `esr upload`.
-
-
-def study_inputs():
-    """Files that a person wrote and the study reads: configuration, prompts, claims."""
-    files = ["config.yaml", f"studies/{CONFIG.study}.yaml", CONFIG.prompts.as_posix()]
-    files += [
-        arm.prompts.as_posix()
-        for arm in CONFIG.arms.values()
-        if arm.prompts and not arm.prompts.is_relative_to(DOWNLOADS)
-    ]
-    files += [path.as_posix() for path in CONFIG.claims]
-    return sorted(set(files))
+from esr.deposit.inputs import study_inputs
 
 
 rule write_deposit:
@@ -23,7 +12,7 @@ rule write_deposit:
             *[f"<results>/tables/{name}.csv" for name in TABLES],
             "<results>/numbers.json",
         ],
-        inputs=study_inputs(),
+        inputs=study_inputs(CONFIG),
         workflow=[
             "Snakefile",
             *expand("rules/{name}.smk", name=["common", *STAGES]),

@@ -20,12 +20,16 @@ from esr.deposit import about as facts_of
 from esr.deposit.about import UNKNOWN, About, agent_of, licence_of, read_licences
 from esr.deposit.adapters import RESEARCH
 from esr.deposit.build import Sources, place, places_of, write_deposit
+from esr.deposit.crate import write_crate
 from esr.deposit.dataset import card, header_of
+from esr.deposit.inputs import study_inputs
 from esr.deposit.logbook import PAGES, claim_page, index_page, region, write_logbook
 from esr.deposit.tables import merge_parts, parts_of
+from esr.deposit.zenodo import metadata_of
 from esr.errors import EsrError
 from helpers.checkout import REPO
 from helpers.deposits import ADAPTED, ARM, MODEL, ROWS, small_study, validate
+from helpers.studies import load_study
 
 
 class Made(NamedTuple):
@@ -158,6 +162,38 @@ def test_a_study_of_other_models_has_their_terms(made: Made) -> None:
     assert header["license"] == "other"
     assert header["license_name"] == "terms-of-the-models"
     assert header["size_categories"] == ["10K<n<100K"]
+
+
+@pytest.mark.parametrize(
+    ("hub", "imported", "card_says", "zenodo_says"),
+    [
+        ("mit", [], "mit", "mit"),
+        ("llama3.3", [], "other", "other-closed"),
+        ("", [], "other", "other-closed"),
+        ("mit", ["theirs"], "other", "other-closed"),
+    ],
+    ids=["MIT", "other terms", "unknown terms", "imported"],
+)
+def test_card_crate_and_zenodo_state_one_licence(
+    made: Made, tmp_path: Path, hub: str, imported: list[str], card_says: str, zenodo_says: str
+) -> None:
+    models = [replace(m, licence=m.licence._replace(hub=hub)) for m in made.about.models]
+    about = replace(made.about, models=models, imported=imported)
+    assert header_of(about, {"scores": 1})["license"] == card_says
+    write_crate(tmp_path / "crate", about, {"Snakefile": REPO / "Snakefile"}, {}, {}, {})
+    assert metadata_of(tmp_path / "crate")["license"] == zenodo_says
+    graph = json.loads((tmp_path / "crate/ro-crate-metadata.json").read_text())["@graph"]
+    (software,) = [one for one in graph if one["@id"] == "Snakefile"]
+    assert software["license"] == {"@id": "https://spdx.org/licenses/MIT"}, "this project's own"
+
+
+def test_downloaded_prompts_are_no_part_of_a_deposit() -> None:
+    theirs, ours = "results/downloads/prompts/original.csv", "resources/prompts/organism.csv"
+    for own, of_arm in ((theirs, ours), (ours, theirs)):
+        config = load_study({"prompts": own, "arms": {"discovery": {"prompts": of_arm}}})
+        found = study_inputs(config)
+        assert theirs not in found
+        assert {ours, "config.yaml", "studies/organism.yaml"} <= set(found)
 
 
 def test_imported_responses_and_judges_are_named(made: Made) -> None:

@@ -35,6 +35,7 @@ class Licence(NamedTuple):
     link: str
 
 
+MIT = "https://spdx.org/licenses/MIT"
 UNKNOWN = Licence("not known here: see the page of the model", "", "")
 
 
@@ -91,6 +92,15 @@ class About:
     def name(self) -> str:
         """Name of the deposit, also of its repository."""
         return f"esr-{self.study}"
+
+
+def is_open(about: About) -> bool:
+    """Whether the whole dataset is under the MIT License.
+
+    It is if all models are, and no responses were imported. Else the responses are bound by the
+    terms of those who wrote them, and no licence of this project covers the dataset.
+    """
+    return {model.licence.hub for model in about.models} == {"mit"} and not about.imported
 
 
 def about(config: Config, manifest: Manifest, citation: Path, licences: Path, date: str) -> About:

@@ -13,7 +13,7 @@ from typing import Any
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from esr.deposit.about import About, Agent
+from esr.deposit.about import MIT, About, Agent, is_open
 from esr.provenance import file_digest
 
 PROFILES = {
@@ -58,7 +58,8 @@ def write_crate(
     crate.description = description(about)
     crate.datePublished = about.date
     crate.keywords = "activation steering, sparse autoencoders, language models, reproducibility"
-    crate.license = _licence(crate)
+    software = _licence(crate)
+    crate.license = software if is_open(about) else _terms(crate)
     authors = [_agent(crate, author) for author in about.authors]
     crate.creator = _one(authors)
     crate.root_dataset["author"] = _one(authors)
@@ -70,7 +71,7 @@ def write_crate(
         path: crate.add_file(source, path, properties=_facts(source, described.get(path, path)))
         for path, source in {**inputs, **results}.items()
     }
-    steps = _workflow(crate, about, workflow, authors)
+    steps = _workflow(crate, about, workflow, authors, software)
     action = crate.add(
         ContextEntity(
             crate,
@@ -147,7 +148,17 @@ def _licence(crate: ROCrate) -> Any:
         "description": "Of software, tables and figures. Responses are also under the terms of the "
         "models that wrote them; see the dataset card.",
     }
-    return crate.add(ContextEntity(crate, "https://spdx.org/licenses/MIT", properties))
+    return crate.add(ContextEntity(crate, MIT, properties))
+
+
+def _terms(crate: ROCrate) -> Any:
+    properties = {
+        "@type": "CreativeWork",
+        "name": "Terms of the models",
+        "description": "Software, tables and figures are under the MIT License, responses under "
+        "the terms of those who wrote them; see the models, and the dataset card.",
+    }
+    return crate.add(ContextEntity(crate, "#terms", properties))
 
 
 def _agent(crate: ROCrate, author: Agent) -> Any:
@@ -171,7 +182,11 @@ def _profiles(crate: ROCrate) -> None:
 
 
 def _workflow(
-    crate: ROCrate, about: About, files: Mapping[str, Path], authors: Sequence[Any]
+    crate: ROCrate,
+    about: About,
+    files: Mapping[str, Path],
+    authors: Sequence[Any],
+    licence: Any,
 ) -> Any:
     main = crate.add_workflow(
         files["Snakefile"],
@@ -189,7 +204,7 @@ def _workflow(
     main["creator"] = _one(authors)
     main["author"] = _one(authors)
     main["conformsTo"] = {"@id": BIOSCHEMAS}
-    main["license"] = crate.license
+    main["license"] = licence
     parts = [
         crate.add_file(source, path, properties=_facts(source, f"Part of the workflow: {path}"))
         for path, source in files.items()

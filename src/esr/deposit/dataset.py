@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from esr.deposit.about import About
+from esr.deposit.about import About, is_open
 from esr.deposit.crate import description
 from esr.deposit.croissant import croissant
 from esr.deposit.tables import Part, columns_of, merge_parts, provenance_of
@@ -53,9 +53,8 @@ def card(about: About, rows: Mapping[str, int]) -> str:
 
 def header_of(about: About, rows: Mapping[str, int]) -> dict[str, Any]:
     """The YAML header of the card."""
-    licences = {model.licence.hub for model in about.models}
     header: dict[str, Any] = {"pretty_name": about.title, "language": ["en"]}
-    if licences == {"mit"}:
+    if is_open(about):
         header["license"] = "mit"
     else:
         header |= {"license": "other", "license_name": "terms-of-the-models"}

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from esr.deposit.about import MIT
 from esr.deposit.upload import AGAIN, token_of, without
 from esr.errors import EsrError, full_disk, is_full
 
@@ -25,6 +26,8 @@ VARIABLE = "ZENODO_TOKEN"
 ADDRESS = "https://zenodo.org"
 TOKENS = "https://zenodo.org/account/settings/applications/tokens/new/"
 TIMEOUT = httpx2.Timeout(60, read=600, write=600)
+CLOSED = "other-closed"
+"""Zenodo's licence "Other (Not Open)": the crate states the terms."""
 GONE = (404, 410)
 """Replies about a draft that its owner has deleted."""
 TRIES = 3
@@ -123,7 +126,7 @@ def metadata_of(crate: Path) -> dict[str, Any]:
         "description": root["description"],
         "publication_date": root["datePublished"],
         "creators": [{"name": entities[author["@id"]]["name"]} for author in listed],
-        "license": "mit",
+        "license": "mit" if root["license"]["@id"] == MIT else CLOSED,
         "keywords": root["keywords"].split(", "),
         "related_identifiers": [
             {"identifier": root["citation"]["@id"], "relation": "isSupplementTo"}
