@@ -33,14 +33,6 @@ def probes_of(wildcards):
     return [of_base("boost_probes.parquet")(wildcards)]
 
 
-def vectors_behind(model, directions):
-    """The file with the directions of a search: that of the SAE, or that of a set."""
-    folder = f"<results>/{CONFIG.base_of(model)}"
-    if directions is None:
-        return f"{folder}/assets/sae.safetensors"
-    return f"{folder}/{along(directions)}vectors.safetensors"
-
-
 THRESHOLDS = threshold_files()
 
 
@@ -151,7 +143,6 @@ rule tabulate_thresholds:
     """Tabulate the threshold of every latent and target, and how the searches ended."""
     input:
         thresholds=[path for _, _, path in THRESHOLDS],
-        vectors=[vectors_behind(model, name) for model, name, _ in THRESHOLDS],
         fit=[
             f"<results>/{CONFIG.base_of(model)}/sae_fit.parquet"
             for model, _, _ in THRESHOLDS

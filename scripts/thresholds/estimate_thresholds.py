@@ -12,13 +12,16 @@ from esr.thresholds.search import estimate_for_target
 def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
+    first = read_table(Path(job.input.thresholds), "thresholds")
     table = estimate_for_target(
-        read_table(Path(job.input.thresholds), "thresholds"),
+        first,
         read_table(Path(job.input.trials), "threshold_trials"),
         config.thresholds,
         read_prior(config.models[job.wildcards.model], job.input),
         float(job.wildcards.target),
     )
+    norms = first.set_index("latent")["norm"]
+    table = table.assign(norm=table["latent"].map(norms))
     write_table(table, output(job), "thresholds", origin(job))
 
 

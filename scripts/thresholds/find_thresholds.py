@@ -22,6 +22,7 @@ from esr.journal import Journal
 from esr.judges import finish_judging, open_judge
 from esr.judges.base import Judge, JudgeInput
 from esr.tables import read_table, write_table
+from esr.thresholds.dose import norms_of
 from esr.thresholds.pipeline import QueryPipeline
 from esr.thresholds.prior import read_prior
 from esr.thresholds.search import ProposalLog, Query, find_thresholds
@@ -88,10 +89,12 @@ def main(job: Any) -> None:
     ):
         proposals = ProposalLog(journal if pipeline.independent else None, **determining)
         thresholds, trials = find_thresholds(latents, *search, pipeline, proposals)
+    vectors = sets[0] if sets else Path(job.input.sae)
+    norms = norms_of(thresholds["latent"].tolist(), vectors, directions)
     finish_judging(judge)
     facts = origin(job, engine=engine.identity, judge=judge.served_as)
     write_table(trials, output(job, "trials"), "threshold_trials", facts)
-    write_table(thresholds, output(job, "thresholds"), "thresholds", facts)
+    write_table(thresholds.assign(norm=norms), output(job, "thresholds"), "thresholds", facts)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pandas as pd
 from esr.analysis.summaries import write_tables
 from esr.job import config_of, output, start
 from esr.tables import read_table
-from esr.thresholds.dose import norms_of, usual_norm_of, with_dose
+from esr.thresholds.dose import usual_norm_of, with_dose
 from esr.thresholds.outcomes import count_statuses, threshold_table
 
 
@@ -33,14 +33,13 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 def main(job: Any) -> None:
     """Write the table."""
     config = config_of(job)
-    inputs = zip(job.input.thresholds, job.input.vectors, job.input.fit, strict=True)
+    inputs = zip(job.input.thresholds, job.input.fit, strict=True)
     found = []
     for (model, name), paths in zip(job.params.searches, inputs, strict=True):
-        thresholds, vectors, fit = map(Path, paths)
+        thresholds, fit = map(Path, paths)
         each = read_table(thresholds, "thresholds")
         usual = usual_norm_of(read_table(fit, "sae_fit"), config.models[model].steer_layer)
-        norms = norms_of(each["latent"].tolist(), vectors, name)
-        found.append((model, name, with_dose(each, norms, usual)))
+        found.append((model, name, with_dose(each, usual)))
     table = threshold_table(found)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
 

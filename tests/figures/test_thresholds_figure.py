@@ -41,6 +41,7 @@ def thresholds(statuses: list[str], target: float = 50) -> pd.DataFrame:
             "upper": 300.0,
             "n_widened": 0,
             "status": statuses,
+            "norm": 0.5,
         }
     )
 
@@ -102,7 +103,7 @@ def test_a_search_that_failed_for_all_is_drawn(status: str) -> None:
 
 def test_the_table_has_all_targets_and_the_summary_says_how_they_ended() -> None:
     both = [
-        ("m", None, with_dose(thresholds(STATUSES), [0.5] * 5, usual_norm=100.0)),
+        ("m", None, with_dose(thresholds(STATUSES), usual_norm=100.0)),
         ("m", "random", thresholds(["converged"] * 2, target=30)),
     ]
     counts = count_statuses(threshold_table(both)).to_dict("records")

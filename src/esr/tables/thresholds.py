@@ -52,6 +52,7 @@ TABLES: dict[str, Table] = {
             "upper": Column(FLOAT, "Upper bound in force at the end."),
             "n_widened": Column(INT, "How often the bounds were widened."),
             "status": Column(TEXT, "`converged`, `not_converged`, `out_of_bounds`, `no_data`."),
+            "norm": Column(FLOAT, "Norm of the direction, that is of what boost 1 adds."),
         },
     ),
 }

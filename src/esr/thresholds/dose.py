@@ -24,7 +24,7 @@ def norms_of(rows: Sequence[int], path: Path, directions: str | None) -> list[fl
         path: The SAE's file, or that of the set.
         directions: Name of the set; None = decoder rows.
     """
-    with safe_open(path, framework="numpy") as file:  # a table needs no PyTorch
+    with safe_open(path, framework="numpy") as file:
         if directions is None:
             found = file.get_slice("W_dec")
             return [float(np.linalg.norm(found[row])) for row in rows]
@@ -33,17 +33,14 @@ def norms_of(rows: Sequence[int], path: Path, directions: str | None) -> list[fl
     return [known[row] for row in rows]
 
 
-def with_dose(table: pd.DataFrame, norms: Sequence[float], usual_norm: float) -> pd.DataFrame:
-    """Thresholds with the columns norm and dose, which is missing without a threshold.
+def with_dose(table: pd.DataFrame, usual_norm: float) -> pd.DataFrame:
+    """Thresholds with the column dose, which is missing without a threshold.
 
     Args:
         table: Table `thresholds`.
-        norms: Of its directions, row by row.
         usual_norm: Median norm of the stream; missing if it was not measured.
     """
-    return table.assign(
-        norm=list(norms), dose=table["threshold"].astype(float) * list(norms) / usual_norm
-    )
+    return table.assign(dose=table["threshold"].astype(float) * table["norm"] / usual_norm)
 
 
 def usual_norm_of(fit: pd.DataFrame, layer: int) -> float:
