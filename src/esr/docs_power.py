@@ -45,10 +45,12 @@ and verdicts that judge real studies (`esr.analysis.operating`).
   columns, below).
 - *Family.* A sign claim of the confirmatory family needs its adjusted p-value. The simulation
   corrects by Bonferroni, which has no more power than Holm.
-- *All ways.* The share of studies in which an independent way confirms the claim, too: the restart
-  detector, which measures only the multi-attempt rate, or the second judge on an equal share of
-  `agreement.size` for each sampled arm. Where this is far below the power, the second judge needs
-  more trials.
+- *All ways.* The share of studies in which the second judge confirms the claim, too, on an equal
+  share of `agreement.size` for each sampled arm, and no way refutes it. Where this is far below the
+  power, the second judge needs more trials; the label counts the power alone. The published
+  `multi-70b` has 0 % with the 160 trials an arm of the study `arxiv`, 93 % with 600 and 100 % with
+  1,200 (15 simulated studies each, correlation 0.05). In a study without a second judge it is the
+  restart detector that confirms, which measures only the multi-attempt rate.
 - *Latents for 80 %* follow from the widths of simulated intervals at the design and at 4 times its
   latents. `none`: the claimed value lies at the edge of the region, or the prompts alone are too
   few.
@@ -75,6 +77,9 @@ to 92 % of the restarts and sees one in 0.4 to 12 % of the others.) The second j
 drawn as in a study. The shares are of the verdict of all ways. `habit`: the null is true, but the
 primary judge alone sees what the claim says, as where ablation garbles the words that it looks for;
 `by it` is how often that judge would confirm the claim. Empty: no number of restarts can show it.
+A habit that the restart detector shares, as where both look for the same phrases, is not in this
+column. The second judge must then confirm the claim, so that the verdict is no safer and no less
+safe than that judge (`tests/analysis/test_misjudged.py` simulates it).
 Shares are of 30 studies and more; 100 others follow if more than 5 % of them err.
 """
 REHEARSALS = """

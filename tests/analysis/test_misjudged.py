@@ -1,7 +1,8 @@
-"""esr.analysis.misjudged: judges that err, and the habit of one of them."""
+"""esr.analysis.misjudged: judges that err, the habit of one of them, and one that phrases share."""
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from esr.analysis.claims import read_claims
@@ -18,6 +19,8 @@ from esr.analysis.operating import scenarios, simulate
 from esr.analysis.scenarios import Row, Scenario
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
+from esr.config.files import study_config
+from esr.planning.power import design_of
 from helpers.checkout import REPO
 
 ORGANISM = StudySpec(36, 16, 48, rho=0.1, sampled=428, per_stratum=400)
@@ -85,12 +88,33 @@ class TestHabit:
         assert found["agreed"].eq("confirmed").sum() <= 1
 
     def test_that_the_restart_detector_shares_is_stopped_by_the_second_judge(self) -> None:
-        def shared(spec: StudySpec, row: Row, null: bool) -> StudySpec:
-            design = one_habit(spec, row, null)
-            return replace(design, detector=design.judges["primary"])
-
-        found = simulate(
-            case_of("dependence"), ORGANISM, STUDIES, null=True, ways=True, erring=shared
-        )
+        found = shared("dependence", ORGANISM)
         assert found["verdict"].eq("confirmed").sum() >= 0.9 * STUDIES
         assert found["agreed"].eq("depends on the judge").sum() >= 0.9 * STUDIES
+
+    @pytest.mark.parametrize(
+        ("study", "claim"), [("january", "multi-70b"), ("published", "random-multi")]
+    )
+    def test_that_it_shares_is_not_confirmed_where_the_second_sample_is_small(
+        self, study: str, claim: str
+    ) -> None:
+        """The detector agrees in every study, and the second judge's interval is wide."""
+        spec = design_of(study_config(REPO, {"january": "paper", "published": "arxiv"}[study]))
+        found = shared(claim, replace(spec, rho=0.05), study)
+        assert found["verdict"].eq("confirmed").sum() >= 0.2 * STUDIES
+        assert found["agreed"].eq("confirmed").sum() == 0
+
+    def test_that_it_shares_is_confirmed_without_a_second_judge(self) -> None:
+        """The limit: a study with one judge cannot exclude it (docs/method.md)."""
+        found = shared("dependence", replace(ORGANISM, sampled=0))
+        assert found["agreed"].eq("confirmed").sum() >= 0.9 * STUDIES
+
+
+def shared(claim: str, spec: StudySpec, study: str = "organism") -> pd.DataFrame:
+    """Studies under the null with a habit of the primary judge that the restart detector has."""
+
+    def erring(spec: StudySpec, row: Row, null: bool) -> StudySpec:
+        design = one_habit(spec, row, null)
+        return replace(design, detector=design.judges["primary"])
+
+    return simulate(case_of(claim, study), spec, STUDIES, null=True, ways=True, erring=erring)

@@ -126,9 +126,16 @@ class TestErrorRates:
 
 
 class TestWays:
-    def test_a_rate_of_restarts_is_corroborated_without_a_judge(self) -> None:
-        found = simulate(case_of("organism", "dependence"), ORGANISM, 10, ways=True)
+    def test_a_rate_of_restarts_is_corroborated_without_a_second_judge(self) -> None:
+        alone = replace(ORGANISM, sampled=0)
+        found = simulate(case_of("organism", "dependence"), alone, 10, ways=True)
         assert found["agreed"].eq("confirmed").sum() >= 8
+
+    def test_but_not_beside_one_with_few_trials(self) -> None:
+        few = replace(ORGANISM, sampled=30, per_stratum=10)
+        found = simulate(case_of("organism", "dependence"), few, 10, ways=True)
+        assert found["verdict"].eq("confirmed").sum() >= 8
+        assert found["agreed"].eq("confirmed").sum() <= 1
 
     def test_a_measure_of_scores_needs_a_second_judge_with_enough_trials(self) -> None:
         case = case_of("organism", "dependence-esr")

@@ -191,16 +191,32 @@ def test_the_rule(primary: str, free: str, second: str, gated: str, verdict: str
     ("free", "second", "apart", "verdict"),
     [
         ("confirmed", "undecided", ["second"], "depends on the judge"),
-        ("confirmed", "undecided", [], "confirmed"),
+        ("confirmed", "undecided", [], "uncorroborated"),
+        ("confirmed", "not measurable", [], "confirmed"),
         ("undecided", "confirmed", ["judge_free"], "confirmed"),
         ("confirmed", "confirmed", ["second"], "confirmed"),
     ],
 )
-def test_another_value_by_the_second_judge_outweighs_the_restart_detector(
+def test_the_restart_detector_does_not_stand_in_for_a_second_judge(
     free: str, second: str, apart: list[Way], verdict: str
 ) -> None:
     found: dict[Way, str] = {"primary": "confirmed", "judge_free": free, "second": second}
     assert combine(found, apart=apart)[0] == verdict
+    opposite = {"confirmed": "refuted"}
+    mirrored = {way: opposite.get(each, each) for way, each in found.items()}
+    assert combine(mirrored, apart=apart)[0] == opposite.get(verdict, verdict)
+
+
+def test_the_reason_names_the_detector_that_agrees_and_the_judge_that_does_not() -> None:
+    found: dict[Way, str] = {
+        "primary": "confirmed",
+        "judge_free": "confirmed",
+        "second": "undecided",
+    }
+    assert combine(found)[1] == (
+        "confirmed by the primary judge and judge-free, undecided by second judge; "
+        "no value contradicts it"
+    )
 
 
 class TestOneWay:

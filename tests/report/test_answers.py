@@ -143,6 +143,29 @@ def test_one_judge_does_not_make_detectors_contribute(
     assert only(**alone).detectors == "by the primary judge alone"
 
 
+@pytest.mark.parametrize(
+    ("second", "word"),
+    [
+        (None, "yes"),
+        (ablation(-12.0, -5.0), "yes"),
+        (ablation(-12.0, 1.0), "not shown by second judge"),
+        (ablation(-12.0, -5.0, status="few_clusters"), "not shown by second judge"),
+    ],
+)
+def test_phrases_do_not_stand_in_for_a_second_judge_that_measures_it(
+    second: pd.DataFrame | None, word: str
+) -> None:
+    """The primary judge may look for the same phrases."""
+    free = ablation(-12.0, -5.0, way="judge_free")
+    kept = [] if second is None else [second.assign(way="second")]
+    ways = ["primary", "judge_free", "second"]
+    tables = {
+        "comparisons": pd.concat([ablation(-12.0, -5.0), free, *kept]),
+        "contrasts": pd.concat([control(0.1, 30.0).assign(way=way) for way in ways]),
+    }
+    assert only(**tables).detectors == word
+
+
 def test_an_unreliable_interval_shows_nothing_about_detectors() -> None:
     sparse = ablation(-12, -5, status="sparse")
     assert only(comparisons=sparse, contrasts=control(1, 2)).detectors == "not measured"

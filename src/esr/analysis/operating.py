@@ -190,7 +190,7 @@ def _study(
         design = erring(design, row, null) if erring else design
         arms = row.null if null else row.true
         drawn = draw_row(replace(row, true=arms), design, [*seed, number], ways)
-        for way, name in _ways(case.measure, ways).items():
+        for way, name in _ways(case.measure, ways, spec.sampled).items():
             judged = graded(drawn, MEASURES[name], way, shared=row.kind != "models")
             found.setdefault(way, []).append(_decide(case, row, judged, MEASURES[name]))
     verdicts = {way: _overall(rows) for way, rows in found.items()}
@@ -292,12 +292,12 @@ def _versions(arms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([baseline] * len(versions)), np.array(versions)
 
 
-def _ways(measure: str, ways: bool) -> dict[Way, str]:
+def _ways(measure: str, ways: bool, sampled: int) -> dict[Way, str]:
     """Ways that measure it, with the measure that each computes."""
     found: dict[Way, str] = {"primary": measure}
     if ways and measure in OF_DETECTOR:
         found["judge_free"] = OF_DETECTOR[measure]
-    if ways and measure in JUDGED:
+    if ways and sampled and measure in JUDGED:
         found["second"] = measure
     return found
 

@@ -1,10 +1,12 @@
 """Verdicts that do not rest on one judge: every claim in each way, and what the ways agree on.
 
 A claim is evaluated on the rows of each way of grading (`esr.analysis.ways`). `confirmed` and
-`refuted` need the primary way and at least one independent one to agree, and no independent one to
-contradict; nor may the second judge measure another value. Otherwise it `depends on the judge`; if
-none can decide, as when the second judge's sample is too small, it is `uncorroborated`. The claims
-of the confirmatory family are tested together (Holm), one adjusted p-value a claim and way.
+`refuted` need the primary way and an independent one to agree, and no independent one to
+contradict. The second judge must agree if it measures the claim; the restart detector suffices only
+if it does not. If a way contradicts, or none decides and one measures another value, the verdict is
+`depends on the judge`; without either, as when the second judge's sample is too small, it is
+`uncorroborated`. The claims of the confirmatory family are tested together (Holm), one adjusted
+p-value a claim and way.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -221,18 +223,21 @@ def combine(
         why = f"{primary} by the primary judge, {OPPOSITE[primary]} by {_names(against)}"
         return "depends on the judge", why
     others = [way for way in measured if way not in agreeing]
-    if not agreeing or ("second" in others and "second" in apart):
-        return _undecided(primary, others, apart)
+    if not agreeing or "second" in others:
+        return _undecided(primary, agreeing, others, apart)
     return primary, f"agrees: {_names(agreeing)} (of {len(measured)} independent ways)"
 
 
-def _undecided(primary: str, others: Sequence[Way], apart: Sequence[Way]) -> tuple[Verdict, str]:
-    """The verdict where an undecided way measures another value, or none has the power to agree.
+def _undecided(
+    primary: str, agreeing: Sequence[Way], others: Sequence[Way], apart: Sequence[Way]
+) -> tuple[Verdict, str]:
+    """The verdict where no way contradicts, and too few agree.
 
-    Another value by the second judge counts even if the restart detector agrees, which may look for
-    the same words as the primary judge. The reverse does not: the detector knows phrases only.
+    The restart detector's agreement does not count beside an undecided second judge: the detector
+    may look for the same words as the primary judge, and confirm that judge's habit under the null.
     """
-    head = f"{primary} by the primary judge, undecided by {_names(others)}"
+    alike = " and ".join(["the primary judge", *map(NAMES.__getitem__, agreeing)])
+    head = f"{primary} by {alike}, undecided by {_names(others)}"
     differing = [way for way in others if way in apart]
     if differing:
         why = f"the primary judge's value lies outside the interval by {_names(differing)}"

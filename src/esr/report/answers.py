@@ -125,7 +125,12 @@ def _detectors(
     opposite = [ways[way] for way, word in others.items() if word in {"yes", "no"} - {primary}]
     if opposite:
         return f"depends on the way of grading (not by {', '.join(opposite)})", text
-    return (primary, text) if primary in others.values() else ("by the primary judge alone", text)
+    if primary not in others.values():
+        return "by the primary judge alone", text
+    judged = _row(tables, "comparisons", model, ABLATED, RATE, "second") is not None
+    if "second" in others and judged and others["second"] != primary:
+        return f"not shown by {ways['second']}", text  # phrases may share the primary one's habit
+    return primary, text
 
 
 def _contribution(tables: Mapping[str, pd.DataFrame], model: str, way: str) -> tuple[str, str]:
