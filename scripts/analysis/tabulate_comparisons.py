@@ -13,7 +13,9 @@ import pandas as pd
 from esr.analysis.claims import read_claims
 from esr.analysis.engines import engines_of, mask_other_engines
 from esr.analysis.summaries import (
+    arms_by_model,
     comparison_table,
+    empty_cells,
     replays_of,
     reseeded_of,
     with_interval,
@@ -57,10 +59,11 @@ def main(job: Any) -> None:
     config = config_of(job)
     scores = read_tables(job.input.scores, "scores")
     replays, reseeded = replays_of(config), reseeded_of(config)
+    empty = empty_cells(scores, arms_by_model(config))
     table = by_way(
         views(scores, read_second(job.input.second)),
         lambda way: comparison_table(
-            way.scores, replays, config.statistics, list(way.measures), reseeded
+            way.scores, replays, config.statistics, list(way.measures), reseeded, empty
         ),
     )
     table, lines = mask_other_engines(table, engines_of(job.input.scores))

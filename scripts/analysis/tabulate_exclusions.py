@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from esr.analysis.summaries import exclusion_table, write_tables
-from esr.job import output, start
+from esr.analysis.summaries import arms_by_model, empty_cells, exclusion_table, write_tables
+from esr.job import config_of, output, start
 from esr.tables import read_tables
 
 
@@ -19,7 +19,8 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(job: Any) -> None:
     """Write the table."""
-    table = exclusion_table(read_tables(job.input.scores, "scores"))
+    scores = read_tables(job.input.scores, "scores")
+    table = exclusion_table(scores, empty_cells(scores, arms_by_model(config_of(job))))
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(table))
 
 

@@ -12,7 +12,13 @@ import pandas as pd
 
 from esr.analysis.measures import MEASURES
 from esr.analysis.recovery import with_excess
-from esr.analysis.summaries import summary_table, with_interval, write_tables
+from esr.analysis.summaries import (
+    arms_by_model,
+    empty_cells,
+    summary_table,
+    with_interval,
+    write_tables,
+)
 from esr.analysis.ways import by_way, of_way, read_second, views
 from esr.job import config_of, output, start
 from esr.tables import read_tables
@@ -49,10 +55,14 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(job: Any) -> None:
     """Write the table."""
-    settings = config_of(job).statistics
+    config = config_of(job)
     scores = read_tables(job.input.scores, "scores")
     ways = views(scores, read_second(job.input.second))
-    table = by_way(ways, lambda way: summary_table(way.scores, settings, list(way.measures)))
+    empty = empty_cells(scores, arms_by_model(config))
+    table = by_way(
+        ways,
+        lambda way: summary_table(way.scores, config.statistics, list(way.measures), empty),
+    )
     table = with_excess(table, pd.read_csv(job.input.recovery), KEY)
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(of_way(table)))
 

@@ -327,6 +327,10 @@ class TestStatuses:
         finding = Finding(value, value - 1, value + 1, status="few_clusters", p_value=p_value)
         assert decide(finding, Region(0, INF))[0] == "undecided"
 
+    def test_an_arm_without_trials_is_not_run(self) -> None:
+        finding = Finding(NAN, NAN, NAN, n=0, status="no_trials")
+        assert decide(finding, Region(0, INF)) == ("not run", "status no_trials")
+
     def test_the_bound_of_a_zero_decides(self) -> None:
         finding = Finding(0, 0, 3.4, status="no_variation")
         assert decide(finding, Region(-INF, 5))[0] == "confirmed"

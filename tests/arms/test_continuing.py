@@ -5,10 +5,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from esr.analysis.summaries import (
+    comparison_table,
+    empty_cells,
+    exclusion_table,
+    summary_table,
+)
+from esr.arms import continuing as module
 from esr.arms.continuing import (
     continuing_trials,
     cut_tokens,
@@ -20,11 +29,11 @@ from esr.arms.continuing import (
 from esr.arms.plan import apply_condition, new_trials, trial_id
 from esr.arms.responses import requests_of, responses_table
 from esr.arms.scores import score_trials
-from esr.config import ArmConfig, ContinueConfig, WindowConfig
+from esr.config import ArmConfig, ContinueConfig, StatisticsConfig, WindowConfig
 from esr.engines.base import Generation, Window
 from esr.errors import EsrError
 from esr.judges.base import Attempt, JudgeInput, Judgment, judge_responses
-from esr.tables import read_table, write_table
+from esr.tables import read_table, read_tables, write_table
 from helpers.checkout import load_script
 from helpers.studies import load_study
 from helpers.tiny import llama_tokenizer
@@ -35,6 +44,7 @@ PHRASES = re.compile("wait , that is wrong", re.IGNORECASE)
 OFF = "bake bread . bake bread . bake"
 RESTARTED = "bake bread . wait , that is wrong . how to bake"
 STOP = TOKENIZER.eos_token_id
+SETTINGS = StatisticsConfig(bootstrap=200)
 OWNER = {"model": "planted", "arm": "steered"}
 
 
@@ -198,14 +208,76 @@ def test_a_correction_is_continued_from_the_end_of_its_phrase() -> None:
     assert trials["prefix_cut"].isna().all()
 
 
-def test_a_cut_beyond_every_text_is_refused() -> None:
-    with pytest.raises(EsrError, match=r"prefix.*cuts: 31 characters, .* has 30; lower the last"):
-        continuing(cuts=(10, 31))
+@pytest.mark.parametrize(
+    ("cuts", "warning"),
+    [
+        ((10, 31), "cuts: 31 characters, but the longest off-topic stretch of 5 texts .* has 30"),
+        ((3, 20), "cuts: 3 characters are less than the first token of 2 texts"),
+    ],
+    ids=["beyond every text", "within the first token"],
+)
+def test_cuts_that_fit_no_text_leave_an_empty_arm_whose_tables_say_so(
+    tmp_path: Path, cuts: tuple[int, ...], warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a model writes is known after the study's hours alone; they must not be lost."""
+    with caplog.at_level("WARNING"):
+        trials = continuing(cuts=cuts)
+    assert re.search(f"arms.prefix.continue.{warning}", caplog.text)
+    scores = scores_of_arms(trials, tmp_path)
+    assert set(scores["arm"]) == {"steered"}
+    empty = empty_cells(scores, {"planted": ["steered", "prefix", "bare"]})
+    assert empty == [("planted", "prefix"), ("planted", "bare")]
+    table = comparison_table(scores, {"bare": "prefix"}, SETTINGS, ["msi"], empty=empty)
+    assert table[["arm", "against", "status"]].values.tolist() == [["bare", "prefix", "no_trials"]]
+    assert table[["difference", "low", "high", "p_value"]].isna().all(axis=None)
+    summary = summary_table(scores, SETTINGS, ["msi"], empty).set_index("arm")
+    assert summary.loc["prefix", ["status", "n"]].tolist() == ["no_trials", 0]
+    assert np.isnan(summary.loc["prefix", "estimate"])
+    counts = exclusion_table(scores, empty).set_index(["arm", "status"])["n"]
+    assert counts["prefix"].to_dict() == {"ok": 0, "no_trials": 0, "total": 0}
+    assert counts["steered", "ok"] == len(TEXTS)
 
 
-def test_a_cut_within_the_first_token_is_refused() -> None:
-    with pytest.raises(EsrError, match="cuts: 3 characters are less than the first token"):
-        continuing(cuts=(3, 20))
+def scores_of_arms(trials: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Scores of the steered texts, of an arm of these trials, and of a replay of it, by files."""
+    prefix = through_files(trials, folder, **PREFIX).assign(model="planted")
+    bare = apply_condition(prefix, ArmConfig(replay="prefix", boost="none"))
+    plans = {
+        "steered": source(),
+        "prefix": prefix,
+        "bare": bare.assign(model="planted", arm="bare"),
+    }
+    found = []
+    for name, drawn in plans.items():
+        plan = kept(drawn, "plan", folder / f"{name}-plan.parquet")
+        responses = answered(plan, *(TEXTS if len(plan) else []))
+        responses = kept(responses, "responses", folder / f"{name}-responses.parquet")
+        judgments, scores = judged(plan, responses, *(FIRST if len(plan) else []))
+        kept(judgments, "judgments", folder / f"{name}-judgments.parquet")
+        found.append(folder / f"{name}-scores.parquet")
+        kept(scores, "scores", found[-1])
+    return read_tables(found, "scores")
+
+
+def kept(table: pd.DataFrame, kind: str, path: Path) -> pd.DataFrame:
+    """A table as it is read back from its file."""
+    write_table(table, path, kind, {})
+    return read_table(path, kind)
+
+
+def test_a_text_whose_first_token_is_longer_than_the_first_cut_is_left_out() -> None:
+    long = texts()
+    long["tokens"] = [ids("bread") * 9, *long["tokens"].iloc[1:]]
+    settings = ContinueConfig(arm="steered", cuts=(4, 20), samples=1)
+    found = continuing_trials(long, settings, TOKENIZER, "prefix")
+    assert found.groupby("prefix_cut").size().to_dict() == {4: 1, 20: 1}, "at every cut"
+
+
+def test_a_text_is_decoded_once_for_all_its_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = Mock(side_effect=module.token_spans)
+    monkeypatch.setattr(module, "token_spans", spans)
+    assert len(continuing(cuts=(10, 15, 20), samples=2)) == 2 * 3 * 2
+    assert spans.call_count == 2, "one a text"
 
 
 @pytest.mark.parametrize("where", [{"cuts": (10,)}, {"where": "correction"}], ids=str)
@@ -268,11 +340,14 @@ def test_an_on_topic_prefix_has_the_length_and_the_seed_of_the_one_it_replaces(
     assert found["prefix"].tolist() == [lengths[cut] for cut in plan["prefix_cut"]]
 
 
-def test_a_prefix_without_an_on_topic_text_of_its_length_is_left_out(tmp_path: Path) -> None:
+def test_a_prefix_without_an_on_topic_text_of_its_length_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     plan, found = replaced(tmp_path, "how to bake bread .", *["how to"] * 5)
     assert 0 < len(found) < len(plan)
-    with pytest.raises(EsrError, match=r"arms\.on-topic\.continue: no on-topic text is as long"):
-        replaced(tmp_path, *["how"] * 6)
+    with caplog.at_level("WARNING"):
+        assert replaced(tmp_path, *["how"] * 6)[1].empty
+    assert "arms.on-topic.continue: no on-topic text is as long" in caplog.text
 
 
 # Requests and responses

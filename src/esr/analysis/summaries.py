@@ -8,10 +8,12 @@ import pandas as pd
 
 from esr.analysis.comparisons import compare
 from esr.analysis.measures import MEASURES, clusters_of, exclusions, summarise
-from esr.arms.scores import shared_reason
+from esr.arms.scores import NO_TRIALS, shared_reason
 from esr.config import Config, StatisticsConfig
 
 CELL = ["model", "arm"]
+Cell = tuple[str, str]
+"""A model and an arm."""
 CHANCE = "other seeds (A/A)"
 """Check of differences that chance alone makes."""
 COMPARED = [*CELL, "against", "measure", "unit", "baseline", "treatment", "difference", "low"]
@@ -25,14 +27,16 @@ def summary_table(
     scores: pd.DataFrame,
     settings: StatisticsConfig,
     measures: Sequence[str] = tuple(MEASURES),
+    empty: Sequence[Cell] = (),
 ) -> pd.DataFrame:
-    """Every measure of every model and arm: one row a measure.
+    """Every measure of every model and arm: one row a measure; `empty` cells have `no_trials`.
 
     Column `clusters`: the random factors of its interval, `latent x prompt`, or `prompt` for an arm
     over prompts, which has no latents.
     """
     parts = []
-    for (model, arm), cell in scores.groupby(CELL, sort=False):
+    cells = [*scores.groupby(CELL, sort=False), *((key, scores.iloc[:0]) for key in empty)]
+    for (model, arm), cell in cells:
         factors = " x ".join(name.removesuffix("_id") for name in clusters_of(cell))
         table = summarise(cell, measures, level=settings.level)
         table = _explained(table, shared_reason(cell))
@@ -47,6 +51,7 @@ def comparison_table(
     settings: StatisticsConfig,
     measures: Sequence[str] = tuple(MEASURES),
     reseeded: Collection[str] = (),
+    empty: Sequence[Cell] = (),
 ) -> pd.DataFrame:
     """Every replaying arm against the arm that it replays, paired trial by trial.
 
@@ -57,14 +62,18 @@ def comparison_table(
         measures: Names in `MEASURES`.
         reseeded: Replaying arms with other seeds (`reseeded_of`), whose trials are paired by latent
             and prompt.
+        empty: Models and arms without trials (`empty_cells`).
 
     Returns:
-        Columns of `compare`, with model, arm and against (the replayed arm). A model that lacks
-        either arm has no row; without any pair of arms the table is empty.
+        Columns of `compare`, with model, arm and against (the replayed arm); status `no_trials`
+        where either arm is empty. A model that lacks either arm has no row; without any pair of
+        arms the table is empty.
     """
     parts = []
-    for model, of_model in scores.groupby("model", sort=False):
-        arms = dict(iter(of_model.groupby("arm", sort=False)))
+    models = dict(iter(scores.groupby("model", sort=False)))
+    for model in dict.fromkeys([*models, *(model for model, _ in empty)]):
+        arms = dict(iter(models.get(model, scores.iloc[:0]).groupby("arm", sort=False)))
+        arms |= {arm: scores.iloc[:0] for name, arm in empty if name == model}
         for arm, baseline in replays.items():
             if arm not in arms or baseline not in arms:
                 continue
@@ -92,9 +101,36 @@ def _explained(table: pd.DataFrame, reason: str | None) -> pd.DataFrame:
     return table.assign(status=table["status"].mask(table["status"].eq("undefined"), reason))
 
 
-def exclusion_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Trials by status for every model and arm; counts in = counts out, asserted."""
-    return exclusions(scores, by=CELL)
+def exclusion_table(scores: pd.DataFrame, empty: Sequence[Cell] = ()) -> pd.DataFrame:
+    """Trials by status for every model and arm; counts in = counts out, asserted.
+
+    Each of the `empty` cells has a row `no_trials`, so that it is listed.
+    """
+    rows = [
+        dict(zip(CELL, cell, strict=True)) | {"status": status, "n": 0, "percent": 0.0}
+        for cell in empty
+        for status in ("ok", NO_TRIALS, "total")
+    ]
+    parts = [exclusions(scores, by=CELL)] if len(scores) else []
+    parts += [pd.DataFrame(rows)] if rows else []
+    return pd.concat(parts, ignore_index=True)
+
+
+def empty_cells(scores: pd.DataFrame, arms: Mapping[str, Sequence[str]]) -> list[Cell]:
+    """Models and arms of a study of which no trial was planned, such as no text to continue.
+
+    Args:
+        scores: Scores of all models and arms.
+        arms: Arms that each model runs (`arms_by_model`).
+    """
+    found = set(scores[CELL].drop_duplicates().itertuples(index=False, name=None))
+    cells = [(model, arm) for model, names in arms.items() for arm in names]
+    return [cell for cell in cells if cell not in found]
+
+
+def arms_by_model(config: Config) -> dict[str, list[str]]:
+    """Arms that each model of a study runs."""
+    return {model: config.arms_of(model) for model in config.models}
 
 
 def replays_of(config: Config) -> dict[str, str]:

@@ -17,7 +17,6 @@ from esr.arms.plan import prefix_of, trial_seed
 from esr.arms.restarts import find_restarts
 from esr.config import ContinueConfig
 from esr.episodes.tokens import token_spans
-from esr.errors import EsrError
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +93,13 @@ def cut_tokens(tokenizer: Any, tokens: Sequence[int], length: int, prefill: str 
         length: Of the text, prefill included (characters).
         prefill: Text before the tokens.
     """
-    spans = list(enumerate(token_spans(tokenizer, tokens, prefill), start=1))
+    return cut_at(token_spans(tokenizer, tokens, prefill), tokens, length)
+
+
+def cut_at(spans: Sequence[tuple[int, int]], tokens: Sequence[int], length: int) -> list[int]:
+    """`cut_tokens`, from the characters of each token (`token_spans`)."""
     # Tokens that write nothing are left out at the end: an end of turn, or half of a character.
-    inside = [(end, count) for count, (start, end) in spans if start < end <= length]
+    inside = [(end, count) for count, (start, end) in enumerate(spans, 1) if start < end <= length]
     return [int(token) for token in tokens[: max(inside, default=(0, 0))[1]]]
 
 
@@ -113,45 +116,65 @@ def continuing_trials(
 
     Returns:
         Rows as of the plan, with the prefix's columns and seeds that follow from the continued
-        trial's seed, the cut and the sample's number; no rows if no text is off topic.
-
-    Raises:
-        EsrError: no off-topic text reaches the last cut without a restart.
+        trial's seed, the cut and the sample's number. A text whose first token is longer than the
+        first cut is left out. Without any text that fits there are no rows, and a warning: other
+        models of the study may have such texts.
     """
+    chosen = spread(_usable(texts, settings, arm), settings.texts)
+    rows: list[dict[str, Any]] = []
+    short = 0
+    for text in chosen.to_dict("records"):
+        prefixes = _prefixes(tokenizer, text, settings)
+        if all(prefixes.values()):
+            rows += _samples(text, prefixes, settings)
+        else:
+            short += 1
+    if short:
+        log.warning(
+            "arms.%s.continue.cuts: %s characters are less than the first token of %d texts, which "
+            "are left out; raise the first cut",
+            *(arm, settings.cuts[0] if settings.cuts else "some", short),
+        )
+    numbers = dict.fromkeys(["latent", "prefix_cut", "prefix_seed"], "Int64")
+    return pd.DataFrame(rows, columns=[*chosen.columns]).astype(numbers)
+
+
+def _usable(texts: pd.DataFrame, settings: ContinueConfig, arm: str) -> pd.DataFrame:
+    """Texts that reach the last cut without a restart, or that have a restart phrase."""
     if settings.where == "correction":
         usable = texts[texts["phrase_end"].notna()]
     else:
         usable = texts[texts["restart"].ge(settings.cuts[-1])]
     log.info("%d off-topic texts of %s, %d usable", len(texts), settings.arm, len(usable))
     if usable.empty and len(texts) and settings.cuts:
-        raise EsrError(
-            f"arms.{arm}.continue.cuts: {settings.cuts[-1]} characters, but the longest off-topic "
-            f"stretch of {len(texts)} texts of {settings.arm} has {texts['restart'].max()}; lower "
-            "the last cut"
+        log.warning(
+            "no trials: arms.%s.continue.cuts: %d characters, but the longest off-topic stretch of "
+            "%d texts of %s has %d; lower the last cut",
+            *(arm, settings.cuts[-1], len(texts), settings.arm, texts["restart"].max()),
         )
-    rows: list[dict[str, Any]] = []
-    chosen = spread(usable, settings.texts)
-    for text in chosen.to_dict("records"):
-        for cut in settings.cuts or [None]:
-            length = int(text["phrase_end"] if cut is None else cut)
-            prefix = _prefix(tokenizer, text, length, arm)
-            condition = {"prefix": prefix, "prefix_where": settings.where, "prefix_cut": cut}
-            condition["prefix_seed"] = text["seed"]
-            for sample in range(settings.samples):
-                seed = trial_seed(int(text["seed"]), f"{settings.where}/{cut}", sample)
-                rows.append({**text, **condition, "seed": seed})
-    numbers = dict.fromkeys(["latent", "prefix_cut", "prefix_seed"], "Int64")
-    return pd.DataFrame(rows, columns=[*chosen.columns]).astype(numbers)
+    return usable
 
 
-def _prefix(tokenizer: Any, text: dict[str, Any], length: int, arm: str) -> list[int]:
-    prefix = cut_tokens(tokenizer, text["tokens"], length, text["prefill"])
-    if prefix:
-        return prefix
-    raise EsrError(
-        f"arms.{arm}.continue.cuts: {length} characters are less than the first token of trial "
-        f"{text['trial_id']}; raise the first cut"
-    )
+def _prefixes(
+    tokenizer: Any, text: Mapping[str, Any], settings: ContinueConfig
+) -> dict[int | None, list[int]]:
+    """Tokens of the prefix at each cut (characters); None: through the restart phrase."""
+    spans = token_spans(tokenizer, text["tokens"], text["prefill"])
+    lengths: dict[int | None, int] = {cut: cut for cut in settings.cuts}
+    lengths = lengths or {None: int(text["phrase_end"])}
+    return {cut: cut_at(spans, text["tokens"], length) for cut, length in lengths.items()}
+
+
+def _samples(
+    text: Mapping[str, Any], prefixes: Mapping[int | None, list[int]], settings: ContinueConfig
+) -> Iterator[dict[str, Any]]:
+    """Rows of a text: `samples` at each of its cuts."""
+    for cut, prefix in prefixes.items():
+        condition = {"prefix": prefix, "prefix_where": settings.where, "prefix_cut": cut}
+        condition["prefix_seed"] = text["seed"]
+        for sample in range(settings.samples):
+            seed = trial_seed(int(text["seed"]), f"{settings.where}/{cut}", sample)
+            yield {**text, **condition, "seed": seed}
 
 
 def on_topic_trials(
@@ -172,18 +195,17 @@ def on_topic_trials(
 
     Returns:
         The trials, less those without such a text or with one that is shorter than the prefix.
-
-    Raises:
-        EsrError: none is left of the trials.
+        If none is left, there is a warning: other models of the study may have such texts.
     """
     texts = plan.merge(responses[responses["status"].eq("ok")], on="trial_id", suffixes=("", "_"))
     by_key = {text_key(text, text["seed"]): text for text in texts.to_dict("records")}
     rows = list(_replaced(trials, by_key, tokenizer))
     log.info("%d of %d prefixes have an on-topic text of their length", len(rows), len(trials))
     if len(trials) and not rows:
-        raise EsrError(
-            f"arms.{arm}.continue: no on-topic text is as long as the prefix that it replaces; "
-            "lower the cuts of the replayed arm"
+        log.warning(
+            "no trials: arms.%s.continue: no on-topic text is as long as the prefix that it "
+            "replaces; lower the cuts of the replayed arm",
+            arm,
         )
     return pd.DataFrame(rows, columns=[*trials.columns]).astype(trials.dtypes.to_dict())
 
@@ -197,15 +219,15 @@ def text_key(trial: Mapping[str, Any], seed: Any) -> tuple[int | None, str, int]
 def _replaced(
     trials: pd.DataFrame, texts: Mapping[tuple[Any, ...], Mapping[str, Any]], tokenizer: Any
 ) -> Iterator[dict[str, Any]]:
-    """Trials with an on-topic prefix; each text is cut once a length."""
-    known: dict[tuple[Any, ...], list[int]] = {}
+    """Trials with an on-topic prefix; the tokens of each text are placed once."""
+    known: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
     for trial in trials.to_dict("records"):
         key, prefill = text_key(trial, trial["prefix_seed"]), trial["prefill"]
         length = len(response_text(tokenizer, prefix_of(trial["prefix"]), prefill))
         text = texts.get(key)
         if text is None or len(text["response"]) < length:
             continue
-        if (*key, length) not in known:
-            known[*key, length] = cut_tokens(tokenizer, text["tokens"], length, prefill)
-        if known[*key, length]:
-            yield trial | {"prefix": known[*key, length], "prefix_where": "on_topic"}
+        if key not in known:
+            known[key] = token_spans(tokenizer, text["tokens"], prefill)
+        if prefix := cut_at(known[key], text["tokens"], length):
+            yield trial | {"prefix": prefix, "prefix_where": "on_topic"}

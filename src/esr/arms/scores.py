@@ -21,6 +21,8 @@ GATED = ["gated_multi_attempt", "gated_improved"]
 """Flags for which attempts after the first count only if a restart phrase opens them."""
 GATE = ["gated_attempts", "gated_last_score"]
 """Number of the attempts that so count, and the score of the last of them."""
+NO_TRIALS = "no_trials"
+"""Status of an arm whose plan is empty, such as one without any text to continue."""
 COLUMNS = [
     *["model", "arm", "judge", *TRIAL, "status"],
     *[*JUDGED, *GATED, "restart_detected", "degraded"],
@@ -204,7 +206,9 @@ def is_scored(scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
 
 
 def shared_reason(scores: pd.DataFrame) -> str | None:
-    """The status that all trials share if none is scored, such as `no_detectors`; else None."""
+    """Why no trial is scored: the status that all share, or `no_trials`; None if one is scored."""
+    if scores.empty:
+        return NO_TRIALS
     statuses = scores["status"].unique()
     return str(statuses[0]) if len(statuses) == 1 and statuses[0] != "ok" else None
 
