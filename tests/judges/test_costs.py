@@ -97,6 +97,26 @@ def test_without_a_batch_price_batches_cost_the_same(tmp_path: Path) -> None:
 # Estimates
 
 
+def continuing(settings: ContinueConfig) -> ArmConfig:
+    return ArmConfig.model_validate({"continue": settings})
+
+
+def test_a_replay_of_a_continuing_arm_has_trials_of_its_first_latents_alone(here: Path) -> None:
+    """Texts are those of all latents in turn, so a latent has its share of them."""
+    chosen = ContinueConfig(arm="steered", cuts=(40, 80), texts=72, samples=2)
+    config = study().model_copy(update={"arms": study().arms | {"prefix": continuing(chosen)}})
+    assert trials_of(config, config.arms["prefix"], 48) == 72 * 2 * 2
+    for latents, texts in ((3, 6), (36, 72), (100, 72)):
+        few = ArmConfig(replay="prefix", boost="none", latents=latents)
+        assert trials_of(config, few, 48) == texts * 2 * 2
+    uneven = chosen.model_copy(update={"texts": 40})
+    arms = config.arms | {"prefix": continuing(uneven)}
+    few = ArmConfig(replay="prefix", boost="none", latents=3)
+    assert trials_of(config.model_copy(update={"arms": arms}), few, 48) == 3 * 2 * 2 * 2
+    own = continuing(chosen).model_copy(update={"latents": 3})
+    assert trials_of(config, own, 48) == 3 * 16 * 2 * 2, "more texts of each, as many as it has"
+
+
 def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     config = study()
     table = estimate(config).set_index(["rule", "judge"])
@@ -115,9 +135,9 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     few = ArmConfig(replay="steered", seeds="other", latents=3)
     assert trials_of(config, few, prompts) == 3 * (config.arms["steered"].trials or 0)
     chosen = ContinueConfig(arm="steered", cuts=(40, 80), texts=30, samples=2)
-    assert trials_of(config, ArmConfig(continued=chosen), prompts) == 30 * 2 * 2
+    assert trials_of(config, continuing(chosen), prompts) == 30 * 2 * 2
     every = chosen.model_copy(update={"texts": 10**6})
-    assert trials_of(config, ArmConfig(continued=every), prompts) == steered * 2 * 2
+    assert trials_of(config, continuing(every), prompts) == steered * 2 * 2
     prefixes = [name for name in config.arms if config.continues(name) is not None]
     replays = sum(
         arm.replay is not None for name, arm in config.arms.items() if name not in prefixes

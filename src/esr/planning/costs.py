@@ -65,21 +65,45 @@ def searched_for(config: Config, model: str) -> int:
 def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
     """Trials of an arm of one model; a sweep counts all its levels.
 
-    A continuing arm counts as if its source had as many off-topic texts as it may continue.
+    A continuing arm counts as if its source had as many off-topic texts as it may continue, and
+    each latent its share of them.
     """
     limits = []
     while arm.replay is not None:
         limits += [arm.latents] if arm.latents else []
         arm = config.arms[arm.replay]
     if arm.continued is not None:
-        texts = trials_of(config, config.arms[arm.continued.arm], prompts)
-        cuts = max(len(arm.continued.cuts), 1)
-        return min(arm.continued.texts, texts) * cuts * arm.continued.samples
+        source = config.arms[arm.continued.arm]
+        latents = _latents_of(config, source)
+        texts = _of_first(trials_of(config, source, prompts), latents, arm.latents)
+        texts = min(arm.continued.texts, texts)
+        texts = _of_first(texts, _latents_of(config, arm), min(limits, default=None))
+        return texts * max(len(arm.continued.cuts), 1) * arm.continued.samples
     limits += [steerable(config, arm.directions)]
     limits += [arm.latents] if arm.latents else []
     levels = arm.boost.count if isinstance(arm.boost, LevelsConfig) else 1
     units = prompts if arm.over == "prompts" else min(limits)
     return units * (arm.trials or 0) * levels
+
+
+def _latents_of(config: Config, arm: ArmConfig) -> int | None:
+    """Latents, or directions, that the trials of an arm have; None if they are over prompts."""
+    limits = []
+    while arm.source is not None:
+        limits += [arm.latents] if arm.latents else []
+        arm = config.arms[arm.source]
+    if arm.over != "latents":
+        return None
+    limits += [arm.latents] if arm.latents else []
+    return min([steerable(config, arm.directions), *limits])
+
+
+def _of_first(trials: int, latents: int | None, limit: int | None) -> int:
+    """Trials of the first `limit` latents, of trials that are those of all latents in turn."""
+    if latents is None or limit is None or limit >= latents:
+        return trials
+    each, more = divmod(trials, latents)
+    return limit * each + min(limit, more)
 
 
 def planned_calls(config: Config) -> Iterator[Planned]:
