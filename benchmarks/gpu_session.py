@@ -56,8 +56,8 @@ def run_parts(parts: dict[str, Callable[[], Iterator[Row]]], end: float) -> Iter
 def write(folder: Path, facts: dict[str, str], rows: Sequence[Row]) -> None:
     """Write both files."""
     table = {"machine": facts, "rows": [asdict(one) for one in rows]}
-    (folder / "gpu_session.json").write_text(json.dumps(table, indent=1) + "\n")
-    (folder / "gpu_session.md").write_text(as_markdown(facts, rows))
+    (folder / "gpu_session.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    (folder / "gpu_session.md").write_text(as_markdown(facts, rows), encoding="utf-8")
 
 
 def as_markdown(facts: dict[str, str], rows: Sequence[Row]) -> str:

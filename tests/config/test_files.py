@@ -88,6 +88,16 @@ def test_a_study_file_without_keys_is_refused(file: Path, text: str) -> None:
         check_study_file(file)
 
 
+def test_texts_are_continued_by_one_key_of_a_file(file: Path) -> None:
+    arm = {"arm": "steered", "cuts": [80]}
+    for given in ({"continued": arm}, {"continue": arm, "continued": arm}):
+        file.write_text(yaml.safe_dump({"arms": {"off": None, "p": given}}))
+        with pytest.raises(EsrError, match=r"arms\.p\.continued: unknown key; write `continue`"):
+            check_study_file(file)
+    file.write_text(yaml.safe_dump({"arms": {"off": None, "p": {"continue": arm}}}))
+    check_study_file(file)
+
+
 @pytest.mark.parametrize(
     "path",
     sorted([*(REPO / "studies").glob("*.yaml"), *(REPO / "resources").rglob("*.yaml")]),

@@ -202,7 +202,7 @@ class ArmConfig(Section):
             return self
         fields = type(self).model_fields
         other = [
-            name
+            fields[name].alias or name
             for name in fields
             if name not in ("responses", "model") and getattr(self, name) != fields[name].default
         ]

@@ -49,13 +49,18 @@ def read_study_file(path: Path) -> dict[str, Any]:
     """Read the settings of a study or of the protocol.
 
     Raises:
-        EsrError: as in `read_yaml`; no mapping at the top.
+        EsrError: as in `read_yaml`; no mapping at the top; an arm with `continued`, which is the
+            name of `continue` in Python alone.
     """
     content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise EsrError(f"{path}: has no keys at the top; write `key: value` lines")
+    arms = content.get("arms")
+    for name, arm in (arms if isinstance(arms, dict) else {}).items():
+        if isinstance(arm, dict) and "continued" in arm:
+            raise EsrError(f"{path}: arms.{name}.continued: unknown key; write `continue`")
     return content
 
 
