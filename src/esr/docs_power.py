@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from esr.analysis.verdicts import DECIDABLE
+from esr.analysis.operating import label_of
 
 SHARES = ["confirmed_true", "refuted_true", "confirmed_null", "refuted_null"]
 CLAIMS = Path("benchmarks/claims.csv")
@@ -47,7 +47,7 @@ and verdicts that judge real studies (`esr.analysis.operating`).
   corrects by Bonferroni, which has no more power than Holm.
 - *All ways.* The share of studies in which the second judge confirms the claim, too, on an equal
   share of `agreement.size` for each sampled arm, and no way refutes it. Where this is far below the
-  power, the second judge needs more trials; the label counts the power alone. The published
+  power, the second judge needs more trials, and the label is `uncorroborated`. The published
   `multi-70b` has 0 % with the 160 trials an arm of the study `arxiv`, 93 % with 600 and 100 % with
   1,200 (15 simulated studies each, correlation 0.05). In a study without a second judge it is the
   restart detector that confirms, which measures only the multi-attempt rate.
@@ -166,7 +166,7 @@ def _claim_rows(table: pd.DataFrame) -> Iterator[list[str]]:
             f"{rows['value'].iloc[0]:.3g}",
             *[_shares(rows[name]) for name in shares],
             " / ".join(needed),
-            label(list(rows["power"])),
+            label(list(rows["power"]), list(rows["agreed"])),
         ]
 
 
@@ -190,12 +190,17 @@ def _shares(values: pd.Series) -> str:
     return "" if values.isna().all() else " / ".join(f"{value:.0f}" for value in values)
 
 
-def label(powers: list[float]) -> str:
-    """Whether a study decides a claim, from its power (percent) at each correlation."""
-    enough = [power >= 100 * DECIDABLE for power in powers]
-    if all(enough):
-        return "decidable"
-    return "decidable at 0.05 only" if any(enough) else "not decidable"
+def label(powers: list[float], agreed: list[float]) -> str:
+    """Whether a study decides a claim, from its shares (percent) at each correlation.
+
+    Args:
+        powers: Confirmed by the primary judge, if the claim is true.
+        agreed: Confirmed by all ways.
+    """
+    found = [label_of(power / 100, both / 100) for power, both in zip(powers, agreed, strict=True)]
+    if "decidable" not in found:
+        return "uncorroborated" if "uncorroborated" in found else "not decidable"
+    return "decidable" if set(found) == {"decidable"} else "decidable at one correlation only"
 
 
 def _count(value: float) -> str:

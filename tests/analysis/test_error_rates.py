@@ -128,6 +128,13 @@ def test_a_changed_claim_is_another_one(column: str) -> None:
 
 
 def test_the_label_counts_both_correlations() -> None:
-    assert label([80.0, 95.0]) == "decidable"
-    assert label([81.0, 79.0]) == "decidable at 0.05 only"
-    assert label([20.0, 10.0]) == "not decidable"
+    enough = [80.0, 95.0]
+    assert label(enough, enough) == "decidable"
+    assert label([81.0, 79.0], enough) == "decidable at one correlation only"
+    assert label([20.0, 10.0], enough) == "not decidable"
+
+
+def test_a_claim_that_the_second_judge_cannot_confirm_is_not_decidable() -> None:
+    assert label([100.0, 100.0], [0.0, 0.0]) == "uncorroborated"
+    assert label([100.0, 100.0], [90.0, 0.0]) == "decidable at one correlation only"
+    assert label([100.0, 20.0], [0.0, 0.0]) == "uncorroborated"

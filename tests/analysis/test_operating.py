@@ -177,6 +177,13 @@ class TestPower:
         ]
         assert verdicts[0] < verdicts[1]
 
+    def test_a_second_sample_that_is_too_small_is_not_decidable(self) -> None:
+        few = replace(ORGANISM, sampled=8)
+        row = power_row(case_of("organism", "correction"), few, 10)
+        assert row["power"] >= 0.8
+        assert row["agreed"] < 0.8
+        assert row["label"] == "uncorroborated"
+
     def test_a_sweep_has_a_design_of_its_own(self) -> None:
         row = power_row(case_of("january", "sweep-success"), JANUARY, 4)
         assert row["latents"] == 50
@@ -186,5 +193,5 @@ class TestPower:
         table = power_table(claims, TRUTHS["organism"], ORGANISM, (0.1,), 3)
         assert table["claim"].tolist() == claims["claim"].tolist()
         labels: Any = table["label"].str.partition(":")[0]
-        assert set(labels) <= {"decidable", "underpowered", "not simulated"}
+        assert set(labels) <= {"decidable", "underpowered", "uncorroborated", "not simulated"}
         assert table.loc[labels.eq("not simulated"), "power"].isna().all()

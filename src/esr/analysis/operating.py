@@ -92,10 +92,23 @@ def characteristics(case: Scenario, spec: StudySpec, studies: int, first: int = 
         studies: Number of them, in each world.
         first: Number of the first one: others draw other studies.
     """
+    return tally(
+        lambda null, number: _study(case, spec, [int(null), number])["verdict"], studies, first
+    )
+
+
+def tally(verdict_of: Callable[[bool, int], str], studies: int, first: int = 0) -> pd.Series:
+    """Number of studies that confirm and refute, in each world.
+
+    Args:
+        verdict_of: Verdict of a study, given whether the null is true, and its number.
+        studies: Number of them, in each world.
+        first: Number of the first one.
+    """
     found = pd.Series(0, SHARES)
     for world, null in (("true", False), ("null", True)):
         for number in range(first, first + studies):
-            verdict = _study(case, spec, [int(null), number])["verdict"]
+            verdict = verdict_of(null, number)
             if f"{verdict}_{world}" in found:
                 found[f"{verdict}_{world}"] += 1
     return found
@@ -114,17 +127,31 @@ def power_row(case: Scenario, spec: StudySpec, studies: int = 60) -> dict[str, A
     small = simulate(case, spec, studies, ways=True)
     large = simulate(case, _grown(spec), min(WIDTHS, studies))
     power = float(small["verdict"].eq("confirmed").mean())
+    agreed = float(small["agreed"].eq("confirmed").mean())
     needed = [
         latents_for(case, row, [[each[i] for each in t["findings"]] for t in (small, large)])
         for i, row in enumerate(case.rows)
     ]
     return {
         "power": power,
-        "agreed": float(small["agreed"].eq("confirmed").mean()),
+        "agreed": agreed,
         "latents": design.latents,
         "latents_80": float(max(FEW_CLUSTERS, np.ceil(design.latents * max(needed)))),
-        "label": "decidable" if power >= DECIDABLE else "underpowered",
+        "label": label_of(power, agreed),
     }
+
+
+def label_of(power: float, agreed: float) -> str:
+    """What a design can decide: `decidable`, `underpowered`, or `uncorroborated`.
+
+    Args:
+        power: Share of studies that confirm a true claim by the primary judge.
+        agreed: Share that confirm it by all ways. Where it alone is small, the sample that the
+            second judge grades cannot decide.
+    """
+    if power < DECIDABLE:
+        return "underpowered"
+    return "decidable" if agreed >= DECIDABLE else "uncorroborated"
 
 
 def power_table(
@@ -139,7 +166,7 @@ def power_table(
     Columns: claim, source, rho (intra-latent correlation), value (claimed), power (share of
     simulated studies that confirm the claim by the primary judge if it is true), agreed (share in
     which an independent way confirms it, too), latents (of the design), latents_80 (latents that
-    give a power of 80 %; inf: none do), label (`decidable`, `underpowered`, or why the claim is not
+    give a power of 80 %; inf: none do), label (as from `label_of`, or why the claim is not
     simulated).
 
     Args:

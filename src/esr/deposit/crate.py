@@ -72,7 +72,19 @@ def write_crate(
         for path, source in {**inputs, **results}.items()
     }
     steps = _workflow(crate, about, workflow, authors, software)
-    action = crate.add(
+    action = _run(crate, about)
+    action["instrument"] = steps
+    action["agent"] = authors[0]
+    action["object"] = [*(made[path] for path in inputs), *_models(crate, about)]
+    action["result"] = [made[path] for path in results]
+    crate.root_dataset["mentions"] = action
+    crate.root_dataset["citation"] = _paper(crate)
+    crate.write(folder)
+
+
+def _run(crate: ROCrate, about: About) -> Any:
+    """The run of the study, as an action."""
+    return crate.add(
         ContextEntity(
             crate,
             "#run",
@@ -86,12 +98,11 @@ def write_crate(
             },
         )
     )
-    action["instrument"] = steps
-    action["agent"] = authors[0]
-    action["object"] = [*(made[path] for path in inputs), *_models(crate, about)]
-    action["result"] = [made[path] for path in results]
-    crate.root_dataset["mentions"] = action
-    crate.root_dataset["citation"] = crate.add(
+
+
+def _paper(crate: ROCrate) -> Any:
+    """The paper that the study reproduces."""
+    return crate.add(
         ContextEntity(
             crate,
             PAPER,
@@ -101,7 +112,6 @@ def write_crate(
             },
         )
     )
-    crate.write(folder)
 
 
 def description(about: About) -> str:

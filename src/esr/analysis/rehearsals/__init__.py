@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.claims import judge_claim
-from esr.analysis.operating import LEVEL, SHARES
+from esr.analysis.operating import LEVEL, tally
 from esr.analysis.rehearsals import curves, hazards, raters, recovering
 from esr.analysis.rehearsals.base import Rehearsal
 from esr.analysis.scenarios import Truths
@@ -44,11 +44,9 @@ def rehearse_studies(case: Rehearsal, spec: StudySpec, studies: int, first: int 
         studies: Number of them, in each world.
         first: Number of the first one: others draw other studies.
     """
-    found = pd.Series(0, SHARES)
-    for world, null in (("true", False), ("null", True)):
-        for number in range(first, first + studies):
-            table = case.draw(spec, null, number)
-            verdict = judge_claim(case.claim, table, 1 - LEVEL)["verdict"]
-            if f"{verdict}_{world}" in found:
-                found[f"{verdict}_{world}"] += 1
-    return found
+
+    def verdict_of(null: bool, number: int) -> str:
+        verdict: str = judge_claim(case.claim, case.draw(spec, null, number), 1 - LEVEL)["verdict"]
+        return verdict
+
+    return tally(verdict_of, studies, first)
