@@ -182,7 +182,8 @@ OTHER_FILES = {
     "`rho` (intra-latent correlation), `value` (claimed), `power` and `agreed` (share of studies "
     "that confirm the claim if it is true, by the primary judge and by all ways), `latents`, "
     "`latents_80` (latents for a power of 80 %; `inf`: none are enough), `label` (`decidable`, "
-    "`underpowered`, or why there is no number).",
+    "`underpowered`, `uncorroborated` (the second judge grades too few), or why there is no "
+    "number).",
     "figures/{figure}.pdf, .png, .csv": FIGURE,
     "scorecard.csv": "Every claim, where it is looked up, the region in which it holds, what was "
     "measured by the primary judge (`measured`, `low`, `high`, `n`, `status`), `verdict`, "
