@@ -34,6 +34,7 @@ from esr.engines.base import (
 )
 from esr.engines.batch import SMALL_BATCH
 from esr.engines.journaled import generate_journaled
+from esr.engines.readouts import ReadoutRequest
 from esr.engines.transformers import TransformersEngine
 from esr.engines.vllm.client import VllmEngine
 from esr.engines.vllm.launch import launcher, pinned_version
@@ -284,7 +285,22 @@ def check_encoding(
             check_activations(acts, expected)
 
 
+def check_readouts(engine: VllmEngine, plain: TransformersEngine) -> None:
+    """Log-probabilities of named tokens, one row of which is not finite."""
+    requests = [ReadoutRequest(r.tokens, (7, 30, 9), r.intervention) for r in REQUESTS]
+    requests.append(ReadoutRequest(OVERFLOW.tokens, (7, 30, 9), OVERFLOW.intervention))
+    found, expected = engine.log_probs(requests), plain.log_probs(requests)
+    assert found.pop() is expected.pop() is None
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None
+        assert other is not None
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 class TestParity:
+    def test_readouts(self, llama: VllmEngine) -> None:
+        check_readouts(llama, reference())
+
     def test_eager(self, llama: VllmEngine) -> None:
         check_parity(llama, reference())
 
@@ -336,6 +352,7 @@ class TestParity:
             assert engine.facts["runner"] == "V2"
             assert engine.facts["steps"] == 0  # the warm-up does not count
             check_encoding(engine, reference())
+            check_readouts(engine, reference())
             check_overflow(engine, reference(), times=1)
             assert engine.status()["preemptions"] >= 2
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from esr.engines.base import Generation, Request, Sampling
+from esr.engines.readouts import LogProbs, ReadoutRequest
 
 
 class CountingEngine:
@@ -25,7 +26,7 @@ class CountingEngine:
         self.backwards = backwards
         self.waiting: list[Mapping[str, Request]] = []
 
-    def partition(self, requests: Sequence[Request]) -> list[list[int]]:
+    def partition(self, requests: Sequence[Request | ReadoutRequest]) -> list[list[int]]:
         order = sorted(range(len(requests)), key=lambda i: requests[i].tokens)
         return [order[i : i + 3] for i in range(0, len(order), 3)]
 
@@ -49,4 +50,7 @@ class CountingEngine:
         return [Generation((request.seed, whole), "stop") for request in group]
 
     def encode(self, *_: Any, **__: Any) -> list[np.ndarray]:
+        raise NotImplementedError
+
+    def log_probs(self, requests: Sequence[ReadoutRequest]) -> list[LogProbs | None]:
         raise NotImplementedError

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from esr.engines.base import Generation, Intervention, Request, Sampling
+from esr.engines.readouts import ReadoutRequest
 from esr.errors import EsrError
 from esr.journal import Journal
 from esr.judges.base import Attempt, JudgeInput, Judgment
@@ -27,7 +28,7 @@ class Independent(CountingEngine):
     def __init__(self, **identity: Any) -> None:
         super().__init__(backwards=True, **identity)
 
-    def partition(self, requests: Sequence[Request]) -> list[list[int]]:
+    def partition(self, requests: Sequence[Request | ReadoutRequest]) -> list[list[int]]:
         return [[i] for i in range(len(requests))]
 
 

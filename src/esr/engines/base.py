@@ -1,6 +1,6 @@
-"""What an engine does: it generates text and encodes residual streams, with an intervention each.
+"""What an engine does: generates text, encodes residual streams, reads log-probabilities.
 
-Every engine applies the same intervention. At the output h of decoder layer `steer_layer`, at
+Every request has an intervention, and every engine applies the same one. At the output h of decoder layer `steer_layer`, at
 position t of prompt and response:
 
     h'[t] = h[t] - strength * sum over k in ablated of a_k(h[t]) * W_dec[k]
@@ -9,18 +9,22 @@ position t of prompt and response:
 a is the SAE's encoder on the unchanged h (paper 2.1 and 2.3). Without a window the boost is added
 at every position. With a set of directions, its row `latent` takes the place of W_dec[latent].
 Latents can be ablated at a layer of their own (`ablate_layer`), always at every position. Encoding
-returns a(h) of the residual stream after `read_layer`, interventions included.
+returns a(h) of the residual stream after `read_layer`, interventions included. A readout is the
+log-probability of named tokens after the last token of a sequence (`esr.engines.readouts`).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float
 
 from esr.errors import EsrError
+
+if TYPE_CHECKING:
+    from esr.engines.readouts import LogProbs, ReadoutRequest
 
 FinishReason = Literal["stop", "length", "error"]
 Pool = Literal["max", "mean", "share"]
@@ -228,7 +232,7 @@ class Engine(Protocol):
         """What determines a response besides request and sampling: model, SAE, layers, dtype."""
         ...
 
-    def partition(self, requests: Sequence[Request]) -> list[list[int]]:
+    def partition(self, requests: Sequence["Request | ReadoutRequest"]) -> list[list[int]]:
         """Divide requests into groups of indices that are computed together.
 
         The results of a group depend only on its members. A resumed run that repeats entire groups
@@ -258,6 +262,17 @@ class Engine(Protocol):
         Raises:
             EsrError: a latent, start or intervention is invalid (raised before any compute), or
                 activations are not finite.
+        """
+        ...
+
+    def log_probs(self, requests: Sequence["ReadoutRequest"]) -> "list[LogProbs | None]":
+        """Compute log-probabilities of the token after each sequence, of its targets alone.
+
+        Returns:
+            One array a sequence; None where the logits are not finite.
+
+        Raises:
+            EsrError: a sequence, target or intervention is invalid. Raised before any compute.
         """
         ...
 

@@ -32,6 +32,7 @@ from esr.engines.base import (
 )
 from esr.engines.batch import RunningBatch
 from esr.engines.hooks import Change, Positions, adding, decoder_layers, hidden
+from esr.engines.readouts import LogProbs, ReadoutRequest
 from esr.errors import EsrError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class TransformersEngine:
         self.identity = {"engine": "transformers"} | (identity or {})
         self.stop_tokens = stop_tokens(model.generation_config)
 
-    def partition(self, requests: Sequence[Request]) -> list[list[int]]:
+    def partition(self, requests: Sequence[Request | ReadoutRequest]) -> list[list[int]]:
         """Form batches of similar prompt length. The sort is stable: same input, same batches."""
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
@@ -130,6 +131,22 @@ class TransformersEngine:
                         f"{self.model.dtype}; choose a wider dtype or a smaller boost"
                     )
                 found[index] = _pool(acts, pool).float().cpu().numpy()
+        return [found[i] for i in range(len(requests))]
+
+    @torch.inference_mode()
+    def log_probs(self, requests: Sequence[ReadoutRequest]) -> list[LogProbs | None]:
+        """Compute log-probabilities in batches of similar length; see `Engine.log_probs`."""
+        for request in requests:
+            request.check(self.sae.d_sae, self.rows)
+        found: dict[int, LogProbs | None] = {}
+        for rows in self.partition(requests):
+            batch = [requests[i] for i in rows]
+            with self._intervene([request.intervention for request in batch]):
+                logits = self._prefill([request.tokens for request in batch])
+            for index, row in zip(rows, logits, strict=True):
+                targets = torch.tensor(requests[index].targets, device=row.device)
+                finite = bool(row.isfinite().all())
+                found[index] = row.log_softmax(-1)[targets].cpu().numpy() if finite else None
         return [found[i] for i in range(len(requests))]
 
     @torch.inference_mode()
@@ -183,7 +200,6 @@ class TransformersEngine:
 
     def _residual(self, batch: Sequence[EncodeRequest]) -> list[Float[Tensor, "positions d_model"]]:
         """Residual stream after `read_layer`, from the `start` of each request to its end."""
-        tokens, mask = self._pad([request.tokens for request in batch])
         outputs: list[Float[Tensor, "batch length d_model"]] = []
         with self._intervene([request.intervention for request in batch]):
             # Registered after the interventions: at the steered layer it sees the changed output.
@@ -191,17 +207,24 @@ class TransformersEngine:
                 lambda _module, _inputs, output: outputs.append(hidden(output))
             )
             try:
-                self.model(
-                    input_ids=tokens,
-                    attention_mask=mask,
-                    position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                    use_cache=False,
-                    logits_to_keep=1,
-                )
+                self._prefill([request.tokens for request in batch])
             finally:
                 hook.remove()
-        begins = [tokens.shape[1] - len(request.tokens) + request.start for request in batch]
+        longest = outputs[0].shape[1]
+        begins = [longest - len(request.tokens) + request.start for request in batch]
         return [h[begin:] for h, begin in zip(outputs[0], begins, strict=True)]
+
+    def _prefill(self, sequences: Sequence[tuple[int, ...]]) -> Float[Tensor, "batch vocabulary"]:
+        """Logits of the token after each sequence, from one pass without a cache."""
+        tokens, mask = self._pad(sequences)
+        out = self.model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1].float()
 
     @contextmanager
     def _intervene(self, interventions: Sequence[Intervention]) -> Iterator[None]:

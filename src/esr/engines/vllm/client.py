@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -18,9 +18,21 @@ from esr.engines.base import (
     check_latents,
     new_id,
 )
+from esr.engines.readouts import LogProbs, ReadoutRequest
 from esr.engines.vllm.connection import HostConnection, Launch
-from esr.engines.vllm.messages import Activations, Encode, Generate, Generated, Setup
+from esr.engines.vllm.messages import (
+    Activations,
+    Encode,
+    Generate,
+    Generated,
+    Job,
+    Read,
+    Readout,
+    Setup,
+)
 from esr.errors import EsrError
+
+R = TypeVar("R", Activations, Readout)
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ class VllmEngine(HostConnection):
         self.identity = {"engine": f"vllm {version}"} | identity
         self._ablated: set[int] = set()
 
-    def partition(self, requests: Sequence[Request]) -> list[list[int]]:
+    def partition(self, requests: Sequence[Request | ReadoutRequest]) -> list[list[int]]:
         """Put each request in a group of its own: vLLM forms its own batches."""
         return [[i] for i in range(len(requests))]
 
@@ -95,15 +107,29 @@ class VllmEngine(HostConnection):
         self._check_ablated([request.intervention for request in requests])
         columns = None if latents is None else tuple(int(latent) for latent in latents)
         jobs = [Encode(new_id(), request, columns, pool) for request in requests]
+        return [self._array(i, reply) for i, reply in enumerate(self._run(jobs, Activations))]
+
+    def log_probs(self, requests: Sequence[ReadoutRequest]) -> list[LogProbs | None]:
+        """Read log-probabilities after prefill; see `Engine.log_probs`."""
+        for request in requests:
+            request.check(self.limits.d_sae, self.rows)
+            self._check_length(len(request.tokens), 1)
+        self._check_ablated([request.intervention for request in requests])
+        jobs = [Read(new_id(), request) for request in requests]
+        found = (reply.log_probs for reply in self._run(jobs, Readout))
+        return [None if values is None else np.array(values, np.float32) for values in found]
+
+    def _run(self, jobs: Sequence[Job], kind: type[R]) -> list[R]:
+        """Send jobs and wait for the reply to each, in their order."""
         for job in jobs:
             self.submit(job)
         pending = {job.id for job in jobs}
-        found: dict[str, Activations] = {}
+        found: dict[str, R] = {}
         while len(found) < len(jobs):
             reply = self.next_reply()
-            if isinstance(reply, Activations) and reply.id in pending:
+            if isinstance(reply, kind) and reply.id in pending:
                 found[reply.id] = reply
-        return [self._array(i, found[job.id]) for i, job in enumerate(jobs)]
+        return [found[job.id] for job in jobs]
 
     def _array(self, index: int, reply: Activations) -> Float[np.ndarray, "*positions n"]:
         acts = np.frombuffer(reply.data, np.float32).reshape(reply.shape)

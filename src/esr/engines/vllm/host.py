@@ -43,6 +43,8 @@ from esr.engines.vllm.messages import (  # noqa: E402
     Failed,
     Generate,
     Generated,
+    Read,
+    Readout,
     Ready,
     Reply,
     Setup,
@@ -138,12 +140,14 @@ class Host:
             if isinstance(job, Encode):
                 data, shape = next(acts)
                 replies.append(Activations(job.id, data, tuple(shape)))
+            elif isinstance(job, Read):
+                replies.append(self.readout(job, output.outputs[0], failed))
             else:
                 replies.append(self.response(job, output.outputs[0], failed))
         return replies
 
     def sampling_params(self, job: SteeredJob) -> SamplingParams:
-        """Translate the sampling settings of a job; to encode is to prefill and sample once."""
+        """Translate the sampling settings of a job; to encode or read is to prefill and sample."""
         if isinstance(job, Encode):
             return SamplingParams(
                 temperature=0,
@@ -151,6 +155,13 @@ class Host:
                 detokenize=False,
                 # A cached prefix is not computed, so its activations would be missing.
                 skip_reading_prefix_cache=True,
+            )
+        if isinstance(job, Read):
+            return SamplingParams(
+                temperature=0,
+                max_tokens=1,
+                detokenize=False,
+                logprob_token_ids=list(job.request.targets),
             )
         return SamplingParams(
             temperature=job.sampling.temperature,
@@ -170,6 +181,13 @@ class Host:
         if reason not in ("stop", "length"):
             raise RuntimeError(f"esr: vLLM ended request {job.id} with reason {reason!r}")
         return Generated(job.id, tuple(output.token_ids), reason)
+
+    def readout(self, job: Read, output: Any, nonfinite: bool) -> Readout:
+        """Make the reply to a readout: vLLM returns its targets and the token that it samples."""
+        if nonfinite:
+            return Readout(job.id, None)
+        (found,) = output.logprobs
+        return Readout(job.id, tuple(found[token].logprob for token in job.request.targets))
 
     def _clear_nonfinite(self) -> None:
         """Remove non-finite values from the caches, so that they cannot reach other requests."""

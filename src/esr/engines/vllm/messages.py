@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from esr.engines.base import EncodeRequest, FinishReason, Pool, Request, Sampling
+from esr.engines.readouts import ReadoutRequest
 
 SOURCES = ("interventions.py", "slots.py", "patches.py", "worker.py", "encoding.py")
 """Files of this package whose code ends up in a compiled graph or fills its buffers."""
@@ -84,6 +85,14 @@ class Encode:
 
 
 @dataclass(frozen=True)
+class Read:
+    """Job: read log-probabilities of the token after one sequence."""
+
+    id: str
+    request: ReadoutRequest
+
+
+@dataclass(frozen=True)
 class Write:
     """Job of a plain model: write text after `tokens`, by a JSON Schema if there is one."""
 
@@ -127,6 +136,14 @@ class Activations:
 
 
 @dataclass(frozen=True)
+class Readout:
+    """The result of a `Read` job: nats, in the order of its targets; None if not finite."""
+
+    id: str
+    log_probs: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
 class Written:
     """The text of a `Write` job, why it ended, and how many tokens it has."""
 
@@ -143,6 +160,6 @@ class Failed:
     message: str
 
 
-SteeredJob = Generate | Encode
+SteeredJob = Generate | Encode | Read
 Job = SteeredJob | Write
-Reply = Generated | Activations | Written
+Reply = Generated | Activations | Readout | Written
