@@ -1,7 +1,7 @@
 """What an engine does: generates text, encodes residual streams, reads log-probabilities.
 
-Every request has an intervention, and every engine applies the same one. At the output h of decoder layer `steer_layer`, at
-position t of prompt and response:
+Every request has an intervention, and every engine applies the same one. At the output h of
+decoder layer `steer_layer`, at position t of prompt and response:
 
     h'[t] = h[t] - strength * sum over k in ablated of a_k(h[t]) * W_dec[k]
                  + boost * W_dec[latent]      if t lies in the window
