@@ -79,6 +79,7 @@ rule all:
     default_target: True
     input:
         scores_of(cells()),
+        readouts_of_arms(),
         [figure(name) for name in FIGURES],
         rules.tableA1.input,
         rules.controls.input,

@@ -200,3 +200,39 @@ rule score_trials:
         mem_mb=1000,
     script:
         "../scripts/arms/score_trials.py"
+
+
+rule read_tokens:
+    """Read log-probabilities of named tokens before the first generated one of each trial."""
+    input:
+        plan="<results>/{model}/arms/{arm}/plan.parquet",
+        model="<results>/{model}/assets/model.json",
+        sae=of_base("assets/sae.safetensors"),
+        directions=vectors_of,
+        environment=engine_environment,
+    output:
+        "<results>/{model}/arms/{arm}/readouts.parquet",
+    params:
+        journal=f"{RESULTS}/{{model}}/journals/{{arm}}-readouts.jsonl",
+        settings=settings(
+            "readouts.{arm}",
+            "generation.doubled_header",
+            "engine.name",
+            "engine.batch_size",
+            "models.{model}.dtype",
+            "models.{model}.template",
+            "models.{model}.quantization",
+            "models.{model}.steer_layer",
+            "models.{model}.ablate_layer",
+        ),
+    log:
+        "<logs>/{model}/{arm}/read_tokens.log",
+    benchmark:
+        "<benchmarks>/{model}/{arm}/read_tokens.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("read_tokens"),
+    wildcard_constraints:
+        arm=one_of(CONFIG.readouts),
+    script:
+        "../scripts/arms/read_tokens.py"

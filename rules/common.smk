@@ -158,6 +158,15 @@ def scores_of(cells):
     ]
 
 
+def readouts_of_arms():
+    """Log-probabilities of named tokens of every arm that has any (`readouts`)."""
+    return [
+        f"<results>/{model}/arms/{arm}/readouts.parquet"
+        for model, arm in cells()
+        if arm in CONFIG.readouts
+    ]
+
+
 def figure_models():
     """Label and size of every model that is not fine-tuned; plain data, so a change is a rerun."""
     return {

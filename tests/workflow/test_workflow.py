@@ -200,9 +200,11 @@ OF_A_MODEL = [
 OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
 OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
 OF_AN_ORIGINAL += ["directions/topics/directions.parquet", "boost_probes.parquet"]
+OF_AN_ORIGINAL += ["arms/along/readouts.parquet"]
 CONTRASTS = """
     directions={topics: {kind: contrast, pairs: resources/prompts/organism.csv}}
     arms={along: {over: latents, trials: 1, directions: topics}}
+    readouts={along: {tokens: {affirmed: [Yes]}}}
 """
 
 
@@ -250,6 +252,7 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
         "find_thresholds",
         "generate_responses",
         "generate_shard",
+        "read_tokens",
     }
     assert after["train_adapter", "llama-3.1-8b+sc90"] == 2 * 4 * 60
     assert requested(again.stdout, "mem_mb")["train_adapter", "llama-3.1-8b+sc90"] == 72000

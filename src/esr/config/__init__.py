@@ -49,6 +49,7 @@ from esr.config.judging import (
 from esr.config.latents import ConcretenessConfig, LatentsConfig, RelevanceConfig
 from esr.config.load import load, merge, plain_settings
 from esr.config.models import ModelConfig, NeuronpediaConfig, SaeConfig, ThresholdPriorConfig
+from esr.config.readouts import ReadoutConfig
 from esr.config.sae_fit import SaeFitConfig
 from esr.config.section import DOWNLOADS, NAME
 from esr.config.sections import SeedsConfig
@@ -92,6 +93,7 @@ __all__ = [
     "NeuronpediaConfig",
     "OpenAiJudgeConfig",
     "RandomDirectionsConfig",
+    "ReadoutConfig",
     "RelevanceConfig",
     "SaeConfig",
     "SaeFitConfig",

@@ -154,11 +154,12 @@ ENGINE_HOURS = {
     "measure_sae_fit": "encode",
     "probe_boosts": "encode",
     "read_contrasts": "encode",
+    "read_tokens": "encode",
     "find_detectors": "encode",
     "match_controls": "encode",
     "read_episodes": "encode",
     "train_adapter": "train",
 }
 """Rules whose jobs run an engine, and the key of `JobSizeConfig` that holds their hours."""
-JOURNALED = ("find_thresholds", "generate_responses", "generate_shard")
+JOURNALED = ("find_thresholds", "generate_responses", "generate_shard", "read_tokens")
 """Rules whose jobs resume from a journal after an interruption; jobs of the others start over."""

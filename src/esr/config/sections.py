@@ -17,6 +17,7 @@ from esr.config.finetuning import FinetuneConfig, FineTuned
 from esr.config.judging import JudgingConfig, VllmJudgeConfig
 from esr.config.latents import LatentsConfig
 from esr.config.models import ModelConfig
+from esr.config.readouts import ReadoutConfig
 from esr.config.sae_fit import SaeFitConfig
 from esr.config.section import Name, Section, Seed, key
 from esr.config.statistics import StatisticsConfig
@@ -54,6 +55,9 @@ class Sections(Section):
         {}, "Sets of steering directions by name, for arms with `directions`."
     )
     arms: dict[Name, ArmConfig] = key(..., "Arms by name.")
+    readouts: dict[Name, ReadoutConfig] = key(
+        {}, "Log-probabilities of named tokens, by the arm whose trials they are read in."
+    )
     detectors: DetectorsConfig = key(DetectorsConfig(), "Off-topic detectors and their controls.")
     episodes: EpisodesConfig = key(EpisodesConfig(), "Self-corrections encoded token by token.")
     judging: JudgingConfig = key(..., "Judges, and the restart detector.")

@@ -171,6 +171,20 @@ class Config(CheckedArms):
         return self
 
     @model_validator(mode="after")
+    def _readouts_have_an_arm(self) -> Self:
+        for name in self.readouts:
+            if name not in self.arms:
+                raise ValueError(
+                    f"readouts.{name}: there is no such arm; choose from {sorted(self.arms)}"
+                )
+            if self.origin_of(name).responses is not None:
+                raise ValueError(
+                    f"readouts.{name}: its responses are imported, so that no model reads its "
+                    "prompts; name an arm that is generated"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _bridged_judges_exist(self) -> Self:
         unknown = [n for n in self.agreement.bridge or () if n not in self.judging.judges]
         if unknown:

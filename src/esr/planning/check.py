@@ -34,6 +34,7 @@ from esr.planning.hardware import check_gpu_memory, check_judge_memory, check_sh
 from esr.planning.hours import check_walltime, estimate_compute
 from esr.planning.judges import check_judges
 from esr.planning.partitions import partition_problems
+from esr.planning.readouts import check_readouts
 
 LLM_KINDS = " or ".join(
     str(get_args(kind.model_fields["kind"].annotation)[0]) for kind in get_args(LlmConfig)
@@ -210,6 +211,7 @@ def _check_model(config: Config, name: str, prompts: list[str]) -> str:
     longest = max(lengths)
     _check_context(config, model, longest)
     _check_windows(config, min(lengths))
+    check_readouts(config, name, tokenizer)
     # A word the tokenizer does not know would reach the model as something else.
     unknown = tokenizer.unk_token_id
     for prompt in prompts:

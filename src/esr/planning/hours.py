@@ -128,6 +128,7 @@ def planned_work(config: Config) -> Iterator[Work]:
         for rule, texts in read.items():
             yield Work(rule, name, 1, texts * length)
         yield from _contrasts(config, name)
+        yield from _readouts(config, name)
 
 
 def _contrasts(config: Config, name: str) -> Iterator[Work]:
@@ -146,6 +147,14 @@ def _contrasts(config: Config, name: str) -> Iterator[Work]:
     ]
     if files:
         yield Work("read_contrasts", name, len(files), sum(map(tokens, texts)))
+
+
+def _readouts(config: Config, name: str) -> Iterator[Work]:
+    """Prompts that a model reads for the readouts of its arms, each as long as a response."""
+    arms = [arm for arm in config.readouts if arm in config.arms_of(name)]
+    trials = sum(arm_trials(config, arm) for arm in arms)
+    if arms:
+        yield Work("read_tokens", name, len(arms), trials * config.generation.max_new_tokens)
 
 
 def judge_hours(config: Config, responses: float) -> float:

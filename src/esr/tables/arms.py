@@ -2,6 +2,16 @@
 
 from esr.tables.spec import CONDITION, FLAG, FLOAT, INT, INTS, OWNER, TEXT, TRIAL, Column, Table
 
+READOUT = {
+    "trial_id": TRIAL["trial_id"],
+    "name": Column(TEXT, "Name of the tokens."),
+    "status": Column(TEXT, "`ok`, or why there is no log-probability."),
+    "log_prob": Column(
+        FLOAT,
+        "Log of the summed probability of its tokens, as the first generated one (nats).",
+        optional=True,
+    ),
+}
 TABLES: dict[str, Table] = {
     "plan": Table(
         "{model}/arms/{arm}/plan.parquet",
@@ -42,6 +52,12 @@ TABLES: dict[str, Table] = {
                 True,
             ),
         },
+    ),
+    "readouts": Table(
+        "{model}/arms/{arm}/readouts.parquet",
+        "a trial and a name of `readouts.<arm>.tokens`",
+        ("trial_id", "name"),
+        READOUT,
     ),
     "judgments": Table(
         "{model}/arms/{arm}/judgments/{judge}.parquet",
