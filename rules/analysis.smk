@@ -30,6 +30,12 @@ def random_arms():
     ]
 
 
+def compared_sets():
+    """Arms that ablate random sets, and those that they are compared with."""
+    found = random_sets(CONFIG.arms).values()
+    return [name for sets in found for name in (*sets.arms, *sets.against)]
+
+
 def chance_cells():
     """Arms that replay another one with other seeds, and those that they replay."""
     again = [name for name, arm in CONFIG.arms.items() if arm.seeds == "other"]
@@ -115,7 +121,9 @@ rule tabulate_contrasts:
     """Tabulate sweeps, random sets, shares and unsteered arms, as claims read them."""
     input:
         scores=scores_of(
-            cells("steered", "unsteered", "boost-sweep", "ablate-otd", *random_arms())
+            cells(
+                "steered", "unsteered", "boost-sweep", "ablate-otd", *compared_sets()
+            )
         ),
         second=second_phase(),
         detectors=detector_files("detectors"),

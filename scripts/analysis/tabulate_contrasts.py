@@ -15,6 +15,7 @@ from esr.analysis.contrasts import contrast_table
 from esr.analysis.engines import read_scores_to_pair
 from esr.analysis.summaries import replays_of, with_interval, write_tables
 from esr.analysis.ways import by_way, of_way, read_second, views
+from esr.config import random_sets
 from esr.job import config_of, output, start
 from esr.tables import read_table
 
@@ -38,8 +39,10 @@ def main(job: Any) -> None:
     }
     scores = read_scores_to_pair(job.input.scores, replays_of(config))
     ways = views(scores, read_second(job.input.second))
+    sets = random_sets(config.arms)
     table = by_way(
-        ways, lambda way: contrast_table(way, models, found, config.finetuned, config.statistics)
+        ways,
+        lambda way: contrast_table(way, models, found, sets, config.finetuned, config.statistics),
     )
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(of_way(table)))
 

@@ -157,6 +157,7 @@ def test_every_arm_that_a_claim_of_the_organism_reads_is_sampled() -> None:
         ("twin", "steered"),
         ("planted", "ablate-otd"),
         ("planted", "ablate-random-2"),
+        ("planted", "branch-random-2"),
         ("planted", "meta-self-monitor"),
         ("planted", "boost-sweep"),
         ("twin", "unsteered"),

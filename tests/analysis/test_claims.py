@@ -282,7 +282,7 @@ class TestShippedClaims:
             for name, arm in arms.items()
             if arm.continued and arm.continued.where == "on_topic"
         ]
-        assert set(given) == {"matched-prefix", "prefix-on-topic"}
+        assert set(given) == {"matched-prefix", "prefix-on-topic", "branch-on-topic"}
         for table in shipped.values():
             about = table[table["where"].str.contains(f"arm=(?:{'|'.join(given)})(?:;|$)")]
             measures = set(about["where"].str.extract(r"measure=(\w+)")[0])

@@ -1,5 +1,6 @@
 """Contrasts that claims read are those that the figures show, in every way of grading."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -8,9 +9,10 @@ import pytest
 from esr.analysis.contrasts import contrast_table
 from esr.analysis.rows import differences, no_steering, peaks
 from esr.analysis.ways import by_way, of_way, views
-from esr.config import StatisticsConfig
-from helpers.arms import arm
+from esr.config import RandomSets, StatisticsConfig, random_sets
+from helpers.arms import RANDOM_SETS, arm
 from helpers.scores import stack
+from helpers.studies import load_study
 
 FEW = StatisticsConfig(bootstrap=100)
 MODELS = {"m": {"label": "M", "parameters": 1e9}}
@@ -37,10 +39,15 @@ def scores() -> pd.DataFrame:
     return stack({name: {"m": table} for name, table in of_arm.items()})
 
 
-def rows(scores: pd.DataFrame, n_detectors: int = 5, second: Any = None) -> pd.DataFrame:
+def rows(
+    scores: pd.DataFrame,
+    n_detectors: int = 5,
+    second: Any = None,
+    sets: Mapping[str, RandomSets] = RANDOM_SETS,
+) -> pd.DataFrame:
     return by_way(
         views(scores, second),
-        lambda way: contrast_table(way, MODELS, {"m": n_detectors}, {}, FEW),
+        lambda way: contrast_table(way, MODELS, {"m": n_detectors}, sets, {}, FEW),
     )
 
 
@@ -83,6 +90,25 @@ class TestPrimary:
         assert values["ablate-random - steered"] == pytest.approx(100 * (10 / 3 - 4) / 10)
         p_value = table.set_index("arm")["p_value"]
         assert p_value["ablate-random - ablate-otd"] < 0.05
+
+    def test_random_sets_on_other_trials_are_compared_with_the_arms_of_those(
+        self, scores: pd.DataFrame
+    ) -> None:
+        renamed = {"steered": "branch-steered", "ablate-otd": "branch-ablated"}
+        renamed |= {f"ablate-random-{i}": f"branch-random-{i}" for i in range(3)}
+        both = pd.concat(
+            [scores, scores.assign(arm=scores["arm"].replace(renamed))[scores["arm"].isin(renamed)]]
+        )
+        sets = random_sets(load_study(name="arxiv").arms)
+        table = of_way(rows(both, sets=sets)).query("kind == 'sets' and measure == 'msi'")
+        values = table.set_index("arm")["value"]
+        assert set(values.index) == {
+            "ablate-random - steered",
+            "ablate-random - ablate-otd",
+            "branch-random - branch-steered",
+            "branch-random - branch-ablated",
+        }
+        assert values["branch-random - branch-ablated"] == values["ablate-random - ablate-otd"] > 0
 
     def test_without_detectors_nothing_was_ablated(self, scores: pd.DataFrame) -> None:
         table = of_way(rows(scores, n_detectors=0)).query("kind == 'sets'")

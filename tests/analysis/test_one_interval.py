@@ -16,6 +16,7 @@ from esr.analysis.verdicts import score, with_family
 from esr.analysis.ways import views
 from esr.config import StatisticsConfig
 from esr.figures.ablation import compare_detectors
+from helpers.arms import RANDOM_SETS
 from helpers.checkout import load_script
 
 SETTINGS = StatisticsConfig(bootstrap=200)
@@ -52,7 +53,7 @@ def tables(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {
         "summary": summary_table(scores, SETTINGS),
         "comparisons": comparison_table(scores, REPLAYS, SETTINGS),
-        "contrasts": contrast_table(view, MODELS, {"m": 4}, {}, SETTINGS),
+        "contrasts": contrast_table(view, MODELS, {"m": 4}, RANDOM_SETS, {}, SETTINGS),
         "corrected": corrected_table(scores, None, "no_reference", REPLAYS),
         "robustness": robustness.robustness(steered, SETTINGS, {}),
         "fig2": fig2.figure_table(steered, MODELS, SETTINGS),

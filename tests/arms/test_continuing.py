@@ -208,6 +208,24 @@ def test_a_correction_is_continued_from_the_end_of_its_phrase() -> None:
     assert trials["prefix_cut"].isna().all()
 
 
+def test_a_restart_is_sampled_again_from_where_it_began() -> None:
+    trials = continuing(where="restart", samples=3)
+    assert trials["prefix"].tolist() == [ids(RESTARTED[:12])] * 6
+    assert set(trials["prefix_where"]) == {"restart"}
+    assert trials["seed"].nunique() == 6
+    assert trials["prefix_seed"].nunique() == 2, "of two texts; the others never restart"
+
+
+def test_a_text_that_restarts_at_once_has_nothing_to_continue(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    at_once = texts().assign(restart=0)
+    settings = ContinueConfig(arm="steered", where="restart")
+    with caplog.at_level("WARNING"):
+        assert continuing_trials(at_once, settings, TOKENIZER, "branch").empty
+    assert "arms.branch.continue: 5 texts restart at once" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("cuts", "warning"),
     [
@@ -280,7 +298,9 @@ def test_a_text_is_decoded_once_for_all_its_cuts(monkeypatch: pytest.MonkeyPatch
     assert spans.call_count == 2, "one a text"
 
 
-@pytest.mark.parametrize("where", [{"cuts": (10,)}, {"where": "correction"}], ids=str)
+@pytest.mark.parametrize(
+    "where", [{"cuts": (10,)}, {"where": "correction"}, {"where": "restart"}], ids=str
+)
 def test_without_any_off_topic_text_the_plan_is_empty_and_valid(
     tmp_path: Path, where: dict[str, Any]
 ) -> None:

@@ -26,6 +26,7 @@ from esr.config import (
     load,
     merge,
     plain_settings,
+    random_sets,
 )
 from esr.config.load import RENAMED
 from esr.errors import EsrError
@@ -905,5 +906,16 @@ def test_arms_that_ablate_what_detectors_decide_are_known() -> None:
     listed = {"arms": {"listed": {"replay": "ablate-otd", "ablate": [3]}}}
     config = load_study(chained, listed)
     found = {name for name in config.arms if config.needs_detectors(name)}
-    random = {f"ablate-random-{number}" for number in range(3)}
-    assert found == {"ablate-otd", "prefix-ablated", "both"} | random
+    random = {f"{where}-random-{number}" for where in ("ablate", "branch") for number in range(3)}
+    assert found == {"ablate-otd", "prefix-ablated", "branch-ablated", "both"} | random
+
+
+def test_random_sets_are_compared_on_the_trials_that_they_share() -> None:
+    other = {"replay": "steered", "ablate": "random-0", "meta_prompt": "{prompt} Stay."}
+    found = random_sets(load_study({"arms": {"meta-random": other}}).arms)
+    assert {name: sets.against for name, sets in found.items()} == {
+        "ablate-random": ["steered", "ablate-otd"],
+        "branch-random": ["branch-steered", "branch-ablated"],
+        "meta-random": ["steered"],
+    }
+    assert found["branch-random"].arms == [f"branch-random-{number}" for number in range(3)]

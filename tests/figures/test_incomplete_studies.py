@@ -26,6 +26,7 @@ from esr.config import Config, StatisticsConfig
 from esr.figures.ablation import compare_detectors, compare_random_sets
 from esr.judges.base import FAILED
 from esr.judges.human import NOT_LABELLED
+from helpers.arms import RANDOM_SETS
 from helpers.checkout import load_script
 from helpers.scores import scores_of
 from helpers.studies import load_study
@@ -107,7 +108,7 @@ def tables_of(scores: pd.DataFrame, config: Config, found: int) -> dict[str, pd.
         ),
         "models": by_way(ways, lambda way: models.tabulate(way, config)),
         "contrasts": by_way(
-            ways, lambda way: contrast_table(way, MODELS, {"planted": found}, {}, FAST)
+            ways, lambda way: contrast_table(way, MODELS, {"planted": found}, RANDOM_SETS, {}, FAST)
         ),
         "recovery": recovery.tabulate(scores[scores["arm"].isin(PRIMARY[:2])], FAST),
     }

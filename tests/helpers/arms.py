@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from esr.config import StatisticsConfig
+from esr.config import RandomSets, StatisticsConfig
 from helpers.scores import scores_of
 
 FAST = StatisticsConfig(bootstrap=200)
-
+RANDOM_SETS = {
+    "ablate-random": RandomSets([f"ablate-random-{i}" for i in range(3)], ["steered", "ablate-otd"])
+}
+"""Random sets of the protocol."""
 
 LATENTS, PER_LATENT = 12, 10
 

@@ -99,7 +99,7 @@ class TestBrokenInputs:
                 ),
             ),
             "tables/contrasts.csv": by_way(
-                ways, lambda way: contrast_table(way, models, detectors, {}, FEW)
+                ways, lambda way: contrast_table(way, models, detectors, {}, {}, FEW)
             ),
         }
         claims = read_claims([REPO / "resources/claims/organism.csv"])

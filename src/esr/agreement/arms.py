@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from esr.analysis.claims import parse_where, read_claims
-from esr.config import Config
+from esr.config import Config, random_sets
 
 Cell = tuple[str, str]
 """A model and an arm."""
@@ -63,16 +63,13 @@ def _cells_of_claim(config: Config, claim: Mapping[str, Any]) -> Iterator[Cell]:
 def _arms(config: Config, table: str, where: Mapping[str, list[str]]) -> set[str]:
     """Arms of a claim: those that it names, or those behind a table without a column `arm`.
 
-    `ablate-random` stands for every random set, as in Figure A9.
+    The name that random sets share, such as `ablate-random`, stands for each of them.
     """
     if "arm" in where:
-        parts = [part for value in where["arm"] for part in value.split(" - ")]
-        return {
-            name
-            for name, arm in config.arms.items()
-            for part in parts
-            if part in (name, "*") or (part == "ablate-random" and _is_random(arm.ablate))
-        }
+        parts = {part for value in where["arm"] for part in value.split(" - ")}
+        sets = random_sets(config.arms)
+        of_sets = {arm for part in parts & set(sets) for arm in sets[part].arms}
+        return {name for name in config.arms if parts & {name, "*"} or name in of_sets}
     if table in ("tables/models.csv", "tables/contrasts.csv"):
         return {BY_KIND[kind] for kind in where.get("kind", []) if kind in BY_KIND}
     return {STEERED}
@@ -90,7 +87,3 @@ def _models(config: Config, where: Mapping[str, list[str]], table: str) -> set[s
             if tuned.base in found and (shares is None or str(tuned.share) in shares):
                 found = found | {name}
     return found
-
-
-def _is_random(ablate: Any) -> bool:
-    return isinstance(ablate, str) and ablate.startswith("random-")

@@ -4,7 +4,8 @@ Rows are those of `esr.analysis.rows` with model, kind, arm and, by kind:
 
 - `point`: a measure at a level of the boost sweep (sweep_level, sd of thresholds from their mean);
 - `peak`: the level at which it is largest;
-- `sets`: the mean of the random sets minus another arm (arm `ablate-random - steered`);
+- `sets`: the mean of the random sets that are ablated on an arm's trials, minus that arm, and minus
+  the one that ablates the detectors (arm `ablate-random - steered`);
 - `share`: over the share of self-corrections trained on (percent; 0 is the base): statistic
   `difference` (share minus base, paired), `peak` (share of the highest value) or those of
   `share_trends`; status `one_training` if a share was trained once (`esr.analysis.shares`);
@@ -22,9 +23,8 @@ from esr.analysis.shares import share_differences, share_peaks, share_trends, wi
 from esr.analysis.trends import PAIRED
 from esr.analysis.ways import View
 from esr.arms.scores import select
-from esr.config import FineTuned, StatisticsConfig
+from esr.config import FineTuned, RandomSets, StatisticsConfig
 
-RANDOM = "ablate-random"
 COLUMNS = ["kind", "model", "arm", "measure", "statistic", "sweep_level", "share", "value", "low"]
 COLUMNS += ["high", "method", "p_value", "n", "n_sets", "status"]
 
@@ -33,6 +33,7 @@ def contrast_table(
     view: View,
     models: Mapping[str, Mapping[str, Any]],
     detectors: Mapping[str, int],
+    sets: Mapping[str, RandomSets],
     finetuned: Mapping[str, FineTuned],
     settings: StatisticsConfig,
 ) -> pd.DataFrame:
@@ -42,6 +43,7 @@ def contrast_table(
         view: The trials (`esr.analysis.ways.views`).
         models: Label and size of every base model.
         detectors: Number of detectors of each; without any, nothing was ablated.
+        sets: Arms that ablate random sets, by the name that they share.
         finetuned: Fine-tuned models by name.
         settings: Of the intervals.
     """
@@ -50,7 +52,10 @@ def contrast_table(
         mine = select(view.scores, model=model)
         parts += [
             sweep_rows(view, select(mine, arm="boost-sweep"), settings).assign(model=model),
-            sets_rows(view, mine, detectors[model], settings).assign(model=model),
+            *(
+                sets_rows(view, mine, name, arms, detectors[model], settings).assign(model=model)
+                for name, arms in sets.items()
+            ),
         ]
     for base in dict.fromkeys(made.base for made in finetuned.values()):
         scores = select(with_share(view.scores, base, finetuned), arm="steered")
@@ -74,13 +79,19 @@ def sweep_rows(view: View, scores: pd.DataFrame, settings: StatisticsConfig) -> 
 
 
 def sets_rows(
-    view: View, scores: pd.DataFrame, n_detectors: int, settings: StatisticsConfig
+    view: View,
+    scores: pd.DataFrame,
+    name: str,
+    sets: RandomSets,
+    n_detectors: int,
+    settings: StatisticsConfig,
 ) -> pd.DataFrame:
-    """Random sets of latents minus the steered arm, and minus the ablated detectors."""
-    names = [arm for arm in scores["arm"].unique() if arm.startswith(f"{RANDOM}-")]
+    """Random sets of latents minus the arm that they replay, and minus the ablated detectors."""
+    run = set(scores["arm"].unique())
+    names = [arm for arm in sets.arms if arm in run]
     measures = view.shown(PAIRED)
     parts = []
-    for other in ("steered", "ablate-otd"):
+    for other in sets.against:
         against = select(scores, arm=other)
         if against.empty or not names:
             continue
@@ -94,7 +105,7 @@ def sets_rows(
             table["n"] = table["n"].fillna(table["n_treatment"])
         else:
             table = missing(measures, "no_detectors")
-        parts.append(table.assign(arm=f"{RANDOM} - {other}", kind="sets"))
+        parts.append(table.assign(arm=f"{name} - {other}", kind="sets"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

@@ -129,20 +129,24 @@ def continuing_trials(
             rows += _samples(text, prefixes, settings)
         else:
             short += 1
-    if short:
+    if short and settings.cuts:
         log.warning(
             "arms.%s.continue.cuts: %s characters are less than the first token of %d texts, which "
             "are left out; raise the first cut",
-            *(arm, settings.cuts[0] if settings.cuts else "some", short),
+            *(arm, settings.cuts[0], short),
         )
+    elif short:
+        log.warning("arms.%s.continue: %d texts restart at once, and are left out", arm, short)
     numbers = dict.fromkeys(["latent", "prefix_cut", "prefix_seed"], "Int64")
     return pd.DataFrame(rows, columns=[*chosen.columns]).astype(numbers)
 
 
 def _usable(texts: pd.DataFrame, settings: ContinueConfig, arm: str) -> pd.DataFrame:
-    """Texts that reach the last cut without a restart, or that have a restart phrase."""
+    """Texts that reach the last cut without a restart, that restart, or that have a phrase."""
     if settings.where == "correction":
         usable = texts[texts["phrase_end"].notna()]
+    elif settings.where == "restart":
+        usable = texts[texts["restart"] < texts["response"].str.len()]
     else:
         usable = texts[texts["restart"].ge(settings.cuts[-1])]
     log.info("%d off-topic texts of %s, %d usable", len(texts), settings.arm, len(usable))
@@ -158,10 +162,11 @@ def _usable(texts: pd.DataFrame, settings: ContinueConfig, arm: str) -> pd.DataF
 def _prefixes(
     tokenizer: Any, text: Mapping[str, Any], settings: ContinueConfig
 ) -> dict[int | None, list[int]]:
-    """Tokens of the prefix at each cut (characters); None: through the restart phrase."""
+    """Tokens of the prefix at each cut (characters); None: up to, or through, the restart."""
     spans = token_spans(tokenizer, text["tokens"], text["prefill"])
     lengths: dict[int | None, int] = {cut: cut for cut in settings.cuts}
-    lengths = lengths or {None: int(text["phrase_end"])}
+    end = "restart" if settings.where == "restart" else "phrase_end"
+    lengths = lengths or {None: int(text[end])}
     return {cut: cut_at(spans, text["tokens"], length) for cut, length in lengths.items()}
 
 

@@ -49,6 +49,7 @@ from esr.config.judging import (
 from esr.config.latents import ConcretenessConfig, LatentsConfig, RelevanceConfig
 from esr.config.load import load, merge, plain_settings
 from esr.config.models import ModelConfig, NeuronpediaConfig, SaeConfig, ThresholdPriorConfig
+from esr.config.random_sets import RandomSets, random_sets
 from esr.config.readouts import ReadoutConfig
 from esr.config.sae_fit import SaeFitConfig
 from esr.config.section import DOWNLOADS, NAME
@@ -93,6 +94,7 @@ __all__ = [
     "NeuronpediaConfig",
     "OpenAiJudgeConfig",
     "RandomDirectionsConfig",
+    "RandomSets",
     "ReadoutConfig",
     "RelevanceConfig",
     "SaeConfig",
@@ -108,4 +110,5 @@ __all__ = [
     "load",
     "merge",
     "plain_settings",
+    "random_sets",
 ]

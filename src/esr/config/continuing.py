@@ -15,12 +15,13 @@ class ContinueConfig(Section):
         "Arm whose texts are continued; each trial keeps its prompt, direction, boost and other "
         "conditions. With `on_topic`: the arm whose texts replace those of the replayed arm.",
     )
-    where: Literal["off_topic", "correction", "on_topic"] = key(
+    where: Literal["off_topic", "restart", "correction", "on_topic"] = key(
         "off_topic",
-        "`off_topic`: off-topic texts up to each of `cuts`, before any restart; `correction`: "
-        "off-topic texts through their first restart phrase; `on_topic`: goes with `replay` of a "
-        "continuing arm, and replaces each prefix by the beginning, of equal length, of the text "
-        "of `arm` with the same latent, prompt and seed.",
+        "`off_topic`: off-topic texts up to each of `cuts`, before any restart; `restart`: "
+        "off-topic texts that restart, up to where they do, so that the restart is sampled again; "
+        "`correction`: off-topic texts through their first restart phrase; `on_topic`: goes with "
+        "`replay` of a continuing arm, and replaces each prefix by the beginning, of equal length, "
+        "of the text of `arm` with the same latent, prompt and seed.",
         source="published v2: prefill and matched-prefix controls",
     )
     cuts: tuple[Annotated[int, Field(gt=0, le=1_000_000)], ...] = key(
