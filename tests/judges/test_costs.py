@@ -125,7 +125,7 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     assert len(pd.read_csv(config.prompts)) == prompts
     calls = table["calls"].to_dict()
     assert calls["find_thresholds", "claude"] == (models + finetuned) * latents * 10 * 4
-    assert calls["judge_sample", "qwen"] == config.agreement.size == 9850
+    assert calls["judge_sample", "qwen"] == config.agreement.size == 13700
     assert ("judge_sample", "claude") not in calls, "the primary judge has judged the arms"
     steered, sweep = latents * 16, 16 * 5 * 8
     assert trials_of(config, config.arms["steered"], prompts) == steered
@@ -142,12 +142,12 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     replays = sum(
         arm.replay is not None for name, arm in config.arms.items() if name not in prefixes
     )
-    replays -= 1
-    again = 12 * 16  # `other-seeds` replays the first latents alone
+    replays -= 2
+    again = 12 * 16 + 18 * 16  # `other-seeds`, `steered-response` replay the first latents alone
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
     arms = (2 + replays) * steered + again + sweep + prompts + discovery
-    continued = 4 * 150 * 2 * 2 + 3 * 100  # after off-topic texts, and after corrections
-    assert len(prefixes) == 4 + 3
+    continued = 4 * 150 * 2 * 2 + 7 * 100 * 4 + 3 * 100  # off-topic texts, restarts, corrections
+    assert len(prefixes) == 4 + 7 + 3
     expected = models * arms + continued + finetuned * steered  # one model continues texts
     assert calls["judge_responses", "claude"] == expected
     cells = sum(len(config.arms_of(model)) for model in config.models)
