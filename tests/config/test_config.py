@@ -392,7 +392,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "lexicon.csv": "topic,part,word\n",
         "resources/restart_phrases.txt": "wait\n",
         "model/config.json": json.dumps(model),
-        "model/model.safetensors": "",
         "model/tokenizer.json": "{}",
         "model/tokenizer_config.json": "{}",
         "sae/cfg.json": json.dumps({"d_in": 8, "d_sae": 16}),
@@ -400,6 +399,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in contents.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
+    embedding = {"model.embed_tokens.weight": np.zeros((50, 8), np.float32)}
+    save_file(embedding, tmp_path / "model/model.safetensors")
     write_sae_weights(tmp_path / "sae", 8, 16)
     return tmp_path
 
@@ -514,6 +515,16 @@ def test_an_sae_of_another_width_is_named(files: Path) -> None:
             "sae/sae_weights.safetensors",
             "torn",
             "sae.path: sae/sae_weights.safetensors was cut or changed",
+        ),
+        (
+            "model/model.safetensors",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "source: model/model.safetensors is a git-lfs pointer, not the file; run `git lfs",
+        ),
+        (
+            "model/config.json",
+            '{"num_hidden_layers": 3, "hidden_size": 4, "vocab_size": 50}',
+            "source: model: model.embed_tokens.weight has shape (50, 8), but by config.json",
         ),
         (
             "model/model.safetensors.index.json",

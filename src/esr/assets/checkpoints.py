@@ -9,6 +9,9 @@ from esr.errors import EsrError, full_disk, is_full
 from esr.provenance import file_digest
 
 MODEL_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model"]
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+"""Weights in one file, or the index of weights in several."""
 
 
 ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors"]
@@ -72,19 +75,19 @@ def folder_model_shape(folder: Path) -> dict[str, Any] | None:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """The files of a local checkpoint that determine its output."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if index.is_file():
-        shards = sorted(set(_weight_map(index)))
+        shards = sorted(set(weight_map(index).values()))
         weights = [index, *(folder / shard for shard in shards)]
     else:
-        weights = [folder / "model.safetensors"]
+        weights = [folder / WEIGHTS]
     tokenizer = [folder / "tokenizer.json", folder / "tokenizer_config.json"]
     optional = [folder / name for name in OPTIONAL_FILES if (folder / name).is_file()]
     return [folder / "config.json", *weights, *tokenizer, *optional]
 
 
-def _weight_map(index: Path) -> list[str]:
-    """Files that an index of weights names.
+def weight_map(index: Path) -> dict[str, str]:
+    """Names of weights, and of the file that holds each, in an index of weights.
 
     Raises:
         EsrError: it names none.
@@ -92,7 +95,7 @@ def _weight_map(index: Path) -> list[str]:
     named = read_json(index).get("weight_map")
     if not isinstance(named, dict) or not all(isinstance(n, str) for n in named.values()):
         raise EsrError(f"{index} has no weight_map of file names; download it again")
-    return list(named.values())
+    return named
 
 
 def refuse_code(folder: Path) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from esr.assets.sae import Sae
 from esr.assets.sae_origin import SaeOrigin, contradictions
+from esr.assets.weights import load_causal_lm
 from esr.engines.hooks import decoder_layers, hidden
 from esr.errors import EsrError
 
@@ -197,7 +198,7 @@ def load_layers(manifest: Mapping[str, Any], dtype: str, device: str, n_layers: 
         device: A torch device, or `auto`: CUDA if available, over as many GPUs as needed.
         n_layers: Layers to load.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -211,8 +212,9 @@ def load_layers(manifest: Mapping[str, Any], dtype: str, device: str, n_layers: 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     spread = device == "cuda" and torch.cuda.device_count() > 1
-    model = AutoModelForCausalLM.from_pretrained(
+    model = load_causal_lm(
         manifest["source"],
+        partial=True,
         config=config,
         dtype=getattr(torch, dtype),
         device_map="auto" if spread else None,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from esr.arms.chat import stop_tokens
 from esr.assets.sae import Sae
+from esr.assets.weights import load_causal_lm
 from esr.directions.vectors import Directions, check_width, rows_of
 from esr.engines.base import (
     EncodeRequest,
@@ -329,8 +330,10 @@ def load_engine(
         identity: Identifies model, SAE and layers in journals.
         ablate_layer: See `TransformersEngine`.
         directions: See `TransformersEngine`.
+
+    Raises:
+        EsrError: the checkpoint lacks weights of its model, or has more layers.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -338,7 +341,7 @@ def load_engine(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(
+    model = load_causal_lm(
         source, revision=revision, dtype=DTYPES[dtype], local_files_only=True
     )
     nn.Module.to(model, device)

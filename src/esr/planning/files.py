@@ -10,6 +10,7 @@ from esr.assets.checkpoints import checkpoint_files, folder_model_shape
 from esr.assets.downloads import PROMPT_FILES
 from esr.assets.sae_origin import contradictions
 from esr.assets.saelens import SAE_FILES, SaeShape, check_folder, folder_origin, folder_shape
+from esr.assets.weights import check_weights
 from esr.config import Config, ModelConfig
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
@@ -70,6 +71,8 @@ def _check_model_files(config: Config, name: str, model: ModelConfig) -> Iterato
     try:
         yield from (f"models.{name}.{line}" for line in _check_model(model))
         shape = folder_model_shape(model.folder)
+        if shape is not None and all(path.is_file() for path in checkpoint_files(model.folder)):
+            check_weights(model.folder, shape)
     except EsrError as error:
         yield f"models.{name}.source: {error}"
         return
