@@ -1,5 +1,7 @@
 """Files that people write: what is accepted, and what is refused with file, line and remedy."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,15 @@ def written(folder: Path, content: bytes) -> Path:
     path = folder / "file.csv"
     path.write_bytes(content)
     return path
+
+
+def workbook() -> bytes:
+    """What Excel saves as .xlsx begins like this: a ZIP file with its table of contents first."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("[Content_Types].xml", '<?xml version="1.0"?><Types/>')
+        archive.writestr("xl/worksheets/sheet1.xml", "<worksheet/>")
+    return content.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +67,12 @@ def test_a_cell_may_have_several_lines_and_quotes(tmp_path: Path) -> None:
         (ROWS.encode("utf-16")[:-1], r"line \d+: byte 0x\w+ is not UTF-16; save it as UTF-8"),
         (b"id,text\na,x\0\n", r"is UTF-16 without its mark, or no text file"),
         (b"id,text\na,one, two\n", r"line 2: 3 fields, but the header has 2; put a cell"),
-        (b"id,text\na\n", r"line 2: 1 fields, but the header has 2"),
+        (
+            b"id,text\na\n",
+            r"line 2: 1 fields, but the header has 2; write a comma for an empty cell",
+        ),
+        (workbook(), r"is a workbook, not text; .* save the sheet as `CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"is a workbook, not text"),
         (b"id;text\na;one; two\n", r"line 2: 3 fields, but the header has 2; .* a semicolon"),
         (b"id,id\na,x\n", r"has column 'id' twice"),
         (b'id,text\na,"one\nb,two\n', r"line 3: unexpected end of data; check the quotes"),

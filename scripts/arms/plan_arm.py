@@ -65,7 +65,7 @@ def continue_texts(
 
     settings = config.arms[name].continued
     assert settings is not None
-    manifest = json.loads(Path(inputs.model).read_text())
+    manifest = json.loads(Path(inputs.model).read_text(encoding="utf-8"))
     tokenizer = open_tokenizer(manifest, config.models[model].template)
     responses = read_table(Path(inputs.responses), "responses")
     if settings.where == "on_topic":

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from esr.errors import EsrError
 
 AS_UTF8 = "save it as UTF-8 (in Excel: `CSV UTF-8 (Comma delimited)`)"
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""First bytes of a workbook (.xlsx, .ods; .xls), which are those of any ZIP or OLE file."""
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
@@ -40,6 +42,11 @@ def read_handwritten(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise EsrError(f"{path}: cannot be read: {error.strerror}") from None
+    if content.startswith(WORKBOOKS):
+        raise EsrError(
+            f"{path} is a workbook, not text; open it in a spreadsheet and save the sheet as "
+            "`CSV UTF-8 (Comma delimited)`, then name that file"
+        )
     encoding = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "UTF-8"
     if b"\0" in content and encoding == "UTF-8":
         raise EsrError(f"{path} is UTF-16 without its mark, or no text file; {AS_UTF8}")
@@ -78,10 +85,12 @@ def read_csv_rows(path: Path) -> CsvRows:
                 _check_header(path, columns)
                 continue
             if len(values) != len(columns):
+                remedy = f"put a cell that contains a {DELIMITERS[used]} in quotes: "
+                if len(values) < len(columns):
+                    remedy = f"write a {DELIMITERS[used]} for an empty cell, too: "
                 raise EsrError(
                     f"{path}, line {reader.line_num}: {len(values)} fields, but the header has "
-                    f"{len(columns)}; put a cell that contains a {DELIMITERS[used]} in quotes: "
-                    f'"one{used} two"'
+                    f'{len(columns)}; {remedy}"one{used} two"'
                 )
             rows.append(dict(zip(columns, values, strict=True)))
             lines.append(reader.line_num)

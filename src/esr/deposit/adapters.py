@@ -41,10 +41,10 @@ def write_adapter(folder: Path, about: About, adapter: Adapter) -> None:
     folder.mkdir(parents=True)
     for name in ADAPTER_FILES:
         shutil.copyfile(adapter.folder / name, folder / name)
-    config = json.loads((folder / "adapter_config.json").read_text())
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = adapter.model.source  # not a folder of this machine
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    masks = json.loads(adapter.masks.read_text())
+    masks = json.loads(adapter.masks.read_text(encoding="utf-8"))
     card = model_card(about, adapter, config, masks, pd.read_csv(adapter.losses))
     (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -341,9 +341,7 @@ def load_engine(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_causal_lm(
-        source, revision=revision, dtype=DTYPES[dtype], local_files_only=True
-    )
+    model = load_causal_lm(source, revision=revision, dtype=DTYPES[dtype], local_files_only=True)
     nn.Module.to(model, device)
     return TransformersEngine(
         model, sae, steer_layer, read_layer, batch_size, identity, ablate_layer, directions
