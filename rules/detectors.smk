@@ -7,6 +7,13 @@ def detector_prompts():
     return (arm and arm.prompts) or CONFIG.prompts
 
 
+def of_arm(arm, table):
+    """A table of an arm; nothing if the study lacks the arm."""
+    return (
+        f"<results>/{{model}}/arms/{arm}/{table}.parquet" if arm in CONFIG.arms else []
+    )
+
+
 def detector_files(name):
     """A table of the detectors, one file a model."""
     return [
@@ -22,8 +29,8 @@ rule find_detectors:
         model="<results>/{model}/assets/model.json",
         sae="<results>/{model}/assets/sae.safetensors",
         environment=engine_environment,
-        plan=f"<results>/{{model}}/arms/{CONFIG.detectors.arm}/plan.parquet",
-        responses=f"<results>/{{model}}/arms/{CONFIG.detectors.arm}/responses.parquet",
+        plan=of_arm(CONFIG.detectors.arm, "plan"),
+        responses=of_arm(CONFIG.detectors.arm, "responses"),
     output:
         detectors="<results>/{model}/detectors/detectors.parquet",
         pairs="<results>/{model}/detectors/detector_pairs.parquet",
@@ -57,8 +64,8 @@ rule match_controls:
         model="<results>/{model}/assets/model.json",
         sae="<results>/{model}/assets/sae.safetensors",
         environment=engine_environment,
-        plan="<results>/{model}/arms/steered/plan.parquet",
-        responses="<results>/{model}/arms/steered/responses.parquet",
+        plan=of_arm("steered", "plan"),
+        responses=of_arm("steered", "responses"),
     output:
         "<results>/{model}/detectors/controls.parquet",
     params:

@@ -5,6 +5,7 @@ pairs, AUROC and standardised mean difference d with its interval (bootstrap ove
 held-out pairs if there are any (column `pairs`). Activations are in units of the SAE.
 """
 
+from collections.abc import Container
 from typing import Any
 
 import pandas as pd
@@ -32,10 +33,26 @@ def detector_statistics(
     return known.merge(check_table(pairs, settings), on="latent", how="left")
 
 
-def printed(table: pd.DataFrame, models: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """The printed table; a model without detectors has one row with `none found`."""
+def printed(
+    table: pd.DataFrame, models: dict[str, dict[str, Any]], searched: Container[str]
+) -> pd.DataFrame:
+    """The printed table; a model without detectors has one row with the reason.
+
+    Args:
+        table: Statistics of the detectors.
+        models: Models and their labels.
+        searched: Models of which detectors were searched.
+    """
+    none = pd.DataFrame(
+        [
+            {"Model": m["label"], "Latent": "none found" if name in searched else "not searched"}
+            for name, m in models.items()
+            if name not in set(table["model"])
+        ],
+        columns=["Model", "Latent"],
+    )
     if table.empty:
-        return pd.DataFrame({"Model": [m["label"] for m in models.values()], "Latent": "none"})
+        return none
     shown = table.assign(
         model=table["model"].map(lambda name: models[name]["label"]),
         label=table["label"].fillna("(no label)"),
@@ -57,8 +74,6 @@ def printed(table: pd.DataFrame, models: dict[str, dict[str, Any]]) -> pd.DataFr
         "auroc": "AUROC",
         "effect": "d",
     }
-    missing = [m["label"] for name, m in models.items() if name not in set(table["model"])]
-    none = pd.DataFrame({"Model": missing, "Latent": "none found"})
     return pd.concat([shown[list(names)].rename(columns=names), none]).fillna("-")
 
 
@@ -76,8 +91,9 @@ def main(job: Any) -> None:
             config.statistics,
         )
         parts.append(table.assign(model=name))
+    searched = set(detectors["model"])
     both = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
-    write_tables(output(job, "csv"), output(job, "tex"), both, printed(both, models))
+    write_tables(output(job, "csv"), output(job, "tex"), both, printed(both, models, searched))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Make detectors/detectors.parquet (one row a latent) and detectors/detector_pairs.parquet.
 
 Responses of the discovery arm are encoded after their own prompts (matched) and after prompts of
-another category (mismatched). Activations are in the SAE's own units.
+another category (mismatched). Activations are in the SAE's own units. Without the discovery arm
+nothing is searched, and both tables are empty.
 """
 
 import json
@@ -21,7 +22,7 @@ from esr.engines import open_engine, open_tokenizer
 from esr.engines.base import EncodeRequest, Engine, Request
 from esr.errors import EsrError
 from esr.job import config_of, origin, output, start
-from esr.tables import read_table, write_table
+from esr.tables import TABLES, read_table, write_table
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,19 @@ def trials_with_response(
     return plan[ok.to_numpy()], responses.loc[ok, "tokens"].tolist()
 
 
+def write_empty(job: Any) -> None:
+    """Write both tables without rows: there is no text to search."""
+    log.warning("the study has no arm %s: no detectors are searched", config_of(job).detectors.arm)
+    for name, table in (("detectors", "detectors"), ("pairs", "detector_pairs")):
+        columns = list(TABLES[table].columns)
+        write_table(pd.DataFrame(columns=columns), output(job, name), table, origin(job))
+
+
 def main(job: Any) -> None:
     """Write both tables."""
+    if not job.input.plan:
+        write_empty(job)
+        return
     config = config_of(job)
     name = job.wildcards.model
     settings = config.detectors

@@ -1,7 +1,8 @@
 """Make detectors/controls.parquet: random sets of latents as active as the detectors.
 
 Activity is measured on the responses of the steered arm, with the residual stream that an ablation
-would encode: frequency (share of tokens on which a latent is active) and mean activation.
+would encode: frequency (share of tokens on which a latent is active) and mean activation. Without
+detectors, or without the steered arm, there is nothing to match, and the table is empty.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from esr.arms.responses import requests_of
 from esr.detectors.controls import match_controls, summarise_sets
@@ -18,7 +20,7 @@ from esr.engines import open_engine, open_tokenizer
 from esr.engines.base import EncodeRequest, Engine, Intervention, Pool, Request
 from esr.errors import EsrError
 from esr.job import config_of, origin, output, start
-from esr.tables import read_table, write_table
+from esr.tables import TABLES, read_table, write_table
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,12 @@ def activity(engine: Engine, passes: Sequence[EncodeRequest]) -> tuple[np.ndarra
 
 def main(job: Any) -> None:
     """Write the table."""
+    table = read_table(Path(job.input.detectors), "detectors")
+    if not job.input.plan or not table["detector"].any():
+        log.warning("no detectors, or no arm steered: random sets have nothing to match")
+        empty = pd.DataFrame(columns=list(TABLES["controls"].columns))
+        write_table(empty, output(job), "controls", origin(job))
+        return
     config = config_of(job)
     name = job.wildcards.model
     settings = config.detectors
@@ -73,7 +81,6 @@ def main(job: Any) -> None:
         )
     engine = open_engine(config, name, manifest, Path(job.input.sae))
     frequency, mean = activity(engine, passes)
-    table = read_table(Path(job.input.detectors), "detectors")
     detectors = table.loc[table["detector"], "latent"].tolist()
     known = table.loc[table["found"] | table["given"], "latent"].tolist()
     controls = match_controls(

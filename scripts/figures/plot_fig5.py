@@ -35,6 +35,7 @@ from esr.tables import read_tables
 
 COLUMNS = ["model", "label", "kind", "arm", "measure", "latent", "value", "low", "high", "p_value"]
 COLUMNS += ["n", "dropped", "status"]
+COUNTS = ["found", "given", "both", "confirmed"]
 FALSE_FINDING = 0.05
 """Expected number of latents that pass by chance, at most."""
 SIDES = {"matched": ("own response", style.GREEN, "o"), "mismatched": ("another's", style.RED, "s")}
@@ -46,9 +47,13 @@ def detector_rows(
     """Mean activation of each detector on held-out pairs, and counts of detectors.
 
     If no pair was held out, the means are over the searched pairs, and `confirmed` is missing.
+    Without rows in `detectors` nothing was searched: counts are missing, with status `not_run`.
     Counts of found detectors have the status `few_pairs` if chance alone would find one among all
     latents in more than `FALSE_FINDING` of searches, as it does on a handful of prompts.
     """
+    if detectors.empty:
+        nothing = pd.DataFrame({"measure": COUNTS, "value": np.nan, "n": 0})
+        return nothing.assign(kind="count", status="not_run")
     used = detectors.loc[detectors["detector"], "latent"]
     found = detectors["found"].astype(bool)
     given = detectors["given"].astype(bool)
@@ -56,7 +61,7 @@ def detector_rows(
     table = check_table(pairs[pairs["latent"].isin(used)], how)
     held_out = table["pairs"].eq("held_out").all() and len(table) > 0
     counts["confirmed"] = meets(table, settings).sum() if held_out else np.nan
-    rows = pd.DataFrame({"measure": list(counts), "value": list(counts.values())})
+    rows = pd.DataFrame({"measure": COUNTS, "value": [counts[name] for name in COUNTS]})
     rows = rows.assign(kind="count", n=len(used), status="ok")
     searched = pairs.loc[~pairs["held_out"].astype(bool), "prompt_id"].nunique()
     expected = len(detectors) * chance_of_passing(searched, settings)
@@ -81,7 +86,9 @@ def draw_detectors(axes: Axes, table: pd.DataFrame) -> None:
     label = table["label"].iloc[0]
     if means.empty:
         axes.set(title=f"{label}: detectors", xticks=[], yticks=[])
-        style.empty_panel(axes, f"no detectors in use\n({counts['found']:.0f} found)")
+        found = counts["found"]
+        why = "not searched" if np.isnan(found) else f"{found:.0f} found"
+        style.empty_panel(axes, f"no detectors in use\n({why})")
         return
     means = means.sort_values("mismatched", ascending=False)
     places = np.arange(1, len(means) + 1)

@@ -57,7 +57,7 @@ def test_so_is_one_with_a_vision_tower_and_its_layers_are_counted(tmp_path: Path
     load_causal_lm(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     set_config(tmp_path, text_config=config["text_config"] | {"num_hidden_layers": 6})
-    with pytest.raises(EsrError, match="layers 0 to 3, but by config.json .* layers 0 to 5"):
+    with pytest.raises(EsrError, match=r"layers 0 to 3, but by config.json .* layers 0 to 5"):
         checked(tmp_path)
 
 

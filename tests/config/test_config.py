@@ -738,6 +738,34 @@ def test_texts_that_cannot_be_continued_are_refused(arms: dict[str, Any], line: 
         load_study({"arms": arms})
 
 
+INSTEAD: dict[str, dict[str, Any]] = {
+    "answers": {"latents": {"relevance": {"criterion": "zero"}}},
+    "steered": {"episodes": {"arm": "steered-30"}, "finetune": {"models": []}},
+}
+"""What else a study changes that lacks an arm, beside the arms that need it."""
+
+
+@pytest.mark.parametrize("arm", load_study().arms)
+def test_each_arm_of_a_study_can_be_removed_with_those_that_the_error_names(arm: str) -> None:
+    gone = {arm}
+    for _ in range(3):  # those that replay or continue it, or need detectors
+        try:
+            assert not gone & set(
+                load_study(INSTEAD.get(arm, {}), {"arms": dict.fromkeys(gone)}).arms
+            )
+            return
+        except EsrError as error:
+            (named,) = re.findall(r"set arms to null that need it: (.*)", str(error))
+            assert not gone & set(named.split(", "))
+            gone |= set(named.split(", "))
+    pytest.fail(f"after {gone} there are others")
+
+
+def test_detectors_are_searched_on_plain_answers_alone() -> None:
+    with pytest.raises(EsrError, match=r"detectors.arm: 'steered' is not an arm over prompts"):
+        load(raw({"detectors": {"arm": "steered"}}))
+
+
 def test_episodes_are_not_taken_from_texts_that_were_given() -> None:
     with pytest.raises(EsrError, match=r"episodes\.arm: p continues texts of another arm"):
         load_study({"arms": {"p": PREFIXED}, "episodes": {"arm": "p"}})

@@ -301,6 +301,19 @@ class TestFigure5:
         assert row["value"] == pytest.approx(own)
         assert row["n"] == out.sum()
 
+    def test_a_study_without_a_search_has_no_count_not_even_zero(self) -> None:
+        script, pairs = load_script("plot_fig5"), planted()
+        nothing = found_in(pairs, SEPARABLE).iloc[:0]
+        rows = script.detector_rows(nothing, pair_table(pairs, []), SEPARABLE, FAST)
+        assert rows["value"].isna().all()
+        assert set(rows["status"]) == {"not_run"}
+        arms = compare_detectors(arm(0.2, 1), 0, FAST)
+        table = pd.concat([rows, arms]).assign(model="m", label="M")
+        figure = script.draw(table.reindex(columns=script.COLUMNS), "Title", 0.95)
+        texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+        plt.close(figure)
+        assert "no detectors in use\n(not searched)" in texts
+
     def test_without_held_out_pairs_none_is_confirmed_or_refuted(self) -> None:
         script, pairs = load_script("plot_fig5"), planted(held_out=0)
         detectors = found_in(pairs, SEPARABLE)
@@ -405,7 +418,9 @@ class TestTableA1:
         assert table["pairs"].eq("held_out").all()
 
     def test_in_print_every_model_appears_with_detectors_or_without(self) -> None:
-        printed = load_script("tabulate_tableA1").printed(self.statistics(), self.MODELS)
+        printed = load_script("tabulate_tableA1").printed(
+            self.statistics(), self.MODELS, {"a", "b"}
+        )
         assert printed["Model"].tolist() == ["Model A"] * 3 + ["B"]
         assert printed["Latent"].iloc[-1] == "none found"
         assert printed["d"].iloc[0].count("[") == 1
@@ -414,19 +429,19 @@ class TestTableA1:
         table = self.statistics(DetectorsConfig(criterion="graded", min_auroc=1, max_leak=0)).iloc[
             :0
         ]
-        printed = load_script("tabulate_tableA1").printed(table, self.MODELS)
-        assert printed["Latent"].tolist() == ["none", "none"]
+        printed = load_script("tabulate_tableA1").printed(table, self.MODELS, {"a"})
+        assert printed["Latent"].tolist() == ["none found", "not searched"]
 
     def test_unlabelled_latents_are_marked(self) -> None:
         table = self.statistics().assign(label=None)
-        printed = load_script("tabulate_tableA1").printed(table, self.MODELS)
+        printed = load_script("tabulate_tableA1").printed(table, self.MODELS, {"a"})
         assert printed["Label"].iloc[0] == "(no label)"
 
     def test_it_is_written_whole(self, tmp_path: Path) -> None:
         from esr.analysis.summaries import write_tables
 
         table = self.statistics(how=GRADED)
-        printed = load_script("tabulate_tableA1").printed(table, self.MODELS)
+        printed = load_script("tabulate_tableA1").printed(table, self.MODELS, {"a"})
         write_tables(tmp_path / "t.csv", tmp_path / "t.tex", table, printed)
         back = pd.read_csv(tmp_path / "t.csv")
         assert back["d"].tolist() == pytest.approx(table["d"].tolist(), rel=1e-5)

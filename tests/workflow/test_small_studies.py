@@ -6,10 +6,12 @@ that can be written to. The second study reuses the first one's responses: no
 detectors, no trial with a second attempt, arms of which no trial could be scored. The third is of a
 stranger's base model: a template of one's own, prompts as a spreadsheet saves them, no prior of its
 thresholds, and a language model as judge. The fourth is the first one in vLLM. In the fifth the
-judge refused everything that was generated in the search of one latent, which has no threshold.
+judge refused everything that was generated in the search of one latent, which has no threshold. The
+sixth has two arms: plain answers, and steered ones.
 """
 
 import csv
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -235,6 +237,22 @@ def without_threshold(small: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return run(folder), latent
 
 
+@pytest.fixture(scope="module")
+def two_arms(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the sixth study, which has the first one's responses and no detectors."""
+    folder = tmp_path_factory.mktemp("two") / "checkout"
+    shutil.copytree(small.parents[1], folder, symlinks=True)
+    results = folder / "results/small"
+    arms = {path.name for path in (results / "planted/arms").iterdir()}
+    removed = dict.fromkeys(sorted(arms - {"answers", "steered"}))
+    made = [path for path in results.iterdir() if path.name != "planted"]  # to be made anew
+    made += [results / "planted" / name for name in ("detectors", "episodes")]
+    for path in (*made, *(results / f"planted/arms/{arm}" for arm in removed)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    settings = {"arms": removed, "claims": ["resources/claims/organism.csv"]}
+    return run(folder, *(f"{key}={json.dumps(value)}" for key, value in settings.items()))
+
+
 def rows(results: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(results / f"{name}.csv")
 
@@ -410,3 +428,34 @@ class TestALatentWithoutThreshold:
         results, _ = without_threshold
         for name in FIGURES:
             assert (results / f"figures/{name}.png").stat().st_size > 1000, name
+
+
+@pytest.mark.rebuild
+class TestTwoArms:
+    def test_it_has_its_report_and_all_figures(self, two_arms: Path) -> None:
+        assert (two_arms / "report/index.html").is_file()
+        for name in FIGURES:
+            assert (two_arms / f"figures/{name}.png").stat().st_size > 1000, name
+
+    def test_what_has_no_arm_has_no_number(self, two_arms: Path) -> None:
+        for figure in ("fig3", "fig4", "fig5", "fig6", "figA7", "figA8", "figA9", "figB2"):
+            table = rows(two_arms, f"figures/{figure}")
+            lacking = table["arm"].isin(LEFT_OUT) if "arm" in table else table["label"].notna()
+            if figure in ("fig4", "fig5", "figA7", "figA9"):
+                lacking = table["arm"].ne("steered")
+            assert table.loc[lacking, "value"].isna().all(), figure
+        assert set(rows(two_arms, "tables/summary")["arm"]) == {"answers", "steered"}
+        assert rows(two_arms, "tables/comparisons").empty
+
+    def test_claims_about_other_arms_are_not_run(self, two_arms: Path) -> None:
+        scorecard = rows(two_arms, "scorecard")
+        scorecard = scorecard[scorecard["where"].str.contains("planted")]
+        about = scorecard["where"].str.contains("ablate|unsteered|meta|prefix|fig5|sweep")
+        assert about.any()
+        assert set(scorecard.loc[about, "verdict"]) == {"not run"}
+
+    def test_detectors_were_not_searched_which_is_not_none_found(self, two_arms: Path) -> None:
+        assert read_table(two_arms / "planted/detectors/detectors.parquet", "detectors").empty
+        counts = rows(two_arms, "figures/fig5").query("kind == 'count'")
+        assert set(counts["status"]) == {"not_run"}
+        assert "not searched" in (two_arms / "tables/tableA1.tex").read_text()

@@ -8,7 +8,11 @@ from esr.config.section import Name, Section, Seed, key
 class DetectorsConfig(Section):
     """Which latents detect an off-topic response, and the random sets matched to them."""
 
-    arm: Name = key("discovery", "Arm (`over: prompts`, unsteered) whose responses are encoded.")
+    arm: Name = key(
+        "discovery",
+        "Arm (`over: prompts`, unsteered) whose responses are encoded. A study without it searches "
+        "no detectors.",
+    )
     criterion: Literal["separable", "zero_then_frequent", "graded"] = key(
         "separable",
         "`separable`: higher on every mismatched pair than on any matched pair (AUROC 1); "

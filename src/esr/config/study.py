@@ -144,14 +144,21 @@ class Config(CheckedArms):
 
     @model_validator(mode="after")
     def _ablations_have_detectors(self) -> Self:
+        searched = self.arms.get(self.detectors.arm)
+        if searched is not None and searched.over != "prompts":
+            raise ValueError(
+                f"detectors.arm: {self.detectors.arm!r} is not an arm over prompts; detectors are "
+                "searched on unsteered answers"
+            )
         for name, arm in self.arms.items():
             if not isinstance(arm.ablate, str):
                 continue
-            source = self.arms.get(self.detectors.arm)
-            if source is None or source.over != "prompts":
+            if searched is None:
+                need = [n for n, other in self.arms.items() if isinstance(other.ablate, str)]
                 raise ValueError(
                     f"arms.{name}.ablate: {arm.ablate} needs detectors, but detectors.arm "
-                    f"({self.detectors.arm!r}) is not an arm over prompts; add that arm"
+                    f"({self.detectors.arm!r}) is not among the arms; add it, or set "
+                    f"arms to null that need it: {', '.join(need)}"
                 )
             number = arm.ablate.removeprefix("random-")
             if number.isdigit() and int(number) >= self.detectors.random_sets:

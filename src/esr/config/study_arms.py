@@ -18,7 +18,11 @@ class CheckedArms(Sections):
             while arm.source is not None:
                 source = arm.source
                 if source not in self.arms:
-                    raise ValueError(f"arms.{name}: {verb} unknown arm {source!r}")
+                    others = self._without_source(source) - {name}
+                    raise ValueError(
+                        f"arms.{name}: {verb} unknown arm {source!r}; add it, or set arms to null "
+                        f"that need it: {', '.join(sorted({name, *others}))}"
+                    )
                 if source in seen:
                     raise ValueError(f"arms.{name}: {verb} itself through {' -> '.join(seen)}")
                 if isinstance(self.arms[source].boost, LevelsConfig):
@@ -29,6 +33,20 @@ class CheckedArms(Sections):
                 seen.append(source)
                 arm = self.arms[source]
         return self
+
+    def _without_source(self, missing: str) -> set[str]:
+        """Arms that replay or continue an arm that is missing, directly or through others."""
+        found: set[str] = set()
+        lost = {missing}
+        while lost:
+            lost = {
+                name
+                for name, arm in self.arms.items()
+                if name not in found
+                and (arm.source in lost or (arm.continued and arm.continued.arm in lost))
+            }
+            found |= lost
+        return found
 
     @model_validator(mode="after")
     def _imported_responses_have_a_model(self) -> Self:
@@ -59,7 +77,11 @@ class CheckedArms(Sections):
                 continue
             where, texts = f"arms.{name}.continue", arm.continued.arm
             if texts not in self.arms:
-                raise ValueError(f"{where}.arm: there is no arm {texts!r}")
+                need = ", ".join(sorted(self._without_source(texts)))
+                raise ValueError(
+                    f"{where}.arm: there is no arm {texts!r}; add it, or set arms to null that "
+                    f"need it: {need}"
+                )
             if self.origin_of(texts).responses is not None:
                 raise ValueError(
                     f"{where}.arm: {texts} is imported, and a text without tokens cannot be "

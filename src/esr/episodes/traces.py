@@ -65,7 +65,7 @@ class Traces:
     def note(self, kind: str) -> str:
         """Why a kind of latents has no values; empty if it has."""
         if not self.latents(kind) and len(self.episodes):
-            return "no detectors found" if kind == "detector" else "no backtracking latents"
+            return "no detectors" if kind == "detector" else "no backtracking latents"
         table = self.tokens(kind)
         return "" if table["group"].eq("episode").any() else "no self-corrections"
 
