@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from esr.analysis.claims import ABSENT
 from esr.config import EpisodesConfig, StatisticsConfig
 from esr.episodes.contrasts import (
     CELLS,
@@ -135,10 +136,17 @@ class TestContrasts:
         # Off topic and uncorrected is no lower: the first token of an episode is quiet.
         assert found.loc[("off_topic", "unrestarted"), "difference"] < 0
 
-    def test_a_kind_without_latents_is_undefined_not_absent(self) -> None:
-        table = model_contrasts(many(), QUICK)
-        missing = table[table["kind"].eq("backtracking")]
-        assert missing["status"].eq("undefined").all()
+    @pytest.mark.parametrize(
+        ("kind", "status"),
+        [("backtracking", "no_backtracking_latents"), ("detector", "no_detectors")],
+    )
+    def test_a_kind_without_latents_has_a_status_and_no_number(
+        self, kind: str, status: str
+    ) -> None:
+        table = model_contrasts(many(kinds={other: 2 for other in KINDS if other != kind}), QUICK)
+        missing = table[table["kind"].eq(kind)]
+        assert missing["status"].eq(status).all()
+        assert status in ABSENT, "a claim about it is not run"
         assert missing[["difference", "effect", "p_value", "p_holm"]].isna().all(axis=None)
         assert missing["n_first"].eq(0).all()
 

@@ -146,6 +146,25 @@ def test_results_that_always_break_off_are_kept_for_the_next_run(
     assert len(api.batches) == 1
 
 
+class Lacking(FakeApi):
+    """Its first batch never has a result for one of its requests."""
+
+    def _result(self, one: Any) -> bytes:
+        found = super()._result(one)
+        lost = len(self.batches) == 1 and one is next(iter(self.batches.values()))["requests"][3]
+        return b"" if lost else found
+
+
+def test_a_result_that_never_comes_does_not_block_and_its_call_alone_is_sent_again(
+    tmp_path: Path,
+) -> None:
+    with Lacking(key=KEY) as api:
+        assert statuses(judged(api, tmp_path, 20)) == {"ok"}
+        assert [len(batch["requests"]) for batch in api.batches.values()] == [20, 1]
+        assert statuses(judged(api, tmp_path, 20)) == {"ok"}
+        assert len(api.batches) == 2
+
+
 def test_expired_and_failed_calls_are_submitted_again_and_only_they(
     api: FakeApi, tmp_path: Path
 ) -> None:

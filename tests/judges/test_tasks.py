@@ -75,6 +75,7 @@ def test_labels_of_several_lines_stay_one_entry() -> None:
         ([{"number": 1.5, "rating": 9}, {"number": 2, "rating": "high"}], {}),
         ([{"number": 10**400, "rating": 9}, {"number": 2, "rating": 10**400}], {}),
         ([{"number": float("inf"), "rating": 9}, {"number": float("nan"), "rating": 9}], {}),
+        ([{"number": 1, "rating": float("inf")}, {"number": 2, "rating": True}], {}),
         ([{"number": 1, "rating": 4}, {"number": 1, "rating": 5}], {}),
         ({"1": 5}, {}),
     ],

@@ -1,13 +1,13 @@
 """Small studies that lack something: each runs to its end, and says what it lacks.
 
 One model without labels, one judge, no fine-tuning, no sweep, two threshold steps (so that no
-search converges), claims about other models; in a locale that is not UTF-8, without a home folder
-that can be written to. The second study reuses the first one's responses: no
-detectors, no trial with a second attempt, arms of which no trial could be scored. The third is of a
-stranger's base model: a template of one's own, prompts as a spreadsheet saves them, no prior of its
-thresholds, and a language model as judge. The fourth is the first one in vLLM. In the fifth the
-judge refused everything that was generated in the search of one latent, which has no threshold. The
-sixth has two arms: plain answers, and steered ones.
+search converges), claims about other models, prompts as Excel saves them; in a locale that is not
+UTF-8, without a home folder that can be written to. The second study reuses the first one's
+responses: no detectors, no trial with a second attempt, arms of which no trial could be scored. The
+third is of a stranger's base model: a template of one's own, no prior of its thresholds, and a
+language model as judge. The fourth is the first one in vLLM. In the fifth the judge refused
+everything that was generated in the search of one latent, which has no threshold. The sixth has two
+arms: plain answers, and steered ones.
 """
 
 import csv
@@ -22,6 +22,7 @@ import pytest
 import torch
 import yaml
 
+from esr.arms.prompts import read_prompts
 from esr.arms.scores import GATE, GATED, JUDGED
 from esr.assets.sae import decoder_rows
 from esr.directions.vectors import load_directions
@@ -92,6 +93,20 @@ TEMPLATE = (
 )
 
 
+SAVED_AS: dict[str, tuple[str, str]] = {
+    "prompts": (";", "utf-8-sig"),  # `CSV UTF-8` where a comma is the decimal mark
+    "discovery": ("\t", "utf-16"),  # `Unicode Text`
+}
+"""Separator and encoding of what Excel writes."""
+
+
+def save_as_excel(prompts: pd.DataFrame, path: Path) -> None:
+    """Write prompts as Excel saves them: its line ends, its encodings, an empty row at the end."""
+    separator, encoding = SAVED_AS[path.stem]
+    text = prompts.to_csv(index=False, sep=separator, lineterminator="\r\n")
+    path.write_bytes((text + 2 * separator + "\r\n").encode(encoding))
+
+
 def lay_out(folder: Path) -> Path:
     """A checkout with the study and a prompt a topic."""
     link_checkout(folder)
@@ -100,8 +115,8 @@ def lay_out(folder: Path) -> Path:
             rows = list(csv.DictReader(file))
         first = {row["category"]: row for row in reversed(rows)}
         kept = [row for row in rows if first[row["category"]] is row][:TOPICS]
-        pd.DataFrame(kept).to_csv(folder / f"{name}.csv", index=False)
-    prompt = pd.read_csv(folder / "prompts.csv")["prompt"]
+        save_as_excel(pd.DataFrame(kept), folder / f"{name}.csv")
+    prompt = read_prompts(folder / "prompts.csv")["prompt"]
     pairs = {
         "direction": ["a", "b", "b"],
         "positive": prompt[:3],
@@ -187,8 +202,6 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("model", "sae"):
         shutil.copytree(REPO / f"resources/organisms/twin/{name}", folder / f"my {name}")
     (folder / "my model/chat_template.jinja").write_text(TEMPLATE)
-    prompts = pd.read_csv(folder / "prompts.csv")
-    prompts.to_csv(folder / "prompts.csv", index=False, sep=";", encoding="utf-8-sig")
     path = folder / "studies/small.yaml"
     study = yaml.safe_load(path.read_text())
     model = study["models"].pop("planted") | {"source": "./my model", "sae": {"path": "./my sae"}}
@@ -267,6 +280,12 @@ class TestOneModelWithoutLabels:
             table = rows(small, f"figures/{figure}")
             assert set(table["status"]) == {"not_run"}, figure
             assert table["value"].isna().all()
+
+    def test_its_prompts_are_the_words_that_excel_saved(self, small: Path) -> None:
+        written = pd.read_csv(REPO / "resources/prompts/organism.csv")
+        plan = read_table(small / "planted/arms/answers/plan.parquet", "plan")
+        assert len(plan) == TOPICS
+        assert set(plan["prompt"]) <= set(written["prompt"])
 
     def test_one_model_has_no_other_to_compare_it_with(self, small: Path) -> None:
         assert rows(small, "tables/models").query("kind == 'pair'").empty

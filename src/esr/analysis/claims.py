@@ -62,7 +62,7 @@ ENDS = {
 """Columns of a statistic's interval, where they are not `low` and `high`."""
 SIZES = ["n", "n_pairs", "n_first", "n_treatment"]
 """Columns that hold the number of trials or pairs; the first with a value is shown."""
-ABSENT = {"not_run", "no_labels", "no_detectors", "no_trials"}
+ABSENT = {"not_run", "no_labels", "no_detectors", "no_backtracking_latents", "no_trials"}
 """Statuses of rows for an experiment that the study does not run."""
 RELIABLE = {"ok", "no_variation", "held_out", "tied"}
 """Statuses whose interval can be trusted as it is (a tied peak has an interval but no value)."""

@@ -118,12 +118,14 @@ def contrast(
 def model_contrasts(traces: Traces, settings: StatisticsConfig) -> pd.DataFrame:
     """The confirmatory family of a model: columns kind, those of `contrast`, p_holm.
 
-    A contrast without latents or responses has a row with status `undefined`.
+    A contrast without responses has a row with status `undefined`; one without latents of its kind
+    has the status `no_detectors` or `no_backtracking_latents`.
     """
     rows = []
     for kind, pairs in CONTRASTS.items():
         values = region_values(traces.tokens(kind))
-        rows += [{"kind": kind} | contrast(values, *pair, settings) for pair in pairs]
+        absent = {} if traces.latents(kind) else traces.status(kind)
+        rows += [{"kind": kind} | contrast(values, *pair, settings) | absent for pair in pairs]
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table["p_value"]))
 

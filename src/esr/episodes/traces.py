@@ -69,6 +69,11 @@ class Traces:
         table = self.tokens(kind)
         return "" if table["group"].eq("episode").any() else "no self-corrections"
 
+    def status(self, kind: str) -> dict[str, str]:
+        """The note as a status, if a kind of latents is missing; empty otherwise."""
+        missing = not self.latents(kind) and len(self.episodes)
+        return {"status": self.note(kind).replace(" ", "_")} if missing else {}
+
 
 def read_traces(
     models: Iterable[str], episodes: Iterable[str], activations: Iterable[str]
