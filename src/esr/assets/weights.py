@@ -98,10 +98,12 @@ def refuse_differences(
             f"{missing[0]}, which would be random; config.json and weights belong to different "
             "models, or a file is missing"
         )
+    if n_layers is None:
+        return
     beyond = [
         name
         for name in sorted(report["unexpected_keys"])
-        if n_layers is not None and (match := LAYER.match(name)) and int(match[1]) >= n_layers
+        if (match := LAYER.match(name)) and int(match[1]) >= n_layers
     ]
     if beyond:
         raise EsrError(
