@@ -11,7 +11,7 @@ import pytest
 
 from esr.arms.chat import prompt_tokens
 from esr.arms.responses import requests_of, responses_table
-from esr.engines.base import Generation, Intervention, Request, Sampling, Window
+from esr.engines.base import Generation, Intervention, Reach, Request, Sampling, Window
 from esr.engines.journaled import JournaledStream, generate_journaled
 from esr.engines.transformers import TransformersEngine
 from esr.errors import EsrError
@@ -328,7 +328,7 @@ def test_an_invalid_intervention_fails_before_it_is_journaled(path: Path) -> Non
     class Checking(CountingEngine):
         def submit(self, group: Mapping[str, Request]) -> None:
             for request in group.values():
-                request.intervention.check(d_sae=6)
+                request.intervention.check(Reach(6, {}, 1, 1, adds=[1], encodes=[1]))
             super().submit(group)
 
     with pytest.raises(EsrError, match="latent 6 is not in the SAE"):

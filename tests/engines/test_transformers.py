@@ -1,6 +1,7 @@
 """The transformers engine against its definition, computed row by row without cache or batch.
 
-h' = h - sum over k in ablated of a_k(h) W_dec[k] + boost W_dec[latent], after one decoder layer.
+h' = h - sum over k in ablated of a_k(h) W_dec[k] + sum over k in clamped of (v_k - a_k(h)) W_dec[k]
+       + boost W_dec[latent], after one decoder layer or several.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from esr.engines.base import (
     EncodeRequest,
     Generation,
     Intervention,
+    Operation,
     Pool,
     Request,
     Sampling,
@@ -48,6 +50,20 @@ INTERVENTIONS = {
     "from the prompt's middle into the response": Intervention(3, 2.0, window=Window(4, 12)),
     "response, half ablated": Intervention(7, 2.5, (4, 7), strength=0.5, window=Window(5)),
     "along a direction": Intervention(40, 2.0, ablated=(4, 7), directions="random"),
+    "clamped": Intervention(
+        operations=(Operation("clamp", 7, 2.0), Operation("clamp", 11, 0.5)),
+    ),
+    "several layers": Intervention(
+        3,
+        1.5,
+        operations=(
+            Operation("add", 3, 1.5, STEER + 1, Window(3, 12)),
+            Operation("add", 40, -1.0, STEER + 1, Window(3, 12), "random"),
+            Operation("add", 9, 1.5, STEER - 1),
+            Operation("clamp", 4, 1.0, STEER + 2, Window(5)),
+            Operation("ablate", 7, 0.5, STEER + 2, Window(5)),
+        ),
+    ),
 }
 DIRECTIONS = random_directions("random", [3, 40], torch.tensor([1.0, 2.0]), D_MODEL, seed=46)
 
@@ -62,7 +78,9 @@ def tokens(length: int, seed: int = 0) -> tuple[int, ...]:
 
 REQUESTS = [
     Request(tokens(length, seed=length), 44 + length, intervention)
-    for length, intervention in zip([9, 3, 12, 6, 7, 8, 5, 10], INTERVENTIONS.values(), strict=True)
+    for length, intervention in zip(
+        [9, 3, 12, 6, 7, 8, 5, 10, 11, 4], INTERVENTIONS.values(), strict=True
+    )
 ]
 """One request of each intervention, of different lengths: a batch of them is left-padded."""
 MANY = [replace(r, seed=r.seed + 100 * i) for i in range(4) for r in REQUESTS]
@@ -102,39 +120,64 @@ def engine() -> TransformersEngine:
 
 
 def changed(h: Tensor, sae: Sae, what: Intervention) -> Tensor:
-    """Apply an intervention by decoding: the encoder sees h as it was."""
+    """Apply the operations of one layer by decoding: the encoder sees h as it was."""
     acts = torch.zeros(*h.shape[:-1], D_SAE)
     for k in what.ablated:
         acts[..., k] = sae.encode(h)[..., k]
-    h = h - what.strength * (sae.decode(acts) - sae.b_dec)
-    if what.latent is None:
-        return h
-    start, stop = what.window or (0, None)
-    boost = torch.zeros(h.shape[-2], 1)
-    boost[start:stop] = what.boost
-    rows = sae.W_dec if what.directions is None else DIRECTIONS.by_row()
-    return h + boost * rows[what.latent]
+    total = h - what.strength * (sae.decode(acts) - sae.b_dec)
+    boost = () if what.latent is None else (steering(what),)
+    for one in (*boost, *what.operations):
+        rows = sae.W_dec if one.directions is None else DIRECTIONS.by_row()
+        amount = torch.full(h.shape[:-1], one.amount)
+        if one.kind != "add":
+            encoded = sae.encode(h)[..., one.target]
+            amount = one.amount - encoded if one.kind == "clamp" else -one.amount * encoded
+        inside = torch.zeros_like(amount)
+        inside[..., slice(*(one.window or (0, None)))] = 1
+        total = total + (inside * amount)[..., None] * rows[one.target]
+    return total
+
+
+def steering(what: Intervention) -> Operation:
+    """The boost of an intervention as an operation."""
+    assert what.latent is not None
+    return Operation("add", what.latent, what.boost, window=what.window, directions=what.directions)
+
+
+def at_layer(what: Intervention, engine: TransformersEngine, layer: int) -> Intervention:
+    """The part of an intervention that acts at a layer."""
+    steers, ablates = layer == engine.steer_layer, layer == engine.ablate_layer
+    default = {"add": engine.steer_layer, "ablate": engine.ablate_layer}
+    default["clamp"] = engine.ablate_layer
+    mine = [
+        o for o in what.operations if (default[o.kind] if o.layer is None else o.layer) == layer
+    ]
+    return Intervention(
+        what.latent if steers else None,
+        what.boost if steers else 0.0,
+        what.ablated if ablates else (),
+        what.strength,
+        what.window,
+        what.directions,
+        tuple(mine),
+    )
 
 
 @contextmanager
 def changed_layer(engine: TransformersEngine, what: Intervention) -> Iterator[None]:
-    """Replace the forward of a layer, or of two, instead of hooking it."""
-    parts = {engine.steer_layer: what}
-    if engine.ablate_layer != engine.steer_layer:
-        parts[engine.steer_layer] = replace(what, ablated=())
-        parts[engine.ablate_layer] = Intervention(ablated=what.ablated, strength=what.strength)
+    """Replace the forward of every layer instead of hooking it."""
 
     def replaced(original: Callable[..., Tensor], part: Intervention) -> Callable[..., Tensor]:
         return lambda *args, **kwargs: changed(original(*args, **kwargs), engine.sae, part)
 
     layers = engine.model.model.layers
-    for number, part in parts.items():
-        layers[number].forward = replaced(layers[number].forward, part)
+    for number, layer in enumerate(layers):
+        layer.forward = replaced(layer.forward, at_layer(what, engine, number))
     try:
         yield
     finally:
-        for number in parts:
-            del layers[number].forward
+        for layer in layers:
+            del layer.forward
 
 
 @torch.no_grad()
@@ -276,8 +319,9 @@ class TestInterventions:
             torch.testing.assert_close(
                 logits[: len(expected)], expected_logits, atol=2e-4, rtol=2e-4
             )
-            ablated = bool(request.intervention.ablated)
-            assert torch.equal(logits[0], at_steer_layer[0]) != ablated
+            what = request.intervention
+            ablated = what.ablated or what is INTERVENTIONS["clamped"]
+            assert torch.equal(logits[0], at_steer_layer[0]) != bool(ablated)
         assert not any(layer._forward_hooks for layer in engine.layers)
 
     def test_the_boost_is_added_at_every_position_of_prompt_and_response(
@@ -437,11 +481,60 @@ class TestInterventions:
         engine = make_engine(family)
         some = REQUESTS[:SMALL_BATCH]
         plain = [replace(request, intervention=Intervention()) for request in some]
-        zero = [replace(request, intervention=Intervention(5, 0.0)) for request in some]
         expected, expected_logits = run_watched(engine, plain)
-        done, logits = run_watched(engine, zero)
-        assert done == expected
-        assert torch.equal(logits, expected_logits)
+        idle = (Operation("add", 5, 0.0), Operation("add", 3, 0.0, STEER + 1, Window(0)))
+        late = Operation("clamp", 7, 2.0, window=Window(500))
+        for nothing in (
+            Intervention(5, 0.0),
+            Intervention(operations=idle),
+            Intervention(operations=(late,)),
+        ):
+            done, logits = run_watched(engine, [replace(r, intervention=nothing) for r in some])
+            assert done == expected
+            assert torch.equal(logits, expected_logits)
+
+    def test_a_clamped_latent_has_its_value_and_the_others_are_read_from_the_unchanged_stream(
+        self,
+    ) -> None:
+        # Decoder rows at right angles, and an encoder that reads them: clamping one latent leaves
+        # the activations of the others, so that each is read off after the change.
+        engine, rows = make_engine(read=STEER), torch.linalg.qr(torch.randn(D_MODEL, D_MODEL))[0]
+        unit = Sae("relu", rows.T.clone(), torch.zeros(D_MODEL), rows, torch.zeros(D_MODEL))
+        engine = TransformersEngine(engine.model, unit, STEER, STEER, 8)
+        clamps = Operation("clamp", 3, 2.0), Operation("clamp", 5, 0.0)
+        request = EncodeRequest(tokens(9))
+        (plain,) = engine.encode([request], pool=None)
+        (found,) = engine.encode(
+            [replace(request, intervention=Intervention(operations=clamps))], pool=None
+        )
+        assert (plain[:, 3] != 2).any()
+        assert (plain[:, 5] > 0).any()
+        # An inactive latent has a component below 0, which the encoder does not see.
+        active = plain[:, 3] > 0
+        np.testing.assert_allclose(found[active, 3], 2.0, atol=1e-5)
+        np.testing.assert_allclose(found[:, 5], 0.0, atol=1e-5)
+        others = [k for k in range(D_MODEL) if k not in (3, 5)]
+        np.testing.assert_allclose(found[:, others], plain[:, others], atol=1e-5)
+        full, partial = (
+            run_watched(engine, [Request(tokens(6), 1, what)], GREEDY)[1]
+            for what in (
+                Intervention(operations=(Operation("clamp", 3, 0.0),)),
+                Intervention(ablated=(3,)),
+            )
+        )
+        torch.testing.assert_close(full, partial)  # a clamp to 0 is the full ablation
+
+    def test_a_layer_that_the_model_lacks_is_refused_before_any_compute(
+        self, engine: TransformersEngine
+    ) -> None:
+        for operation in (Operation("add", 3, 1.0, LAYERS), Operation("clamp", 3, 1.0, -1)):
+            what = Intervention(operations=(operation,))
+            with (
+                watched(engine.model) as passes,
+                pytest.raises(EsrError, match=f"layer {operation.layer}: .* layers 0 to 3"),
+            ):
+                run(engine, [Request(tokens(5), 44, what)])
+            assert not passes
 
     def test_repeated_latents_are_ablated_once(self, engine: TransformersEngine) -> None:
         once, twice = (

@@ -24,6 +24,7 @@ from esr.engines.base import (
     EncodeRequest,
     Generation,
     Intervention,
+    Operation,
     Pool,
     Request,
     Sampling,
@@ -70,7 +71,22 @@ INTERVENTIONS = [
     Intervention(3, 5.0, window=Window(2, 14)),
     Intervention(7, 4.0, ablated=ALL, strength=0.5, window=Window(12)),
     Intervention(3, 4.0, ablated=ALL, directions="random"),
+    Intervention(operations=tuple(Operation("clamp", latent, 1.5) for latent in ALL)),
+    Intervention(
+        3,
+        2.0,
+        operations=(
+            Operation("add", 9, 3.0, 0, Window(2)),
+            Operation("add", 3, -2.0, 0, Window(2), "random"),
+            Operation("add", 9, 3.0, 3),
+            Operation("clamp", 8, 2.0, 2, Window(0, 30)),
+            Operation("ablate", 16, 0.5, 2, Window(0, 30)),
+        ),
+    ),
 ]
+IDLE = Intervention(
+    5, 0.0, operations=(Operation("add", 9, 0.0, 0), Operation("clamp", 8, 3.0, 2, Window(500)))
+)
 
 
 def tokens(length: int, seed: int) -> tuple[int, ...]:
@@ -82,7 +98,8 @@ REQUESTS = [
     Request(tokens(length, seed=i), 44 + i, INTERVENTIONS[i % len(INTERVENTIONS)])
     for i, length in enumerate([5, 9, 17, 40, 3, 28] * 4)
 ]
-"""24 requests: unsteered, steered, ablated and both, with windows, of different lengths."""
+"""24 requests: unsteered, steered, ablated, clamped, with windows, at several layers; of different
+lengths."""
 OVERFLOW = Request(tokens(5, seed=0), 1, Intervention(3, 1e39))
 """Beyond float32: its residual stream is not finite."""
 # 32 tokens a step; 9 blocks of 32 tokens for 24 requests of up to 64.
@@ -160,6 +177,8 @@ def opened(
             "steer_layer": STEER,
             "ablate_layer": STEER,
             "read_layer": READ,
+            "add_layers": (0, 3),
+            "encode_layers": (2,),
             "n_requests": 32,
             "n_ablated": 64,
             "max_model_len": 128,
@@ -303,6 +322,17 @@ class TestParity:
 
     def test_eager(self, llama: VllmEngine) -> None:
         check_parity(llama, reference())
+
+    def test_interventions_that_do_nothing_leave_every_bit(self, llama: VllmEngine) -> None:
+        one_by_one = [
+            with_logprobs(llama, [replace(request, intervention=what)])[0]
+            for request in REQUESTS[:4]
+            for what in (Intervention(), Intervention(5, 0.0), IDLE)
+        ]
+        for plain, zero, idle in zip(*(one_by_one[i::3] for i in range(3)), strict=True):
+            for found in (zero, idle):
+                assert found.tokens == plain.tokens
+                np.testing.assert_array_equal(found.logprobs, plain.logprobs)
 
     def test_a_continued_prefix_has_the_rest_of_the_response(self, llama: VllmEngine) -> None:
         plain, cut = reference(), 6
@@ -520,7 +550,7 @@ class TestFaults:
         good, path = REQUESTS[:5], tmp_path / "journal.jsonl"
         bad = Request((2, 3, 4), 1, Intervention(D_SAE + 5, 1.0))
         engine = opened(setup={"n_requests": 2})
-        engine.limits = replace(engine.limits, d_sae=D_SAE + 10)  # so that the client lets it pass
+        engine.reach = engine.reach._replace(d_sae=D_SAE + 10)  # so that the client lets it pass
         message = "vLLM failed: IndexError: index 261 is out of bounds .*Finished responses are in"
         with Journal(path) as journal, pytest.raises(EsrError, match=message):
             generate_journaled(engine, [*good[:3], bad, *good[3:]], GREEDY, journal)

@@ -62,7 +62,11 @@ def open_engine(
 ) -> VllmEngine:
     settings: dict[str, Any] = dict.fromkeys(Setup.__dataclass_fields__)
     return VllmEngine(
-        Setup(**settings | {"max_model_len": max_model_len, "n_ablated": 4}),
+        Setup(
+            **settings
+            | {"max_model_len": max_model_len, "n_ablated": 4, "steer_layer": 3, "ablate_layer": 3}
+            | {"add_layers": (5,), "encode_layers": ()}
+        ),
         host or FakeHost([]),
         d_sae=10,
         max_positions=max_positions,

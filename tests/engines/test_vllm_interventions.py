@@ -1,8 +1,10 @@
 """The operation inside vLLM's graph, its buffers, the prompt encoder and the checks; without vLLM.
 
-h' = h - sum over k in ablated of a_k(h) W_dec[k] + boost W_dec[latent], with h = hidden + residual.
+h' = h - sum over k in ablated of a_k(h) W_dec[k] + sum over k in clamped of (v_k - a_k(h)) W_dec[k]
+       + boost W_dec[latent], with h = hidden + residual.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from esr.assets.sae import Sae
 from esr.directions.sources import random_directions
-from esr.engines.base import Intervention, Pool, Window
+from esr.engines.base import Intervention, Operation, Pool, Window
 from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
 from esr.engines.vllm.interventions import Interventions, Site
 from esr.engines.vllm.messages import Setup
@@ -41,9 +43,21 @@ WHAT = {
     "half": Intervention(ablated=(7, 2), strength=0.5),
     "window": Intervention(9, 2.0, window=Window(12, 14)),
     "direction": Intervention(3, 2.0, directions="random"),
+    "clamped": Intervention(operations=(Operation("clamp", 7, 1.5), Operation("clamp", 2, 0.0))),
+    "in windows": Intervention(
+        ablated=(4,),
+        operations=(
+            Operation("add", 5, 1.5, window=Window(7, 9)),
+            Operation("add", 40, -2.0, window=Window(7, 9), directions="random"),
+        ),
+    ),
+    "clamped for a while": Intervention(
+        3, 1.0, operations=(Operation("clamp", 7, 2.0, window=Window(0, 2)),)
+    ),
+    "idle": Intervention(operations=(Operation("add", 5, 0.0),)),
 }
-COUNTS = [4, 1, 3, 6, 5, 2, 3, 4, 2]
-COMPUTED = [0, 9, 0, 3, 0, 1, 0, 11, 5]
+COUNTS = [4, 1, 3, 6, 5, 2, 3, 4, 2, 3, 4, 3, 2]
+COMPUTED = [0, 9, 0, 3, 0, 1, 0, 11, 5, 0, 6, 0, 0]
 """Tokens that earlier steps computed: the window begins after one token of this step."""
 N = sum(COUNTS)
 DIRECTIONS = random_directions("random", [3, 40], torch.tensor([1.0, 2.0]), D_MODEL, seed=46)
@@ -58,11 +72,19 @@ def sae(request: pytest.FixtureRequest) -> Sae:
     return tiny_sae(request.param)
 
 
-def buffers(sae: Sae, folder: Path, n_ablated: int = 8, n_tokens: int = 32) -> Interventions:
+def buffers(
+    sae: Sae, folder: Path, n_ablated: int = 8, n_tokens: int = 48, **layers: list[int]
+) -> Interventions:
     path = folder / "sae.safetensors"
     sae.save(path)
     return Interventions(
-        path, n_tokens, n_requests=8, n_ablated=n_ablated, device=CPU, directions=[DIRECTIONS]
+        path,
+        n_tokens,
+        n_requests=8,
+        n_ablated=n_ablated,
+        device=CPU,
+        directions=[DIRECTIONS],
+        **layers,
     )
 
 
@@ -75,16 +97,20 @@ def what(sae: Sae, tmp_path: Path) -> Interventions:
 
 
 def by_definition(sae: Sae, h: Tensor, intervention: Intervention, first: int = 0) -> Tensor:
-    """Residual stream of the positions from `first`, changed."""
-    acts = torch.zeros(len(h), D_SAE)
-    for k in intervention.ablated:
-        acts[:, k] = sae.encode(h)[:, k]
-    changed = h - intervention.strength * acts @ sae.W_dec
-    start, stop = intervention.window or Window(0)
-    rows = sae.W_dec if intervention.directions is None else DIRECTIONS.by_row()
-    for t in range(len(h)):
-        if intervention.latent is not None and start <= first + t < (stop or np.inf):
-            changed[t] += intervention.boost * rows[intervention.latent]
+    """Residual stream of the positions from `first`, changed, where all operations have a layer."""
+    acts, changed = sae.encode(h), h.clone()
+    window, rows = intervention.window, intervention.directions
+    every = [Operation("ablate", k, intervention.strength) for k in set(intervention.ablated)]
+    if intervention.latent is not None:
+        every += [Operation("add", intervention.latent, intervention.boost, None, window, rows)]
+    for one in [*every, *intervention.operations]:
+        vector = (sae.W_dec if one.directions is None else DIRECTIONS.by_row())[one.target]
+        start, stop = one.window or Window(0)
+        for t in range(len(h)):
+            if start <= first + t < (stop or np.inf):
+                a = 0.0 if one.kind == "add" else acts[t, one.target].item()
+                factor = {"add": one.amount, "ablate": -one.amount * a, "clamp": one.amount - a}
+                changed[t] += factor[one.kind] * vector
     return changed
 
 
@@ -140,6 +166,66 @@ class TestOperation:
         torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-5)
         before, after = apply(steering, 3)
         torch.testing.assert_close(after - before, (4 * sae.W_dec[7]).expand(3, -1))
+
+    def test_each_of_several_layers_has_its_own_operations(self, sae: Sae, tmp_path: Path) -> None:
+        what = buffers(sae, tmp_path, adds=[2, 0, 5], encodes=[2, 5])
+        sites = {
+            layer: Site(what, layer=layer, steers=True, ablates=layer > 0, taps=False)
+            for layer in (0, 2, 5)
+        }
+        here = {
+            0: (Operation("add", 3, 2.0, 0),),
+            2: (Operation("clamp", 7, 1.5),),  # the first layer is that of operations without one
+            5: (Operation("add", 3, -1.0, 5, Window(4)), Operation("ablate", 2, 0.5, 5)),
+        }
+        one = Intervention(9, 3.0, operations=sum(here.values(), ()))
+        what.add("several", one)
+        what.add("plain", Intervention())
+        what.add("usual", Intervention(9, 1.0))
+        what.fill(["several", "plain", "usual"], [6, 2, 3], [0, 0, 0])
+        usual = {2: Intervention(9, 1.0)}
+        boosted = {2: Intervention(9, 3.0)}
+        for layer, site in sites.items():
+            before, after = apply(site, 11)
+            part = replace(boosted.get(layer, Intervention()), operations=here[layer])
+            parts = [part, Intervention(), usual.get(layer, Intervention())]
+            for h, changed, each in zip(
+                before.split([6, 2, 3]), after.split([6, 2, 3]), parts, strict=True
+            ):
+                expected = by_definition(sae, h, each)
+                torch.testing.assert_close(changed, expected, atol=1e-5, rtol=1e-5)
+            assert site.count_mismatch() == ""
+        assert what.host_counts.tolist() == [[1, 6, 0], [1, 9, 6], [1, 2, 6]]
+
+    def test_a_layer_without_a_site_is_an_error_and_not_unsteered(
+        self, sae: Sae, tmp_path: Path
+    ) -> None:
+        what = buffers(sae, tmp_path, adds=[2, 5], encodes=[2])
+        for one in (Operation("add", 3, 1.0, 4), Operation("clamp", 3, 1.0, 5)):
+            with pytest.raises(RuntimeError, match=f"no site for .* at layer {one.layer}"):
+                what.add("r", Intervention(operations=(one,)))
+
+    def test_as_many_requests_as_the_batch_holds_may_all_differ_at_all_layers(
+        self, sae: Sae, tmp_path: Path
+    ) -> None:
+        what = buffers(sae, tmp_path, n_ablated=D_SAE, adds=[0, 1, 2], encodes=[0])
+        for i in range(16):  # twice the batch: the next one arrives before the end of the last
+            adds = [Operation("add", (i + layer) % D_SAE, 1.0 + i, layer) for layer in range(3)]
+            clamp = Operation("clamp", i % D_SAE, float(i))
+            what.add(f"r{i}", Intervention(operations=(*adds, clamp)))
+        for i in range(16):
+            what.drop(f"r{i}")
+        assert not len(what._slots)
+        assert not len(what.latents._sets)
+
+    def test_a_boost_of_zero_leaves_every_bit_of_the_stream(self, sae: Sae, tmp_path: Path) -> None:
+        what = buffers(sae, tmp_path)
+        site = Site(what, steers=True, ablates=True, taps=False)
+        for name in ("plain", "zero", "idle"):
+            what.add(name, WHAT[name])
+            what.fill([name], [4], [0])
+            before, after = apply(site, 4)
+            assert torch.equal(before, after)
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_sums_are_taken_in_float32_and_rounded_once(
@@ -220,8 +306,8 @@ class TestBuffers:
         what.add("other", Intervention(ablated=(1, 2, 3, 4)))
 
     def test_too_many_tokens_are_an_error(self, what: Interventions) -> None:
-        with pytest.raises(RuntimeError, match="a step of 33 tokens exceeds buffers of 32"):
-            what.fill(["plain"], [33], [0])
+        with pytest.raises(RuntimeError, match="a step of 49 tokens exceeds buffers of 48"):
+            what.fill(["plain"], [49], [0])
 
     def test_an_unknown_request_is_an_error_and_not_unsteered(self, what: Interventions) -> None:
         with pytest.raises(KeyError, match="stranger"):
@@ -239,13 +325,15 @@ class TestCounts:
             what.fill(requests, counts, computed)
             for site in sites:
                 apply(site)
-        assert what.host_counts.tolist() == [3, 1 + 3 + 5 + 2 + 2 + 2, 6 + 5 + 3 + 2]
+        steered = 1 + 3 + 5 + 2 + 2 + 2 + (2 + 3)  # the last two: in windows, and for a while
+        encoded = 6 + 5 + 3 + (3 + 4 + 2) + 2
+        assert what.host_counts.tolist() == [[3, steered, encoded]]
         assert [site.count_mismatch() for site in sites] == ["", ""]
 
     def test_a_step_without_the_operation_is_detected(self, what: Interventions) -> None:
         site = Site(what, steers=True, ablates=True, taps=False)
         what.fill(list(WHAT), COUNTS, COMPUTED)
-        wrong = "steps: 0 of 1, steered tokens: 0 of 13, ablated tokens: 0 of 14"
+        wrong = "steps: 0 of 1, steered tokens: 0 of 18, ablated tokens: 0 of 23"
         assert site.count_mismatch() == wrong
 
     def test_missing_tokens_are_detected(self, what: Interventions) -> None:
@@ -254,7 +342,7 @@ class TestCounts:
         apply(site, n=6)
         assert (
             site.count_mismatch()
-            == "steps: 1 of 1, steered tokens: 2 of 13, ablated tokens: 0 of 14"
+            == "steps: 1 of 1, steered tokens: 2 of 18, ablated tokens: 0 of 23"
         )
 
 
@@ -480,10 +568,11 @@ class TestGuards:
 
 def setup(**changes: object) -> Setup:
     settings: dict = dict.fromkeys(Setup.__dataclass_fields__, 0)
-    return Setup(**settings | changes)
+    return Setup(**settings | {"add_layers": (), "encode_layers": ()} | changes)
 
 
 def test_a_compiled_graph_depends_on_the_layers_and_not_on_the_sae() -> None:
     key = setup(steer_layer=3, sae_file="a").compute_hash()
     assert setup(steer_layer=3, sae_file="b", n_ablated=9).compute_hash() == key
-    assert setup(steer_layer=4, sae_file="a").compute_hash() != key
+    for other in ({"steer_layer": 4}, {"add_layers": (4,)}, {"encode_layers": (4,)}):
+        assert setup(**{"steer_layer": 3, "sae_file": "a"} | other).compute_hash() != key

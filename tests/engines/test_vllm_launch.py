@@ -143,7 +143,7 @@ class TestOpening:
         engine = open_engine(config, "planted", manifest, path)
         assert isinstance(engine, VllmEngine)
         assert engine.identity["sae"] == "ab12"
-        assert engine.limits.d_sae == 2**23
+        assert engine.reach.d_sae == 2**23
 
     def test_a_mismatch_is_an_error_before_a_process_starts(self, tmp_path: Path) -> None:
         config, manifest = study("organism", CHANGES), describe_local_model(Path(MODEL))

@@ -17,6 +17,7 @@ def open_engine(
     manifest: dict[str, Any],
     sae_file: Path,
     directions: Sequence[Path] = (),
+    layers: Sequence[int] = (),
 ) -> Engine:
     """Open the study's engine for a model and its SAE.
 
@@ -29,6 +30,7 @@ def open_engine(
         manifest: The model's `assets/model.json`.
         sae_file: The model's `assets/sae.safetensors`.
         directions: Files of the sets of directions that requests name.
+        layers: Layers beside `steer_layer` at which requests add directions.
 
     Raises:
         EsrError: the engine is not installed, or SAE or directions do not match the model.
@@ -51,7 +53,7 @@ def open_engine(
     if config.engine.name == "vllm":
         from esr.engines.vllm.launch import open_vllm
 
-        return open_vllm(config, model, manifest, sae_file, header, identity, directions)
+        return open_vllm(config, model, manifest, sae_file, header, identity, directions, layers)
     from esr.engines.transformers import load_engine
 
     return load_engine(

@@ -1,26 +1,33 @@
 """What an engine does: generates text, encodes residual streams, reads log-probabilities.
 
-Every request has an intervention, and every engine applies the same one. At the output h of
-decoder layer `steer_layer`, at position t of prompt and response:
+Every request has an intervention, and every engine applies the same one. In its usual form, at the
+output h of decoder layer `steer_layer`, at position t of prompt and response:
 
     h'[t] = h[t] - strength * sum over k in ablated of a_k(h[t]) * W_dec[k]
                  + boost * W_dec[latent]      if t lies in the window
 
 a is the SAE's encoder on the unchanged h (paper 2.1 and 2.3). Without a window the boost is added
 at every position. With a set of directions, its row `latent` takes the place of W_dec[latent].
-Latents can be ablated at a layer of their own (`ablate_layer`), always at every position. Encoding
-returns a(h) of the residual stream after `read_layer`, interventions included. A readout is the
+Latents can be ablated at a layer of their own (`ablate_layer`), always at every position. Further
+operations clamp latents, and act at other layers (`esr.engines.intervention`). Encoding returns
+a(h) of the residual stream after `read_layer`, interventions included. A readout is the
 log-probability of named tokens after the last token of a sequence (`esr.engines.readouts`).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float
 
+from esr.engines.intervention import UNCHANGED
+from esr.engines.intervention import Intervention as Intervention
+from esr.engines.intervention import Operation as Operation
+from esr.engines.intervention import Reach as Reach
+from esr.engines.intervention import Window as Window
+from esr.engines.intervention import check_latents as check_latents
 from esr.errors import EsrError
 
 if TYPE_CHECKING:
@@ -28,101 +35,6 @@ if TYPE_CHECKING:
 
 FinishReason = Literal["stop", "length", "error"]
 Pool = Literal["max", "mean", "share"]
-
-
-class Window(NamedTuple):
-    """Half-open range of token positions, prompt included: `start` <= t < `stop`; None = no end."""
-
-    start: int
-    stop: int | None = None
-
-    def clip(self, begin: int, end: int) -> tuple[int, int]:
-        """First and last + 1 of its positions within `begin` to `end`; equal if it has none."""
-        start = min(max(self.start, begin), end)
-        return start, end if self.stop is None else min(max(self.stop, start), end)
-
-
-@dataclass(frozen=True)
-class Intervention:
-    """Change to the residual stream of one request: a boosted latent, ablated latents, or both.
-
-    Attributes:
-        latent: Latent whose decoder row is added.
-        boost: Factor of that row (decoder units).
-        ablated: Latents whose component is removed.
-        strength: Share of that component that is removed, above 0 and at most 1.
-        window: Positions at which the boost is added; None = all.
-        directions: Set whose row `latent` is added in place of the decoder row; None = the decoder.
-    """
-
-    latent: int | None = None
-    boost: float = 0.0
-    ablated: tuple[int, ...] = ()
-    strength: float = 1.0
-    window: Window | None = None
-    directions: str | None = None
-
-    def check(self, d_sae: int, rows: Mapping[str, Collection[int]] | None = None) -> None:
-        """Raise if a latent is not in the SAE or another value is invalid; before any compute.
-
-        Args:
-            d_sae: Latents of the SAE.
-            rows: Rows of each set of directions that the engine has loaded.
-        """
-        self.check_values()
-        check_latents(self.ablated, d_sae)
-        if self.directions is None:
-            check_latents(() if self.latent is None else (self.latent,), d_sae)
-            return
-        known = (rows or {}).get(self.directions)
-        if known is None:
-            raise EsrError(
-                f"directions {self.directions!r}: the engine has loaded {sorted(rows or {})}; an "
-                "engine steers along the sets that it was opened with"
-            )
-        if self.latent not in known:
-            raise EsrError(f"directions {self.directions!r} have no row {self.latent}")
-
-    def check_values(self) -> None:
-        """Raise if boost, strength or window is invalid. Does not depend on the SAE."""
-        if not np.isfinite(self.boost):
-            raise EsrError(f"boost {self.boost} of latent {self.latent} is not a finite number")
-        if self.latent is None and self.boost != 0:
-            raise EsrError(f"boost {self.boost} without a latent to boost")
-        if self.latent is None and self.directions is not None:
-            raise EsrError(f"directions {self.directions!r} without a row to boost")
-        if not 0 < self.strength <= 1:
-            raise EsrError(
-                f"ablation strength {self.strength}: give a share above 0 and at most 1; to ablate "
-                "nothing, list no latents"
-            )
-        if self.strength != 1 and not self.ablated:
-            raise EsrError(f"ablation strength {self.strength} without latents to ablate")
-        if self.window is None:
-            return
-        start, stop = self.window
-        if start < 0 or (stop is not None and stop <= start):
-            raise EsrError(f"window from {start} to {stop}: it holds no position")
-        if self.boost == 0:
-            raise EsrError(f"window from {start} to {stop} without a boost")
-
-    def content(self) -> dict[str, Any]:
-        """Return what identifies it in a journal: values at their default count as absent.
-
-        Keys of interventions that use no later field thus stay as they were.
-        """
-        found = asdict(self)
-        for field in ("strength", "window", "directions"):
-            if found[field] == getattr(type(self), field):
-                del found[field]
-        return found
-
-
-def check_latents(latents: Iterable[int], d_sae: int) -> None:
-    """Raise unless all latents are in the SAE. Negative indices would count from its end."""
-    for latent in latents:
-        if not 0 <= latent < d_sae:
-            raise EsrError(f"latent {latent} is not in the SAE (latents 0 to {d_sae - 1})")
 
 
 def check_shape(layers: Mapping[str, int], n_layers: int, d_sae_in: int, d_model: int) -> None:
@@ -143,7 +55,7 @@ class Request:
 
     tokens: tuple[int, ...]
     seed: int
-    intervention: Intervention = Intervention()
+    intervention: Intervention = UNCHANGED
 
     def content(self) -> dict[str, Any]:
         """Return what determines the response, besides model, SAE, layers and sampling.
@@ -161,16 +73,16 @@ class EncodeRequest:
 
     tokens: tuple[int, ...]
     start: int = 0
-    intervention: Intervention = Intervention()
+    intervention: Intervention = UNCHANGED
 
-    def check(self, d_sae: int, rows: Mapping[str, Collection[int]] | None = None) -> None:
+    def check(self, reach: Reach) -> None:
         """Raise if no position is left to encode or the intervention is invalid."""
         if not 0 <= self.start < len(self.tokens):
             raise EsrError(
                 f"a sequence of {len(self.tokens)} tokens cannot be encoded from position "
                 f"{self.start}; leave out sequences without tokens to encode"
             )
-        self.intervention.check(d_sae, rows)
+        self.intervention.check(reach)
 
 
 @dataclass(frozen=True)

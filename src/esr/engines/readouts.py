@@ -5,14 +5,15 @@ token of the model's tokenizer, since a token is what one position holds.
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from esr.engines.base import Engine, Intervention
+from esr.engines.base import Engine, Intervention, Reach
+from esr.engines.intervention import UNCHANGED
 from esr.engines.journaled import NOT_FINITE, OVERFLOW
 from esr.errors import EsrError
 from esr.gate import FailureGate
@@ -35,9 +36,9 @@ class ReadoutRequest:
 
     tokens: tuple[int, ...]
     targets: tuple[int, ...]
-    intervention: Intervention = Intervention()  # noqa: RUF009 (frozen)
+    intervention: Intervention = UNCHANGED
 
-    def check(self, d_sae: int, rows: Mapping[str, Collection[int]] | None = None) -> None:
+    def check(self, reach: Reach) -> None:
         """Raise if sequence, targets or intervention are invalid; before any compute."""
         if not self.tokens:
             raise EsrError("a readout after no token: give the sequence that comes before it")
@@ -48,7 +49,7 @@ class ReadoutRequest:
             )
         if len(set(self.targets)) < len(self.targets) or min(self.targets) < 0:
             raise EsrError(f"a readout of tokens {list(self.targets)}: name each token id once")
-        self.intervention.check(d_sae, rows)
+        self.intervention.check(reach)
 
     def content(self) -> dict[str, Any]:
         """Return what determines the readout, besides model, SAE and layers."""

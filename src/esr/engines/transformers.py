@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from esr.arms.chat import stop_tokens
@@ -26,13 +26,15 @@ from esr.engines.base import (
     Generation,
     Intervention,
     Pool,
+    Reach,
     Request,
     Sampling,
     check_latents,
     check_shape,
 )
 from esr.engines.batch import RunningBatch
-from esr.engines.hooks import Change, Positions, adding, decoder_layers, hidden
+from esr.engines.deltas import Deltas
+from esr.engines.hooks import Positions, adding, decoder_layers, hidden
 from esr.engines.readouts import LogProbs, ReadoutRequest
 from esr.errors import EsrError
 
@@ -92,8 +94,12 @@ class TransformersEngine:
         for found in directions:
             check_width(found, d_model)
         sets = {found.name: found for found in directions}
-        self.rows = rows_of(sets)
-        self.vectors = {name: found.by_row() for name, found in sets.items()}
+        every = range(len(self.layers))
+        self.reach = Reach(
+            sae.d_sae, rows_of(sets), steer_layer, self.ablate_layer, adds=every, encodes=every
+        )
+        vectors = {name: found.by_row() for name, found in sets.items()}
+        self.deltas = Deltas(self.sae, vectors, self.device)
         self.identity = {"engine": "transformers"} | (identity or {})
         self.stop_tokens = stop_tokens(model.generation_config)
 
@@ -115,7 +121,7 @@ class TransformersEngine:
     ) -> list[Float[np.ndarray, "*positions n"]]:
         """Compute activations in batches of similar length; see `Engine.encode`."""
         for request in requests:
-            request.check(self.sae.d_sae, self.rows)
+            request.check(self.reach)
         check_latents(latents or (), self.sae.d_sae)
         columns = None if latents is None else torch.tensor(latents, device=self.device)
         by_length = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
@@ -138,7 +144,7 @@ class TransformersEngine:
     def log_probs(self, requests: Sequence[ReadoutRequest]) -> list[LogProbs | None]:
         """Compute log-probabilities in batches of similar length; see `Engine.log_probs`."""
         for request in requests:
-            request.check(self.sae.d_sae, self.rows)
+            request.check(self.reach)
         found: dict[int, LogProbs | None] = {}
         for rows in self.partition(requests):
             batch = [requests[i] for i in rows]
@@ -196,9 +202,6 @@ class TransformersEngine:
             mask[row, longest - len(sequence) :] = 1
         return tokens.to(self.device), mask.to(self.device)
 
-    def _column(self, rows: Sequence[Sequence[bool]]) -> Bool[Tensor, "batch 1 n"]:
-        return torch.tensor(rows, dtype=torch.bool, device=self.device)[:, None, :]
-
     def _residual(self, batch: Sequence[EncodeRequest]) -> list[Float[Tensor, "positions d_model"]]:
         """Residual stream after `read_layer`, from the `start` of each request to its end."""
         outputs: list[Float[Tensor, "batch length d_model"]] = []
@@ -232,50 +235,16 @@ class TransformersEngine:
         """Apply the intervention of each row while the context is open."""
         positions = Positions()
         hooks = [self.model.register_forward_pre_hook(positions.record, with_kwargs=True)]
+        rows = [one.at_layers(self.steer_layer, self.ablate_layer) for one in interventions]
         hooks += [
             self.layers[layer].register_forward_hook(adding(here))
-            for layer, here in self._changes(interventions, positions).items()
+            for layer, here in self.deltas.by_layer(rows, positions).items()
         ]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
-
-    def _changes(
-        self, interventions: Sequence[Intervention], positions: Positions
-    ) -> dict[int, list[Change]]:
-        """Deltas by layer."""
-        W_dec = self.sae.W_dec
-        added = torch.zeros(len(interventions), 1, self.sae.d_model, device=self.device)
-        for row, one in enumerate(interventions):
-            if one.latent is not None:
-                rows = W_dec if one.directions is None else self.vectors[one.directions]
-                added[row, 0] = one.boost * rows[one.latent].to(self.device)
-        steered = self._column([[i.boost != 0] for i in interventions])
-        windows = [i.window for i in interventions]
-        if any(windows):
-            steering = Change(
-                lambda: steered & positions.inside(windows, self.device),
-                lambda _: added * positions.inside(windows, self.device),
-            )
-        else:
-            steering = Change(lambda: steered, lambda _: added)
-        changes = {self.steer_layer: [steering]}
-        union = sorted({latent for i in interventions for latent in i.ablated})
-        if union:
-            # One product with the union of all rows' latents; `share` is 0 for those of other rows.
-            ablated = torch.tensor(union, device=self.device)
-            member = self._column([[k in i.ablated for k in union] for i in interventions])
-            strength = torch.tensor([i.strength for i in interventions], device=self.device)
-            share = member * strength[:, None, None]
-            directions = W_dec[ablated]
-            touched = member.any(dim=-1, keepdim=True)
-            ablation = Change(
-                lambda: touched, lambda h: -(self.sae.encode(h, ablated) * share) @ directions
-            )
-            changes.setdefault(self.ablate_layer, []).append(ablation)
-        return changes
 
 
 class BatchStream:
@@ -289,7 +258,7 @@ class BatchStream:
     def submit(self, group: Mapping[str, Request]) -> None:
         """Queue a group; see `Stream.submit`."""
         for request in group.values():
-            request.intervention.check(self._engine.sae.d_sae, self._engine.rows)
+            request.intervention.check(self._engine.reach)
         self._waiting.append(group)
 
     def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:

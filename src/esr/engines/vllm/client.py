@@ -13,6 +13,7 @@ from esr.engines.base import (
     Generation,
     Intervention,
     Pool,
+    Reach,
     Request,
     Sampling,
     check_latents,
@@ -39,7 +40,6 @@ R = TypeVar("R", Activations, Readout)
 class Limits:
     """Limits that requests are checked against before they are sent."""
 
-    d_sae: int
     max_model_len: int
     max_positions: int
     n_ablated: int
@@ -80,8 +80,10 @@ class VllmEngine(HostConnection):
         super().__init__(setup, launch, environment=environment, version=version)
         self.setup = setup
         self.stop_tokens = stop_tokens
-        self.rows = rows or {}
-        self.limits = Limits(d_sae, setup.max_model_len, max_positions, setup.n_ablated)
+        self.reach = Reach(
+            d_sae, rows or {}, setup.steer_layer, setup.ablate_layer, setup.adds, setup.encodes
+        )
+        self.limits = Limits(setup.max_model_len, max_positions, setup.n_ablated)
         self.identity = {"engine": f"vllm {version}"} | identity
         self._ablated: set[int] = set()
 
@@ -101,9 +103,9 @@ class VllmEngine(HostConnection):
     ) -> list[Float[np.ndarray, "*positions n"]]:
         """Compute activations during prefill; see `Engine.encode`."""
         for request in requests:
-            request.check(self.limits.d_sae, self.rows)
+            request.check(self.reach)
             self._check_length(len(request.tokens), 1)
-        check_latents(latents or (), self.limits.d_sae)
+        check_latents(latents or (), self.reach.d_sae)
         self._check_ablated([request.intervention for request in requests])
         columns = None if latents is None else tuple(int(latent) for latent in latents)
         jobs = [Encode(new_id(), request, columns, pool) for request in requests]
@@ -112,7 +114,7 @@ class VllmEngine(HostConnection):
     def log_probs(self, requests: Sequence[ReadoutRequest]) -> list[LogProbs | None]:
         """Read log-probabilities after prefill; see `Engine.log_probs`."""
         for request in requests:
-            request.check(self.limits.d_sae, self.rows)
+            request.check(self.reach)
             self._check_length(len(request.tokens), 1)
         self._check_ablated([request.intervention for request in requests])
         jobs = [Read(new_id(), request) for request in requests]
@@ -147,7 +149,7 @@ class VllmEngine(HostConnection):
             EsrError: the latent, boost or length is invalid; names it, and the remedy.
         """
         for request in requests:
-            request.intervention.check(self.limits.d_sae, self.rows)
+            request.intervention.check(self.reach)
             self._check_length(len(request.tokens), sampling.max_new_tokens)
         self._check_ablated([request.intervention for request in requests])
 
@@ -164,7 +166,12 @@ class VllmEngine(HostConnection):
             raise EsrError(f"a prompt of {n_prompt} tokens and {n_new} new tokens exceed {bound}")
 
     def _check_ablated(self, interventions: Sequence[Intervention]) -> None:
-        self._ablated |= {latent for one in interventions for latent in one.ablated}
+        self._ablated |= {
+            operation.target
+            for one in interventions
+            for operation in one.all_operations()
+            if operation.kind != "add"
+        }
         if len(self._ablated) > self.limits.n_ablated:
             raise EsrError(
                 f"the requests ablate {len(self._ablated)} distinct latents, more than "

@@ -32,18 +32,20 @@ def open_vllm(
     sae: SaeHeader,
     identity: dict[str, Any],
     directions: Sequence[Path] = (),
+    layers: Sequence[int] = (),
 ) -> VllmEngine:
     """Prepare the engine of a model of the study; see `esr.engines.open_engine`."""
     from transformers import AutoConfig, GenerationConfig
 
     model = config.models[name]
     environment = Path("envs") / str(config.environment(name))
-    layers = {
+    named = {
         "steer_layer": model.steer_layer,
         "read_layer": model.read_layer,
         "ablate_layer": model.steer_layer if model.ablate_layer is None else model.ablate_layer,
     }
-    check_shape(layers, manifest["n_layers"], sae.d_model, manifest["d_model"])
+    further = {f"layer {layer}": layer for layer in layers}
+    check_shape(named | further, manifest["n_layers"], sae.d_model, manifest["d_model"])
     sets = {found.name: found for found in map(load_directions, directions)}
     for found in sets.values():
         check_width(found, manifest["d_model"])
@@ -62,9 +64,10 @@ def open_vllm(
         max_model_len=min(config.engine.vllm.max_model_len, text.max_position_embeddings),
         prefix_caching=config.engine.vllm.prefix_caching,
         options=vllm_options(config, name, manifest.get("adapter")),
-        steer_layer=layers["steer_layer"],
-        ablate_layer=layers["ablate_layer"],
-        read_layer=layers["read_layer"],
+        steer_layer=named["steer_layer"],
+        ablate_layer=named["ablate_layer"],
+        read_layer=named["read_layer"],
+        add_layers=tuple(layers),
     )
     variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
     if config.on_cpu(name):

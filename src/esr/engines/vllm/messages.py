@@ -11,7 +11,14 @@ from typing import Any
 from esr.engines.base import EncodeRequest, FinishReason, Pool, Request, Sampling
 from esr.engines.readouts import ReadoutRequest
 
-SOURCES = ("interventions.py", "slots.py", "patches.py", "worker.py", "encoding.py")
+SOURCES = (
+    "interventions.py",
+    "latents.py",
+    "slots.py",
+    "patches.py",
+    "worker.py",
+    "encoding.py",
+)
 """Files of this package whose code ends up in a compiled graph or fills its buffers."""
 
 
@@ -19,10 +26,11 @@ SOURCES = ("interventions.py", "slots.py", "patches.py", "worker.py", "encoding.
 class Setup:
     """What the host loads, and how.
 
-    At most `n_requests` run at a time. At most `n_ablated` latents are ablated at a time, counted
-    over all running requests. `options` are arguments of vLLM, `directions` files of sets of
-    directions. The host creates the folder `error_dir`; a worker that fails to start writes its
-    error there.
+    At most `n_requests` run at a time. At most `n_ablated` latents are ablated or clamped at a
+    time, counted over all running requests. `add_layers` and `encode_layers` are further layers at
+    which directions are added, and at which latents are ablated and clamped. `options` are
+    arguments of vLLM, `directions` files of sets of directions. The host creates the folder
+    `error_dir`; a worker that fails to start writes its error there.
     """
 
     source: str
@@ -39,7 +47,24 @@ class Setup:
     prefix_caching: bool
     options: dict[str, Any]
     directions: tuple[str, ...] = ()
+    add_layers: tuple[int, ...] = ()
+    encode_layers: tuple[int, ...] = ()
     error_dir: str = ""
+
+    @property
+    def adds(self) -> tuple[int, ...]:
+        """Every layer at which directions are added, `steer_layer` first."""
+        return tuple(dict.fromkeys((self.steer_layer, *self.add_layers)))
+
+    @property
+    def encodes(self) -> tuple[int, ...]:
+        """Every layer at which latents are ablated and clamped, `ablate_layer` first."""
+        return tuple(dict.fromkeys((self.ablate_layer, *self.encode_layers)))
+
+    def named_layers(self) -> dict[str, int]:
+        """Every layer with a site, by a name that an error can give."""
+        named = {n: getattr(self, n) for n in ("steer_layer", "ablate_layer", "read_layer")}
+        return named | {f"layer {n}": n for n in (*self.add_layers, *self.encode_layers)}
 
     def compute_hash(self) -> str:
         """Return our part of the key of vLLM's cache of compiled graphs. vLLM calls this.
@@ -48,7 +73,7 @@ class Setup:
         """
         here = Path(__file__).parent
         code = b"".join((here / name).read_bytes() for name in SOURCES)
-        layers = (self.steer_layer, self.ablate_layer, self.read_layer)
+        layers = (self.adds, self.encodes, self.read_layer)
         return hashlib.sha256(code + repr(layers).encode()).hexdigest()
 
 

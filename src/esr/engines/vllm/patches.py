@@ -5,14 +5,12 @@ This module does not import vLLM, so its tests need no vLLM either.
 
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-
-from esr.engines.base import Intervention, Window
 
 LAYERS = {
     "LlamaDecoderLayer",
@@ -135,13 +133,6 @@ def job_arguments(request: Any) -> dict[str, Any]:
             "vLLM's internals changed"
         )
     return arguments
-
-
-def intervention_of(arguments: Mapping[str, Any]) -> Intervention:
-    """Return the intervention in a request's arguments, whose tuples vLLM may turn into lists."""
-    latent, boost, ablated, strength, window, directions = arguments["intervention"]
-    bounds = None if window is None else Window(*window)
-    return Intervention(latent, boost, tuple(ablated), strength, bounds, directions)
 
 
 def not_finite(

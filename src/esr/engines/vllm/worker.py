@@ -22,7 +22,7 @@ from vllm.platforms import current_platform
 
 from esr.assets.sae import load_sae
 from esr.directions.vectors import load_directions
-from esr.engines.base import check_shape
+from esr.engines.base import Intervention, check_shape
 from esr.engines.vllm.encoding import EncodeOptions, PromptEncoder
 from esr.engines.vllm.interventions import Interventions, Site
 from esr.engines.vllm.messages import Setup
@@ -30,7 +30,6 @@ from esr.engines.vllm.patches import (
     check_supported,
     decoder_layers,
     install_site,
-    intervention_of,
     job_arguments,
     job_id,
     method,
@@ -91,18 +90,21 @@ class SteeringWorker(Worker):
             setup.n_ablated,
             device,
             [load_directions(Path(path)) for path in setup.directions],
+            setup.adds,
+            setup.encodes,
         )
         layers = decoder_layers(model)
-        named = {n: getattr(setup, n) for n in ("steer_layer", "ablate_layer", "read_layer")}
+        named = setup.named_layers()
         width = self.interventions.rows.shape[1]
         check_shape(named, len(layers), width, self.vllm_config.model_config.get_hidden_size())
         self.sites: dict[int, Site] = {}
         for number in sorted(set(named.values())):
             site = Site(
                 self.interventions,
-                steers=number == setup.steer_layer,
-                ablates=number == setup.ablate_layer,
+                steers=number in setup.adds,
+                ablates=number in setup.encodes,
                 taps=number == setup.read_layer,
+                layer=number,
             )
             install_site(site.number, layers[number])
             self.sites[number] = site
@@ -223,7 +225,8 @@ class SteeringWorker(Worker):
         for new in requests:
             arguments = job_arguments(new)
             request = arguments["id"]
-            self.interventions.add(request, intervention_of(arguments))
+            what = Intervention.from_values(arguments["intervention"])
+            self.interventions.add(request, what)
             # The V2 runner adds a request again after a preemption. It keeps its slot and flag.
             if request not in self.slots:
                 slot, _ = self.slots.acquire(request)
@@ -279,10 +282,11 @@ class SteeringWorker(Worker):
     def esr_facts(self) -> dict[str, Any]:
         """Return the patched layers and the counters."""
         layers = decoder_layers(self.model_runner.get_model())
-        steps, steered, ablated = self.interventions.host_counts.tolist()
+        counts = self.interventions.host_counts
+        _, steered, ablated = counts.sum(axis=0).tolist()
         return {
             "layers": {number: type(layers[number]).__name__ for number in self.sites},
-            "steps": steps,
+            "steps": int(counts[0, 0]),
             "steered_tokens": steered,
             "ablated_tokens": ablated,
             "preemptions": self.preemptions,
