@@ -9,7 +9,7 @@ import pytest
 
 from esr.config import ENGINE_HOURS, Config
 from esr.errors import EsrError
-from esr.planning.costs import searched_for
+from esr.planning.costs import planned_calls, searched_for
 from esr.planning.disk import disk_bytes
 from esr.planning.hardware import Gpu
 from esr.planning.hours import (
@@ -116,14 +116,15 @@ class TestHours:
         unused = planned_work(study("paper", topics))
         assert "read_contrasts" not in {one.rule for one in unused}
 
-    def test_thresholds_take_writing_the_judge_and_a_start_on_all_gpus(self) -> None:
+    def test_a_search_by_an_api_takes_the_longer_of_engine_and_judge(self) -> None:
         table = estimate_compute(study("paper", BY_HAIKU)).set_index(["model", "rule"])
         row = table.loc[("llama-3.3-70b", "find_thresholds")]
         assert row["tokens"] == 500 * 10 * 2 * 512
-        # 5,120,000 tokens at 3,382 a second; 120 s and 141.2 GB at 1 GB/s; 10,000 replies of 10 s,
-        # 16 at a time.
-        seconds = 1513.7 + 120 + 141.2 + 6250
-        assert row["judge_hours"] == pytest.approx(6250 / 3600)
+        # 5,120,000 tokens at 3,382 a second; 120 s and 141.2 GB at 1 GB/s; meanwhile 10,000
+        # replies of 752 tokens, of which the API allows 400,000 a minute.
+        judging = 10_000 * 752 / 400_000 * 60
+        assert row["judge_hours"] == pytest.approx(judging / 3600)
+        seconds = 1.3 * max(1513.7, judging) + 120 + 141.2
         assert row["hours_per_job"] == pytest.approx(seconds / 3600, rel=1e-4)
         assert row["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-4)
         assert table.drop(index="find_thresholds", level="rule")["judge_hours"].eq(0).all()
@@ -134,8 +135,14 @@ class TestHours:
             .set_index(["model", "rule"])
             .loc[("llama-3.3-70b", "find_thresholds")]
         )
-        # 10,000 replies of 250 tokens and a copy of 512, at 2,763 tokens a second.
-        assert row["judge_hours"] == pytest.approx(10_000 * 762 / 2763.5 / 3600, rel=1e-3)
+        # 10,000 replies of 250 tokens and a copy of 512, at 4,992 tokens a second: 256 at a time.
+        writing = 10_000 * 762 / 4992
+        judge = study().judging.local["qwen3-32b"]
+        calls = next(one for one in planned_calls(study()) if one.rule == "find_thresholds")
+        reading = 10_000 * 2 * 32.8e9 * (calls.read - calls.shared) / (0.4 * 989e12 * 2)
+        assert judge.batch_size == 256
+        assert 400 < calls.shared < calls.read - 512  # the rubric is read once
+        assert row["judge_hours"] == pytest.approx((writing + reading) / 3600, rel=1e-3)
         assert row["gpus"] == 2 + 2
         assert row["gpu_hours"] == pytest.approx(4 * row["hours_per_job"])
 
@@ -206,14 +213,14 @@ class TestHours:
 
     def test_jobs_expected_to_exceed_their_hours_are_named(self) -> None:
         short = [
-            size.model_dump() | {"thresholds": 2.1, "encode": 0.12, "train": 0.1}
+            size.model_dump() | {"thresholds": 0.5, "encode": 0.12, "train": 0.1}
             for size in study().jobs
         ]
         table = estimate_compute(study("paper", BY_HAIKU, {"jobs": short}))
         lines = list(check_walltime(table))
         assert len(lines) == 2 + 1 + 9
         assert lines[0] == (
-            "find_thresholds of llama-3.3-70b: 2.2 h expected (assumed), but `jobs` requests 2.1 "
+            "find_thresholds of llama-3.3-70b: 0.6 h expected (assumed), but `jobs` requests 0.5 "
             "h; retries resume where the job stopped; or raise `thresholds`"
         )
         remedy = "a job that hits the limit starts from scratch, so raise"

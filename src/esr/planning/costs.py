@@ -37,13 +37,17 @@ LIVE = ("find_thresholds", "anchors")
 
 
 class Planned(NamedTuple):
-    """Calls of a rule to a judge, and input and output tokens per call."""
+    """Calls of a rule to a judge, and input and output tokens per call.
+
+    `shared` of the input tokens are the rubric's, the same in all calls.
+    """
 
     rule: str
     judge: str
     calls: int
     read: float
     written: float
+    shared: float = 0.0
 
 
 def steerable(config: Config, directions: str | None) -> int:
@@ -239,7 +243,8 @@ def _calls(config: Config, rule: str, judge: str, calls: int, rubric: Rubric) ->
     shown = rubric.call("a label of the latent", prompt="", response="")
     written = rubric.expected.fixed + rubric.expected.of_response * response
     read = tokens(shown.system + shown.user) + prompts.map(len).mean() / 4 + response
-    return Planned(rule, judge, calls, read, min(written, config.judging.llms[judge].max_tokens))
+    written = min(written, config.judging.llms[judge].max_tokens)
+    return Planned(rule, judge, calls, read, written, tokens(shown.system))
 
 
 ESTIMATE = ["rule", "judge", "model", "mode", "calls", "input_tokens", "output_tokens"]

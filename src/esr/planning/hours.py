@@ -16,8 +16,7 @@ from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeCo
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
 from esr.judges.costs import tokens
-from esr.judges.level import Level
-from esr.planning.costs import judged_trials, planned_calls, searched_for
+from esr.planning.costs import Planned, judged_trials, planned_calls, searched_for
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
 from esr.planning.partitions import PROFILE
 
@@ -44,6 +43,11 @@ LOADING = 1e9
 """Bytes of weights loaded per second; a slow file system halves it."""
 LATENCY = 10
 """Seconds of a judge's reply: 750 tokens, most of them a copy of the response, at 75 a second."""
+WRITTEN_A_MINUTE = 400_000
+"""Tokens of replies a minute that an API allows; Anthropic's tier 4 for Sonnet 4.x in 2026."""
+OVERLAPPED = 1.3
+"""Hours of a search over those of its engine or judge, the slower of the two, where the judge is
+behind an API. By simulation 1.02 to 1.26 (`benchmarks/search.py`)."""
 COMPUTE = ["rule", "model", "jobs", "gpus", "tokens", "tokens_per_second", "known_by"]
 COMPUTE += ["judge_hours", "hours_per_job", "hours_asked", "gpu_hours"]
 
@@ -158,22 +162,43 @@ def _readouts(config: Config, name: str) -> Iterator[Work]:
 
 
 def judge_hours(config: Config, responses: float) -> float:
-    """Hours that a search of so many responses waits for a judge that is a language model.
+    """Hours that a judge works on so many responses of a search, if it is a language model.
 
-    An upper bound: it assumes that engine and judge never work at the same time.
+    A judge behind an API is bound by its calls in flight and by the tokens that the API allows.
     """
     judge = config.judging.llms.get(config.judging.primary)
     if judge is None:
         return 0.0
+    calls = next(one for one in planned_calls(config) if one.rule == "find_thresholds")
     if isinstance(judge, VllmJudgeConfig):
         gpu = gpu_of(config)
         if gpu is None or not config.judge_gpus(judge):
             return 0.0
-        calls = next(one for one in planned_calls(config) if one.rule == "find_thresholds")
-        rate = judge_tokens_per_second(config, judge, gpu)
-        return responses * calls.written / rate / 3600
-    at_first = Level(judge.concurrency.min, judge.concurrency.max).window  # often rises
-    return responses * LATENCY / at_first / 3600
+        return responses * _local_seconds(config, judge, gpu, calls) / 3600
+    allowed = 60 * calls.written / WRITTEN_A_MINUTE
+    return responses * max(LATENCY / judge.concurrency.max, allowed) / 3600
+
+
+def search_hours(config: Config, writing: float, judging: float) -> float:
+    """Hours of a search of which the engine writes, and the judge works, so many hours.
+
+    A judge that the job runs takes all finished responses at once, and hardly overlaps
+    (`benchmarks/search.py`: 0.94 to 0.96 of the sum).
+    """
+    if config.judging.primary in config.judging.local:
+        return writing + judging
+    return max(writing, judging) * (OVERLAPPED if judging else 1)
+
+
+def _local_seconds(config: Config, judge: VllmJudgeConfig, gpu: Gpu, calls: Planned) -> float:
+    """Seconds of a call: its reply is written, and read what calls do not share.
+
+    vLLM keeps the rubric, which all calls share, in its cache of prefixes.
+    """
+    gpus = max(config.judge_gpus(judge), 1)
+    writing = calls.written / judge_tokens_per_second(config, judge, gpu)
+    operations = OPERATIONS * judge.parameters * (calls.read - calls.shared)
+    return writing + operations / (UTILISATION * gpu.tflops * 1e12 * gpus)
 
 
 def judge_tokens_per_second(config: Config, judge: VllmJudgeConfig, gpu: Gpu) -> float:
@@ -205,13 +230,11 @@ def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
             continue
         jobs = judge_starts(config, one.rule, judge)
         rate = judge_tokens_per_second(config, judge, gpu)
-        written = one.calls * one.written
         # Anchors are graded within jobs of other rows.
         starting = 0 if one.rule == "anchors" else STARTING + weight_bytes(judge) / LOADING
-        reading = OPERATIONS * judge.parameters * one.calls * one.read
-        seconds = written / rate + reading / (UTILISATION * gpu.tflops * 1e12 * gpus)
+        seconds = one.calls * _local_seconds(config, judge, gpu, one)
         hours = (seconds / jobs + starting) / 3600
-        facts = [one.rule, one.judge, jobs, gpus, written, rate, "assumed", 0.0]
+        facts = [one.rule, one.judge, jobs, gpus, one.calls * one.written, rate, "assumed", 0.0]
         yield [*facts, hours, size.judge, hours * jobs * gpus]
 
 
@@ -224,8 +247,8 @@ def estimate_compute(config: Config) -> pd.DataFrame:
     """GPU hours of every rule and model; for judges that the workflow runs, `model` is the judge.
 
     Columns: rule, model, jobs, gpus (of a job), tokens (written, read or trained on, all jobs),
-    tokens_per_second (of a job), known_by (how that is known), judge_hours (that a job waits for a
-    judge), hours_per_job (with start and judge), hours_asked (requested by `jobs`),
+    tokens_per_second (of a job), known_by (how that is known), judge_hours (that the judge of a
+    job works), hours_per_job (with start and judge), hours_asked (requested by `jobs`),
     gpu_hours. Empty where the study names no GPU or its models need none.
     """
     gpu = gpu_of(config)
@@ -235,14 +258,14 @@ def estimate_compute(config: Config) -> pd.DataFrame:
         if gpu is None or size is None or size.gpus == 0:
             continue
         rate, known = tokens_per_second(config, work.rule, work.model, gpu)
-        waiting = 0.0
-        if work.rule == "find_thresholds":
-            waiting = judge_hours(config, searched_for(config, work.model) / work.jobs)
-        starting = STARTING + weight_bytes(config.models[work.model]) / LOADING
-        hours = (work.tokens / work.jobs / rate + starting) / 3600 + waiting
+        starting = (STARTING + weight_bytes(config.models[work.model]) / LOADING) / 3600
+        writing, judging = work.tokens / work.jobs / rate / 3600, 0.0
         searches = work.rule == "find_thresholds"
+        if searches:
+            judging = judge_hours(config, searched_for(config, work.model) / work.jobs)
+        hours = search_hours(config, writing, judging) + starting
         used = config.search_job_gpus(work.model) if searches else size.gpus
-        facts = [work.rule, work.model, work.jobs, used, work.tokens, rate, known, waiting]
+        facts = [work.rule, work.model, work.jobs, used, work.tokens, rate, known, judging]
         rows.append([*facts, hours, size.hours(work.rule), hours * work.jobs * used])
     rows += [] if gpu is None else list(judge_rows(config, gpu))
     return pd.DataFrame(rows, columns=COMPUTE)
