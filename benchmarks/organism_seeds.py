@@ -120,7 +120,7 @@ def grade(
     phrases = read_phrases(config.judging.restart_phrases)
     for name in JUDGES:
         judge = open_judge(config.judging.judges[name], replies, config=config)
-        judgments = judge_responses(plan, responses, judge, phrases)
+        judgments = judge_responses(plan, responses, judge, phrases, config.judged_alone)
         yield score_trials(plan, responses, judgments, phrases, name)
 
 

@@ -14,6 +14,11 @@ FAILURES = ["<results>/tables/judge_failures.csv"] if CONFIG.judging.llms else [
 OTHER_LLMS = [name for name in CONFIG.judging.llms if name != CONFIG.judging.primary]
 
 
+def sampled_arms(wildcards):
+    """Arms of which the sample holds trials."""
+    return list(dict.fromkeys(arm for _, arm in SAMPLED))
+
+
 rule sample_responses:
     """Draw the trials that all judges grade, by model, arm and what was found in them."""
     input:
@@ -51,7 +56,7 @@ rule judge_sample:
             for m, a in SAMPLED
         ],
         contents=contents(judge_files, PHRASES),
-        settings=settings("judging.judges.{judge}"),
+        settings=judged_how("judging.judges.{judge}", arms=sampled_arms),
     log:
         "<logs>/agreement/judge_sample_{judge}.log",
     benchmark:
@@ -84,7 +89,7 @@ rule write_label_sheet:
         sheet="<results>/agreement/label_sheet.csv",
         page="<results>/agreement/label_sheet.html",
     params:
-        settings=settings("agreement.seed", "agreement.sheet"),
+        settings=judged_how("agreement.seed", "agreement.sheet", arms=sampled_arms),
     log:
         "<logs>/agreement/write_label_sheet.log",
     benchmark:
@@ -108,10 +113,11 @@ rule retest_sample:
     params:
         replies=f"{RESULTS}/replies/retest_sample/{CONFIG.judging.primary}.jsonl",
         contents=contents(judge_files, PHRASES),
-        settings=settings(
+        settings=judged_how(
             "agreement.retest",
             "agreement.seed",
             f"judging.judges.{CONFIG.judging.primary}",
+            arms=sampled_arms,
         ),
     log:
         "<logs>/agreement/retest_sample.log",

@@ -20,6 +20,8 @@ def plan_inputs(wildcards):
         inputs["latents"] = of_base(source)(wildcards)
         other = "" if arm.target is None else f"-{arm.target}"
         inputs["thresholds"] = f"{here}/{along(name)}thresholds{other}.parquet"
+    if wildcards.arm in CONFIG.held_out:
+        inputs["relevance"] = f"{here}/arms/{wildcards.arm}/relevance.parquet"
     if arm.ablate == "detectors":
         inputs["detectors"] = f"{here}/detectors/detectors.parquet"
     elif isinstance(arm.ablate, str):

@@ -369,11 +369,15 @@ rule plot_figB1:
 
 
 def control_arms():
-    """Arms that steer along other directions than decoder rows, or only some of the tokens."""
+    """Arms with other directions than decoder rows, a part of the tokens, or other prompts."""
     return [
         name
         for name, arm in CONFIG.arms.items()
-        if (arm.directions is not None or arm.window is not None)
+        if (
+            arm.directions is not None
+            or arm.window is not None
+            or {name, arm.replay} & {*CONFIG.held_out}
+        )
         and CONFIG.continues(name) is None
     ]
 

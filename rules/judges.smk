@@ -36,6 +36,17 @@ def journals_of_arms(wildcards):
     }
 
 
+def judged_how(*keys, arms=lambda wildcards: [wildcards.arm]):
+    """Settings of a judge, and which of the arms it judges without their prefixes, if any."""
+
+    def how(wildcards):
+        alone = [arm for arm in arms(wildcards) if arm in CONFIG.judged_alone]
+        found = settings(*keys)(wildcards)
+        return found | ({"judged_alone": alone} if alone else {})
+
+    return how
+
+
 localrules:
     prepare_judge,
 
@@ -74,7 +85,7 @@ rule judge_arms:
         replies_of_arms=journals_of_arms,
         anchors=f"{RESULTS}/replies/judge_arms/{{model}}/{{judge}}{{round}}.jsonl",
         contents=contents(judge_files),
-        settings=settings("judging.judges.{judge}"),
+        settings=judged_how("judging.judges.{judge}", arms=round_arms),
     log:
         "<logs>/{model}/judge_arms_{judge}{round}.log",
     benchmark:
@@ -102,7 +113,7 @@ rule judge_responses:
     params:
         replies=f"{RESULTS}/replies/judge_responses/{{model}}/{{arm}}/{{judge}}.jsonl",
         contents=contents(judge_files, PHRASES),
-        settings=settings("judging.judges.{judge}"),
+        settings=judged_how("judging.judges.{judge}"),
     log:
         "<logs>/{model}/{arm}/judge_responses_{judge}.log",
     benchmark:

@@ -88,6 +88,32 @@ rule measure_relevance:
         "../scripts/latents/measure_relevance.py"
 
 
+def answers_to_own_prompts(wildcards):
+    """Unsteered answers to the prompts of an arm that has its own, if relevance is read on them."""
+    if CONFIG.latents.relevance.criterion != "top_n":
+        return []
+    answers = f"<results>/{{model}}/arms/{CONFIG.answers_to(wildcards.arm)}"
+    return [f"{answers}/{table}.parquet" for table in ("plan", "responses")]
+
+
+use rule measure_relevance as measure_relevance_of_arm with:
+    input:
+        prompts=lambda wildcards: CONFIG.arms[wildcards.arm].prompts,
+        candidates="<results>/{model}/latents/candidates.parquet",
+        model="<results>/{model}/assets/model.json",
+        sae="<results>/{model}/assets/sae.safetensors",
+        environment=engine_environment,
+        answers=answers_to_own_prompts,
+    output:
+        "<results>/{model}/arms/{arm}/relevance.parquet",
+    log:
+        "<logs>/{model}/{arm}/measure_relevance_of_arm.log",
+    benchmark:
+        "<benchmarks>/{model}/{arm}/measure_relevance_of_arm.tsv"
+    wildcard_constraints:
+        arm=one_of(CONFIG.held_out),
+
+
 rule select_latents:
     """Select the latents to steer, with the reason for every exclusion."""
     input:

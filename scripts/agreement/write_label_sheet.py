@@ -11,6 +11,7 @@ from typing import Any
 from esr.agreement.label_page import label_page
 from esr.agreement.sample import by_judge
 from esr.job import config_of, output, start
+from esr.judges.base import judged_from
 from esr.judges.human import draw_sheet
 from esr.tables import read_table, read_tables
 
@@ -21,7 +22,11 @@ def main(job: Any) -> None:
     """Write the sheet, as a table and as a page."""
     sample = read_table(Path(job.input.sample), "sample")
     scores = by_judge(read_tables(job.input.scores, "scores"))
-    settings = config_of(job).agreement
+    config = config_of(job)
+    settings = config.agreement
+    begins = judged_from(sample, sample, config.judged_alone)
+    seen = [text[at:] for text, at in zip(sample["response"], begins, strict=True)]
+    sample = sample.assign(response=seen)
     sheet = draw_sheet(sample, scores, settings.seed, settings.sheet)
     sheet.to_csv(output(job, "sheet"), index=False)
     template, script, *styles = (Path(path).read_text(encoding="utf-8") for path in job.input.page)

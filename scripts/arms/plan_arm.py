@@ -12,6 +12,7 @@ from esr.arms.plan import (
     first_latents,
     latent_trials,
     new_trials,
+    on_own_prompts,
     other_seeds,
     prompt_trials,
     sweep,
@@ -48,6 +49,8 @@ def draw_trials(config: Config, name: str, inputs: Any, model: str) -> pd.DataFr
     if arm.latents is not None:
         first = latents[latents["selected"]].nsmallest(arm.latents, "order")["latent"]
         latents = latents[latents["latent"].isin(first)]
+    if name in config.held_out:
+        latents = on_own_prompts(latents, read_table(Path(inputs.relevance), "relevance"))
     thresholds = read_table(Path(inputs.thresholds), "thresholds")
     for status, number in thresholds["status"].value_counts().items():
         log.info("%d latents with threshold %s", number, status)

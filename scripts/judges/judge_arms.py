@@ -39,6 +39,7 @@ def main(job: Any) -> None:
             read_table(Path(responses), "responses"),
             judge,
             phrases,
+            config.judged_alone,
         )
         trials = table.drop_duplicates("trial_id")
         counts[arm] = {str(k): int(n) for k, n in trials["status"].value_counts().items()}

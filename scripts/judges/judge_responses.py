@@ -17,7 +17,8 @@ def main(job: Any) -> None:
     judge = open_judge(settings, Path(job.params.replies), config=config)
     plan = read_table(Path(job.input.plan), "plan")
     responses = read_table(Path(job.input.responses), "responses")
-    table = judge_responses(plan, responses, judge, read_phrases(Path(job.input.phrases)))
+    phrases = read_phrases(Path(job.input.phrases))
+    table = judge_responses(plan, responses, judge, phrases, config.judged_alone)
     finish_judging(judge)
     write_table(table, output(job), "judgments", origin(job, judge=judge.served_as))
 

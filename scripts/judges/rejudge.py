@@ -46,7 +46,7 @@ def rejudge_arm(config: Config, name: str, folder: Path, replies: Path) -> int:
     plan = read_table(folder / "plan.parquet", "plan")
     responses = read_table(folder / "responses.parquet", "responses")
     phrases = read_phrases(config.judging.restart_phrases)
-    table = judge_responses(plan, responses, judge, phrases)
+    table = judge_responses(plan, responses, judge, phrases, config.judged_alone)
     write_table(table, path, "judgments", read_provenance(path))
     return incomplete(path)
 

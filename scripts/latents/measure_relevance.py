@@ -1,4 +1,4 @@
-"""Make latents/relevance.parquet: for every prompt and candidate, largest activation and rank.
+"""Make relevance.parquet: for every prompt and candidate, largest activation and rank.
 
 Encoded are the tokens of the prompt's unsteered answers (criterion `top_n`), or, without answers,
 those of the prompt (criterion `zero`). Activations are in the SAE's own units.
@@ -67,7 +67,7 @@ def main(job: Any) -> None:
         ids = plan["prompt_id"]
         passes = answer_passes(plan, responses, tokenizer, doubled)
     else:
-        prompts = read_prompts(config.prompts)
+        prompts = read_prompts(Path(job.input.prompts))
         ids = prompts["prompt_id"]
         passes = prompt_passes(prompts, tokenizer, doubled)
     engine = open_engine(config, name, manifest, Path(job.input.sae))

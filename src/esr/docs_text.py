@@ -118,6 +118,8 @@ OTHER_FILES = {
     "it is a JumpReLU. The header holds its form (`activation`, `k`), sizes (`d_model`, `d_sae`), "
     "the SHA-256 of the weights (`digest`), its source, commit and checksums (`source`, `hub`) and "
     "provenance (`esr`).",
+    "{model}/arms/{arm}/relevance.parquet": "The table `relevance` of the prompts of an arm that "
+    "steers latents on prompts of its own.",
     "{model}/arms/{arm}/shards/{shard}.parquet": "A part of the responses of an arm with "
     "more than one shard (`engine.shards`), columns as in `responses`.",
     "{model}/{along}thresholds-{target}.parquet": "Thresholds of another target "

@@ -45,6 +45,7 @@ OFF = "bake bread . bake bread . bake"
 RESTARTED = "bake bread . wait , that is wrong . how to bake"
 STOP = TOKENIZER.eos_token_id
 SETTINGS = StatisticsConfig(bootstrap=200)
+CORRECTION = {"arm": "steered", "where": "correction"}
 OWNER = {"model": "planted", "arm": "steered"}
 
 
@@ -437,6 +438,41 @@ def test_only_attempts_and_phrases_that_begin_in_the_continuation_are_restarts()
     _, plain = judged(plan, whole, 20, 20)
     assert plain["n_attempts"].tolist() == [2, 3]
     assert plain["restart_detected"].all()
+
+
+class ByLength(ByPhrase):
+    """Its first score is the number of characters that it is shown."""
+
+    def judge(self, inputs: Sequence[JudgeInput]) -> list[Judgment]:
+        self.seen = [one.response for one in inputs]
+        return [self._judge(one, len(one.response)) for one in inputs]
+
+
+def test_a_continuation_that_is_judged_alone_is_scored_without_the_words_it_was_given() -> None:
+    plan = apply_condition(continuing(where="correction"), arm_of({"continue": CORRECTION}))
+    plan = plan.assign(model="m", arm="alone")
+    responses = answered(plan, " . bake bread", " . wait , that is wrong . bake")
+    responses.loc[1, ["response", "status"]] = [None, "engine_error"]
+    other = responses.assign(response="x" + responses["response"])
+    other["prefix_end"] += 1
+    for shown in (responses, other):
+        judge = ByLength()
+        judgments = judge_responses(plan, shown, judge, PHRASES, alone=["alone"])
+        assert judge.seen == [" . bake bread"]
+        scores = score_trials(plan, shown, judgments, PHRASES, "by length")
+        assert scores["first_score"][0] == len(" . bake bread"), "whatever the prefix is"
+        assert scores["status"].tolist() == ["ok", "engine_error"]
+        start, end = judgments[["start", "end"]].iloc[0]
+        assert shown["response"][0][start:end] == " . bake bread", "characters of the whole"
+    judge_responses(plan, responses, judge, PHRASES, alone=["another"])
+    assert judge.seen == [responses["response"][0]]
+
+
+def test_a_replay_is_judged_as_the_arm_whose_prefixes_it_has() -> None:
+    config = load_study()
+    assert config.judged_alone == ["correction-steered", "correction-unsteered", "matched-prefix"]
+    with pytest.raises(ValueError, match="takes judged from the replayed arm"):
+        ContinueConfig(arm="unsteered", where="on_topic", judged="continuation")
 
 
 # The script

@@ -14,6 +14,7 @@ from esr.arms.plan import (
     first_latents,
     latent_trials,
     new_trials,
+    on_own_prompts,
     other_seeds,
     prompt_trials,
     shard,
@@ -126,6 +127,22 @@ def test_another_latent_changes_no_other_ones_prompts() -> None:
     assert (
         alone["prompt_id"].tolist() == together.loc[together["latent"] == 3, "prompt_id"].tolist()
     )
+
+
+def test_an_arm_with_prompts_of_its_own_leaves_out_those_a_latent_is_relevant_to() -> None:
+    own = PROMPTS.assign(prompt_id=["h1", "h2", "h3", "h4"], prompt="Explain anew.")
+    relevance = pd.DataFrame(
+        {
+            "prompt_id": ["h1", "h2", "h3", "h4"] * 2,
+            "latent": [7] * 4 + [3] * 4,
+            "relevant": [False, True, False, False, True, False, True, False],
+        }
+    )
+    drawn = steered(latents=on_own_prompts(LATENTS, relevance), prompts=own)
+    found = drawn.groupby("latent")["prompt_id"].agg(set)
+    assert found[3] == {"h2", "h4"}
+    assert found[7] < {"h1", "h3", "h4"}
+    assert set(drawn["prompt"]) == {"Explain anew."}
 
 
 def test_too_few_prompts_for_the_trials_is_an_error() -> None:

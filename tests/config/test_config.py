@@ -183,6 +183,11 @@ def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
         ),
         (nested("agreement.arms", ["steerd"]), ["agreement.arms", "'steerd'"]),
         (nested("agreement.arms", []), ["agreement.arms", "at least 1"]),
+        (
+            nested("arms.held-out", {"over": "latents", "trials": 1, "prompts": "other.csv"}),
+            ["arms.held-out.prompts: no unsteered arm answers other.csv", "add an arm `{over"],
+        ),
+        (nested("arms.unsteered.prompts", "other.csv"), ["arms.unsteered", "goes with `over`"]),
         (nested("latents.relevance.answers", "steered"), ["latents.relevance.answers", "`zero`"]),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
@@ -946,7 +951,10 @@ def test_arms_that_ablate_what_detectors_decide_are_known() -> None:
     config = load_study(chained, listed)
     found = {name for name in config.arms if config.needs_detectors(name)}
     random = {f"{where}-random-{number}" for where in ("ablate", "branch") for number in range(3)}
-    assert found == {"ablate-otd", "prefix-ablated", "branch-ablated", "both"} | random
+    assert found == {f"{where}-ablated" for where in ("prefix", "branch", "held-out")} | random | {
+        "ablate-otd",
+        "both",
+    }
 
 
 def test_random_sets_are_compared_on_the_trials_that_they_share() -> None:

@@ -125,7 +125,7 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     assert len(pd.read_csv(config.prompts)) == prompts
     calls = table["calls"].to_dict()
     assert calls["find_thresholds", "claude"] == (models + finetuned) * latents * 10 * 4
-    assert calls["judge_sample", "qwen"] == config.agreement.size == 13700
+    assert calls["judge_sample", "qwen"] == config.agreement.size == 14990
     assert ("judge_sample", "claude") not in calls, "the primary judge has judged the arms"
     steered, sweep = latents * 16, 16 * 5 * 8
     assert trials_of(config, config.arms["steered"], prompts) == steered
@@ -145,10 +145,12 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     replays -= 2
     again = 12 * 16 + 18 * 16  # `other-seeds`, `steered-response` replay the first latents alone
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
+    held_out = len(pd.read_csv("resources/prompts/organism_finetune.csv")) + 2 * latents * 8
+    replays -= 1  # of held-out prompts
     arms = (2 + replays) * steered + again + sweep + prompts + discovery
     continued = 4 * 150 * 2 * 2 + 7 * 100 * 4 + 3 * 100  # off-topic texts, restarts, corrections
     assert len(prefixes) == 4 + 7 + 3
-    expected = models * arms + continued + finetuned * steered  # one model continues texts
+    expected = models * arms + continued + held_out + finetuned * steered  # of one model
     assert calls["judge_responses", "claude"] == expected
     cells = sum(len(config.arms_of(model)) for model in config.models)
     jobs = len(config.models) + cells + 2  # thresholds, arms, examples, retest

@@ -21,5 +21,5 @@ def grade_sample(
     """
     phrases = read_phrases(config.judging.restart_phrases)
     responses = sample[["trial_id", "response", "prefix_end"]].assign(status="ok")
-    judgments = judge_responses(sample, responses, judge, phrases)
+    judgments = judge_responses(sample, responses, judge, phrases, config.judged_alone)
     return judgments, score_trials(sample, responses, judgments, phrases, name)

@@ -70,6 +70,18 @@ def usable_thresholds(thresholds: pd.DataFrame) -> pd.Series:
     return usable.set_index("latent")["threshold"].astype(float)
 
 
+def on_own_prompts(latents: pd.DataFrame, relevance: pd.DataFrame) -> pd.DataFrame:
+    """Latents with the prompts of an arm's own file that they may be steered on.
+
+    Args:
+        latents: Table `latents`.
+        relevance: Table `relevance` of these prompts; those that a latent is relevant to are left
+            out.
+    """
+    allowed = relevance[~relevance["relevant"]].groupby("latent")["prompt_id"].agg(list)
+    return latents.assign(prompts=[allowed.get(latent, []) for latent in latents["latent"]])
+
+
 def latent_trials(
     latents: pd.DataFrame, thresholds: pd.DataFrame, prompts: pd.DataFrame, trials: int, seed: int
 ) -> pd.DataFrame:

@@ -111,7 +111,12 @@ class ArmConfig(Section):
         gt=0,
         le=1_000_000,
     )
-    prompts: Path | None = key(None, "Prompts of this arm, instead of the study's.")
+    prompts: Path | None = key(
+        None,
+        "Prompts of this arm, instead of the study's. With `over: latents` (held-out prompts) an "
+        "unsteered arm over the same prompts must give the answers that show which latents are "
+        "relevant to them.",
+    )
     latents: int | None = key(
         None, "Use only the first latents, up to this number; a replay: of those of the arm.", gt=0
     )
@@ -180,6 +185,11 @@ class ArmConfig(Section):
             raise ValueError("`trials` goes with `over`: give both or neither")
         if self.over == "prompts" and self.boost != "none":
             raise ValueError("`over: prompts` has no latent: set `boost: none`")
+        if self.prompts is not None and (self.over is None or self.directions is not None):
+            raise ValueError(
+                "`prompts` goes with `over`, without `directions`; a replay has the prompts of the "
+                "arm that it replays"
+            )
         if self.target is not None and (self.over != "latents" or self.boost != "threshold"):
             raise ValueError("`target` needs `over: latents` and `boost: threshold`")
         if isinstance(self.boost, LevelsConfig) and self.over != "latents":

@@ -44,6 +44,12 @@ class ContinueConfig(Section):
         le=1_000_000,
     )
     samples: int = key(1, "Continuations of each prefix, each with its own seed.", gt=0, le=10_000)
+    judged: Literal["whole", "continuation"] = key(
+        "whole",
+        "What a judge sees: `whole`, prefix and continuation, of which the attempts that begin in "
+        "the continuation count as further ones; `continuation`, that text alone, as a response of "
+        "its own, so that no given word raises its score.",
+    )
     tokens: int | None = key(
         None,
         "Largest number of new tokens; none = `generation.max_new_tokens`.",
@@ -60,7 +66,7 @@ class ContinueConfig(Section):
             raise ValueError(f"`cuts` must increase, got {list(self.cuts)}")
         if self.where != "on_topic":
             return self
-        inherited = ("below", "texts", "samples", "tokens")
+        inherited = ("below", "texts", "samples", "judged", "tokens")
         fields = type(self).model_fields
         given = [name for name in inherited if getattr(self, name) != fields[name].default]
         if given:

@@ -1,4 +1,4 @@
-"""Checks of arms against each other: replays, continued texts, models, directions."""
+"""Arms against each other: replays, continued texts, models, directions, prompts of their own."""
 
 from typing import Self
 
@@ -10,6 +10,24 @@ from esr.config.sections import Sections
 
 class CheckedArms(Sections):
     """Sections whose arms fit each other."""
+
+    def answers_to(self, arm: str) -> str | None:
+        """Unsteered arm over the prompts of an arm that steers latents on prompts of its own."""
+        prompts = self.arms[arm].prompts
+        unsteered = (n for n, a in self.arms.items() if a.is_unsteered and a.prompts == prompts)
+        return next(unsteered, None)
+
+    @property
+    def held_out(self) -> list[str]:
+        """Arms that steer latents on prompts of their own."""
+        own = {name: arm for name, arm in self.arms.items() if arm.prompts is not None}
+        return [name for name, arm in own.items() if arm.over == "latents"]
+
+    @property
+    def judged_alone(self) -> list[str]:
+        """Arms whose continuations are judged without their prefixes."""
+        prefixed = {name: self.continues(name) for name in self.arms}
+        return [name for name, one in prefixed.items() if one and one.judged == "continuation"]
 
     @model_validator(mode="after")
     def _replays_exist(self) -> Self:
@@ -132,6 +150,19 @@ class CheckedArms(Sections):
                 f"{where}.arm: {arm.continued.arm} does not replay {prefixed.arm}, so its trials "
                 "have no counterparts there"
             )
+
+    @model_validator(mode="after")
+    def _held_out_prompts_have_answers(self) -> Self:
+        for name in self.held_out:
+            needed = self.latents.relevance.criterion == "top_n"
+            if needed and self.answers_to(name) is None:
+                raise ValueError(
+                    f"arms.{name}.prompts: no unsteered arm answers {self.arms[name].prompts}, so "
+                    "that it is not known which latents are relevant to them; add an arm `{over: "
+                    "prompts, boost: none, trials: 1}` with the same `prompts`, or set arms to "
+                    f"null that need it: {', '.join(sorted({name, *self._without_source(name)}))}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _models_of_arms_exist(self) -> Self:

@@ -3,8 +3,8 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pandas as pd
@@ -174,8 +174,40 @@ def judgments_table(
     return table.astype({"start": "Int64", "end": "Int64", "restart_phrase": "boolean"})
 
 
+def judged_from(plan: pd.DataFrame, responses: pd.DataFrame, alone: Collection[str]) -> list[int]:
+    """First character of each response that a judge sees.
+
+    Args:
+        plan: Trials (table `plan`), with their arm if any is judged alone.
+        responses: Responses to them, in the same order, with `prefix_end`.
+        alone: Arms whose continuations are judged without their prefixes.
+    """
+    if not alone:
+        return [0] * len(responses)
+    ends = responses["prefix_end"].fillna(0)
+    cut = plan["arm"].isin(alone)
+    return [int(end) if inside else 0 for end, inside in zip(ends, cut, strict=True)]
+
+
+def shifted(judgment: Judgment, by: int) -> Judgment:
+    """A judgment of the end of a response, with spans in the whole of it."""
+    if not by:
+        return judgment
+    moved = [
+        attempt
+        if attempt.start is None or attempt.end is None
+        else replace(attempt, start=attempt.start + by, end=attempt.end + by)
+        for attempt in judgment.attempts
+    ]
+    return replace(judgment, attempts=tuple(moved))
+
+
 def judge_responses(
-    plan: pd.DataFrame, responses: pd.DataFrame, judge: Judge, phrases: re.Pattern[str]
+    plan: pd.DataFrame,
+    responses: pd.DataFrame,
+    judge: Judge,
+    phrases: re.Pattern[str],
+    alone: Collection[str] = (),
 ) -> pd.DataFrame:
     """Judge responses; a trial without a response keeps its own status.
 
@@ -184,14 +216,21 @@ def judge_responses(
         responses: Responses to them, in the same order (table `responses`).
         judge: The judge.
         phrases: Restart phrases (`esr.arms.restarts.read_phrases`).
+        alone: Arms whose continuations are judged without their prefixes (`Config.judged_alone`).
 
     Returns:
-        Table `judgments`.
+        Table `judgments`; spans are characters of the whole response.
 
     Raises:
         EsrError: the judge failed on nearly all responses for one reason.
     """
     has_response = responses["status"].eq("ok").to_numpy()
+    begins = judged_from(plan, responses, alone)
+    seen = [
+        response[begin:]
+        for response, begin, has in zip(responses["response"], begins, has_response, strict=True)
+        if has
+    ]
     inputs = [
         JudgeInput(
             trial.prompt,
@@ -199,18 +238,17 @@ def judge_responses(
             None if pd.isna(trial.label) else trial.label,
             shown_prompt(trial),
         )
-        for trial, response in zip(
-            plan[has_response].itertuples(), responses.loc[has_response, "response"], strict=True
-        )
+        for trial, response in zip(plan[has_response].itertuples(), seen, strict=True)
     ]
     judged = judge.judge(inputs)
     _report(judged, judge.served_as)
     remaining = iter(judged)
     judgments = []
     restarts = []
-    for response in responses.itertuples():
+    for response, at in zip(responses.itertuples(), begins, strict=True):
         text = response.response if response.status == "ok" else ""
         judgment = next(remaining) if response.status == "ok" else Judgment(response.status)
+        judgment = shifted(judgment, at)
         check_spans(judgment, text)
         judgments.append(judgment)
         begin = 0 if pd.isna(response.prefix_end) else response.prefix_end

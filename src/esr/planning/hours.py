@@ -117,7 +117,13 @@ def planned_work(config: Config) -> Iterator[Work]:
             yield Work("train_adapter", name, 1, rows * EXAMPLE_TOKENS)
             continue
         read = {
-            "measure_relevance": trials.get(config.latents.relevance.answers, 0),
+            "measure_relevance": sum(
+                trials.get(arm or "", 0)
+                for arm in (
+                    config.latents.relevance.answers,
+                    *map(config.answers_to, config.held_out),
+                )
+            ),
             "measure_sae_fit": min(
                 trials.get(config.fit_arm or "", 0), config.sae_fit.tokens / length
             ),
