@@ -134,6 +134,29 @@ def stop_tokens(generation_config: Any) -> tuple[int, ...]:
     return tuple(stops)
 
 
+def read_stop_tokens(source: str, revision: str | None, **options: Any) -> tuple[int, ...]:
+    """Ids of the tokens that end a response of a checkpoint.
+
+    Without a generation_config.json they are those of its config.json, as in transformers.
+
+    Args:
+        source: A folder or a hub id.
+        revision: Commit of a hub model; None for a folder.
+        options: Of `from_pretrained`.
+
+    Raises:
+        EsrError: neither file names one.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    where = {"revision": revision, **options}
+    try:
+        found = GenerationConfig.from_pretrained(source, **where)
+    except OSError:  # no such file
+        found = GenerationConfig.from_model_config(AutoConfig.from_pretrained(source, **where))
+    return stop_tokens(found)
+
+
 def _render(tokenizer: Any, prompt: str, opened: bool = True, template: str | None = None) -> str:
     """Text of a user turn; `opened` adds the header of the assistant turn."""
     try:

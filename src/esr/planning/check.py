@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from esr.analysis.claims import read_claims
 from esr.analysis.claims_scope import no_claims_note, other_studies_claims
-from esr.arms.chat import prompt_tokens, response_text
+from esr.arms.chat import prompt_tokens, read_stop_tokens, response_text
 from esr.arms.prompts import read_prompts
 from esr.arms.restarts import read_phrases
 from esr.arms.template import set_template
@@ -35,6 +35,7 @@ from esr.planning.hours import check_walltime, estimate_compute
 from esr.planning.judges import check_judges
 from esr.planning.partitions import partition_problems
 from esr.planning.readouts import check_readouts
+from esr.planning.tokens import check_vocabulary, stop_lines
 
 LLM_KINDS = " or ".join(
     str(get_args(kind.model_fields["kind"].annotation)[0]) for kind in get_args(LlmConfig)
@@ -82,6 +83,8 @@ def check_study(config: Config) -> Iterator[str]:
         try:
             described = _check_model(config, name, prompts["prompt"].tolist())
             shape = _shape(model)
+            source = (model.source, model.revision)
+            stops = list(stop_lines(_tokenizer(model), read_stop_tokens(*source)))
         except EsrError as error:
             raise EsrError(f"models.{name}: {error}") from None
         sae = sae_shape(config, name)
@@ -95,6 +98,7 @@ def check_study(config: Config) -> Iterator[str]:
                 f"{sae.d_sae} latents: all of them are candidates"
             )
         yield f"model {name}: {described}"
+        yield from (f"model {name}: {line}" for line in stops)
         family = str(_hub_config(model).get("model_type"))
         if model.dtype == "float16" and family.startswith(OVERFLOWING):
             yield (
@@ -203,12 +207,15 @@ def _check_model(config: Config, name: str, prompts: list[str]) -> str:
     tokenizer = _tokenizer(model)
     forms = {(arm.meta_prompt or "{prompt}", arm.prefill) for arm in config.arms.values()}
     lengths = []
+    used: set[int] = set()
     for template, prefill in sorted({("{prompt}", ""), *forms}):
         for prompt in prompts:
             shown = template.format(prompt=prompt, label="a label")
             tokens = prompt_tokens(tokenizer, shown, prefill, config.generation.doubled_header)
             lengths.append(len(tokens))
+            used.update(tokens)
     longest = max(lengths)
+    check_vocabulary(used, _hub_config(model))
     _check_context(config, model, longest)
     _check_windows(config, min(lengths))
     check_readouts(config, name, tokenizer)

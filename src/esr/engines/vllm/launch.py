@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import esr
-from esr.arms.chat import stop_tokens
+from esr.arms.chat import read_stop_tokens
 from esr.assets.environments import pins, sync_command
 from esr.assets.sae import SaeHeader
 from esr.config import Config
@@ -35,7 +35,7 @@ def open_vllm(
     layers: Sequence[int] = (),
 ) -> VllmEngine:
     """Prepare the engine of a model of the study; see `esr.engines.open_engine`."""
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import AutoConfig
 
     model = config.models[name]
     environment = Path("envs") / str(config.environment(name))
@@ -50,7 +50,6 @@ def open_vllm(
     for found in sets.values():
         check_width(found, manifest["d_model"])
     where = {"revision": manifest["revision"], "local_files_only": True}
-    generation = GenerationConfig.from_pretrained(manifest["source"], **where)
     text = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
     setup = Setup(
         source=manifest["source"],
@@ -81,7 +80,7 @@ def open_vllm(
         launcher(environment, variables),
         d_sae=sae.d_sae,
         max_positions=text.max_position_embeddings,
-        stop_tokens=stop_tokens(generation),
+        stop_tokens=read_stop_tokens(manifest["source"], **where),
         identity=identity,
         environment=environment,
         version=pinned_version(environment),
