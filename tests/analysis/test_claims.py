@@ -220,6 +220,11 @@ class TestFiles:
         with pytest.raises(EsrError, match="claims have"):
             read_claims([tmp_path / "x.csv"])
 
+    def test_a_claim_counts_once(self) -> None:
+        assert not read_claims(CLAIMS).empty
+        with pytest.raises(EsrError, match=r"is in two files, or a file is listed twice"):
+            read_claims([*CLAIMS, CLAIMS[0]])
+
     @pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
     def test_the_shipped_claims_can_be_read(self, path: Path) -> None:
         found = read_claims([path])

@@ -265,6 +265,20 @@ def test_an_old_key_is_one_line_although_the_new_one_is_missing() -> None:
             nested("models.tiny.threshold_prior.sd", 1e-9),
             "sd is 1e-09, but the bounds are 40 apart",
         ),
+        (
+            nested("statistics.level", 0.05),
+            "statistics.level: Input should be greater than or equal",
+        ),
+        (
+            nested("statistics.bootstrap", 1),
+            "statistics.bootstrap: Input should be greater than or",
+        ),
+        (
+            nested("thresholds.target", 0.5),
+            "thresholds.target: Input should be greater than or equal",
+        ),
+        (nested("generation.temperature", 60), "generation.temperature: Input should be less than"),
+        (nested("models.tiny.label", ""), "models.tiny.label: String should have at least 1"),
         (nested("models.tiny.detectors", [3, True]), "`detectors` is True; give a number"),
         (nested("arms.steered.ablate", [True]), "`ablate` is True; give a number"),
         (nested("arms.CON", {"replay": "steered"}), "'CON' is a device name on Windows"),
@@ -569,6 +583,14 @@ def test_an_sae_whose_own_metadata_contradict_the_study_is_refused_unless_accept
 
 
 @pytest.mark.usefixtures("files")
+def test_parameters_that_the_checkpoint_exceeds_by_far_are_named() -> None:
+    assert check_files(load(raw(nested("models.tiny.parameters", 700)))) == []
+    (problem,) = check_files(load(raw(nested("models.tiny.parameters", 2.6))))
+    assert problem.startswith("models.tiny.parameters: 2.6, but 3 layers of width 8 and 50 tokens")
+    assert problem.endswith("so write it out, as in 2.6e+9")
+
+
+@pytest.mark.usefixtures("files")
 def test_an_ablated_latent_that_the_sae_does_not_have_is_named() -> None:
     assert check_files(load(raw(nested("arms.steered.ablate", [0, 15])))) == []
     (problem,) = check_files(load(raw(nested("arms.steered.ablate", [0, 16]))))
@@ -609,7 +631,8 @@ def test_a_key_in_the_place_of_its_variable_is_not_repeated() -> None:
 
 def test_a_setting_is_found_below_a_name_with_dots() -> None:
     model = raw()["models"][next(iter(raw()["models"]))]
-    config = load(raw({"models": {"llama-3": model, "llama-3.1-8b": model}}))
+    other = model | {"label": "Larger"}
+    config = load(raw({"models": {"llama-3": other, "llama-3.1-8b": model | {"label": "Other"}}}))
     keys = ["models.llama-3.1-8b.dtype", "models.llama-3.dtype"]
     assert plain_settings(config, keys) == dict.fromkeys(keys, config.models["llama-3"].dtype)
     with pytest.raises(EsrError, match=r"models\.llama-3\.2\.dtype"):
@@ -741,6 +764,29 @@ ON_TOPIC = {"arm": "unsteered", "where": "on_topic"}
 def test_texts_that_cannot_be_continued_are_refused(arms: dict[str, Any], line: str) -> None:
     with pytest.raises(EsrError, match=re.escape(line)):
         load_study({"arms": arms})
+
+
+def test_two_models_of_one_label_are_refused_since_figures_would_join_them() -> None:
+    twin = load_study().models["twin"].label
+    with pytest.raises(
+        EsrError,
+        match=rf"planted.label: '{twin}' is the label of twin, too|"
+        rf"twin.label: '{twin}' is the label of planted, too",
+    ):
+        load_study({"models": {"planted": {"label": twin}}})
+
+
+@pytest.mark.parametrize(
+    ("arm", "key"),
+    [
+        ({"replay": "steered", "seeds": "other"}, "seeds"),
+        ({"continue": {"arm": "steered", "cuts": [60], "samples": 2}}, "continue.samples"),
+    ],
+)
+def test_greedy_sampling_makes_no_trials_of_copies(arm: dict[str, Any], key: str) -> None:
+    load(raw(nested("arms.x", arm)))
+    with pytest.raises(EsrError, match=rf"arms.x.{key}: at generation.temperature 0 another seed"):
+        load(raw(nested("arms.x", arm), nested("generation.temperature", 0)))
 
 
 INSTEAD: dict[str, dict[str, Any]] = {

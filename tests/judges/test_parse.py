@@ -50,7 +50,11 @@ def test_the_label_is_shown_where_the_rubric_has_a_place_for_it_and_it_is_known(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "is not YAML"),
+        ("a: [", "line 2, column 1: not valid YAML"),
+        (
+            "version: 1\nsystem: s\nuser: u\nsystem: t",
+            "line 4: `system` is given twice",
+        ),
         ("just words", "does not hold keys and values"),
         ("system: s\nuser: u\nexpected: {fixed: 1}", "version: Field required"),
         ("version: 1\nsystem: s\nuser: 5 $ a\nexpected: {fixed: 1}", r"write \$\$"),
@@ -65,7 +69,7 @@ def test_a_broken_rubric_is_named(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_a_missing_rubric_and_a_missing_text_are_named(tmp_path: Path) -> None:
-    with pytest.raises(EsrError, match=r"cannot read .*no\.yaml: No such file"):
+    with pytest.raises(EsrError, match=r"rubric: .*no\.yaml: cannot be read: No such file"):
         read_rubric(tmp_path / "no.yaml")
     with pytest.raises(EsrError, match=r"blind/2 uses \$response, but there are only \$prompt"):
         WHOLE.call(prompt="p")

@@ -110,7 +110,8 @@ def read_claims(paths: Iterable[str | Path]) -> pd.DataFrame:
 
     Raises:
         EsrError: a file is no readable CSV (`esr.handwritten`), or has other columns, a repeated
-            name, a missing or empty region, or a value that cannot be parsed.
+            name, a missing or empty region, or a value that cannot be parsed; a claim of one
+            source is in two files.
     """
     parts = []
     for path in map(Path, paths):
@@ -118,7 +119,16 @@ def read_claims(paths: Iterable[str | Path]) -> pd.DataFrame:
         if columns != list(CLAIM):
             raise EsrError(f"{path}: columns are {columns}; claims have {list(CLAIM)}")
         parts.append(_checked(pd.DataFrame(rows, columns=columns, dtype=str), path))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CLAIM))
+    if not parts:
+        return pd.DataFrame(columns=list(CLAIM))
+    claims = pd.concat(parts, ignore_index=True)
+    twice = claims.loc[claims.duplicated(["claim", "source", "where"]), "claim"]
+    if len(twice):
+        raise EsrError(
+            f"claims: {twice.iloc[0]!r} is in two files, or a file is listed twice; a claim that "
+            "counts twice changes the adjusted p-values of all"
+        )
+    return claims
 
 
 def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -9,7 +9,7 @@ class GenerationConfig(Section):
     """How responses are sampled."""
 
     temperature: float = key(
-        0.6, "Sampling temperature; 0 is greedy.", ge=0, le=100, source="paper 2.1"
+        0.6, "Sampling temperature; 0 is greedy.", ge=0, le=10, source="paper 2.1"
     )
     max_new_tokens: int = key(
         512, "Maximum length of a response.", unit="tokens", gt=0, le=1_000_000, source="paper 2.1"

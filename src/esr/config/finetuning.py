@@ -111,7 +111,7 @@ class FinetuneTrainingConfig(Section):
     lora_dropout: float = key(
         0.05, "Dropout of the adapter's input.", ge=0, lt=1, source="released code"
     )
-    learning_rate: float = key(2e-4, "Peak learning rate.", gt=0, le=100, source="released code")
+    learning_rate: float = key(2e-4, "Peak learning rate.", gt=0, le=1, source="released code")
     lr_scheduler: Literal["cosine", "linear", "constant"] = key(
         "cosine", "Learning-rate schedule after warm-up.", source="released code"
     )

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from esr.config.section import Name, Section, Variable, key
+from esr.config.strict_yaml import read_yaml
+from esr.errors import EsrError
 
 
 class BaseJudgeConfig(Section):
@@ -76,8 +77,8 @@ class LlmJudgeConfig(BaseJudgeConfig):
     def is_told(self) -> bool:
         """Whether the rubric shows the label of the steered latent; False if it cannot be read."""
         try:
-            content = yaml.safe_load(self.rubric.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
+            content = read_yaml(self.rubric)
+        except EsrError:
             return False  # the checks of a run's files name it
         return isinstance(content, Mapping) and content.get("label") is not None
 

@@ -77,7 +77,7 @@ class ThresholdPriorConfig(Section):
 class ModelConfig(Section):
     """A language model with its SAE, and the layers at which it is steered and encoded."""
 
-    label: str = key(..., "Name in figures and tables.")
+    label: str = key(..., "Name in figures and tables, of this model alone.", min_length=1)
     source: str = key(..., "Folder of a transformers checkpoint, or a hub id.")
     revision: str | None = key(None, "Commit of the hub repository; required for hub ids.")
     parameters: float = key(..., "Number of parameters; figures sort models by it.", gt=0, le=1e15)

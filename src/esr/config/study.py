@@ -21,6 +21,32 @@ class Config(CheckedArms):
         return self
 
     @model_validator(mode="after")
+    def _labels_tell_models_apart(self) -> Self:
+        first: dict[str, str] = {}
+        for name, model in self.models.items():
+            other = first.setdefault(model.label.strip(), name)
+            if other != name:
+                raise ValueError(
+                    f"models.{name}.label: {model.label!r} is the label of {other}, too, so that "
+                    "figures would show both as one; give each its own"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        if self.generation.temperature > 0:
+            return self
+        for name, arm in self.arms.items():
+            copied = arm.continued is not None and arm.continued.samples > 1
+            if copied or arm.seeds == "other":
+                key = "continue.samples" if copied else "seeds"
+                raise ValueError(
+                    f"arms.{name}.{key}: at generation.temperature 0 another seed gives the same "
+                    "text, so that copies would count as trials; raise the temperature"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _every_model_has_a_job_size(self) -> Self:
         bounds = [size.max_parameters for size in self.jobs]
         if bounds != sorted(set(bounds)):

@@ -17,7 +17,7 @@ class ThresholdsConfig(Section):
         50,
         "Mean first-attempt score at the threshold.",
         unit="points",
-        gt=0,
+        ge=1,
         lt=100,
         source="January 50; published 30",
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 from string import Template
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from esr.config import LlmConfig, VllmJudgeConfig
+from esr.config.strict_yaml import read_yaml
 from esr.errors import EsrError
 from esr.judges.replies import Call
 
@@ -106,17 +106,16 @@ def read_rubric(path: Path) -> Rubric:
     """Read a rubric from its file; its name is the file's.
 
     Raises:
-        EsrError: there is no such file, or it is not a rubric.
+        EsrError: as in `esr.config.strict_yaml.read_yaml`, or it is not a rubric.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
+    except EsrError as error:
+        raise EsrError(f"rubric: {error}") from None
+    try:
         if not isinstance(content, Mapping):
             raise EsrError(f"rubric: {path} does not hold keys and values")
         return Rubric.model_validate({"name": path.stem, **content})
-    except OSError as error:
-        raise EsrError(f"rubric: cannot read {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise EsrError(f"rubric: {path} is not YAML: {error}") from None
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise EsrError(f"rubric: {path}: {wrong}") from None

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from esr.config.strict_yaml import read_yaml
 from esr.judges.lexicon import Lexicon
 
 PARTS = ("verb", "noun", "adjective")
@@ -47,8 +47,7 @@ class Phrases:
     @classmethod
     def read(cls, path: Path) -> "Phrases":
         """Read phrases.yaml."""
-        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return cls(**content)
+        return cls(**read_yaml(path))
 
     @property
     def openers(self) -> list[str]:

@@ -107,6 +107,7 @@ def check_shapes(
     keys = config.models[name]
     problems = []
     if model is not None:
+        problems += _check_size(name, keys.parameters, model)
         problems += [
             f"models.{name}.{layer}: {getattr(keys, layer)}, but the model has layers 0 to "
             f"{model['n_layers'] - 1}"
@@ -122,6 +123,21 @@ def check_shapes(
             "of this model"
         )
     return problems + _check_latents(config, name, sae.d_sae)
+
+
+def _check_size(name: str, parameters: float, shape: Mapping[str, Any]) -> Iterator[str]:
+    """A line if a checkpoint is far larger than the study says.
+
+    A block of width d has about 12 d^2 parameters; those of Gemma and of wide MLPs have more.
+    """
+    width = shape["d_model"]
+    least = 12 * shape["n_layers"] * width**2 + shape["vocab_size"] * width
+    if 4 * parameters < least:
+        yield (
+            f"models.{name}.parameters: {parameters:g}, but {shape['n_layers']} layers of width "
+            f"{width} and {shape['vocab_size']} tokens have about {least:.2g}; job sizes and "
+            "trends over models depend on it, so write it out, as in 2.6e+9"
+        )
 
 
 def _exists(path: Path) -> bool:
