@@ -425,6 +425,7 @@ class TestShapes:
         model = study.models["tiny"].model_dump() | {
             "source": "lab/model",
             "revision": REVISION,
+            "parameters": 2.7e10,
             "sae": RELEASE,
             "labels": None,
             "accept_sae": ["metadata"],  # lab/model is no Gemma

@@ -105,7 +105,7 @@ def check_shapes(
         sae: Shape of its SAE, if known.
     """
     keys = config.models[name]
-    problems = []
+    problems: list[str] = []
     if model is not None:
         problems += _check_size(name, keys.parameters, model)
         problems += [
