@@ -17,7 +17,7 @@ Later ones win, key by key:
 
 ```bash
 snakemake --config study=organism -- fig2
-snakemake --config 'generation={temperature: 0}' 'thresholds={target: 30}' -- all
+snakemake --config 'generation={temperature: 1}' 'thresholds={target: 30}' -- all
 ```
 
 Unknown keys and invalid values are errors; all are listed before any job runs.

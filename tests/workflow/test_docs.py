@@ -68,7 +68,7 @@ def row(section: str, key: str) -> str:
 
 def test_keys_have_limits_units_and_sources() -> None:
     target = row("thresholds", "target")
-    assert "| number > 0 and < 100 | `50` |" in target
+    assert "| number >= 1 and < 100 | `50` |" in target
     assert "| points | January 50; published 30 |" in target
     assert "| integer > 0 and <= 1e+06 or `null` | `null` |" in row("arms.<arm>", "trials")
     assert "| path | required |" in row("judging.judges.<judge> (lexical)", "lexicon")
