@@ -78,6 +78,25 @@ def test_the_template_of_the_page_renders_prompts_for_a_base_model() -> None:
     assert text == expected
 
 
-@pytest.mark.parametrize("block", blocks("yaml")[1:])
+def test_the_keys_for_folders_of_ones_own_are_a_study(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(REPO)
+    block = yaml.safe_load(blocks("yaml")[1])
+    for name, folder in (("model", "source"), ("sae", "sae")):
+        block["models"]["mine"][folder] = f"resources/organisms/twin/{name}"
+    block["models"]["mine"] |= {"sae": {"path": "resources/organisms/twin/sae"}}
+    block["models"]["mine"] |= {"steer_layer": 2, "read_layer": 2}
+    first = yaml.safe_load(blocks("yaml")[0])
+    for key in LEFT_OUT:
+        del first["models"]["mine"][key]
+    protocol = yaml.safe_load((REPO / "config.yaml").read_text())
+    study = load(merge(protocol, first, block, {"study": "mine"}))
+    assert check_files(study) == []
+    assert study.judging.primary == "served"
+    assert study.judging.judges["served"].key_variable is None
+
+
+@pytest.mark.parametrize("block", blocks("yaml")[2:])
 def test_every_other_block_is_settings_of_models(block: str) -> None:
     assert list(yaml.safe_load(block)) == ["models"]
