@@ -96,7 +96,7 @@ def plans(
     detectors = read_table(folder / model / "detectors/detectors.parquet", "detectors")
     ablated = detectors.loc[detectors["detector"], "latent"].tolist()
     for arm in ARMS[model]:
-        plan = apply_condition(steered, config.arms[arm], ablated)
+        plan = apply_condition(steered, config.arms[arm], ablated, config.steering.prompt)
         yield plan.assign(model=model, arm=arm)
 
 

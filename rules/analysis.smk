@@ -36,9 +36,10 @@ def compared_sets():
     return [name for sets in found for name in (*sets.arms, *sets.against)]
 
 
-def chance_cells():
-    """Arms that replay another one with other seeds, and those that they replay."""
+def replayed_again():
+    """Arms that differ from another one in seeds, or in the prompt's steering, alone; and those."""
     again = [name for name, arm in CONFIG.arms.items() if arm.seeds == "other"]
+    again += CONFIG.response_arms
     arms = {*again, *(CONFIG.arms[name].replay for name in again)}
     return cells(*arms) if again else []
 
@@ -213,7 +214,7 @@ rule tabulate_robustness:
     """Repeat the main result under other choices, and without attempts."""
     input:
         scores=scores_of(STEERED),
-        again=scores_of(chance_cells()),
+        again=scores_of(replayed_again()),
         plans=[f"<results>/{m}/arms/{a}/plan.parquet" for m, a in cells("steered")],
         responses=[
             f"<results>/{m}/arms/{a}/responses.parquet" for m, a in cells("steered")

@@ -78,7 +78,7 @@ rule plan_arm:
         "<results>/{model}/arms/{arm}/plan.parquet",
     params:
         contents=contents(phrases_of_texts),
-        settings=settings("arms.{arm}", "seeds.generation"),
+        settings=steered_as("arms.{arm}", "seeds.generation"),
     log:
         "<logs>/{model}/{arm}/plan_arm.log",
     benchmark:

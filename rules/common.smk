@@ -101,6 +101,12 @@ def settings(*keys):
     )
 
 
+def steered_as(*keys):
+    """Settings of a rule that steers; whether the prompt is counts only where it is not."""
+    bare = {} if CONFIG.steering.prompt else {"steering.prompt": False}
+    return lambda wildcards: settings(*keys)(wildcards) | bare
+
+
 def contents(*files):
     """Contents of files without comments; a job with these files as `ancient` reruns if they change.
 

@@ -87,7 +87,7 @@ rule find_thresholds:
         journal=f"{RESULTS}/{{model}}/{{along}}journals/thresholds.jsonl",
         replies=f"{RESULTS}/replies/find_thresholds/{{model}}/{{along}}{CONFIG.judging.primary}.jsonl",
         contents=contents(judge_files),
-        settings=settings(
+        settings=steered_as(
             "thresholds",
             "generation",
             "seeds.thresholds",

@@ -6,8 +6,9 @@ CSV, one row a model, check and quantity: value, low, high (interval), method, n
 prompts`); heterogeneity: how many latents and prompts carry the ESR events, and the range of
 the multi-attempt rate over prompts; `windows of text`: change of the score from the first to the
 last quarter of a response, and the share of responses without a score of either; `achieved score as
-covariate`: measures at the target of the thresholds (`esr.analysis.implicit`); `other seeds (A/A)`:
-differences that chance alone makes, of every arm that replays another one with other seeds.
+covariate`: measures at the target of the thresholds (`esr.analysis.implicit`); `generated tokens
+alone steered`: differences from `steered`, at the same boosts; `other seeds (A/A)`: differences
+that chance alone makes, of every arm that replays another one with other seeds.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ import pandas as pd
 from esr.analysis.alternatives import FIXED_PROMPTS, alternatives
 from esr.analysis.implicit import without_attempts
 from esr.analysis.measures import summarise
-from esr.analysis.summaries import chance_table, with_interval, write_tables
+from esr.analysis.summaries import chance_table, prompt_table, with_interval, write_tables
 from esr.arms.scores import without_degraded
 from esr.config import Config, StatisticsConfig
 from esr.job import config_of, output, start
@@ -128,7 +129,7 @@ def main(job: Any) -> None:
     parts = [robustness(scores, config.statistics, config.other_targets)]
     if job.input.again:
         again = read_tables(job.input.again, "scores")
-        parts.append(chance_table(again, config, MEASURES))
+        parts += [table(again, config, MEASURES) for table in (prompt_table, chance_table)]
     windows = read_windows(job, config)
     target = config.thresholds.target
     parts.append(without_attempts(scores, windows, target, config.statistics.level))

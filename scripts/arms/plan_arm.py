@@ -122,7 +122,8 @@ def main(job: Any) -> None:
     name = job.wildcards.arm
     arm = config.arms[name]
     trials = draw_trials(config, name, job.input, job.wildcards.model)
-    plan = apply_condition(trials, arm, ablated_latents(arm, job.input))
+    ablated = ablated_latents(arm, job.input)
+    plan = apply_condition(trials, arm, ablated, config.steering.prompt)
     plan = plan.assign(model=job.wildcards.model, arm=name)
     log.info("%d trials of %d latents", len(plan), plan["latent"].nunique())
     write_table(plan, output(job), "plan", origin(job))

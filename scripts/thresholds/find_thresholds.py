@@ -13,7 +13,7 @@ import pandas as pd
 
 from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.prompts import read_prompts
-from esr.arms.responses import response_status
+from esr.arms.responses import response_status, steered_window
 from esr.config import Config
 from esr.engines import open_engine, open_tokenizer, sampling_of
 from esr.engines.base import Engine, Generation, Intervention, Request
@@ -44,7 +44,8 @@ def open_pipeline(
 
     def request(query: Query) -> Request:
         tokens = prompt_tokens(tokenizer, prompts[query.prompt_id], doubled_header=doubled)
-        what = Intervention(query.latent, query.boost, directions=directions)
+        window = steered_window(config.steering.prompt, len(tokens))
+        what = Intervention(query.latent, query.boost, window=window, directions=directions)
         return Request(tokens, query.seed, what)
 
     def exchange(query: Query, generation: Generation) -> JudgeInput | str:
@@ -80,6 +81,8 @@ def main(job: Any) -> None:
         "judge": settings.model_dump(mode="json"),
         "search": [part.model_dump() for part in search[:2]] + [search[2]],
     }
+    if not config.steering.prompt:  # at the default, proposals that are known keep their keys
+        determining["steering"] = config.steering.model_dump()
     tokenizer = open_tokenizer(manifest, config.models[name].template)
     with (
         Journal(Path(job.params.journal)) as journal,

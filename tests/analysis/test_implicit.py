@@ -19,7 +19,7 @@ from esr.analysis.implicit import (
 from esr.analysis.simulation import ArmSpec, StudySpec, draw_study
 from esr.analysis.statistics.adjusted import fitted_line, mean_at, rate_at, slope_on
 from esr.analysis.statistics.crossed import crossed_rate
-from esr.analysis.summaries import chance_table
+from esr.analysis.summaries import chance_table, prompt_table
 from helpers.checkout import load_script
 from helpers.scores import scores_of
 from helpers.studies import load_study
@@ -172,6 +172,20 @@ def test_an_aa_arm_has_its_differences_in_the_table() -> None:
     assert found["n"] == 12 * 8
     assert found["low"] < 0 < found["high"]
     assert found["unit"] == "points"
+
+
+def test_what_the_steered_prompt_adds_has_its_differences_in_the_table() -> None:
+    config = load_study({"models": {"twin": None}, "finetune": {"models": []}})
+    assert config.response_arms == ["steered-response"], "`steer-then-stop` steers the prompt"
+    base, other = (steered(seed).assign(model="planted") for seed in (0, 1))
+    bare = other.assign(arm="steered-response")
+    bare[["prompt_id", "latent"]] = base[["prompt_id", "latent"]]
+    table = prompt_table(pd.concat([base, bare], ignore_index=True), config, ["first_score"])
+    assert set(table["check"]) == {"generated tokens alone steered"}
+    found = row(table, "first_score")
+    change = bare["first_score"].mean() - base["first_score"].mean()
+    assert found["estimate"] == pytest.approx(change)
+    assert found["n"] == len(base)
 
 
 def test_the_line_is_that_of_least_squares() -> None:

@@ -341,6 +341,29 @@ def test_an_ablated_arm_replays_its_trials_under_other_names(tmp_path: Path) -> 
     assert set(again["trial_id"]).isdisjoint(plan["trial_id"])
 
 
+def test_a_study_whose_prompts_are_not_steered_says_so_in_every_steered_trial() -> None:
+    bare = ArmConfig(replay="steered", boost="none")
+    windows = {"start": 3, "stop": 9}, {"stop": 9}, {"start": -2}
+    late, first, before = (
+        ArmConfig(replay="steered", window=WindowConfig.model_validate(w)) for w in windows
+    )
+    plan = steered()
+    starts = {}
+    for name, arm in {"all": STEERED, "late": late, "first": first, "before": before}.items():
+        found = apply_condition(plan, arm, prompt=False)
+        starts[name] = set(found["window_start"])
+        assert set(apply_condition(plan, arm)["window_start"]) <= {None, 3, -2}
+    assert starts == {"all": {0}, "late": {3}, "first": {0}, "before": {-2}}
+    steered_alone = apply_condition(plan, STEERED, prompt=False)
+    assert set(steered_alone["trial_id"]).isdisjoint(plan["trial_id"])
+    again = apply_condition(steered_alone, bare, prompt=False)
+    unsteered = apply_condition(plan, bare)
+    assert again["trial_id"].tolist() == unsteered["trial_id"].tolist(), "nothing to leave out"
+    early = ArmConfig(replay="steered", window=WindowConfig(stop=-3))
+    with pytest.raises(EsrError, match=r"stop -3 lies in the prompt, which `steering.prompt"):
+        apply_condition(plan, early, prompt=False)
+
+
 def test_a_window_and_a_partial_ablation_survive_the_file_and_a_replay(tmp_path: Path) -> None:
     plan = steered()
     arm = ArmConfig(replay="steered", ablate=(5, 1), strength=0.5, window=WindowConfig(stop=40))

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
-from esr.engines.base import Generation, Intervention, Request, Sampling
+from esr.engines.base import Generation, Intervention, Request, Sampling, Window
 from esr.engines.readouts import ReadoutRequest
 from esr.errors import EsrError
 from esr.journal import Journal
 from esr.judges.base import Attempt, JudgeInput, Judgment
 from esr.thresholds.pipeline import QueryPipeline
 from esr.thresholds.search import Query
+from helpers.checkout import load_script
 from helpers.counting_engine import CountingEngine
+from helpers.studies import load_study
+from helpers.tiny import llama_tokenizer
 
 SAMPLING = Sampling(0.6, 8)
 
@@ -163,3 +166,29 @@ def test_waiting_without_queries_is_an_error(tmp_path: Path) -> None:
         pytest.raises(RuntimeError, match="no queries are left to wait for"),
     ):
         pipeline.next()
+
+
+class Whatever:
+    """A judge to whom all text is worth 50 points."""
+
+    served_as = "whatever"
+
+    def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
+        return [Judgment("ok", (Attempt(0, 1, 50.0),)) for _ in exchanges]
+
+
+@pytest.mark.parametrize("prompt", [True, False])
+def test_a_search_steers_the_tokens_that_the_arms_do(prompt: bool, tmp_path: Path) -> None:
+    config = load_study({"steering": {"prompt": prompt}})
+    engine, script = CountingEngine(), load_script("find_thresholds")
+    with (
+        Journal(tmp_path / "journal.jsonl") as journal,
+        script.open_pipeline(
+            config, "planted", engine, llama_tokenizer(), Whatever(), journal, {7: "boats"}
+        ) as pipeline,
+    ):
+        pipeline.submit([Query(7, 0, 0, 3.0, "baking-1", 44)])
+        pipeline.next()
+    (request,) = engine.computed[0]
+    window = request.intervention.window
+    assert window == (None if prompt else Window(len(request.tokens), None))

@@ -16,6 +16,8 @@ Cell = tuple[str, str]
 """A model and an arm."""
 CHANCE = "other seeds (A/A)"
 """Check of differences that chance alone makes."""
+RESPONSE = "generated tokens alone steered"
+"""Check of how much the measures change if the prompt is not steered."""
 COMPARED = [*CELL, "against", "measure", "unit", "baseline", "treatment", "difference", "low"]
 COMPARED += ["high", "level", "relative_change", "relative_low", "relative_high", "method"]
 COMPARED += ["p_value", "p_method", "status", "n_clusters", "n_pairs", "n_dropped", "n_baseline"]
@@ -149,10 +151,31 @@ def chance_table(scores: pd.DataFrame, config: Config, measures: Sequence[str]) 
     Nothing but sampling seeds has changed, so that all differences are chance.
     """
     again = reseeded_of(config)
-    replays = {arm: other for arm, other in replays_of(config).items() if arm in again}
-    table = comparison_table(scores, replays, config.statistics, measures, again)
+    return _changes(scores, config, measures, again, CHANCE, again)
+
+
+def prompt_table(scores: pd.DataFrame, config: Config, measures: Sequence[str]) -> pd.DataFrame:
+    """What changes if the generated tokens alone are steered, as rows of the table of robustness.
+
+    Of arms that replay `steered` with the window `{start: 0}` and no other change
+    (`Config.response_arms`), at the same boosts.
+    """
+    return _changes(scores, config, measures, config.response_arms, RESPONSE, ())
+
+
+def _changes(
+    scores: pd.DataFrame,
+    config: Config,
+    measures: Sequence[str],
+    arms: Collection[str],
+    check: str,
+    reseeded: Collection[str],
+) -> pd.DataFrame:
+    """Differences of replays from the arms that they replay, as rows of a check."""
+    replays = {arm: other for arm, other in replays_of(config).items() if arm in arms}
+    table = comparison_table(scores, replays, config.statistics, measures, reseeded)
     units = [MEASURES[name].difference_unit for name in table["measure"]]
-    table = table.assign(check=CHANCE, unit=units)
+    table = table.assign(check=check, unit=units)
     named = {"measure": "quantity", "difference": "estimate", "n_pairs": "n"}
     columns = ["model", "check", "quantity", "unit", "estimate", "low", "high", "method", "n"]
     return table.rename(columns=named)[[*columns, "status"]]

@@ -167,7 +167,7 @@ def sweep(trials: pd.DataFrame, levels: dict[float, float]) -> pd.DataFrame:
 
 
 def apply_condition(
-    trials: pd.DataFrame, arm: ArmConfig, ablated: Sequence[int] = ()
+    trials: pd.DataFrame, arm: ArmConfig, ablated: Sequence[int] = (), prompt: bool = True
 ) -> pd.DataFrame:
     """Apply an arm's condition to trials: direction, boost, window, prompts, ablation.
 
@@ -175,12 +175,14 @@ def apply_condition(
         trials: Trials with seeds and a condition (`new_trials`), or the plan of a replayed arm.
         arm: The condition.
         ablated: Latents to ablate, where `arm.ablate` names a kind of latents and lists none.
+        prompt: Whether the prompt is steered where no window says where steering starts.
 
     Returns:
         Columns `COLUMNS`.
 
     Raises:
-        EsrError: the meta-prompt names the label of a latent that has none.
+        EsrError: the meta-prompt names the label of a latent that has none; a window ends in a
+            prompt that is not steered.
     """
     plan = trials.copy()
     if arm.boost == "none":
@@ -206,8 +208,26 @@ def apply_condition(
         plan["strength"] = arm.strength if latents and arm.strength != 1 else None
     if arm.window is not None:
         plan[WINDOW] = [window_bounds(arm.window, prefix) for prefix in plan["prefix"]]
+    if not prompt:
+        plan = without_prompt(plan)
     plan["trial_id"] = [trial_id(row) for row in plan.to_dict("records")]
     return plan[COLUMNS]
+
+
+def without_prompt(plan: pd.DataFrame) -> pd.DataFrame:
+    """Trials whose steering starts at the first generated token unless a window says where.
+
+    Raises:
+        EsrError: a window ends before that token.
+    """
+    bare = plan["boost"].ne(0) & plan["window_start"].isna()
+    early = plan.loc[bare, "window_stop"].dropna().astype(int)
+    if early.le(0).any():
+        raise EsrError(
+            f"window of an arm: stop {early.min()} lies in the prompt, which `steering.prompt: "
+            "false` leaves out; give the window a `start`, or a larger `stop`"
+        )
+    return plan.assign(window_start=plan["window_start"].astype(object).mask(bare, 0))
 
 
 def window_bounds(window: WindowConfig, prefix: Any) -> list[int | None]:

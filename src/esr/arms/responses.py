@@ -40,6 +40,11 @@ def requests_of(plan: pd.DataFrame, tokenizer: Any, doubled_header: bool) -> lis
     return found
 
 
+def steered_window(prompt: bool, n_prompt: int) -> Window | None:
+    """Positions that are steered where no arm says which: all, or those after the prompt."""
+    return None if prompt else Window(n_prompt, None)
+
+
 def window_of(start: Any, stop: Any, n_prompt: int) -> Window | None:
     """Positions of a window that a plan counts from the first token of the response.
 

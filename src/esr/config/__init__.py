@@ -55,6 +55,7 @@ from esr.config.sae_fit import SaeFitConfig
 from esr.config.section import DOWNLOADS, NAME
 from esr.config.sections import SeedsConfig
 from esr.config.statistics import StatisticsConfig
+from esr.config.steering import SteeringConfig
 from esr.config.study import Config
 from esr.config.thresholds import ThresholdsConfig
 
@@ -102,6 +103,7 @@ __all__ = [
     "SeedsConfig",
     "SentenceJudgeConfig",
     "StatisticsConfig",
+    "SteeringConfig",
     "ThresholdPriorConfig",
     "ThresholdsConfig",
     "VllmConfig",

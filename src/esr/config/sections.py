@@ -21,6 +21,7 @@ from esr.config.readouts import ReadoutConfig
 from esr.config.sae_fit import SaeFitConfig
 from esr.config.section import Name, Section, Seed, key
 from esr.config.statistics import StatisticsConfig
+from esr.config.steering import SteeringConfig
 from esr.config.thresholds import ThresholdsConfig
 
 
@@ -50,6 +51,7 @@ class Sections(Section):
     engine: EngineConfig = key(EngineConfig(), "What computes.")
     sae_fit: SaeFitConfig = key(SaeFitConfig(), "How well SAEs fit their models.")
     latents: LatentsConfig = key(LatentsConfig(), "Selection of latents.")
+    steering: SteeringConfig = key(SteeringConfig(), "Tokens that are steered.")
     thresholds: ThresholdsConfig = key(ThresholdsConfig(), "Threshold finding.")
     directions: dict[Name, DirectionsConfig] = key(
         {}, "Sets of steering directions by name, for arms with `directions`."

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from esr.config.arms import LevelsConfig
+from esr.config.arms import LevelsConfig, WindowConfig
 from esr.config.sections import Sections
 
 
@@ -22,6 +22,17 @@ class CheckedArms(Sections):
         """Arms that steer latents on prompts of their own."""
         own = {name: arm for name, arm in self.arms.items() if arm.prompts is not None}
         return [name for name, arm in own.items() if arm.over == "latents"]
+
+    @property
+    def response_arms(self) -> list[str]:
+        """Arms that replay `steered` and steer the generated tokens alone, without other change."""
+        plain = {"replay", "window", "latents", "shards", "models"}
+        return [
+            name
+            for name, arm in self.arms.items()
+            if arm.replay == "steered" and arm.model_fields_set <= plain
+            if arm.window == WindowConfig(start=0)
+        ]
 
     @property
     def judged_alone(self) -> list[str]:

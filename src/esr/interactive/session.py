@@ -9,7 +9,7 @@ import numpy as np
 
 from esr.arms.attempts import LOST
 from esr.arms.chat import prompt_tokens, response_text
-from esr.arms.responses import response_status
+from esr.arms.responses import response_status, steered_window
 from esr.arms.restarts import find_restarts
 from esr.engines.base import (
     EncodeRequest,
@@ -183,11 +183,14 @@ class Session:
         if not prompt.strip():
             raise EsrError("the prompt is empty; give a question or an instruction")
         value = 0.0 if latent is None else self._boost(latent, boost)
-        intervention = Intervention(latent, value, tuple(int(k) for k in listed))
+        config = self.study.config
         tokens = prompt_tokens(
-            self.tokenizer, prompt, doubled_header=self.study.config.generation.doubled_header
+            self.tokenizer, prompt, doubled_header=config.generation.doubled_header
         )
-        default = self.study.config.seeds.generation
+        window = steered_window(config.steering.prompt, len(tokens))
+        listed = tuple(int(k) for k in listed)
+        intervention = Intervention(latent, value, listed, window=window)
+        default = config.seeds.generation
         return Request(tokens, default if seed is None else seed, intervention)
 
     def generate_many(self, requests: Sequence[Request], prompt: str) -> list[Steered]:
