@@ -352,10 +352,15 @@ rule plot_figB1:
             "<results>/{model}/threshold_trials.parquet",
             model=searched(CONFIG.base_models),
         ),
+        fit=expand(
+            "<results>/{model}/sae_fit.parquet", model=searched(CONFIG.base_models)
+        ),
     output:
         **figure_files("figB1"),
     params:
-        settings=settings("title"),
+        settings=settings(
+            "title", *[f"models.{model}.steer_layer" for model in CONFIG.models]
+        ),
         models=figure_models(),
         searched=searched(CONFIG.base_models),
     log:

@@ -3,10 +3,12 @@
 CSV, one row a latent (kind `threshold`: boost is the threshold with its 90 % interval low and high,
 value the score achieved, in points) or a boost that was tried (kind `response`: value is the mean
 first score there): model, label (of the model), kind, latent, target (points), boost, low, high
-(decoder units), value, n, missing (responses with and without a score), panel (place among the
-panels of single latents; missing: not drawn), status.
+(decoder units), dose (of the boost, in medians of the norm of the residual stream; missing where
+that was not measured), value, n, missing (responses with and without a score), panel (place among
+the panels of single latents; missing: not drawn), status.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,13 @@ from matplotlib.ticker import MaxNLocator
 
 from esr.figures import style
 from esr.figures.tables import large_to_small, write_figure
-from esr.job import start
+from esr.job import config_of, start
 from esr.tables import read_table
+from esr.thresholds.dose import usual_norm_of
 from esr.thresholds.outcomes import STATUSES
 
-COLUMNS = ["model", "label", "kind", "latent", "target", "boost", "low", "high", "value", "n"]
-COLUMNS += ["missing", "panel", "status"]
+COLUMNS = ["model", "label", "kind", "latent", "target", "boost", "low", "high", "dose", "value"]
+COLUMNS += ["n", "missing", "panel", "status"]
 COLOURS = dict(zip(STATUSES, (style.GREEN, style.RED, style.PURPLE, style.GREY), strict=True))
 MARKERS = dict(zip(STATUSES, "osDX", strict=True))
 PANELS = 6
@@ -57,8 +60,16 @@ def figure_table(
     thresholds: dict[str, pd.DataFrame],
     trials: dict[str, pd.DataFrame],
     models: dict[str, dict[str, Any]],
+    usual_norms: Mapping[str, float],
 ) -> pd.DataFrame:
-    """Everything that is plotted, models from large to small; `not_run` without a search."""
+    """Everything that is plotted, models from large to small; `not_run` without a search.
+
+    Args:
+        thresholds: Table `thresholds` by model.
+        trials: Table `threshold_trials` by model.
+        models: Label and size by model.
+        usual_norms: Median norm of the residual stream at the steered layer by model.
+    """
     parts = []
     for name in large_to_small(models):
         if name in thresholds:
@@ -66,11 +77,13 @@ def figure_table(
             responses = response_rows(trials[name])
             responses["panel"] = responses["latent"].map(latents.set_index("latent")["panel"])
             part = pd.concat([latents, responses], ignore_index=True)
+            norm = part["latent"].map(thresholds[name].set_index("latent")["norm"])
+            part["dose"] = part["boost"].astype(float) * norm / usual_norms[name]
         else:
             part = pd.DataFrame([{"kind": "threshold", "n": 0, "status": "not_run"}])
         parts.append(part.assign(model=name, label=models[name]["label"]))
     table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
-    return table.astype(dict.fromkeys(["target", "boost", "low", "high", "value"], float))
+    return table.astype(dict.fromkeys(["target", "boost", "low", "high", "dose", "value"], float))
 
 
 def draw_overview(axes: Axes, latents: pd.DataFrame) -> None:
@@ -90,7 +103,20 @@ def draw_overview(axes: Axes, latents: pd.DataFrame) -> None:
     if latents["value"].isna().all():
         axes.text(0.5, 0.6, "no threshold", transform=axes.transAxes, ha="center", color=style.GREY)
     axes.set(ylim=(-4, 104), xlabel="threshold (boost)", ylabel="score achieved")
+    add_dose_axis(axes, latents)
     axes.legend(fontsize=6.5, loc="best", handletextpad=0.1, borderaxespad=0.1)
+
+
+def add_dose_axis(axes: Axes, latents: pd.DataFrame) -> None:
+    """Add the dose of a median direction above the boosts, if the stream's norm was measured."""
+    known = latents.dropna(subset=["boost", "dose"])
+    each = float((known["dose"] / known["boost"]).median()) if len(known) else np.nan
+    if not each > 0:
+        return
+    scale = (lambda boost: boost * each, lambda dose: dose / each)
+    above = axes.secondary_xaxis("top", functions=scale)
+    above.set_xlabel("dose (median norms of the residual stream)", fontsize=6.5)
+    above.tick_params(labelsize=6.5)
 
 
 def draw_latent(axes: Axes, latent: Any, responses: pd.DataFrame) -> None:
@@ -144,7 +170,12 @@ def main(job: Any) -> None:
         }
         for kind in kinds
     )
-    table = figure_table(thresholds, trials, dict(job.params.models))
+    config = config_of(job)
+    usual = {
+        name: usual_norm_of(read_table(Path(path), "sae_fit"), config.models[name].steer_layer)
+        for name, path in zip(names, job.input.fit, strict=True)
+    }
+    table = figure_table(thresholds, trials, dict(job.params.models), usual)
     write_figure(job, table, draw)
 
 

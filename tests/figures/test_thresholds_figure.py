@@ -56,9 +56,10 @@ def trials(latents: int) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"first_score": "Float64"})
 
 
-def table_of(statuses: list[str]) -> pd.DataFrame:
+def table_of(statuses: list[str], usual_norm: float = 100.0) -> pd.DataFrame:
     found = {"large": thresholds(statuses)}
-    return script.figure_table(found, {"large": trials(len(statuses))}, MODELS)
+    norms = {"large": usual_norm}
+    return script.figure_table(found, {"large": trials(len(statuses))}, MODELS, norms)
 
 
 def texts(table: pd.DataFrame) -> str:
@@ -78,6 +79,21 @@ def test_every_latent_and_every_boost_that_was_tried_has_a_row() -> None:
     assert tuple(responses.loc[(0, 110), ["value", "n", "missing"]]) == (10, 1, 1)
     assert pd.isna(responses.loc[(4, 90), "value"]), "no score is not a score of 0"
     assert responses.loc[(4, 90), "status"] == "no_data"
+
+
+def test_every_boost_has_its_dose_in_norms_of_the_stream() -> None:
+    """Rows of norm 0.5 at a boost of 90 add 45, in a stream whose median norm is 100."""
+    table = table_of(STATUSES)
+    large = table[table["model"].eq("large")].set_index(["kind", "latent", "boost"])["dose"]
+    assert large.loc["response", 0, 90] == pytest.approx(0.45)
+    assert large.loc["threshold", 0, 100] == pytest.approx(0.5)
+    assert large.xs(3, level="latent").loc["threshold"].isna().all(), "without a threshold there is no dose"
+
+
+@pytest.mark.parametrize("usual_norm", [100.0, np.nan])
+def test_the_axis_of_doses_is_drawn_where_the_norm_was_measured(usual_norm: float) -> None:
+    shown = texts(table_of(STATUSES, usual_norm))
+    assert ("dose (median norms" in shown) == (not np.isnan(usual_norm))
 
 
 def test_the_drawn_latents_run_from_the_nearest_to_the_farthest_from_the_target() -> None:
