@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from esr.engines.linger import evict, gpu_devices
 from esr.errors import EsrError
 from esr.finetuning.jobs import OFFLINE, one_line_errors
 from esr.finetuning.masks import check_rows
@@ -116,6 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
         check_device(arguments.config)
+        evict(gpu_devices())
         settings, data = prepare(arguments.config, Path(scratch))
         rows = rows_of(data)
         rows.to_parquet(arguments.rows, index=False)

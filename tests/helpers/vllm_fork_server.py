@@ -10,13 +10,15 @@ import pickle
 import signal
 import socket
 import sys
-from multiprocessing.connection import Connection
 from typing import Any
 
+import vllm
 from vllm import SamplingParams
 
-from esr.engines.vllm.host import Host, serve
-from esr.engines.vllm.messages import Generate, Generated, SteeredJob
+from esr.engines.serving import serve
+from esr.engines.vllm.host import Host
+from esr.engines.vllm.messages import Generate, Generated, Setup, SteeredJob, WriterSetup
+from esr.engines.vllm.writer import Writer
 from helpers.vllm_logprobs import GeneratedWithLogprobs, GenerateWithLogprobs
 
 
@@ -38,6 +40,11 @@ class LogprobHost(Host):
         return GeneratedWithLogprobs(reply.id, reply.tokens, reply.finish_reason, logprobs)
 
 
+def load_host(setup: Setup | WriterSetup) -> Host | Writer:
+    """Start vLLM as the host does, with log-probabilities."""
+    return Writer(setup) if isinstance(setup, WriterSetup) else LogprobHost(setup)
+
+
 def main() -> None:
     """Fork until the control socket closes. Each socket comes with environment variables."""
     control = socket.socket(fileno=int(sys.argv[1]))
@@ -50,7 +57,7 @@ def main() -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
             os.environ |= pickle.loads(data)
-            serve(Connection(files[0]), LogprobHost)
+            serve(files[0], load_host, vllm.__version__)
         os.close(files[0])
 
 

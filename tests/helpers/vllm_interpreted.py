@@ -7,7 +7,6 @@ It warms up as on a GPU, with requests that vLLM makes up. Run with TRITON_INTER
 
 import sys
 import types
-from multiprocessing.connection import Connection
 from typing import Any
 from unittest import mock
 
@@ -16,12 +15,13 @@ from triton.backends import backends
 # vLLM imports its kernels only if Triton has an active driver.
 backends["cpu"] = types.SimpleNamespace(driver=types.SimpleNamespace(is_active=lambda: True))
 
+import vllm  # noqa: E402
 from vllm import SamplingParams  # noqa: E402
 from vllm.v1.worker.cpu_worker import CPUWorker  # noqa: E402
 from vllm.v1.worker.gpu import warmup  # noqa: E402
 
-from esr.engines.vllm.host import serve  # noqa: E402
-from helpers.vllm_fork_server import LogprobHost  # noqa: E402
+from esr.engines.serving import serve  # noqa: E402
+from helpers.vllm_fork_server import load_host  # noqa: E402
 
 warm_up_on_cpu = CPUWorker.compile_or_warm_up_model
 warmup_sampling = SamplingParams.for_sampler_warmup
@@ -46,4 +46,4 @@ def warm_up_as_on_gpu(worker: Any) -> Any:
 if __name__ == "__main__":
     SamplingParams.for_sampler_warmup = staticmethod(interpretable)
     CPUWorker.compile_or_warm_up_model = warm_up_as_on_gpu
-    serve(Connection(int(sys.argv[1])), LogprobHost)
+    serve(int(sys.argv[1]), load_host, vllm.__version__)

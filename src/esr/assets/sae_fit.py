@@ -27,6 +27,7 @@ from esr.assets.sae import Sae
 from esr.assets.sae_origin import SaeOrigin, contradictions
 from esr.assets.weights import load_causal_lm
 from esr.engines.hooks import decoder_layers, hidden
+from esr.engines.linger import devices_of, evict
 from esr.errors import EsrError
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ def load_layers(manifest: Mapping[str, Any], dtype: str, device: str, n_layers: 
         text.layer_types = text.layer_types[:n_layers]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    evict(devices_of(device))
     spread = device == "cuda" and torch.cuda.device_count() > 1
     model = load_causal_lm(
         manifest["source"],

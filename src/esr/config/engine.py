@@ -65,6 +65,10 @@ class VllmConfig(Section):
     )
 
 
+LINGER = 300.0
+"""Seconds that an engine process waits for its next job, where the study does not say."""
+
+
 class EngineConfig(Section):
     """What generates responses and encodes activations, and in which batches."""
 
@@ -92,6 +96,15 @@ class EngineConfig(Section):
         "Number of jobs that generate the responses of an arm (`arms.<arm>.shards` overrides it).",
         gt=0,
         le=100_000,
+    )
+    linger: float | None = key(
+        None,
+        "How long an engine process waits for the next job of its run that needs the same model, "
+        "SAE and settings (docs/engines.md); 0: it ends with its job; by default 300, but 0 with "
+        "`transformers` on a CPU, which loads a model in less time than a process takes to start.",
+        unit="seconds",
+        ge=0,
+        le=86_400,
     )
     gpu: str | None = key(
         None,

@@ -11,7 +11,7 @@ from esr.config.arms import ArmConfig
 from esr.config.continuing import ContinueConfig
 from esr.config.detectors import DetectorsConfig
 from esr.config.directions import DirectionsConfig
-from esr.config.engine import EngineConfig, GenerationConfig, JobSizeConfig
+from esr.config.engine import LINGER, EngineConfig, GenerationConfig, JobSizeConfig
 from esr.config.episodes import EpisodesConfig
 from esr.config.finetuning import FinetuneConfig, FineTuned
 from esr.config.judging import JudgingConfig, VllmJudgeConfig
@@ -274,6 +274,12 @@ class Sections(Section):
         """Whether `vllm` runs a model on the CPU: by `engine.device`, or if `jobs` has no GPU."""
         size = self.job_size(model)
         return self.engine.device == "cpu" or (size is not None and size.gpus == 0)
+
+    def linger(self, *, on_cpu: bool) -> float:
+        """Seconds that an engine process waits for its next job; 0 = it ends with its job."""
+        if self.engine.linger is not None:
+            return self.engine.linger
+        return 0 if on_cpu and self.engine.name == "transformers" else LINGER
 
     def gpus(self, model: str) -> int:
         """Number of GPUs that a model is split over; 0 = it runs on the CPU."""

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esr.arms.template import set_template
-from esr.engines.base import Engine, Sampling
 
 if TYPE_CHECKING:
     from esr.config import Config
+    from esr.engines.base import Engine, Sampling
 
 
 def open_engine(
@@ -18,11 +18,12 @@ def open_engine(
     sae_file: Path,
     directions: Sequence[Path] = (),
     layers: Sequence[int] = (),
-) -> Engine:
+) -> "Engine":
     """Open the study's engine for a model and its SAE.
 
-    Of the SAE file this reads the header only. The transformers engine then loads the weights; the
-    vLLM engine leaves that to its host process.
+    Of the SAE file this reads the header only. The transformers engine then loads the weights. An
+    engine in a process of its own leaves that to the process: vLLM, and one that stays for the
+    jobs that follow (`esr.engines.linger`).
 
     Args:
         config: The study.
@@ -35,7 +36,7 @@ def open_engine(
     Raises:
         EsrError: the engine is not installed, or SAE or directions do not match the model.
     """
-    from esr.assets.sae import load_sae, read_header
+    from esr.assets.sae import read_header
     from esr.directions.vectors import load_directions
 
     settings = config.models[model]
@@ -54,22 +55,9 @@ def open_engine(
         from esr.engines.vllm.launch import open_vllm
 
         return open_vllm(config, model, manifest, sae_file, header, identity, directions, layers)
-    from esr.engines.transformers import load_engine
+    from esr.engines.loading import open_transformers
 
-    return load_engine(
-        manifest["source"],
-        load_sae(sae_file),
-        revision=manifest["revision"],
-        dtype=settings.dtype,
-        device=config.engine.device,
-        steer_layer=settings.steer_layer,
-        read_layer=settings.read_layer,
-        batch_size=config.engine.batch_size,
-        threads=config.engine.threads,
-        identity=identity,
-        ablate_layer=settings.ablate_layer,
-        directions=sets,
-    )
+    return open_transformers(config, model, manifest, sae_file, header, identity, directions)
 
 
 def open_tokenizer(manifest: dict[str, Any], template: Mapping[str, Any] | None = None) -> Any:
@@ -91,6 +79,8 @@ def open_tokenizer(manifest: dict[str, Any], template: Mapping[str, Any] | None 
     return tokenizer
 
 
-def sampling_of(config: "Config", model: str, arm: str | None = None) -> Sampling:
+def sampling_of(config: "Config", model: str, arm: str | None = None) -> "Sampling":
     """Return the sampling settings of a model, or of one of its arms."""
+    from esr.engines.base import Sampling
+
     return Sampling(**config.sampling(model, arm))  # type: ignore[arg-type]

@@ -189,6 +189,12 @@ class Engine(Protocol):
         ...
 
 
+def batches(requests: Sequence["Request | ReadoutRequest"], batch_size: int) -> list[list[int]]:
+    """Form batches of similar prompt length. The sort is stable: same input, same batches."""
+    order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
 def new_id() -> str:
     """Return an id for a request that has no journal key."""
     return uuid4().hex

@@ -29,6 +29,7 @@ from esr.engines.base import (
     Reach,
     Request,
     Sampling,
+    batches,
     check_latents,
     check_shape,
 )
@@ -104,9 +105,8 @@ class TransformersEngine:
         self.stop_tokens = stop_tokens(model.generation_config)
 
     def partition(self, requests: Sequence[Request | ReadoutRequest]) -> list[list[int]]:
-        """Form batches of similar prompt length. The sort is stable: same input, same batches."""
-        order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
-        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        """Form batches; see `esr.engines.base.batches`."""
+        return batches(requests, self.batch_size)
 
     def stream(self, sampling: Sampling) -> "BatchStream":
         """Open a stream that computes one group at a time, as one left-padded batch."""

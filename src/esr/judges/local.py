@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from esr.config import Config, VllmJudgeConfig
+from esr.engines.linger import CPU, evict, gpu_devices
 from esr.engines.vllm.connection import HostConnection
 from esr.engines.vllm.launch import launcher, pinned_version
 from esr.engines.vllm.messages import Write, WriterSetup, Written
@@ -154,6 +155,7 @@ def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) ->
 
     def connect() -> HostConnection:
         environment = Path("envs") / config.judge_environment(settings)
+        evict(gpu_devices() if config.judge_gpus(settings) else (CPU,))
         return HostConnection(
             writer_setup(config, settings),
             launcher(environment, host_variables(config, settings, beside)),

@@ -19,8 +19,9 @@ from esr.engines.base import (
     check_latents,
     new_id,
 )
+from esr.engines.linger import Launch, Stay
 from esr.engines.readouts import LogProbs, ReadoutRequest
-from esr.engines.vllm.connection import HostConnection, Launch
+from esr.engines.vllm.connection import HostConnection
 from esr.engines.vllm.messages import (
     Activations,
     Encode,
@@ -46,7 +47,7 @@ class Limits:
 
 
 class VllmEngine(HostConnection):
-    """Generates and encodes in one continuous batch. The first job starts the host."""
+    """Generates and encodes in one continuous batch. The first request starts or joins a host."""
 
     # vLLM batches continuously and seeds each request, so neighbours change rounding only.
     independent = True
@@ -63,6 +64,7 @@ class VllmEngine(HostConnection):
         environment: Path,
         version: str,
         rows: Mapping[str, Collection[int]] | None = None,
+        stay: Stay | None = None,
     ) -> None:
         """Prepare an engine. Starts no process.
 
@@ -76,8 +78,9 @@ class VllmEngine(HostConnection):
             environment: Folder of the host's environment.
             version: Version of vLLM that the host must have.
             rows: Row numbers of each set of directions that the host loads.
+            stay: How the host stays for later jobs; None = it ends with this one.
         """
-        super().__init__(setup, launch, environment=environment, version=version)
+        super().__init__(setup, launch, environment=environment, version=version, stay=stay)
         self.setup = setup
         self.stop_tokens = stop_tokens
         self.reach = Reach(

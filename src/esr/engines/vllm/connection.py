@@ -1,48 +1,52 @@
-"""The connection to a host process: starts it, sends jobs, receives replies, names its failures."""
+"""The connection to a host process: starts it, sends jobs, receives replies, names its failures.
+
+With a `Stay` the host is one that stays: the connection joins a free one, or starts one.
+"""
 
 import contextlib
 import logging
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
 from esr.assets.environments import sync_command
+from esr.engines.linger import Arrival, Launch, Lease, Stay, drop, join, start
 from esr.engines.vllm.messages import (
     Failed,
     Job,
     Ready,
     Reply,
-    Setup,
     StatusRequest,
-    WriterSetup,
 )
 from esr.engines.vllm.remedies import explain
 from esr.errors import EsrError
 
 log = logging.getLogger(__name__)
 
-Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
-"""Starts a host at the other end of a socket."""
-
-
 BATCH = "engine.batch_size"
+GREETING = 120.0
+"""Seconds within which an idle host has to greet a client."""
 
 
 class HostConnection:
-    """A host process and the socket to it. The first job starts it."""
+    """A host process and the socket to it. The first job starts it, or finds a free one."""
+
+    library = "vLLM"
+    """What computes in the host."""
 
     def __init__(
         self,
-        setup: Setup | WriterSetup,
+        setup: Any,
         launch: Launch,
         *,
         environment: Path,
         version: str,
         keys: Mapping[str, str] | None = None,
+        stay: Stay | None = None,
     ) -> None:
         """Prepare a connection. Starts no process.
 
@@ -50,14 +54,17 @@ class HostConnection:
             setup: What the host loads.
             launch: Starts the host.
             environment: Folder of the host's environment.
-            version: Version of vLLM that the host must have.
+            version: Version of the library that the host must have.
             keys: Keys of the engine, and what to call them in remedies instead.
+            stay: How the host stays for later jobs; None = it ends with this connection.
         """
         self.environment = environment
         self.version = version
         self.facts: dict[str, Any] = {}
         self._loaded = setup
         self._launch = launch
+        self._stay = stay
+        self._lease: Lease | None = None
         self._keys = dict(keys or {})
         self._host: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -66,7 +73,7 @@ class HostConnection:
 
     def submit(self, job: Job) -> None:
         """Send a job to the host."""
-        self._send(job)
+        self.send(job)
 
     def next_reply(self, timeout: float | None = None) -> Reply | None:
         """Wait for the next reply; None after `timeout` seconds (default: no limit).
@@ -86,7 +93,7 @@ class HostConnection:
 
     def status(self) -> dict[str, Any]:
         """Return the host's counters: steps, steered and ablated tokens, preemptions, ..."""
-        self._send(StatusRequest())
+        self.send(StatusRequest())
         while True:
             received = self._receive()
             if isinstance(received, Ready):
@@ -95,11 +102,14 @@ class HostConnection:
             self._replies.extend(received)
 
     def close(self) -> None:
-        """End the host."""
+        """End the host, or leave one that stays to the next job."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
             self._failure = None
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = self._host = None
         if self._host is not None:
             self._host.wait(timeout=60)
             self._host = None
@@ -110,7 +120,8 @@ class HostConnection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
+        """Send a message to the host; the first one starts it."""
         if self._connection is None:
             self._open()
         assert self._connection is not None
@@ -138,26 +149,77 @@ class HostConnection:
             self._failure = self._exited()
             raise self._failure from None
         if isinstance(received, Failed):
-            self._failure = EsrError(explain(received.message, self.environment, self._keys))
+            self._failure = EsrError(self.explain(received.message))
             raise self._failure
         return received
 
+    def explain(self, message: str) -> str:
+        """An error of the host with its remedy."""
+        return explain(message, self.environment, self._keys)
+
     def _open(self) -> None:
-        log.info("starting vLLM %s for %s", self.version, self._loaded.source)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._host = self._launch(theirs)
-        self._connection = Connection(ours.detach())
-        self._connection.send(self._loaded)
-        ready = self._receive()
-        assert isinstance(ready, Ready)
+        ready = self._join() or self._start()
         if ready.version != self.version:
             raise EsrError(
-                f"{self.environment} has vLLM {ready.version}, esr needs {self.version}; "
+                f"{self.environment} has {self.library} {ready.version}, esr needs {self.version}; "
                 f"run `{sync_command(self.environment)}`"
             )
         self.facts = ready.facts
-        log.info("vLLM is ready: %s", ready.facts)
+        log.info("%s is ready: %s", self.library, ready.facts)
+
+    def _join(self) -> Ready | None:
+        """Greet free hosts that stay, until one of them replies; None if there is none."""
+        while self._stay is not None and (lease := self._find(self._stay)) is not None:
+            connection = self._use(lease, self._stay)
+            with contextlib.suppress(EOFError, OSError):
+                connection.send(self._loaded)
+                ready = connection.recv() if connection.poll(GREETING) else None
+                if isinstance(ready, Ready):
+                    log.info("%s runs already with %s", self.library, self._loaded.source)
+                    return ready
+            connection.close()
+            drop(lease)
+            self._connection = self._lease = None
+        return None
+
+    def _find(self, stay: Stay) -> Lease | None:
+        try:
+            return join(stay)
+        except OSError as error:
+            self._do_without(error)
+            return None
+
+    def _start(self) -> Ready:
+        """Start a host, and wait until it has loaded its model."""
+        log.info("starting %s %s for %s", self.library, self.version, self._loaded.source)
+        try:
+            if self._stay is not None:
+                lease = start(self._stay, self._launch)
+                self._host = lease.process
+                self._use(lease, self._stay)
+        except OSError as error:
+            self._do_without(error)
+        if self._stay is None:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self._host = self._launch(theirs)
+            self._connection = Connection(ours.detach())
+        assert self._connection is not None
+        self._connection.send(self._loaded)
+        ready = self._receive()
+        assert isinstance(ready, Ready)
+        return ready
+
+    def _do_without(self, error: OSError) -> None:
+        log.warning("the engine cannot stay for later jobs (%s), so it ends with this job", error)
+        self._stay = None
+
+    def _use(self, lease: Lease, stay: Stay) -> Connection:
+        self._lease = lease
+        self._connection = Connection(lease.socket.detach())
+        with contextlib.suppress(OSError):  # if it is gone, the next message finds out
+            self._connection.send(Arrival(lease.file, stay))
+        return self._connection
 
     def _exited(self) -> EsrError:
         code = None
@@ -165,7 +227,7 @@ class HostConnection:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = self._host.wait(timeout=10)
         return EsrError(
-            f"the vLLM process exited without an error message (exit status {code}); finished "
-            "responses are in the journal, so a rerun computes only the rest. The usual cause is a "
-            f"kill for memory: request more, or lower {self._keys.get(BATCH, BATCH)}"
+            f"the {self.library} process exited without an error message (exit status {code}); "
+            "finished responses are in the journal, so a rerun computes only the rest. The usual "
+            f"cause is a kill for memory: request more, or lower {self._keys.get(BATCH, BATCH)}"
         )

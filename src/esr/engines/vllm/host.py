@@ -1,18 +1,15 @@
 """The process that runs vLLM: receives jobs from the client and sends back their replies.
 
 `esr.engines.vllm.client` starts it as `python -m esr.engines.vllm.host <file descriptor>`, in the
-environment that has vLLM. It ends when the client closes the socket.
+environment that has vLLM. `esr.engines.serving` has the loop, and says when it ends.
 """
 
 import logging
 import os
 import sys
 import tempfile
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +34,21 @@ from vllm.sampling_params import RequestOutputKind  # noqa: E402
 from vllm.usage.usage_lib import UsageContext  # noqa: E402
 from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
 
+from esr.engines import serving  # noqa: E402
+from esr.engines.serving import StartError, describe  # noqa: E402
 from esr.engines.vllm.messages import (  # noqa: E402
     Activations,
     Encode,
-    Failed,
     Generate,
     Generated,
     Read,
     Readout,
-    Ready,
     Reply,
     Setup,
-    StatusRequest,
     SteeredJob,
     WriterSetup,
 )
 from esr.engines.vllm.writer import Writer  # noqa: E402
-
-log = logging.getLogger("esr.vllm")
-
-
-class StartError(Exception):
-    """vLLM did not start."""
 
 
 class Host:
@@ -75,7 +65,7 @@ class Host:
             try:
                 self.engine = _engine(replace(setup, error_dir=error_dir))
             except Exception as error:
-                raise StartError(_first_error(Path(error_dir)) or _describe(error)) from error
+                raise StartError(_first_error(Path(error_dir)) or describe(error)) from error
         self.adapter = LoRARequest("adapter", 1, setup.adapter) if setup.adapter else None
         self.jobs: dict[str, SteeredJob] = {}
         self.can_encode = False
@@ -145,6 +135,11 @@ class Host:
             else:
                 replies.append(self.response(job, output.outputs[0], failed))
         return replies
+
+    def rest(self) -> None:
+        """Forget the prefixes that are cached."""
+        if self.setup.prefix_caching:
+            self.engine.reset_prefix_cache()
 
     def sampling_params(self, job: SteeredJob) -> SamplingParams:
         """Translate the sampling settings of a job; to encode or read is to prefill and sample."""
@@ -223,73 +218,15 @@ def _first_error(folder: Path) -> str:
     return next((text for text in (file.read_text(encoding="utf-8") for file in files) if text), "")
 
 
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def serve(connection: Connection, make_host: Callable[[Setup], Host] = Host) -> None:
-    """Run the jobs of a client until it disconnects. An exception is sent to it; then exit."""
-    try:
-        _run(connection, make_host)
-    except Exception as error:
-        log.exception("the engine failed")
-        message = str(error) if isinstance(error, StartError) else _describe(error)
-        _send(connection, Failed(message))
-        os._exit(1)
-
-
-def _run(connection: Connection, make_host: Callable[[Setup], Host]) -> None:
-    inbox: deque[Any] = deque()
-    arrived = threading.Condition()
-
-    def receive() -> None:
-        # In a thread: new jobs join the batch between two steps, and a disconnect ends the
-        # process at once, even within a step.
-        while True:
-            message = _recv(connection)
-            with arrived:
-                inbox.append(message)
-                arrived.notify()
-
-    setup = _recv(connection)
-    host = Writer(setup) if isinstance(setup, WriterSetup) else make_host(setup)
-    _send(connection, Ready(vllm.__version__, host.facts()))
-    threading.Thread(target=receive, daemon=True).start()
-    while True:
-        with arrived:
-            while not inbox and not host.jobs:
-                arrived.wait()
-            messages = list(inbox)
-            inbox.clear()
-        for message in messages:
-            if isinstance(message, StatusRequest):
-                _send(connection, Ready(vllm.__version__, host.facts()))
-            else:
-                host.submit(message)
-        replies = host.step() if host.jobs else []
-        if replies:
-            _send(connection, replies)
-
-
-def _recv(connection: Connection) -> Any:
-    """Wait for a message. If the client has disconnected, exit."""
-    try:
-        return connection.recv()
-    except (EOFError, OSError):
-        os._exit(0)
-
-
-def _send(connection: Connection, message: Any) -> None:
-    try:
-        connection.send(message)
-    except OSError:
-        os._exit(0)
+def load(setup: Setup | WriterSetup) -> serving.Host:
+    """Start vLLM for a steered model, or for a judge."""
+    return Writer(setup) if isinstance(setup, WriterSetup) else Host(setup)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the client at the other end of a file descriptor."""
+    """Serve the clients of a file descriptor."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    serve(Connection(int(arguments[0])))
+    serving.serve(int(arguments[0]), load, vllm.__version__)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from esr.assets.sae import SaeHeader
 from esr.config import Config
 from esr.directions.vectors import check_width, load_directions, rows_of
 from esr.engines.base import check_shape
+from esr.engines.linger import CPU, Launch, gpu_devices, stay_of
 from esr.engines.vllm.client import VllmEngine
-from esr.engines.vllm.connection import Launch
 from esr.engines.vllm.messages import Setup
 from esr.errors import EsrError
 
@@ -75,6 +75,10 @@ def open_vllm(
         )
     if model.quantization is not None:
         identity = identity | {"quantization": model.quantization}
+    version = pinned_version(environment)
+    devices = (CPU,) if config.on_cpu(name) else gpu_devices()
+    files = [sae_file, *directions, Path(setup.source), Path(setup.adapter or setup.source)]
+    parts = (setup, identity, variables, str(environment.absolute()), version)
     return VllmEngine(
         setup,
         launcher(environment, variables),
@@ -83,8 +87,9 @@ def open_vllm(
         stop_tokens=read_stop_tokens(manifest["source"], **where),
         identity=identity,
         environment=environment,
-        version=pinned_version(environment),
+        version=version,
         rows=rows_of(sets),
+        stay=stay_of(config.linger(on_cpu=config.on_cpu(name)), devices, files, *parts),
     )
 
 
@@ -118,7 +123,7 @@ def launcher(environment: Path, variables: dict[str, str]) -> Launch:
     """Return a function that starts a host in its own environment.
 
     It calls the interpreter of the environment directly, so that signals reach the host and a
-    compute node needs no uv. PYTHONPATH lets the host import this checkout of esr.
+    compute node needs no uv.
 
     Raises:
         EsrError: the environment is not installed.
@@ -129,16 +134,26 @@ def launcher(environment: Path, variables: dict[str, str]) -> Launch:
             f"{environment} is not installed; run `{sync_command(environment)}` on a machine with "
             "network access"
         )
+    return host_launcher([str(python), "-m", "esr.engines.vllm.host"], variables)
+
+
+def host_launcher(command: Sequence[str], variables: dict[str, str]) -> Launch:
+    """Return a function that starts a command with the number of a socket as last argument.
+
+    PYTHONPATH lets the host import this checkout of esr.
+    """
     source = Path(esr.__file__).parents[1]
     here = Path.cwd()  # paths are relative to it, and the host starts with the first request
 
     def launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [str(python), "-m", "esr.engines.vllm.host", str(theirs.fileno())],
+            [*command, str(theirs.fileno())],
             env=os.environ | variables | {"PYTHONPATH": str(source)},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             cwd=here,
+            # One that stays is not interrupted with the job that started it.
+            start_new_session=bool(theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)),
         )
 
     return launch

@@ -56,6 +56,9 @@ class Writer:
         )
         self.engine.add_request(job.id, {"prompt_token_ids": list(job.tokens)}, params)
 
+    def rest(self) -> None:
+        """Keep the cache: a writer serves one job."""
+
     def step(self) -> Sequence[Written]:
         """Run one step of the engine and return the texts that it finished."""
         finished = [output for output in self.engine.step() if output.finished]
