@@ -31,28 +31,17 @@ from esr.engines.vllm import connection as connections
 from esr.engines.vllm.connection import HostConnection
 from esr.errors import EsrError
 from esr.orphans import Process, find_process
-from helpers.echo_host import fork_host
+from helpers.echo_host import a_run, fork_host
 from helpers.tiny import D_MODEL, tiny_model, tiny_sae
 
 GPU = ("0",)
 
 
 @pytest.fixture
-def snakemake() -> Iterator[Process]:
-    """A process in place of Snakemake, for which hosts stay."""
-    running = subprocess.Popen(["sleep", "120"])
-    found = find_process(running.pid)
-    assert found is not None
-    yield found
-    running.kill()
-    running.wait()
-
-
-@pytest.fixture
-def stay(snakemake: Process) -> Iterator[Stay]:
-    """A folder with a blank in its path; hosts on a GPU."""
-    with tempfile.TemporaryDirectory(prefix="a run ", dir="/tmp") as folder:
-        yield Stay(Path(folder) / "hosts", snakemake, 60.0, "0" * 16, GPU, ())
+def stay() -> Iterator[Stay]:
+    """How hosts on a GPU stay for a run."""
+    with a_run(*GPU) as found:
+        yield found
 
 
 def job(stay: Stay, touched: Path | None = None) -> HostConnection:
@@ -260,10 +249,10 @@ class TestFaults:
 
 class TestWhatCounts:
     @pytest.fixture
-    def above(self, snakemake: Process, monkeypatch: pytest.MonkeyPatch) -> Process:
+    def above(self, stay: Stay, monkeypatch: pytest.MonkeyPatch) -> Process:
         """This process is a job of a Snakemake."""
-        monkeypatch.setattr(linger, "find_snakemake", lambda _: snakemake)
-        return snakemake
+        monkeypatch.setattr(linger, "find_snakemake", lambda _: stay.snakemake)
+        return stay.snakemake
 
     def test_without_snakemake_or_time_no_host_stays(self, above: Process) -> None:
         assert stay_of(60, GPU, []) is not None

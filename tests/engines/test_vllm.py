@@ -35,6 +35,7 @@ from esr.engines.base import (
 )
 from esr.engines.batch import SMALL_BATCH
 from esr.engines.journaled import generate_journaled
+from esr.engines.linger import CPU, Stay
 from esr.engines.readouts import ReadoutRequest
 from esr.engines.transformers import TransformersEngine
 from esr.engines.vllm.client import VllmEngine
@@ -47,6 +48,7 @@ from esr.judges.parse import failure_of_judgment
 from esr.judges.rubrics import read_rubric
 from esr.judges.tasks import LlmRater
 from helpers.checkout import REPO
+from helpers.echo_host import a_run
 from helpers.local_judge import judge_settings, local_model, tiny_judge
 from helpers.tiny import STOP, VOCABULARY, tiny_model, tiny_multimodal_model
 from helpers.vllm_hosts import ENVIRONMENT, ForkServer, launch_v2
@@ -164,6 +166,7 @@ def opened(
         form: Activation = "relu",
         variables: dict[str, str] | None = None,
         setup: dict[str, Any] | None = None,
+        stay: Stay | None = None,
         **options: Any,
     ) -> VllmEngine:
         folder = assets(family, form)
@@ -195,6 +198,7 @@ def opened(
             environment=ENVIRONMENT,
             version=pinned_version(ENVIRONMENT),
             rows={"random": [3]},
+            stay=stay,
         )
         engines.append(engine)
         return engine
@@ -453,6 +457,24 @@ class TestParity:
                 if same
             ]
             assert np.median(off) < 0.05
+
+
+def test_a_host_that_stays_gives_the_next_job_the_same_tokens(
+    opened: Callable[..., VllmEngine], llama: VllmEngine
+) -> None:
+    """Tokens at a temperature, and activations; the second job finds no cached prefix."""
+    sampling = Sampling(temperature=1.0, max_new_tokens=24)
+    expected = generate_all(llama, REQUESTS, sampling)
+    plain, facts = reference(), []
+    with a_run(CPU) as stay:
+        for _ in range(2):
+            with opened(setup={"prefix_caching": True}, stay=stay) as engine:
+                assert generate_all(engine, REQUESTS, sampling) == expected
+                check_encoding(engine, plain)
+                facts.append(engine.status() | {"hosts": sorted(stay.folder.iterdir())})
+    assert facts[0]["hosts"] == facts[1]["hosts"]
+    assert facts[1]["cached_tokens"] == 2 * facts[0]["cached_tokens"]
+    assert facts[1]["pid"] == facts[0]["pid"]
 
 
 class TestSampling:

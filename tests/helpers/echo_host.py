@@ -6,12 +6,18 @@ and a text: `echo`, `sleep` (never done) or `fail`.
 
 import os
 import socket
+import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from esr.engines.linger import Stay
 from esr.engines.serving import serve
 from esr.engines.vllm.messages import Written
+from esr.orphans import find_process
 
 
 class EchoHost:
@@ -51,3 +57,15 @@ def fork_host(theirs: socket.socket) -> None:
     os.dup2(theirs.fileno(), 3)
     os.closerange(4, 1024)
     serve(3, EchoHost, "1")
+
+
+@contextmanager
+def a_run(*devices: str) -> Iterator[Stay]:
+    """A process in place of Snakemake, and how hosts stay for it; the folder has a blank."""
+    snakemake = subprocess.Popen(["sleep", "600"])
+    found = find_process(snakemake.pid)
+    assert found is not None
+    with tempfile.TemporaryDirectory(prefix="a run ", dir="/tmp") as folder:
+        yield Stay(Path(folder) / "hosts", found, 60.0, "0" * 16, devices, ())
+        snakemake.kill()
+        snakemake.wait()
