@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from esr.orphans import EVERY, find_process, find_snakemake
+from esr import orphans
+from esr.orphans import EVERY, Process, find_process, find_run, find_snakemake
 
 JOB = """
 import time
@@ -89,3 +90,24 @@ def test_a_process_is_known_by_its_start_and_one_that_has_ended_is_none() -> Non
     child.kill()
     assert ends(child.pid, within=5), "it waits to be collected"
     child.wait()
+
+
+@pytest.mark.parametrize(
+    ("above", "run"),
+    [
+        (["--target-jobs"], 1),
+        (["--target-jobs", "--executor slurm-jobstep"], 2),
+        (["--target-jobs", "--cores"], 1),
+        ([], None),
+    ],
+    ids=["local", "allocation", "in a job of another workflow", "none"],
+)
+def test_a_run_in_an_allocation_is_the_snakemake_of_the_group(
+    above: list[str], run: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes are numbered from the job, 0, upwards."""
+    chain = {pid: Process(pid + 1, pid + 2, 0) for pid in range(len(above))}
+    monkeypatch.setattr(orphans, "find_snakemake", chain.get)
+    monkeypatch.setattr(orphans, "_command", lambda pid: above[pid - 1].split())
+    found = find_run(0)
+    assert (None if found is None else found.pid) == run

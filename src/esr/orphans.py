@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 PROC = Path("/proc")
 EVERY = 2.0
 """Seconds between two looks at the process."""
+ALLOCATION = "slurm-jobstep"
+"""Executor of a Snakemake that runs jobs within an allocation, as its command line names it."""
 ORPHANED = 70
 """Exit code of a job whose Snakemake is gone."""
 
@@ -55,6 +57,21 @@ def find_snakemake(pid: int) -> Process | None:
     return None
 
 
+def find_run(pid: int) -> Process | None:
+    """The Snakemake above a process that outlives its job; None if there is none.
+
+    That is the nearest one, which runs all jobs of a local run. In an allocation of Slurm, every
+    job of a group has a Snakemake of its own, below the one that runs the group.
+    """
+    found = find_snakemake(pid)
+    above = found
+    while above is not None:
+        above = find_snakemake(above.pid)
+        if above is not None and ALLOCATION in _command(above.pid):
+            found = above
+    return found
+
+
 def end_with_snakemake() -> None:
     """Have this process end soon after the Snakemake that started it, if one did."""
     snakemake = find_snakemake(os.getpid())
@@ -62,11 +79,15 @@ def end_with_snakemake() -> None:
         threading.Thread(target=_watch, args=[snakemake], daemon=True).start()
 
 
-def _is_snakemake(pid: int) -> bool:
+def _command(pid: int) -> list[str]:
     try:
-        words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        return (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return False
+        return [""]
+
+
+def _is_snakemake(pid: int) -> bool:
+    words = _command(pid)
     # `python -m snakemake`, or the script `snakemake`; not a shell with the word in a command.
     interpreter = Path(words[0]).name.startswith("python")
     names = [word.removesuffix("/__main__.py").rpartition("/")[2] for word in words[1:3]]

@@ -156,7 +156,7 @@ class TestEviction:
     ) -> None:
         with job(stay) as connection:
             pid = work(connection)
-        monkeypatch.setattr(linger, "find_snakemake", lambda _: stay.snakemake)
+        monkeypatch.setattr(linger, "find_run", lambda _: stay.snakemake)
         monkeypatch.setattr(linger, "folder_for", lambda _: stay.folder)
         evict(("1",))
         assert find_process(pid) is not None
@@ -251,7 +251,7 @@ class TestWhatCounts:
     @pytest.fixture
     def above(self, stay: Stay, monkeypatch: pytest.MonkeyPatch) -> Process:
         """This process is a job of a Snakemake."""
-        monkeypatch.setattr(linger, "find_snakemake", lambda _: stay.snakemake)
+        monkeypatch.setattr(linger, "find_run", lambda _: stay.snakemake)
         return stay.snakemake
 
     def test_without_snakemake_or_time_no_host_stays(self, above: Process) -> None:
@@ -259,7 +259,7 @@ class TestWhatCounts:
         assert stay_of(0, GPU, []) is None
 
     def test_outside_of_a_run_no_host_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(linger, "find_snakemake", lambda _: None)
+        monkeypatch.setattr(linger, "find_run", lambda _: None)
         assert stay_of(60, GPU, []) is None
 
     def test_a_changed_checkpoint_setting_or_device_is_another_host(

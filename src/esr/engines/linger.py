@@ -38,7 +38,7 @@ from esr.engines.host_files import (
     take_lock,
     write_card,
 )
-from esr.orphans import Process, find_process, find_snakemake
+from esr.orphans import Process, find_process, find_run
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def stay_of(
         files: Files and folders that it loads. Those that do not exist are left out.
         *parts: What else it depends on; their `repr` counts.
     """
-    snakemake = find_snakemake(os.getpid()) if seconds > 0 else None
+    snakemake = find_run(os.getpid()) if seconds > 0 else None
     folder = None if snakemake is None else folder_for(snakemake)
     if snakemake is None or folder is None:
         return None
@@ -199,7 +199,7 @@ def start(stay: Stay, launch: Launch) -> Lease:
 
 def evict(devices: tuple[str, ...]) -> None:
     """End idle hosts of this run on some devices, for example before a judge loads there."""
-    snakemake = find_snakemake(os.getpid())
+    snakemake = find_run(os.getpid())
     folder = None if snakemake is None else folder_for(snakemake)
     if folder is None or not folder.is_dir():
         return
