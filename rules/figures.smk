@@ -374,13 +374,14 @@ rule plot_figB1:
 
 
 def control_arms():
-    """Arms with other directions than decoder rows, a part of the tokens, or other prompts."""
+    """Arms along other directions, over a part of the tokens, ablated in part, on other prompts."""
     return [
         name
         for name, arm in CONFIG.arms.items()
         if (
             arm.directions is not None
             or arm.window is not None
+            or arm.strength is not None
             or {name, arm.replay} & {*CONFIG.held_out}
         )
         and CONFIG.continues(name) is None

@@ -999,6 +999,7 @@ def test_arms_that_ablate_what_detectors_decide_are_known() -> None:
     random = {f"{where}-random-{number}" for where in ("ablate", "branch") for number in range(3)}
     assert found == {f"{where}-ablated" for where in ("prefix", "branch", "held-out")} | random | {
         "ablate-otd",
+        "ablate-half",
         "both",
     }
 

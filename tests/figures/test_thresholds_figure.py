@@ -87,7 +87,9 @@ def test_every_boost_has_its_dose_in_norms_of_the_stream() -> None:
     large = table[table["model"].eq("large")].set_index(["kind", "latent", "boost"])["dose"]
     assert large.loc["response", 0, 90] == pytest.approx(0.45)
     assert large.loc["threshold", 0, 100] == pytest.approx(0.5)
-    assert large.xs(3, level="latent").loc["threshold"].isna().all(), "without a threshold there is no dose"
+    assert large.xs(3, level="latent").loc["threshold"].isna().all(), (
+        "without a threshold there is no dose"
+    )
 
 
 @pytest.mark.parametrize("usual_norm", [100.0, np.nan])

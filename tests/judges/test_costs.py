@@ -146,7 +146,8 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     again = 12 * 16 + 18 * 16  # `other-seeds`, `steered-response` replay the first latents alone
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
     held_out = len(pd.read_csv("resources/prompts/organism_finetune.csv")) + 2 * latents * 8
-    replays -= 1  # of held-out prompts
+    held_out += 18 * 16  # `ablate-half`
+    replays -= 2
     arms = (2 + replays) * steered + again + sweep + prompts + discovery
     continued = 4 * 150 * 2 * 2 + 7 * 100 * 4 + 3 * 100  # off-topic texts, restarts, corrections
     assert len(prefixes) == 4 + 7 + 3
