@@ -1,4 +1,4 @@
-"""The page docs/power.md, from benchmarks/claims.csv and benchmarks/sizes.csv."""
+"""The page docs/power.md, from benchmarks/claims.csv, sizes.csv and branching.csv."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from esr.analysis.operating import label_of
+from esr.docs_branching import branching_section
 
 SHARES = ["confirmed_true", "refuted_true", "confirmed_null", "refuted_null"]
 CLAIMS = Path("benchmarks/claims.csv")
@@ -24,8 +25,8 @@ INTRO = """\
 `uv run snakemake power` prints what the configured study can decide, before any GPU is used;
 `estimate` prints it, too. The table is `results/<study>/tables/power.csv`. The scorecard shows the
 power of each claim, and a claim that is undecided in a study without 80 % power is `underpowered`.
-`python -m esr.docs_reference` generates this page from `benchmarks/claims.csv` and
-`benchmarks/sizes.csv`, which the scripts of these names make.
+`python -m esr.docs_reference` generates this page from `claims.csv`, `sizes.csv` and
+`branching.csv` in `benchmarks/`, which the scripts of these names make.
 
 ## What is simulated
 
@@ -115,9 +116,7 @@ primary judge. Shares are of 40 studies.
 
 To change a study, set `latents.count` and `arms.<arm>.trials` of every arm that draws trials
 (`steered`, and `steered-30` or `steered-50`); replays follow. With one trial of each latent,
-latents cannot be compared with each other. Arms that continue a response from a shared prefix
-(branching) would make pairs alike in more than their latent and prompt. What that brings is not
-simulated yet.
+latents cannot be compared with each other.
 """
 
 
@@ -143,6 +142,7 @@ def power_page() -> str:
         parts.append(f"\n- {why}: {names}")
     parts.append("\n" + SIZE)
     parts.append(_table(list(_size_rows(sizes))))
+    parts.append(branching_section())
     return "".join(parts)
 
 
