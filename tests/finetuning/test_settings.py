@@ -119,6 +119,7 @@ def test_a_study_that_was_loaded_and_written_down_loads_again() -> None:
 
 def test_a_name_that_a_fine_tuned_model_will_have_is_taken() -> None:
     twin = load_study().models["twin"].model_dump(mode="json", exclude_none=True)
+    twin["label"] = "Another"
     with pytest.raises(
         EsrError, match=r"models\.twin\+sc5: this name belongs to a fine-tuned model"
     ):
