@@ -11,7 +11,7 @@ from esr.arms.chat import read_stop_tokens
 from esr.config import ModelConfig
 from esr.engines import open_tokenizer
 from esr.errors import EsrError
-from esr.planning.tokens import check_vocabulary, end_of_turn, stop_lines
+from esr.planning.tokens import check_round_trip, check_vocabulary, end_of_turn, stop_lines
 from helpers.studies import load_study
 from helpers.tokenizers import GEMMA, LLAMA, TWIN, byte_level
 
@@ -88,3 +88,12 @@ def test_a_tokenizer_of_another_model_is_refused(nested: bool) -> None:
     check_vocabulary([0, 39], config)
     with pytest.raises(EsrError, match=r"gives token 40, but .* the model has tokens 0 to 39"):
         check_vocabulary([3, 40], config)
+
+
+def test_a_tokenizer_that_loses_blanks_is_refused(twin: ModelConfig) -> None:
+    prompts = ["Explain how to bake bread.", "Explain how to frost a sweet cake."]
+    check_round_trip(open_tokenizer(TWIN), prompts)
+    path = twin.folder / "tokenizer.json"
+    set_json(path, decoder={"type": "Fuse"})  # the pieces as they are, without blanks
+    with pytest.raises(EsrError, match=r"'Explain how to bake bread.' as 'explainhowtobakebread"):
+        check_round_trip(open_tokenizer({"source": str(twin.folder), "revision": None}), prompts)

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from esr.analysis.claims import read_claims
 from esr.analysis.claims_scope import no_claims_note, other_studies_claims
-from esr.arms.chat import prompt_tokens, read_stop_tokens, response_text
+from esr.arms.chat import prompt_tokens, read_stop_tokens
 from esr.arms.prompts import read_prompts
 from esr.arms.restarts import read_phrases
 from esr.arms.template import set_template
@@ -35,7 +35,7 @@ from esr.planning.hours import check_walltime, estimate_compute
 from esr.planning.judges import check_judges
 from esr.planning.partitions import partition_problems
 from esr.planning.readouts import check_readouts
-from esr.planning.tokens import check_vocabulary, stop_lines
+from esr.planning.tokens import check_round_trip, check_vocabulary, stop_lines
 
 LLM_KINDS = " or ".join(
     str(get_args(kind.model_fields["kind"].annotation)[0]) for kind in get_args(LlmConfig)
@@ -224,7 +224,7 @@ def _check_model(config: Config, name: str, prompts: list[str]) -> str:
     for prompt in prompts:
         if unknown is not None and unknown in tokenizer.encode(prompt, add_special_tokens=False):
             raise EsrError(f"the tokenizer does not know a word of the prompt {prompt!r}")
-    response_text(tokenizer, tokenizer.encode(prompts[0], add_special_tokens=False))
+    check_round_trip(tokenizer, prompts)
     labels = "no labels"
     if model.labels_file is not None:
         has = sae_shape(config, name)

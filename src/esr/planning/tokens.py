@@ -1,11 +1,14 @@
 """Whether tokenizer, chat template and stop tokens are those of the checkpoint."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jinja2 import TemplateError
 
+from esr.arms.chat import response_text
 from esr.errors import EsrError
+from esr.text import fold
 
 ANSWER = "ANSWER"
 
@@ -27,6 +30,26 @@ def check_vocabulary(tokens: Iterable[int], config: Mapping[str, Any]) -> None:
             f"the tokenizer gives token {highest}, but by config.json the model has tokens 0 to "
             f"{size - 1}; take both from one checkpoint"
         )
+
+
+def check_round_trip(tokenizer: Any, prompts: Iterable[str]) -> None:
+    """Check that text comes back from its tokens, as a response will: no blank, no letter is lost.
+
+    Raises:
+        EsrError: a prompt comes back with other words.
+    """
+    for prompt in prompts:
+        text = response_text(tokenizer, tokenizer.encode(prompt, add_special_tokens=False))
+        if _words(text) != _words(prompt):
+            raise EsrError(
+                f"the tokenizer decodes the prompt {prompt!r} as {text!r}, so judges would read "
+                "other words than the model writes; tokenizer.json is of another kind than the "
+                "tokenizer_class in tokenizer_config.json, or than that of this model_type"
+            )
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", fold(text))
 
 
 def end_of_turn(tokenizer: Any) -> int | None:
