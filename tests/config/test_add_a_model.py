@@ -94,7 +94,7 @@ def test_the_keys_for_folders_of_ones_own_are_a_study(
     study = load(merge(protocol, first, block, {"study": "mine"}))
     assert check_files(study) == []
     assert study.judging.primary == "served"
-    assert study.judging.judges["served"].key_variable is None
+    assert study.judging.llms["served"].model_dump()["key_variable"] is None
 
 
 @pytest.mark.parametrize("block", blocks("yaml")[2:])
