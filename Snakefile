@@ -80,7 +80,7 @@ rule all:
     input:
         scores_of(cells()),
         readouts_of_arms(),
-        [figure(name) for name in FIGURES],
+        [figure(name) for name in DRAWN],
         rules.tableA1.input,
         rules.controls.input,
         rules.tables.input,
@@ -92,6 +92,7 @@ rule all:
         rules.corrected.input,
         rules.ledger.input,
         rules.numbers.input,
+        [] if CONFIG.introspection is None else rules.introspection.input,
         rules.scorecard.input,
         rules.dag.input,
         rules.report.input,

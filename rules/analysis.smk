@@ -5,7 +5,7 @@ TABLES = """
     recovery corrected agreement tableA1 controls
     activation_regions activation_contrasts activation_latents activation_lead
     activation_hazards
-""".split()
+""".split() + ([] if CONFIG.introspection is None else ["introspection"])
 POWER = "<results>/tables/power.csv"
 STEERED = cells("steered", *CONFIG.other_targets)
 
@@ -351,7 +351,7 @@ rule score_claims:
     input:
         claims=[path.as_posix() for path in CONFIG.claims],
         tables=[f"<results>/tables/{name}.csv" for name in TABLES],
-        figures=[f"<results>/figures/{name}.csv" for name in FIGURES],
+        figures=[f"<results>/figures/{name}.csv" for name in DRAWN],
         power=POWER,
     output:
         report(

@@ -11,7 +11,7 @@ from esr.assets.downloads import ORIGINAL_PROMPTS
 from esr.config import Config, NAME, load, plain_settings, random_sets
 from esr.config.files import check_study_file, read_study_file
 from esr.errors import EsrError
-from esr.figures.catalogue import FIGURES
+from esr.figures.catalogue import ALL_FIGURES, FIGURES
 from esr.judges.absent import absent_judges
 from esr.paths import (
     BENCHMARKS,
@@ -28,7 +28,7 @@ from esr.provenance import content_digest
 ORGANISMS = ["planted", "twin"]
 ENVIRONMENTS = ["serve", "serve-cpu", "finetune"]
 STAGES = """
-    organisms assets latents directions thresholds arms judges detectors episodes finetuning agreement analysis
+    organisms assets latents directions thresholds arms judges detectors episodes introspection finetuning agreement analysis
     figures report bundle targets deposit planning
 """.split()
 

@@ -8,7 +8,7 @@ rule write_deposit:
         bundle="<results>/bundle.tar.gz",
         scorecard="<results>/scorecard.csv",
         results=[
-            *[path for name in FIGURES for path in figure(name)],
+            *[path for name in DRAWN for path in figure(name)],
             *[f"<results>/tables/{name}.csv" for name in TABLES],
             "<results>/numbers.json",
         ],

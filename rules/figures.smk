@@ -20,7 +20,7 @@ def figure_files(name):
             f"<results>/figures/{name}.png",
             caption=f"../resources/captions/{name}.rst",
             category="Figures",
-            labels={"figure": FIGURES[name].title},
+            labels={"figure": ALL_FIGURES[name].title},
         ),
         "csv": f"<results>/figures/{name}.csv",
     }
@@ -430,3 +430,23 @@ rule plot_figB3:
         mem_mb=1000,
     script:
         "../scripts/figures/plot_figB3.py"
+
+
+rule plot_figI1:
+    """Plot self-report of injected directions, and its thresholds beside behaviour (Figure I1)."""
+    input:
+        table="<results>/tables/introspection.csv",
+        thresholds="<results>/tables/self_report_thresholds.csv",
+    output:
+        **figure_files("figI1"),
+    params:
+        settings=settings("title", "statistics.level", "introspection"),
+        models=figure_models(),
+    log:
+        "<logs>/plot_figI1.log",
+    benchmark:
+        "<benchmarks>/plot_figI1.tsv"
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/figures/plot_figI1.py"

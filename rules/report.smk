@@ -1,6 +1,6 @@
 # The report with scorecard and transcripts, and pictures of the graph.
 
-GRAPHS = ["all", *FIGURES]
+GRAPHS = ["all", *DRAWN]
 TEMPLATES = """
     base.html macros.html index.html figures.html tables.html transcripts.html
     graph.html provenance.html style.css tables.js graph.js transcripts.js
@@ -43,7 +43,7 @@ rule draw_graph:
         csv="<results>/graph/dependencies.csv",
     params:
         settings=settings("arms", "models"),
-        makers={name: f"plot_{name}" for name in FIGURES},
+        makers={name: f"plot_{name}" for name in DRAWN},
         # A function, since rules of later stages are not parsed yet.
         stages=lambda wildcards: {
             rule.name: Path(rule.snakefile).stem for rule in workflow.rules
@@ -63,13 +63,13 @@ rule build_report:
     input:
         scorecard="<results>/scorecard.csv",
         claims=[path.as_posix() for path in CONFIG.claims],
-        figures=[f"<results>/figures/{name}.csv" for name in FIGURES],
+        figures=[f"<results>/figures/{name}.csv" for name in DRAWN],
         pictures=expand(
             "<results>/figures/{name}.{kind}",
-            name=FIGURES,
+            name=DRAWN,
             kind=["png", "pdf"],
         ),
-        captions=expand("resources/captions/{name}.rst", name=FIGURES),
+        captions=expand("resources/captions/{name}.rst", name=DRAWN),
         tables=[*[f"<results>/tables/{name}.csv" for name in TABLES], POWER],
         ledger=LEDGER,
         drift=DRIFT,
@@ -94,7 +94,7 @@ rule build_report:
         directory("<results>/report"),
     params:
         settings=settings(*Config.model_fields),
-        figures={name: spec.title for name, spec in FIGURES.items()},
+        figures={name: spec.title for name, spec in DRAWN.items()},
         records=job_records(),
     log:
         "<logs>/build_report.log",

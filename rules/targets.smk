@@ -12,7 +12,7 @@ def table(name):
 
 
 # `snakemake fig2`: a target a figure, named as in the catalogue.
-for name, spec in FIGURES.items():
+for name, spec in ALL_FIGURES.items():
 
     rule:
         name:
@@ -83,6 +83,14 @@ rule corrected:
     input:
         table("agreement"),
         table("corrected"),
+
+
+rule introspection:
+    """Self-report of injected directions (`introspection`): tables and Figure I1."""
+    input:
+        table("introspection"),
+        table("self_report_thresholds"),
+        figure("figI1"),
 
 
 rule bridge:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from esr.config import ENGINE_HOURS
-from esr.figures.catalogue import FIGURES
+from esr.figures.catalogue import ALL_FIGURES
 from helpers.checkout import REPO, run_snakemake, snakemake_command
 from helpers.workflow import TARGETS, ParsedRule, made_by, parsed_rules
 
@@ -25,6 +25,7 @@ TABLES = [
 TABLES += ["ledger"]
 TABLES += ["recovery"]
 TABLES += ["controls"]
+TABLES += ["introspection"]
 REPORT = ["scorecard", "dag", "report"]
 SLOTS = "input output params log benchmark threads resources shellcmd script".split()  # noqa: SIM905
 
@@ -36,7 +37,7 @@ PAID = ["label_sheet"]
 STUDY = ["all", "bundle", "deposit", "downloads", "rebuild_organisms", *REPORT, *PAID]
 
 
-@pytest.mark.parametrize("targets", [[*STUDY, *FIGURES, *TABLES], ALWAYS])
+@pytest.mark.parametrize("targets", [[*STUDY, *ALL_FIGURES, *TABLES], ALWAYS])
 def test_every_public_target_can_be_planned(checkout: Path, targets: list[str]) -> None:
     done = run_snakemake(checkout, "--dry-run", *targets)  # all in one run: most of it is start-up
     assert done.returncode == 0, done.stdout
@@ -200,11 +201,12 @@ OF_A_MODEL = [
 OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
 OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
 OF_AN_ORIGINAL += ["directions/topics/directions.parquet", "boost_probes.parquet"]
-OF_AN_ORIGINAL += ["arms/along/readouts.parquet"]
+OF_AN_ORIGINAL += ["arms/along/readouts.parquet", "introspection/readouts.parquet"]
 CONTRASTS = """
-    directions={topics: {kind: contrast, pairs: resources/prompts/organism.csv}}
+    directions={topics: {kind: contrast, pairs: resources/gpus.csv}, random: {kind: random}}
     arms={along: {over: latents, trials: 1, directions: topics}}
     readouts={along: {tokens: {affirmed: [Yes]}}}
+    introspection={controls: [random]}
 """
 
 
@@ -253,6 +255,7 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
         "generate_responses",
         "generate_shard",
         "read_tokens",
+        "read_self_reports",
     }
     assert after["train_adapter", "llama-3.1-8b+sc90"] == 2 * 4 * 60
     assert requested(again.stdout, "mem_mb")["train_adapter", "llama-3.1-8b+sc90"] == 72000
@@ -345,7 +348,7 @@ def test_a_stage_has_the_same_name_everywhere() -> None:
         assert stages <= there, f"{folder}/ lacks {sorted(stages - there)}"
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", ALL_FIGURES)
 def test_every_figure_of_the_catalogue_has_its_rule_and_caption(name: str) -> None:
     rule = made_by(f"plot_{name}")
     assert rule.stage == "figures"
@@ -357,4 +360,4 @@ def test_every_rule_of_a_figure_is_in_the_catalogue() -> None:
     plotted = {
         rule.name.removeprefix("plot_") for rule in parsed_rules() if rule.stage == "figures"
     }
-    assert plotted == set(FIGURES)
+    assert plotted == set(ALL_FIGURES)

@@ -31,6 +31,7 @@ from esr.analysis.ways import INDEPENDENT, WAYS, Way, of_way
 ONE_WAY = {
     "figures/fig5.csv": "detectors are found without a judge",
     "tables/tableA1.csv": "detectors are found without a judge",
+    "tables/introspection.csv": "log-probabilities are read without a judge",
     "figures/figA2.csv": "it is about the judges",
     "figures/figA3.csv": "it is about the judges",
     "tables/agreement.csv": "it is about the judges",

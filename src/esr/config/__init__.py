@@ -34,6 +34,7 @@ from esr.config.finetuning import (
     FinetuneDataConfig,
     FinetuneTrainingConfig,
 )
+from esr.config.introspection import IntrospectionConfig
 from esr.config.judging import (
     AnthropicJudgeConfig,
     ApiConfig,
@@ -84,6 +85,7 @@ __all__ = [
     "FinetuneTrainingConfig",
     "GenerationConfig",
     "HumanJudgeConfig",
+    "IntrospectionConfig",
     "JobSizeConfig",
     "JudgeConfig",
     "JudgingConfig",

@@ -168,11 +168,18 @@ ENGINE_HOURS = {
     "probe_boosts": "encode",
     "read_contrasts": "encode",
     "read_tokens": "encode",
+    "read_self_reports": "encode",
     "find_detectors": "encode",
     "match_controls": "encode",
     "read_episodes": "encode",
     "train_adapter": "train",
 }
 """Rules whose jobs run an engine, and the key of `JobSizeConfig` that holds their hours."""
-JOURNALED = ("find_thresholds", "generate_responses", "generate_shard", "read_tokens")
+JOURNALED = (
+    "find_thresholds",
+    "generate_responses",
+    "generate_shard",
+    "read_tokens",
+    "read_self_reports",
+)
 """Rules whose jobs resume from a journal after an interruption; jobs of the others start over."""

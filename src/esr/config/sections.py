@@ -14,6 +14,7 @@ from esr.config.directions import DirectionsConfig
 from esr.config.engine import LINGER, EngineConfig, GenerationConfig, JobSizeConfig
 from esr.config.episodes import EpisodesConfig
 from esr.config.finetuning import FinetuneConfig, FineTuned
+from esr.config.introspection import IntrospectionConfig
 from esr.config.judging import JudgingConfig, VllmJudgeConfig
 from esr.config.latents import LatentsConfig
 from esr.config.models import ModelConfig
@@ -62,6 +63,9 @@ class Sections(Section):
     )
     detectors: DetectorsConfig = key(DetectorsConfig(), "Off-topic detectors and their controls.")
     episodes: EpisodesConfig = key(EpisodesConfig(), "Self-corrections encoded token by token.")
+    introspection: IntrospectionConfig | None = key(
+        None, "Self-report of an injected direction, beside behaviour; none = not measured."
+    )
     judging: JudgingConfig = key(..., "Judges, and the restart detector.")
     agreement: AgreementConfig = key(AgreementConfig(), "Cross-judge sample.")
     statistics: StatisticsConfig = key(StatisticsConfig(), "Intervals and tests.")

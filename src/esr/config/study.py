@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from esr.config.directions import RandomDirectionsConfig
 from esr.config.judging import JudgingConfig
 from esr.config.study_arms import CheckedArms
 from esr.paths import SHARED
@@ -200,6 +201,33 @@ class Config(CheckedArms):
         if unknown:
             raise ValueError(
                 f"agreement.arms: no such arms: {unknown}; choose from {sorted(self.arms)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _introspection_has_its_controls(self) -> Self:
+        settings = self.introspection
+        if settings is None:
+            return self
+        for name in settings.controls:
+            found = self.directions.get(name)
+            if not isinstance(found, RandomDirectionsConfig):
+                raise ValueError(
+                    f"introspection.controls: {name!r} is no set of random directions; add "
+                    f"`directions: {{{name}: {{kind: random}}}}`"
+                )
+            wanted = settings.latents or self.latents.count
+            if found.latents is not None and found.latents < wanted:
+                raise ValueError(
+                    f"introspection.controls: {name!r} has directions for {found.latents} "
+                    f"latents, but {wanted} are injected; lower introspection.latents, or raise "
+                    f"directions.{name}.latents"
+                )
+        if settings.behaviour and not any(None in self.searches(one) for one in self.models):
+            raise ValueError(
+                "introspection.behaviour: no arm steers along latents, so that they have no "
+                "thresholds; add an arm with `over: latents`, or set `behaviour: false` and "
+                "`unit: decoder`"
             )
         return self
 

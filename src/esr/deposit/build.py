@@ -19,7 +19,7 @@ from esr.deposit.logbook import write_logbook
 from esr.deposit.tables import parts_of
 from esr.docs_text import OTHER_FILES
 from esr.errors import EsrError, full_disk, is_full
-from esr.figures.catalogue import FIGURES
+from esr.figures.catalogue import ALL_FIGURES
 
 BUNDLE = "bundle.tar.gz"
 TRAINING = ("learning_rate", "lr_scheduler", "optimizer", "num_epochs", "micro_batch_size", "seed")
@@ -75,7 +75,7 @@ def write_deposit(folder: Path, config: Config, sources: Sources, root: Path) ->
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        figures = sorted({path.stem for path in sources.results if path.stem in FIGURES})
+        figures = sorted({path.stem for path in sources.results if path.stem in ALL_FIGURES})
         scorecard = pd.read_csv(sources.scorecard, keep_default_na=True)
         write_logbook(folder / "logbook", facts, scorecard, figures)
         with tempfile.TemporaryDirectory(prefix=".deposit-", dir=root) as scratch:
@@ -148,7 +148,7 @@ def descriptions(results: Iterable[str]) -> dict[str, str]:
         known |= {str(Path(first).with_suffix(end)): text for end in others if end[0] == "."}
     found = {}
     for path in results:
-        figure = FIGURES.get(Path(path).stem) if path.startswith("figures/") else None
+        figure = ALL_FIGURES.get(Path(path).stem) if path.startswith("figures/") else None
         table = f"Table {Path(path).stem} of the study (docs/files.md)."
         found[path] = (
             known.get(path, table) if figure is None else f"{figure.title}. {figure.shows}"

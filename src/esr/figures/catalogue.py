@@ -79,3 +79,11 @@ FIGURES = {
         "Restarts and scores after prefixes that were cut from steered and from on-topic texts.",
     ),
 }
+SELF_REPORT_FIGURES = {
+    "figI1": FigureSpec(
+        "Figure I1: self-report",
+        "Log-odds with which models report an injected direction; thresholds beside behaviour.",
+    ),
+}
+"""Figures of studies with a section `introspection`; they are targets in every study."""
+ALL_FIGURES = FIGURES | SELF_REPORT_FIGURES

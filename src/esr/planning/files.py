@@ -14,6 +14,7 @@ from esr.assets.weights import check_weights
 from esr.config import Config, ModelConfig
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
+from esr.introspection.questions import read_questions
 from esr.text import fold
 
 IF_MEANT = "if it is meant to be so: `accept_sae: [metadata]`"
@@ -58,12 +59,22 @@ def check_files(config: Config) -> list[str]:
         if arm.responses is not None and not arm.responses.is_file()
     ]
     problems += _check_directions(config)
+    problems += _check_questions(config)
     problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
     problems += _check_discovery(config)
     problems += _check_finetuning(config)
     for name, model in config.base_models.items():
         problems += _check_model_files(config, name, model)
     return problems
+
+
+def _check_questions(config: Config) -> Iterator[str]:
+    """A line if the questions of self-report cannot be read."""
+    if config.introspection is not None:
+        try:
+            read_questions(config.introspection.questions)
+        except EsrError as error:
+            yield str(error)
 
 
 def _check_model_files(config: Config, name: str, model: ModelConfig) -> Iterator[str]:

@@ -35,6 +35,8 @@ PASSES = 3
 """Passes per training step: forward, recomputation, backward (base weights frozen)."""
 PROBED = 12 * 11 * 8
 """Answers that probes of boosts read: latents, boosts, texts (`esr.thresholds.probes`)."""
+ASKED = 120
+"""Tokens of a question to a model about itself, the turns and options before it included."""
 EXAMPLE_TOKENS = 300
 """Tokens of a fine-tuning example: prompt, off-topic start, correction, answer."""
 STARTING = 120
@@ -139,6 +141,7 @@ def planned_work(config: Config) -> Iterator[Work]:
             yield Work(rule, name, 1, texts * length)
         yield from _contrasts(config, name)
         yield from _readouts(config, name)
+        yield from _self_reports(config, name)
 
 
 def _contrasts(config: Config, name: str) -> Iterator[Work]:
@@ -165,6 +168,20 @@ def _readouts(config: Config, name: str) -> Iterator[Work]:
     trials = sum(arm_trials(config, arm) for arm in arms)
     if arms:
         yield Work("read_tokens", name, len(arms), trials * config.generation.max_new_tokens)
+
+
+def _self_reports(config: Config, name: str) -> Iterator[Work]:
+    """Questions that a model reads about injected directions, each counted as `ASKED` tokens."""
+    settings = config.introspection
+    if settings is None:
+        return
+    pairs = len(read_csv_rows(settings.questions).rows)
+    latents = settings.latents or config.latents.count
+    asked = 2 * pairs + settings.choices
+    injected = latents * len(settings.doses) * (1 + len(settings.controls)) * asked
+    plain = 2 * pairs + latents * settings.choices
+    readings = len(settings.windows) * (injected + plain)
+    yield Work("read_self_reports", name, 1, readings * ASKED)
 
 
 def judge_hours(config: Config, responses: float) -> float:

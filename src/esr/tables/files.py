@@ -11,7 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esr.errors import EsrError
-from esr.tables import agreement, arms, detectors, episodes, finetuning, latents, thresholds
+from esr.tables import (
+    agreement,
+    arms,
+    detectors,
+    episodes,
+    finetuning,
+    introspection,
+    latents,
+    thresholds,
+)
 from esr.tables.spec import FLAG, FLOAT, INT, Table
 
 TABLES: dict[str, Table] = {
@@ -21,6 +30,7 @@ TABLES: dict[str, Table] = {
     **episodes.TABLES,
     **finetuning.TABLES,
     **arms.TABLES,
+    **introspection.TABLES,
     **agreement.TABLES,
 }
 """Every table of a study by name, in the order of `docs/files.md`."""

@@ -1,0 +1,1 @@
+"""Self-report of an injected direction, beside behaviour (docs/introspection.md)."""

@@ -1,0 +1,144 @@
+"""Means of self-report over directions and questions, with intervals: tables/introspection.csv."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from esr.analysis.statistics import cluster_codes
+from esr.analysis.statistics.crossed import crossed_mean, crossed_rate, weighted_mean
+from esr.analysis.statistics.estimates import Estimate
+from esr.introspection.measures import NOT_READ
+
+ALL = "all"
+"""Dose of rows that are means over all doses."""
+COLUMNS = ["model", "window", "dose", "measure", "unit", "value", "low", "high", "n"]
+COLUMNS += ["n_clusters", "n_missing", "status"]
+PERCENT = 100.0
+
+
+class Measure(NamedTuple):
+    """A measure: its name, unit, and what a row of its source counts."""
+
+    name: str
+    unit: str
+    meaning: str
+
+
+MEASURES = {
+    one.name: one
+    for one in (
+        Measure("excess_log_odds", "nats", "shift of the latent minus that of random directions"),
+        Measure("shift_log_odds", "nats", "on-target minus off-target, latent"),
+        Measure("random_log_odds", "nats", "on-target minus off-target, random directions"),
+        Measure("off_target_log_odds", "nats", "off-target question, latent: the push towards yes"),
+        Measure("reported_rate", "percent", "latents whose mean excess passes the stated amount"),
+        Measure("random_rate", "percent", "random directions whose mean shift passes it"),
+        Measure("choice_excess", "percentage points", "right letters, above chance"),
+        Measure("choice_injected", "percentage points", "right letters, minus unsteered"),
+    )
+}
+"""Measures of tables/introspection.csv."""
+
+
+def summarise(
+    reports: pd.DataFrame, choices: pd.DataFrame, thresholds: pd.DataFrame, level: float
+) -> pd.DataFrame:
+    """Every measure of a model: columns `COLUMNS`, by window and dose, and over all doses.
+
+    Means over directions and questions count both as random; what has no question, directions.
+
+    Args:
+        reports: Table `self_reports` of one model.
+        choices: Table `choices`; empty without a forced choice.
+        thresholds: Of `report_thresholds`.
+        level: Of the intervals.
+    """
+    rows: list[dict[str, Any]] = []
+    for window in reports["window"].unique():
+        here = [table[table["window"].eq(window)] for table in (reports, choices, thresholds)]
+        found = [row | {"dose": ALL} for row in _rates(here[2], level)]
+        for dose in (ALL, *sorted(reports["dose"].unique())):
+            at = [table if dose == ALL else table[table["dose"].eq(dose)] for table in here[:2]]
+            means = [*_yes_rows(at[0], level), *_choice_rows(at[1], level)]
+            found += [row | {"dose": dose} for row in means]
+        rows += [row | {"window": window} for row in found]
+    table = pd.DataFrame(rows)
+    unit = table["measure"].map({name: one.unit for name, one in MEASURES.items()})
+    return table.assign(model=reports["model"].iloc[0], unit=unit)[COLUMNS]
+
+
+def _yes_rows(reports: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
+    is_random = reports["directions"].notna()
+    sources = {
+        "excess_log_odds": (~is_random, "excess"),
+        "shift_log_odds": (~is_random, "shift"),
+        "random_log_odds": (is_random, "shift"),
+        "off_target_log_odds": (~is_random, "off_target"),
+    }
+    for name, (rows, column) in sources.items():
+        table = reports[rows]
+        values = table[column].astype(float)
+        yield _mean(values, table, ["latent", "question_id"], level) | {"measure": name}
+
+
+def _choice_rows(choices: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
+    latents = choices[choices["directions"].isna()]
+    for name, null in {"choice_excess": "chance", "choice_injected": "unsteered"}.items():
+        if latents.empty:
+            missing = dict.fromkeys(("value", "low", "high"), np.nan)
+            counts = dict.fromkeys(("n", "n_clusters", "n_missing"), 0)
+            yield missing | counts | {"measure": name, "status": "no_labels"}
+            continue
+        values = PERCENT * (latents["right"].astype(float) - latents[null].astype(float))
+        ends = (-PERCENT, PERCENT)
+        yield _mean(values, latents, ["latent"], level, *ends) | {"measure": name}
+
+
+def _rates(found: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
+    is_random = found["directions"].notna()
+    for name, table in (("reported_rate", found[~is_random]), ("random_rate", found[is_random])):
+        reached = table["status"].eq("reached").astype(float)
+        values = reached.where(table["status"].ne(NOT_READ))
+        estimate = crossed_rate(values.to_numpy(float), _codes(table, ["latent"]), level)
+        row = _row(values, table, estimate)
+        ends = {key: PERCENT * row[key] for key in ("value", "low", "high")}
+        yield row | ends | {"measure": name}
+
+
+def _mean(
+    values: "pd.Series[float]",
+    table: pd.DataFrame,
+    factors: list[str],
+    level: float,
+    lowest: float = -np.inf,
+    highest: float = np.inf,
+) -> dict[str, Any]:
+    """A mean over the cells of factors: doses and orders of a cell are averaged first.
+
+    They are no units of their own, and where every cell has one mean the status says so.
+    """
+    cells = values.groupby([table[name] for name in factors], sort=False).mean().reset_index()
+    means = cells.iloc[:, -1]
+    codes = _codes(cells, factors)
+    estimate = crossed_mean(means.to_numpy(float), codes, lowest, highest, level)
+    row = _row(means, cells, estimate)
+    return row | {"n": int(values.notna().sum()), "n_missing": int(values.isna().sum())}
+
+
+def _codes(table: pd.DataFrame, factors: list[str]) -> list[np.ndarray]:
+    return [cluster_codes(table[name])[0] for name in factors]
+
+
+def _row(values: "pd.Series[float]", table: pd.DataFrame, found: Estimate) -> dict[str, Any]:
+    present = values.notna()
+    return {
+        "value": weighted_mean(values.to_numpy(float)),
+        "low": found.interval.low,
+        "high": found.interval.high,
+        "n": int(present.sum()),
+        "n_clusters": int(table.loc[present, "latent"].nunique()),
+        "n_missing": int((~present).sum()),
+        "status": found.status,
+    }
