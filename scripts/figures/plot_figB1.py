@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from esr.figures import style
+from esr.figures.dose_axis import add_dose_axis
 from esr.figures.tables import large_to_small, write_figure
 from esr.job import config_of, start
 from esr.tables import read_table
@@ -107,18 +108,6 @@ def draw_overview(axes: Axes, latents: pd.DataFrame) -> None:
     axes.legend(fontsize=6.5, loc="best", handletextpad=0.1, borderaxespad=0.1)
 
 
-def add_dose_axis(axes: Axes, latents: pd.DataFrame) -> None:
-    """Add the dose of a median direction above the boosts, if the stream's norm was measured."""
-    known = latents.dropna(subset=["boost", "dose"])
-    each = float((known["dose"] / known["boost"]).median()) if len(known) else np.nan
-    if not each > 0:
-        return
-    scale = (lambda boost: boost * each, lambda dose: dose / each)
-    above = axes.secondary_xaxis("top", functions=scale)
-    above.set_xlabel("dose (median norms of the residual stream)", fontsize=6.5)
-    above.tick_params(labelsize=6.5)
-
-
 def draw_latent(axes: Axes, latent: Any, responses: pd.DataFrame) -> None:
     """Draw the responses of one latent by boost, its threshold and its interval."""
     colour = COLOURS[latent.status]
@@ -129,17 +118,15 @@ def draw_latent(axes: Axes, latent: Any, responses: pd.DataFrame) -> None:
         axes.axvline(latent.boost, color=colour, lw=1)
         if not np.isnan(latent.low):
             axes.axvspan(latent.low, latent.high, color=colour, alpha=0.15, lw=0)
-    status = latent.status.replace("_", " ")
-    title = f"{latent.latent}: {status}\nachieved {style.number(latent.value)}"
-    axes.set_title(title, fontsize=7, fontweight="normal", color=colour)
+    title = f"{latent.latent}: {latent.status}\nachieved {style.number(latent.value)}"
+    axes.set_title(title.replace("_", " "), fontsize=7, fontweight="normal", color=colour)
     axes.set_ylim(-8, 108)
 
 
 def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
     """Draw the figure: for every model an overview, and panels of single latents."""
     del level  # thresholds have 90 % intervals of their own
-    models = list(dict.fromkeys(table["model"]))
-    half = PANELS // 2
+    models, half = list(dict.fromkeys(table["model"])), PANELS // 2
     figure = plt.figure(figsize=(style.WIDTH, 2.9 * len(models) + 0.4))
     grid = figure.add_gridspec(2 * len(models), half + 2)
     for row, model in enumerate(models):
