@@ -51,6 +51,8 @@ ARMS = [
     *("correction-steered", "correction-unsteered", "matched-prefix"),
 ]
 """Arms after `steered`, each after those whose trials or texts it takes."""
+FEWER = {"texts": 75, "samples": 1}
+"""Texts at several cuts, of which the study continues more."""
 RANDOM = [f"branch-random-{number}" for number in range(3)]
 COLUMNS = ["truth", "way", "seed", "measure", "unit", "value", "low", "high", "n", "n_latents"]
 COLUMNS += ["status", "holds", "bound"]
@@ -153,7 +155,8 @@ class Sampler:
             found = off_topic_texts(
                 **self.made[continued.arm], phrases=self.phrases, below=continued.below
             )
-            trials = continuing_trials(found, continued, self.tokenizer, arm)
+            chosen = continued.model_copy(update=FEWER if continued.cuts else {})
+            trials = continuing_trials(found, chosen, self.tokenizer, arm)
         ablated = self.ablated(str(settings.ablate))
         return apply_condition(trials, settings, ablated, self.config.steering.prompt)
 

@@ -32,6 +32,7 @@ NOT_SHOWN = {
     "undecided": ["recovery", "correction-msi", "specificity", "finetune-attempts"],
     "uncorroborated": [
         *("dose-response", "detectors-off-topic", "finetune-rise", "finetune-success"),
+        "branch-specificity",
     ],
 }
 """Planted truths that a study of this size does not show, and why (docs/organism.md).
