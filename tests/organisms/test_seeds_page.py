@@ -18,3 +18,19 @@ def test_every_truth_holds_over_all_seeds_in_every_way() -> None:
     assert TABLE.loc[TABLE["seed"].eq("all"), "holds"].all()
     assert len(TABLE) - TABLE["holds"].sum() == 1, "the page names one row that does not hold"
     assert f"{TABLE['holds'].sum()} of {len(TABLE)} rows" in PAGE
+
+
+PREFIXES = pd.read_csv(REPO / "benchmarks/prefix_seeds.csv", dtype={"seed": str})
+
+
+@pytest.mark.parametrize("row", PREFIXES[PREFIXES["seed"].eq("all")].to_dict("records"), ids=str)
+def test_the_page_has_the_numbers_of_truths_about_prefixes(row: dict[str, float]) -> None:
+    assert "{value:.1f} [{low:.1f}, {high:.1f}]".format(**row) in PAGE
+
+
+def test_truths_about_prefixes_hold_over_all_seeds_but_for_the_two_that_the_page_names() -> None:
+    every = PREFIXES[PREFIXES["seed"].eq("all")]
+    assert set(PREFIXES["seed"]) == {"44", "45", "46", "all"}
+    failed = every.loc[~every["holds"], ["truth", "way"]].values.tolist()
+    assert failed == [["prefix: dependence", "judge_free"], ["branch: specificity", "second"]]
+    assert f"{PREFIXES['holds'].sum()} of {len(PREFIXES)} rows hold" in PAGE
