@@ -21,6 +21,7 @@ SPINE = [
     "generate_shard",
     "merge_responses",
     "import_responses",
+    "read_tokens",
     "judge_responses",
     "score_trials",
 ]
