@@ -2,23 +2,28 @@
 
     uv run python benchmarks/claims.py [studies] [name of a claims file]...
 
-Rows that claims.csv has are kept: delete those of a claim, or the file, to simulate them again.
+What claims.csv has is kept while it holds: error rates of the primary judge until the claim, its
+world or the size of its arm changes, what the second judge adds until its sample does, too. The
+file is written after every claim, and a run that was stopped goes on where it was.
 
-One row a claim and intra-latent correlation: `study`, `claim`, `stated` (row, region and null: if
-these change, the claim is simulated again), `rho`, `latents`, `trials`, `sampled` (trials of an arm
-that the second judge grades), `simulated` (False: `why` says why not, and the numbers are missing),
-`value` (claimed, in the claim's unit), `studies` (simulated, in each world), `confirmed_true`,
-`refuted_true`, `confirmed_null`, `refuted_null` (% of them by the primary judge, in the world of
-the claim and under its null), `power` and `agreed` (%: confirmed by the primary judge, and by all
-ways), `latents_80` (latents for a power of 80 %; inf: none are enough), `label`.
+One row a claim and intra-latent correlation: `study`, `claim`, `stated` (row, region and null),
+`rho`, `latents`, `trials` (of the study), `own` (latents x trials of the claim's arm, if others),
+`sampled` (trials of an arm that the second judge grades), `per_stratum` (flagged ones among these,
+at most), `trainings` (of a share), `simulated` (False: `why` says why not, and the numbers are
+missing), `value` (claimed, in the claim's unit), `studies` (simulated, in each world),
+`confirmed_true`, `refuted_true`, `confirmed_null`, `refuted_null` (% of them by the primary judge,
+in the world of the claim and under its null), `power` and `agreed` (%: confirmed by the primary
+judge in `power_studies`, and by all ways in `agreed_studies`), `latents_80` (latents for a power of
+80 %; inf: none are enough), `label`.
 
 With judges that err (`esr.analysis.misjudged`), % of `judged_studies` by the verdict of all ways:
 `judged_true`, `judged_refuted_true`, `judged_null`, `judged_refuted_null` as above; `habit`:
 confirmed under the null because the primary judge alone sees what the claim says, and
 `habit_primary`: by that judge. Missing where a judge that miscounts restarts cannot show the claim.
 
-`rehearsed`: True of claims that `esr.analysis.rehearsals` simulates (other tables): their power is
-the primary judge's, and neither the latents for 80 % nor judges that err are simulated.
+`rehearsed`: True of claims that `esr.analysis.rehearsals` simulates (other tables). Judges that err
+are not simulated for them. Their error rates are those with `TRAININGS` of each share, since a
+single one decides nothing; their power is that of the study as configured.
 
 An error above 5 % of the first studies is simulated again in `AGAIN` others (fewer with judges that
 err, and of rehearsed claims), and the row has their shares. Without errors of judges, the verdict
@@ -28,7 +33,7 @@ as large.
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +43,17 @@ import pandas as pd
 
 from esr.analysis.claims import read_claims, stated
 from esr.analysis.misjudged import has_habit, judged_characteristics
-from esr.analysis.operating import CORRELATIONS, characteristics, power_row, scenarios
-from esr.analysis.rehearsals import Rehearsal, rehearsal, rehearse_studies
+from esr.analysis.operating import characteristics, scenarios, simulate
+from esr.analysis.power import CORRELATIONS, label_of, power_row, rehearsed_power
+from esr.analysis.rehearsals import (
+    Rehearsal,
+    rehearsal,
+    rehearse_studies,
+    rehearsed_verdicts,
+)
 from esr.analysis.scenarios import Scenario, not_simulated
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
-from esr.analysis.verdicts import DECIDABLE
 from esr.config.files import study_config
 from esr.planning.power import design_of
 
@@ -51,48 +61,74 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+TABLE = HERE / "claims.csv"
 CLAIMS = ROOT / "resources" / "claims"
 STUDIES = {"organism": "organism", "january": "paper", "published": "arxiv"}
 """Study by claims file."""
 ERRORS = ["refuted_true", "confirmed_null"]
-KEY = ["study", "claim", "stated", "rho", "latents", "trials", "sampled"]
+PRIMARY = ["stated", "latents", "trials", "own"]
+"""Columns on which the primary judge's verdicts depend."""
+SECOND = [*PRIMARY, "sampled", "per_stratum", "trainings"]
+"""Columns on which those of all ways do, too."""
 LIMIT = 0.05
-AGAIN = 600
-JUDGED, JUDGED_AGAIN = 30, 100
-"""Studies in each world with judges that err; others if an error of the first ones is above 5 %."""
-REHEARSED, REHEARSED_AGAIN = 30, 100
-"""The same of claims that `esr.analysis.rehearsals` simulates."""
+STUDIED, AGAIN = 120, 600
+JUDGED, JUDGED_AGAIN = 60, 300
+"""Studies in each world with judges that err; others if an error of the first ones is above 5 %.
+
+At an error rate of 5 % none of 60 studies errs in 5 % of simulations: 60 without an error show a
+rate below it.
+"""
+REHEARSED, REHEARSED_LEAST, REHEARSED_AGAIN = 60, 30, 300
+"""The same of claims that `esr.analysis.rehearsals` simulates; those with the least are kept."""
+POWERED, REHEARSED_POWERED = 60, 40
+"""Studies that give the power."""
+TRAININGS = 3
 JUDGED_ERRORS = ["judged_refuted_true", "judged_null", "habit"]
 
+Case = Scenario | Rehearsal
+Row = dict[str, Any]
 
-def row_of(case: Scenario, spec: StudySpec, studies: int) -> dict[str, Any]:
-    """Error rates and power of a claim."""
-    found = characteristics(case, spec, studies)
+
+def error_columns(case: Case, spec: StudySpec, studies: int) -> Row:
+    """Error rates by the primary judge."""
+    if isinstance(case, Rehearsal):
+        spec, studies, again = replace(spec, trainings=TRAININGS), REHEARSED, REHEARSED_AGAIN
+        found = rehearse_studies(case, spec, studies)
+    else:
+        found, again = characteristics(case, spec, studies), AGAIN
     if (found[ERRORS] > LIMIT * studies).any():
-        found, studies = characteristics(case, spec, AGAIN, first=studies), AGAIN
-    row: dict[str, Any] = {"simulated": True, "value": case.value, "studies": studies}
-    row |= {name: 100 * count / studies for name, count in found.items()}
-    power = power_row(case, spec)
-    shares = {name: 100 * power[name] for name in ("power", "agreed")}
-    return row | shares | {name: power[name] for name in ("latents_80", "label")}
+        more = rehearse_studies if isinstance(case, Rehearsal) else characteristics
+        found, studies = more(case, spec, again, first=studies), again  # type: ignore[operator]
+    shares = {name: 100 * count / studies for name, count in found.items()}
+    return {"value": case.value, "studies": studies} | shares
 
 
-def rehearsed_row(case: Rehearsal, spec: StudySpec) -> dict[str, Any]:
-    """Error rates of a claim of another table; its power is that of the primary judge."""
-    found, studies = rehearse_studies(case, spec, REHEARSED), REHEARSED
-    if (found[ERRORS] > LIMIT * studies).any():
-        found, studies = (
-            rehearse_studies(case, spec, REHEARSED_AGAIN, first=studies),
-            REHEARSED_AGAIN,
-        )
-    row: dict[str, Any] = {"simulated": True, "value": case.value, "studies": studies}
-    row |= {name: 100 * count / studies for name, count in found.items()}
-    decided = row["confirmed_true"] >= 100 * DECIDABLE
-    label = "decidable" if decided else "underpowered"
-    return row | {"rehearsed": True, "power": row["confirmed_true"], "label": label}
+def power_columns(case: Case, spec: StudySpec) -> Row:
+    """Power by the primary judge, in percent, and the latents for 80 %."""
+    run: Any = rehearsed_power if isinstance(case, Rehearsal) else power_row
+    found = run(case, replace(spec, sampled=0), powered(case))
+    needed = found["latents_80"]
+    return {"power": 100 * found["power"], "power_studies": powered(case), "latents_80": needed}
 
 
-def judged_row(case: Scenario, spec: StudySpec) -> dict[str, Any]:
+def agreed_columns(case: Case, spec: StudySpec) -> Row:
+    """Power by all ways, in percent."""
+    studies = powered(case)
+    if isinstance(case, Scenario):
+        agreed = simulate(case, spec, studies, ways=True)["agreed"]
+    elif case.trained and spec.trainings < 2:
+        agreed = pd.Series([""])  # One training of a share decides nothing.
+    else:
+        agreed = rehearsed_verdicts(case, spec, studies)["agreed"]
+    return {"agreed": 100 * agreed.eq("confirmed").mean(), "agreed_studies": studies}
+
+
+def powered(case: Case) -> int:
+    """Studies that give the power of a claim."""
+    return REHEARSED_POWERED if isinstance(case, Rehearsal) else POWERED
+
+
+def judged_columns(case: Scenario, spec: StudySpec) -> Row:
     """Error rates of a claim by all ways, with judges that err."""
     found, studies = judged_characteristics(case, spec, JUDGED), JUDGED
     if (found[JUDGED_ERRORS] > LIMIT * studies).any():
@@ -104,41 +140,105 @@ def judged_row(case: Scenario, spec: StudySpec) -> dict[str, Any]:
     return {"judged_studies": studies} | shares
 
 
-def benchmark(
-    specs: Mapping[str, StudySpec], studies: int = 120, known: Sequence[dict[str, Any]] = ()
-) -> pd.DataFrame:
-    """Every claim of every file, at the design of its study, unless its row is known."""
-    rows = []
-    done = {tuple(row[name] for name in KEY): row for row in known}
-    for study, design in specs.items():
-        for claim, case in scenarios(read_claims([CLAIMS / f"{study}.csv"]), TRUTHS[study]):
-            for rho in CORRELATIONS:
-                row: dict[str, Any] = {"study": study, "claim": claim["claim"]}
-                row |= {"stated": stated(claim), "rho": rho}
-                row |= {name: getattr(design, name) for name in ("latents", "trials", "sampled")}
-                row = done.get(tuple(row[name] for name in KEY), row)
-                spec, other = replace(design, rho=rho), rehearsal(claim, TRUTHS[study])
-                if case is not None and "simulated" not in row:
-                    row |= row_of(case, spec, studies)
-                if case is not None and not row.get("judged_studies", np.nan) > 0:
-                    row |= judged_row(case, spec)
-                if other is not None and row.get("simulated") is not True:
-                    row |= rehearsed_row(other, spec) | {"why": np.nan}
-                if case is None and other is None:
-                    row |= {"simulated": False, "why": not_simulated(claim, TRUTHS[study])}
-                log.info("%s", row)
-                rows.append(row)
-    return pd.DataFrame(rows).round(2)
+def row_of(case: Case, spec: StudySpec, head: Row, known: Row, studies: int) -> Row:
+    """A claim's row; columns that still hold are taken from the known one."""
+    row = head | {"simulated": True, "rehearsed": isinstance(case, Rehearsal)}
+    least = REHEARSED_LEAST if row["rehearsed"] else min(studies, 100)
+    same_world = abs(known.get("value", np.inf) - case.value) < 0.006
+    first = same_world and all(known.get(name) == head[name] for name in PRIMARY)
+    both = first and all(known.get(name) == head[name] for name in SECOND)
+    single = first and known.get("trainings") == head["trainings"]
+    parts = [("studies", least, first, lambda: error_columns(case, spec, studies))]
+    parts += [("power_studies", powered(case), single, lambda: power_columns(case, spec))]
+    parts += [("agreed_studies", powered(case), both, lambda: agreed_columns(case, spec))]
+    if isinstance(case, Scenario):
+        parts += [("judged_studies", JUDGED, both, lambda: judged_columns(case, spec))]
+    for count, needed, holds, run in parts:
+        columns = OF_PART[count]
+        done = holds and known.get(count, 0) >= needed
+        row |= {name: known.get(name) for name in columns} if done else run()
+    return row | {"label": label_of(row["power"] / 100, row["agreed"] / 100)}
 
+
+SHARES = ["confirmed_true", "refuted_true", "confirmed_null", "refuted_null"]
+OF_PART = {
+    "studies": ["value", "studies", *SHARES],
+    "power_studies": ["power", "power_studies", "latents_80"],
+    "agreed_studies": ["agreed", "agreed_studies"],
+    "judged_studies": ["judged_studies", "judged_true", *JUDGED_ERRORS[:2], "judged_refuted_null"],
+}
+"""Columns by the one that holds their number of studies."""
+OF_PART["judged_studies"] += ["habit_primary", "habit"]
+
+
+def benchmark(
+    specs: Mapping[str, StudySpec], known: Mapping[tuple[str, str, float], Row], studies: int
+) -> Iterator[Row]:
+    """Every claim of every file, at the design of its study."""
+    for study, design in specs.items():
+        for claim, scenario in scenarios(read_claims([CLAIMS / f"{study}.csv"]), TRUTHS[study]):
+            case = scenario or rehearsal(claim, TRUTHS[study])
+            head: Row = {"study": study, "claim": claim["claim"], "stated": stated(claim)}
+            head |= {name: getattr(design, name) for name in ("latents", "trials")}
+            head["own"] = own_size(scenario, design)
+            head |= {name: getattr(design, name) for name in SECOND[len(PRIMARY) :]}
+            for rho in CORRELATIONS:
+                row = head | {"rho": rho}
+                if case is None:
+                    yield row | {"simulated": False, "why": not_simulated(claim, TRUTHS[study])}
+                    continue
+                old = known.get((study, claim["claim"], rho), {})
+                yield row_of(case, replace(design, rho=rho), row, old, studies)
+
+
+def own_size(case: Scenario | None, design: StudySpec) -> str:
+    """Latents and trials of the claim's arm, if they are not those of the study."""
+    size = design.sizes.get(case.rows[0].arm) if case else None
+    return f"{size[0]} x {size[1]}" if size else ""
+
+
+def save(rows: Mapping[tuple[str, str, float], Row]) -> None:
+    """Write the table, in the order of the claims files; claims that are gone are left out."""
+    order = [
+        (study, claim, rho)
+        for study in STUDIES
+        for claim in read_claims([CLAIMS / f"{study}.csv"])["claim"]
+        for rho in CORRELATIONS
+    ]
+    found = pd.DataFrame([rows[key] for key in order if key in rows])
+    found.reindex(columns=COLUMNS).round(2).to_csv(TABLE, index=False)
+
+
+def read_known() -> dict[tuple[str, str, float], Row]:
+    """Rows of the table by study, claim and correlation; none without a table."""
+    if not TABLE.is_file():
+        return {}
+    rows = pd.read_csv(TABLE, dtype={"own": str}).fillna({"own": ""}).to_dict("records")
+    return {
+        (str(row["study"]), str(row["claim"]), float(row["rho"])): {
+            str(k): v for k, v in row.items()
+        }
+        for row in rows
+    }
+
+
+COLUMNS = ["study", "claim", "stated", "rho", *SECOND[1:], "simulated", "rehearsed", "why"]
+COLUMNS += [name for columns in OF_PART.values() for name in columns] + ["label"]
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    table = HERE / "claims.csv"
-    count, names = int(sys.argv[1]) if sys.argv[1:] else 120, sys.argv[2:] or list(STUDIES)
+    count, names = int(sys.argv[1]) if sys.argv[1:] else STUDIED, sys.argv[2:] or list(STUDIES)
     designs = {name: design_of(study_config(ROOT, STUDIES[name])) for name in names}
-    kept = pd.read_csv(table).to_dict("records") if table.is_file() else []
-    others = [row for row in kept if row["study"] not in names]
-    parts = [pd.DataFrame(others), benchmark(designs, count, kept)]
-    found = pd.concat(parts, ignore_index=True)
-    order = found["study"].map(list(STUDIES).index)
-    found.loc[order.sort_values(kind="stable").index].to_csv(table, index=False)
+    kept = (
+        pd.read_csv(TABLE, dtype={"own": str}).fillna({"own": ""})
+        if TABLE.is_file()
+        else pd.DataFrame()
+    )
+    table = {
+        (str(row["study"]), str(row["claim"]), float(row["rho"])): row
+        for row in kept.to_dict("records")
+    }
+    for row in benchmark(designs, dict(table), count):
+        log.info("%s", {name: value for name, value in row.items() if name != "stated"})
+        table[row["study"], row["claim"], row["rho"]] = row
+        save(table)

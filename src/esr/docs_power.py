@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from esr.analysis.operating import label_of
+from esr.analysis.power import SEARCHED, label_of
 from esr.docs_branching import branching_section
 
 SHARES = ["confirmed_true", "refuted_true", "confirmed_null", "refuted_null"]
@@ -46,18 +46,19 @@ and verdicts that judge real studies (`esr.analysis.operating`).
   columns, below).
 - *Family.* A sign claim of the confirmatory family needs its adjusted p-value. The simulation
   corrects by Bonferroni, which has no more power than Holm.
-- *All ways.* The share of studies in which the second judge confirms the claim, too, on an equal
-  share of `agreement.size` for each sampled arm, and no way refutes it. Where this is far below the
-  power, the second judge needs more trials, and the label is `uncorroborated`. The published
-  `multi-70b` has 0 % with the 160 trials an arm of the study `arxiv`, 93 % with 600 and 100 % with
-  1,200 (15 simulated studies each, correlation 0.05). In a study without a second judge it is the
-  restart detector that confirms, which measures only the multi-attempt rate.
+- *All ways.* The share of studies in which the second judge confirms the claim, too, and no way
+  refutes it. An arm has a share of `agreement.size` in proportion to its trials. Where this is far
+  below the power, the second judge needs more trials, and the label is `uncorroborated`. In a study
+  without a second judge it is the restart detector that confirms, which measures only the
+  multi-attempt rate.
 - *Latents for 80 %* follow from the widths of simulated intervals at the design and at 4 times its
   latents. `none`: the claimed value lies at the edge of the region, or the prompts alone are too
   few.
+- *Arms of other sizes* (of some latents, or that continue texts) are simulated at their own. Texts
+  that are cut at several places, or continued several times, count as trials of their latent.
 
-Shares are from 60 simulated studies and more, so that one near 50 % has a standard error of
-about 5 points.
+Power and all ways are from 60 simulated studies and error rates from 100 and more: the standard
+error of a share of 50 % is 6 and 5 points, that of one of 5 % is 3 and 2 points.
 """
 ERRORS = """
 ## Error rates
@@ -66,7 +67,8 @@ ERRORS = """
 `refuted, true`: share that refute it where it is true. Both should be at most 5 %. The first 100 or
 120 studies of a claim are followed by 600 others if more than 5 % of them err.
 `tests/analysis/test_error_rates.py` fails if any error is larger than 5 % beyond the error of
-simulation (one-sided binomial test, Bonferroni over all cells at 5 %).
+simulation (one-sided binomial test, Bonferroni over all cells at 5 %): 14 % in 100 studies,
+8 % in 600.
 `tests/analysis/test_operating.py` simulates some claims anew. These shares are of the primary
 judge's verdict. Without errors of judges the verdict of all ways confirms and refutes at most as
 often.
@@ -81,14 +83,18 @@ primary judge alone sees what the claim says, as where ablation garbles the word
 A habit that the restart detector shares, as where both look for the same phrases, is not in this
 column. The second judge must then confirm the claim, so that the verdict is no safer and no less
 safe than that judge (`tests/analysis/test_misjudged.py` simulates it).
-Shares are of 30 studies and more; 100 others follow if more than 5 % of them err.
+Shares are of 60 studies; 300 others replace them if more than 5 % of them err. If none of 60 errs,
+the error rate is below 5 % (one-sided 95 % bound 4.9 %; of 120 studies 2.5 %).
 """
 REHEARSALS = """
-## Claims about recovery, curves, judges and hazards
+## Claims about recovery, curves, judges and activations
 
 These are no means or contrasts of arms. `esr.analysis.rehearsals` draws the table that each claim
-reads, by the code that makes it in a study. The shares are of the primary judge's verdict in 30
-studies and more. The power in the scorecard and the latents for 80 % are not simulated for them.
+reads, by the code that makes it in a study. Error rates are of the primary judge's verdict in 30 to
+60 studies; power and all ways are from 40 (standard error up to 8 points). Latents for 80 % follow
+from a search: their number is halved or doubled until the power crosses 80 %, in {searched} studies
+at each number, and interpolated. Its error is about a third. `none`: 16 times the latents are not
+enough, or more latents do not help. Empty: steered latents do not matter.
 What is assumed:
 
 - *Recovery.* Restarts prefer low first scores, such that a new draw succeeds in 62.5 %, as in the
@@ -96,13 +102,23 @@ What is assumed:
 - *Boosts.* Restarts have a bell around their peak, of one standard deviation of the thresholds. Its
   height is a rate of restarts of 12 % (organism: 20 %), so that power is overstated where peaks are
   lower.
-- *Shares.* Each has three trainings, whose rates differ by 10 %. With one training, as configured,
-  none of these claims is decided (`one_training`).
+- *Shares.* The rates of trainings of one share differ by 10 %. Error rates are those with three
+  trainings of each. With one, as configured, none of these claims is decided (`one_training`), and
+  the power is 0; set `finetune.seeds`.
 - *Judges.* Two that find 90 % of the restarts and see one in 0.2 % of the other responses, in half
   of the responses together. Under the null the second one's grades are those of other responses.
+- *Ranks.* The same two judges without errors; under the null two other models are above the one
+  that is claimed to be first.
+- *Contrasts of activations.* The activation of a response is log-normal (standard deviation of its
+  logarithm 0.6, 30 % of the variance between latents). Episodes are the responses that restart and
+  improve, at most 200. The primary judge alone says where a region begins, so that such claims are
+  `uncorroborated` at best.
+- *Detectors.* Latents that see a mismatch are nearly silent on matched pairs; 150 others see none.
+  Real activations are less clear, so that the power is an upper bound.
 - *Hazards.* Detectors follow off-topicness and have a part of their own, which restarts follow in
   the world of the claim alone. The first score measures off-topicness without error; with error the
   null is confirmed far more often ([Method](method.md)). Such claims are `uncorroborated` at best.
+  At most 240 responses are read, so that more latents do not help.
 """
 SIZE = """
 ## Sizes of the large studies
@@ -123,7 +139,7 @@ latents cannot be compared with each other.
 def power_page() -> str:
     """The page; its tables need the two files in the current folder."""
     table, sizes = pd.read_csv(CLAIMS), pd.read_csv(SIZES)
-    other = table["rehearsed"].fillna(False).astype(bool)
+    other = table["rehearsed"].eq(True)
     simulated = table[table["simulated"] & ~other]
     parts = [INTRO, ERRORS]
     for study, title in STUDIES.items():
@@ -133,7 +149,7 @@ def power_page() -> str:
         parts.append(_table(list(_claim_rows(mine))))
         parts.append("\nWith judges that err:\n")
         parts.append(_table(list(_judged_rows(mine))))
-    parts.append(REHEARSALS)
+    parts.append(REHEARSALS.format(searched=SEARCHED))
     parts.append(_table(list(_rehearsed_rows(table[other]))))
     parts.append("\n## Not simulated\n\nThese claims have no power in the scorecard.\n")
     others = table[~table["simulated"]].drop_duplicates(["study", "claim"])
@@ -180,10 +196,18 @@ def _judged_rows(table: pd.DataFrame) -> Iterator[list[str]]:
 
 def _rehearsed_rows(table: pd.DataFrame) -> Iterator[list[str]]:
     names = ["confirmed, true", "refuted, true", "confirmed, null", "refuted, null"]
-    yield ["claim", "study", "value", *[f"{name} %" for name in names]]
+    head = ["claim", "study", "value", *[f"{name} %" for name in names]]
+    yield [*head, "power %", "all ways %", "latents for 80 %", "this size"]
     for (study, claim), rows in table.groupby(["study", "claim"], sort=False):
         value = f"{rows['value'].iloc[0]:.3g}"
-        yield [f"`{claim}`", str(study), value, *[_shares(rows[name]) for name in SHARES]]
+        yield [
+            f"`{claim}`",
+            str(study),
+            value,
+            *[_shares(rows[name]) for name in [*SHARES, "power", "agreed"]],
+            "" if rows["latents_80"].isna().all() else " / ".join(map(_count, rows["latents_80"])),
+            label(list(rows["power"]), list(rows["agreed"])),
+        ]
 
 
 def _shares(values: pd.Series) -> str:

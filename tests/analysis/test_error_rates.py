@@ -50,8 +50,10 @@ def test_no_claim_errs_in_more_than_five_percent_of_studies() -> None:
     rows = table().query("simulated")
     rehearsed = rows["rehearsed"].eq(True)
     assert rows.loc[~rehearsed, "studies"].min() >= 100
-    assert rows.loc[~rehearsed, "judged_studies"].min() >= 30
+    assert rows.loc[~rehearsed, "judged_studies"].min() >= 60
     assert rows.loc[rehearsed, "studies"].min() >= 30
+    assert rows.loc[~rehearsed, "power_studies"].min() >= 60
+    assert rows.loc[rehearsed, "power_studies"].min() >= 40
     wrong = beyond_the_limit(rows)
     assert wrong.empty, wrong.to_string()
 
@@ -98,21 +100,23 @@ def test_every_claim_is_simulated_at_the_size_of_its_study_or_has_a_reason(study
     assert rows.loc[~rows["simulated"], "why"].str.len().gt(5).all()
     assert rows.loc[rows["simulated"], "power"].between(0, 100).all()
     design = design_of(study_config(REPO, NAMES[study]))
-    assert set(rows["latents"]) == {design.latents}
-    assert set(rows["trials"]) == {design.trials}
-    assert set(rows["sampled"]) == {design.sampled}
+    for name in ("latents", "trials", "sampled", "per_stratum", "trainings"):
+        assert set(rows[name]) == {getattr(design, name)}, name
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_claim_was_simulated_as_it_stands(study: str) -> None:
     rows = table().query("study == @study")
     claims = read_claims([REPO / "resources" / "claims" / f"{study}.csv"])
+    sizes = design_of(study_config(REPO, NAMES[study])).sizes
     for claim, scenario in scenarios(claims, TRUTHS[study]):
         of_claim = rows[rows["claim"].eq(claim["claim"])]
         case = scenario or rehearsal(claim, TRUTHS[study])
         assert set(of_claim["stated"]) == {stated(claim)}, "run benchmarks/claims.py again"
         assert of_claim["simulated"].eq(case is not None).all()
         assert of_claim["rehearsed"].eq(True).eq(isinstance(case, Rehearsal)).all()
+        own = sizes.get(scenario.rows[0].arm) if scenario else None
+        assert set(of_claim["own"].fillna("")) == {f"{own[0]} x {own[1]}" if own else ""}
         if case is not None:
             assert of_claim["value"].to_numpy() == pytest.approx(case.value, abs=0.006), "its world"
         else:

@@ -1,7 +1,6 @@
-"""esr.analysis.operating: what a study can decide, and how often it errs."""
+"""esr.analysis.operating: verdicts of simulated studies, and how often they err."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,9 @@ from esr.analysis.measures import MEASURES, summarise
 from esr.analysis.operating import (
     characteristics,
     draw_row,
+    factors_of,
     find,
     graded,
-    power_row,
-    power_table,
     scenarios,
     simulate,
 )
@@ -58,7 +56,8 @@ class TestTheCodeOfTheTables:
         drawn = draw_row(row, replace(ORGANISM, sampled=200), [0, 3, 0], second=True)
         way: Way = "second" if sample else "primary"
         measure = MEASURES[case.measure]
-        judged = graded(drawn, measure, way, shared=row.kind != "models")
+        factors = factors_of(drawn["primary"], shared=row.kind != "models")
+        judged = graded(drawn, measure, way, factors)
         tables = [_sampled(table) for table in drawn[way]]
         names = [case.measure]
         if row.kind == "arm":
@@ -148,50 +147,3 @@ class TestWays:
         alone = replace(ORGANISM, sampled=0)
         found = simulate(case_of("organism", "target"), alone, 4, ways=True)
         assert found["agreed"].eq("uncorroborated").all()
-
-
-class TestPower:
-    def test_the_january_ablation_is_underpowered_and_says_how_many_latents_it_takes(self) -> None:
-        row = power_row(case_of("january", "ablation-multi"), JANUARY, 20)
-        assert row["label"] == "underpowered"
-        assert row["power"] < 0.4
-        assert row["latents_80"] > 1000
-
-    def test_latents_for_80_percent_give_about_that(self) -> None:
-        case = case_of("january", "multi-70b")
-        needed = power_row(case, JANUARY, 20)["latents_80"]
-        enough = simulate(case, replace(JANUARY, latents=int(needed)), 40)["verdict"]
-        assert 0.6 < enough.eq("confirmed").mean() < 0.98
-
-    def test_a_value_at_the_edge_of_its_region_is_never_decided(self) -> None:
-        case = case_of("january", "multi-70b")
-        edge = replace(case, region=Region(case.value, np.inf))
-        assert power_row(edge, JANUARY, 4)["latents_80"] == np.inf
-
-    def test_a_test_of_the_family_has_less_power_than_one_alone(self) -> None:
-        case = case_of("organism", "specificity")
-        assert case.tests > 1
-        verdicts = [
-            simulate(each, replace(ORGANISM, rho=0.2), 30)["verdict"].eq("confirmed").sum()
-            for each in (case, replace(case, tests=0))
-        ]
-        assert verdicts[0] < verdicts[1]
-
-    def test_a_second_sample_that_is_too_small_is_not_decidable(self) -> None:
-        few = replace(ORGANISM, sampled=8)
-        row = power_row(case_of("organism", "correction"), few, 10)
-        assert row["power"] >= 0.8
-        assert row["agreed"] < 0.8
-        assert row["label"] == "uncorroborated"
-
-    def test_a_sweep_has_a_design_of_its_own(self) -> None:
-        row = power_row(case_of("january", "sweep-success"), JANUARY, 4)
-        assert row["latents"] == 50
-
-    def test_every_claim_of_a_study_has_a_label(self) -> None:
-        claims = claims_of("organism").head(4)
-        table = power_table(claims, TRUTHS["organism"], ORGANISM, (0.1,), 3)
-        assert table["claim"].tolist() == claims["claim"].tolist()
-        labels: Any = table["label"].str.partition(":")[0]
-        assert set(labels) <= {"decidable", "underpowered", "uncorroborated", "not simulated"}
-        assert table.loc[labels.eq("not simulated"), "power"].isna().all()

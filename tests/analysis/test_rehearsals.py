@@ -7,13 +7,20 @@ from scipy import stats
 
 from esr.analysis.claims import read_claims
 from esr.analysis.hazard import hazard_ratio, risk_bins
-from esr.analysis.rehearsals import Rehearsal, hazards, raters, rehearsal, rehearse_studies
+from esr.analysis.rehearsals import (
+    Rehearsal,
+    activations,
+    hazards,
+    raters,
+    rehearsal,
+    rehearse_studies,
+)
 from esr.analysis.scenarios import REHEARSED, not_simulated, scenario
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
 from helpers.checkout import REPO
 
-ORGANISM = StudySpec(36, 16, 48, rho=0.1, sweep=(16, 5), sampled=428, per_stratum=400)
+ORGANISM = StudySpec(36, 16, 48, rho=0.1, sweep=(16, 5), trainings=3, sampled=428, per_stratum=400)
 STUDIES = 10
 
 
@@ -34,6 +41,12 @@ def test_a_claim_is_simulated_in_one_way_or_has_a_reason(study: str) -> None:
         other, why = rehearsal(claim, TRUTHS[study]), not_simulated(claim, TRUTHS[study])
         assert (other is not None) == (why == REHEARSED), name
         assert other is None or scenario(claim, TRUTHS[study]) is None, name
+
+
+def test_a_claim_of_these_tables_that_has_no_world_is_not_simulated() -> None:
+    claim = claims_of("organism")["recovery"] | {"null": 5.0}
+    assert rehearsal(claim, TRUTHS["organism"]) is None
+    assert not_simulated(claim, TRUTHS["organism"]) == REHEARSED
 
 
 @pytest.mark.parametrize("study", TRUTHS)
@@ -110,3 +123,50 @@ class TestHazards:
         )
         assert exact == pytest.approx(1, abs=0.12)
         assert noisy > exact + 0.08
+
+
+class TestActivations:
+    @pytest.mark.parametrize("claim", ["detectors-off-topic", "detectors-after"])
+    def test_regions_differ_as_the_claim_says(self, claim: str) -> None:
+        case = case_of(claim, "published")
+        spec = StudySpec(1000, 5, 38)
+        rises = [case.draw(spec, False, number)["relative_change"].item() for number in range(8)]
+        assert sum(rises) / 8 == pytest.approx(case.value, rel=0.15)
+
+    def test_equal_regions_are_not_confirmed(self) -> None:
+        found = rehearse_studies(case_of("detectors-off-topic", "published"), ORGANISM, STUDIES)
+        assert found["confirmed_null"] == 0
+        assert found["refuted_null"] >= 8
+
+    def test_episodes_are_as_many_as_restart_and_improve(self) -> None:
+        """3.8 % of 1,000 trials; of ten times as many a study reads 200."""
+        case = case_of("detectors-off-topic", "published")
+        few, many = (case.draw(StudySpec(n, 5, 38), False, 0) for n in (200, 2_000))
+        assert few["n_first"].item() == 38
+        assert many["n_first"].item() == activations.MOST["episode"]
+
+
+class TestDetectors:
+    @pytest.mark.parametrize("study", TRUTHS)
+    def test_the_search_finds_those_that_are_there_and_none_by_chance(self, study: str) -> None:
+        case = case_of({"organism": "detection"}.get(study, "detectors-found"), study)
+        true, null = (case.draw(ORGANISM, null, 0)["value"].item() for null in (False, True))
+        assert true == case.value
+        assert null == 0
+
+    def test_those_found_by_luck_have_no_effect_on_other_prompts(self) -> None:
+        null = case_of("detection-held-out").draw(ORGANISM, True, 0)
+        assert len(null) == 10
+        assert null["d"].abs().max() < 0.8
+
+
+class TestRanks:
+    def test_the_largest_is_first_or_third(self) -> None:
+        case = case_of("judges-rank", "january")
+        spec = StudySpec(1000, 5, 38, sampled=5000, per_stratum=2500)
+        true, null = (case.draw(spec, null, 0) for null in (False, True))
+        for table, rank in ((true, 1), (null, 3)):
+            judges = table[table["judge"].ne("restart-detector")]
+            assert set(judges["judge"]) == {"primary", "second"}
+            mine = judges[judges["model"].eq("llama-3.3-70b")]
+            assert mine["rank"].eq(rank).all()

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from esr.analysis.claims import read_claims
-from esr.analysis.operating import scenarios
+from esr.analysis.operating import design_for, scenarios
+from esr.analysis.rehearsals import rehearsal
 from esr.analysis.scenarios import SETS, Scenario, not_simulated, scenario
+from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
 from helpers.checkout import REPO
 
@@ -86,4 +88,31 @@ def test_an_arm_without_a_claimed_value_is_named() -> None:
     row: dict[str, Any] = {"claim": "c", "table": "tables/summary.csv", "statistic": "estimate"}
     row |= {"where": "model=llama-3.3-70b; arm=other; measure=msi", "lower": 0.0, "upper": np.nan}
     assert scenario(row | {"null": 0.0}, TRUTHS["january"]) is None
-    assert not_simulated(row, TRUTHS["january"]) == "no source gives the values of its arm"
+    assert "no such arm" in not_simulated(row, TRUTHS["january"])
+
+
+def test_every_arm_of_the_shipped_studies_has_a_world() -> None:
+    """The held-out prompts of version 2 are no arm of theirs."""
+    left = [
+        claim["claim"]
+        for study in TRUTHS
+        for claim, case in scenarios(claims_of(study), TRUTHS[study])
+        if case is None and rehearsal(claim, TRUTHS[study]) is None
+    ]
+    assert left == ["held-out-prompts"]
+
+
+def test_an_arm_is_compared_with_what_it_replays() -> None:
+    (row,) = cases_of("organism")["prefix-dependence"].rows
+    arms = TRUTHS["organism"]["planted"]
+    assert list(row.true.values()) == [arms["prefix-steered"], arms["prefix-ablated"]]
+
+
+def test_an_arm_of_another_size_has_a_design_and_a_sample_of_its_own() -> None:
+    spec = StudySpec(1000, 5, 38, sizes={"prefix-unsteered": (250, 4)}, sampled=1500)
+    cases = cases_of("published")
+    own = design_for(spec, cases["prefill-restarts"].rows[0])
+    assert (own.latents, own.trials, own.sampled) == (250, 4, 300)
+    assert design_for(spec, cases["multi-70b"].rows[0]) == spec
+    level = design_for(spec, cases_of("january")["sweep-success"].rows[0])
+    assert (level.latents, level.trials, level.sampled) == (50, 10, 150)

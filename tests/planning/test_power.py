@@ -7,6 +7,7 @@ import pytest
 
 from esr.agreement.arms import sampled_cells
 from esr.analysis.claims import read_claims
+from esr.planning.hours import arm_trials
 from esr.planning.power import design_of, print_power, tabulate_power
 from helpers.studies import load_study
 
@@ -18,7 +19,9 @@ def table() -> pd.DataFrame:
 
 def test_every_claim_of_the_study_is_labelled_at_its_size(table: pd.DataFrame) -> None:
     simulated = table[table["power"].notna()]
-    assert simulated["latents"].eq(load_study().latents.count).all()
+    sizes = {load_study().latents.count, load_study().arms["boost-sweep"].latents}
+    assert set(simulated["latents"]) == sizes
+    assert simulated["claim"].nunique() == table["claim"].nunique(), "every claim is simulated"
     assert set(simulated["rho"]) == {0.05, 0.2}
     assert simulated["power"].between(0, 1).all()
     assert simulated["agreed"].le(simulated["power"]).all()
@@ -30,9 +33,21 @@ def test_the_design_is_that_of_the_configuration() -> None:
     design = design_of(config)
     assert (design.latents, design.trials, design.prompts) == (500, 5, 38)
     assert design.sweep == (50, 10)
-    assert design.sampled == config.agreement.size // len(sampled_cells(config))
+    trials = sum(arm_trials(config, arm) for _, arm in sampled_cells(config))
+    share = config.agreement.size / trials
+    assert design.sampled == round(share * 2500)
+    assert share > 0.5, "with a tenth no claim is decided by all ways"
+    assert (design.per_stratum, design.trainings) == (500, 1)
     alone = load_study({"judging": {"judges": {"sentences": None}}})
     assert design_of(alone).sampled == 0, "no second judge"
+
+
+def test_arms_have_their_own_sizes() -> None:
+    sizes = design_of(load_study(name="arxiv")).sizes
+    assert sizes["steered-random"] == (200, 5)
+    assert sizes["contrastive-vectors"] == (24, 38)
+    assert sizes["prefix-unsteered"] == (250, 4), "one text a latent, cut at four places"
+    assert "meta-self-monitor" not in sizes, "as large as the arm that it replays"
 
 
 def test_claims_about_models_that_the_study_lacks_are_not_run() -> None:
@@ -41,6 +56,7 @@ def test_claims_about_models_that_the_study_lacks_are_not_run() -> None:
     labels = found.set_index("claim")["label"]
     assert labels["multi-70b"] == "not run: this study has no model llama-3.3-70b"
     assert found["power"].isna().all()
+    assert labels["meta-grows"].startswith("not simulated: it names no model")
 
 
 def test_claims_without_a_simulated_world_are_named(
@@ -58,7 +74,9 @@ def test_the_terminal_shows_percent_and_what_no_number_of_latents_decides() -> N
     row = {"claim": "c", "source": "s", "rho": 0.2, "value": 1.7, "power": 0.333, "agreed": 0.0}
     row |= {"latents": 500, "latents_80": float("inf"), "label": "underpowered"}
     other = {"claim": "d", "source": "s", "label": "not simulated: why"}
-    lines = list(print_power(pd.DataFrame([row, other])))
+    any_number = row | {"latents_80": float("nan")}
+    lines = list(print_power(pd.DataFrame([row, any_number, other])))
     assert "33 %" in lines[1]
     assert "none" in lines[1]
+    assert "any" in lines[2]
     assert lines[-1] == "not simulated: why: d"

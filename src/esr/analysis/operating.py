@@ -1,4 +1,4 @@
-"""What a study of a given size can decide: error rates and power of its claims.
+"""Claims as simulated studies: verdicts where they are true, and under their nulls.
 
 A claim (`esr.analysis.scenarios`) is simulated twice: with what it says being true, and under the
 null that it declares. Trials of drawn studies run through `Measure.values`, the intervals of
@@ -19,8 +19,8 @@ import pandas as pd
 
 from esr.analysis.claims import Finding, Verdict, decide, deciding_row, parse_where
 from esr.analysis.measures import MEASURES, Measure
-from esr.analysis.needed import GROWTH, LEVEL, latents_for
-from esr.analysis.scenarios import Row, Scenario, Truths, not_simulated, scenario
+from esr.analysis.needed import LEVEL
+from esr.analysis.scenarios import Row, Scenario, Truths, scenario
 from esr.analysis.simulation import JudgeSpec, StudySpec, draw_study, second_phase
 from esr.analysis.statistics import cluster_codes
 from esr.analysis.statistics.contrasts import (
@@ -29,18 +29,13 @@ from esr.analysis.statistics.contrasts import (
     crossed_interval,
     independent_contrast,
 )
-from esr.analysis.statistics.crossed import FEW_CLUSTERS, weighted_mean
+from esr.analysis.statistics.crossed import weighted_mean
 from esr.analysis.statistics.random_sets import sets_contrast
-from esr.analysis.verdicts import DECIDABLE, combine, differs
+from esr.analysis.verdicts import combine, differs
 from esr.analysis.ways import DETECTED, JUDGED, Way
 
-WIDTHS = 12
-"""Larger studies from which the width of intervals is read, at most."""
-CORRELATIONS = (0.05, 0.2)
-"""Intra-latent correlations of restarts: no study has published its own."""
 OF_DETECTOR = {shown: name for name, shown in DETECTED.items()}
 SHARES = ["confirmed_true", "refuted_true", "confirmed_null", "refuted_null"]
-POWER = ["claim", "source", "rho", "value", "power", "agreed", "latents", "latents_80", "label"]
 
 
 Erring = Callable[[StudySpec, Row, bool], StudySpec]
@@ -114,80 +109,6 @@ def tally(verdict_of: Callable[[bool, int], str], studies: int, first: int = 0) 
     return found
 
 
-def power_row(case: Scenario, spec: StudySpec, studies: int = 60) -> dict[str, Any]:
-    """Power of a design, and the latents that would give 80 %.
-
-    `power`: share of simulated studies that confirm by the primary judge; `agreed`: by all ways.
-    The latents follow from the simulated intervals and how they narrow from the design to 4 times
-    its latents, half-width^2 = a / latents + b: b is what more latents on the same prompts cannot
-    reduce.
-    Infinite where no number is enough, or the claimed value lies at the edge of its own region.
-    """
-    design = _design(spec, case.rows[0])
-    small = simulate(case, spec, studies, ways=True)
-    large = simulate(case, _grown(spec), min(WIDTHS, studies))
-    power = float(small["verdict"].eq("confirmed").mean())
-    agreed = float(small["agreed"].eq("confirmed").mean())
-    needed = [
-        latents_for(case, row, [[each[i] for each in t["findings"]] for t in (small, large)])
-        for i, row in enumerate(case.rows)
-    ]
-    return {
-        "power": power,
-        "agreed": agreed,
-        "latents": design.latents,
-        "latents_80": float(max(FEW_CLUSTERS, np.ceil(design.latents * max(needed)))),
-        "label": label_of(power, agreed),
-    }
-
-
-def label_of(power: float, agreed: float) -> str:
-    """What a design can decide: `decidable`, `underpowered`, or `uncorroborated`.
-
-    Args:
-        power: Share of studies that confirm a true claim by the primary judge.
-        agreed: Share that confirm it by all ways. Where it alone is small, the sample that the
-            second judge grades cannot decide.
-    """
-    if power < DECIDABLE:
-        return "underpowered"
-    return "decidable" if agreed >= DECIDABLE else "uncorroborated"
-
-
-def power_table(
-    claims: pd.DataFrame,
-    truths: Truths,
-    spec: StudySpec,
-    correlations: Sequence[float] = CORRELATIONS,
-    studies: int = 60,
-) -> pd.DataFrame:
-    """What a study of this design can decide, before any of it is run.
-
-    Columns: claim, source, rho (intra-latent correlation), value (claimed), power (share of
-    simulated studies that confirm the claim by the primary judge if it is true), agreed (share in
-    which an independent way confirms it, too), latents (of the design), latents_80 (latents that
-    give a power of 80 %; inf: none do), label (as from `label_of`, or why the claim is not
-    simulated).
-
-    Args:
-        claims: As from `esr.analysis.claims.read_claims`.
-        truths: Worlds in which they are true.
-        spec: Design of the study.
-        correlations: Intra-latent correlations.
-        studies: Simulated studies a row.
-    """
-    rows: list[dict[str, Any]] = []
-    for claim, case in scenarios(claims, truths):
-        head = {"claim": claim["claim"], "source": claim["source"]}
-        if case is None:
-            rows.append(head | {"label": f"not simulated: {not_simulated(claim, truths)}"})
-            continue
-        for rho in correlations:
-            found = power_row(case, replace(spec, rho=rho), studies)
-            rows.append(head | {"rho": rho, "value": case.value} | found)
-    return pd.DataFrame(rows, columns=POWER)
-
-
 def scenarios(
     claims: pd.DataFrame, truths: Truths
 ) -> Iterator[tuple[dict[str, Any], Scenario | None]]:
@@ -213,12 +134,13 @@ def _study(
     found: dict[Way, list[tuple[Finding, Verdict]]] = {}
     for number, row in enumerate(case.rows):
         null = bool(seed[0]) and not number
-        design = _design(spec, row)
+        design = design_for(spec, row)
         design = erring(design, row, null) if erring else design
         arms = row.null if null else row.true
         drawn = draw_row(replace(row, true=arms), design, [*seed, number], ways)
+        factors = factors_of(drawn["primary"], shared=row.kind != "models")
         for way, name in _ways(case.measure, ways, spec.sampled).items():
-            judged = graded(drawn, MEASURES[name], way, shared=row.kind != "models")
+            judged = graded(drawn, MEASURES[name], way, factors)
             found.setdefault(way, []).append(_decide(case, row, judged, MEASURES[name]))
     verdicts = {way: _overall(rows) for way, rows in found.items()}
     shown: dict[str, Any] = {
@@ -252,15 +174,29 @@ def draw_row(
     tables = {name: [t for each in drawn for t in each[name].values()] for name in judges}
     if second:
         weights = second_phase(tables["primary"], spec, seed)
-        tables["second"] = [
-            table.assign(weight=weight)
-            for table, weight in zip(tables["second"], weights, strict=True)
-        ]
+        for table, weight in zip(tables["second"], weights, strict=True):
+            table["weight"] = weight
     return tables
 
 
+def factors_of(tables: Sequence[pd.DataFrame], shared: bool = False) -> list[list[np.ndarray]]:
+    """Latent and prompt of the trials of each arm, as codes.
+
+    Args:
+        tables: Scores of the arms.
+        shared: Whether all arms have the same trials, in the same order; then of the first only.
+    """
+    return [
+        [cluster_codes(codes)[0] for codes in (table["latent"], table["prompt_id"].cat.codes)]
+        for table in (tables[:1] if shared else tables)
+    ]
+
+
 def graded(
-    drawn: Mapping[str, list[pd.DataFrame]], measure: Measure, way: Way, shared: bool = False
+    drawn: Mapping[str, list[pd.DataFrame]],
+    measure: Measure,
+    way: Way,
+    factors: list[list[np.ndarray]],
 ) -> Judged:
     """Values of a measure as a way grades them; unsampled trials have no value.
 
@@ -268,7 +204,7 @@ def graded(
         drawn: Scores of the arms by judge (`draw_row`).
         measure: What is measured.
         way: Who grades.
-        shared: Whether all arms have the same trials, in the same order.
+        factors: Of the trials (`factors_of`).
     """
     tables = drawn["second" if way == "second" else "primary"]
     values = [measure.values(table) for table in tables]
@@ -276,10 +212,6 @@ def graded(
     if way == "second":
         weights = [table["weight"].to_numpy(float) for table in tables]
         values = [np.where(w > 0, v, np.nan) for v, w in zip(values, weights, strict=True)]
-    factors = [
-        [cluster_codes(codes)[0] for codes in (table["latent"], table["prompt_id"].cat.codes)]
-        for table in (tables[:1] if shared else tables)
-    ]
     return Judged(values, weights, factors)
 
 
@@ -344,13 +276,8 @@ def _overall(rows: Sequence[tuple[Finding, Verdict]]) -> Verdict:
     return verdict
 
 
-def _design(spec: StudySpec, row: Row) -> StudySpec:
-    """The design of a row: that of the boost sweep has latents and trials of its own."""
-    if not row.sweep:
-        return spec
-    return replace(spec, latents=spec.sweep[0], trials=spec.sweep[1])
-
-
-def _grown(spec: StudySpec) -> StudySpec:
-    sweep = GROWTH * spec.sweep[0], spec.sweep[1]
-    return replace(spec, latents=GROWTH * spec.latents, sweep=sweep)
+def design_for(spec: StudySpec, row: Row) -> StudySpec:
+    """The design of a row: arms may have latents and trials of their own."""
+    if row.sweep:
+        return spec.sized(*spec.sweep)
+    return spec.sized(*spec.sizes[row.arm]) if row.arm in spec.sizes else spec

@@ -23,21 +23,31 @@ Where = Mapping[str, list[str]]
 
 SETS = 3
 """Random sets of latents, as in the studies."""
-RANDOM, SWEEP = "ablate-random", "boost-sweep"
+SWEEP = "boost-sweep"
+REPLAYED = {
+    "prefix-unsteered": "prefix-steered",
+    "prefix-ablated": "prefix-steered",
+    "correction-unsteered": "correction-steered",
+}
+"""What an arm replays, if not `steered`."""
 TABLES = {f"tables/{name}.csv" for name in ("summary", "comparisons", "models", "contrasts")}
 """Tables whose rows are means and contrasts of arms."""
-REHEARSED = "its error rates are in docs/power.md"
-"""Of claims that `esr.analysis.rehearsals` simulates: no planned number of latents is known."""
+REHEARSED = "esr.analysis.rehearsals has no world of it"
+"""Of claims that `esr.analysis.rehearsals` simulates, if it can."""
 NO_MODEL = dict.fromkeys(("peak", "trend", "sweep", "share"), REHEARSED)
 """Rows of these tables that are not simulated here, with the reason, by kind."""
-ELSEWHERE = {
-    "tables/recovery.csv": REHEARSED,
-    "tables/activation_hazards.csv": REHEARSED,
-    "figures/figA2.csv": REHEARSED,
-    "figures/figA3.csv": "ranks by judge are not simulated",
-    "figures/fig5.csv": "number of detectors: activations are not simulated",
-    "tables/tableA1.csv": "activations are not simulated",
-    "tables/activation_contrasts.csv": "activations are not simulated",
+ELSEWHERE = dict.fromkeys(
+    [
+        "tables/recovery.csv",
+        "tables/activation_hazards.csv",
+        "tables/activation_contrasts.csv",
+        "tables/tableA1.csv",
+        "figures/figA2.csv",
+        "figures/figA3.csv",
+        "figures/fig5.csv",
+    ],
+    REHEARSED,
+) | {
     "tables/introspection.csv": "log-probabilities are not simulated; tests/introspection holds "
     "its nulls on trained models",
 }
@@ -46,12 +56,16 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Row:
-    """The arms of one row that a claim is about: baseline first, then treatments."""
+    """The arms of one row that a claim is about: baseline first, then treatments.
+
+    `arm` is the one that decides the size: what is compared with it are the trials that it replays.
+    """
 
     kind: Kind
     true: Arms
     null: Arms
     sweep: bool = False
+    arm: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,8 @@ def scenario(claim: Mapping[str, Any], truths: Truths, tests: int = 0) -> Scenar
         else:
             apart = _moved(base, measure, claim["null"], relative)
             null = {names[0]: base} | dict.fromkeys(names[1:], apart)
-        rows.append(Row(kind, true, null, sweep=where.get("kind") == ["point"]))
+        arm = where.get("arm", [""])[0]
+        rows.append(Row(kind, true, null, sweep=where.get("kind") == ["point"], arm=arm))
     region = region_of(claim)
     family = tests if claim.get("family") == "yes" and region.is_sign else 0
     return Scenario(claim["claim"], measure, relative, region, tuple(rows), family)
@@ -137,7 +152,7 @@ def not_simulated(claim: Mapping[str, Any], truths: Truths) -> str:
     kind = where.get("kind", [""])[0]
     if kind in NO_MODEL and where.get("statistic") != ["difference"]:
         return NO_MODEL[kind]
-    return "no source gives the values of its arm"
+    return "the shipped studies have no such arm, and no source gives its values"
 
 
 def _where(claim: Mapping[str, Any]) -> Where:
@@ -158,7 +173,7 @@ def _arms_of(table: str, where: Where, truths: Truths) -> list[tuple[Kind, Arms]
         found = [("arm", [("arm", model, arm)]) for model in models]
     elif table == "tables/comparisons.csv" or kind == "unsteered":
         first, _, second = arm.partition(" - ")
-        names = [("baseline", second or "steered"), ("treatment", first)]
+        names = [("baseline", second or REPLAYED.get(first, "steered")), ("treatment", first)]
         found = [("paired", [(role, model, name) for role, name in names]) for model in models]
     elif kind == "pair":
         one = models[0]
@@ -167,8 +182,8 @@ def _arms_of(table: str, where: Where, truths: Truths) -> list[tuple[Kind, Arms]
             for other in where["against"]
         ]
     elif kind == "sets":
-        _, _, second = arm.partition(" - ")
-        sets = [(f"set-{number}", models[0], RANDOM) for number in range(SETS)]
+        random, _, second = arm.partition(" - ")
+        sets = [(f"set-{number}", models[0], random) for number in range(SETS)]
         found = [("sets", [("baseline", models[0], second), *sets])]
     elif kind == "point":
         found = [("arm", [("arm", model, SWEEP)]) for model in models]

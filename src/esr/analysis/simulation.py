@@ -96,7 +96,9 @@ class StudySpec:
         pairing: Share of trials whose chance the arms have in common (0: only the clusters).
         score_sd: Standard deviation of first scores between latents, points.
         sweep: Latents of a boost sweep, and trials of each at a level.
-        sampled: Trials of an arm that a second judge grades.
+        sizes: Latents and trials of each, of other arms that differ from these.
+        trainings: Trainings of each share of self-corrections.
+        sampled: Trials of an arm that a second judge grades; of another arm, as large a share.
         per_stratum: Flagged trials among these, at most.
         judges: Judges by name; the first is the primary one.
         detector: Errors of the judge-free restart detector.
@@ -113,11 +115,25 @@ class StudySpec:
     pairing: float = 0.0
     score_sd: float = 10.0
     sweep: tuple[int, int] = (50, 10)
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    trainings: int = 1
     sampled: int = 130
     per_stratum: int = 100
     judges: Mapping[str, JudgeSpec] = field(default_factory=lambda: {"primary": JudgeSpec()})
     detector: JudgeSpec = JudgeSpec()
     common: float = 0.0
+
+    def sized(self, latents: int, trials: int, arms: int = 1) -> "StudySpec":
+        """The study with other numbers of latents and trials, of which as large a share is sampled.
+
+        Args:
+            latents: Steered latents.
+            trials: Trials of each.
+            arms: Arms of that size from which the sample of one is drawn together.
+        """
+        share = self.sampled / (self.latents * self.trials)
+        sampled = round(share * latents * trials * arms)
+        return replace(self, latents=latents, trials=trials, sampled=sampled)
 
     def changed(self, arm: str, **truth: Any) -> "StudySpec":
         """The same study with another truth in one arm."""
@@ -242,7 +258,8 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
                     **columns,
                     **_gate(columns, detected),
                     **{"restart_detected": detected, "truly_multi": truth.multi},
-                }
+                },
+                copy=False,  # joining the columns in blocks takes longer than all that reads them
             )
     return study
 
@@ -301,6 +318,7 @@ def _trial_columns(design: Design) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=64)
 def _constant(count: int, text: str) -> pd.Categorical:
     """A column with one text: categories are much faster to make than texts."""
     return pd.Categorical.from_codes(np.zeros(count, np.int8), [text])

@@ -13,6 +13,11 @@ leave open is assumed, and set so that the stated means come out:
   first score 27.4; random sets 7.9 and 4.2 %; self-monitoring 31.7 and 14.8 %. The 8B's ESR of
   0.5 % is assumed (stated: below 1 %). Fine-tuned 8B at a share of 50: ESR 18.3 %, success as flat
   as stated (51 %).
+- published, version 2 and controls of ours: 2.5 % restart after an off-topic prefix under steering
+  and 10 % without it (stated: 2 to 3, 7 to 13.5 %), and succeed in 50 and 95 %; wherever steering
+  stops they succeed in 95 % (assumed). Random directions at the boosts of latents leave a first
+  score of 60 (assumed), at thresholds of their own that of the target. Vectors that are no SAE's:
+  ESR 3.6 %, success as with latents.
 - organism: rates rounded from the study (docs/organism.md, docs/finetuning.md).
 - everywhere: unsteered trials have no restart, and the mean first score that is stated. Arms of one
   model share latents and prompts, but not the chance of single trials (`StudySpec.pairing` 0).
@@ -30,6 +35,8 @@ _PUBLISHED = ArmSpec(multi=0.074, success=0.51, gain=45, loss=8, first=26.3)
 _ORGANISM = ArmSpec(multi=0.12, success=0.75, gain=45, loss=15, first=50)
 _ORGANISM_TWIN = replace(_ORGANISM, multi=0.002)
 _ORGANISM_TUNED = replace(_ORGANISM, success=0.13, extra=0.45)
+_PREFIX = ArmSpec(multi=0.025, success=0.5, gain=45, loss=8, first=15)
+_ORGANISM_PREFIX = ArmSpec(multi=0.1, success=0.7, gain=75, loss=5, first=8)
 
 
 def _unsteered(arm: ArmSpec, first: float) -> ArmSpec:
@@ -64,6 +71,12 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "ablate-otd": replace(_PUBLISHED, multi=0.055, first=27.4),
             "ablate-random": replace(_PUBLISHED, multi=0.079, success=0.53),
             "meta-self-monitor": replace(_PUBLISHED, multi=0.317, success=0.467),
+            "prefix-steered": _PREFIX,
+            "prefix-unsteered": replace(_PREFIX, multi=0.1, success=0.95),
+            "steer-then-stop": replace(_PUBLISHED, success=0.95),
+            "steered-random": replace(_PUBLISHED, first=60),
+            "steered-random-impact": replace(_PUBLISHED, first=30),
+            "contrastive-vectors": replace(_PUBLISHED, multi=0.0706),
         },
         "llama-3.1-8b": _other(replace(_PUBLISHED, multi=0.010), 90.0),
         "gemma-2-27b": _other(replace(_PUBLISHED, multi=0.011, success=0.64), 90.0),
@@ -79,6 +92,12 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "meta-self-monitor": replace(_ORGANISM, multi=0.24),
             "steered-random": replace(_ORGANISM, multi=0.03, first=93),
             "steer-then-stop": replace(_ORGANISM, multi=0.14, success=0.98, first=58),
+            "prefix-steered": _ORGANISM_PREFIX,
+            "prefix-unsteered": replace(_ORGANISM_PREFIX, multi=0.12, success=0.98, first=12),
+            "prefix-ablated": replace(_ORGANISM_PREFIX, multi=0.025, success=0.4),
+            "prefix-on-topic": _unsteered(_ORGANISM_PREFIX, 99.9),
+            "correction-steered": replace(_ORGANISM, first=53),
+            "correction-unsteered": replace(_ORGANISM, multi=0.014, success=0.98, first=95),
         },
         "twin": {
             **_other(_ORGANISM_TWIN, 99.7),

@@ -101,7 +101,7 @@ def least_power(table: pd.DataFrame) -> dict[Key, Power]:
     """Power of every simulated claim, at the correlation at which the study has least.
 
     Args:
-        table: As from `esr.analysis.operating.power_table`.
+        table: As from `esr.analysis.power.power_table`.
     """
     simulated = table[table["power"].notna()]
     least = simulated.groupby(["source", "claim"], sort=False)[["power", "agreed"]].min()

@@ -78,10 +78,10 @@ def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
         arm = config.arms[arm.replay]
     if arm.continued is not None:
         source = config.arms[arm.continued.arm]
-        latents = _latents_of(config, source)
+        latents = latents_of(config, source)
         texts = _of_first(trials_of(config, source, prompts), latents, arm.latents)
         texts = min(arm.continued.texts, texts)
-        texts = _of_first(texts, _latents_of(config, arm), min(limits, default=None))
+        texts = _of_first(texts, latents_of(config, arm), min(limits, default=None))
         return texts * max(len(arm.continued.cuts), 1) * arm.continued.samples
     limits += [steerable(config, arm.directions)]
     limits += [arm.latents] if arm.latents else []
@@ -90,7 +90,7 @@ def trials_of(config: Config, arm: ArmConfig, prompts: int) -> int:
     return units * (arm.trials or 0) * levels
 
 
-def _latents_of(config: Config, arm: ArmConfig) -> int | None:
+def latents_of(config: Config, arm: ArmConfig) -> int | None:
     """Latents, or directions, that the trials of an arm have; None if they are over prompts."""
     limits = []
     while arm.source is not None:

@@ -3,20 +3,21 @@
 import logging
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from esr.agreement.arms import sampled_cells
 from esr.analysis.claims import parse_where, read_claims
-from esr.analysis.operating import POWER, power_table
+from esr.analysis.power import POWER, power_table
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
 from esr.arms.prompts import read_prompts
-from esr.config import Config
+from esr.config import Config, LevelsConfig
+from esr.planning.costs import latents_of, trials_of
 
 log = logging.getLogger(__name__)
 
 UNKNOWN = "not simulated: no world of its claims file in esr.analysis.truths"
+OTHERS = "not simulated: it names no model, and the worlds of its claims file are of other models"
 NOT_RUN = "not run: this study has no"
 PERCENT = {"power": "primary", "agreed": "all ways"}
 """Columns of shares, with the names under which they are printed."""
@@ -25,7 +26,7 @@ PERCENT = {"power": "primary", "agreed": "all ways"}
 def tabulate_power(config: Config, studies: int = 60) -> pd.DataFrame:
     """Power of every claim of a study, at its number of latents, trials and prompts.
 
-    Columns as of `esr.analysis.operating.power_table`. The label of a claim says, too, if its file
+    Columns as of `esr.analysis.power.power_table`. The label of a claim says, too, if its file
     has no simulated world, or the study lacks its model or arm.
 
     Args:
@@ -44,29 +45,58 @@ def tabulate_power(config: Config, studies: int = 60) -> pd.DataFrame:
             log.warning("%s: no simulated world in esr.analysis.truths; its power is unknown", path)
             parts.append(claims.loc[run, ["claim", "source"]].assign(label=UNKNOWN))
         else:
-            parts.append(power_table(claims[run], truths, design_of(config), studies=studies))
+            own = set(truths) <= set(config.models)
+            general = run & ~claims["where"].map(_names_a_model) & (not own)
+            parts.append(claims.loc[general, ["claim", "source"]].assign(label=OTHERS))
+            simulated = claims[run & ~general]
+            parts.append(power_table(simulated, truths, design_of(config), studies=studies))
     filled = [part for part in parts if len(part)]
     table = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
     return table.reindex(columns=POWER)
 
 
 def design_of(config: Config) -> StudySpec:
-    """The sizes of a study: those of `steered`, of the boost sweep, and of the judges' sample.
+    """The sizes of a study: those of its arms, and of the judges' sample.
 
-    Every sampled arm is given an equal share of the sample (`agreement.size`); without a second
-    judge it is 0.
+    Every sampled arm has a share of the sample (`agreement.size`) in proportion to its trials;
+    without a second judge it is 0.
     """
+    prompts = len(read_prompts(config.prompts))
+    sizes = {name: size for name in config.arms if (size := _size(config, name, prompts))}
+    main = sizes.pop("steered")
     sweep = config.arms.get("boost-sweep")
     latents = config.latents.count
-    judged = config.judging.second is not None
+    graded = 0.0
+    if config.judging.second is not None:
+        cells = [trials_of(config, config.arms[arm], prompts) for _, arm in sampled_cells(config)]
+        graded = min(1.0, config.agreement.size / sum(cells))
     return StudySpec(
-        latents=latents,
-        trials=config.arms["steered"].trials or 1,
-        prompts=len(read_prompts(config.prompts)),
+        latents=main[0],
+        trials=main[1],
+        prompts=prompts,
         sweep=(latents, 1) if sweep is None else (sweep.latents or latents, sweep.trials or 1),
-        sampled=config.agreement.size // len(sampled_cells(config)) if judged else 0,
+        sizes={name: size for name, size in sizes.items() if size != main},
+        trainings=config.finetune.seeds,
+        sampled=round(graded * main[0] * main[1]),
         per_stratum=config.agreement.per_stratum,
     )
+
+
+def _size(config: Config, name: str, prompts: int) -> tuple[int, int] | None:
+    """Latents of an arm, and trials of each (on average); None if it is over prompts."""
+    arm = config.arms[name]
+    trials, latents = trials_of(config, arm, prompts), latents_of(config, arm)
+    if latents is None or isinstance(arm.boost, LevelsConfig):
+        return None
+    while arm.replay is not None:
+        arm = config.arms[arm.replay]
+    if arm.continued is not None:  # a latent may have no text that is continued
+        latents = min(latents, arm.continued.texts)
+    return latents, max(1, round(trials / latents))
+
+
+def _names_a_model(where: str) -> bool:
+    return any(column == "model" for column, _, _ in parse_where(where))
 
 
 def _lacking(config: Config, where: str) -> Iterator[str]:
@@ -90,11 +120,10 @@ def print_power(table: pd.DataFrame) -> Iterator[str]:
         shown = table[simulated].drop(columns="source").rename(columns=PERCENT)
         for name in PERCENT.values():
             shown[name] = (100 * shown[name].astype(float)).map("{:.0f} %".format)
-        shown["latents_80"] = shown["latents_80"].astype(float).replace(np.inf, np.nan)
+        needed = shown["latents_80"].astype(float)
+        shown["latents_80"] = needed.map("{:.0f}".format).replace({"inf": "none", "nan": "any"})
         formats = {"value": "{:.3g}".format, "latents": "{:.0f}".format}
-        text = shown.to_string(
-            index=False, na_rep="none", float_format="{:.4g}".format, formatters=formats
-        )
+        text = shown.to_string(index=False, float_format="{:.4g}".format, formatters=formats)
         yield from text.splitlines()
     for label, rows in table[~simulated].groupby("label", sort=False):
         yield f"{label}: {', '.join(rows['claim'])}"

@@ -1,17 +1,33 @@
 """A claim as simulated studies, and what its parts have in common."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from esr.analysis.claims import parse_where
-from esr.analysis.simulation import ArmSpec, JudgeSpec, StudySpec, draw_study
+from esr.analysis.simulation import ArmSpec, JudgeSpec, StudySpec, draw_study, second_phase
 from esr.config import StatisticsConfig
 
 SETTINGS = StatisticsConfig(bootstrap=1000)
 """Of the tables; studies resample more often, which only makes the ends of intervals smoother."""
+
+
+class Draw(Protocol):
+    """The table that a claim reads, of one simulated study."""
+
+    def __call__(
+        self, spec: StudySpec, null: bool, number: int, second: bool = False
+    ) -> pd.DataFrame:
+        """Draw it.
+
+        Args:
+            spec: Design of the study.
+            null: Whether the claim's null is true.
+            number: Number of the study.
+            second: Whether the second judge grades, its sample alone.
+        """
 
 
 @dataclass(frozen=True)
@@ -21,13 +37,34 @@ class Rehearsal:
     Attributes:
         claim: Row of a claims file.
         value: What is true of its statistic in the world of the claim.
-        draw: The table that the claim reads, given a design, whether the null is true, and the
-            number of the study.
+        draw: The table that the claim reads.
+        latents: Latents that a design gives it.
+        resized: A design with another number of them.
+        graded: Whether the second judge grades what it is about.
+        trained: Whether it needs several trainings of a share, since one decides nothing.
+        most: Latents beyond which a study reads no more.
+        fixed: Whether the number of steered latents does not matter to it.
     """
 
     claim: Mapping[str, Any]
     value: float
-    draw: Callable[[StudySpec, bool, int], pd.DataFrame]
+    draw: Draw
+    latents: Callable[[StudySpec], int] = lambda spec: spec.latents
+    resized: Callable[[StudySpec, int], StudySpec] = lambda spec, n: replace(spec, latents=n)
+    graded: bool = False
+    trained: bool = False
+    most: float = float("inf")
+    fixed: bool = False
+
+
+def of_sweep(spec: StudySpec) -> int:
+    """Latents of a boost sweep."""
+    return spec.sweep[0]
+
+
+def with_sweep(spec: StudySpec, latents: int) -> StudySpec:
+    """A design with other latents in its boost sweep."""
+    return replace(spec, sweep=(latents, spec.sweep[1]))
 
 
 def places(claim: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -41,3 +78,12 @@ def drawn_arms(
     """Scores of arms on the same latents and prompts by one judge that does not err."""
     design = replace(spec, arms=arms, judges={"primary": JudgeSpec()})
     return draw_study(design, seed)["primary"]
+
+
+def sampled(tables: Sequence[pd.DataFrame], spec: StudySpec, seed: list[int]) -> list[pd.DataFrame]:
+    """The trials of each arm that a second judge grades, who does not err, with their weights."""
+    weights = second_phase(tables, spec, seed)
+    return [
+        table.assign(weight=weight)[weight > 0].reset_index(drop=True)
+        for table, weight in zip(tables, weights, strict=True)
+    ]

@@ -3,9 +3,9 @@
 No source gives a whole curve, so that its shape is assumed. Over boosts, the rate of restarts is a
 bell of one standard deviation of the thresholds around its peak, and the first score falls from 70
 to 10 (so that restarts can gain what they do elsewhere). Over shares, attempts rise in proportion
-to the share, and the success rate is what makes the stated curve. Every share has `TRAININGS`
-trainings, whose rates differ by `TRAINING_SD`: a study that trains each share once decides none of
-these claims (`one_training`).
+to the share, and the success rate is what makes the stated curve. Every share has the trainings of
+the design (`finetune.seeds`), whose rates differ by `TRAINING_SD`: a study that trains each share
+once decides none of these claims (`one_training`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from esr.analysis.rehearsals.base import SETTINGS, Rehearsal, drawn_arms, places
+from esr.analysis.rehearsals.base import (
+    SETTINGS,
+    Rehearsal,
+    drawn_arms,
+    of_sweep,
+    places,
+    sampled,
+    with_sweep,
+)
 from esr.analysis.rows import peaks
 from esr.analysis.scenarios import Truths
 from esr.analysis.shares import share_peaks, share_trends
@@ -32,8 +40,8 @@ FIRST = np.linspace(70, 10, len(LEVELS))
 HIGHEST = {"planted": 0.2, "llama-3.3-70b": 0.12}
 """Rate of restarts at the peak: that of the organism's sweep, and January's 1.15 attempts. The
 published peak of 1 % has about 2 %; with six times as many events its place is fixed at best."""
-TRAININGS, TRAINING_SD = 3, 0.1
-"""Trainings of a share, and the relative standard deviation of their rates; assumed."""
+TRAINING_SD = 0.1
+"""Relative standard deviation of the rates of trainings of one share; assumed."""
 SHARES = {"twin": (5, 30, 90)}
 TENS = tuple(range(10, 100, 10))
 SIZES = {"gemma-2-2b": 2.6, "llama-3.1-8b": 8.0, "gemma-2-9b": 9.2, "gemma-2-27b": 27.2}
@@ -63,9 +71,9 @@ def _of_sweep(
     (kind,), (measure,), models = (where[name] for name in ("kind", "measure", "model"))
     found = claim["expected"] if claim["expected"] == claim["expected"] else 0.0
 
-    def draw(spec: StudySpec, null: bool, number: int) -> pd.DataFrame:
+    def draw(spec: StudySpec, null: bool, number: int, second: bool = False) -> pd.DataFrame:
         design = replace(spec, latents=spec.sweep[0], trials=spec.sweep[1])
-        parts = []
+        cells = []
         for order, model in enumerate(models):
             at = claim["null"] if null and kind == "peak" else found
             arms = _bell(truths[model]["steered"], at, HIGHEST.get(model, 0.02))
@@ -73,17 +81,19 @@ def _of_sweep(
                 arms = [replace(arm, first=50.0) for arm in arms]
             named = {str(i): arm for i, arm in enumerate(arms)}
             drawn = drawn_arms(design, named, [8, int(null), number, order])
-            parts += [
-                table.assign(model=model, sweep_level=LEVELS[int(name)])
-                for name, table in drawn.items()
-            ]
-        scores = pd.concat(parts, ignore_index=True)
+            levels = [t.assign(model=model, sweep_level=LEVELS[int(n)]) for n, t in drawn.items()]
+            cells.append(pd.concat(levels, ignore_index=True))
+        if second:
+            graded = spec.sized(*spec.sweep, arms=len(LEVELS))
+            cells = sampled(cells, graded, [8, int(null), number])
+        scores = pd.concat(cells, ignore_index=True)
         if kind == "sweep":
             return sweep_slopes(scores, SETTINGS, [measure])
         return peaks(scores, [measure], SETTINGS).assign(kind=kind, model=models[0])
 
     slope = float(np.polyfit(LEVELS, FIRST, 1)[0])
-    return Rehearsal(claim, round(slope, 2) if kind == "sweep" else found, draw)
+    value = round(slope, 2) if kind == "sweep" else found
+    return Rehearsal(claim, value, draw, of_sweep, with_sweep, graded=True)
 
 
 def _bell(arm: ArmSpec, at: float, highest: float) -> list[ArmSpec]:
@@ -170,34 +180,36 @@ def _of_shares(
     shares = SHARES.get(base, TENS)
     tuned = next(arms["steered"] for name, arms in truths.items() if name.startswith(f"{base}+sc"))
 
-    def draw(spec: StudySpec, null: bool, number: int) -> pd.DataFrame:
+    def draw(spec: StudySpec, null: bool, number: int, second: bool = False) -> pd.DataFrame:
         arms = (null_world if null else true)(tuned, shares)
-        scores = _trained(spec, truths[base]["steered"], arms, [9, int(null), number])
+        scores = _trained(spec, truths[base]["steered"], arms, [9, int(null), number], second)
         if statistic == "peak":
             table = share_peaks(scores, SETTINGS, [measure]).assign(statistic="peak")
         else:
             table = share_trends(scores, SETTINGS, [measure])
         return table.assign(kind="share", model=base)
 
-    return Rehearsal(claim, value, draw)
+    return Rehearsal(claim, value, draw, graded=True, trained=True)
 
 
-def _trained(spec: StudySpec, base: ArmSpec, arms: Arms, seed: list[int]) -> pd.DataFrame:
+def _trained(
+    spec: StudySpec, base: ArmSpec, arms: Arms, seed: list[int], second: bool
+) -> pd.DataFrame:
     """Scores of a base and its fine-tuned models, with the columns `share` and `training`."""
     rng = np.random.default_rng([*seed, 1])
     models = {(0, 0): base}
     for share, arm in arms.items():
-        for training in range(1, TRAININGS + 1):
+        for training in range(1, spec.trainings + 1):
             factor = round(1 + TRAINING_SD * rng.standard_normal(), 1)  # few rates: drawn faster
             rate = arm.multi * factor
             models[share, training] = replace(arm, multi=float(np.clip(rate, 0, 0.95)))
     named = {f"{share} {training}": arm for (share, training), arm in models.items()}
     drawn = drawn_arms(spec, named, seed)
-    parts = [
+    cells = [
         drawn[f"{share} {training}"].assign(share=share, training=training)
         for share, training in models
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(sampled(cells, spec, seed) if second else cells, ignore_index=True)
 
 
 def _of_sizes(
@@ -208,11 +220,14 @@ def _of_sizes(
     treated = truths["llama-3.3-70b"][name]
     changes = [truths[model].get(name, truths[model]["steered"]) for model in SIZES]
 
-    def draw(spec: StudySpec, null: bool, number: int) -> pd.DataFrame:
+    def draw(spec: StudySpec, null: bool, number: int, second: bool = False) -> pd.DataFrame:
         parts: dict[str, list[pd.DataFrame]] = {"steered": [], name: []}
         for order, (model, change) in enumerate(zip(SIZES, changes, strict=True)):
             both = {"steered": truths[model]["steered"], name: treated if null else change}
-            for arm, table in drawn_arms(spec, both, [10, int(null), number, order]).items():
+            seed = [10, int(null), number, order]
+            cells = list(drawn_arms(spec, both, seed).values())
+            cells = sampled(cells, spec, seed) if second else cells
+            for arm, table in zip(both, cells, strict=True):
                 parts[arm].append(table.assign(model=model))
         before, after = (pd.concat(each, ignore_index=True) for each in parts.values())
         return size_trends(before, after, SIZES, SETTINGS, [measure]).assign(arm=name)
@@ -222,4 +237,4 @@ def _of_sizes(
         for model, change in zip(SIZES, changes, strict=True)
     ]
     slope = float(np.polyfit(np.log10(list(SIZES.values())), effects, 1)[0])
-    return Rehearsal(claim, round(slope, 2), draw)
+    return Rehearsal(claim, round(slope, 2), draw, graded=True)

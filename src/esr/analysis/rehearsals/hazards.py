@@ -39,14 +39,14 @@ def rehearse(claim: Mapping[str, Any], truths: Truths) -> Rehearsal | None:
         return None
     facts = {name: where[name][0] for name in ("model", "kind", "history", "adjusted")}
 
-    def draw(spec: StudySpec, null: bool, number: int) -> pd.DataFrame:
+    def draw(spec: StudySpec, null: bool, number: int, second: bool = False) -> pd.DataFrame:
         latents = min(spec.latents, MOST // PER_LATENT)
         tokens, restarts = responses(latents, 0.0 if null else EFFECT, [6, int(null), number])
         bins = risk_bins(tokens, restarts, ["first_score"])
         found = hazard_ratio(bins, ["first_score"])
         return pd.DataFrame([facts | found | {"n": found["n_responses"]}])
 
-    return Rehearsal(claim, _ratio(), draw)
+    return Rehearsal(claim, _ratio(), draw, most=MOST // PER_LATENT)
 
 
 @lru_cache

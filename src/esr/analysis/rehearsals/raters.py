@@ -39,7 +39,7 @@ def rehearse(claim: Mapping[str, Any], truths: Truths) -> Rehearsal | None:
     arms = next(iter(truths.values()))  # the model with all arms
     quantity = where["quantity"][0]
 
-    def draw(spec: StudySpec, null: bool, number: int) -> pd.DataFrame:
+    def draw(spec: StudySpec, null: bool, number: int, second: bool = False) -> pd.DataFrame:
         return _table(spec, arms, quantity, null, number).assign(
             judge_a=_named(where, "judge_a"), judge_b=_named(where, "judge_b")
         )

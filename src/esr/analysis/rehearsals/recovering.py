@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from esr.analysis.recovery import recovery
-from esr.analysis.rehearsals.base import Rehearsal, drawn_arms, places
+from esr.analysis.rehearsals.base import Rehearsal, drawn_arms, places, sampled
 from esr.analysis.scenarios import Truths
 from esr.analysis.simulation import ArmSpec, StudySpec
 
@@ -27,16 +27,17 @@ def rehearse(claim: Mapping[str, Any], truths: Truths) -> Rehearsal | None:
     (model,), (name,), (measure,) = (where[key] for key in ("model", "arm", "measure"))
     arm = replace(truths[model][name], low_first=LOW_FIRST)
 
-    def draw(spec: StudySpec, null: bool, number: int) -> pd.DataFrame:
-        found = _table(replace(arm, redraw=null), spec, [5, int(null), number])
+    def draw(spec: StudySpec, null: bool, number: int, second: bool = False) -> pd.DataFrame:
+        found = _table(replace(arm, redraw=null), spec, [5, int(null), number], second)
         return found.assign(model=model, arm=name)
 
-    return Rehearsal(claim, _excess(arm, measure), draw)
+    return Rehearsal(claim, _excess(arm, measure), draw, graded=True)
 
 
-def _table(arm: ArmSpec, spec: StudySpec, seed: list[int]) -> pd.DataFrame:
+def _table(arm: ArmSpec, spec: StudySpec, seed: list[int], second: bool = False) -> pd.DataFrame:
     scores = drawn_arms(spec, {"arm": arm}, seed)["arm"]
-    return recovery(scores, n_permutations=199)
+    graded = sampled([scores], spec, seed)[0] if second else scores
+    return recovery(graded, n_permutations=199)
 
 
 @lru_cache
