@@ -91,14 +91,14 @@ Row = dict[str, Any]
 
 def error_columns(case: Case, spec: StudySpec, studies: int) -> Row:
     """Error rates by the primary judge."""
+    run: Any = characteristics
+    again = AGAIN
     if isinstance(case, Rehearsal):
-        spec, studies, again = replace(spec, trainings=TRAININGS), REHEARSED, REHEARSED_AGAIN
-        found = rehearse_studies(case, spec, studies)
-    else:
-        found, again = characteristics(case, spec, studies), AGAIN
+        run, studies, again = rehearse_studies, REHEARSED, REHEARSED_AGAIN
+        spec = replace(spec, trainings=TRAININGS)
+    found = run(case, spec, studies)
     if (found[ERRORS] > LIMIT * studies).any():
-        more = rehearse_studies if isinstance(case, Rehearsal) else characteristics
-        found, studies = more(case, spec, again, first=studies), again  # type: ignore[operator]
+        found, studies = run(case, spec, again, first=studies), again
     shares = {name: 100 * count / studies for name, count in found.items()}
     return {"value": case.value, "studies": studies} | shares
 

@@ -21,14 +21,12 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from esr.agreement.sample import REST, drawn_weights, strata
+from esr.analysis.quantiles import beta_quantile, draw_scores, gamma_quantile, mean_beta
 from esr.config import AgreementConfig
 
 Flags = Bool[np.ndarray, " trials"]
 Numbers = Float[np.ndarray, " trials"]
 Codes = Int[np.ndarray, " trials"]
-
-GRID = 2001
-"""Quantiles at which the beta distribution is tabulated."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +184,12 @@ def draw_arm(spec: StudySpec, arm: str, design: Design, rng: np.random.Generator
     # Latents differ less near the ends of the scale, so that the arm keeps its mean.
     spread = min(spec.score_sd, truth.first / 3, (100 - truth.first) / 3)
     mean = truth.first + spread * np.clip(design.score_effect[design.latent], -3, 3)
-    first = _scores(mean, chance[1])
+    first = draw_scores(mean, chance[1])
     success = chance[2] < truth.success
-    up = _mean_beta(truth.gain / max(100 - truth.first, 1e-9), chance[3])
-    down = _mean_beta(truth.loss / max(truth.first, 1e-9), chance[3])
+    up = mean_beta(truth.gain / max(100 - truth.first, 1e-9), chance[3])
+    down = mean_beta(truth.loss / max(truth.first, 1e-9), chance[3])
     changed = np.where(success, first + (100 - first) * up, first - first * down)
-    redrawn = _scores(mean, rng.random(len(mean)))
+    redrawn = draw_scores(mean, rng.random(len(mean)))
     last = np.where(multi, redrawn if truth.redraw else changed, first)
     extra = stats.poisson.ppf(chance[4], truth.extra) if truth.extra else 0.0
     return Truth(multi, 1.0 + multi * (1 + extra), first, last, redrawn)
@@ -201,11 +199,11 @@ def restart_rates(
     spec: StudySpec, rate: float, design: Design
 ) -> Float[np.ndarray, "latents prompts"]:
     """Probability of a restart by latent and prompt."""
-    own = _beta_quantile(rate, spec.rho, design.latent_quantile)
+    own = beta_quantile(rate, spec.rho, design.latent_quantile)
     common = np.ones(spec.prompts)
     if spec.rho_prompt and 0 < rate < 1:
         spread = spec.rho_prompt * (1 - rate) / rate
-        common = _gamma_quantile(spread, design.prompt_quantile)
+        common = gamma_quantile(spread, design.prompt_quantile)
     return np.minimum(1, own[:, None] * common)
 
 
@@ -327,51 +325,3 @@ def _constant(count: int, text: str) -> pd.Categorical:
 @lru_cache(maxsize=16)
 def _names(count: int) -> pd.Index:
     return pd.Index(np.arange(count).astype(str))
-
-
-def _scores(mean: Numbers, chance: Numbers) -> Numbers:
-    """Scores with these means, U-shaped: low or high, each uniform in its half of the scale."""
-    low = np.clip((75 - mean) / 50, 0, 1)
-    level = np.where(
-        chance < low, chance / np.maximum(low, 1e-9), (chance - low) / (1 - low + 1e-9)
-    )
-    inner = np.where(chance < low, 50 * level, 50 + 50 * level)
-    # Beyond 25 and 75 all scores lie in one half, which shrinks towards the end of the scale.
-    found = np.where(
-        mean < 25, 2 * mean * level, np.where(mean > 75, 100 - 2 * (100 - mean) * level, inner)
-    )
-    return np.clip(found, 0, 100)  # a mean of 0 may come out as -1e-15
-
-
-def _mean_beta(mean: float, chance: Numbers) -> Numbers:
-    """Variable in [0, 1] with this mean: power of a uniform one, u^(1 / mean - 1)."""
-    clipped = min(max(mean, 1e-6), 1 - 1e-6)
-    return chance ** (1 / clipped - 1)
-
-
-@lru_cache(maxsize=256)
-def _beta_table(rate: float, rho: float) -> Float[np.ndarray, " grid"]:
-    scale = (1 - rho) / rho
-    return stats.beta.ppf(_grid(), rate * scale, (1 - rate) * scale)
-
-
-def _beta_quantile(rate: float, rho: float, at: np.ndarray) -> np.ndarray:
-    if rho == 0 or rate in (0, 1):
-        return np.full(len(at), float(rate))
-    return np.interp(at, _grid(), _beta_table(rate, rho))
-
-
-@lru_cache(maxsize=256)
-def _gamma_table(spread: float) -> Float[np.ndarray, " grid"]:
-    return stats.gamma.ppf(_grid(), 1 / spread, scale=spread)
-
-
-def _gamma_quantile(spread: float, at: np.ndarray) -> np.ndarray:
-    return np.interp(at, _grid(), _gamma_table(spread))
-
-
-@lru_cache(maxsize=1)
-def _grid() -> Float[np.ndarray, " grid"]:
-    """Quantiles, denser towards the upper end, where rare events have their clusters."""
-    u = np.linspace(0, 1, GRID)
-    return np.clip(1 - (1 - u) ** 3, 0, 1 - 1e-9)

@@ -66,15 +66,15 @@ def rehearse(claim: Mapping[str, Any], truths: Truths) -> Rehearsal | None:
 def _of_contrast(
     claim: Mapping[str, Any], where: Mapping[str, list[str]], truths: Truths
 ) -> Rehearsal:
-    (model,), (first,), (second,) = (where[name] for name in ("model", "first", "second"))
+    (model,), (first,), (other,) = (where[name] for name in ("model", "first", "second"))
     arm = truths[model]["steered"]
     relative = claim["statistic"] == "relative_change"
     rise = claim["expected"] if relative else OF_ORGANISM
 
-    def draw(spec: StudySpec, null: bool, number: int, second_judge: bool = False) -> pd.DataFrame:
-        means = {first: BASELINE if null else BASELINE * (1 + rise / 100), second: BASELINE}
+    def draw(spec: StudySpec, null: bool, number: int, second: bool = False) -> pd.DataFrame:
+        means = {first: BASELINE if null else BASELINE * (1 + rise / 100), other: BASELINE}
         values = region_values(spec, arm, means, [11, int(null), number])
-        found = contrast(values, first, second, SETTINGS)
+        found = contrast(values, first, other, SETTINGS)
         return pd.DataFrame([{"model": model, "kind": "detector"} | found])
 
     return Rehearsal(claim, rise if relative else BASELINE * rise / 100, draw)

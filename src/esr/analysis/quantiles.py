@@ -1,0 +1,62 @@
+"""Distributions of simulated studies: scores, and rates of latents and prompts by quantile."""
+
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+Numbers = Float[np.ndarray, " trials"]
+
+GRID = 2001
+"""Quantiles at which the beta distribution is tabulated."""
+
+
+def draw_scores(mean: Numbers, chance: Numbers) -> Numbers:
+    """Scores with these means, U-shaped: low or high, each uniform in its half of the scale."""
+    low = np.clip((75 - mean) / 50, 0, 1)
+    level = np.where(
+        chance < low, chance / np.maximum(low, 1e-9), (chance - low) / (1 - low + 1e-9)
+    )
+    inner = np.where(chance < low, 50 * level, 50 + 50 * level)
+    # Beyond 25 and 75 all scores lie in one half, which shrinks towards the end of the scale.
+    found = np.where(
+        mean < 25, 2 * mean * level, np.where(mean > 75, 100 - 2 * (100 - mean) * level, inner)
+    )
+    return np.clip(found, 0, 100)  # a mean of 0 may come out as -1e-15
+
+
+def mean_beta(mean: float, chance: Numbers) -> Numbers:
+    """Variable in [0, 1] with this mean: power of a uniform one, u^(1 / mean - 1)."""
+    clipped = min(max(mean, 1e-6), 1 - 1e-6)
+    return chance ** (1 / clipped - 1)
+
+
+@lru_cache(maxsize=256)
+def _beta_table(rate: float, rho: float) -> Float[np.ndarray, " grid"]:
+    scale = (1 - rho) / rho
+    return stats.beta.ppf(_grid(), rate * scale, (1 - rate) * scale)
+
+
+def beta_quantile(rate: float, rho: float, at: np.ndarray) -> np.ndarray:
+    """Rates of latents at these quantiles: beta with this mean and intra-latent correlation."""
+    if rho == 0 or rate in (0, 1):
+        return np.full(len(at), float(rate))
+    return np.interp(at, _grid(), _beta_table(rate, rho))
+
+
+@lru_cache(maxsize=256)
+def _gamma_table(spread: float) -> Float[np.ndarray, " grid"]:
+    return stats.gamma.ppf(_grid(), 1 / spread, scale=spread)
+
+
+def gamma_quantile(spread: float, at: np.ndarray) -> np.ndarray:
+    """Factors of prompts at these quantiles: gamma with mean 1 and this variance."""
+    return np.interp(at, _grid(), _gamma_table(spread))
+
+
+@lru_cache(maxsize=1)
+def _grid() -> Float[np.ndarray, " grid"]:
+    """Quantiles, denser towards the upper end, where rare events have their clusters."""
+    u = np.linspace(0, 1, GRID)
+    return np.clip(1 - (1 - u) ** 3, 0, 1 - 1e-9)
