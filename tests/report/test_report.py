@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from esr.analysis.claims import VERDICTS
+from esr.analysis.ways import WAYS
 from esr.arms.files import ArmFiles
 from esr.report.jobs import compute_table
 from esr.report.site import TABLE_TITLES, markdown, measured, number, table_title
@@ -162,6 +164,21 @@ class TestPages:
             assert not re.search(r"<script(?! src=\"assets/)|style=|onclick=", page)
             for target in re.findall(r'(?:src|href)="([^"#:]+)', page):
                 assert (tmp_path / "report" / target).is_file(), f"{path.name} names {target}"
+
+    def test_the_first_page_has_verdict_four_ways_and_power_of_every_claim(
+        self, tmp_path: Path
+    ) -> None:
+        write_site(tmp_path / "report", 6)
+        page = (tmp_path / "report/index.html").read_text()
+        table = page.partition('<table class="scorecard">')[2].partition("</table>")[0]
+        rows = re.findall(r"<tr id=.*?</tr>", table, flags=re.DOTALL)
+        assert len(rows) == len(VERDICTS)
+        for verdict, row in zip(VERDICTS, rows, strict=True):
+            assert verdict in row.partition('data-label="Verdict"')[2].partition("</td>")[0]
+            ways = row.partition('data-label="Ways"')[2].partition("</td>")[0]
+            assert ways.count("4 [3, 5] confirmed") == len(WAYS) == 4
+            power = row.partition('data-label="Power"')[2].partition("</td>")[0]
+            assert re.findall(r"[0-9]+ %", power) == ["90 %", "40 %"], "primary judge, all ways"
 
     def test_what_a_model_was_trained_on_is_marked(self, tmp_path: Path) -> None:
         write_site(tmp_path / "report", 6)
