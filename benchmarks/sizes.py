@@ -5,7 +5,8 @@
 One row a study, design and core claim: `study`, `latents`, `trials` (of each latent), `gpu_hours`
 (of the whole study, `esr.planning.hours`), `second` (replies of a second judge if it graded every
 trial of the sampled arms), `claim`, and `power_<rho>` (% of simulated studies that confirm the
-claim by the primary judge if it is true, at that intra-latent correlation).
+claim by the primary judge if it is true, at that intra-latent correlation). Powers of a design that
+sizes.csv has are kept, and its costs are counted again: delete rows of claims that have changed.
 """
 
 import logging
@@ -18,7 +19,8 @@ import pandas as pd
 
 from esr.agreement.arms import sampled_cells
 from esr.analysis.claims import read_claims
-from esr.analysis.operating import CORRELATIONS, scenarios, simulate
+from esr.analysis.operating import scenarios, simulate
+from esr.analysis.power import CORRELATIONS
 from esr.analysis.truths import TRUTHS
 from esr.config import Config
 from esr.config.files import study_config
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+TABLE = HERE / "sizes.csv"
 DESIGNS = {
     "paper": ("january", [(500, 5), (2500, 1), (3000, 2)]),
     "arxiv": ("published", [(1000, 5), (5000, 1), (3000, 2)]),
@@ -46,6 +49,9 @@ CORE = {
 }  # fmt: skip
 
 
+Known = dict[tuple[str, int, int, str], dict[str, Any]]
+
+
 def sized(study: str, latents: int, trials: int) -> Config:
     """A study with other numbers of latents and trials in its main arms."""
     arms = study_config(ROOT, study).arms
@@ -54,7 +60,9 @@ def sized(study: str, latents: int, trials: int) -> Config:
     return study_config(ROOT, study, latents={"count": latents}, arms=changes)
 
 
-def rows_of(study: str, latents: int, trials: int, studies: int) -> list[dict[str, Any]]:
+def rows_of(
+    study: str, latents: int, trials: int, studies: int, known: Known
+) -> list[dict[str, Any]]:
     """Cost of a design, and the power of the core claims."""
     config = sized(study, latents, trials)
     head: dict[str, Any] = {"study": study, "latents": latents, "trials": trials}
@@ -67,20 +75,33 @@ def rows_of(study: str, latents: int, trials: int, studies: int) -> list[dict[st
         if case is None or claim["claim"] not in CORE[name]:
             continue
         row = head | {"claim": claim["claim"]}
+        row |= known.get((study, latents, trials, claim["claim"]), {})
         for rho in CORRELATIONS:
-            found = simulate(case, replace(design_of(config), rho=rho), studies)
-            row[f"power_{rho:g}"] = round(100 * found["verdict"].eq("confirmed").mean())
+            if f"power_{rho:g}" not in row:
+                found = simulate(case, replace(design_of(config), rho=rho), studies)
+                row[f"power_{rho:g}"] = round(100 * found["verdict"].eq("confirmed").mean())
         log.info("%s", row)
         rows.append(row)
     return rows
 
 
-def benchmark(studies: int = 40) -> pd.DataFrame:
+def benchmark(studies: int, known: Known) -> pd.DataFrame:
     """Every design of the large studies."""
     designs = [(study, *size) for study, (_, sizes) in DESIGNS.items() for size in sizes]
-    return pd.DataFrame([row for design in designs for row in rows_of(*design, studies)])
+    rows = [row for design in designs for row in rows_of(*design, studies, known)]
+    return pd.DataFrame(rows)
+
+
+def read_known() -> Known:
+    """Powers of the table, by study, latents, trials and claim; none without a table."""
+    if not TABLE.is_file():
+        return {}
+    rows = pd.read_csv(TABLE).set_index(["study", "latents", "trials", "claim"])
+    powers = rows[[name for name in rows if str(name).startswith("power_")]]
+    return {key: row.to_dict() for key, row in powers.iterrows()}
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    benchmark(*map(int, sys.argv[1:])).to_csv(HERE / "sizes.csv", index=False)
+    count = int(sys.argv[1]) if sys.argv[1:] else 40
+    benchmark(count, read_known()).to_csv(TABLE, index=False)

@@ -334,7 +334,13 @@ rule tabulate_power:
         POWER,
     params:
         settings=settings(
-            "latents.count", "arms", "agreement", "claims", "judging.judges"
+            "latents.count",
+            "arms",
+            "directions",
+            "agreement",
+            "claims",
+            "judging.judges",
+            "finetune.seeds",
         ),
     log:
         "<logs>/tabulate_power.log",

@@ -13,6 +13,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from esr.agreement.compare import QUANTITIES, compare_judges, draw_clusters, rank_models
 from esr.agreement.sample import DETECTOR, draw_sample, strata, with_detector
+from esr.analysis.statistics import Factor, Resampled
 from esr.analysis.statistics import agreement as formulas
 from esr.arms.scores import GATED, check_scores
 from esr.config import AgreementConfig, StatisticsConfig
@@ -44,6 +45,28 @@ TWO_CODERS = np.array([[0, 1, 0, 0, 0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1, 0, 0, 
 SHROUT_FLEISS = np.array(
     [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float
 )
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        formulas.observed_agreement,
+        formulas.cohen_kappa,
+        formulas.positive_agreement,
+        formulas.krippendorff_alpha,
+        formulas.intraclass_correlation,
+        formulas.correlation,
+    ],
+)
+def test_resamples_of_clusters_give_what_weights_of_all_units_give(formula: Any) -> None:
+    """A large sample has too many units for a matrix of their weights."""
+    rng = np.random.default_rng(3)
+    ratings = (rng.random((60, 2)) < 0.4).astype(float)
+    codes, draws = rng.integers(7, size=60), rng.integers(4, size=(20, 7)).astype(float)
+    weights = rng.uniform(1, 5, 60)
+    drawn = Resampled(Factor(codes, draws), weights)
+    expected = formula(ratings, draws[:, codes] * weights)
+    np.testing.assert_allclose(formula(ratings, drawn), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_krippendorffs_own_examples() -> None:

@@ -188,7 +188,7 @@ def test_the_estimate_counts_the_sample_of_every_second_judge() -> None:
     others = set(config.judging.llms) - {config.judging.primary}
     again = [one.calls for one in planned_calls(config) if one.rule == "retest_sample"]
     assert again == [config.agreement.retest]
-    assert {judge: sample[judge] for judge in others} == dict.fromkeys(others, 4000)
+    assert {judge: sample[judge] for judge in others} == dict.fromkeys(others, 44_000)
 
 
 # Agreement, arm by arm, and against chance

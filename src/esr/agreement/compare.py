@@ -19,6 +19,7 @@ from esr.analysis.measures import MEASURES
 from esr.analysis.statistics import (
     NO_INTERVAL,
     Factor,
+    Resampled,
     bootstrap_weights,
     cluster_codes,
     cluster_sums,
@@ -212,7 +213,8 @@ def estimate_statistic(
         status = "undefined" if np.isnan(value) else "too_few"
         facts |= NO_INTERVAL._asdict() | {"status": status}
         return facts, np.full(len(factor.weights), np.nan)
-    replicates = statistic.compute(ratings, np.take(factor.weights, codes, axis=1) * weights)
+    drawn = Resampled(Factor(codes, factor.weights), weights)
+    replicates = statistic.compute(ratings, drawn)
     if np.nanmax(replicates) - np.nanmin(replicates) < TIE:
         ends = no_variation_interval(
             value, len(clusters), statistic.lowest, statistic.highest, level

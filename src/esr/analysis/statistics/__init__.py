@@ -37,6 +37,7 @@ from esr.analysis.statistics.random_sets import SetsContrast, sets_contrast
 from esr.analysis.statistics.resampling import (
     Factor,
     Permutation,
+    Resampled,
     bootstrap_mean,
     bootstrap_weights,
     is_sparse,
@@ -57,6 +58,7 @@ __all__ = [
     "Factor",
     "Interval",
     "Permutation",
+    "Resampled",
     "SetsContrast",
     "benjamini_hochberg",
     "bootstrap_mean",

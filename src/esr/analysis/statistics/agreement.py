@@ -11,8 +11,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from esr.analysis.statistics.resampling import Resampled
+
 Ratings = Float[np.ndarray, "units raters"]
-Weights = Float[np.ndarray, "*batch units"]
+Weights = Float[np.ndarray, "*batch units"] | Resampled
 Result = Float[np.ndarray, "*batch"]
 
 TINY = 1e-12

@@ -5,6 +5,7 @@ swapped between arms, instead of trials.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,31 @@ class Factor(NamedTuple):
 
     codes: Int[np.ndarray, " trials"]
     weights: Float[np.ndarray, "boot clusters"]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Weights of units in resamples of their clusters, an array (boot, units) that is never made.
+
+    A unit weighs as often as its cluster is drawn, times its own weight. Weighted sums over units
+    are sums over clusters, which are far fewer.
+
+    Attributes:
+        factor: Cluster of each unit, and draws of each cluster.
+        weights: Of the units.
+    """
+
+    factor: Factor
+    weights: Float[np.ndarray, " units"]
+
+    def __matmul__(self, values: Float[np.ndarray, " units"]) -> Float[np.ndarray, " boot"]:
+        """Weighted sum of the values in each resample."""
+        draws = self.factor.weights
+        return draws @ np.bincount(self.factor.codes, self.weights * values, draws.shape[1])
+
+    def sum(self, axis: int = -1) -> Float[np.ndarray, " boot"]:
+        """Sum of the weights in each resample."""
+        return self @ np.ones(len(self.weights))
 
 
 class Permutation(NamedTuple):
