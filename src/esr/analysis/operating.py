@@ -277,7 +277,8 @@ def _overall(rows: Sequence[tuple[Finding, Verdict]]) -> Verdict:
 
 
 def design_for(spec: StudySpec, row: Row) -> StudySpec:
-    """The design of a row: arms may have latents and trials of their own."""
+    """The design of a row: arms may have latents, trials and a correlation of their own."""
+    spec = replace(spec, rho=max(spec.rho, row.rho))
     if row.sweep:
         return spec.sized(*spec.sweep)
     return spec.sized(*spec.sizes[row.arm]) if row.arm in spec.sizes else spec

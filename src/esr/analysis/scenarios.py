@@ -28,8 +28,16 @@ REPLAYED = {
     "prefix-unsteered": "prefix-steered",
     "prefix-ablated": "prefix-steered",
     "correction-unsteered": "correction-steered",
+    "branch-unsteered": "branch-steered",
+    "branch-ablated": "branch-steered",
+    "branch-on-topic": "branch-steered",
 }
 """What an arm replays, if not `steered`."""
+ALIKE = {"branch-": 0.4}
+"""Least intra-latent correlation of arms whose names begin so: they continue a text several times.
+
+In the organism 22.9 % [13.3, 36.6] of about 270 continuations restart, of some 67 texts.
+"""
 TABLES = {f"tables/{name}.csv" for name in ("summary", "comparisons", "models", "contrasts")}
 """Tables whose rows are means and contrasts of arms."""
 REHEARSED = "esr.analysis.rehearsals has no world of it"
@@ -59,6 +67,7 @@ class Row:
     """The arms of one row that a claim is about: baseline first, then treatments.
 
     `arm` is the one that decides the size: what is compared with it are the trials that it replays.
+    `rho` is the least intra-latent correlation of its trials.
     """
 
     kind: Kind
@@ -66,6 +75,7 @@ class Row:
     null: Arms
     sweep: bool = False
     arm: str = ""
+    rho: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,8 +141,10 @@ def scenario(claim: Mapping[str, Any], truths: Truths, tests: int = 0) -> Scenar
         else:
             apart = _moved(base, measure, claim["null"], relative)
             null = {names[0]: base} | dict.fromkeys(names[1:], apart)
-        arm = where.get("arm", [""])[0]
-        rows.append(Row(kind, true, null, sweep=where.get("kind") == ["point"], arm=arm))
+        arm = where.get("arm", [""])[0].partition(" - ")[0]
+        arm = f"{arm}-0" if kind == "sets" else arm
+        rho = max((least for name, least in ALIKE.items() if arm.startswith(name)), default=0.0)
+        rows.append(Row(kind, true, null, where.get("kind") == ["point"], arm, rho))
     region = region_of(claim)
     family = tests if claim.get("family") == "yes" and region.is_sign else 0
     return Scenario(claim["claim"], measure, relative, region, tuple(rows), family)

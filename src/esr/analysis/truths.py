@@ -18,6 +18,8 @@ leave open is assumed, and set so that the stated means come out:
   stops they succeed in 95 % (assumed). Random directions at the boosts of latents leave a first
   score of 60 (assumed), at thresholds of their own that of the target. Vectors that are no SAE's:
   ESR 3.6 %, success as with latents.
+  Branching: 30 % of the continuations restart again, 22.5 % without the detectors, 35 % without
+  steering (assumed; organism: 23, 7.5 and 19 %).
 - organism: rates rounded from the study (docs/organism.md, docs/finetuning.md).
 - everywhere: unsteered trials have no restart, and the mean first score that is stated. Arms of one
   model share latents and prompts, but not the chance of single trials (`StudySpec.pairing` 0).
@@ -77,6 +79,10 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "steered-random": replace(_PUBLISHED, first=60),
             "steered-random-impact": replace(_PUBLISHED, first=30),
             "contrastive-vectors": replace(_PUBLISHED, multi=0.0706),
+            "branch-steered": replace(_PREFIX, multi=0.3),
+            "branch-unsteered": replace(_PREFIX, multi=0.35, success=0.95),
+            "branch-ablated": replace(_PREFIX, multi=0.225),
+            "branch-random": replace(_PREFIX, multi=0.3),
         },
         "llama-3.1-8b": _other(replace(_PUBLISHED, multi=0.010), 90.0),
         "gemma-2-27b": _other(replace(_PUBLISHED, multi=0.011, success=0.64), 90.0),
@@ -91,17 +97,24 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "ablate-random": _ORGANISM,
             "meta-self-monitor": replace(_ORGANISM, multi=0.24),
             "steered-random": replace(_ORGANISM, multi=0.03, first=93),
+            "steered-response": replace(_ORGANISM, first=71),
             "steer-then-stop": replace(_ORGANISM, multi=0.14, success=0.98, first=58),
             "prefix-steered": _ORGANISM_PREFIX,
             "prefix-unsteered": replace(_ORGANISM_PREFIX, multi=0.12, success=0.98, first=12),
             "prefix-ablated": replace(_ORGANISM_PREFIX, multi=0.025, success=0.4),
             "prefix-on-topic": _unsteered(_ORGANISM_PREFIX, 99.9),
+            "branch-steered": replace(_ORGANISM_PREFIX, multi=0.23),
+            "branch-unsteered": replace(_ORGANISM_PREFIX, multi=0.19, success=0.98),
+            "branch-ablated": replace(_ORGANISM_PREFIX, multi=0.075),
+            "branch-random": replace(_ORGANISM_PREFIX, multi=0.3),
+            "branch-on-topic": replace(_ORGANISM_PREFIX, multi=0.037, first=80),
             "correction-steered": replace(_ORGANISM, first=53),
             "correction-unsteered": replace(_ORGANISM, multi=0.014, success=0.98, first=95),
         },
         "twin": {
             **_other(_ORGANISM_TWIN, 99.7),
             "steered-random": replace(_ORGANISM_TWIN, first=98),
+            "steered-response": replace(_ORGANISM_TWIN, first=71),
         },
         **{
             f"twin+sc{share}": {"steered": replace(_ORGANISM_TUNED, multi=multi)}
