@@ -16,10 +16,11 @@ in the world of the claim and under its null), `power` and `agreed` (%: confirme
 judge in `power_studies`, and by all ways in `agreed_studies`), `latents_80` (latents for a power of
 80 %; inf: none are enough), `label`.
 
-With judges that err (`esr.analysis.misjudged`), % of `judged_studies` by the verdict of all ways:
-`judged_true`, `judged_refuted_true`, `judged_null`, `judged_refuted_null` as above; `habit`:
-confirmed under the null because the primary judge alone sees what the claim says, and
-`habit_primary`: by that judge. Missing where a judge that miscounts restarts cannot show the claim.
+With judges that err (`esr.analysis.misjudged`; at the larger correlation), % of `judged_studies` by
+the verdict of all ways: `judged_true`, `judged_refuted_true`, `judged_null`, `judged_refuted_null`
+as above; `habit`: confirmed under the null because the primary judge alone sees what the claim
+says, and `habit_primary`: by that judge. Missing where a judge that miscounts restarts cannot show
+the claim.
 
 `rehearsed`: True of claims that `esr.analysis.rehearsals` simulates (other tables). Judges that err
 are not simulated for them. Their error rates are those with `TRAININGS` of each share, since a
@@ -33,7 +34,7 @@ as large.
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,7 @@ from esr.analysis.claims import read_claims, stated
 from esr.analysis.misjudged import has_habit, judged_characteristics
 from esr.analysis.operating import characteristics, scenarios, simulate
 from esr.analysis.power import CORRELATIONS, label_of, power_row, rehearsed_power
-from esr.analysis.rehearsals import (
-    Rehearsal,
-    rehearsal,
-    rehearse_studies,
-    rehearsed_verdicts,
-)
+from esr.analysis.rehearsals import Rehearsal, rehearsal, rehearse_studies
 from esr.analysis.scenarios import Scenario, not_simulated
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
@@ -80,13 +76,15 @@ rate below it.
 """
 REHEARSED, REHEARSED_LEAST, REHEARSED_AGAIN = 60, 30, 300
 """The same of claims that `esr.analysis.rehearsals` simulates; those with the least are kept."""
-POWERED, REHEARSED_POWERED = 60, 40
+POWERED, AGREED, REHEARSED_POWERED = 60, 40, 30
 """Studies that give the power."""
 TRAININGS = 3
 JUDGED_ERRORS = ["judged_refuted_true", "judged_null", "habit"]
 
 Case = Scenario | Rehearsal
 Row = dict[str, Any]
+Part = tuple[str, int, bool, Callable[[], Row]]
+"""Column with a number of studies, the fewest, whether known ones hold, and what simulates them."""
 
 
 def error_columns(case: Case, spec: StudySpec, studies: int) -> Row:
@@ -103,29 +101,26 @@ def error_columns(case: Case, spec: StudySpec, studies: int) -> Row:
     return {"value": case.value, "studies": studies} | shares
 
 
-def power_columns(case: Case, spec: StudySpec) -> Row:
+def power_columns(case: Scenario, spec: StudySpec) -> Row:
     """Power by the primary judge, in percent, and the latents for 80 %."""
-    run: Any = rehearsed_power if isinstance(case, Rehearsal) else power_row
-    found = run(case, replace(spec, sampled=0), powered(case))
+    found = power_row(case, replace(spec, sampled=0), POWERED)
     needed = found["latents_80"]
-    return {"power": 100 * found["power"], "power_studies": powered(case), "latents_80": needed}
+    return {"power": 100 * found["power"], "power_studies": POWERED, "latents_80": needed}
 
 
-def agreed_columns(case: Case, spec: StudySpec) -> Row:
+def agreed_columns(case: Scenario, spec: StudySpec) -> Row:
     """Power by all ways, in percent."""
-    studies = powered(case)
-    if isinstance(case, Scenario):
-        agreed = simulate(case, spec, studies, ways=True)["agreed"]
-    elif case.trained and spec.trainings < 2:
-        agreed = pd.Series([""])  # One training of a share decides nothing.
-    else:
-        agreed = rehearsed_verdicts(case, spec, studies)["agreed"]
-    return {"agreed": 100 * agreed.eq("confirmed").mean(), "agreed_studies": studies}
+    agreed = simulate(case, spec, AGREED, ways=True)["agreed"]
+    return {"agreed": 100 * agreed.eq("confirmed").mean(), "agreed_studies": AGREED}
 
 
-def powered(case: Case) -> int:
-    """Studies that give the power of a claim."""
-    return REHEARSED_POWERED if isinstance(case, Rehearsal) else POWERED
+def rehearsed_columns(case: Rehearsal, spec: StudySpec) -> Row:
+    """Power in both ways, and the latents for 80 %, of a claim of another table."""
+    studies = REHEARSED_POWERED
+    found = rehearsed_power(case, spec, studies)
+    shares = {name: 100 * found[name] for name in ("power", "agreed")}
+    sizes = {"power_studies": studies, "agreed_studies": studies}
+    return shares | sizes | {"latents_80": found["latents_80"]}
 
 
 def judged_columns(case: Scenario, spec: StudySpec) -> Row:
@@ -147,14 +142,20 @@ def row_of(case: Case, spec: StudySpec, head: Row, known: Row, studies: int) -> 
     same_world = abs(known.get("value", np.inf) - case.value) < 0.006
     first = same_world and all(known.get(name) == head[name] for name in PRIMARY)
     both = first and all(known.get(name) == head[name] for name in SECOND)
-    single = first and known.get("trainings") == head["trainings"]
-    parts = [("studies", least, first, lambda: error_columns(case, spec, studies))]
-    parts += [("power_studies", powered(case), single, lambda: power_columns(case, spec))]
-    parts += [("agreed_studies", powered(case), both, lambda: agreed_columns(case, spec))]
-    if isinstance(case, Scenario):
-        parts += [("judged_studies", JUDGED, both, lambda: judged_columns(case, spec))]
+    parts: list[Part] = [("studies", least, first, lambda: error_columns(case, spec, studies))]
+    if isinstance(case, Rehearsal):
+        parts += [
+            ("agreed_studies", REHEARSED_POWERED, both, lambda: rehearsed_columns(case, spec))
+        ]
+    else:
+        parts += [
+            ("power_studies", POWERED, first, lambda: power_columns(case, spec)),
+            ("agreed_studies", AGREED, both, lambda: agreed_columns(case, spec)),
+        ]
+        if spec.rho == max(CORRELATIONS):
+            parts += [("judged_studies", JUDGED, both, lambda: judged_columns(case, spec))]
     for count, needed, holds, run in parts:
-        columns = OF_PART[count]
+        columns = POWERS if isinstance(case, Rehearsal) and count != "studies" else OF_PART[count]
         done = holds and known.get(count, 0) >= needed
         row |= {name: known.get(name) for name in columns} if done else run()
     return row | {"label": label_of(row["power"] / 100, row["agreed"] / 100)}
@@ -168,6 +169,7 @@ OF_PART = {
     "judged_studies": ["judged_studies", "judged_true", *JUDGED_ERRORS[:2], "judged_refuted_null"],
 }
 """Columns by the one that holds their number of studies."""
+POWERS = [*OF_PART["power_studies"], *OF_PART["agreed_studies"]]
 OF_PART["judged_studies"] += ["habit_primary", "habit"]
 
 

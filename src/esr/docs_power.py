@@ -57,8 +57,8 @@ and verdicts that judge real studies (`esr.analysis.operating`).
 - *Arms of other sizes* (of some latents, or that continue texts) are simulated at their own. Texts
   that are cut at several places, or continued several times, count as trials of their latent.
 
-Power and all ways are from 60 simulated studies and error rates from 100 and more: the standard
-error of a share of 50 % is 6 and 5 points, that of one of 5 % is 3 and 2 points.
+Power is from 60 simulated studies, all ways from 40, error rates from 100 and more: the standard
+error of a share of 50 % is 6, 8 and 5 points.
 """
 ERRORS = """
 ## Error rates
@@ -83,15 +83,16 @@ primary judge alone sees what the claim says, as where ablation garbles the word
 A habit that the restart detector shares, as where both look for the same phrases, is not in this
 column. The second judge must then confirm the claim, so that the verdict is no safer and no less
 safe than that judge (`tests/analysis/test_misjudged.py` simulates it).
-Shares are of 60 studies; 300 others replace them if more than 5 % of them err. If none of 60 errs,
-the error rate is below 5 % (one-sided 95 % bound 4.9 %; of 120 studies 2.5 %).
+Shares are at the correlation of 0.2, of 60 studies; 300 others replace them if more than 5 % of
+them err. If none of 60 errs, the error rate is below 5 % (one-sided 95 % bound 4.9 %; of 120
+studies 2.5 %).
 """
 REHEARSALS = """
 ## Claims about recovery, curves, judges and activations
 
 These are no means or contrasts of arms. `esr.analysis.rehearsals` draws the table that each claim
 reads, by the code that makes it in a study. Error rates are of the primary judge's verdict in 30 to
-60 studies; power and all ways are from 40 (standard error up to 8 points). Latents for 80 % follow
+60 studies; power and all ways are from 30 (standard error up to 9 points). Latents for 80 % follow
 from a search: their number is halved or doubled until the power crosses 80 %, in {searched} studies
 at each number, and interpolated. Its error is about a third. `none`: 16 times the latents are not
 enough, or more latents do not help. Empty: steered latents do not matter.
@@ -189,7 +190,8 @@ def _claim_rows(table: pd.DataFrame) -> Iterator[list[str]]:
 def _judged_rows(table: pd.DataFrame) -> Iterator[list[str]]:
     names = ["confirmed, true", "refuted, true", "confirmed, null", "refuted, null", "habit"]
     yield ["claim", *[f"{name} %" for name in names], "by it %"]
-    for claim, rows in table.groupby("claim", sort=False):
+    for claim, rows in table[table["judged_studies"].gt(0)].groupby("claim", sort=False):
+        rows = rows[rows["rho"].eq(rows["rho"].max())]
         shares = [f"judged_{name}" for name in ("true", "refuted_true", "null", "refuted_null")]
         yield [f"`{claim}`", *[_shares(rows[name]) for name in [*shares, "habit", "habit_primary"]]]
 

@@ -65,6 +65,12 @@ class TestPower:
         ]
         assert verdicts[0] < verdicts[1]
 
+    def test_three_random_sets_need_more_latents_than_a_design_that_does_not_decide(self) -> None:
+        """Student's quantile of two degrees of freedom at the level of a family of tests."""
+        row = power_row(case_of("organism", "specificity"), ORGANISM, 16)
+        assert row["power"] < 0.8
+        assert row["latents_80"] > 36
+
     def test_a_second_sample_that_is_too_small_is_not_decidable(self) -> None:
         few = replace(ORGANISM, sampled=8)
         row = power_row(case_of("organism", "correction"), few, 10)

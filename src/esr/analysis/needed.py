@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from esr.analysis.claims import Finding, Region
-from esr.analysis.scenarios import Row, Scenario
+from esr.analysis.claims import Finding
+from esr.analysis.scenarios import SETS, Row, Scenario
 from esr.analysis.verdicts import DECIDABLE
 
 LEVEL = 0.95
@@ -41,7 +41,7 @@ def latents_for(case: Scenario, row: Row, found: Sequence[Sequence[Finding]]) ->
             return float(np.median(halves[0])) / margin  # No event: the bound falls as 1 / latents.
         a, b = _falling([float(np.median(each)) for each in halves])
         beyond = np.array([sign * (getattr(f, end) - value) for f in drawn])
-        strict = (_strictness(case.tests, case.region) - 1) * halves[0 if bounded else 1]
+        strict = (_strictness(case, row) - 1) * halves[0 if bounded else 1]
         sides.append((margin, beyond + strict, a, b))
     for factor in np.geomspace(0.02, 500, 600):
         inside = [
@@ -53,11 +53,15 @@ def latents_for(case: Scenario, row: Row, found: Sequence[Sequence[Finding]]) ->
     return np.inf
 
 
-def _strictness(tests: int, region: Region) -> float:
-    """Width of the interval of a claim of the family over that of the study's level."""
-    if tests < 2 or not region.is_sign:
+def _strictness(case: Scenario, row: Row) -> float:
+    """Width of the interval of a claim of the family over that of the study's level.
+
+    Few random sets have Student's quantile with as few degrees of freedom, which grows much faster.
+    """
+    if case.tests < 2 or not case.region.is_sign:
         return 1.0
-    ends = [float(stats.norm.isf((1 - LEVEL) / 2 / count)) for count in (tests, 1)]
+    freedom = SETS - 1 if row.kind == "sets" else np.inf
+    ends = [float(stats.t.isf((1 - LEVEL) / 2 / count, freedom)) for count in (case.tests, 1)]
     return ends[0] / ends[1]
 
 
