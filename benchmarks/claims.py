@@ -68,16 +68,12 @@ SECOND = [*PRIMARY, "sampled", "per_stratum", "trainings"]
 """Columns on which those of all ways do, too."""
 LIMIT = 0.05
 STUDIED, AGAIN = 120, 600
-JUDGED, JUDGED_AGAIN = 60, 300
-"""Studies in each world with judges that err; others if an error of the first ones is above 5 %.
-
-At an error rate of 5 % none of 60 studies errs in 5 % of simulations: 60 without an error show a
-rate below it.
-"""
-REHEARSED, REHEARSED_LEAST, REHEARSED_AGAIN = 60, 30, 300
-"""The same of claims that `esr.analysis.rehearsals` simulates; those with the least are kept."""
-POWERED, AGREED, REHEARSED_POWERED = 60, 40, 30
-"""Studies that give the power."""
+JUDGED, JUDGED_AGAIN = 30, 200
+"""Studies in each world with judges that err; others if an error of the first ones is above 5 %."""
+REHEARSED, REHEARSED_AGAIN = 30, 200
+"""The same of claims that `esr.analysis.rehearsals` simulates."""
+POWERED, AGREED, REHEARSED_POWERED = 60, 30, 20
+"""Studies that give the power. What more studies gave is kept."""
 TRAININGS = 3
 JUDGED_ERRORS = ["judged_refuted_true", "judged_null", "habit"]
 
@@ -138,7 +134,7 @@ def judged_columns(case: Scenario, spec: StudySpec) -> Row:
 def row_of(case: Case, spec: StudySpec, head: Row, known: Row, studies: int) -> Row:
     """A claim's row; columns that still hold are taken from the known one."""
     row = head | {"simulated": True, "rehearsed": isinstance(case, Rehearsal)}
-    least = REHEARSED_LEAST if row["rehearsed"] else min(studies, 100)
+    least = REHEARSED if row["rehearsed"] else min(studies, 100)
     same_world = abs(known.get("value", np.inf) - case.value) < 0.006
     first = same_world and all(known.get(name) == head[name] for name in PRIMARY)
     both = first and all(known.get(name) == head[name] for name in SECOND)

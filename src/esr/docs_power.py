@@ -57,8 +57,8 @@ and verdicts that judge real studies (`esr.analysis.operating`).
 - *Arms of other sizes* (of some latents, or that continue texts) are simulated at their own. Texts
   that are cut at several places, or continued several times, count as trials of their latent.
 
-Power is from 60 simulated studies, all ways from 40, error rates from 100 and more: the standard
-error of a share of 50 % is 6, 8 and 5 points.
+Power is from 60 simulated studies, all ways from 30 and more, error rates from 100 and more: the
+standard error of a share of 50 % is 6, 9 and 5 points.
 """
 ERRORS = """
 ## Error rates
@@ -83,18 +83,19 @@ primary judge alone sees what the claim says, as where ablation garbles the word
 A habit that the restart detector shares, as where both look for the same phrases, is not in this
 column. The second judge must then confirm the claim, so that the verdict is no safer and no less
 safe than that judge (`tests/analysis/test_misjudged.py` simulates it).
-Shares are at the correlation of 0.2, of 60 studies; 300 others replace them if more than 5 % of
-them err. If none of 60 errs, the error rate is below 5 % (one-sided 95 % bound 4.9 %; of 120
-studies 2.5 %).
+Shares are at the correlation of 0.2, of 30 studies and more; 200 others replace them if more than
+5 % of them err. Where none of 30 errs, the error rate is below 9.5 % (one-sided 95 % bound; of 60
+studies 4.9 %). Over all claims together each of these errors is below 1 %, which a test holds.
 """
 REHEARSALS = """
 ## Claims about recovery, curves, judges and activations
 
 These are no means or contrasts of arms. `esr.analysis.rehearsals` draws the table that each claim
-reads, by the code that makes it in a study. Error rates are of the primary judge's verdict in 30 to
-60 studies; power and all ways are from 30 (standard error up to 9 points). Latents for 80 % follow
-from a search: their number is halved or doubled until the power crosses 80 %, in {searched} studies
-at each number, and interpolated. Its error is about a third. `none`: 16 times the latents are not
+reads, by the code that makes it in a study. Error rates are of the primary judge's verdict in 30
+studies and more; power and all ways are from 20 and more (standard error up to 11 points). Latents
+for 80 % follow from a search: their number is halved or doubled until the power crosses 80 %, in
+half as many studies at each number ({searched} at most), and interpolated. Its error is about a
+third. `none`: 16 times the latents are not
 enough, or more latents do not help. Empty: steered latents do not matter.
 What is assumed:
 

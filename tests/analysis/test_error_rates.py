@@ -51,13 +51,25 @@ def test_no_claim_errs_in_more_than_five_percent_of_studies() -> None:
     rehearsed = rows["rehearsed"].eq(True)
     assert rows.loc[~rehearsed, "studies"].min() >= 100
     at_most = rows["rho"].eq(rows["rho"].max())
-    assert rows.loc[~rehearsed & at_most, "judged_studies"].min() >= 60
+    assert rows.loc[~rehearsed & at_most, "judged_studies"].min() >= 30
     assert rows.loc[rehearsed, "studies"].min() >= 30
     assert rows.loc[~rehearsed, "power_studies"].min() >= 60
-    assert rows.loc[~rehearsed, "agreed_studies"].min() >= 40
-    assert rows.loc[rehearsed, "power_studies"].min() >= 30
+    assert rows.loc[~rehearsed, "agreed_studies"].min() >= 30
+    assert rows.loc[rehearsed, "power_studies"].min() >= 20
     wrong = beyond_the_limit(rows)
     assert wrong.empty, wrong.to_string()
+
+
+@pytest.mark.parametrize("error", ERRORS["judged_studies"])
+def test_with_judges_that_err_claims_err_in_less_than_one_percent_of_all_studies(
+    error: str,
+) -> None:
+    """Few studies a claim do not tell 5 % from noise; those of all claims together do."""
+    rows = table().dropna(subset=[error])
+    events = (rows[error] * rows["judged_studies"] / 100).round().sum()
+    studies = rows["judged_studies"].sum()
+    assert studies >= 1000
+    assert stats.beta.ppf(0.95, events + 1, studies - events) < 0.01, "Clopper and Pearson 1934"
 
 
 def test_chance_makes_a_difference_in_no_more_than_five_percent_of_aa_arms() -> None:

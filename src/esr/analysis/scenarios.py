@@ -28,6 +28,8 @@ REPLAYED = {
     "prefix-unsteered": "prefix-steered",
     "prefix-ablated": "prefix-steered",
     "correction-unsteered": "correction-steered",
+    "matched-prefix": "correction-steered",
+    "held-out-ablated": "held-out-steered",
     "branch-unsteered": "branch-steered",
     "branch-ablated": "branch-steered",
     "branch-on-topic": "branch-steered",

@@ -18,6 +18,8 @@ leave open is assumed, and set so that the stated means come out:
   stops they succeed in 95 % (assumed). Random directions at the boosts of latents leave a first
   score of 60 (assumed), at thresholds of their own that of the target. Vectors that are no SAE's:
   ESR 3.6 %, success as with latents.
+  On held-out prompts ablation lowers ESR by 37.5 % (stated: 30 to 45). After the model's own
+  correction what follows scores 54.5 points, after an on-topic prefix 21.8 (as the source is read).
   Branching: 30 % of the continuations restart again, 22.5 % without the detectors, 35 % without
   steering (assumed; organism: 23, 7.5 and 19 %).
 - organism: rates rounded from the study (docs/organism.md, docs/finetuning.md).
@@ -73,6 +75,10 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "ablate-otd": replace(_PUBLISHED, multi=0.055, first=27.4),
             "ablate-random": replace(_PUBLISHED, multi=0.079, success=0.53),
             "meta-self-monitor": replace(_PUBLISHED, multi=0.317, success=0.467),
+            "held-out-steered": _PUBLISHED,
+            "held-out-ablated": replace(_PUBLISHED, multi=0.0463),
+            "correction-steered": replace(_PUBLISHED, first=54.5),
+            "matched-prefix": replace(_PUBLISHED, first=21.8),
             "prefix-steered": _PREFIX,
             "prefix-unsteered": replace(_PREFIX, multi=0.1, success=0.95),
             "steer-then-stop": replace(_PUBLISHED, success=0.95),
@@ -99,6 +105,9 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "steered-random": replace(_ORGANISM, multi=0.03, first=93),
             "steered-response": replace(_ORGANISM, first=71),
             "steer-then-stop": replace(_ORGANISM, multi=0.14, success=0.98, first=58),
+            "held-out-steered": _ORGANISM,
+            "held-out-ablated": replace(_ORGANISM, multi=0.035),
+            "matched-prefix": replace(_ORGANISM, first=80),
             "prefix-steered": _ORGANISM_PREFIX,
             "prefix-unsteered": replace(_ORGANISM_PREFIX, multi=0.12, success=0.98, first=12),
             "prefix-ablated": replace(_ORGANISM_PREFIX, multi=0.025, success=0.4),
