@@ -153,8 +153,11 @@ def power_page() -> str:
         parts.append(_table(list(_judged_rows(mine))))
     parts.append(REHEARSALS.format(searched=SEARCHED))
     parts.append(_table(list(_rehearsed_rows(table[other]))))
-    parts.append("\n## Not simulated\n\nThese claims have no power in the scorecard.\n")
-    others = table[~table["simulated"]].drop_duplicates(["study", "claim"])
+    others = table[~table["simulated"].astype(bool)].drop_duplicates(["study", "claim"])
+    if others.empty:
+        parts.append("\nEvery claim of the three files is simulated.\n")
+    else:
+        parts.append("\n## Not simulated\n\nThese claims have no power in the scorecard.\n")
     for why, rows in others.groupby("why", sort=False):
         names = ", ".join(f"`{row.claim}` ({row.study})" for row in rows.itertuples())
         parts.append(f"\n- {why}: {names}")

@@ -111,7 +111,7 @@ def test_every_claim_is_simulated_at_the_size_of_its_study_or_has_a_reason(study
     claims = read_claims([REPO / "resources" / "claims" / f"{study}.csv"])["claim"]
     missing = set(claims) ^ set(rows["claim"])
     assert not missing, "run benchmarks/claims.py, and delete the rows of claims that are gone"
-    assert rows.loc[~rows["simulated"], "why"].str.len().gt(5).all()
+    assert rows.loc[~rows["simulated"], "why"].astype("string").str.len().gt(5).all()
     assert rows.loc[rows["simulated"], "power"].between(0, 100).all()
     design = design_of(study_config(REPO, NAMES[study]))
     for name in ("latents", "trials", "sampled", "per_stratum", "trainings"):
