@@ -74,8 +74,8 @@ CONDITION = {
     ),
     "prefix_where": Column(
         TEXT,
-        "What text the trial continues: `off_topic`, `correction` (through a restart phrase) or "
-        "`on_topic`; missing: it continues none.",
+        "What text the trial continues: `off_topic`, `restart` (up to where it restarts), "
+        "`correction` (through a restart phrase) or `on_topic`; missing: it continues none.",
         optional=True,
     ),
     "prefix_cut": Column(
