@@ -26,6 +26,8 @@ def plan_inputs(wildcards):
         inputs["detectors"] = f"{here}/detectors/detectors.parquet"
     elif isinstance(arm.ablate, str):
         inputs["controls"] = f"{here}/detectors/controls.parquet"
+    if arm.ablate_to == "mean":
+        inputs["means"] = f"{here}/detectors/means.parquet"
     return inputs
 
 

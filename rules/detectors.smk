@@ -57,6 +57,40 @@ rule find_detectors:
         "../scripts/detectors/find_detectors.py"
 
 
+rule measure_means:
+    """Measure the mean activation of every latent on unsteered answers, where latents are ablated."""
+    input:
+        prompts=CONFIG.prompts,
+        model="<results>/{model}/assets/model.json",
+        sae="<results>/{model}/assets/sae.safetensors",
+        environment=engine_environment,
+        answers=unsteered_answers(),
+    output:
+        "<results>/{model}/detectors/means.parquet",
+    params:
+        settings=settings(
+            "generation.doubled_header",
+            "models.{model}.template",
+            "engine.name",
+            "engine.batch_size",
+            "models.{model}.dtype",
+            "models.{model}.quantization",
+            "models.{model}.steer_layer",
+            "models.{model}.ablate_layer",
+        ),
+    log:
+        "<logs>/{model}/measure_means.log",
+    benchmark:
+        "<benchmarks>/{model}/measure_means.tsv"
+    threads: CONFIG.engine.threads
+    resources:
+        **engine_job("measure_means"),
+    wildcard_constraints:
+        model=one_of(CONFIG.base_models),
+    script:
+        "../scripts/detectors/measure_means.py"
+
+
 rule match_controls:
     """Draw random sets of latents that are as active on steered text as the detectors."""
     input:

@@ -374,14 +374,13 @@ rule plot_figB1:
 
 
 def control_arms():
-    """Arms along other directions, over a part of the tokens, ablated in part, on other prompts."""
+    """Arms with other directions, a window, layers, another ablation, or other prompts."""
+    keys = ("directions", "window", "layers", "strength", "ablate_to")
     return [
         name
         for name, arm in CONFIG.arms.items()
         if (
-            arm.directions is not None
-            or arm.window is not None
-            or arm.strength is not None
+            any(getattr(arm, key) is not None for key in keys)
             or {name, arm.replay} & {*CONFIG.held_out}
         )
         and CONFIG.continues(name) is None
@@ -389,7 +388,7 @@ def control_arms():
 
 
 rule plot_figB2:
-    """Plot arms that steer along other directions, or for a part of the tokens (Figure B2)."""
+    """Plot arms that steer or ablate otherwise: direction, tokens, layers, share (Figure B2)."""
     input:
         scores=scores_of(cells("steered", *control_arms(), models=CONFIG.base_models)),
     output:

@@ -12,7 +12,18 @@ import pytest
 from esr import tables
 from esr.errors import EsrError
 from esr.provenance import provenance
-from esr.tables import FLAG, FLOAT, INT, INTS, TABLES, TEXT, TEXTS, read_provenance, read_table
+from esr.tables import (
+    FLAG,
+    FLOAT,
+    FLOATS,
+    INT,
+    INTS,
+    TABLES,
+    TEXT,
+    TEXTS,
+    read_provenance,
+    read_table,
+)
 
 EXAMPLES: dict[pa.DataType, list[Any]] = {
     TEXT: ["a", "b"],
@@ -20,6 +31,7 @@ EXAMPLES: dict[pa.DataType, list[Any]] = {
     FLOAT: [0.5, -1.0],
     FLAG: [True, False],
     INTS: [[3, 4], []],
+    FLOATS: [[0.5, 2.0], []],
     TEXTS: [["p1"], []],
 }
 
@@ -151,6 +163,23 @@ def test_a_file_with_other_columns_is_refused_with_the_remedy(tmp_path: Path) ->
     with pytest.raises(EsrError, match="snakemake --force") as caught:
         read_table(path, "candidates")
     assert str(path) in str(caught.value)
+
+
+def test_a_file_from_before_a_later_column_is_read_without_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    later = [name for name, column in TABLES["plan"].columns.items() if column.later]
+    assert later
+    write(frame("plan"), path, "plan")
+    before = pq.read_table(path)
+    pq.write_table(before.drop_columns(later), path)
+    found = read_table(path, "plan")
+    assert list(found) == list(TABLES["plan"].columns)
+    assert found[later].isna().all(axis=None)
+    rest = [name for name in found if name not in later]
+    assert pa.Table.from_pandas(found[rest]).num_rows == before.num_rows
+    pq.write_table(before.drop_columns(["strength"]), path)
+    with pytest.raises(EsrError, match="snakemake --force"):
+        read_table(path, "plan")
 
 
 def test_a_file_with_other_types_is_refused(tmp_path: Path) -> None:

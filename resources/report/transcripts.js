@@ -339,6 +339,7 @@ function drawTrial(row, text) {
 }
 
 function ablation(text) {
+  if (text.clamped) return `${text.ablated.length} latents, each set to an activation`;
   const share = text.strength === null ? "" : `, ${Math.round(100 * text.strength)} % of their contribution`;
   return `${text.ablated.length} latents${share}`;
 }
@@ -368,6 +369,7 @@ function drawFacts(row, text) {
     ["along", text.directions === null ? null : `the set ${text.directions}`],
     ["ablated", text.ablated.length ? ablation(text) : null],
     ["steered tokens", steeredTokens(text.window)],
+    ["steered layers", text.layers.length ? text.layers.join(", ") : null],
     ["continues", continued(text.prefix)],
     ["meta-prompt", text.meta],
     ["begun for it", text.prefill || null],

@@ -37,7 +37,8 @@ def main(job: Any) -> None:
     tokenizer = open_tokenizer(manifest, config.models[name].template)
     requests = requests_of(plan, tokenizer, config.generation.doubled_header)
     sets = [Path(path) for path in job.input.get("directions", [])]
-    engine = open_engine(config, name, manifest, Path(job.input.sae), sets)
+    layers = config.layers_of(job.wildcards.arm)
+    engine = open_engine(config, name, manifest, Path(job.input.sae), sets, layers)
     sampling = sampling_of(config, name, job.wildcards.arm)
     with Journal(Path(job.params.journal)) as journal:
         done = generate_journaled(engine, requests, sampling, journal)

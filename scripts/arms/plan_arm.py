@@ -116,14 +116,22 @@ def ablated_latents(arm: ArmConfig, inputs: Any) -> list[int]:
     return found
 
 
+def mean_activations(arm: ArmConfig, inputs: Any) -> dict[int, float]:
+    """Mean activation of each latent on unsteered answers, if the arm clamps latents to it."""
+    if arm.ablate_to != "mean":
+        return {}
+    table = read_table(Path(inputs.means), "means")
+    return dict(zip(table["latent"].tolist(), table["mean"].tolist(), strict=True))
+
+
 def main(job: Any) -> None:
     """Write the plan."""
     config = config_of(job)
     name = job.wildcards.arm
     arm = config.arms[name]
     trials = draw_trials(config, name, job.input, job.wildcards.model)
-    ablated = ablated_latents(arm, job.input)
-    plan = apply_condition(trials, arm, ablated, config.steering.prompt)
+    ablated, means = ablated_latents(arm, job.input), mean_activations(arm, job.input)
+    plan = apply_condition(trials, arm, ablated, config.steering.prompt, means)
     plan = plan.assign(model=job.wildcards.model, arm=name)
     log.info("%d trials of %d latents", len(plan), plan["latent"].nunique())
     write_table(plan, output(job), "plan", origin(job))

@@ -36,7 +36,8 @@ def main(job: Any) -> None:
     whole = requests_of(plan, tokenizer, config.generation.doubled_header)
     requests = readout_requests(whole, names)
     sets = [Path(path) for path in job.input.get("directions", [])]
-    engine = open_engine(config, name, manifest, Path(job.input.sae), sets)
+    layers = config.layers_of(arm)
+    engine = open_engine(config, name, manifest, Path(job.input.sae), sets, layers)
     with Journal(Path(job.params.journal)) as journal:
         found = read_journaled(engine, requests, journal)
     table = readouts_table(trials, requests, found, [names] * len(trials))

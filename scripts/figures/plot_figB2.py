@@ -1,4 +1,4 @@
-"""Make figures/figB2.{pdf,png,csv}: arms that steer along other directions, or for a part.
+"""Make figures/figB2.{pdf,png,csv}: arms that steer or ablate in another way.
 
 CSV, one row a mark: model, label, kind (`arm`, or `difference`: an arm minus the one that it
 replays, paired), arm, against, measure, value (percent or points), low, high, method of the
@@ -105,7 +105,7 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
         axes.set_xlabel(MEASURES[name].unit_label)
     note = f"{title}. {style.interval_note(level)}. {style.NO_VARIATION_NOTE}"
     if len(names) == 1:
-        note += " No arm steers along other directions or for a part of the tokens."
+        note += " No arm steers or ablates in another way."
     style.footnote(figure, note)
     return figure
 

@@ -380,6 +380,43 @@ def test_a_window_and_a_partial_ablation_survive_the_file_and_a_replay(tmp_path:
     assert unsteered[["window_start", "window_stop"]].isna().all(axis=None)
 
 
+def test_a_clamp_and_layers_survive_the_file_and_a_replay(tmp_path: Path) -> None:
+    plan, means = steered(), {1: 0.75, 5: 2.5}
+    arm = ArmConfig(replay="steered", ablate=(5, 1), ablate_to="mean", layers=(1, 3))
+    changed = apply_condition(plan, arm, means=means)
+    write_table(changed.assign(**OWNER), tmp_path / "plan.parquet", "plan", {})
+    back = read_table(tmp_path / "plan.parquet", "plan")
+    assert [list(values) for values in back["ablated_to"]] == [[2.5, 0.75]] * 4
+    assert [list(layers) for layers in back["layers"]] == [[1, 3]] * 4
+    again = apply_condition(back, ArmConfig(replay="clamped"))
+    assert again["trial_id"].tolist() == changed["trial_id"].tolist()
+    assert set(changed["trial_id"]).isdisjoint(plan["trial_id"])
+    unsteered = apply_condition(back, ArmConfig(replay="clamped", boost="none"))
+    assert unsteered["layers"].isna().all()
+    removed = apply_condition(back, ArmConfig(replay="clamped", ablate=(5, 1)))
+    assert removed["ablated_to"].isna().all()
+
+
+def test_a_clamp_to_a_number_holds_for_every_ablated_latent() -> None:
+    found = apply_condition(steered(), ArmConfig(replay="steered", ablate=(5, 1), ablate_to=3))
+    assert found["ablated_to"].tolist() == [[3.0, 3.0]] * 4
+
+
+def test_a_latent_without_a_mean_activation_is_an_error() -> None:
+    arm = ArmConfig(replay="steered", ablate=(5, 1), ablate_to="mean")
+    with pytest.raises(EsrError, match=r"no mean activation of latents \[1\] is known"):
+        apply_condition(steered(), arm, means={5: 1.0})
+
+
+def test_means_are_read_from_their_table(tmp_path: Path) -> None:
+    facts = {"latent": [0, 1], "mean": [0.5, 2.0], "frequency": [0.1, 0.9], "tokens": [9, 9]}
+    write_table(pd.DataFrame(facts).assign(model="m"), tmp_path / "means.parquet", "means", {})
+    inputs, script = SimpleNamespace(means=tmp_path / "means.parquet"), load_script("plan_arm")
+    to_mean = ArmConfig(replay="steered", ablate=(1,), ablate_to="mean")
+    assert script.mean_activations(to_mean, inputs) == {0: 0.5, 1: 2.0}
+    assert script.mean_activations(ArmConfig(replay="steered", ablate=(1,)), inputs) == {}
+
+
 def test_a_replay_along_random_directions_changes_nothing_but_the_direction(
     tmp_path: Path,
 ) -> None:
@@ -431,10 +468,21 @@ def test_a_strength_of_one_is_the_full_ablation() -> None:
         ({"strength": 0.5}, "`strength` is that of an ablation"),
         ({"ablate": (1,), "strength": 0}, "greater than 0"),
         ({"ablate": (1,), "strength": 1.2}, "less than or equal to 1"),
+        ({"ablate_to": "mean"}, "`ablate_to` clamps latents: name them in `ablate`"),
+        ({"ablate": (1,), "ablate_to": 2, "strength": 0.5}, "give one of them"),
+        ({"ablate": (1,), "ablate_to": 0}, "is what `ablate` does without it"),
+        ({"ablate": (1,), "ablate_to": "median"}, "ablate_to"),
+        ({"ablate": (1,), "ablate_to": float("nan")}, "finite number"),
+        ({"layers": (1, 2), "boost": "none"}, "this arm steers nothing"),
+        ({"layers": ()}, "lists no layer"),
+        ({"layers": (1, 1)}, "lists a layer twice, whose boosts would add up"),
+        ({"layers": (-1,)}, "greater than or equal to 0"),
     ],
     ids=str,
 )
-def test_an_invalid_window_or_strength_is_refused(keys: dict[str, Any], problem: str) -> None:
+def test_an_invalid_window_strength_clamp_or_layer_is_refused(
+    keys: dict[str, Any], problem: str
+) -> None:
     with pytest.raises(ValidationError, match=problem):
         ArmConfig(**{"replay": "steered"} | keys)
 
@@ -483,6 +531,8 @@ def test_a_trial_is_named_by_what_determines_it() -> None:
         {"window_start": 0},
         {"window_stop": 40},
         {"directions": "random"},
+        {"layers": [1, 2]},
+        {"ablated": [1], "ablated_to": [0.5]},
     ],
     ids=str,
 )
@@ -497,6 +547,7 @@ def test_any_change_renames_it(changes: dict[str, Any]) -> None:
         {"meta_prompt": np.nan, "ablated": np.array([], dtype=int)},
         {"meta_prompt": pd.NA, "label": "boats", "prompt_id": "p"},
         {"strength": None, "window_start": pd.NA, "window_stop": np.nan, "directions": None},
+        {"layers": None, "ablated_to": np.nan},
     ],
     ids=str,
 )

@@ -30,7 +30,7 @@ from esr.config import (
 )
 from esr.config.load import RENAMED
 from esr.errors import EsrError
-from esr.planning.files import check_files
+from esr.planning.files import check_files, check_shapes
 from helpers.checkout import REPO
 from helpers.studies import load_study
 
@@ -901,6 +901,48 @@ DIRECTIONS = {
 def test_directions_that_do_not_fit_are_refused(arm: dict[str, Any], line: str) -> None:
     with pytest.raises(EsrError, match=re.escape(line)):
         load_study({"directions": DIRECTIONS, "arms": {"other": arm}})
+
+
+def test_layers_are_those_of_an_arm_or_of_its_source() -> None:
+    several = {"replay": "steered", "layers": [1, 3]}
+    arms = {
+        "several": several,
+        "again": {"replay": "several", "ablate": "detectors"},
+        "bare": {"replay": "several", "boost": "none"},
+        "other": {"replay": "several", "layers": [0]},
+    }
+    config = load_study({"arms": arms})
+    found = {name: config.layers_of(name) for name in ("steered", *arms)}
+    assert found == {"steered": (), "several": (1, 3), "again": (1, 3), "bare": (), "other": (0,)}
+    line = "layers: 3, but planted has layers 0 to 2; choose others, or name the arm's `models`"
+    problems = check_shapes(config, "planted", {"n_layers": 3, "d_model": 128}, None)
+    assert problems == [f"arms.{name}.{line}" for name in ("several", "again")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"arms": {"x": {"replay": "unsteered", "layers": [1]}}},
+            "arms.x.layers: unsteered steers nothing",
+        ),
+        ({"arms": {"steered": {"layers": [1]}}}, "steered steers at `layers` of its own"),
+    ],
+    ids=["unsteered", "steered"],
+)
+def test_layers_that_do_not_fit_are_refused(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(EsrError) as caught:
+        load_study(changes)
+    assert line in str(caught.value)
+
+
+def test_a_clamp_to_the_mean_needs_unsteered_answers() -> None:
+    arms = {"clamped": {"replay": "steered", "ablate": [3], "ablate_to": "mean"}}
+    config = load_study({"arms": arms})
+    assert config.arms["clamped"].ablate_to == "mean"
+    without = {name: {"prefill": "Sure"} for name, arm in config.arms.items() if arm.is_unsteered}
+    with pytest.raises(EsrError, match=r"arms\.clamped\.ablate_to: means .* no unsteered arm"):
+        load_study({"arms": arms | without})
 
 
 ALONG = {"replay": "steered", "directions": "random"}

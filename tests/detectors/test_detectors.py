@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
 from esr.analysis.claims import Finding, Region, decide
+from esr.assets.sae_fit import Text
 from esr.config import Config, DetectorsConfig, StatisticsConfig, load, merge
 from esr.detectors.controls import match_controls, summarise_sets
 from esr.detectors.search import (
@@ -26,12 +27,15 @@ from esr.detectors.search import (
     hold_out,
     pair_table,
 )
-from esr.engines.base import Intervention, Request
+from esr.engines.base import EncodeRequest, Intervention, Request
+from esr.engines.transformers import TransformersEngine
 from esr.errors import EsrError
 from esr.planning.files import check_files
 from esr.tables import read_table, write_table
 from helpers.checkout import REPO, load_script
 from helpers.planted_pairs import D_SAE, GRADED, PLANTED, SEPARABLE, N, found_in, labels, planted
+from helpers.studies import load_study
+from helpers.tiny import tiny_model, tiny_sae
 
 FAST = StatisticsConfig(bootstrap=400)
 STRICT = DetectorsConfig(criterion="zero_then_frequent", min_frequency=0.8)
@@ -489,6 +493,25 @@ class TestReadings:
         frequency, mean = script.activity(Says(), readings)
         assert frequency.tolist() == [0.75]
         assert mean.tolist() == [3.0]
+
+    def test_means_are_over_the_tokens_of_answers_at_the_layer_of_ablation(self) -> None:
+        script = load_script("measure_means")
+        config = script.reading_where_latents_are_ablated(
+            load_study({"models": {"planted": {"ablate_layer": 1, "read_layer": 2}}}), "planted"
+        )
+        layer = config.models["planted"].read_layer
+        assert layer == 1
+        engine = TransformersEngine(tiny_model(), tiny_sae(), 0, layer, batch_size=2)
+        texts = [Text((2, 5, 6, 7), 2), Text((2, 9, 8, 4, 3, 3), 1), Text((2, 5), 2)]
+        table = script.means_table(engine, texts)
+        requests = [EncodeRequest(one.tokens, one.start) for one in texts[:2]]
+        acts = np.concatenate(engine.encode(requests, pool=None))
+        assert len(acts) == 2 + 5
+        np.testing.assert_allclose(table["mean"], acts.mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(table["frequency"], (acts > 0).mean(axis=0), atol=1e-6)
+        assert table["tokens"].eq(7).all()
+        with pytest.raises(EsrError, match="no unsteered answer has a token"):
+            script.means_table(engine, texts[2:])
 
     def test_responses_that_failed_are_not_read_and_none_at_all_is_an_error(self) -> None:
         script = load_script("find_detectors")

@@ -11,7 +11,15 @@ import pytest
 
 from esr.arms.chat import prompt_tokens
 from esr.arms.responses import requests_of, responses_table
-from esr.engines.base import Generation, Intervention, Reach, Request, Sampling, Window
+from esr.engines.base import (
+    Generation,
+    Intervention,
+    Operation,
+    Reach,
+    Request,
+    Sampling,
+    Window,
+)
 from esr.engines.journaled import JournaledStream, generate_journaled
 from esr.engines.transformers import TransformersEngine
 from esr.errors import EsrError
@@ -225,6 +233,8 @@ def plan(**columns: Any) -> pd.DataFrame:
         "ablated": [np.array([7, 1]), np.array([], dtype=int)],
         "directions": [None, None],
         "strength": [None, None],
+        "ablated_to": [None, None],
+        "layers": [None, None],
         "window_start": pd.array([None, None], dtype="Int64"),
         "window_stop": pd.array([None, None], dtype="Int64"),
         "prefix": [None, None],
@@ -269,6 +279,21 @@ class TestTables:
     def test_a_partial_ablation_reaches_the_request(self) -> None:
         steered, _ = requests_of(plan(strength=[0.5, None]), TOKENIZER, doubled_header=False)
         assert steered.intervention == Intervention(3, 2.5, (7, 1), strength=0.5)
+
+    def test_a_clamp_sets_each_latent_to_its_activation(self) -> None:
+        clamped = plan(ablated_to=[np.array([0.5, 2.0]), None])
+        steered, _ = requests_of(clamped, TOKENIZER, doubled_header=False)
+        values = Operation("clamp", 7, 0.5), Operation("clamp", 1, 2.0)
+        assert steered.intervention == Intervention(3, 2.5, operations=values)
+
+    def test_layers_take_the_boost_each_in_place_of_the_usual_layer(self) -> None:
+        columns = {"window_stop": pd.array([40, None], dtype="Int64"), "directions": ["set", None]}
+        several = plan(layers=[np.array([4, 9]), np.array([4, 9])], **columns)
+        steered, unsteered = requests_of(several, TOKENIZER, doubled_header=False)
+        window = Window(0, len(steered.tokens) + 40)
+        adds = tuple(Operation("add", 3, 2.5, layer, window, "set") for layer in (4, 9))
+        assert steered.intervention == Intervention(ablated=(7, 1), operations=adds)
+        assert unsteered.intervention == Intervention()
 
     def test_keys_of_requests_without_window_and_strength_are_those_of_before(self) -> None:
         content = Request((2, 5), 44, Intervention(3, 2.5, (7, 1))).content()

@@ -72,6 +72,8 @@ def trial(model: str, arm: str, number: int) -> Row:
         "directions": "random" if arm == "ablate-otd" else None,
         "ablated": [3, 4] if arm == "ablate-otd" else [],
         "strength": 0.5 if arm == "ablate-otd" else None,
+        "clamped": False,
+        "layers": [1, 2] if arm == "ablate-otd" else [],
         "window": [None, 40] if arm == "ablate-otd" else [None, None],
         "prefix": [len(first), "off_topic", len(first)] if number == CONTINUED else [None] * 3,
         "finish": "stop",

@@ -224,6 +224,7 @@ class TestTranscript:
         about = second.locator(".about").inner_text()
         assert "2 latents, 50 % of their contribution" in about
         assert "from the first of the prompt until before 40" in about
+        assert "1, 2" in about
         assert "the set random" in about
         boxes = [each.bounding_box() for each in (first, second)]
         assert boxes[0]["y"] == boxes[1]["y"]

@@ -59,6 +59,7 @@ arms:
   steered-30: {trials: 2}
   random-norm: {replay: steered, directions: random}
   contrasts: {over: latents, directions: topics, trials: 2}
+  to-mean: {replay: steered, ablate: detectors, ablate_to: mean, layers: [1, 2]}
 directions:
   random: {kind: random}
   topics: {kind: contrast, pairs: pairs.csv}
@@ -331,6 +332,32 @@ class TestDirections:
         trials = read_table(small / "planted/arms/contrasts/plan.parquet", "plan")
         assert trials["label"].tolist() == ["a", "a", "b", "b"]
         assert trials["directions"].eq("topics").all()
+
+
+class TestAnotherAblation:
+    def test_detectors_are_clamped_to_their_mean_on_unsteered_answers(self, small: Path) -> None:
+        means = read_table(small / "planted/detectors/means.parquet", "means")
+        known = means.set_index("latent")["mean"]
+        detectors = read_table(small / "planted/detectors/detectors.parquet", "detectors")
+        latents = detectors.loc[detectors["detector"], "latent"].tolist()
+        assert latents
+        plan = read_table(small / "planted/arms/to-mean/plan.parquet", "plan")
+        for trial in plan.itertuples():
+            assert list(trial.ablated) == latents
+            assert list(trial.ablated_to) == [known[latent] for latent in latents]
+            assert list(trial.layers) == [1, 2]
+
+    def test_its_responses_are_others_than_without_and_it_is_in_the_figure_of_controls(
+        self, small: Path
+    ) -> None:
+        texts = {
+            arm: read_table(small / f"planted/arms/{arm}/responses.parquet", "responses")
+            for arm in ("steered", "ablate-otd", "to-mean")
+        }
+        assert texts["to-mean"]["status"].eq("ok").all()
+        for other in ("steered", "ablate-otd"):
+            assert texts["to-mean"]["response"].tolist() != texts[other]["response"].tolist()
+        assert "to-mean" in set(rows(small, "figures/figB2")["arm"])
 
 
 @pytest.mark.rebuild

@@ -5,8 +5,8 @@
 
 import hashlib
 import random
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -14,11 +14,12 @@ from esr.config import ArmConfig, LevelsConfig, WindowConfig
 from esr.errors import EsrError
 from esr.journal import content_key
 
+Number = TypeVar("Number", int, float)
 TRIAL = ["trial_id", "prompt_id", "latent", "boost", "seed"]
 WINDOW = ["window_start", "window_stop"]
 CONDITION = ["directions", "label", "sweep_level", "meta_prompt", "prefill", "ablated"]
 PREFIX = ["prefix_where", "prefix_cut", "prefix_seed"]
-CONDITION += ["strength", *WINDOW, *PREFIX]
+CONDITION += ["strength", "ablated_to", "layers", *WINDOW, *PREFIX]
 COLUMNS = [*TRIAL, *CONDITION, "prompt", "prefix"]
 """Columns of a plan but those that name its owner, `model` and `arm`."""
 
@@ -27,9 +28,9 @@ def trial_id(row: dict[str, Any]) -> str:
     """Id of a trial: a hash of what determines it. The same trial of another model has the same id.
 
     Args:
-        row: prompt, latent, boost, seed, meta_prompt, prefill, ablated, strength, window,
-            directions and prefix, of which missing or empty ones leave the id as it is without
-            them; other entries do not count.
+        row: prompt, latent, boost, seed, meta_prompt, prefill, ablated, strength, ablated_to,
+            layers, window, directions and prefix, of which missing or empty ones leave the id as it
+            is without them; other entries do not count.
     """
     content = {
         "prompt": row["prompt"],
@@ -44,14 +45,22 @@ def trial_id(row: dict[str, Any]) -> str:
     content |= {name: float(value) for name, value in later.items() if not pd.isna(value)}
     if not pd.isna(row.get("directions")):
         content["directions"] = row["directions"]
-    if len(prefix := prefix_of(row.get("prefix"))):
-        content["prefix"] = prefix
+    lists = {"prefix": int, "layers": int, "ablated_to": float}
+    content |= {
+        name: values for name, kind in lists.items() if (values := listed(row.get(name), kind))
+    }
     return content_key(content)[:16]
 
 
 def prefix_of(tokens: Any) -> list[int]:
     """Token ids of a trial's prefix; none where it is missing."""
-    return [] if tokens is None or tokens is pd.NA else [int(token) for token in tokens]
+    return listed(tokens, int)
+
+
+def listed(values: Any, kind: Callable[[Any], Number]) -> list[Number]:
+    """Numbers in a cell of a plan that holds a list; none where it is missing."""
+    missing = values is None or values is pd.NA or isinstance(values, float)
+    return [] if missing else [kind(value) for value in values]
 
 
 def prompt_trials(prompts: pd.DataFrame, trials: int) -> pd.DataFrame:
@@ -167,15 +176,20 @@ def sweep(trials: pd.DataFrame, levels: dict[float, float]) -> pd.DataFrame:
 
 
 def apply_condition(
-    trials: pd.DataFrame, arm: ArmConfig, ablated: Sequence[int] = (), prompt: bool = True
+    trials: pd.DataFrame,
+    arm: ArmConfig,
+    ablated: Sequence[int] = (),
+    prompt: bool = True,
+    means: Mapping[int, float] | None = None,
 ) -> pd.DataFrame:
-    """Apply an arm's condition to trials: direction, boost, window, prompts, ablation.
+    """Apply an arm's condition to trials: direction, boost, layers, window, prompts, ablation.
 
     Args:
         trials: Trials with seeds and a condition (`new_trials`), or the plan of a replayed arm.
         arm: The condition.
         ablated: Latents to ablate, where `arm.ablate` names a kind of latents and lists none.
         prompt: Whether the prompt is steered where no window says where steering starts.
+        means: Mean activation of each latent on unsteered answers, where `arm.ablate_to` is `mean`.
 
     Returns:
         Columns `COLUMNS`.
@@ -187,7 +201,7 @@ def apply_condition(
     plan = trials.copy()
     if arm.boost == "none":
         plan["boost"] = 0.0
-        plan[["directions", *WINDOW]] = None
+        plan[["directions", "layers", *WINDOW]] = None
     if arm.directions is not None:
         plan["directions"] = arm.directions
         if arm.source is not None:  # the label is that of the replaced latent
@@ -206,6 +220,10 @@ def apply_condition(
     if arm.ablate:
         plan["ablated"] = [[int(latent) for latent in latents]] * len(plan)
         plan["strength"] = arm.strength if latents and arm.strength != 1 else None
+        values = clamped_to(arm, latents, means or {})
+        plan["ablated_to"] = [values] * len(plan)
+    if arm.layers is not None:
+        plan["layers"] = [list(arm.layers)] * len(plan)
     if arm.window is not None:
         plan[WINDOW] = [window_bounds(arm.window, prefix) for prefix in plan["prefix"]]
     if not prompt:
@@ -228,6 +246,24 @@ def without_prompt(plan: pd.DataFrame) -> pd.DataFrame:
             "false` leaves out; give the window a `start`, or a larger `stop`"
         )
     return plan.assign(window_start=plan["window_start"].astype(object).mask(bare, 0))
+
+
+def clamped_to(
+    arm: ArmConfig, latents: Sequence[int], means: Mapping[int, float]
+) -> list[float] | None:
+    """Activations that an arm clamps latents to; None if it clamps none.
+
+    Raises:
+        EsrError: a latent has no mean activation.
+    """
+    if arm.ablate_to is None or not latents:
+        return None
+    if arm.ablate_to != "mean":
+        return [float(arm.ablate_to)] * len(latents)
+    unknown = [latent for latent in latents if latent not in means]
+    if unknown:
+        raise EsrError(f"ablate_to: mean: no mean activation of latents {unknown[:5]} is known")
+    return [float(means[latent]) for latent in latents]
 
 
 def window_bounds(window: WindowConfig, prefix: Any) -> list[int | None]:
@@ -274,7 +310,7 @@ def new_trials(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
     plain["meta_prompt"] = None
     plain["prefill"] = ""
     plain["ablated"] = [[] for _ in range(len(plain))]
-    plain[["directions", "strength", *WINDOW, *PREFIX, "prefix"]] = None
+    plain[["directions", "strength", "ablated_to", "layers", *WINDOW, *PREFIX, "prefix"]] = None
     return plain
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from esr.arms.chat import is_unfinished_thought, prompt_tokens, response_text
-from esr.arms.plan import prefix_of, shown_prompt
-from esr.engines.base import Generation, Intervention, Request, Window
+from esr.arms.plan import listed, prefix_of, shown_prompt
+from esr.engines.base import Generation, Intervention, Operation, Request, Window
 from esr.errors import EsrError
 from esr.tables import TABLES
 from esr.text import common_prefix_length
@@ -27,15 +27,8 @@ def requests_of(plan: pd.DataFrame, tokenizer: Any, doubled_header: bool) -> lis
     found = []
     for row in plan.itertuples():
         tokens = prompt_tokens(tokenizer, shown_prompt(row), row.prefill, doubled_header)
-        intervention = Intervention(
-            latent=None if pd.isna(row.latent) or row.boost == 0 else int(row.latent),
-            boost=float(row.boost),
-            ablated=tuple(int(latent) for latent in row.ablated),
-            strength=1.0 if pd.isna(row.strength) else float(row.strength),
-            window=window_of(row.window_start, row.window_stop, len(tokens)),
-            directions=None if pd.isna(row.directions) or row.boost == 0 else row.directions,
-        )
         prefix = tuple(prefix_of(row.prefix))
+        intervention = intervention_of(row, len(tokens))
         found.append(Request(tokens + prefix, int(row.seed), intervention))
     return found
 
@@ -43,6 +36,40 @@ def requests_of(plan: pd.DataFrame, tokenizer: Any, doubled_header: bool) -> lis
 def steered_window(prompt: bool, n_prompt: int) -> Window | None:
     """Positions that are steered where no arm says which: all, or those after the prompt."""
     return None if prompt else Window(n_prompt, None)
+
+
+def intervention_of(row: Any, n_prompt: int) -> Intervention:
+    """Intervention of a trial.
+
+    Args:
+        row: Row of a plan.
+        n_prompt: Tokens before the first one of the response.
+
+    Raises:
+        EsrError: its window ends before the first token of the prompt.
+    """
+    ablated, clamped = listed(row.ablated, int), listed(row.ablated_to, float)
+    window = window_of(row.window_start, row.window_stop, n_prompt)
+    steers = row.boost != 0 and not pd.isna(row.latent)
+    directions = None if pd.isna(row.directions) or not steers else row.directions
+    layers = listed(row.layers, int) if steers else []
+    short = steers and not layers
+    operations = [
+        Operation("add", int(row.latent), float(row.boost), layer, window, directions)
+        for layer in layers
+    ]
+    if clamped:
+        pairs = zip(ablated, clamped, strict=True)
+        operations += [Operation("clamp", latent, value) for latent, value in pairs]
+    return Intervention(
+        latent=int(row.latent) if short else None,
+        boost=float(row.boost) if short else 0.0,
+        ablated=() if clamped else tuple(ablated),
+        strength=1.0 if pd.isna(row.strength) else float(row.strength),
+        window=None if layers else window,
+        directions=directions if short else None,
+        operations=tuple(operations),
+    )
 
 
 def window_of(start: Any, stop: Any, n_prompt: int) -> Window | None:

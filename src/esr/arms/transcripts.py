@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esr.arms.plan import COLUMNS, PREFIX, WINDOW, trial_id, trial_seed
+from esr.arms.plan import COLUMNS, trial_id, trial_seed
 from esr.errors import EsrError
 from esr.handwritten import read_handwritten
 from esr.text import fold
@@ -122,7 +122,6 @@ def transcript_tables(
             "seed": _seed(fields, counts[group]),
             "prefill": "",
             "ablated": [],
-            **dict.fromkeys(["directions", "strength", *WINDOW, *PREFIX, "prefix"]),
         }
         counts[group] += 1
         trial["trial_id"] = trial_id(trial)

@@ -154,12 +154,23 @@ class ArmConfig(Section):
         "Latents ablated during generation: a list, `detectors`, or `random-<i>`, the i-th set of "
         "latents matched to the detectors.",
     )
+    ablate_to: Literal["mean"] | Annotated[float, Field(ge=-1e9, le=1e9)] | None = key(
+        None,
+        "Clamp the ablated latents instead of removing their contribution: set the activation of "
+        "each to its `mean` over the tokens of unsteered answers, or to a number.",
+        unit="units of the SAE",
+    )
     strength: float | None = key(
         None,
         "Share of the ablated latents' contribution that is removed; none = all of it.",
         unit="fraction",
         gt=0,
         le=1,
+    )
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = key(
+        None,
+        "Decoder layers (0-based) at whose output the direction is added, at each with the whole "
+        "boost; none = the model's `steer_layer`.",
     )
     window: WindowConfig | None = key(
         None,
@@ -202,6 +213,34 @@ class ArmConfig(Section):
             raise ValueError("`meta_prompt` names the label, but `directions` replace the latents")
         if self.strength is not None and not self.ablate:
             raise ValueError("`strength` is that of an ablation: give `ablate`, too")
+        return self
+
+    @model_validator(mode="after")
+    def _valid_clamp(self) -> Self:
+        if self.ablate_to is None:
+            return self
+        if not self.ablate:
+            raise ValueError("`ablate_to` clamps latents: name them in `ablate`")
+        if self.strength is not None:
+            raise ValueError(
+                "`strength` removes a share of an activation, `ablate_to` sets it: give one of them"
+            )
+        if self.ablate_to == 0:
+            raise ValueError("`ablate_to: 0` is what `ablate` does without it: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _valid_layers(self) -> Self:
+        if self.layers is None:
+            return self
+        if self.over == "prompts" or self.boost == "none":
+            raise ValueError("`layers` says where the boost is added, but this arm steers nothing")
+        if not self.layers:
+            raise ValueError("`layers` lists no layer: name at least one, or leave it out")
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError(
+                f"`layers` {list(self.layers)} lists a layer twice, whose boosts would add up"
+            )
         return self
 
     @model_validator(mode="after")

@@ -171,6 +171,7 @@ ENGINE_HOURS = {
     "read_self_reports": "encode",
     "find_detectors": "encode",
     "match_controls": "encode",
+    "measure_means": "encode",
     "read_episodes": "encode",
     "train_adapter": "train",
 }

@@ -5,7 +5,16 @@ from typing import NamedTuple
 
 from esr.config.arms import ArmConfig
 
-CHANGES = ("boost", "meta_prompt", "prefill", "strength", "window", "latents")
+CHANGES = (
+    "boost",
+    "meta_prompt",
+    "prefill",
+    "strength",
+    "ablate_to",
+    "layers",
+    "window",
+    "latents",
+)
 """What a replay may change beside the ablation; sets of equal changes are compared."""
 
 

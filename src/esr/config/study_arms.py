@@ -211,6 +211,45 @@ class CheckedArms(Sections):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _layers_are_steered(self) -> Self:
+        for name, arm in self.arms.items():
+            if arm.layers is not None and not self.is_steered(name):
+                raise ValueError(f"arms.{name}.layers: {arm.source} steers nothing; remove them")
+        for where, name in {"episodes.arm": self.episodes.arm, "arms": "steered"}.items():
+            if name in self.arms and self.layers_of(name):
+                raise ValueError(
+                    f"{where}: {name} steers at `layers` of its own, but thresholds, detectors and "
+                    "episodes are about `steer_layer`; give these trials an arm of their own"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _means_are_measured(self) -> Self:
+        for name, arm in self.arms.items():
+            if arm.ablate_to == "mean" and self.fit_arm is None:
+                raise ValueError(
+                    f"arms.{name}.ablate_to: means are those of unsteered answers, and the study "
+                    "has no unsteered arm over prompts; add one, or give a number"
+                )
+            if arm.ablate_to == "mean" and name in self.finetune.arms:
+                raise ValueError(
+                    f"finetune.arms: {name} needs mean activations, which only base models have"
+                )
+        return self
+
+    def layers_of(self, arm: str) -> tuple[int, ...]:
+        """Layers at which an arm adds its direction beside `steer_layer`, or in place of it.
+
+        Empty for an arm that names none, and whose sources name none.
+        """
+        settings = self.arms[arm]
+        if not self.is_steered(arm):
+            return ()
+        if settings.layers is not None or settings.source is None:
+            return settings.layers or ()
+        return self.layers_of(settings.source)
+
     def _check_stand_ins(self, name: str, directions: str, replayed: str) -> None:
         """Raise unless a set has a direction in place of each latent of a replayed arm."""
         where = f"arms.{name}.directions: {directions!r}"

@@ -34,13 +34,16 @@ def open_engine(
         layers: Layers beside `steer_layer` at which requests add directions.
 
     Raises:
-        EsrError: the engine is not installed, or SAE or directions do not match the model.
+        EsrError: the engine is not installed, or layers, SAE or directions do not match the model.
     """
     from esr.assets.sae import read_header
     from esr.directions.vectors import load_directions
+    from esr.engines.base import check_shape
 
     settings = config.models[model]
     header = read_header(sae_file)
+    further = {f"layer {layer}": layer for layer in layers}
+    check_shape(further, manifest["n_layers"], header.d_model, manifest["d_model"])
     identity = {
         "model": manifest["files"],
         "sae": header.digest,

@@ -125,6 +125,13 @@ def check_shapes(
             for layer in ("steer_layer", "read_layer", "ablate_layer")
             if (getattr(keys, layer) or 0) >= model["n_layers"]
         ]
+        problems += [
+            f"arms.{arm}.layers: {layer}, but {name} has layers 0 to {model['n_layers'] - 1}; "
+            "choose others, or name the arm's `models`"
+            for arm in config.arms_of(name)
+            for layer in config.layers_of(arm)
+            if layer >= model["n_layers"]
+        ]
     if sae is None:
         return problems
     if model is not None and sae.d_model != model["d_model"]:

@@ -137,6 +137,8 @@ def planned_work(config: Config) -> Iterator[Work]:
         }
         if config.models[name].threshold_prior is None:
             read["probe_boosts"] = PROBED
+        if any(config.arms[arm].ablate_to == "mean" for arm in trials):
+            read["measure_means"] = 2 * trials.get(config.fit_arm or "", 0)
         for rule, texts in read.items():
             yield Work(rule, name, 1, texts * length)
         yield from _contrasts(config, name)

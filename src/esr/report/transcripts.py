@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from esr.arms.files import ArmFiles
-from esr.arms.plan import PREFIX, WINDOW
+from esr.arms.plan import PREFIX, WINDOW, listed
 from esr.arms.restarts import find_restarts
 from esr.errors import EsrError
 from esr.tables import read_table, read_tables
@@ -80,6 +80,8 @@ def read_trials(
                 "directions": _plain(score["directions"]),
                 "ablated": [int(latent) for latent in score["ablated"]],
                 "strength": _plain(score["strength"]),
+                "clamped": bool(listed(score["ablated_to"], float)),
+                "layers": listed(score["layers"], int),
                 "window": [_plain(score[bound]) for bound in WINDOW],
                 "prefix": [_plain(score[name]) for name in ("prefix_end", *PREFIX[:2])],
                 "finish": finish,

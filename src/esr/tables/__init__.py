@@ -12,11 +12,12 @@ from esr.tables.files import (
     read_tables,
     write_table,
 )
-from esr.tables.spec import FLAG, FLOAT, INT, INTS, TEXT, TEXTS, Column, Table
+from esr.tables.spec import FLAG, FLOAT, FLOATS, INT, INTS, TEXT, TEXTS, Column, Table
 
 __all__ = [
     "FLAG",
     "FLOAT",
+    "FLOATS",
     "INT",
     "INTS",
     "TABLES",

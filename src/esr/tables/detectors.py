@@ -55,4 +55,19 @@ TABLES: dict[str, Table] = {
             "detector_mean": Column(FLOAT, "The same of the detector."),
         },
     ),
+    "means": Table(
+        "{model}/detectors/means.parquet",
+        "a latent of the SAE",
+        ("model", "latent"),
+        {
+            "model": OWNER["model"],
+            "latent": Column(INT, "Index in the SAE."),
+            "mean": Column(
+                FLOAT,
+                "Mean activation over the tokens of unsteered answers, at the layer of ablation.",
+            ),
+            "frequency": Column(FLOAT, "Share of these tokens on which it is active."),
+            "tokens": Column(INT, "Number of these tokens."),
+        },
+    ),
 }

@@ -62,13 +62,13 @@ def write_table(frame: pd.DataFrame, path: Path, table: str, provenance: Mapping
 
 
 def read_table(path: Path, table: str) -> pd.DataFrame:
-    """Read a table with nullable dtypes.
+    """Read a table with nullable dtypes. `later` columns that a file lacks have no values.
 
     Raises:
         EsrError: other columns, or other types, than the table has.
     """
     spec = TABLES[table]
-    arrow = pq.read_table(path)
+    arrow = _with_later_columns(pq.read_table(path), spec)
     if not arrow.schema.equals(spec.schema):
         found = {field.name: str(field.type) for field in arrow.schema}
         wanted = {field.name: str(field.type) for field in spec.schema}
@@ -77,6 +77,15 @@ def read_table(path: Path, table: str) -> pd.DataFrame:
             f"rebuild it with `snakemake --force -- {path}`"
         )
     return arrow.to_pandas(types_mapper=_NULLABLE.get)
+
+
+def _with_later_columns(arrow: pa.Table, spec: Table) -> pa.Table:
+    """Add the columns that did not exist when a file was written."""
+    for place, (name, column) in enumerate(spec.columns.items()):
+        if column.later and name not in arrow.column_names and place <= arrow.num_columns:
+            empty = pa.nulls(arrow.num_rows, column.type)
+            arrow = arrow.add_column(place, pa.field(name, column.type), empty)
+    return arrow
 
 
 def read_tables(paths: Iterable[str | Path], table: str) -> pd.DataFrame:

@@ -7,15 +7,20 @@ import pyarrow as pa
 
 TEXT, INT, FLOAT, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 INTS, TEXTS = pa.list_(pa.int64()), pa.list_(pa.string())
+FLOATS = pa.list_(pa.float64())
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: Arrow type, meaning, and whether a value may be missing."""
+    """A column: Arrow type, meaning, and whether a value may be missing.
+
+    A `later` column is missing as a whole from files that were written before it existed.
+    """
 
     type: pa.DataType
     meaning: str
     optional: bool = False
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,18 @@ CONDITION = {
     "ablated": Column(INTS, "Latents whose contribution is removed."),
     "strength": Column(
         FLOAT, "Share of their contribution that is removed; missing: all of it.", optional=True
+    ),
+    "ablated_to": Column(
+        FLOATS,
+        "Activation that each of them is clamped to instead; missing: none is.",
+        optional=True,
+        later=True,
+    ),
+    "layers": Column(
+        INTS,
+        "Layers at which the boost is added; missing: the model's `steer_layer`.",
+        optional=True,
+        later=True,
     ),
     "window_start": Column(
         INT,

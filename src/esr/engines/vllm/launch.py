@@ -44,8 +44,7 @@ def open_vllm(
         "read_layer": model.read_layer,
         "ablate_layer": model.steer_layer if model.ablate_layer is None else model.ablate_layer,
     }
-    further = {f"layer {layer}": layer for layer in layers}
-    check_shape(named | further, manifest["n_layers"], sae.d_model, manifest["d_model"])
+    check_shape(named, manifest["n_layers"], sae.d_model, manifest["d_model"])
     sets = {found.name: found for found in map(load_directions, directions)}
     for found in sets.values():
         check_width(found, manifest["d_model"])
