@@ -291,6 +291,17 @@ class TestWhatCounts:
             pid = work(connection)
         assert ends(pid)
 
+    def test_files_are_watched_from_any_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A host need not run in the folder of its job."""
+        (tmp_path / "model/__pycache__").mkdir(parents=True)
+        for name in ("weights", "__pycache__/code.pyc.123"):
+            (tmp_path / "model" / name).touch()
+        monkeypatch.chdir(tmp_path)
+        ((path, _, _),) = stamps_of([Path("model")])
+        assert path == str(tmp_path / "model/weights")
+
     @pytest.mark.parametrize("name", ["short", "with a blank", "long" * 25])
     def test_paths_of_sockets_are_short_enough(
         self, name: str, above: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -135,12 +135,12 @@ def gpu_devices() -> tuple[str, ...]:
 
 
 def stamps_of(paths: Iterable[Path]) -> Stamps:
-    """Stamps of files, and of all files in folders, in the order of their paths."""
+    """Stamps of files, and of all files in folders, in the order of their absolute paths."""
     found = []
-    for path in paths:
+    for path in (path.absolute() for path in paths):
         inside = path.rglob("*") if path.is_dir() else [path]
         for file in inside:
-            if file.suffix == ".pyc" or not file.is_file():
+            if "__pycache__" in file.parts or not file.is_file():
                 continue
             seen = file.stat()
             found.append((str(file), seen.st_mtime_ns, seen.st_size))

@@ -69,7 +69,8 @@ class Door:
             return
         while (connection := self._next()) is not None:
             yield connection
-            if not self._is_ready:
+            if self._arrival is not None and not self._is_ready:
+                retire(self._arrival)  # if its client still holds it, the next one removes it
                 return
 
     def mark_ready(self) -> None:
