@@ -5,7 +5,9 @@ TABLES = """
     recovery corrected agreement tableA1 controls
     activation_regions activation_contrasts activation_latents activation_lead
     activation_hazards
-""".split() + ([] if CONFIG.introspection is None else ["introspection"])
+""".split() + (
+    [] if CONFIG.introspection is None else ["introspection", "self_report_thresholds"]
+)
 POWER = "<results>/tables/power.csv"
 STEERED = cells("steered", *CONFIG.other_targets)
 

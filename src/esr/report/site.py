@@ -45,6 +45,8 @@ TABLE_TITLES = {
     "corrected": "Rates corrected for the judge's errors",
     "agreement": "Agreement of judges, arm by arm",
     "judge_failures": "Responses that a judge failed to judge",
+    "introspection": "Self-report of injected directions",
+    "self_report_thresholds": "Thresholds of self-report beside behaviour",
     "drift": "Drift of judges on responses with known scores",
     "power": "Power of every claim at the study's size",
     "ledger": "Cost of judges and raters",
