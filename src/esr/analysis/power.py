@@ -153,7 +153,7 @@ def power_table(
     for claim, case in scenarios(claims, truths):
         head = {"claim": claim["claim"], "source": claim["source"]}
         other = rehearsal(claim, truths) if case is None else None
-        fewer = max(1, studies // 2)
+        fewer = max(1, studies // 3)  # Their tables take longer.
         for rho in correlations:
             design = replace(spec, rho=rho)
             if case is not None:
