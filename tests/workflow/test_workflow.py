@@ -199,10 +199,11 @@ OF_A_MODEL = [
     "arms/steered/shards/0.parquet",
 ]
 OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.parquet"]
-OF_AN_ORIGINAL += ["detectors/detectors.parquet", "detectors/controls.parquet"]
+OF_AN_ORIGINAL += [f"detectors/{name}.parquet" for name in ("detectors", "controls", "means")]
 OF_AN_ORIGINAL += ["directions/topics/directions.parquet", "boost_probes.parquet"]
 OF_AN_ORIGINAL += ["arms/along/readouts.parquet", "introspection/readouts.parquet"]
 CONTRASTS = """
+    engine={shards: 4}
     directions={topics: {kind: contrast, pairs: resources/gpus.csv}, random: {kind: random}}
     arms={along: {over: latents, trials: 1, directions: topics}}
     readouts={along: {tokens: {affirmed: [Yes]}}}
