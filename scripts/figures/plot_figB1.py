@@ -29,8 +29,9 @@ from esr.thresholds.outcomes import STATUSES
 
 COLUMNS = ["model", "label", "kind", "latent", "target", "boost", "low", "high", "dose", "value"]
 COLUMNS += ["n", "missing", "panel", "status"]
-COLOURS = dict(zip(STATUSES, (style.GREEN, style.RED, style.PURPLE, style.GREY), strict=True))
-MARKERS = dict(zip(STATUSES, "osDX", strict=True))
+LOOKS = (style.GREEN, style.RED, style.PURPLE, style.GREY, style.INK)
+COLOURS = dict(zip(STATUSES, LOOKS, strict=True))
+MARKERS = dict(zip(STATUSES, "osDXP", strict=True))
 PANELS = 6
 """Panels of single latents a model."""
 

@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from esr.job import config_of, origin, output, start
 from esr.tables import read_table, write_table
+from esr.thresholds.finder import Status
+from esr.thresholds.liveness import with_liveness
 from esr.thresholds.prior import read_prior
 from esr.thresholds.search import estimate_for_target
 
@@ -20,8 +24,9 @@ def main(job: Any) -> None:
         read_prior(config.models[job.wildcards.model], job.input),
         float(job.wildcards.target),
     )
-    norms = first.set_index("latent")["norm"]
-    table = table.assign(norm=table["latent"].map(norms))
+    found = first.set_index("latent")
+    inert = pd.DataFrame({"kl": None, "inert": found["status"].eq(str(Status.INERT))})
+    table = with_liveness(table.assign(norm=table["latent"].map(found["norm"])), inert)
     write_table(table, output(job), "thresholds", origin(job))
 
 

@@ -4,6 +4,7 @@ Boosts are in raw decoder units, scores 0-100 points.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,9 +24,17 @@ from esr.judges import finish_judging, open_judge
 from esr.judges.base import Judge, JudgeInput
 from esr.tables import read_table, write_table
 from esr.thresholds.dose import norms_of
+from esr.thresholds.liveness import (
+    first_tokens,
+    measure_liveness,
+    probed_boosts,
+    with_liveness,
+)
 from esr.thresholds.pipeline import QueryPipeline
 from esr.thresholds.prior import read_prior
 from esr.thresholds.search import ProposalLog, Query, find_thresholds
+
+log = logging.getLogger(__name__)
 
 
 def open_pipeline(
@@ -55,6 +64,13 @@ def open_pipeline(
         return JudgeInput(prompts[query.prompt_id], response, labels[query.latent])
 
     return QueryPipeline(engine, sampling_of(config, model), journal, judge, request, exchange)
+
+
+def rendered_prompts(config: Config, tokenizer: Any) -> list[tuple[int, ...]]:
+    """Token ids of the study's prompts, in the chat template."""
+    doubled = config.generation.doubled_header
+    texts = read_prompts(config.prompts)["prompt"]
+    return [prompt_tokens(tokenizer, text, doubled_header=doubled) for text in texts]
 
 
 def main(job: Any) -> None:
@@ -92,6 +108,18 @@ def main(job: Any) -> None:
     ):
         proposals = ProposalLog(journal if pipeline.independent else None, **determining)
         thresholds, trials = find_thresholds(latents, *search, pipeline, proposals)
+        boosts = probed_boosts(thresholds, trials)
+        prompts = first_tokens(
+            engine,
+            rendered_prompts(config, tokenizer),
+            len(tokenizer),
+            sampling_of(config, name),
+            journal,
+        )
+        chosen = thresholds["latent"].tolist()
+        liveness = measure_liveness(engine, chosen, boosts, directions, prompts, journal)
+    thresholds = with_liveness(thresholds, liveness)
+    log.info("%d of %d directions change no prediction", liveness["inert"].sum(), len(liveness))
     vectors = sets[0] if sets else Path(job.input.sae)
     norms = norms_of(thresholds["latent"].tolist(), vectors, directions)
     finish_judging(judge)

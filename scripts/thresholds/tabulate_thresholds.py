@@ -4,8 +4,9 @@ CSV, one row a model, direction and target: model, directions (`latents`, or a s
 target (points), threshold, low, high (its 90 % interval), lower, upper (bounds at the end; all five
 in decoder units), achieved (points, re-estimated from all data), n_samples, n_missing (responses
 with and without a score), n_widened, status, norm (of the direction), dose (threshold times norm,
-in medians of the norm of the residual stream at `steer_layer`; missing where it was not measured).
-The LaTeX counts directions by status, with their median dose.
+in medians of the norm of the residual stream at `steer_layer`; missing where it was not measured),
+kl (nats, of the first generated token against unsteered; missing for further targets). The LaTeX
+counts directions by status, with their median dose and kl.
 """
 
 from pathlib import Path
@@ -25,7 +26,7 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
     counts = count_statuses(table)
     shown = {
         name: counts[name].map(form.format, na_action="ignore").fillna("n/a")
-        for name, form in {"achieved": "{:.1f}", "dose": "{:.2f}"}.items()
+        for name, form in {"achieved": "{:.1f}", "dose": "{:.2f}", "kl": "{:.2g}"}.items()
     }
     return counts.assign(**shown, target=counts["target"].map("{:g}".format))
 

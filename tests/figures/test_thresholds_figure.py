@@ -15,7 +15,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "small": {"label": "Small", "parameters": 1e6},
     "large": {"label": "Large", "parameters": 1e9},
 }
-STATUSES = ["converged", "not_converged", "not_converged", "out_of_bounds", "no_data"]
+STATUSES = ["converged", "not_converged", "not_converged", "out_of_bounds", "no_data", "inert"]
 
 script = load_script("plot_figB1")
 
@@ -23,7 +23,7 @@ script = load_script("plot_figB1")
 def thresholds(statuses: list[str], target: float = 50) -> pd.DataFrame:
     """A search that ended so; the k-th latent achieves the target plus 5 k points."""
     n = len(statuses)
-    known = ~np.isin(statuses, ["no_data", "out_of_bounds"])
+    known = ~np.isin(statuses, ["no_data", "out_of_bounds", "inert"])
     boosts = np.where(known, 100.0 + np.arange(n), np.nan)
     return pd.DataFrame(
         {
@@ -42,6 +42,7 @@ def thresholds(statuses: list[str], target: float = 50) -> pd.DataFrame:
             "n_widened": 0,
             "status": statuses,
             "norm": 0.5,
+            "kl": np.where(known, 0.25, np.nan),
         }
     )
 
@@ -77,8 +78,9 @@ def test_every_latent_and_every_boost_that_was_tried_has_a_row() -> None:
     responses = table[table["kind"].eq("response")].set_index(["latent", "boost"])
     assert responses.loc[(0, 90), "value"] == 70
     assert tuple(responses.loc[(0, 110), ["value", "n", "missing"]]) == (10, 1, 1)
-    assert pd.isna(responses.loc[(4, 90), "value"]), "no score is not a score of 0"
-    assert responses.loc[(4, 90), "status"] == "no_data"
+    unscored = responses.loc[(len(STATUSES) - 1, 90)]
+    assert pd.isna(unscored["value"]), "no score is not a score of 0"
+    assert unscored["status"] == "no_data"
 
 
 def test_every_boost_has_its_dose_in_norms_of_the_stream() -> None:
@@ -126,8 +128,9 @@ def test_the_table_has_all_targets_and_the_summary_says_how_they_ended() -> None
     ]
     counts = count_statuses(threshold_table(both)).to_dict("records")
     assert [in_words(row) for row in counts] == [
-        "1 of 5 latents converged, 2 not_converged, 1 out_of_bounds, 1 no_data; median dose 0.51",
-        "2 of 2 random directions converged",
+        "1 of 6 latents converged, 2 not_converged, 1 out_of_bounds, 1 no_data, 1 inert; "
+        "median dose 0.51, KL at the first token 0.25 nats",
+        "2 of 2 random directions converged; median KL at the first token 0.25 nats",
     ]
     assert [row["target"] for row in counts] == [50, 30]
     assert threshold_table([]).empty

@@ -51,8 +51,17 @@ TABLES: dict[str, Table] = {
             "lower": Column(FLOAT, "Lower bound in force at the end."),
             "upper": Column(FLOAT, "Upper bound in force at the end."),
             "n_widened": Column(INT, "How often the bounds were widened."),
-            "status": Column(TEXT, "`converged`, `not_converged`, `out_of_bounds`, `no_data`."),
+            "status": Column(
+                TEXT, "`converged`, `not_converged`, `out_of_bounds`, `no_data`, `inert`."
+            ),
             "norm": Column(FLOAT, "Norm of the direction, that is of what boost 1 adds."),
+            "kl": Column(
+                FLOAT,
+                "Divergence of the first generated token from unsteered, at the threshold or else "
+                "at the highest boost tried (nats); missing: not measured for this target.",
+                optional=True,
+                later=True,
+            ),
         },
     ),
 }

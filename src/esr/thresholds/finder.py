@@ -46,6 +46,7 @@ class Status(StrEnum):
     )
     OUT_OF_BOUNDS = "out_of_bounds"  # threshold more likely outside the bounds than inside
     NO_DATA = "no_data"  # no valid score
+    INERT = "inert"  # the direction changes no prediction (`esr.thresholds.liveness`)
 
 
 ESTIMATE_COLUMNS = {

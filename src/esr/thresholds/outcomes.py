@@ -18,8 +18,9 @@ COLUMNS = [
     "high",
     "achieved",
 ]
-COLUMNS += ["n_samples", "n_missing", "lower", "upper", "n_widened", "status", "norm", "dose"]
+COLUMNS += ["n_samples", "n_missing", "lower", "upper", "n_widened", "status", "norm", "dose", "kl"]
 SEARCH = ["model", "directions", "target"]
+MEDIANS = ["dose", "kl"]
 STATUSES = [str(status) for status in Status]
 """How a search ends, best first."""
 
@@ -43,7 +44,7 @@ def count_statuses(table: pd.DataFrame) -> pd.DataFrame:
     """Directions by status of the search, for every model, set and target.
 
     Columns: model, directions, target, latents (their number), one a status in `STATUSES`, achieved
-    (mean, points), dose (median, residual norms).
+    (mean, points), dose (median, residual norms), kl (median, nats).
     """
     rows = []
     for values, cell in table.reindex(columns=COLUMNS).groupby(SEARCH, sort=False):
@@ -51,15 +52,20 @@ def count_statuses(table: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = dict(zip(SEARCH, values, strict=True)) | {"latents": len(cell)}
         row |= {status: int(counts.get(status, 0)) for status in STATUSES}
         row["achieved"] = cell["achieved"].astype(float).mean()
-        rows.append(row | {"dose": cell["dose"].astype(float).median()})
-    return pd.DataFrame(rows, columns=[*SEARCH, "latents", *STATUSES, "achieved", "dose"])
+        rows.append(row | {name: cell[name].astype(float).median() for name in MEDIANS})
+    return pd.DataFrame(rows, columns=[*SEARCH, "latents", *STATUSES, "achieved", *MEDIANS])
 
 
 def in_words(counts: Mapping[str, Any]) -> str:
-    """`34 of 36 latents converged, 2 not_converged; median dose 0.81`, from `count_statuses`."""
+    """`34 of 36 latents converged, 2 inert; median dose 0.81, KL at the first token 0.4 nats`.
+
+    Args:
+        counts: A row of `count_statuses`.
+    """
     first, *others = STATUSES
     kind = "latents" if counts["directions"] == "latents" else f"{counts['directions']} directions"
     text = f"{counts[first]} of {counts['latents']} {kind} {first}"
     rest = [f"{counts[status]} {status}" for status in others if counts[status]]
-    dose = counts["dose"]
-    return ", ".join([text, *rest]) + ("" if pd.isna(dose) else f"; median dose {dose:.2f}")
+    sizes = {"dose": "dose {:.2f}", "kl": "KL at the first token {:.2g} nats"}
+    known = [form.format(counts[name]) for name, form in sizes.items() if pd.notna(counts[name])]
+    return ", ".join([text, *rest]) + (f"; median {', '.join(known)}" if known else "")
