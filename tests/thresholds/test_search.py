@@ -82,7 +82,7 @@ def test_another_target_is_found_on_the_other_side() -> None:
 
 def test_the_tables_are_those_of_a_study(tmp_path: Path) -> None:
     thresholds, trials = find(each(planted), steps=3)
-    write_table(thresholds.assign(norm=1.0), tmp_path / "t.parquet", "thresholds", {})
+    write_table(thresholds.assign(norm=1.0, kl=0.1), tmp_path / "t.parquet", "thresholds", {})
     write_table(trials, tmp_path / "q.parquet", "threshold_trials", {})
     assert len(trials) == 3 * 2 * len(PLANTED)
     assert set(trials["latent"]) == set(PLANTED)
@@ -127,7 +127,7 @@ def test_a_latent_without_any_score_has_a_status_and_no_threshold(tmp_path: Path
     assert silent["status"] == "no_data"
     assert pd.isna(silent["threshold"])
     assert thresholds["status"].tolist().count("converged") == 3
-    write_table(thresholds.assign(norm=1.0), tmp_path / "t.parquet", "thresholds", {})
+    write_table(thresholds.assign(norm=1.0, kl=0.1), tmp_path / "t.parquet", "thresholds", {})
 
 
 def test_a_step_without_any_score_is_survived() -> None:
