@@ -14,7 +14,8 @@ a(h) of the residual stream after `read_layer`, interventions included. A readou
 log-probability of named tokens after the last token of a sequence (`esr.engines.readouts`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
@@ -187,6 +188,33 @@ class Engine(Protocol):
             EsrError: a sequence, target or intervention is invalid. Raised before any compute.
         """
         ...
+
+
+class GroupStream:
+    """Groups that wait until each is computed as one batch, in the order of submission."""
+
+    def __init__(
+        self, reach: Reach, compute: Callable[[Mapping[str, Request]], dict[str, Generation]]
+    ) -> None:
+        """Open a stream of an engine; see `Stream`.
+
+        Args:
+            reach: What interventions may name.
+            compute: Generates the responses of a group, by id.
+        """
+        self._reach, self._compute = reach, compute
+        self._waiting: deque[Mapping[str, Request]] = deque()
+
+    def submit(self, group: Mapping[str, Request]) -> None:
+        """Queue a group; see `Stream.submit`."""
+        for request in group.values():
+            request.intervention.check(self._reach)
+        self._waiting.append(group)
+
+    def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:
+        """Compute group by group. Never times out."""
+        while self._waiting:
+            yield self._compute(self._waiting.popleft())
 
 
 def batches(requests: Sequence["Request | ReadoutRequest"], batch_size: int) -> list[list[int]]:

@@ -5,8 +5,7 @@ The client forms the batches, so that their members do not depend on what the ho
 """
 
 import sys
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from esr.engines.base import (
     EncodeRequest,
     Generation,
+    GroupStream,
     Pool,
     Reach,
     Request,
@@ -113,9 +113,14 @@ class RemoteEngine(HostConnection):
         """Form batches; see `esr.engines.base.batches`."""
         return batches(requests, self.batch_size)
 
-    def stream(self, sampling: Sampling) -> "RemoteStream":
+    def stream(self, sampling: Sampling) -> GroupStream:
         """Open a stream that computes one group at a time; see `Engine.stream`."""
-        return RemoteStream(self, sampling)
+
+        def compute(group: Mapping[str, Request]) -> dict[str, Generation]:
+            found: dict[str, Generation] = self.run(Batch(new_id(), dict(group), sampling))
+            return found
+
+        return GroupStream(self.reach, compute)
 
     def encode(
         self,
@@ -150,24 +155,3 @@ class RemoteEngine(HostConnection):
         while not isinstance(reply := self.next_reply(), Done) or reply.id != job.id:
             pass  # of a job that was given up
         return reply.result
-
-
-class RemoteStream:
-    """Groups waiting to be generated; see `esr.engines.base.Stream`."""
-
-    def __init__(self, engine: RemoteEngine, sampling: Sampling) -> None:
-        self._engine = engine
-        self._sampling = sampling
-        self._waiting: deque[Mapping[str, Request]] = deque()
-
-    def submit(self, group: Mapping[str, Request]) -> None:
-        """Queue a group; see `Stream.submit`."""
-        for request in group.values():
-            request.intervention.check(self._engine.reach)
-        self._waiting.append(group)
-
-    def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:
-        """Compute group by group, in the order of submission. Never times out."""
-        while self._waiting:
-            group = self._waiting.popleft()
-            yield self._engine.run(Batch(new_id(), dict(group), self._sampling))

@@ -6,7 +6,6 @@ fixed by the requests, so one machine reproduces the same bytes.
 """
 
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from esr.directions.vectors import Directions, check_width, rows_of
 from esr.engines.base import (
     EncodeRequest,
     Generation,
+    GroupStream,
     Intervention,
     Pool,
     Reach,
@@ -108,9 +108,14 @@ class TransformersEngine:
         """Form batches; see `esr.engines.base.batches`."""
         return batches(requests, self.batch_size)
 
-    def stream(self, sampling: Sampling) -> "BatchStream":
+    def stream(self, sampling: Sampling) -> GroupStream:
         """Open a stream that computes one group at a time, as one left-padded batch."""
-        return BatchStream(self, sampling)
+
+        def compute(group: Mapping[str, Request]) -> dict[str, Generation]:
+            responses = self.generate_batch(list(group.values()), sampling)
+            return dict(zip(group, responses, strict=True))
+
+        return GroupStream(self.reach, compute)
 
     @torch.inference_mode()
     def encode(
@@ -245,28 +250,6 @@ class TransformersEngine:
         finally:
             for hook in hooks:
                 hook.remove()
-
-
-class BatchStream:
-    """Groups waiting to be generated; see `esr.engines.base.Stream`."""
-
-    def __init__(self, engine: TransformersEngine, sampling: Sampling) -> None:
-        self._engine = engine
-        self._sampling = sampling
-        self._waiting: deque[Mapping[str, Request]] = deque()
-
-    def submit(self, group: Mapping[str, Request]) -> None:
-        """Queue a group; see `Stream.submit`."""
-        for request in group.values():
-            request.intervention.check(self._engine.reach)
-        self._waiting.append(group)
-
-    def results(self, timeout: float | None = None) -> Iterator[dict[str, Generation]]:
-        """Compute group by group, in the order of submission. Never times out."""
-        while self._waiting:
-            group = self._waiting.popleft()
-            responses = self._engine.generate_batch(list(group.values()), self._sampling)
-            yield dict(zip(group, responses, strict=True))
 
 
 def load_engine(
