@@ -131,6 +131,8 @@ class TestRefill:
                 boost=1.0,
                 prefill="",
                 ablated=[[] for _ in range(8)],
+                ablated_to=None,
+                layers=None,
                 stratum_size=8,
             )
         )

@@ -228,7 +228,7 @@ class TestFiles:
     @pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
     def test_the_shipped_claims_can_be_read(self, path: Path) -> None:
         found = read_claims([path])
-        assert len(found) >= 20
+        assert len(found) >= 5
         assert found["source"].ne("").all()
         assert found["basis"].ne("").all()
         assert found["unit"].ne("").all()
@@ -299,6 +299,9 @@ class TestShippedClaims:
     ) -> None:
         for name, table in shipped.items():
             family = table[table["family"].eq("yes")]
+            if name == "introspection":
+                assert family.empty, "its claims have no p-value"
+                continue
             assert 5 <= len(family) <= 7, name
             assert family["null"].eq(0).all(), "claims on the sign of a difference"
 

@@ -915,7 +915,9 @@ def test_layers_are_those_of_an_arm_or_of_its_source() -> None:
     found = {name: config.layers_of(name) for name in ("steered", *arms)}
     assert found == {"steered": (), "several": (1, 3), "again": (1, 3), "bare": (), "other": (0,)}
     line = "layers: 3, but planted has layers 0 to 2; choose others, or name the arm's `models`"
-    problems = check_shapes(config, "planted", {"n_layers": 3, "d_model": 128}, None)
+    problems = check_shapes(
+        config, "planted", {"n_layers": 3, "d_model": 128, "vocab_size": 512}, None
+    )
     assert problems == [f"arms.{name}.{line}" for name in ("several", "again")]
 
 
@@ -937,7 +939,8 @@ def test_layers_that_do_not_fit_are_refused(changes: dict[str, Any], line: str) 
 
 
 def test_a_clamp_to_the_mean_needs_unsteered_answers() -> None:
-    arms = {"clamped": {"replay": "steered", "ablate": [3], "ablate_to": "mean"}}
+    arms: dict[str, Any] = {"clamped": {"replay": "steered", "ablate": [3], "ablate_to": "mean"}}
+    arms |= {"held-out-steered": None, "held-out-ablated": None}
     config = load_study({"arms": arms})
     assert config.arms["clamped"].ablate_to == "mean"
     without = {name: {"prefill": "Sure"} for name, arm in config.arms.items() if arm.is_unsteered}

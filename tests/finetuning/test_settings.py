@@ -35,7 +35,12 @@ def test_fine_tuned_models_are_models_like_their_base_but_for_label_and_source()
 def test_they_run_only_the_arms_of_fine_tuning() -> None:
     config = load_study({"finetune": {"arms": ["steered"]}})
     assert config.arms_of("twin+sc5") == ["steered"]
-    of_planted = {name for name in config.arms if config.origin_of(name).models == ("planted",)}
+    planted = ("planted",)
+    of_planted = {
+        name
+        for name, arm in config.arms.items()
+        if planted in (arm.models, config.origin_of(name).models)
+    }
     assert set(config.arms_of("twin")) == set(config.arms) - of_planted, "twin continues no texts"
 
 

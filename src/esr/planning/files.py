@@ -14,7 +14,6 @@ from esr.assets.weights import check_weights
 from esr.config import Config, ModelConfig
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
-from esr.introspection.questions import read_questions
 from esr.text import fold
 
 IF_MEANT = "if it is meant to be so: `accept_sae: [metadata]`"
@@ -71,6 +70,9 @@ def check_files(config: Config) -> list[str]:
 def _check_questions(config: Config) -> Iterator[str]:
     """A line if the questions of self-report cannot be read."""
     if config.introspection is not None:
+        # Loads pandas, for which every job of another study would wait.
+        from esr.introspection.questions import read_questions
+
         try:
             read_questions(config.introspection.questions)
         except EsrError as error:
