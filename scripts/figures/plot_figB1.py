@@ -150,13 +150,12 @@ def draw(table: pd.DataFrame, title: str, level: float) -> Figure:
 def main(job: Any) -> None:
     """Write the figure and its data."""
     names = list(job.params.searched)
-    kinds = ("thresholds", "threshold_trials")
     thresholds, trials = (
         {
             name: read_table(Path(path), kind)
             for name, path in zip(names, getattr(job.input, kind), strict=True)
         }
-        for kind in kinds
+        for kind in ("thresholds", "threshold_trials")
     )
     config = config_of(job)
     usual = {
