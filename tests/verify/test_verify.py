@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,7 +95,7 @@ def test_an_engine_that_ablates_with_a_wrong_sign_fails(broken: Organism) -> Non
 
 
 def test_an_engine_that_never_steers_fails_the_canary(broken: Organism) -> None:
-    broken.engine._changes = lambda *_: {}  # type: ignore[attr-defined]
+    broken.engine._intervene = lambda _: nullcontext()  # type: ignore[attr-defined]
     with pytest.raises(EsrError, match="leaves 3 of 3 responses unchanged: steering does not"):
         engines.check_canary(broken)
 
