@@ -40,7 +40,7 @@ def broken(organism: Organism) -> Iterator[Organism]:
     layer, sae = engine.steer_layer, engine.sae
     yield organism
     engine.steer_layer, engine.sae = layer, sae
-    engine.__dict__.pop("_changes", None)
+    engine.__dict__.pop("_intervene", None)
     engine.__dict__.pop("generate_batch", None)
 
 
