@@ -148,3 +148,23 @@ def test_output_without_jobs_and_an_unknown_rule_are_errors() -> None:
 def test_every_rule_of_an_arm_is_in_its_box() -> None:
     stages = {rule.name: rule.stage for rule in parsed_rules()}
     assert {name for name, stage in stages.items() if stage == "arms"} < set(SPINE)
+
+
+def test_an_arm_is_named_by_the_first_of_its_rules() -> None:
+    # Snakemake labels a job with a wildcard only where that wildcard first occurs.
+    dot = r"""digraph snakemake_dag {
+        0[label = "measure_relevance_of_arm\narm: held-out"];
+        1[label = "plan_arm"];
+        2[label = "generate_responses\nshard: 0"];
+        3[label = "plot_fig2"];
+        4[label = "find_thresholds"];
+        0 -> 1
+        4 -> 1
+        1 -> 2
+        2 -> 3
+    }"""
+    jobs = read_jobs(dot)
+    assert jobs.edges(jobs.rules) == {
+        ("find_thresholds", "arm held-out"),
+        ("arm held-out", "plot_fig2"),
+    }

@@ -16,6 +16,7 @@ import pygraphviz as pgv
 from esr.errors import EsrError
 
 SPINE = [
+    "measure_relevance_of_arm",
     "plan_arm",
     "generate_responses",
     "generate_shard",
