@@ -67,8 +67,8 @@ def figure_table(scores: dict[str, pd.DataFrame], agreement: pd.DataFrame) -> pd
 
 def note(rows: pd.DataFrame, statistic: str, digits: int, *, factor: float = 1) -> str:
     """A statistic with its interval."""
-    row = rows[rows["statistic"].eq(statistic)].iloc[0]
-    numbers = factor * row[["estimate", "low", "high"]].astype(float)
+    row = rows.loc[rows["statistic"].eq(statistic), ["estimate", "low", "high"]].iloc[0]
+    numbers = factor * row.astype("Float64").to_numpy(float, na_value=np.nan)
     return style.with_interval(*numbers, digits=digits)
 
 

@@ -414,6 +414,21 @@ def test_figure_a4_counts_every_trial_once() -> None:
         assert part["n"].sum() == len(sample)
 
 
+def test_figure_a4_shows_no_interval_where_all_scores_are_equal() -> None:
+    sample, graded = sampled(scores_of(MODELS))
+    equal = graded.assign(first_score=0.0)
+    script = load_script("plot_figA4")
+    agreement = compare_judges(sample, {"a": equal}, FAST)
+    agreement = agreement.astype(dict.fromkeys(["estimate", "low", "high"], "Float64"))
+    table = script.figure_table({"a": equal}, agreement)
+    means = table[table["statistic"].eq("first_score:mean")]
+    assert means["low"].isna().all()
+    figure = script.draw(table, "A study", 0.95)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert any(title.startswith("mean 0.0\n") for title in titles), titles
+    plt.close(figure)
+
+
 def test_the_sample_table_holds_what_judging_needs() -> None:
     tokens = {"prefix"}  # a judge reads text, and where the continuation begins
     needed = set(TABLES["plan"].columns) - tokens | {"response", "prefix_end", "weight", "stratum"}

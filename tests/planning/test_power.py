@@ -61,6 +61,19 @@ def test_claims_about_models_that_the_study_lacks_are_not_run() -> None:
     assert labels["meta-grows"].startswith("not simulated: it names no model")
 
 
+def test_imported_trials_are_not_simulated() -> None:
+    config = load_study()
+    steered = {"over": None, "trials": None, "responses": "given.jsonl", "model": "planted"}
+    removed = dict.fromkeys(name for name in config.arms if name != "steered")
+    imported = load_study(
+        {"arms": removed | {"steered": steered}, "latents": {"relevance": {"criterion": "zero"}}},
+        {"finetune": {"models": []}},
+    )
+    found = tabulate_power(imported, studies=2)
+    assert found["power"].isna().all()
+    assert "not simulated: the trials of `steered` come from a file" in set(found["label"])
+
+
 def test_claims_without_a_simulated_world_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

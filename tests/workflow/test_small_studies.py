@@ -7,7 +7,8 @@ responses: no detectors, no trial with a second attempt, arms of which no trial 
 third is of a stranger's base model: a template of one's own, no prior of its thresholds, and a
 language model as judge. The fourth is the first one in vLLM. In the fifth the judge refused
 everything that was generated in the search of one latent, which has no threshold. The sixth has two
-arms: plain answers, and steered ones.
+arms: plain answers, and steered ones. The seventh is that of docs/transcripts.md: its one arm is
+imported.
 """
 
 import csv
@@ -267,6 +268,26 @@ def two_arms(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(folder, *(f"{key}={json.dumps(value)}" for key, value in settings.items()))
 
 
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the seventh study: responses that all have the same score."""
+    folder = lay_out(tmp_path_factory.mktemp("imported"))
+    page = (REPO / "docs/transcripts.md").read_text(encoding="utf-8")
+    study = yaml.safe_load(page.split("# studies/brought.yaml\n")[1].split("```")[0])
+    own = yaml.safe_load(SMALL)
+    study |= {name: own[name] for name in ("prompts", "judging", "models")}
+    (folder / "studies/small.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    prompts = read_prompts(folder / "prompts.csv")["prompt"]
+    text = "Take the boat. Wait, that's not right. Let me answer again."
+    responses = [
+        {"prompt": prompts[i % TOPICS], "response": f"{text} {i}", "latent": i % 9, "boost": 5.0}
+        for i in range(45)
+    ]
+    lines = (json.dumps(one) + "\n" for one in responses)
+    (folder / "transcripts.jsonl").write_text("".join(lines), encoding="utf-8")
+    return run(folder)
+
+
 def rows(results: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(results / f"{name}.csv")
 
@@ -505,3 +526,20 @@ class TestTwoArms:
         counts = rows(two_arms, "figures/fig5").query("kind == 'count'")
         assert set(counts["status"]) == {"not_run"}
         assert "not searched" in (two_arms / "tables/tableA1.tex").read_text()
+
+
+@pytest.mark.rebuild
+class TestImportedAlone:
+    def test_it_has_its_report_and_all_figures(self, imported: Path) -> None:
+        assert (imported / "report/index.html").is_file()
+        for name in FIGURES:
+            assert (imported / f"figures/{name}.png").stat().st_size > 1000, name
+
+    def test_every_response_is_scored(self, imported: Path) -> None:
+        scored = rows(imported, "tables/exclusions").set_index("status")["n"]
+        assert (scored["ok"], scored["total"]) == (45, 45)
+
+    def test_the_power_of_its_claims_is_unknown(self, imported: Path) -> None:
+        power = rows(imported, "tables/power")
+        assert power["power"].isna().all()
+        assert power["label"].str.contains("come from a file|not run").all()

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 UNKNOWN = "not simulated: no world of its claims file in esr.analysis.truths"
 OTHERS = "not simulated: it names no model, and the worlds of its claims file are of other models"
+IMPORTED = "not simulated: the trials of `steered` come from a file"
 NOT_RUN = "not run: this study has no"
 PERCENT = {"power": "primary", "agreed": "all ways"}
 """Columns of shares, with the names under which they are printed."""
@@ -27,7 +28,7 @@ def tabulate_power(config: Config, studies: int = 60) -> pd.DataFrame:
     """Power of every claim of a study, at its number of latents, trials and prompts.
 
     Columns as of `esr.analysis.power.power_table`. The label of a claim says, too, if its file
-    has no simulated world, or the study lacks its model or arm.
+    has no simulated world, its trials are imported, or the study lacks its model or arm.
 
     Args:
         config: The study.
@@ -41,7 +42,9 @@ def tabulate_power(config: Config, studies: int = 60) -> pd.DataFrame:
         absent = claims.loc[~run, ["claim", "source"]]
         parts.append(absent.assign(label=f"{NOT_RUN} " + labels[~run]))
         truths = TRUTHS.get(path.stem)
-        if truths is None:
+        if config.origin_of("steered").responses is not None:
+            parts.append(claims.loc[run, ["claim", "source"]].assign(label=IMPORTED))
+        elif truths is None:
             log.warning("%s: no simulated world in esr.analysis.truths; its power is unknown", path)
             parts.append(claims.loc[run, ["claim", "source"]].assign(label=UNKNOWN))
         else:
