@@ -7,6 +7,7 @@ status. A threshold that no dose reaches has the status `never` and no value.
 """
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -92,14 +93,17 @@ def draw_thresholds(axes: Axes, table: pd.DataFrame) -> None:
     style.points(
         axes, list(places), own["value"], own["low"], own["high"], style.BLUE, horizontal=True
     )
-    other = table[table["measure"].eq("behaviour")].set_index("latent")["value"]
-    style.null_marks(axes, list(places), other.reindex(own["latent"]), horizontal=True)
-    right = pd.concat([own["value"], own["high"], other]).max()
+    other = table[table["measure"].eq("behaviour")].set_index("latent").reindex(own["latent"])
+    axes.hlines(list(places), other["low"], other["high"], color=style.INK, lw=0.6)
+    style.null_marks(axes, list(places), other["value"], horizontal=True)
+    right = pd.concat([own["value"], own["high"], other["value"], other["high"]]).max()
     never = [i for i, status in enumerate(own["status"]) if status == "never"]
     edge = 1.08 * right if right > 0 else 1.0
     axes.plot([edge] * len(never), never, ">", color=style.BLUE, mfc="white", ms=4.5, ls="none")
     names = own["name"].fillna(own["latent"].map(lambda number: f"latent {number:.0f}"))
-    axes.set_yticks(list(places), [str(name)[:24] for name in names], fontsize=6.5)
+    axes.set_yticks(
+        list(places), [shorten(str(name), 26, placeholder=" …") for name in names], fontsize=6.5
+    )
     axes.set_ylim(len(own) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.grid(axis="x")

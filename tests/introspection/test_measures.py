@@ -49,6 +49,13 @@ def is_concept(trial: Any) -> bool:
     return trial.dose > 0 and pd.isna(trial.directions)
 
 
+def noise(plan: pd.DataFrame, seed: int) -> Odds:
+    """Standard normal log-odds, drawn for each trial."""
+    drawn = np.random.default_rng(seed).normal(size=len(plan))
+    odds = dict(zip(plan["trial_id"], drawn, strict=True))
+    return lambda trial: float(odds[trial.trial_id])
+
+
 def summary_of(odds: Odds, letter: Callable[[Any], int] = lambda _: 0) -> pd.DataFrame:
     plan = plan_of()
     readouts = read(plan, odds, letter)
@@ -85,7 +92,20 @@ class TestExcess:
             assert rows[name].astype(float).to_numpy() == pytest.approx(value), name
         others = table[table["directions"].notna() & table["dose"].eq(2.0)]
         assert others["shift"].astype(float).to_numpy() == pytest.approx(0.5)
-        assert others[["control", "excess"]].isna().all(axis=None)
+        assert others["control"].astype(float).to_numpy() == pytest.approx(0.5)
+        assert others["excess"].astype(float).to_numpy() == pytest.approx(0)
+
+    def test_random_directions_are_reported_as_often_as_latents_that_are_none(self) -> None:
+        plan = plan_of()
+        reached = []
+        for seed in range(15):
+            reports = self_reports(plan, read(plan, noise(plan, seed)))
+            found = report_thresholds(reports, 1.0, 0.95, 45)
+            is_random = found["directions"].notna().rename("random")
+            reached.append(found["status"].eq("reached").groupby(is_random).mean())
+        rates = pd.concat(reached, axis=1).mean(axis=1)
+        assert rates.min() > 0.15, "noise passes at times"
+        assert abs(rates[True] - rates[False]) < 0.08
 
     def test_a_push_that_every_question_gets_cancels(self) -> None:
         table = summary_of(lambda t: -3 + 4 * t.dose * is_concept(t))
@@ -105,7 +125,8 @@ class TestExcess:
             plan, read(plan, lambda t: np.nan if t.trial_id in set(lost) else -1.0)
         )
         bad = table["latent"].eq(3) & table["dose"].eq(2.0)
-        assert table["status"].eq("engine_error").tolist() == bad.tolist()
+        controlled = table["latent"].eq(2) & table["dose"].eq(2.0) & table["directions"].notna()
+        assert table["status"].eq("engine_error").tolist() == (bad | controlled).tolist()
         assert table.loc[bad, "shift"].isna().all()
         write_table(table, tmp_path / "t.parquet", "self_reports", {})
 

@@ -330,7 +330,8 @@ class TestSummary:
             "Large <b>model</b> restarts and improves its score in 4.0 % [3.0, 5.0] of 500"
         )
         assert first.endswith(
-            "Detectors contribute: not measured. Depends on the way of grading: yes (second judge)."
+            "Detectors contribute more than random latents: not measured. "
+            "Depends on the way of grading: yes (second judge)."
         )
         assert second.startswith("Small model restarts and improves its score in 1.5 %")
         picture = page.locator("figure.first img")

@@ -6,7 +6,9 @@ With L = log P(yes) - log P(no), for a direction d at a dose, and a pair q of qu
     excess(d, q) = shift(d, q) - mean over random directions r in place of d of shift(r, q)
 
 L0 is that without an injection. A push towards yes that every question gets cancels in the shift.
-One that any vector of that norm gives to questions about oneself cancels in the excess.
+One that any vector of that norm gives to questions about oneself cancels in the excess. The excess
+of a random direction, for comparison, is its shift minus that of the random directions in place of
+the next latent: the same rule where there is nothing to report.
 """
 
 from typing import Any
@@ -46,11 +48,14 @@ def self_reports(plan: pd.DataFrame, readouts: pd.DataFrame) -> pd.DataFrame:
     place = [*PLACE, "question_id"]
     each = table[is_random].groupby(place, sort=False)["shift"]
     control = each.mean().where(each.count().eq(each.size()))  # every random set, or none
-    own = pd.MultiIndex.from_frame(table[place])
-    table["control"] = np.where(is_random, np.nan, control.reindex(own).to_numpy(float))
+    latents = table["latent"].drop_duplicates().tolist()
+    following = dict(zip(latents, latents[1:] + latents[:1], strict=True))
+    source = table["latent"].mask(is_random, table["latent"].map(following))
+    own = pd.MultiIndex.from_frame(table[place].assign(latent=source))
+    table["control"] = control.reindex(own).to_numpy(float)
     table["excess"] = table["shift"] - table["control"]
-    read = table["shift"].where(is_random, table["excess"]).notna()
-    return _finished(table.assign(status=np.where(read, "ok", NOT_READ)), "self_reports")
+    status = np.where(table["excess"].notna(), "ok", NOT_READ)
+    return _finished(table.assign(status=status), "self_reports")
 
 
 def log_odds(readouts: pd.DataFrame) -> "pd.Series[float]":

@@ -34,7 +34,7 @@ MEASURES = {
         Measure("random_log_odds", "nats", "on-target minus off-target, random directions"),
         Measure("off_target_log_odds", "nats", "off-target question, latent: the push towards yes"),
         Measure("reported_rate", "percent", "latents whose mean excess passes the stated amount"),
-        Measure("random_rate", "percent", "random directions whose mean shift passes it"),
+        Measure("random_rate", "percent", "random directions whose mean excess passes it"),
         Measure("choice_excess", "percentage points", "right letters, above chance"),
         Measure("choice_injected", "percentage points", "right letters, minus unsteered"),
     )

@@ -30,9 +30,8 @@ def report_thresholds(
 ) -> pd.DataFrame:
     """Threshold of every direction and window: columns `COLUMNS`, boosts in decoder units.
 
-    Of a latent the excess counts, of a random direction the shift. `low` and `high` are ends of a
-    percentile interval over resampled questions; a high end beyond `largest`, the largest boost, is
-    missing.
+    `low` and `high` are ends of a percentile interval of the excess over resampled questions; a
+    high end beyond `largest`, the largest boost, is missing.
 
     Args:
         reports: Table `self_reports` of one model.
@@ -46,10 +45,9 @@ def report_thresholds(
     keys = ["model", "latent", "directions", "window"]
     for cell, group in reports.groupby(keys, sort=False, dropna=False):
         facts = dict(zip(keys, cell, strict=True))
-        column = "excess" if pd.isna(facts["directions"]) else "shift"
         ordered = group.sort_values(["boost", "question_id"])
         boosts = ordered["boost"].astype(float).unique()
-        curve = ordered[column].to_numpy(float, na_value=np.nan).reshape(len(boosts), -1)
+        curve = ordered["excess"].to_numpy(float, na_value=np.nan).reshape(len(boosts), -1)
         low, high = _interval(boosts, curve, passes, level, seed)
         found = crossing(boosts, curve.mean(axis=1), passes)
         facts |= {"label": group["label"].iloc[0], "largest": boosts.max(), "low": low}

@@ -52,11 +52,12 @@ TABLES: dict[str, Table] = {
             "off_target": Column(FLOAT, "The same of the other question (nats).", True),
             "shift": Column(FLOAT, "on_target - off_target (nats).", True),
             "control": Column(
-                FLOAT, "Mean shift of the random directions that stand in for it (nats).", True
+                FLOAT,
+                "Mean shift of the random directions that stand in for it; of a random direction, "
+                "of those that stand in for the next latent (nats).",
+                True,
             ),
-            "excess": Column(
-                FLOAT, "shift - control (nats); missing for random directions.", optional=True
-            ),
+            "excess": Column(FLOAT, "shift - control (nats).", optional=True),
         },
     ),
     "choices": Table(
