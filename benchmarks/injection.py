@@ -31,7 +31,8 @@ from esr.config import load, merge
 from esr.engines.vllm.launch import launcher, pinned_version
 from esr.judges import open_judge
 from esr.judges.base import Judge, JudgeInput, Judgment
-from esr.judges.llm import CachedLlm, LlmJudge
+from esr.judges.llm import CachedLlm
+from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
 from helpers.injections import HARMLESS, INJECTED, KINDS
 from helpers.local_judge import judge_settings, local_model, tiny_judge

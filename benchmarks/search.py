@@ -3,9 +3,10 @@
     uv run python benchmarks/search.py
 
 Simulated is the order of work of `esr.thresholds.pipeline` with an engine that takes requests at
-any time. Each of 500 latents takes 10 steps of 2 responses. The judge takes all steps that are
-generated in one call, and gives their scores together. A response or a reply takes between half of
-its longest time and all of it.
+any time. Each of 500 latents takes 10 steps of 2 responses. A judge that the job runs takes each
+response as it ends, and gives its score as its reply ends. A judge behind an API takes all steps
+that are generated in one call, and gives their scores together; so did the one that the job runs
+before (`in one call`). A response or a reply takes between half of its longest time and all of it.
 
 Columns of the CSV: `judge`, `engine_hours` and `judge_hours` (work of each, if it never waited),
 `hours` (of the search), `over_longer` and `over_sum` (hours over the longer of the two, and over
@@ -37,15 +38,22 @@ class Rate(NamedTuple):
         return number * 0.75 * self.seconds / self.slots / 3600
 
 
+class Judge(NamedTuple):
+    """A judge, and whether it takes responses one by one."""
+
+    name: str
+    rate: Rate
+    one_by_one: bool
+
+
 ENGINE = Rate(256, 20)  # 512 tokens, 25 a second
-JUDGES = {
-    "run by the job, 128 replies at a time": Rate(128, 35),
-    "run by the job, 256 replies at a time": Rate(256, 39),
-    "API, 16 calls in flight": Rate(16, 10),
-    "API, 64 calls in flight": Rate(64, 10),
-    "API, 128 calls in flight": Rate(128, 10),
-    "API, 256 calls in flight": Rate(256, 10),
-}
+LOCAL = {128: Rate(128, 35), 256: Rate(256, 39)}
+JUDGES = [
+    *(Judge(f"run by the job, {n} replies at a time", rate, True) for n, rate in LOCAL.items()),
+    Judge("run by the job, as fast as the engine", ENGINE, True),
+    *(Judge(f"the same in one call, {n}", rate, False) for n, rate in LOCAL.items()),
+    *(Judge(f"API, {n} calls in flight", Rate(n, 10), False) for n in (16, 64, 128, 256)),
+]
 
 
 class Slots:
@@ -63,8 +71,8 @@ class Slots:
         return end
 
 
-def search_seconds(engine_rate: Rate, judge_rate: Rate) -> float:
-    """Seconds until all latents have taken all steps."""
+def seconds_together(engine_rate: Rate, judge_rate: Rate) -> float:
+    """Seconds until all latents have taken all steps, with a judge that takes many at a time."""
     engine, judge = Slots(engine_rate, 0), Slots(judge_rate, 1)
     generated: list[int] = []
     steps = [0] * LATENTS
@@ -88,22 +96,43 @@ def search_seconds(engine_rate: Rate, judge_rate: Rate) -> float:
     return now
 
 
+def seconds_one_by_one(engine_rate: Rate, judge_rate: Rate) -> float:
+    """Seconds until all latents have taken all steps, with a judge that takes each response."""
+    engine, judge = Slots(engine_rate, 0), Slots(judge_rate, 1)
+    judged, now = [0] * LATENTS, 0.0
+    ends = [
+        (engine.end(now), "engine", latent) for latent in range(LATENTS) for _ in range(SAMPLES)
+    ]
+    heapq.heapify(ends)
+    while ends:
+        now, what, latent = heapq.heappop(ends)
+        if what == "engine":
+            heapq.heappush(ends, (judge.end(now), "judge", latent))
+            continue
+        judged[latent] += 1
+        if judged[latent] % SAMPLES == 0 and judged[latent] < STEPS * SAMPLES:
+            for _ in range(SAMPLES):
+                heapq.heappush(ends, (engine.end(now), "engine", latent))
+    return now
+
+
 def _step_end(slots: Slots, now: float) -> float:
     """Time (s) at which the work on the responses of a step ends."""
     return max(slots.end(now) for _ in range(SAMPLES))
 
 
-def row_of(name: str, judge: Rate) -> dict[str, Any]:
+def row_of(judge: Judge) -> dict[str, Any]:
     """Row of a judge."""
-    work = [rate.hours(LATENTS * STEPS * SAMPLES) for rate in (ENGINE, judge)]
-    hours = search_seconds(ENGINE, judge) / 3600
-    row = {"judge": name, "engine_hours": work[0], "judge_hours": work[1], "hours": hours}
+    work = [rate.hours(LATENTS * STEPS * SAMPLES) for rate in (ENGINE, judge.rate)]
+    search = seconds_one_by_one if judge.one_by_one else seconds_together
+    hours = search(ENGINE, judge.rate) / 3600
+    row = {"judge": judge.name, "engine_hours": work[0], "judge_hours": work[1], "hours": hours}
     return row | {"over_longer": hours / max(work), "over_sum": hours / sum(work)}
 
 
 def main() -> None:
     """Write the table."""
-    table = pd.DataFrame([row_of(name, judge) for name, judge in JUDGES.items()])
+    table = pd.DataFrame([row_of(judge) for judge in JUDGES])
     log.info("\n%s", table.to_string(index=False, float_format="%.2f"))
     table.to_csv(CSV, index=False, float_format="%.3g")
 

@@ -12,8 +12,9 @@ from esr.arms.restarts import read_phrases
 from esr.job import config_of, output, start
 from esr.judges.anchors import AnchorGrading, read_anchors
 from esr.judges.base import judge_responses
-from esr.judges.llm import CachedLlm, LlmJudge
+from esr.judges.llm import CachedLlm
 from esr.judges.local import open_local
+from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
 from esr.tables import read_table
 

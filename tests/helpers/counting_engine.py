@@ -54,3 +54,15 @@ class CountingEngine:
 
     def log_probs(self, requests: Sequence[ReadoutRequest]) -> list[LogProbs | None]:
         raise NotImplementedError
+
+
+class Independent(CountingEngine):
+    """Computes each request on its own, the last one first."""
+
+    independent = True
+
+    def __init__(self, **identity: Any) -> None:
+        super().__init__(backwards=True, **identity)
+
+    def partition(self, requests: Sequence[Request | ReadoutRequest]) -> list[list[int]]:
+        return [[i] for i in range(len(requests))]

@@ -1,5 +1,6 @@
 """A judge that the workflow runs: a tiny random model, its rubric, and a fake host for it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -135,3 +136,48 @@ class FakeHost:
                     return
                 self.calls.append(call)
                 connection.send([self.reply(call)])
+
+
+class HeldHost:
+    """Holds its replies until `end` writes one of them, whatever came before or after it.
+
+    `arrived` counts the calls that it was sent.
+    """
+
+    def __init__(self, reply: Callable[[Write], Written]) -> None:
+        self.reply = reply
+        self.calls: dict[str, Write] = {}
+        self.arrived = threading.Condition()
+        self._connection: Connection | None = None
+
+    def __call__(self, theirs: socket.socket) -> None:
+        self._connection = Connection(theirs.dup().detach())
+        threading.Thread(target=self._work, args=[self._connection], daemon=True).start()
+
+    def _work(self, connection: Connection) -> None:
+        assert isinstance(connection.recv(), WriterSetup)
+        connection.send(Ready("0.32.0", {"platform": "fake"}))
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                call = connection.recv()
+                with self.arrived:
+                    self.calls[call.id] = call
+                    self.arrived.notify_all()
+
+    def wait_for(self, count: int) -> list[str]:
+        """Wait until so many calls are held; their ids, in order of arrival."""
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.calls) >= count, timeout=20)
+            return list(self.calls)
+
+    def end(self, *ids: str) -> None:
+        """Write the replies to some calls."""
+        assert self._connection is not None
+        for one in ids:
+            self._connection.send([self.reply(self.calls.pop(one))])
+
+    def fail(self) -> None:
+        """Fail with everything that is held."""
+        assert self._connection is not None
+        self._connection.send(Failed("CUDA error: out of memory"))
+        self._connection.close()

@@ -15,8 +15,9 @@ from esr.judges.base import JudgeInput
 from esr.judges.identity import identity_of
 from esr.judges.lexical import LexicalJudge
 from esr.judges.lexicon import Lexicon
-from esr.judges.llm import CachedLlm, LlmJudge
+from esr.judges.llm import CachedLlm
 from esr.judges.replies import is_reply
+from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
 from esr.provenance import file_digest
 from helpers.checkout import REPO

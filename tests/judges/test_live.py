@@ -21,7 +21,7 @@ from esr.config import (
 )
 from esr.errors import EsrError
 from esr.journal import Journal
-from esr.judges import llm, open_judge
+from esr.judges import open_judge, rubric_judge
 from esr.judges.base import JudgeInput, Judgment, check_spans
 from esr.judges.costs import Budget, Price
 from esr.judges.live import IN_A_ROW
@@ -384,7 +384,7 @@ def test_a_changed_parser_reads_again_without_a_call(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged(claude(api), tmp_path, inputs(2))
-    monkeypatch.setattr(llm, "read_judgment", lambda *_: Judgment("read_anew"))
+    monkeypatch.setattr(rubric_judge, "read_judgment", lambda *_: Judgment("read_anew"))
     monkeypatch.delenv("JUDGE_KEY")
     assert {one.status for one in judged(claude(api), tmp_path, inputs(2))} == {"read_anew"}
     assert len(api.requests) == 2

@@ -15,9 +15,10 @@ from esr.journal import read_journal
 from esr.judges.base import JudgeInput
 from esr.judges.costs import ledger
 from esr.judges.identity import identity_of
-from esr.judges.llm import CachedLlm, LlmJudge
+from esr.judges.llm import CachedLlm
 from esr.judges.local import CallEncoder, open_tokenizer, visible_gpus
 from esr.judges.replies import Call, is_reply
+from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
 from esr.planning.hardware import check_shared_gpus
 from helpers.local_judge import FakeHost, judge_settings, local_model, tiny_judge

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from esr.config import ENGINE_HOURS, Config
@@ -13,6 +15,8 @@ from esr.planning.costs import planned_calls, searched_for
 from esr.planning.disk import disk_bytes
 from esr.planning.hardware import Gpu
 from esr.planning.hours import (
+    ONE_BY_ONE,
+    OVERLAPPED,
     arm_trials,
     check_walltime,
     estimate_compute,
@@ -20,6 +24,7 @@ from esr.planning.hours import (
     pass_seconds,
     planned_work,
     profile_hours,
+    search_hours,
     tokens_per_second,
     wall_hours,
 )
@@ -27,8 +32,18 @@ from helpers.checkout import REPO
 from helpers.studies import load_study
 
 
+@cache
+def unchanged(name: str) -> Config:
+    return load_study(name=name)
+
+
 def study(name: str = "paper", *changes: Mapping[str, Any]) -> Config:
-    return load_study(*changes, name=name)
+    return load_study(*changes, name=name) if changes else unchanged(name)
+
+
+@cache
+def estimated(name: str = "paper") -> pd.DataFrame:
+    return estimate_compute(unchanged(name))
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +58,11 @@ BY_HAIKU: dict[str, Any] = {
     }
 }
 """The paper study with a judge behind an API."""
+SHARED: dict[str, Any] = {
+    "engine": {"vllm": {"memory_fraction": 0.3}},
+    "judging": {"judges": {"qwen3-32b": {"gpus_in_search": "shared", "memory_fraction": 0.6}}},
+}
+"""The paper study with engine and judge on the same GPUs."""
 ONE_DEVICE = {
     "engine": {"name": "transformers"},
     "models": {"llama-3.3-70b": {"quantization": None, "tensor_parallel": None}},
@@ -130,11 +150,7 @@ class TestHours:
         assert table.drop(index="find_thresholds", level="rule")["judge_hours"].eq(0).all()
 
     def test_a_judge_that_the_workflow_runs_takes_gpus_of_its_own_and_no_latency(self) -> None:
-        row = (
-            estimate_compute(study())
-            .set_index(["model", "rule"])
-            .loc[("llama-3.3-70b", "find_thresholds")]
-        )
+        row = estimated().set_index(["model", "rule"]).loc[("llama-3.3-70b", "find_thresholds")]
         # 10,000 replies of 250 tokens and a copy of 512, at 4,992 tokens a second: 256 at a time.
         writing = 10_000 * 762 / 4992
         judge = study().judging.local["qwen3-32b"]
@@ -144,13 +160,30 @@ class TestHours:
         assert 400 < calls.shared < calls.read - 512  # the rubric is read once
         assert row["judge_hours"] == pytest.approx((writing + reading) / 3600, rel=1e-3)
         assert row["gpus"] == 2 + 2
+        # Both work at the same time (benchmarks/search.py), and the judge is the slower one.
+        seconds = 1.06 * max(1513.7, writing + reading) + 120 + 141.2
+        assert writing + reading > 1513.7
+        assert row["hours_per_job"] == pytest.approx(seconds / 3600, rel=1e-3)
         assert row["gpu_hours"] == pytest.approx(4 * row["hours_per_job"])
+
+    def test_engine_and_judge_on_the_same_gpus_take_the_sum(self) -> None:
+        own, shared = study(), study("paper", SHARED)
+        assert search_hours(own, 2.0, 3.0) == pytest.approx(1.06 * 3)
+        assert search_hours(shared, 2.0, 3.0) == 5.0
+        assert search_hours(study("organism"), 2.0, 0.0) == 2.0
+
+    def test_the_factor_covers_every_simulated_judge_of_a_job(self) -> None:
+        table = pd.read_csv("benchmarks/search.csv").set_index("judge")["over_longer"]
+        together = table.index.str.contains("in one call")
+        local = table[table.index.str.startswith("run by the job")]
+        assert local.max() <= ONE_BY_ONE < table[together].min()
+        assert table[table.index.str.startswith("API")].max() <= OVERLAPPED
 
     def test_a_judge_that_is_no_language_model_answers_at_once(self) -> None:
         assert judge_hours(study("organism"), 100) == 0
 
     def test_training_is_three_passes_of_every_micro_batch(self) -> None:
-        table = estimate_compute(study()).set_index(["model", "rule"])
+        table = estimated().set_index(["model", "rule"])
         row = table.loc[("llama-3.1-8b+sc10", "train_adapter")]
         # 900 rows, 4 epochs, 2 at a time: 1,800 micro-batches of 600 tokens, 3 x 54.4 ms each;
         # 120 s and 16.06 GB at 1 GB/s.
@@ -160,13 +193,13 @@ class TestHours:
         assert row["known_by"] == "assumed"
 
     def test_reading_is_the_operations_of_its_tokens_and_a_start(self) -> None:
-        table = estimate_compute(study()).set_index(["model", "rule"])
+        table = estimated().set_index(["model", "rule"])
         row = table.loc[("llama-3.3-70b", "match_controls")]
         computing = 2 * 70.6e9 * 2500 * 512 / (2 * REACHED)
         assert row["hours_per_job"] == pytest.approx((computing + 261.2) / 3600, rel=0.01)
 
     def test_trials_of_all_arms_are_written(self) -> None:
-        table = estimate_compute(study()).set_index(["model", "rule"])
+        table = estimated().set_index(["model", "rule"])
         # Six arms that name no label; 38 answers, 500 for discovery, sweep of 8 levels.
         steered = 2500 * len([a for a in study().arms if a not in {*SHORT}])
         row = table.loc[("llama-3.1-8b", "generate_responses")]
@@ -175,7 +208,7 @@ class TestHours:
         assert row["gpu_hours"] == pytest.approx(seconds / 3600, rel=1e-4)
 
     def test_the_guide_gives_the_hours_and_disk_of_the_paper_study(self) -> None:
-        table = estimate_compute(study())
+        table = estimated()
         page = (REPO / "docs/cluster.md").read_text()
         assert f"some {table['gpu_hours'].sum():.0f} GPU hours" in page
         for rule, hours in table.groupby("rule")["gpu_hours"].sum().items():
@@ -184,14 +217,14 @@ class TestHours:
             assert f"| {what} | {size / 1e9:.0f} |" in page
 
     def test_a_model_without_labels_runs_no_arm_that_names_one(self) -> None:
-        table = estimate_compute(study()).set_index(["model", "rule"])["tokens"]
+        table = estimated().set_index(["model", "rule"])["tokens"]
         with_labels, without = (
             table[(model, "generate_responses")] for model in ("gemma-2-9b", "gemma-2-27b")
         )
         assert with_labels - without == 2 * 2500 * 512
 
     def test_more_gpus_shorten_a_study_down_to_its_longest_chain(self) -> None:
-        table = estimate_compute(study())
+        table = estimated()
         one, many = wall_hours(table, 1), wall_hours(table, 10_000)
         assert one == pytest.approx(table["gpu_hours"].sum())
         of_70b = table[table["model"].eq("llama-3.3-70b")]
@@ -199,7 +232,7 @@ class TestHours:
         assert wall_hours(table, 2) == pytest.approx(one / 2)
 
     def test_the_profile_sets_the_number_of_concurrent_jobs(self, tmp_path: Path) -> None:
-        table, profile = estimate_compute(study()), tmp_path / "config.yaml"
+        table, profile = estimated(), tmp_path / "config.yaml"
         profile.write_text("jobs: 1\n")
         hours, jobs = profile_hours(table, profile)
         assert jobs == 1

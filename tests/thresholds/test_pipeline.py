@@ -1,7 +1,8 @@
 """Queries of a threshold search: the engine generates while the judge scores."""
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,45 +10,39 @@ from typing import Any
 import pytest
 
 from esr.engines.base import Generation, Intervention, Request, Sampling, Window
-from esr.engines.readouts import ReadoutRequest
 from esr.errors import EsrError
 from esr.journal import Journal
 from esr.judges.base import Attempt, JudgeInput, Judgment
 from esr.thresholds.pipeline import QueryPipeline
 from esr.thresholds.search import Query
 from helpers.checkout import load_script
-from helpers.counting_engine import CountingEngine
+from helpers.counting_engine import CountingEngine, Independent
 from helpers.studies import load_study
 from helpers.tiny import llama_tokenizer
 
 SAMPLING = Sampling(0.6, 8)
 
 
-class Independent(CountingEngine):
-    """Computes each request on its own, the last one first."""
-
-    independent = True
-
-    def __init__(self, **identity: Any) -> None:
-        super().__init__(backwards=True, **identity)
-
-    def partition(self, requests: Sequence[Request | ReadoutRequest]) -> list[list[int]]:
-        return [[i] for i in range(len(requests))]
-
-
 class Scores:
-    """A judge whose score is the seed of the response. It waits for the event `wait`."""
+    """A judge whose score is the seed of the response. It sets `began`, and waits for `wait`."""
 
     served_as = "scores"
 
-    def __init__(self, wait: threading.Event | None = None, fail: bool = False) -> None:
+    def __init__(
+        self,
+        wait: threading.Event | None = None,
+        fail: bool = False,
+        began: threading.Event | None = None,
+    ) -> None:
         self.wait, self.fail = wait, fail
+        self.began = began or threading.Event()
         self.seen: list[list[str]] = []
 
     def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
         if self.fail:
             raise EsrError("the budget is spent")
         self.seen.append([exchange.response for exchange in exchanges])
+        self.began.set()
         if self.wait is not None:
             assert self.wait.wait(timeout=20)
         return [
@@ -90,8 +85,16 @@ def test_judgments_come_with_their_queries_in_order(engine: CountingEngine, tmp_
 
 
 def test_the_engine_generates_while_the_judge_works(tmp_path: Path) -> None:
-    wait, engine = threading.Event(), Independent()
-    judge = Scores(wait)
+    wait, began = threading.Event(), threading.Event()
+    judge = Scores(wait, began=began)
+
+    class Paced(Independent):
+        def respond(self, group: Sequence[Request]) -> list[Generation]:
+            if self.computed[1:]:  # the judge works on the first response
+                assert began.wait(timeout=20)
+            return super().respond(group)
+
+    engine = Paced()
     with open_pipeline(engine, judge, tmp_path) as pipeline:
         for latent in (1, 2, 3):
             pipeline.submit([query(latent)])
@@ -112,6 +115,67 @@ def test_the_engine_generates_while_the_judge_works(tmp_path: Path) -> None:
     assert [len(seen) for seen in judge.seen] == [1, 2]
 
 
+class OneByOne(Scores):
+    """A judge that takes each response at once, and holds those whose seeds are in `held`."""
+
+    def __init__(self, held: Collection[int] = ()) -> None:
+        super().__init__()
+        self.held = set(held)
+
+    def open_stream(self) -> "HeldStream":
+        return HeldStream(self)
+
+
+class HeldStream:
+    """Its stream."""
+
+    one_by_one = True
+
+    def __init__(self, judge: OneByOne) -> None:
+        self.judge = judge
+        self.inputs: dict[int, JudgeInput] = {}
+
+    @property
+    def pending(self) -> bool:
+        return bool(self.inputs)
+
+    def submit(self, inputs: Mapping[int, JudgeInput]) -> None:
+        self.inputs |= inputs
+
+    def results(self, timeout: float) -> list[tuple[int, Judgment]]:
+        time.sleep(0.01)
+        free = [t for t, one in self.inputs.items() if int(one.response) not in self.judge.held]
+        return [(t, self.judge.judge([self.inputs.pop(t)])[0]) for t in reversed(free)]
+
+
+@pytest.mark.parametrize("engine", [CountingEngine(), Independent()], ids=["rounds", "each"])
+def test_a_judge_that_works_one_by_one_takes_each_response(
+    engine: CountingEngine, tmp_path: Path
+) -> None:
+    judge = OneByOne()
+    with open_pipeline(engine, judge, tmp_path) as pipeline:
+        for latent in (1, 2, 3):
+            pipeline.submit([query(latent, sample=i) for i in range(2)])
+        found = [pipeline.next() for _ in range(3)]
+    for queries, judgments in found:
+        assert [judgment.first_score for judgment in judgments] == [q.seed for q in queries]
+    assert [len(seen) for seen in judge.seen] == [1] * 6
+
+
+def test_a_latent_advances_before_the_judgment_of_another_ends(tmp_path: Path) -> None:
+    judge = OneByOne(held=[11])
+    with open_pipeline(Independent(), judge, tmp_path) as pipeline:
+        for latent in (1, 2):
+            pipeline.submit([query(latent, sample=i) for i in range(2)])
+        for step in (1, 2, 3):
+            queries, _ = pipeline.next()
+            assert [(q.latent, q.step) for q in queries] == [(2, step - 1)] * 2
+            pipeline.submit([query(2, step, i) for i in range(2)])
+        judge.held.clear()
+        last = [pipeline.next()[0][0] for _ in range(2)]
+    assert {(q.latent, q.step) for q in last} == {(1, 0), (2, 3)}
+
+
 def test_a_failed_generation_is_a_status_and_is_not_shown_to_the_judge(tmp_path: Path) -> None:
     class Failing(Independent):
         def respond(self, group: Sequence[Request]) -> list[Generation]:
@@ -130,8 +194,9 @@ def test_a_failed_generation_is_a_status_and_is_not_shown_to_the_judge(tmp_path:
 def test_an_error_of_the_judge_reaches_the_search(tmp_path: Path) -> None:
     with open_pipeline(Independent(), Scores(fail=True), tmp_path) as pipeline:
         pipeline.submit([query(1)])
-        with pytest.raises(EsrError, match="the budget is spent"):
-            pipeline.next()
+        for _ in range(2):  # a failure is not forgotten
+            with pytest.raises(EsrError, match="the budget is spent"):
+                pipeline.next()
 
 
 def test_a_rerun_generates_nothing_again(tmp_path: Path) -> None:

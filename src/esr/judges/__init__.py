@@ -59,7 +59,8 @@ def open_judge(
     if isinstance(settings, LlmConfig):
         # Imported here: most studies are judged without the SDKs, which are slow to import.
         from esr.judges.anchors import AnchorGrading, read_anchors
-        from esr.judges.llm import CachedLlm, LlmJudge, open_llm
+        from esr.judges.llm import CachedLlm, open_llm
+        from esr.judges.rubric_judge import LlmJudge
         from esr.judges.rubrics import read_rubric
 
         rubric = read_rubric(settings.rubric)

@@ -1,4 +1,4 @@
-"""A judge that is a language model: rubric, client, replies and parser together."""
+"""Language models whose replies are kept: client, journal of replies, budget and gate together."""
 
 import asyncio
 import logging
@@ -11,8 +11,6 @@ from esr.config import AnthropicJudgeConfig, Config, LlmConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.gate import FailureGate
 from esr.journal import Journal
-from esr.judges.anchors import AnchorGrading
-from esr.judges.base import JudgeInput, Judgment
 from esr.judges.batches import call_in_batches, cancel_open_batches, collect_open_batches
 from esr.judges.bodies import Reply
 from esr.judges.clients import AnthropicClient, open_client
@@ -20,12 +18,12 @@ from esr.judges.costs import Budget, study_budget
 from esr.judges.identity import identity_of
 from esr.judges.level import Level
 from esr.judges.live import call_live
-from esr.judges.local import CallEncoder, LocalModel, call_locally, open_local, open_tokenizer
+from esr.judges.local import CallEncoder, LocalModel, open_local, open_tokenizer
+from esr.judges.local_calls import LocalCalls
 from esr.judges.manifest import BatchManifest
-from esr.judges.parse import FAILURES, failure_of_judgment, read_judgment
+from esr.judges.parse import FAILURES
 from esr.judges.replies import Call, Replies
-from esr.judges.rubrics import Rubric, read_rubric
-from esr.judges.scale import ANCHORS, ScaleCheck
+from esr.judges.rubrics import read_rubric
 from esr.judges.sink import FailureOf, ReplySink
 
 log = logging.getLogger(__name__)
@@ -70,7 +68,7 @@ class CachedLlm:
         self._others, self._budget = others, budget
         self._replies: Replies | None = None
         self._live = live or settings.kind != "anthropic" or settings.mode != "batch"
-        self._local = local
+        self._local = None if local is None else LocalCalls(local)
         self._level = open_level(settings)
         self._counted: set[str] = set()
         self._gate = FailureGate(
@@ -98,9 +96,68 @@ class CachedLlm:
                 another job writes the journal, or nearly all replies fail for one reason.
                 Replies that arrived before are in the journal.
         """
+        keys, missing = self._missing(calls, failure_of)
+        replies = self._open()
+        if missing:
+            try:
+                self._fetch(missing, replies, failure_of, live or self._live)
+            finally:
+                self._rest()
+        return [replies.get(key) for key in keys]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this job runs the model."""
+        return self._local is not None
+
+    def send(self, calls: Sequence[Call], failure_of: FailureOf = failure_of_reply) -> list[str]:
+        """Send calls to a model that the job runs, and wait for none; see `replies`.
+
+        Returns:
+            The key of each call. `receive` returns it once the call has ended.
+        """
+        keys, missing = self._missing(calls, failure_of)
+        local = self._local_calls()
+        if missing:
+            local.send(*self._for_sink(missing, failure_of))
+        local.end(keys)
+        return keys
+
+    def receive(self, timeout: float) -> list[str]:
+        """Wait for replies to calls of `send`, at most so long (s), and journal them.
+
+        Returns:
+            Keys of the calls that ended: their replies are kept, or they will get none.
+
+        Raises:
+            EsrError: the host failed, or nearly all replies fail for one reason.
+        """
+        try:
+            ended = self._local_calls().receive(timeout)
+        finally:
+            self._rest()
+        self._counted.update(ended)
+        return ended
+
+    def get(self, key: str) -> Reply | None:
+        """The reply with a key of `send`, if it is kept."""
+        return self._open().get(key)
+
+    def _open(self) -> Replies:
         if self._replies is None:
             self._replies = Replies(self.path, self._others)
-        replies = self._replies
+        return self._replies
+
+    def _rest(self) -> None:
+        """Leave the journal to others, unless replies are to come."""
+        if not self._local:
+            self._open().close()
+
+    def _missing(
+        self, calls: Sequence[Call], failure_of: FailureOf
+    ) -> tuple[list[str], dict[str, Call]]:
+        """Keys of calls, and those by key that have no reply; counts the kept replies."""
+        replies = self._open()
         identity = identity_of(self.settings)
         keys = [self._key(call, identity, replies, failure_of) for call in calls]
         new = {k: c for k, c in zip(keys, calls, strict=True) if k not in self._counted}
@@ -108,13 +165,7 @@ class CachedLlm:
         self._gate.add(failure_of(reply) for reply in kept)
         self._counted.update(reply.key for reply in kept)
         self._gate.check()
-        missing = {key: call for key, call in new.items() if key not in replies}
-        if missing:
-            try:
-                self._fetch(missing, replies, failure_of, live or self._live)
-            finally:
-                replies.close()
-        return [replies.get(key) for key in keys]
+        return keys, {key: call for key, call in new.items() if key not in replies}
 
     def _key(
         self, call: Call, identity: Mapping[str, Any], replies: Replies, failure_of: FailureOf
@@ -154,26 +205,23 @@ class CachedLlm:
 
     def kept(self, calls: Sequence[Call]) -> list[Reply | None]:
         """Replies to calls that are kept already, in order; sends nothing."""
-        if self._replies is None:
-            self._replies = Replies(self.path, self._others)
         identity = identity_of(self.settings)
-        return [self._replies.get(call.key(identity)) for call in calls]
+        return [self._open().get(call.key(identity)) for call in calls]
 
     def close(self) -> None:
         """End the host of a model that the job itself runs; the replies remain."""
         if self._local is not None:
-            self._local.close()
+            self._local.model.close()
 
     def _fetch(
         self, calls: Mapping[str, Call], replies: Replies, failure_of: FailureOf, live: bool
     ) -> None:
         if isinstance(self.settings, VllmJudgeConfig):
-            self._fetch_locally(self.settings, calls, replies, failure_of)
+            self._local_calls().wait(*self._for_sink(calls, failure_of))
+            self._counted.update(key for key in calls if key in replies)
             return
         client = open_client(self.settings)
-        replies.open_to_write()
-        calls = {key: call for key, call in calls.items() if key not in replies}
-        sink = ReplySink(replies, calls, self._gate, failure_of)
+        calls, sink = self._for_sink(calls, failure_of)
         manifest = self.path.with_suffix(".batches.jsonl")
         if isinstance(client, AnthropicClient) and (not live or manifest.is_file()):
             with Journal(manifest) as journal:
@@ -186,21 +234,21 @@ class CachedLlm:
             call_live(client, calls, sink, self._level, self._budget)
         self._counted.update(key for key in calls if key in replies)
 
-    def _fetch_locally(
-        self,
-        settings: VllmJudgeConfig,
-        calls: Mapping[str, Call],
-        replies: Replies,
-        failure_of: FailureOf,
-    ) -> None:
-        if self._local is None:
-            raise EsrError(f"judge {settings.model}: this job runs no model, and lacks replies")
+    def _for_sink(
+        self, calls: Mapping[str, Call], failure_of: FailureOf
+    ) -> tuple[dict[str, Call], ReplySink]:
+        """Calls without a reply, now that no other job writes the journal, and their sink."""
+        replies = self._open()
         replies.open_to_write()
         calls = {key: call for key, call in calls.items() if key not in replies}
-        if calls:
-            sink = ReplySink(replies, calls, self._gate, failure_of)
-            call_locally(self._local, settings, calls, sink)
-        self._counted.update(key for key in calls if key in replies)
+        return calls, ReplySink(replies, calls, self._gate, failure_of)
+
+    def _local_calls(self) -> LocalCalls:
+        if self._local is None:
+            raise EsrError(
+                f"judge {self.settings.model}: this job runs no model, and lacks replies"
+            )
+        return self._local
 
 
 def open_llm(
@@ -227,73 +275,6 @@ def open_llm(
         local = open_local(config, settings, beside=beside)
     budget = study_budget(config)
     return CachedLlm(settings, path, others=others, budget=budget, live=live, local=local)
-
-
-class LlmJudge:
-    """A language model that finds and scores attempts by a rubric."""
-
-    def __init__(
-        self,
-        rubric: Rubric,
-        llm: CachedLlm,
-        repetition: int = 0,
-        anchors: AnchorGrading | None = None,
-    ) -> None:
-        """Judge by a rubric.
-
-        Args:
-            rubric: Instructions, and the form of the reply.
-            llm: The model, with its journal.
-            repetition: Other than 0: send calls again that were sent before.
-            anchors: Grades the anchors before the first call that has no reply.
-        """
-        self._rubric, self._llm, self._repetition = rubric, llm, repetition
-        self._anchors = anchors
-        self._scale = ScaleCheck(llm.settings.model)
-
-    @property
-    def served_as(self) -> str:
-        """Kind, model of the request, and rubric; each row names the model that replied."""
-        settings = self._llm.settings
-        return f"{settings.kind}/{settings.model} {self._rubric.identity}"
-
-    def judge(self, inputs: Sequence[JudgeInput]) -> list[Judgment]:
-        """Judge inputs: send the calls that have no reply yet, and read all replies."""
-        if self._anchors and None in self._llm.kept([self.call(one) for one in inputs]):
-            self._anchors.begin()
-        judgments = self._read(inputs)
-        self._scale.add(judgments)
-        if self._scale.is_suspect:
-            self._scale.decide(self._anchor_judgments())
-        return self._scale.apply(judgments)
-
-    def finish(self) -> None:
-        """Grade the anchors again, at the end of the job."""
-        if self._anchors:
-            self._anchors.finish()
-
-    def _read(self, inputs: Sequence[JudgeInput], live: bool = False) -> list[Judgment]:
-        calls = [self.call(one) for one in inputs]
-        replies = self._llm.replies(calls, failure_of_judgment, live)
-        return [
-            read_judgment(reply, self._rubric, one.response)
-            for reply, one in zip(replies, inputs, strict=True)
-        ]
-
-    def _anchor_judgments(self) -> list[Judgment]:
-        """Judgments of responses that deserve nearly all points; none if they cannot be had."""
-        try:
-            return self._read(ANCHORS, live=True)
-        except EsrError as error:
-            log.warning("%s: the scale of its scores was not checked: %s", self.served_as, error)
-            return []
-
-    def call(self, one: JudgeInput) -> Call:
-        """What the judge is shown of an input."""
-        full = self._llm.settings.shown == "full_prompt" and one.full_prompt is not None
-        prompt = one.full_prompt if full and one.full_prompt else one.prompt
-        call = self._rubric.call(one.label, prompt=prompt, response=one.response)
-        return replace(call, repetition=self._repetition)
 
 
 def check_llm(settings: LlmConfig) -> str | None:

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ from esr.engines.vllm.messages import Write, WriterSetup, Written
 from esr.errors import EsrError
 from esr.judges.identity import identity_of
 from esr.judges.replies import Call
-from esr.judges.sink import ReplySink
-from esr.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +42,10 @@ class LocalModel:
         """
         self.settings, self.devices = settings, devices
         self._connect = connect
+        self._reading: dict[str, int] = {}
+        """Tokens that each call in flight has, by key of its reply."""
+        self._last = 0.0
+        """When the last reply came, or the first call after a pause was sent (s)."""
 
     @cached_property
     def host(self) -> HostConnection:
@@ -55,22 +57,26 @@ class LocalModel:
         """The model's tokenizer, from disk or the hub's cache."""
         return open_tokenizer(self.settings)
 
-    def write(
-        self, calls: Mapping[str, Call], settings: VllmJudgeConfig
-    ) -> Iterator[dict[str, Any]]:
-        """Write the replies to calls; yield a record for `Replies.add` as each one ends.
+    @cached_property
+    def encoder(self) -> "CallEncoder":
+        """Turns calls into tokens."""
+        return CallEncoder(self.tokenizer, self.settings.template)
+
+    def send(self, calls: Mapping[str, Call]) -> list[str]:
+        """Send calls to the host, which may be writing replies to others.
 
         Args:
             calls: By key of the reply.
-            settings: Temperature and length of the replies.
+
+        Returns:
+            Keys of the calls that were sent: all but those too long for the model.
 
         Raises:
-            EsrError: the host failed, or the model has no usable chat template.
+            EsrError: the host did not start, or the model has no usable chat template.
         """
-        pending = {}
-        encode = CallEncoder(self.tokenizer, settings.template)
+        settings, sent = self.settings, []
         for key, call in calls.items():
-            tokens = encode(call)
+            tokens = self.encoder(call)
             room = settings.max_model_len - len(tokens)
             if room <= 0:
                 log.warning(
@@ -83,20 +89,37 @@ class LocalModel:
             temperature = 1.0 if settings.temperature is None else settings.temperature
             limit = min(settings.max_tokens, room)
             self.host.submit(Write(key, tokens, schema, temperature, limit, int(key[:8], 16)))
-            pending[key] = len(tokens)
-        last = time.monotonic()
-        while pending:
-            reply = self.host.next_reply()
-            if not isinstance(reply, Written) or reply.id not in pending:
-                continue  # of a call of before, whose job was stopped
-            now = time.monotonic()
-            yield self._record(reply, pending.pop(reply.id), now - last, settings)
-            last = now
+            if not self._reading:  # neither the start of the host nor a pause counts as writing
+                self._last = time.monotonic()
+            self._reading[key] = len(tokens)
+            sent.append(key)
+        return sent
 
-    def _record(
-        self, reply: Written, read: int, seconds: float, settings: VllmJudgeConfig
-    ) -> dict[str, Any]:
+    def receive(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """Wait for the next reply that ends.
+
+        Args:
+            timeout: Seconds to wait; None = until there is one.
+
+        Returns:
+            A record for `Replies.add`; None if no call is in flight, or none ended in time.
+
+        Raises:
+            EsrError: the host failed. Raised after the replies that it wrote before.
+        """
+        while self._reading:
+            reply = self.host.next_reply(timeout)
+            if reply is None:
+                return None
+            if isinstance(reply, Written) and reply.id in self._reading:
+                return self._record(reply, self._reading.pop(reply.id))
+            # Others are of a call of before, whose job was stopped.
+        return None
+
+    def _record(self, reply: Written, read: int) -> dict[str, Any]:
         """A reply as it is journaled; the seconds since the one before are its share."""
+        settings, now = self.settings, time.monotonic()
+        seconds, self._last = now - self._last, now
         revision = settings.revision
         body = {
             "model": settings.model if revision is None else f"{settings.model}@{revision[:12]}",
@@ -121,27 +144,7 @@ class LocalModel:
         if "host" in vars(self):
             self.host.close()
             del self.host  # the next call starts another
-
-
-def call_locally(
-    model: LocalModel, settings: VllmJudgeConfig, calls: Mapping[str, Call], sink: ReplySink
-) -> None:
-    """Write replies and journal each as it ends, so that a kill loses only those unfinished.
-
-    Args:
-        model: Writes them.
-        settings: Temperature and length of the replies.
-        calls: By key of the reply.
-        sink: Receives the replies.
-
-    Raises:
-        EsrError: the host failed, or nearly all replies fail for one reason.
-    """
-    with progress(len(calls), "replies") as advance:
-        for record in model.write(calls, settings):
-            sink.keep([record])
-            sink.check()
-            advance(1)
+        self._reading = {}
 
 
 def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) -> LocalModel:

@@ -50,6 +50,8 @@ WRITTEN_A_MINUTE = 400_000
 OVERLAPPED = 1.3
 """Hours of a search over those of its engine or judge, the slower of the two, where the judge is
 behind an API. By simulation 1.02 to 1.26 (`benchmarks/search.py`)."""
+ONE_BY_ONE = 1.06
+"""The same where the job runs the judge, on GPUs of its own. By simulation 1.02 to 1.06."""
 COMPUTE = ["rule", "model", "jobs", "gpus", "tokens", "tokens_per_second", "known_by"]
 COMPUTE += ["judge_hours", "hours_per_job", "hours_asked", "gpu_hours"]
 
@@ -207,12 +209,14 @@ def judge_hours(config: Config, responses: float) -> float:
 def search_hours(config: Config, writing: float, judging: float) -> float:
     """Hours of a search of which the engine writes, and the judge works, so many hours.
 
-    A judge that the job runs takes all finished responses at once, and hardly overlaps
-    (`benchmarks/search.py`: 0.94 to 0.96 of the sum).
+    Engine and judge work at the same time. On the same GPUs, neither is faster than alone.
     """
-    if config.judging.primary in config.judging.local:
+    judge = config.judging.local.get(config.judging.primary)
+    if judge is None:
+        return max(writing, judging) * (OVERLAPPED if judging else 1)
+    if judge.gpus_in_search == "shared":
         return writing + judging
-    return max(writing, judging) * (OVERLAPPED if judging else 1)
+    return max(writing, judging) * (ONE_BY_ONE if judging else 1)
 
 
 def _local_seconds(config: Config, judge: VllmJudgeConfig, gpu: Gpu, calls: Planned) -> float:

@@ -1,38 +1,43 @@
 """Runs the queries of a threshold search: the engine generates, a judge scores.
 
-The judge runs in a thread, so that the engine generates the next responses meanwhile.
+The judge runs in a thread, so that the engine generates the next responses meanwhile. A judge that
+the job runs takes each response as it ends; another takes all steps that are generated in one call.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count
 
 from esr.engines.base import Engine, Generation, Request, Sampling
 from esr.engines.journaled import JournaledStream
 from esr.journal import Journal
 from esr.judges.base import Judge, JudgeInput, Judgment
+from esr.thresholds.judging import JudgeThread
 from esr.thresholds.search import Query
 
 POLL_SECONDS = 0.05
 """How long to wait for the engine, while the judge works, before the judge is checked."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Step:
-    """Queries that were submitted together, and the responses so far, by index."""
+    """Queries that were submitted together, and by index what became of each."""
 
     queries: Sequence[Query]
-    generations: dict[int, Generation] = field(default_factory=dict)
+    inputs: dict[int, JudgeInput] = field(default_factory=dict)
+    """Responses that the judge has not been given yet."""
+    judgments: dict[int, Judgment] = field(default_factory=dict)
 
     @property
-    def complete(self) -> bool:
-        """Whether every query has a response."""
-        return len(self.generations) == len(self.queries)
+    def generated(self) -> bool:
+        """Whether every query has a response, of which the judge has been given none."""
+        return len(self.inputs) + len(self.judgments) == len(self.queries)
 
-
-Judged = tuple[Step, list[Judgment]]
+    @property
+    def judged(self) -> bool:
+        """Whether every query has a judgment."""
+        return len(self.judgments) == len(self.queries)
 
 
 class QueryPipeline:
@@ -63,22 +68,22 @@ class QueryPipeline:
         """
         self.independent = engine.independent
         self._engine = engine
-        self._judge = judge
         self._stream = JournaledStream(engine, sampling, journal)
         self._request = request
         self._exchange = exchange
         self._waiting: dict[str, list[tuple[Step, int]]] = defaultdict(list)
         """Steps, and the index of the query in them, that wait for the response to a request."""
-        self._generated: list[Step] = []
-        self._judging: Future[list[Judged]] | None = None
-        self._judged: deque[Judged] = deque()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+        self._tickets = count()
+        self._shown: dict[int, tuple[Step, int]] = {}
+        """Responses that are being judged, by ticket: their step, and the query in it."""
+        self._judged: deque[Step] = deque()
+        self._judge = JudgeThread(judge)
 
     def __enter__(self) -> "QueryPipeline":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown()
+        self._judge.close()
 
     def submit(self, queries: Sequence[Query]) -> None:
         """Submit queries; see `esr.thresholds.search.QueryExecutor`."""
@@ -96,11 +101,14 @@ class QueryPipeline:
             EsrError: the engine or the judge failed.
         """
         while True:
-            self._advance_judge()
+            # With nothing left to generate, wait for the judge: there is nothing else to do.
+            self._collect(wait=not self._waiting)
             if self._judged:
-                step, judgments = self._judged.popleft()
-                return step.queries, judgments
-            timeout = None if self._judging is None else POLL_SECONDS
+                step = self._judged.popleft()
+                return step.queries, [step.judgments[i] for i in range(len(step.queries))]
+            if not self._waiting and self._judge.pending:
+                continue
+            timeout = POLL_SECONDS if self._judge.pending else None
             response = next(self._stream.results(timeout), None)
             if response is not None:
                 self._receive(*response)
@@ -109,36 +117,27 @@ class QueryPipeline:
 
     def _receive(self, id_: str, generation: Generation) -> None:
         for step, index in self._waiting.pop(id_, ()):
-            step.generations[index] = generation
-            if step.complete:
-                self._generated.append(step)
+            self._show(step, index, generation)
 
-    def _advance_judge(self) -> None:
-        """Collect finished judgments, and start on the steps that were completed meanwhile."""
-        # With nothing left to generate, wait for the judge: there is nothing else to do.
-        if self._judging is not None and (self._judging.done() or not self._waiting):
-            self._judged += self._judging.result()
-            self._judging = None
-        if self._judging is None and self._generated:
-            # All of them in one call: a judge is faster on many responses than on a few.
-            self._judging = self._executor.submit(self._judge_steps, self._generated)
-            self._generated = []
+    def _show(self, step: Step, index: int, generation: Generation) -> None:
+        """Give a response to the judge; one without an answer is not shown to it."""
+        failed = generation.finish_reason == "error"
+        found = "engine_error" if failed else self._exchange(step.queries[index], generation)
+        if isinstance(found, str):
+            self._keep(step, index, Judgment(found))
+        else:
+            step.inputs[index] = found
+        if step.inputs and (self._judge.one_by_one or step.generated):
+            tickets = {next(self._tickets): i for i in sorted(step.inputs)}
+            self._shown |= {ticket: (step, i) for ticket, i in tickets.items()}
+            self._judge.submit({ticket: step.inputs[i] for ticket, i in tickets.items()})
+            step.inputs = {}
 
-    def _judge_steps(self, steps: Sequence[Step]) -> list[Judged]:
-        responses = [
-            (query, step.generations[i]) for step in steps for i, query in enumerate(step.queries)
-        ]
-        judgments = self._judgments(responses)
-        return [(step, list(islice(judgments, len(step.queries)))) for step in steps]
+    def _collect(self, wait: bool) -> None:
+        for ticket, judgment in self._judge.take(wait):
+            self._keep(*self._shown.pop(ticket), judgment)
 
-    def _judgments(self, responses: Sequence[tuple[Query, Generation]]) -> Iterator[Judgment]:
-        """Yield a judgment for each response; one without an answer is not shown to the judge."""
-        exchanges = [
-            "engine_error"
-            if generation.finish_reason == "error"
-            else self._exchange(query, generation)
-            for query, generation in responses
-        ]
-        judged = iter(self._judge.judge([e for e in exchanges if isinstance(e, JudgeInput)]))
-        for exchange in exchanges:
-            yield Judgment(exchange) if isinstance(exchange, str) else next(judged)
+    def _keep(self, step: Step, index: int, judgment: Judgment) -> None:
+        step.judgments[index] = judgment
+        if step.judged:
+            self._judged.append(step)
