@@ -6,7 +6,8 @@
 
 Without a study, the benchmark runs on the CPU, with a random Llama (width 1024, 8 layers, float32)
 and a random ReLU SAE of 16,384 latents. All engines are open at once and the modes take turns for
-`--rounds` rounds, so that background load affects all modes equally.
+`--rounds` rounds, so that background load affects all modes equally. Each of the 64 requests of a
+batch has a direction and a boost of its own. Our engine is prepared for three layers in all modes.
 
 With a study, the model, its assets (`snakemake downloads`), the batch size and the engine settings
 are those of the study. The engines run one after the other, each with the GPUs to itself;
@@ -30,8 +31,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +47,14 @@ from esr.assets.sae import Sae
 from esr.config import Config, load, merge
 from esr.engines import open_engine
 from esr.engines.base import EncodeRequest, Engine, Intervention, Request, Sampling, generate_all
+from esr.engines.intervention import Operation, Window
 from esr.engines.vllm.launch import vllm_options
 from esr.planning.hardware import check_gpu_memory
 
 log = logging.getLogger(__name__)
 CSV = Path(__file__).with_suffix(".csv")
 THROUGHPUT = Path("resources/throughput.csv")
-PROMPT, NEW, BATCH, ABLATED, BOOST = 32, 64, 32, 64, 3.0
+PROMPT, NEW, BATCH, ABLATED, BOOST = 32, 64, 64, 26, 3.0
 SAMPLING = Sampling(0, NEW)
 PLAIN, PROMPTS, ARM = "vLLM, plain", "vLLM, prefill only", "transformers, an arm"
 STEERED = "ours, all steered"
@@ -133,17 +136,43 @@ class Work:
         )
         return cls(prompts, texts, vocabulary)
 
-    def requests(self, steered: bool, ablating: bool = False, times: int = 1) -> list[Request]:
-        """The prompts, repeated `times` times, each with its own seed and latent."""
-        ablated = tuple(range(ABLATED)) if ablating else ()
-
-        def intervention(i: int) -> Intervention:
-            if steered:
-                return Intervention(ABLATED + i % 256, BOOST, ablated)
-            return Intervention(ablated=ablated)
-
+    def requests(self, make: Callable[[int], Intervention], times: int = 1) -> list[Request]:
+        """The prompts, repeated `times` times, each with its own seed and intervention."""
         prompts = self.prompts * times
-        return [Request(prompt, i, intervention(i)) for i, prompt in enumerate(prompts)]
+        return [Request(prompt, i, make(i)) for i, prompt in enumerate(prompts)]
+
+
+def idle(_: int) -> Intervention:
+    """Nothing is changed."""
+    return Intervention()
+
+
+def steered(i: int) -> Intervention:
+    """Of 256 requests each has a direction and a boost of its own."""
+    return Intervention(ABLATED + i % 256, BOOST + i % 256 / 256)
+
+
+def ablated(i: int) -> Intervention:
+    """Steered, and the same latents are ablated in all."""
+    return replace(steered(i), ablated=tuple(range(ABLATED)))
+
+
+def windowed(i: int) -> Intervention:
+    """Steered in half of the new tokens, from a position of its own."""
+    start = PROMPT + i % (NEW // 2)
+    return replace(steered(i), window=Window(start, start + NEW // 2))
+
+
+def layered(layers: Sequence[int]) -> Callable[[int], Intervention]:
+    """Steered, with the same direction added at further layers, and latents ablated."""
+
+    def make(i: int) -> Intervention:
+        short = ablated(i)
+        assert short.latent is not None
+        further = [Operation("add", short.latent, short.boost, layer) for layer in layers]
+        return replace(short, operations=tuple(further))
+
+    return make
 
 
 def plain_modes(plain: Plain, work: Work) -> Modes:
@@ -154,14 +183,21 @@ def plain_modes(plain: Plain, work: Work) -> Modes:
     }
 
 
-def our_modes(engine: Engine, work: Work) -> Modes:
-    """The engine `vllm`: idle, steered, ablated, encoding, and an arm of a study."""
-    trials = work.requests(True, times=4)
-    both = work.requests(True, ablating=True)
-    return {
-        "ours, idle": (PLAIN, lambda: measure_generation(engine, work.requests(False))),
-        STEERED: (PLAIN, lambda: measure_generation(engine, work.requests(True))),
-        "ours, steered and 64 latents ablated": (PLAIN, lambda: measure_generation(engine, both)),
+def our_modes(engine: Engine, work: Work, layers: Sequence[int]) -> Modes:
+    """The engine `vllm`: every kind of intervention, encoding, and an arm of a study."""
+    makers = {
+        "ours, idle": idle,
+        STEERED: steered,
+        f"ours, steered, {ABLATED} latents ablated": ablated,
+        "ours, steered in windows": windowed,
+        f"ours, steered at three layers, {ABLATED} latents ablated": layered(layers),
+    }
+    modes: Modes = {
+        name: (PLAIN, partial(measure_generation, engine, work.requests(make)))
+        for name, make in makers.items()
+    }
+    trials = work.requests(steered, times=4)
+    return modes | {
         "ours, an arm": (ARM, arm(engine, trials, work.vocabulary)),
         "ours, encoding all latents": (PROMPTS, lambda: measure_encoding(engine, work.texts)),
     }
@@ -169,12 +205,12 @@ def our_modes(engine: Engine, work: Work) -> Modes:
 
 def reference_modes(engine: Engine, work: Work) -> Modes:
     """The engine `transformers`."""
-    trials = work.requests(True, times=4)
+    trials = work.requests(steered, times=4)
     return {
-        "transformers": (PLAIN, lambda: measure_generation(engine, work.requests(False))),
+        "transformers": (PLAIN, lambda: measure_generation(engine, work.requests(idle))),
         "transformers, all steered": (
             PLAIN,
-            lambda: measure_generation(engine, work.requests(True)),
+            lambda: measure_generation(engine, work.requests(steered)),
         ),
         ARM: (ARM, arm(engine, trials, work.vocabulary)),
         "transformers, encoding all latents": (
@@ -182,6 +218,11 @@ def reference_modes(engine: Engine, work: Work) -> Modes:
             lambda: measure_encoding(engine, work.texts),
         ),
     }
+
+
+def further_layers(steer_layer: int, n_layers: int) -> tuple[int, int]:
+    """Two layers beside that of steering: halfway from it to the first and to the last."""
+    return steer_layer // 2, (steer_layer + n_layers) // 2
 
 
 def measure(modes: Modes, rounds: int) -> dict[str, list[float]]:
@@ -216,13 +257,14 @@ def benchmark(
     engine = config.engine.model_copy(update={"name": "transformers"})
     other = config.model_copy(update={"engine": engine})
     work = Work.draw(config.engine.batch_size, manifest["vocab_size"])
+    layers = further_layers(config.models[name].steer_layer, manifest["n_layers"])
 
     def opened(stack: ExitStack, kind: str) -> Modes:
         if kind == "plain":
             return plain_modes(stack.enter_context(plain_vllm(config, name, manifest)), work)
         if kind == "ours":
-            engine = open_engine(config, name, manifest, sae_file)
-            return our_modes(stack.enter_context(engine), work)  # type: ignore[arg-type]
+            engine = open_engine(config, name, manifest, sae_file, layers=layers)
+            return our_modes(stack.enter_context(engine), work, layers)  # type: ignore[arg-type]
         return reference_modes(open_engine(other, name, manifest, sae_file), work)
 
     kinds = ["ours"] if chosen.calibrate else ["plain", "ours", "transformers"]

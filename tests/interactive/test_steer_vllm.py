@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
+from esr.config import merge
 from esr.interactive.cli import app
 from helpers.checkout import REPO
 from helpers.prepared import LATENT, MODEL, THRESHOLD, add_tables, prepare
@@ -24,6 +26,10 @@ def test_a_latent_is_steered_by_vllm(
     folder = tmp_path / "project"
     folder.mkdir()
     add_tables(prepare(folder))
+    protocol = yaml.safe_load((REPO / "config.yaml").read_text())
+    (folder / "config.yaml").unlink()
+    eager = merge(protocol, {"engine": {"vllm": {"eager": True}}})  # a graph takes long to compile
+    (folder / "config.yaml").write_text(yaml.safe_dump(eager))
     shutil.copytree(
         REPO / "envs/serve-cpu", folder / "envs/serve-cpu", ignore=shutil.ignore_patterns(".venv")
     )

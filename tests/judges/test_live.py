@@ -314,7 +314,7 @@ def test_500_judgments_under_faults(tmp_path: Path, judge: Any) -> None:
     fault_test(tmp_path, judge, 500)
 
 
-@pytest.mark.slow
+@pytest.mark.rebuild
 def test_10000_judgments_under_faults(tmp_path: Path) -> None:
     fault_test(tmp_path, claude, 10_000)
 
