@@ -1,5 +1,6 @@
 """Prompt files: CSV with columns prompt_id, category, prompt."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,12 @@ def read_prompts(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise EsrError(f"prompts: {path} does not exist")
+    return _checked(path, path.read_bytes()).copy()
+
+
+@lru_cache(maxsize=64)  # `estimate` counts the prompts of every arm, rule and judge
+def _checked(path: Path, _content: bytes) -> pd.DataFrame:
+    """Read and check a file; once for the same content."""
     columns, rows, lines = read_csv_rows(path)
     if columns and columns != COLUMNS:
         raise EsrError(f"prompts: {path} has columns {columns}, needs {COLUMNS}")
