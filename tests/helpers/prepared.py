@@ -19,6 +19,8 @@ LATENT, THRESHOLD = 435, 327.2
 UNSEARCHED = 12
 FAILED = 131
 DETECTORS = (365, 81)
+MEANS = {365: 0.5, 81: 2.0}
+"""Mean activations on unsteered answers."""
 
 
 def prepare(folder: Path) -> Path:
@@ -52,6 +54,8 @@ def add_tables(folder: Path) -> None:
     detectors["latent"] = [*DETECTORS, UNSEARCHED]
     detectors["detector"] = [True, True, False]
     write_table(detectors, results / "detectors/detectors.parquet", "detectors", {})
+    means = _table("means", len(MEANS)).assign(latent=MEANS.keys(), mean=MEANS.values())
+    write_table(means, results / "detectors/means.parquet", "means", {})
 
 
 def _table(name: str, rows: int) -> pd.DataFrame:

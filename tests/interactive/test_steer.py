@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import esr
+from esr.engines.base import Intervention, Operation, Window
 from esr.errors import EsrError
 from esr.interactive import Session
 from esr.interactive.cli import app
 from esr.interactive.session import Part, Steered, TokenActivation
-from esr.interactive.show import compare, overview, strip, wrap
+from esr.interactive.show import compare, condition, overview, strip, wrap
 from helpers.checkout import REPO
 from helpers.prepared import (
     DETECTORS,
     FAILED,
     LATENT,
+    MEANS,
     MODEL,
     THRESHOLD,
     UNSEARCHED,
@@ -107,6 +110,104 @@ def test_ablation_changes_the_response_and_names_its_latents(
     assert session.generate(PROMPT, LATENT, ablate=list(ablated.ablated)).ablated == ablated.ablated
 
 
+def operations(session: Session, **how: Any) -> tuple[int, list[Operation]]:
+    """Tokens of the prompt, and what a request of these settings does to the model."""
+    request = session.request(PROMPT, LATENT, 300.0, **how)
+    return len(request.tokens), list(request.intervention.all_operations())
+
+
+class TestOperationsOfArms:
+    def test_a_boost_is_added_at_every_layer_that_is_named(self, session: Session) -> None:
+        _, found = operations(session, layers=[1, 2])
+        assert [(one.kind, one.layer, one.amount) for one in found] == [
+            ("add", 1, 300.0),
+            ("add", 2, 300.0),
+        ]
+
+    @pytest.mark.parametrize(
+        ("window", "start", "stop"),
+        [((0, 40), 0, 40), ((None, 3), None, 3), ((-2, None), -2, None)],
+    )
+    def test_a_window_counts_from_the_first_token_of_the_response(
+        self, session: Session, window: Any, start: int | None, stop: int | None
+    ) -> None:
+        n_prompt, (one,) = operations(session, window=window)
+        first = 0 if start is None else n_prompt + start
+        assert one.window == Window(first, None if stop is None else n_prompt + stop)
+
+    def test_latents_are_clamped_to_a_number_or_to_their_mean(self, session: Session) -> None:
+        for value, values in ((12.5, (12.5, 12.5)), ("mean", (MEANS[365], MEANS[81]))):
+            _, found = operations(session, ablate=[365, 81], ablate_to=value)
+            clamped = {one.target: one.amount for one in found if one.kind == "clamp"}
+            assert clamped == dict(zip((365, 81), values, strict=True))
+
+    def test_a_share_of_their_contribution_is_removed(self, session: Session) -> None:
+        _, found = operations(session, ablate=[365], strength=0.5)
+        assert [(one.kind, one.amount) for one in found] == [("add", 300.0), ("ablate", 0.5)]
+
+    def test_a_response_is_unsteered_up_to_its_window(self, session: Session) -> None:
+        plain = session.generate(PROMPT)
+        late = session.generate(PROMPT, LATENT, window=(8, None))
+        same = [a == b for a, b in zip(plain.response.split(), late.response.split(), strict=False)]
+        assert all(same[:5])
+        assert not all(same)
+        assert late.window == (8, None)
+        assert "from token 8" in condition(late)
+        early = session.generate(PROMPT, LATENT, window=(None, 8))
+        assert "up to token 8" in condition(early)
+
+    def test_what_was_done_is_in_the_response(self, session: Session) -> None:
+        how: dict[str, Any] = {"layers": [1, 2], "window": (0, 30), "ablate_to": 12.5}
+        found = session.generate(PROMPT, LATENT, 200.0, ablate=[365, 81], **how)
+        assert (found.latent, found.boost, found.label) == (
+            LATENT,
+            200.0,
+            "fishing: fish, cast, bait",
+        )
+        assert (found.layers, found.window) == ((1, 2), (0, 30))
+        assert (found.ablated, found.ablated_to) == ((365, 81), (12.5, 12.5))
+        shown = "layers 1, 2, tokens 0 to 30, 2 latents clamped to 12.5, seed 44"
+        assert condition(found).endswith(shown)
+
+    def test_a_study_that_steers_no_prompt_begins_at_the_response(self, session: Session) -> None:
+        config = session.study.config.model_copy(deep=True)
+        steering = config.steering.model_copy(update={"prompt": False})
+        study = replace(session.study, config=config.model_copy(update={"steering": steering}))
+        bare = replace(session, study=study)
+        n_prompt, (one,) = operations(bare)
+        assert one.window == Window(n_prompt, None)
+        assert operations(bare, window=(-1, None))[1][0].window == Window(n_prompt - 1, None)
+        assert bare.request(PROMPT).intervention == Intervention()
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"window": (5, 5)}, "window: need start < stop, got 5 and 5"),
+            ({"window": (5,)}, "window: (5,); give two ends such as (0, 40)"),
+            ({"window": (None, None)}, "give `start`, `stop` or both"),
+            ({"window": (None, -99)}, "lies before the first token of a prompt"),
+            ({"layers": []}, "`layers` lists no layer"),
+            ({"layers": [1, 1]}, "lists a layer twice, whose boosts would add up"),
+            ({"layers": [99]}, "layer 99: this engine adds directions at layers 0 to"),
+            ({"layers": [1], "latent": None}, "layers: says where a latent is added, but none is"),
+            ({"window": (0, 9), "latent": None}, "window: says where a latent is added"),
+            ({"ablate_to": "mean"}, "`ablate_to` clamps latents: name them in `ablate`"),
+            ({"ablate_to": 0.0, "ablate": [365]}, "`ablate_to: 0` is what `ablate` does"),
+            ({"ablate_to": 2.0, "strength": 0.5, "ablate": [365]}, "give one of them"),
+            ({"ablate_to": "mean", "ablate": [12]}, "no mean activation of latents [12] is known"),
+            ({"strength": 0.5}, "`strength` is that of an ablation"),
+            ({"strength": 1.5, "ablate": [365]}, "strength: Input should be less than or equal to"),
+        ],
+    )
+    def test_what_an_arm_could_not_have_is_refused(
+        self, session: Session, settings: dict[str, Any], message: str
+    ) -> None:
+        given: dict[str, Any] = {"prompt": PROMPT, "latent": LATENT, "boost": 300.0} | settings
+        with pytest.raises(EsrError) as error:
+            session.generate(**given)
+        assert message in str(error.value)
+
+
 def test_a_sweep_shares_prompt_and_seed(session: Session) -> None:
     found = session.sweep(PROMPT, LATENT, [0.0, 600.0], seed=3)
     assert [one.boost for one in found] == [0.0, 600.0]
@@ -144,6 +245,8 @@ def test_what_is_not_made_yet_is_named_with_its_command(tmp_path: Path) -> None:
     session = study.engine(MODEL, judge="none")
     with pytest.raises(EsrError, match=r"snakemake results/organism/planted/thresholds\.parquet"):
         session.threshold(LATENT)
+    with pytest.raises(EsrError, match=r"snakemake results/organism/planted/detectors/means\.par"):
+        session.generate(PROMPT, ablate=[365], ablate_to="mean")
     found = session.generate(PROMPT, LATENT, 300.0)
     assert (found.status, found.attempts, found.detectors) == ("ok", (), ())
     with pytest.raises(EsrError, match=r"Make it with: .*/twin/assets/model\.json"):
@@ -190,6 +293,32 @@ def test_the_command_writes_json(project: Path) -> None:
     attempt = found[2]["attempts"][0]
     assert attempt["text"] == found[2]["response"][attempt["start"] : attempt["end"]]
     assert found[2]["detectors"][0].keys() == {"start", "end", "activation"}
+
+
+def test_the_command_has_the_operations_of_arms(project: Path) -> None:
+    arguments = ["--model", MODEL, "--latent", str(LATENT), "--boost", "200", "--json"]
+    arguments += ["--layers", "1,2", "--window", "0:30", "--ablate", "365", "--ablate-to", "mean"]
+    plain, steered = json.loads(run(project, *arguments).stdout)
+    assert (plain["latent"], plain["layers"], plain["window"]) == (None, [], None)
+    assert plain["ablated_to"] == steered["ablated_to"] == [MEANS[365]]
+    assert (steered["boost"], steered["layers"], steered["window"]) == (200.0, [1, 2], [0, 30])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--window", "5"], "--window '5': give two tokens such as 0:40"),
+        (["--layers", "a"], "--layers 'a': give layers such as 1,2"),
+        (["--layers", "99"], "layer 99: the model has layers 0 to"),
+        (["--ablate-to", "much"], "--ablate-to 'much': give `mean` or an activation"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_named(
+    project: Path, arguments: list[str], message: str
+) -> None:
+    done = run(project, "--model", MODEL, "--latent", str(LATENT), *arguments)
+    assert done.exit_code == 1
+    assert message in " ".join(done.stderr.split())
 
 
 def test_an_error_of_the_command_is_one_message(project: Path) -> None:
@@ -266,5 +395,7 @@ def test_the_notebook_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for cell in cells:
         exec(compile("".join(cell["source"]), "docs/steer.ipynb", "exec"), names)
     assert len(cells) >= 5
+    assert names["late"].window == (10, None)
+    assert names["clamped"].ablated_to == (0.5, 0.5)
     assert names["steered"].boost == THRESHOLD
     assert names["by_boost"]["first_score"].iloc[0] == 100

@@ -131,7 +131,7 @@ def load(raw: Mapping[str, Any]) -> Config:
     try:
         return _with_finetuned(Config.model_validate(drop_disabled(raw)))
     except ValidationError as error:
-        lines = [_explain(problem) for problem in _without_consequences(error.errors())]
+        lines = [explain(problem) for problem in _without_consequences(error.errors())]
         study = raw.get("study", "?")
         raise EsrError(
             f"The configuration of study {study!r} is not valid:\n"
@@ -166,7 +166,7 @@ def _new_name(location: Sequence[Any]) -> str | None:
     return None
 
 
-def _explain(problem: Any) -> str:
+def explain(problem: Any) -> str:
     """Describe a problem that pydantic found: key, value, remedy."""
     parts = [str(part) for part in problem["loc"]]
     if parts[:2] == ["judging", "judges"]:

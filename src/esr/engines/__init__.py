@@ -42,8 +42,8 @@ def open_engine(
 
     settings = config.models[model]
     header = read_header(sae_file)
-    further = {f"layer {layer}": layer for layer in layers}
-    check_shape(further, manifest["n_layers"], header.d_model, manifest["d_model"])
+    for further in ({}, *({"layer": layer} for layer in layers)):
+        check_shape(further, manifest["n_layers"], header.d_model, manifest["d_model"])
     identity = {
         "model": manifest["files"],
         "sae": header.digest,

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from esr.errors import EsrError
+from esr.interactive.change import Ends, How
 from esr.interactive.session import Session, Steered
 from esr.interactive.show import compare, overview, summary
 from esr.interactive.study import open_study
@@ -54,6 +55,20 @@ def steer(
     ablate: Annotated[
         str | None, typer.Option(help="`detectors`, `random-0`, or latents: 12,34.")
     ] = None,
+    ablate_to: Annotated[
+        str | None,
+        typer.Option(help="Clamp these to their `mean` on unsteered answers, or to a number."),
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Share of their contribution that is removed.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers at which the boost is added: 1,2.")
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(help="Tokens at which it is added: 0: (the response), :40 (then off)."),
+    ] = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Nine boosts, from 0 to twice the boost.")
     ] = False,
@@ -77,13 +92,14 @@ def steer(
         changes: dict[str, Any] = {} if engine is None else {"engine": {"name": engine}}
         # vLLM warns in its host process, in dozens of lines; its errors still come through.
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        how = how_of(ablate_to, strength, layers, window)
         opened = open_study(study, project, **changes)
         with messages.status(f"opening {model or study}"):
-            session = opened.engine(model, judge)
+            session = opened.engine(model, judge, how.get("layers") or ())
         base = session.study.config.seeds.generation if seed is None else seed
         seeds = range(base, base + samples)
         with messages.status(f"generating with {session.model}"):
-            found = respond(session, prompt, latent, boost, latents_of(ablate), seeds, sweep)
+            found = respond(session, prompt, latent, boost, latents_of(ablate), seeds, sweep, how)
     except EsrError as error:
         complain(messages, error)
         raise typer.Exit(1) from None
@@ -137,21 +153,65 @@ def respond(
     ablate: str | list[int],
     seeds: range,
     sweep: bool,
+    how: How,
 ) -> list[Steered]:
     """Responses to a prompt: unsteered and steered with each seed, or at each boost of a sweep."""
+    plain: How = {"ablate_to": how.get("ablate_to"), "strength": how.get("strength")}
+    settings: list[tuple[int | None, float | str, How]]
     if latent is None:
-        settings: list[tuple[int | None, float | str]] = [(None, 0.0)]
+        settings = [(None, 0.0, how)]
     elif sweep:
-        steered = session.request(prompt, latent, boost).intervention.boost
-        settings = [(latent, share * steered) for share in SWEEP]
+        steered = session.boost(latent, boost)
+        settings = [(latent, share * steered, how) for share in SWEEP]
     else:
-        settings = [(None, 0.0), (latent, boost)]
+        settings = [(None, 0.0, plain), (latent, boost, how)]
     requests = [
-        session.request(prompt, which, value, ablate, seed)
-        for which, value in settings
+        session.request(prompt, which, value, ablate, seed, **each)
+        for which, value, each in settings
         for seed in seeds
     ]
     return session.generate_many(requests, prompt)
+
+
+def how_of(
+    ablate_to: str | None, strength: float | None, layers: str | None, window: str | None
+) -> How:
+    """Values of the options that say how latents are steered and ablated.
+
+    Raises:
+        EsrError: naming the option whose value cannot be read.
+    """
+    how: How = {"strength": strength}
+    if ablate_to is not None:
+        how["ablate_to"] = "mean" if ablate_to == "mean" else _number(ablate_to)
+    if layers is not None:
+        try:
+            how["layers"] = [int(part) for part in layers.split(",")]
+        except ValueError:
+            raise EsrError(f"--layers {layers!r}: give layers such as 1,2") from None
+    if window is not None:
+        how["window"] = _ends(window)
+    return how
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise EsrError(f"--ablate-to {value!r}: give `mean` or an activation") from None
+
+
+def _ends(window: str) -> Ends:
+    """Ends of a window such as `0:40`, `0:` or `:40`."""
+    start, colon, stop = window.partition(":")
+    try:
+        if not colon:
+            raise ValueError(window)
+        return int(start) if start.strip() else None, int(stop) if stop.strip() else None
+    except ValueError:
+        raise EsrError(
+            f"--window {window!r}: give two tokens such as 0:40, of which one may be missing"
+        ) from None
 
 
 def latents_of(ablate: str | None) -> str | list[int]:

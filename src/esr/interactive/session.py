@@ -3,19 +3,19 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from esr.arms.attempts import LOST
 from esr.arms.chat import prompt_tokens, response_text
-from esr.arms.responses import response_status, steered_window
+from esr.arms.plan import clamped_to
+from esr.arms.responses import response_status
 from esr.arms.restarts import find_restarts
 from esr.engines.base import (
     EncodeRequest,
     Engine,
     Generation,
-    Intervention,
     Request,
     Sampling,
     check_latents,
@@ -23,6 +23,7 @@ from esr.engines.base import (
 )
 from esr.episodes.tokens import token_spans
 from esr.errors import EsrError
+from esr.interactive.change import Change, Ends, How, change_of, checked
 from esr.judges.base import Judge, JudgeInput, Judgment
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Steered:
         latent: Steered latent; None = not steered.
         label: Its label, if it has one.
         boost: Boost (decoder units).
-        ablated: Latents that were ablated.
+        ablated: Latents that were ablated or clamped.
         seed: Sampling seed.
         status: `ok`, or why there is no response or no score.
         response: Text of the response.
@@ -65,6 +66,10 @@ class Steered:
         attempts: Attempts that the judge found, in order.
         restarts: Restart phrases, found without a judge.
         detectors: Activation of the off-topic detectors at each token; empty without detectors.
+        ablated_to: What each ablated latent was clamped to; empty: they were removed.
+        strength: Share of their contribution that was removed.
+        layers: Layers at which the boost was added; empty: `steer_layer`.
+        window: Tokens at which it was added, where 0 is the first one of the response; None = all.
     """
 
     model: str
@@ -80,6 +85,10 @@ class Steered:
     attempts: tuple[Part, ...]
     restarts: tuple[Part, ...]
     detectors: tuple[TokenActivation, ...]
+    ablated_to: tuple[float, ...] = ()
+    strength: float = 1.0
+    layers: tuple[int, ...] = ()
+    window: Ends | None = None
 
     @property
     def first_score(self) -> float | None:
@@ -141,6 +150,7 @@ class Session:
         boost: float | str = "threshold",
         ablate: Sequence[int] | str = (),
         seed: int | None = None,
+        **how: Unpack[How],
     ) -> Steered:
         """Generate and judge one response.
 
@@ -150,12 +160,14 @@ class Session:
             boost: Multiple of its decoder row (decoder units), or `threshold`.
             ablate: Latents to ablate, `detectors`, or `random-<i>`.
             seed: Sampling seed; None = `seeds.generation` of the study.
+            **how: See `esr.interactive.change.How`: `ablate_to`, `strength`, `layers`, `window`.
 
         Raises:
             EsrError: a latent is not in the SAE, it has no threshold, the model has no detectors,
-                or the boost is not a number.
+                the boost is not a number, or an arm could not have these settings.
         """
-        return self.generate_many([self.request(prompt, latent, boost, ablate, seed)], prompt)[0]
+        request = self.request(prompt, latent, boost, ablate, seed, **how)
+        return self.generate_many([request], prompt)[0]
 
     def sweep(
         self,
@@ -164,9 +176,10 @@ class Session:
         boosts: Sequence[float],
         ablate: Sequence[int] | str = (),
         seed: int | None = None,
+        **how: Unpack[How],
     ) -> list[Steered]:
         """Generate one response at each boost (decoder units), with the same seed."""
-        requests = [self.request(prompt, latent, boost, ablate, seed) for boost in boosts]
+        requests = [self.request(prompt, latent, boost, ablate, seed, **how) for boost in boosts]
         return self.generate_many(requests, prompt)
 
     def request(
@@ -176,22 +189,40 @@ class Session:
         boost: float | str = "threshold",
         ablate: Sequence[int] | str = (),
         seed: int | None = None,
+        **how: Unpack[How],
     ) -> Request:
         """Check settings and make a request of them; see `generate`."""
         listed = self.study.ablated(self.model, ablate) if isinstance(ablate, str) else ablate
         check_latents([*listed, *(() if latent is None else (latent,))], self.d_sae)
         if not prompt.strip():
             raise EsrError("the prompt is empty; give a question or an instruction")
-        value = 0.0 if latent is None else self._boost(latent, boost)
+        change = self._change(latent, boost, tuple(int(k) for k in listed), how)
         config = self.study.config
         tokens = prompt_tokens(
             self.tokenizer, prompt, doubled_header=config.generation.doubled_header
         )
-        window = steered_window(config.steering.prompt, len(tokens))
-        listed = tuple(int(k) for k in listed)
-        intervention = Intervention(latent, value, listed, window=window)
         default = config.seeds.generation
+        intervention = change.intervention(len(tokens))
         return Request(tokens, default if seed is None else seed, intervention)
+
+    def _change(
+        self, latent: int | None, boost: float | str, ablated: tuple[int, ...], how: How
+    ) -> Change:
+        """The settings of a request, which an arm could have."""
+        arm = checked(latent, ablated, how)
+        means = self.study.means(self.model) if arm.ablate_to == "mean" else {}
+        start, stop = how.get("window") or (None, None)
+        if start is None and not self.study.config.steering.prompt:
+            start = 0  # as in arms: where the prompt is not steered, unless a window says so
+        return Change(
+            latent=latent,
+            boost=0.0 if latent is None else self.boost(latent, boost),
+            ablated=ablated,
+            ablated_to=tuple(clamped_to(arm, ablated, means) or ()),
+            strength=1.0 if arm.strength is None else arm.strength,
+            layers=arm.layers or (),
+            window=None if start is None and stop is None else (start, stop),
+        )
 
     def generate_many(self, requests: Sequence[Request], prompt: str) -> list[Steered]:
         """Generate and judge responses to one prompt; requests are those of `request`."""
@@ -202,16 +233,14 @@ class Session:
             for one, status in zip(done, statuses, strict=True)
         ]
         labels = self.study.labels(self.model)
-        names = [
-            labels.get(-1 if r.intervention.latent is None else r.intervention.latent)
-            for r in requests
-        ]
+        changes = [change_of(r.intervention, len(r.tokens)) for r in requests]
+        names = [labels.get(-1 if c.latent is None else c.latent) for c in changes]
         judged = self._judge(prompt, texts, names)
         traces = self._detectors(requests, done, texts)
         found = []
         for i, (request, one) in enumerate(zip(requests, done, strict=True)):
             text, judgment = texts[i] or "", judged[i]
-            change = request.intervention
+            change = changes[i]
             found.append(
                 Steered(
                     model=self.model,
@@ -227,12 +256,16 @@ class Session:
                     attempts=_located(judgment),
                     restarts=tuple(Part(*span) for span in find_restarts(self.phrases, text)),
                     detectors=traces[i],
+                    ablated_to=change.ablated_to,
+                    strength=change.strength,
+                    layers=change.layers,
+                    window=change.window,
                 )
             )
         return found
 
-    def _boost(self, latent: int, boost: float | str) -> float:
-        """A boost as a number."""
+    def boost(self, latent: int, boost: float | str = "threshold") -> float:
+        """A boost as a number (decoder units): itself, or the latent's threshold."""
         if boost == "threshold":
             return self.threshold(latent)
         try:

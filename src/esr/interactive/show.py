@@ -122,9 +122,27 @@ def condition(steered: Steered) -> str:
         parts = ["unsteered"]
     else:
         parts = [f"latent {steered.latent}", f"boost {steered.boost:.4g}"]
+    if steered.layers:
+        parts.append(f"layers {', '.join(map(str, steered.layers))}")
+    if steered.window is not None:
+        start, stop = steered.window
+        ends = f"from token {start}" if stop is None else f"tokens {start} to {stop}"
+        parts.append(f"up to token {stop}" if start is None else ends)
     if steered.ablated:
-        parts.append(f"{len(steered.ablated)} latents ablated")
+        parts.append(f"{_counted(len(steered.ablated))} {_ablation(steered)}")
     return ", ".join([*parts, f"seed {steered.seed}"])
+
+
+def _counted(latents: int) -> str:
+    return "1 latent" if latents == 1 else f"{latents} latents"
+
+
+def _ablation(steered: Steered) -> str:
+    """How latents were ablated."""
+    if steered.ablated_to:
+        values = sorted({f"{value:.4g}" for value in steered.ablated_to})
+        return f"clamped to {values[0]}" if len(values) == 1 else "clamped"
+    return "ablated" if steered.strength == 1 else f"ablated by {100 * steered.strength:.0f} %"
 
 
 def compare(several: Sequence[Steered], width: int) -> RenderableType:

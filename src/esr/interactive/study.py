@@ -1,7 +1,7 @@
 """A study opened from Python: its models, and the files that the workflow made for them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,15 +64,19 @@ class Study:
         """Folder of what the study made."""
         return self.folder / results_of(self.config.study)
 
-    def engine(self, model: str | None = None, judge: str | None = None) -> Session:
+    def engine(
+        self, model: str | None = None, judge: str | None = None, layers: Sequence[int] = ()
+    ) -> Session:
         """Open the study's engine for one of its models.
 
         Args:
             model: Name in `models`; None if the study has but one.
             judge: Name in `judging.judges`, or `none`; None = `judging.primary`.
+            layers: Layers beside `steer_layer` at which latents are to be added; vLLM has to know
+                them when it starts.
 
         Raises:
-            EsrError: no such model or judge; the model is not prepared; the engine is not
+            EsrError: no such model, judge or layer; the model is not prepared; the engine is not
                 installed.
         """
         config = self.config
@@ -86,7 +90,7 @@ class Study:
                 study=self,
                 model=name,
                 tokenizer=tokenizer,
-                engine=open_engine(config, name, described, sae),
+                engine=open_engine(config, name, described, sae, layers=layers),
                 sampling=sampling_of(config, name),
                 judge=self._judge(judge or config.judging.primary),
                 phrases=read_phrases(config.judging.restart_phrases),
@@ -147,6 +151,16 @@ class Study:
         if not found:
             raise EsrError(f"{ablate}: {table} lists no such latents, so there is none to ablate")
         return found
+
+    def means(self, model: str) -> dict[int, float]:
+        """Mean activation of every latent over the tokens of unsteered answers (units of the SAE).
+
+        Raises:
+            EsrError: the table is not made yet.
+        """
+        path = f"{self.config.base_of(model)}/detectors/means.parquet"
+        table = read_table(self._file(path, "has no mean activations"), "means")
+        return dict(zip(table["latent"].astype(int), table["mean"].astype(float), strict=True))
 
     def detectors(self, model: str) -> tuple[int, ...]:
         """Off-topic detectors of a model; empty if the search was not run or found none."""
