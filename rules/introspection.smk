@@ -5,33 +5,76 @@ INTROSPECTED = [] if CONFIG.introspection is None else CONFIG.engine_models
 DRAWN = FIGURES if CONFIG.introspection is None else ALL_FIGURES
 
 
+def injected_set():
+    """Set of directions that is injected in place of latents; None = latents."""
+    return None if CONFIG.introspection is None else CONFIG.introspection.directions
+
+
+def injected_table(wildcards):
+    """Table of what is injected: latents, or the vectors of a set."""
+    name = injected_set()
+    table = (
+        "latents/latents.parquet"
+        if name is None
+        else f"{along(name)}directions.parquet"
+    )
+    return f"<results>/{wildcards.model}/{table}"
+
+
 def doses_of(wildcards):
     """Thresholds that doses are multiples of; none where doses are in decoder units."""
     if CONFIG.introspection.unit == "decoder":
         return {}
-    return {"thresholds": f"<results>/{wildcards.model}/thresholds.parquet"}
+    folder = f"<results>/{wildcards.model}/{along(injected_set())}"
+    return {"thresholds": f"{folder}thresholds.parquet"}
 
 
-def random_vectors(wildcards):
-    """Vectors of the random directions that stand in for the latents."""
-    return [
-        f"<results>/{wildcards.model}/{along(name)}vectors.safetensors"
-        for name in CONFIG.introspection.controls
-    ]
+def injected_vectors(wildcards):
+    """Vectors of the set that is injected, if any, and of the random directions in its place."""
+    here = f"<results>/{wildcards.model}"
+    controls = CONFIG.introspection.controls
+    if injected_set() is None:
+        return [f"{here}/{along(name)}vectors.safetensors" for name in controls]
+    matched = [f"{here}/introspection/{name}.safetensors" for name in controls]
+    return [f"{here}/{along(injected_set())}vectors.safetensors", *matched]
 
 
 def behaviour_thresholds():
     """Thresholds of behaviour by model, if they stand beside those of self-report."""
     if CONFIG.introspection is None or not CONFIG.introspection.behaviour:
         return {}
-    return {name: f"{RESULTS}/{name}/thresholds.parquet" for name in INTROSPECTED}
+    return {
+        name: f"{RESULTS}/{name}/{along(injected_set())}thresholds.parquet"
+        for name in INTROSPECTED
+    }
+
+
+rule match_directions:
+    """Draw random directions as long as the injected vectors of a set, to stand in for them."""
+    input:
+        lambda wildcards: f"<results>/{wildcards.model}/{along(injected_set())}vectors.safetensors",
+    output:
+        "<results>/{model}/introspection/{directions}.safetensors",
+    params:
+        settings=settings("directions.{directions}"),
+    log:
+        "<logs>/{model}/match_directions_{directions}.log",
+    benchmark:
+        "<benchmarks>/{model}/match_directions_{directions}.tsv"
+    resources:
+        mem_mb=2000,
+    wildcard_constraints:
+        model=one_of(INTROSPECTED if injected_set() else []),
+        directions=sets_of("random"),
+    script:
+        "../scripts/introspection/match_directions.py"
 
 
 rule plan_introspection:
     """List every question with every direction, dose and window, and without an injection."""
     input:
         unpack(doses_of),
-        latents="<results>/{model}/latents/latents.parquet",
+        latents=injected_table,
         questions=lambda wildcards: CONFIG.introspection.questions.as_posix(),
     output:
         "<results>/{model}/introspection/plan.parquet",
@@ -55,7 +98,7 @@ rule read_self_reports:
         plan="<results>/{model}/introspection/plan.parquet",
         model="<results>/{model}/assets/model.json",
         sae="<results>/{model}/assets/sae.safetensors",
-        directions=random_vectors,
+        directions=injected_vectors,
         environment=engine_environment,
     output:
         "<results>/{model}/introspection/readouts.parquet",

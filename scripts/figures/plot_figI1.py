@@ -1,9 +1,10 @@
 """Make figures/figI1.{pdf,png,csv}: self-report of an injected direction, beside behaviour.
 
 CSV, one row a mark: model, label (of the model), kind (`curve`: excess_log_odds and random_log_odds
-by dose, in nats; `threshold`: self_report and behaviour of a latent, in decoder units), window,
-dose (of a curve), latent, name (its label), measure, value, low, high, n (readings, or questions),
-status. A threshold that no dose reaches has the status `never` and no value.
+by dose, in nats; `threshold`: self_report and behaviour of a direction, in decoder units), window,
+dose (of a curve), direction (such as `latent 435`, or set and row), name (its label), measure,
+value, low, high, n (readings, or questions), status. A threshold that no dose reaches has the
+status `never` and no value.
 """
 
 from pathlib import Path
@@ -18,9 +19,10 @@ from matplotlib.figure import Figure
 from esr.figures import style
 from esr.figures import tables as figures
 from esr.introspection.summary import ALL
+from esr.introspection.thresholds import direction_ids
 from esr.job import config_of, start
 
-COLUMNS = ["model", "label", "kind", "window", "dose", "latent", "name", "measure", "value"]
+COLUMNS = ["model", "label", "kind", "window", "dose", "direction", "name", "measure", "value"]
 COLUMNS += ["low", "high", "n", "status"]
 WINDOWS = {
     "question": (style.BLUE, "in the question"),
@@ -29,22 +31,23 @@ WINDOWS = {
 }
 CURVES = ["excess_log_odds", "random_log_odds"]
 SHOWN = 30
-"""Latents of a panel; the CSV has all."""
+"""Directions of a panel; the CSV has all."""
 ROW = 0.17
-"""Height of a latent (inches)."""
+"""Height of a direction (inches)."""
 DOSES = {"threshold": "dose (multiples of the threshold)", "decoder": "boost (decoder units)"}
 
 
 def curve_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Excess of latents and shift of random directions at every dose."""
+    """Excess of directions and shift of random ones at every dose."""
     rows = table[table["measure"].isin(CURVES) & table["dose"].astype(str).ne(ALL)]
     return rows.assign(kind="curve", dose=rows["dose"].astype(float))
 
 
 def threshold_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Thresholds of latents: of self-report and, once a latent, of behaviour."""
-    latents = table[table["directions"].isna()].rename(columns={"label": "name"})
-    own = latents.rename(columns={"threshold": "value", "n_questions": "n"})
+    """Thresholds of directions: of self-report and, once a direction, of behaviour."""
+    concepts = table[~table["is_random"].astype(bool)].rename(columns={"label": "name"})
+    concepts = concepts.assign(direction=direction_ids(concepts))
+    own = concepts.rename(columns={"threshold": "value", "n_questions": "n"})
     old = ["value", "low", "high", "n", "status"]
     names = {f"behaviour_{name}": name for name in ("low", "high", "status")}
     other = own.drop(columns=old).rename(columns=names | {"behaviour": "value"})
@@ -87,20 +90,21 @@ def draw_curves(axes: Axes, table: pd.DataFrame, unit: str, passes: float) -> No
 
 
 def draw_thresholds(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw the thresholds of the first latents, those that report at the smallest boost on top."""
+    """Draw the thresholds of the first directions, the smallest one on top."""
     own = table[table["measure"].eq("self_report")].sort_values("value").head(SHOWN)
     places = range(len(own))
     style.points(
         axes, list(places), own["value"], own["low"], own["high"], style.BLUE, horizontal=True
     )
-    other = table[table["measure"].eq("behaviour")].set_index("latent").reindex(own["latent"])
+    other = table[table["measure"].eq("behaviour")].set_index("direction")
+    other = other.reindex(own["direction"])
     axes.hlines(list(places), other["low"], other["high"], color=style.INK, lw=0.6)
     style.null_marks(axes, list(places), other["value"], horizontal=True)
     right = pd.concat([own["value"], own["high"], other["value"], other["high"]]).max()
     never = [i for i, status in enumerate(own["status"]) if status == "never"]
     edge = 1.08 * right if right > 0 else 1.0
     axes.plot([edge] * len(never), never, ">", color=style.BLUE, mfc="white", ms=4.5, ls="none")
-    names = own["name"].fillna(own["latent"].map(lambda number: f"latent {number:.0f}"))
+    names = own["name"].fillna(own["direction"])
     axes.set_yticks(
         list(places), [shorten(str(name), 26, placeholder=" …") for name in names], fontsize=6.5
     )
@@ -113,7 +117,7 @@ def draw_thresholds(axes: Axes, table: pd.DataFrame) -> None:
 def draw(table: pd.DataFrame, title: str, level: float, unit: str, passes: float) -> Figure:
     """Draw the figure: a row of two panels a model."""
     models = list(dict.fromkeys(table["model"]))
-    sizes = [table.loc[table["model"].eq(name), "latent"].nunique() for name in models]
+    sizes = [table.loc[table["model"].eq(name), "direction"].nunique() for name in models]
     heights = [max(2.2, ROW * min(size, SHOWN) + 0.6) for size in sizes]
     figure, grid = plt.subplots(
         len(models),

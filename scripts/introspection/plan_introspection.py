@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from esr.introspection.plan import introspection_plan
+from esr.introspection.plan import introspection_plan, what_is_injected
 from esr.introspection.questions import read_questions
 from esr.job import config_of, origin, output, start
 from esr.tables import read_table, write_table
@@ -23,11 +23,14 @@ def main(job: Any) -> None:
     plan = introspection_plan(
         settings,
         job.wildcards.model,
-        read_table(Path(job.input.latents), "latents"),
+        read_table(
+            Path(job.input.latents), "latents" if settings.directions is None else "directions"
+        ),
         None if thresholds is None else read_table(thresholds, "thresholds"),
         read_questions(Path(job.input.questions)),
     )
-    log.info("%d trials of %d latents", len(plan), plan["latent"].nunique())
+    what = what_is_injected(settings)
+    log.info("%d trials of %d %s", len(plan), plan["latent"].nunique(), what)
     write_table(plan, output(job), "introspection_plan", origin(job))
 
 

@@ -15,7 +15,7 @@ from esr.analysis.summaries import write_tables
 from esr.config import Config
 from esr.figures.numbers import with_interval
 from esr.introspection import summary
-from esr.introspection.thresholds import COLUMNS, report_thresholds
+from esr.introspection.thresholds import COLUMNS, direction_ids, report_thresholds
 from esr.job import config_of, output, start
 from esr.tables import read_table
 
@@ -47,12 +47,12 @@ def printed(table: pd.DataFrame, models: dict[str, dict[str, Any]]) -> pd.DataFr
 
 
 def printed_thresholds(table: pd.DataFrame, models: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """The printed table of thresholds: latents alone."""
-    rows = table[table["directions"].isna()]
+    """The printed table of thresholds: without random directions."""
+    rows = table[~table["is_random"].astype(bool)]
     return pd.DataFrame(
         {
             "Model": [models[name]["label"] for name in rows["model"]],
-            "Latent": rows["latent"].tolist(),
+            "Direction": direction_ids(rows).tolist(),
             "Label": rows["label"].fillna("(no label)").tolist(),
             "Window": rows["window"].tolist(),
             "Self-report": [with_interval(r.threshold, r.low, r.high) for r in rows.itertuples()],

@@ -8,18 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import torch
 from jaxtyping import Float
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from esr.arms.readouts import readouts_table
 from esr.assets.sae import Sae
 from esr.config import IntrospectionConfig
-from esr.directions.sources import random_directions
+from esr.directions.sources import random_directions, read_vectors, scaled_set
+from esr.directions.vectors import Directions
 from esr.engines.hooks import hidden
 from esr.engines.transformers import TransformersEngine
 from esr.introspection.dialogue import Dialogue, Turns, dialogue
@@ -201,14 +204,39 @@ def trained(habit: Habit, seed: int, steps: int = 110) -> LlamaForCausalLM:
     return model
 
 
-def read(habit: Habit, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Plan and readouts of a model with a habit, as the stage makes them."""
+def vectors_of_file(
+    path: Path, vectors: Float[Tensor, "n width"], name: str = "mine"
+) -> tuple[Directions, pd.DataFrame]:
+    """A set of directions from a file that is written here, and its table; a label a vector."""
+    tensors = {label: vector.clone() for label, vector in zip(LABELS, vectors, strict=True)}
+    save_file(tensors, path, metadata={"layer": str(STEERED), "origin": "a test"})
+    return scaled_set(name, read_vectors(path, STEERED, WIDTH), rows(), ["p"])
+
+
+def read(
+    habit: Habit, mine: tuple[Directions, pd.DataFrame] | None = None, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Plan and readouts of a model with a habit, as the stage makes them.
+
+    Args:
+        habit: What the model was trained to do.
+        mine: A set whose vectors are injected into the question, and its table; None = latents, in
+            every window.
+        seed: Of its training.
+    """
     model = trained(habit, seed)
     model.generation_config.eos_token_id = 2
-    length = rows().norm(dim=1)
-    chance = random_directions("random", range(len(LABELS)), length, WIDTH, seed=46)
-    engine = TransformersEngine(model, sae(), STEERED, STEERED, 256, directions=[chance])
-    plan = introspection_plan(SETTINGS, habit, latents(), None, QUESTIONS)
-    requests, names = self_report_requests(plan, SETTINGS, tokenizer(), doubled_header=False)
+    settings, table, sets = SETTINGS, latents(), []
+    numbers, length = list(range(len(LABELS))), rows().norm(dim=1)
+    if mine is not None:
+        injected, table = mine
+        changes = {"directions": injected.name, "windows": ("question",)}
+        settings = SETTINGS.model_copy(update=changes)
+        numbers, length = injected.rows.tolist(), injected.vectors.norm(dim=1)
+        sets = [injected]
+    chance = random_directions("random", numbers, length, WIDTH, seed=46)
+    engine = TransformersEngine(model, sae(), STEERED, STEERED, 256, directions=[*sets, chance])
+    plan = introspection_plan(settings, habit, table, None, QUESTIONS)
+    requests, names = self_report_requests(plan, settings, tokenizer(), doubled_header=False)
     found = engine.log_probs(requests)
     return plan, readouts_table(plan["trial_id"].tolist(), requests, found, names)

@@ -46,7 +46,7 @@ def read(
 
 
 def is_concept(trial: Any) -> bool:
-    return trial.dose > 0 and pd.isna(trial.directions)
+    return trial.dose > 0 and not trial.is_random
 
 
 def noise(plan: pd.DataFrame, seed: int) -> Odds:
@@ -80,7 +80,7 @@ class TestExcess:
             return base + trial.dose * gain[trial.kind]
 
         table = self_reports(plan, read(plan, odds))
-        rows = table[table["directions"].isna() & table["dose"].eq(2.0)]
+        rows = table[~table["is_random"] & table["dose"].eq(2.0)]
         assert len(rows) == len(LABELS) * len(QUESTIONS)
         for name, value in {
             "on_target": 6.0,
@@ -90,7 +90,7 @@ class TestExcess:
             "excess": 3.5,
         }.items():
             assert rows[name].astype(float).to_numpy() == pytest.approx(value), name
-        others = table[table["directions"].notna() & table["dose"].eq(2.0)]
+        others = table[table["is_random"] & table["dose"].eq(2.0)]
         assert others["shift"].astype(float).to_numpy() == pytest.approx(0.5)
         assert others["control"].astype(float).to_numpy() == pytest.approx(0.5)
         assert others["excess"].astype(float).to_numpy() == pytest.approx(0)
@@ -101,7 +101,7 @@ class TestExcess:
         for seed in range(15):
             reports = self_reports(plan, read(plan, noise(plan, seed)))
             found = report_thresholds(reports, 1.0, 0.95, 45)
-            is_random = found["directions"].notna().rename("random")
+            is_random = found["is_random"].rename("random")
             reached.append(found["status"].eq("reached").groupby(is_random).mean())
         rates = pd.concat(reached, axis=1).mean(axis=1)
         assert rates.min() > 0.15, "noise passes at times"
@@ -125,14 +125,14 @@ class TestExcess:
             plan, read(plan, lambda t: np.nan if t.trial_id in set(lost) else -1.0)
         )
         bad = table["latent"].eq(3) & table["dose"].eq(2.0)
-        controlled = table["latent"].eq(2) & table["dose"].eq(2.0) & table["directions"].notna()
+        controlled = table["latent"].eq(2) & table["dose"].eq(2.0) & table["is_random"]
         assert table["status"].eq("engine_error").tolist() == (bad | controlled).tolist()
         assert table.loc[bad, "shift"].isna().all()
         write_table(table, tmp_path / "t.parquet", "self_reports", {})
 
     def test_a_lost_random_direction_loses_the_excess_it_controls(self) -> None:
         plan = plan_of()
-        lost = plan["directions"].notna() & plan["latent"].eq(3) & plan["dose"].eq(2.0)
+        lost = plan["is_random"] & plan["latent"].eq(3) & plan["dose"].eq(2.0)
         names = set(plan.loc[lost, "trial_id"])
         table = self_reports(plan, read(plan, lambda t: np.nan if t.trial_id in names else 0.0))
         mine = table[table["latent"].eq(3) & table["dose"].eq(2.0)]
@@ -197,11 +197,11 @@ class TestThresholds:
             plan, lambda t: is_concept(t) * (t.kind == "on_target") * t.dose * gain[t.question_id]
         )
         table = report_thresholds(self_reports(plan, readouts), 1.0, 0.95, 45)
-        latent = table[table["directions"].isna()].iloc[0]
+        latent = table[~table["is_random"]].iloc[0]
         assert latent["threshold"] == pytest.approx(1 / 1.3)
         assert latent["low"] < latent["threshold"]
         assert np.isnan(latent["high"])
-        random = table[table["directions"].notna()]
+        random = table[table["is_random"]]
         assert random["status"].eq("never").all()
 
     def test_it_stands_beside_that_of_behaviour(self) -> None:
@@ -211,7 +211,7 @@ class TestThresholds:
             {"latent": [0, 1], "threshold": [2.0, None], "low": [1.5, None], "high": [3.0, None]}
         ).assign(status=["converged", "out_of_bounds"])
         table = report_thresholds(self_reports(plan, readouts), 1.0, 0.95, 45, behaviour)
-        table = table[table["directions"].isna()].set_index("latent")
+        table = table[~table["is_random"]].set_index("latent")
         assert table.loc[0, "ratio"] == pytest.approx(0.5)
         assert table["behaviour_status"].head(3).tolist() == [
             "converged",

@@ -66,6 +66,35 @@ class TestTrials:
             plan_of(thresholds=thresholds_of({0: 5.0, 1: None}), unit="threshold")
 
 
+class TestVectors:
+    def test_those_of_a_set_take_the_place_of_latents(self) -> None:
+        plan, latents_ = plan_of(directions="mine"), plan_of()
+        concepts = plan[plan["dose"].gt(0) & ~plan["is_random"]]
+        assert concepts["directions"].eq("mine").all()
+        assert plan.loc[plan["is_random"], "directions"].eq("random").all()
+        assert plan.loc[plan["dose"].eq(0), "directions"].isna().all()
+        same = ["latent", "is_random", "window", "dose", "boost", "label", "kind", "prompt"]
+        pd.testing.assert_frame_equal(plan[same], latents_[same])
+
+    def test_only_the_trials_that_inject_them_have_other_ids(self) -> None:
+        plan, latents_ = plan_of(directions="mine"), plan_of()
+        other = plan["trial_id"].ne(latents_["trial_id"])
+        assert other.tolist() == plan["directions"].eq("mine").tolist()
+
+    def test_fewer_than_the_options_are_refused(self) -> None:
+        few = latents().head(3)
+        with pytest.raises(EsrError, match="4 options, but 3 vectors of 'mine' can be injected"):
+            plan_of(few, directions="mine", choices=4)
+        assert plan_of(few, directions="mine", choices=0)["latent"].nunique() == 3
+
+    def test_lost_thresholds_cost_the_forced_choice_alone(self) -> None:
+        known = thresholds_of({0: 5.0, 1: 4.0, 2: 6.0})
+        plan = plan_of(
+            thresholds=known, unit="threshold", behaviour=True, directions="mine", choices=4
+        )
+        assert set(plan["kind"]) == {"on_target", "off_target"}
+
+
 class TestForcedChoice:
     def test_every_label_is_right_once_and_wrong_equally_often(self) -> None:
         sets = option_sets(dict(enumerate(LABELS)), 4, seed=47)

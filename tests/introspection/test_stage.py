@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from esr.assets.sae import decoder_rows
 from esr.config import merge
 from esr.directions.sources import random_directions
+from esr.directions.vectors import load_directions
 from esr.engines import open_tokenizer
 from esr.errors import EsrError
 from esr.planning.files import check_files
@@ -18,9 +20,10 @@ from esr.planning.readouts import check_readouts
 from esr.tables import TABLES, read_table, write_table
 from helpers.checkout import REPO, load_script
 from helpers.prepared import MODEL, prepare
-from helpers.studies import load_study
+from helpers.studies import load_study, save_vectors
 
 LATENTS = {435: "fishing", 365: "bread", 81: None}
+FOUND = {"threshold": [300.0, 250.0, 280.0], "status": "converged"}
 QUESTIONS = """question_id,on_target,off_target
 one,Explain how to bake bread,Explain how to frost a sweet cake
 two,Explain how to plant a tomato,Explain how to prune a leafy shrub
@@ -65,6 +68,25 @@ class Stage:
         )
         self.folder = folder
         self.here = folder / "introspection"
+        self.steered = folder / "latents.parquet"
+        self.thresholds = folder / "thresholds.parquet"
+        self.vectors = [folder / "vectors.safetensors"]
+
+    def inject(self, name: str, **changes: Any) -> None:
+        """Make a set of directions, and random ones in their place, and inject them."""
+        section = SECTION | {"directions": name} | changes
+        arms = {"along": {"over": "latents", "trials": 1, "directions": name}}  # its thresholds
+        self.config = merge(self.config, {"introspection": section, "arms": arms})
+        made = {"vectors": self.folder / "mine.safetensors", "table": self.folder / "mine.parquet"}
+        inputs = {"latents": self.steered, "sae": self.folder / "assets/sae.safetensors"}
+        self.run("prepare_directions", inputs, made, directions=name)
+        controls = self.folder / "random.safetensors"
+        self.run(
+            "match_directions", {"vectors": made["vectors"]}, {"set": controls}, directions="random"
+        )
+        self.steered, self.vectors = made["table"], [made["vectors"], controls]
+        self.thresholds = self.folder / "mine-thresholds.parquet"
+        _write(self.thresholds, "thresholds", FOUND | {"latent": range(3)})
 
     def run(
         self, rule: str, inputs: dict[str, Any], outputs: dict[str, Path], **params: Any
@@ -72,7 +94,7 @@ class Stage:
         job = SimpleNamespace(
             config=self.config,
             rule=rule,
-            wildcards=Named(model=MODEL),
+            wildcards=Named(model=MODEL, directions=params.get("directions")),
             input=Named(**inputs),
             output=Named(**outputs),
             params=Named(**params),
@@ -81,8 +103,8 @@ class Stage:
 
     def plan(self) -> pd.DataFrame:
         inputs = {
-            "latents": self.folder / "latents.parquet",
-            "thresholds": self.folder / "thresholds.parquet",
+            "latents": self.steered,
+            "thresholds": self.thresholds,
             "questions": "questions.csv",
         }
         self.run("plan_introspection", inputs, {"plan": self.here / "plan.parquet"})
@@ -94,7 +116,7 @@ class Stage:
             "plan": self.here / "plan.parquet",
             "model": assets / "model.json",
             "sae": assets / "sae.safetensors",
-            "directions": [self.folder / "vectors.safetensors"],
+            "directions": self.vectors,
         }
         output = {"readouts": self.here / "readouts.parquet"}
         self.run("read_self_reports", inputs, output, journal=self.here / "journal.jsonl")
@@ -106,7 +128,7 @@ class Stage:
         self.run("measure_self_reports", inputs, outputs)
         made = {name: [path] for name, path in outputs.items()}
         outputs = {name: self.here / name.replace("_", ".") for name in CSV_AND_TEX}
-        known = {MODEL: self.folder / "thresholds.parquet"}
+        known = {MODEL: self.thresholds}
         self.run("tabulate_introspection", made, outputs, models=MODELS, thresholds=known)
         means = pd.read_csv(self.here / "introspection.csv")
         return means, pd.read_csv(self.here / "thresholds.csv")
@@ -128,8 +150,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     numbers = list(LATENTS)
     rows = {"latent": numbers, "order": range(3), "label": list(LATENTS.values())}
     _write(folder / "latents.parquet", "latents", rows | {"selected": True, "prompts": [[]] * 3})
-    found = {"latent": numbers, "threshold": [300.0, 250.0, 280.0], "status": "converged"}
-    _write(folder / "thresholds.parquet", "thresholds", found)
+    _write(folder / "thresholds.parquet", "thresholds", FOUND | {"latent": numbers})
     vectors = decoder_rows(folder / "assets/sae.safetensors", numbers)
     random = random_directions("random", numbers, vectors.norm(dim=1), vectors.shape[1], 46)
     random.save(folder / "vectors.safetensors")
@@ -166,6 +187,31 @@ def test_from_a_plan_to_tables_and_the_figure(stage: Stage) -> None:
     assert drawn.groupby("kind").size().to_dict() == {"curve": 8, "threshold": 12}
 
 
+def test_vectors_of_a_file_are_named_in_tables_and_figure(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_vectors(path, ["wool", "iron", "bees"])
+    stage.config = merge(
+        stage.config, {"directions": {"mine": {"kind": "file", "path": str(path)}}}
+    )
+    stage.inject("mine", windows=["question"], doses=[1.0])
+    mine, controls = (load_directions(one) for one in stage.vectors)
+    assert controls.name == "random"
+    torch.testing.assert_close(controls.vectors.norm(dim=1), mine.vectors.norm(dim=1))
+    assert (stage.plan()["boost"].drop_duplicates() == [0, 300, 250, 280]).all()
+    assert stage.readouts()["status"].eq("ok").all()
+    means, thresholds = stage.tables()
+    assert means["n_missing"].eq(0).all()
+    concepts = thresholds[~thresholds["is_random"]]
+    assert concepts["label"].tolist() == ["bees", "iron", "wool"]
+    assert concepts["behaviour"].tolist() == [300.0, 250.0, 280.0]
+    printed = (stage.here / "thresholds.tex").read_text()
+    assert all(f"mine {row} & {name}" in printed for row, name in enumerate(concepts["label"]))
+    drawn = stage.figure(stage.here)
+    drawn = drawn[drawn["kind"].eq("threshold") & drawn["measure"].eq("self_report")]
+    assert drawn["direction"].tolist() == ["mine 0", "mine 1", "mine 2"]
+    assert drawn["name"].tolist() == ["bees", "iron", "wool"]
+
+
 def test_a_study_without_the_section_has_an_empty_table_and_a_figure_that_says_so(
     stage: Stage,
 ) -> None:
@@ -187,6 +233,8 @@ def section(**changes: Any) -> dict[str, Any]:
         ({"doses": [1, 0.5]}, "smallest first"),
         ({"doses": [0, 1]}, "positive numbers"),
         ({"controls": ["topics"]}, "'topics' is no set of random directions"),
+        ({"directions": "mine"}, r"there is no set 'mine' \(there is: random"),
+        ({"directions": "random"}, "'random' is random, so that there is no concept to report"),
         ({"unit": "threshold", "behaviour": False}, "unit: decoder"),
         ({"choices": 1}, "leaves nothing to choose"),
         ({"choice_question": "which?"}, "must hold {options} once"),

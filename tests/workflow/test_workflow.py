@@ -202,13 +202,14 @@ OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.par
 OF_AN_ORIGINAL += [f"detectors/{name}.parquet" for name in ("detectors", "controls", "means")]
 OF_AN_ORIGINAL += ["directions/topics/directions.parquet", "boost_probes.parquet"]
 OF_AN_ORIGINAL += ["arms/along/readouts.parquet", "introspection/readouts.parquet"]
-CONTRASTS = """
-    engine={shards: 4}
-    directions={topics: {kind: contrast, pairs: resources/gpus.csv}, random: {kind: random}}
-    arms={along: {over: latents, trials: 1, directions: topics}}
-    readouts={along: {tokens: {affirmed: [Yes]}}}
-    introspection={controls: [random]}
-"""
+CONTRASTS = [
+    "engine={shards: 4}",
+    "directions={topics: {kind: contrast, pairs: resources/directions/topics.csv}, "
+    "random: {kind: random}}",
+    "arms={along: {over: latents, trials: 1, directions: topics}}",
+    "readouts={along: {tokens: {affirmed: [Yes]}}}",
+    "introspection={directions: topics, controls: [random]}",
+]
 
 
 def requested(output: str, name: str) -> dict[tuple[str, str], int]:
@@ -232,8 +233,7 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
         for model in ASKED
         for name in (OF_A_MODEL if "+" in model else OF_A_MODEL + OF_AN_ORIGINAL)
     ]
-    config = [line.strip() for line in CONTRASTS.strip().splitlines()]
-    slurm = ["--dry-run", "--profile", "slurm", "--config", "study=paper", *config]
+    slurm = ["--dry-run", "--profile", "slurm", "--config", "study=paper", *CONTRASTS]
     first = run_snakemake(checkout, *slurm, "--", *targets)
     assert first.returncode == 0, first.stdout
     for name in ("gpu", "cpus_per_task", "mem_mb"):

@@ -24,12 +24,18 @@ class IntrospectionConfig(Section):
         "CSV with columns question_id, on_target, off_target: a yes/no question about an injected "
         "concept, and one of the same form about anything else, whose answer is no.",
     )
+    directions: Name | None = key(
+        None,
+        "Set of `directions`, of kind `file` or `contrast`, whose vectors are injected in place of "
+        "latents; their names are the labels of the forced choice. none = latents.",
+    )
     latents: int | None = key(
-        None, "Only the first latents, up to this number; none = all of the study.", ge=2
+        None, "Only the first latents, or vectors, up to this number; none = all.", ge=2
     )
     controls: tuple[Name, ...] = key(
         ("random",),
-        "Sets of `directions` of kind `random` that stand in for the latents, at the same boosts.",
+        "Sets of `directions` of kind `random` that stand in for the latents, at the same boosts. "
+        "For the vectors of a set, random vectors of the same norms are drawn from the same seed.",
         min_length=1,
     )
     doses: tuple[float, ...] = key(
@@ -40,7 +46,8 @@ class IntrospectionConfig(Section):
     )
     unit: Literal["threshold", "decoder"] = key(
         "threshold",
-        "`threshold`: multiples of the latent's own threshold; `decoder`: decoder units.",
+        "`threshold`: multiples of the latent's or vector's own threshold; `decoder`: decoder "
+        "units, which are multiples of the decoder row, or of a vector of the rows' median norm.",
     )
     behaviour: bool = key(
         True,
@@ -63,7 +70,7 @@ class IntrospectionConfig(Section):
     denied: Spellings = key(("No", "no"), "Spellings of no, each a single token.")
     choices: int = key(
         4,
-        "Labels to choose from, one of them the injected latent's; 0 = no forced choice. Each is "
+        "Labels to choose from, one of them the injected one's; 0 = no forced choice. Each is "
         "named by one of `letters`, and by every letter equally often.",
         ge=0,
     )

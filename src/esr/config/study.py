@@ -205,6 +205,26 @@ class Config(CheckedArms):
         return self
 
     @model_validator(mode="after")
+    def _introspection_injects_concepts(self) -> Self:
+        injected = None if self.introspection is None else self.introspection.directions
+        if injected is None:
+            return self
+        found = self.directions.get(injected)
+        if found is None:
+            known = ", ".join(sorted(self.directions)) or "none"
+            raise ValueError(
+                f"introspection.directions: there is no set {injected!r} (there is: {known}); add "
+                "it to `directions`"
+            )
+        if isinstance(found, RandomDirectionsConfig):
+            raise ValueError(
+                f"introspection.directions: {injected!r} is random, so that there is no concept to "
+                "report; name a set of kind `file` or `contrast`, or leave the key out to inject "
+                "latents"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _introspection_has_its_controls(self) -> Self:
         settings = self.introspection
         if settings is None:
@@ -217,19 +237,29 @@ class Config(CheckedArms):
                     f"`directions: {{{name}: {{kind: random}}}}`"
                 )
             wanted = settings.latents or self.latents.count
-            if found.latents is not None and found.latents < wanted:
+            if settings.directions is not None or found.latents is None:
+                continue  # of a set, controls are drawn for each of its vectors
+            if found.latents < wanted:
                 raise ValueError(
                     f"introspection.controls: {name!r} has directions for {found.latents} "
                     f"latents, but {wanted} are injected; lower introspection.latents, or raise "
                     f"directions.{name}.latents"
                 )
-        if settings.behaviour and not any(None in self.searches(one) for one in self.models):
-            raise ValueError(
-                "introspection.behaviour: no arm steers along latents, so that they have no "
-                "thresholds; add an arm with `over: latents`, or set `behaviour: false` and "
-                "`unit: decoder`"
-            )
+        if settings.behaviour:
+            self._check_behaviour(settings.directions)
         return self
+
+    def _check_behaviour(self, injected: str | None) -> None:
+        """Raise unless every model searches thresholds of what is injected."""
+        named = "latents" if injected is None else repr(injected)
+        key = "" if injected is None else f" and `directions: {injected}`"
+        for model in self.engine_models:
+            if injected not in self.searches(model):
+                raise ValueError(
+                    f"introspection.behaviour: no arm steers along {named} (model {model}), so "
+                    f"that they have no thresholds; add an arm with `over: latents`{key}, or set "
+                    "`behaviour: false` and `unit: decoder`"
+                )
 
     @model_validator(mode="after")
     def _readouts_have_an_arm(self) -> Self:

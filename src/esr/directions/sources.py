@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
+from esr.directions.headers import read_vector_header
 from esr.directions.vectors import Directions
 from esr.errors import EsrError
 
@@ -50,33 +51,10 @@ def read_vectors(path: Path, layer: int, d_model: int) -> Vectors:
         EsrError: the file cannot be read, names another layer or no origin, or a vector has
             another shape.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            found = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except (OSError, SafetensorError) as error:
-        raise EsrError(f"{path}: no safetensors file with vectors: {error}") from None
-    missing = [fact for fact in ("layer", "origin") if not facts.get(fact)]
-    if missing:
-        raise EsrError(
-            f"{path}: no {' and '.join(missing)} in its metadata; save it with "
-            f'metadata={{"layer": "{layer}", "origin": "..."}}'
-        )
-    if facts["layer"] != str(layer):
-        raise EsrError(
-            f"{path}: its vectors belong to the output of layer {facts['layer']}, but steer_layer "
-            f"is {layer}; a direction of one layer means nothing at another"
-        )
-    if not found:
-        raise EsrError(f"{path}: holds no vector")
-    for name, vector in found.items():
-        if vector.shape != (d_model,):
-            raise EsrError(
-                f"{path}: tensor {name!r} has shape {list(vector.shape)}, but the residual stream "
-                f"needs [{d_model}]"
-            )
-    vectors = torch.stack([vector.float() for vector in found.values()])
-    return Vectors(list(found), vectors, facts["origin"])
+    header = read_vector_header(path, layer, d_model)
+    with safe_open(path, framework="pt") as file:
+        vectors = torch.stack([file.get_tensor(name).float() for name in header.names])
+    return Vectors(header.names, vectors, header.origin)
 
 
 def contrast(

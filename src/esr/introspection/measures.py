@@ -8,7 +8,8 @@ With L = log P(yes) - log P(no), for a direction d at a dose, and a pair q of qu
 L0 is that without an injection. A push towards yes that every question gets cancels in the shift.
 One that any vector of that norm gives to questions about oneself cancels in the excess. The excess
 of a random direction, for comparison, is its shift minus that of the random directions in place of
-the next latent: the same rule where there is nothing to report.
+the next latent: the same rule where there is nothing to report. Vectors of a set
+(`introspection.directions`) take the place of latents throughout.
 """
 
 from typing import Any
@@ -44,7 +45,7 @@ def self_reports(plan: pd.DataFrame, readouts: pd.DataFrame) -> pd.DataFrame:
     table = steered[steered["kind"].eq("on_target")].set_index(keys)
     table = table.assign(on_target=table["change"], off_target=off.reindex(table.index))
     table = table.assign(shift=table["on_target"] - table["off_target"]).reset_index()
-    is_random = table["directions"].ne("")
+    is_random = table["is_random"]
     place = [*PLACE, "question_id"]
     each = table[is_random].groupby(place, sort=False)["shift"]
     control = each.mean().where(each.count().eq(each.size()))  # every random set, or none
@@ -69,10 +70,11 @@ def choices(plan: pd.DataFrame, readouts: pd.DataFrame) -> pd.DataFrame:
     """The table `choices`: one row a direction, window, dose and order of the options."""
     trials = plan[plan["kind"].eq(CHOICE)]
     trials = trials.assign(directions=trials["directions"].fillna(""))
-    letters = readouts.groupby("trial_id")["log_prob"]  # in the order of the options
-    read = {str(trial): values.to_numpy(float, na_value=np.nan) for trial, values in letters}
+    read = readouts[readouts["trial_id"].isin(trials["trial_id"])]
+    letters = read.groupby("trial_id")["log_prob"]  # in the order of the options
+    by_trial = {str(trial): values.to_numpy(float, na_value=np.nan) for trial, values in letters}
     found = [
-        chosen(read[row.trial_id], list(row.options).index(row.latent))
+        chosen(by_trial[row.trial_id], list(row.options).index(row.latent))
         for row in trials.itertuples()
     ]
     names = ["right", "probability"]
@@ -82,8 +84,8 @@ def choices(plan: pd.DataFrame, readouts: pd.DataFrame) -> pd.DataFrame:
     unsteered = trials[trials["dose"].eq(0)].set_index("at")["right"]
     table = trials[trials["dose"].ne(0)]
     table = table.assign(unsteered=table["at"].map(unsteered).astype(float))
-    read = table["right"].notna() & table["unsteered"].notna()
-    return _finished(table.assign(status=np.where(read, "ok", NOT_READ)), "choices")
+    ok = table["right"].notna() & table["unsteered"].notna()
+    return _finished(table.assign(status=np.where(ok, "ok", NOT_READ)), "choices")
 
 
 def chosen(log_probs: Float[np.ndarray, " letters"], place: int) -> tuple[float, float]:

@@ -16,14 +16,16 @@ log = logging.getLogger(__name__)
 
 CHOICE = "choice"
 KINDS = ("on_target", "off_target")
-COLUMNS = ["trial_id", "model", "latent", "directions", "window", "dose", "boost", "label"]
-COLUMNS += ["kind", "question_id", "rotation", "options", "prompt"]
+UNHASHED = {"label", "is_random"}
+"""What the id of a trial does not depend on; `directions` tells random directions apart."""
+COLUMNS = ["trial_id", "model", "latent", "directions", "is_random", "window", "dose", "boost"]
+COLUMNS += ["label", "kind", "question_id", "rotation", "options", "prompt"]
 
 Row = dict[str, Any]
 
 
 class Chosen(NamedTuple):
-    """A latent to inject: its label, and the boost of one unit of dose (decoder units)."""
+    """A direction to inject: its label, and the boost of one unit of dose (decoder units)."""
 
     label: str | None
     unit: float
@@ -41,17 +43,18 @@ def introspection_plan(
     Args:
         settings: Doses, windows, controls.
         model: Its name.
-        latents: Table `latents`.
-        thresholds: Table `thresholds`; None where doses are in decoder units.
+        latents: Table `latents`, or `directions` of the set that is injected.
+        thresholds: Table `thresholds` of the same; None where doses are in decoder units.
         questions: Of `read_questions`.
 
     Raises:
-        EsrError: fewer than two latents are left.
+        EsrError: fewer than two latents or vectors are left, or vectors than options.
     """
     chosen = chosen_latents(settings, latents, thresholds)
     labels = {latent: one.label for latent, one in chosen.items()}
     options = option_sets(labels, settings.choices, settings.seed)
     if settings.choices and not options:
+        _refuse_few_vectors(settings, int(latents["selected"].sum()))
         log.warning("fewer than %d labels differ: no forced choice", settings.choices)
     asked = [*_questions(questions), *_choices(settings, labels, options)]
     rows: list[Row] = []
@@ -62,13 +65,15 @@ def introspection_plan(
             for dose in settings.doses:
                 added = {"dose": dose, "boost": dose * facts.unit}
                 named = {"latent": latent, "label": facts.label}
-                for directions in (None, *settings.controls):
-                    rows += [
-                        _injected(one, window, directions=directions, **added, **named)
-                        for one in own
-                    ]
+                for directions in (settings.directions, *settings.controls):
+                    which = {
+                        "directions": directions,
+                        "is_random": directions in settings.controls,
+                    }
+                    rows += [_injected(one, window, **which, **added, **named) for one in own]
     for row in rows:
-        row["trial_id"] = content_key({name: row[name] for name in row if name != "label"})[:16]
+        content = {name: row[name] for name in row if name not in UNHASHED}
+        row["trial_id"] = content_key(content)[:16]
     return (
         pd.DataFrame(rows)
         .assign(model=model)[COLUMNS]
@@ -79,7 +84,7 @@ def introspection_plan(
 def chosen_latents(
     settings: IntrospectionConfig, latents: pd.DataFrame, thresholds: pd.DataFrame | None
 ) -> dict[int, Chosen]:
-    """Latents to inject, in the order of selection.
+    """Latents, or vectors of a set, to inject: in the order of their table.
 
     Raises:
         EsrError: fewer than two have a usable threshold above 0.
@@ -101,10 +106,30 @@ def chosen_latents(
     }
     if len(kept) < 2:
         raise EsrError(
-            f"introspection: {len(kept)} of {len(found)} latents have a usable threshold above 0; "
-            "see tables/thresholds.csv, or set `unit: decoder` and `doses` in decoder units"
+            f"introspection: {len(kept)} of {len(found)} {what_is_injected(settings)} have a "
+            "usable threshold above 0; see tables/thresholds.csv, or set `unit: decoder` and "
+            "`doses` in decoder units"
         )
     return kept
+
+
+def what_is_injected(settings: IntrospectionConfig) -> str:
+    """Latents, or the vectors of a set, in words."""
+    return "latents" if settings.directions is None else f"vectors of {settings.directions!r}"
+
+
+def _refuse_few_vectors(settings: IntrospectionConfig, count: int) -> None:
+    """Raise if a set has fewer vectors than a forced choice has options; its names all differ.
+
+    A set that has enough, but not enough thresholds, goes without a forced choice, as latents do.
+    """
+    left = min(count, settings.latents or count)
+    if settings.directions is not None and left < settings.choices:
+        raise EsrError(
+            f"introspection.choices: {settings.choices} options, but {left} "
+            f"{what_is_injected(settings)} can be injected; lower it (0 = no forced choice), or "
+            "add vectors"
+        )
 
 
 def option_sets(labels: Mapping[int, str | None], count: int, seed: int) -> dict[int, list[int]]:
@@ -161,4 +186,5 @@ def _asked(kind: str, question_id: str, prompt: str) -> Row:
 
 
 def _injected(asked: Row, window: str, **injection: Any) -> Row:
-    return {"directions": None, "dose": 0.0, "boost": 0.0} | asked | injection | {"window": window}
+    nothing: Row = {"directions": None, "is_random": False, "dose": 0.0, "boost": 0.0}
+    return nothing | asked | injection | {"window": window}

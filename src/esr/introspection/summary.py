@@ -29,11 +29,11 @@ class Measure(NamedTuple):
 MEASURES = {
     one.name: one
     for one in (
-        Measure("excess_log_odds", "nats", "shift of the latent minus that of random directions"),
-        Measure("shift_log_odds", "nats", "on-target minus off-target, latent"),
+        Measure("excess_log_odds", "nats", "shift of the direction minus that of random ones"),
+        Measure("shift_log_odds", "nats", "on-target minus off-target, direction"),
         Measure("random_log_odds", "nats", "on-target minus off-target, random directions"),
-        Measure("off_target_log_odds", "nats", "off-target question, latent: the push towards yes"),
-        Measure("reported_rate", "percent", "latents whose mean excess passes the stated amount"),
+        Measure("off_target_log_odds", "nats", "off-target question: the push towards yes"),
+        Measure("reported_rate", "percent", "directions whose mean excess passes a stated amount"),
         Measure("random_rate", "percent", "random directions whose mean excess passes it"),
         Measure("choice_excess", "percentage points", "right letters, above chance"),
         Measure("choice_injected", "percentage points", "right letters, minus unsteered"),
@@ -70,7 +70,7 @@ def summarise(
 
 
 def _yes_rows(reports: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
-    is_random = reports["directions"].notna()
+    is_random = reports["is_random"].astype(bool)
     sources = {
         "excess_log_odds": (~is_random, "excess"),
         "shift_log_odds": (~is_random, "shift"),
@@ -84,7 +84,7 @@ def _yes_rows(reports: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
 
 
 def _choice_rows(choices: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
-    latents = choices[choices["directions"].isna()]
+    latents = choices[~choices["is_random"].astype(bool)]
     for name, null in {"choice_excess": "chance", "choice_injected": "unsteered"}.items():
         if latents.empty:
             missing = dict.fromkeys(("value", "low", "high"), np.nan)
@@ -97,7 +97,7 @@ def _choice_rows(choices: pd.DataFrame, level: float) -> Iterator[dict[str, Any]
 
 
 def _rates(found: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
-    is_random = found["directions"].notna()
+    is_random = found["is_random"].astype(bool)
     for name, table in (("reported_rate", found[~is_random]), ("random_rate", found[is_random])):
         reached = table["status"].eq("reached").astype(float)
         values = reached.where(table["status"].ne(NOT_READ))

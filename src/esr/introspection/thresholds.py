@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 DRAWS = 1000
 """Resamples of the questions behind an interval."""
-COLUMNS = ["model", "latent", "directions", "label", "window", "threshold", "low", "high", "status"]
-COLUMNS += ["n_questions", "largest", "behaviour", "behaviour_low", "behaviour_high"]
-COLUMNS += ["behaviour_status", "ratio"]
+COLUMNS = ["model", "latent", "directions", "is_random", "label", "window", "threshold", "low"]
+COLUMNS += ["high", "status", "n_questions", "largest", "behaviour", "behaviour_low"]
+COLUMNS += ["behaviour_high", "behaviour_status", "ratio"]
 
 
 class Crossing(NamedTuple):
@@ -38,11 +38,11 @@ def report_thresholds(
         passes: Nats that a mean over questions has to pass.
         level: Of the intervals.
         seed: Of the resamples.
-        behaviour: Table `thresholds`; None = not searched.
+        behaviour: Table `thresholds` of what is injected; None = not searched.
     """
     known = {} if behaviour is None else behaviour.set_index("latent").to_dict("index")
     rows = []
-    keys = ["model", "latent", "directions", "window"]
+    keys = ["model", "latent", "directions", "is_random", "window"]
     for cell, group in reports.groupby(keys, sort=False, dropna=False):
         facts = dict(zip(keys, cell, strict=True))
         ordered = group.sort_values(["boost", "question_id"])
@@ -55,6 +55,12 @@ def report_thresholds(
         rows.append(facts | {"n_questions": curve.shape[1]} | _behaviour(known, facts))
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.assign(ratio=table["threshold"] / table["behaviour"].astype(float))
+
+
+def direction_ids(table: pd.DataFrame) -> "pd.Series[str]":
+    """Ids of directions: `latent 435`, or set and row, as in `topics 3`."""
+    sets = table["directions"].astype(object)
+    return sets.where(sets.notna(), "latent") + " " + table["latent"].astype(int).astype(str)
 
 
 def crossing(
@@ -103,9 +109,9 @@ def _interval(
 
 
 def _behaviour(known: Mapping[Any, Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Threshold of behaviour of a latent; a random direction has none of its own."""
+    """Threshold of behaviour of a direction; a random one has none of its own."""
     names = {"threshold": "behaviour", "low": "behaviour_low", "high": "behaviour_high"}
-    found = known.get(facts["latent"]) if pd.isna(facts["directions"]) else None
+    found = None if facts["is_random"] else known.get(facts["latent"])
     if found is None:
         return {"behaviour_status": "not_searched"}
     values = {new: np.nan if pd.isna(found[old]) else found[old] for old, new in names.items()}

@@ -14,6 +14,7 @@ from esr.assets.weights import check_weights
 from esr.config import Config, ModelConfig
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
+from esr.planning.directions import check_directions
 from esr.text import fold
 
 IF_MEANT = "if it is meant to be so: `accept_sae: [metadata]`"
@@ -57,7 +58,7 @@ def check_files(config: Config) -> list[str]:
         for name, arm in config.arms.items()
         if arm.responses is not None and not arm.responses.is_file()
     ]
-    problems += _check_directions(config)
+    problems += check_directions(config)
     problems += _check_questions(config)
     problems += [f"claims: {path} does not exist" for path in config.claims if not path.is_file()]
     problems += _check_discovery(config)
@@ -163,20 +164,6 @@ def _check_size(name: str, parameters: float, shape: Mapping[str, Any]) -> Itera
 def _exists(path: Path) -> bool:
     """Whether a file exists, or is downloaded by a rule."""
     return path.is_file() or path in PROMPT_FILES
-
-
-def _check_directions(config: Config) -> Iterator[str]:
-    """A line for every file of a set of directions that does not exist."""
-    used = {config.directions_of(arm) for arm in config.arms}
-    for name, found in config.directions.items():
-        if name not in used:
-            continue
-        if found.kind == "contrast" and not found.pairs.is_file():
-            yield f"directions.{name}.pairs: {found.pairs} does not exist"
-        if found.kind == "file":
-            for model in config.base_models:
-                if not found.file_of(model).is_file():
-                    yield f"directions.{name}.path: {found.file_of(model)} does not exist"
 
 
 def _check_discovery(config: Config) -> list[str]:

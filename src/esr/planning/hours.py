@@ -16,7 +16,7 @@ from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeCo
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
 from esr.judges.costs import tokens
-from esr.planning.costs import Planned, judged_trials, planned_calls, searched_for
+from esr.planning.costs import Planned, judged_trials, planned_calls, searched_for, steerable
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
 from esr.planning.partitions import PROFILE
 
@@ -151,6 +151,8 @@ def planned_work(config: Config) -> Iterator[Work]:
 def _contrasts(config: Config, name: str) -> Iterator[Work]:
     """Texts that a model reads for the sets of directions that are contrasts."""
     used = {config.directions_of(arm) for arm in config.arms_of(name)}
+    if config.introspection is not None:
+        used.add(config.introspection.directions)
     files = [
         one.pairs
         for key, one in config.directions.items()
@@ -180,7 +182,7 @@ def _self_reports(config: Config, name: str) -> Iterator[Work]:
     if settings is None:
         return
     pairs = len(read_csv_rows(settings.questions).rows)
-    latents = settings.latents or config.latents.count
+    latents = settings.latents or steerable(config, settings.directions)
     asked = 2 * pairs + settings.choices
     injected = latents * len(settings.doses) * (1 + len(settings.controls)) * asked
     plain = 2 * pairs + latents * settings.choices

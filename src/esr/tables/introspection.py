@@ -1,13 +1,17 @@
 """Tables of self-report: what to read, and what was read."""
 
 from esr.tables.arms import READOUT
-from esr.tables.spec import FLOAT, INT, INTS, OWNER, TEXT, Column, Table
+from esr.tables.spec import FLAG, FLOAT, INT, INTS, OWNER, TEXT, Column, Table
 
 INJECTION = {
     "latent": Column(
-        INT, "Latent, or the one that a random direction stands in for; missing: none.", True
+        INT,
+        "Latent, or row of the set `introspection.directions`; of a random direction, the one that "
+        "it stands in for; missing: none.",
+        True,
     ),
-    "directions": Column(TEXT, "Random set whose row is injected; missing: decoder row.", True),
+    "directions": Column(TEXT, "Set whose row is injected; missing: decoder row.", True),
+    "is_random": Column(FLAG, "Whether a random direction is injected in place of the concept."),
     "window": Column(TEXT, "`question`, `whole` or `first_turn`: where it is injected."),
     "dose": Column(FLOAT, "Dose in `introspection.unit`; 0 = nothing is injected."),
 }
@@ -21,11 +25,13 @@ TABLES: dict[str, Table] = {
             "model": OWNER["model"],
             **INJECTION,
             "boost": Column(FLOAT, "What is added (decoder units)."),
-            "label": Column(TEXT, "Label of the latent.", optional=True),
+            "label": Column(TEXT, "Label of the latent, or name of the vector.", optional=True),
             "kind": Column(TEXT, "`on_target`, `off_target` or `choice`."),
             "question_id": Column(TEXT, "Pair of questions; `choice` for a forced choice."),
             "rotation": Column(INT, "Which order of the options, from 0; missing: none.", True),
-            "options": Column(INTS, "Latents whose labels are the options, in order; or none."),
+            "options": Column(
+                INTS, "Latents, or rows, whose labels are the options, in order; or none."
+            ),
             "prompt": Column(TEXT, "Text of the last user turn."),
         },
     ),
@@ -43,7 +49,7 @@ TABLES: dict[str, Table] = {
             "model": OWNER["model"],
             **INJECTION,
             "boost": Column(FLOAT, "What is added (decoder units)."),
-            "label": Column(TEXT, "Label of the latent.", optional=True),
+            "label": Column(TEXT, "Label of the latent, or name of the vector.", optional=True),
             "question_id": Column(TEXT, "Pair of questions."),
             "status": Column(TEXT, "`ok`, or why a value is missing."),
             "on_target": Column(
@@ -68,7 +74,7 @@ TABLES: dict[str, Table] = {
             "model": OWNER["model"],
             **INJECTION,
             "boost": Column(FLOAT, "What is added (decoder units)."),
-            "label": Column(TEXT, "Label of the latent.", optional=True),
+            "label": Column(TEXT, "Label of the latent, or name of the vector.", optional=True),
             "rotation": Column(INT, "Which order of the options, from 0."),
             "status": Column(TEXT, "`ok`, or why a value is missing."),
             "right": Column(

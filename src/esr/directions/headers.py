@@ -1,0 +1,57 @@
+"""Headers of files of vectors: names, layer and origin. Planning reads them without PyTorch."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from esr.errors import EsrError
+
+
+class Header(NamedTuple):
+    """Names of the vectors, in their order, and what they were made from."""
+
+    names: list[str]
+    origin: str
+
+
+def read_vector_header(path: Path, layer: int, d_model: int | None = None) -> Header:
+    """Read and check the header of a file of vectors.
+
+    Args:
+        path: A safetensors file, one tensor of shape [d_model] a direction, with the metadata
+            `layer` and `origin`.
+        layer: The layer that is steered (0-based).
+        d_model: Width of its residual stream; None = not known.
+
+    Raises:
+        EsrError: the file cannot be read, names another layer or no origin, or a vector has
+            another shape.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = file.metadata() or {}
+            shapes = {name: file.get_slice(name).get_shape() for name in sorted(file.keys())}
+    except (OSError, SafetensorError) as error:
+        raise EsrError(f"{path}: no safetensors file with vectors: {error}") from None
+    missing = [fact for fact in ("layer", "origin") if not facts.get(fact)]
+    if missing:
+        raise EsrError(
+            f"{path}: no {' and '.join(missing)} in its metadata; save it with "
+            f'metadata={{"layer": "{layer}", "origin": "..."}}'
+        )
+    if facts["layer"] != str(layer):
+        raise EsrError(
+            f"{path}: its vectors belong to the output of layer {facts['layer']}, but steer_layer "
+            f"is {layer}; a direction of one layer means nothing at another"
+        )
+    if not shapes:
+        raise EsrError(f"{path}: holds no vector")
+    for name, shape in shapes.items():
+        if len(shape) != 1 or (d_model is not None and shape != [d_model]):
+            needed = "d_model" if d_model is None else d_model
+            raise EsrError(
+                f"{path}: tensor {name!r} has shape {shape}, but the residual stream needs "
+                f"[{needed}]"
+            )
+    return Header(list(shapes), facts["origin"])

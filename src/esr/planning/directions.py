@@ -1,0 +1,89 @@
+"""Checks of the files that sets of directions come from, before any job runs."""
+
+from collections.abc import Iterator
+
+from esr.assets.checkpoints import folder_model_shape
+from esr.config import Config, ModelConfig
+from esr.config.directions import ContrastDirectionsConfig, FileDirectionsConfig
+from esr.errors import EsrError
+
+
+def check_directions(config: Config) -> Iterator[str]:
+    """A line for every set in use whose file is missing, does not fit, or has too few vectors."""
+    settings = config.introspection
+    injected = None if settings is None else settings.directions
+    used = {injected, *(config.directions_of(arm) for arm in config.arms)}
+    for name, found in config.directions.items():
+        if name not in used or found.kind == "random":
+            continue
+        if found.kind == "contrast":
+            yield from _check_contrasts(config, name, found, name == injected)
+        else:
+            yield from _check_vectors(config, name, found, name == injected)
+
+
+def _check_contrasts(
+    config: Config, name: str, found: ContrastDirectionsConfig, is_injected: bool
+) -> Iterator[str]:
+    if not found.pairs.is_file():
+        yield f"directions.{name}.pairs: {found.pairs} does not exist"
+    elif is_injected:
+        # Loads pandas, for which every job of another study would wait.
+        from esr.directions.pairs import read_pairs
+
+        try:
+            count = int(read_pairs(found.pairs)["direction"].nunique())
+        except EsrError as error:
+            yield f"directions.{name}.{error}"
+            return
+        yield from _check_count(config, name, f"{found.pairs}", count)
+
+
+def _check_vectors(
+    config: Config, name: str, found: FileDirectionsConfig, is_injected: bool
+) -> Iterator[str]:
+    from esr.directions.headers import read_vector_header
+
+    where = f"directions.{name}.path"
+    for model, settings in config.base_models.items():
+        path = found.file_of(model)
+        if not path.is_file():
+            yield f"{where}: {path} does not exist"
+            continue
+        try:
+            names = read_vector_header(path, settings.steer_layer, _width(settings)).names
+        except EsrError as error:
+            yield f"{where}: {error} (model {model})"
+            continue
+        if is_injected:
+            yield from _check_count(config, name, f"{path}", len(names))
+
+
+def _width(model: ModelConfig) -> int | None:
+    """Width of a local checkpoint's residual stream; None if it is not known yet, or not readable.
+
+    What is wrong with the checkpoint is a line of another check.
+    """
+    try:
+        shape = folder_model_shape(model.folder) if model.is_local else None
+    except EsrError:
+        return None
+    return None if shape is None else int(shape["d_model"])
+
+
+def _check_count(config: Config, name: str, file: str, count: int) -> Iterator[str]:
+    """A line if fewer vectors can be injected than questions about them need."""
+    settings = config.introspection
+    assert settings is not None
+    left = min(count, settings.latents or count)
+    if left < 2:
+        yield (
+            f"introspection.directions: {name!r} has {count} vector ({file}), and a mean over "
+            "directions needs two or more; add some"
+        )
+    elif left < settings.choices:
+        limit = "" if left == count else f", and introspection.latents is {settings.latents}"
+        yield (
+            f"introspection.choices: {settings.choices} options, but {name!r} has {count} vectors "
+            f"({file}){limit}; lower `choices` (0 = no forced choice), or inject more"
+        )

@@ -1,0 +1,74 @@
+"""Files of vectors and pairs are checked before any job runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esr.config import Config
+from esr.planning.directions import check_directions
+from helpers.checkout import REPO
+from helpers.studies import load_study, save_vectors
+
+NAMES = ["wool", "iron", "bees", "tea"]
+UNITS = {"unit": "decoder", "doses": [100], "behaviour": False}
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)  # models of the study are named relative to it
+
+
+def injecting(source: dict[str, Any], **changes: Any) -> Config:
+    """A study of self-report that injects a set of directions."""
+    section = {"directions": "mine"} | UNITS | changes
+    return load_study({"directions": {"mine": source}, "introspection": section})
+
+
+def of_file(path: Path, **changes: Any) -> list[str]:
+    return list(check_directions(injecting({"kind": "file", "path": str(path)}, **changes)))
+
+
+def test_vectors_that_fit_are_no_problem(tmp_path: Path) -> None:
+    save_vectors(tmp_path / "mine.safetensors", NAMES)
+    assert of_file(tmp_path / "mine.safetensors") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "line"),
+    [
+        ({"layer": 7}, {}, "its vectors belong to the output of layer 7, but steer_layer is"),
+        ({"width": 5}, {}, "tensor 'bees' has shape [5], but the residual stream needs [128]"),
+        ({"names": NAMES[:3]}, {}, "introspection.choices: 4 options, but 'mine' has 3 vectors ("),
+        ({}, {"latents": 3}, "and introspection.latents is 3; lower `choices` (0 = no forced"),
+        ({"names": ["tea"]}, {"choices": 0}, "'mine' has 1 vector ("),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    tmp_path: Path, file: dict[str, Any], changes: dict[str, Any], line: str
+) -> None:
+    save_vectors(tmp_path / "mine.safetensors", **({"names": NAMES} | file))
+    found = of_file(tmp_path / "mine.safetensors", **changes)
+    assert len(found) == 2, "a line a model: planted and twin"
+    assert all(line in one for one in found)
+    assert of_file(tmp_path / "mine.safetensors", **changes | {"directions": None}) == []
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    assert of_file(path) == [f"directions.mine.path: {path} does not exist"] * 2
+    path.write_text("version https://git-lfs.github.com/spec/v1")
+    assert all("no safetensors file with vectors" in line for line in of_file(path))
+
+
+def test_pairs_are_counted_by_direction(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.csv"
+    rows = [f"{name},{name} is it,this is not {number}" for number, name in enumerate(NAMES * 2)]
+    pairs.write_text("\n".join(["direction,positive,negative", *rows]))
+    contrast = {"kind": "contrast", "pairs": str(pairs)}
+    assert list(check_directions(injecting(contrast))) == []
+    (line,) = check_directions(injecting(contrast, choices=5))
+    assert line.startswith("introspection.choices: 5 options, but 'mine' has 4 vectors (")
+    pairs.write_text("direction,positive\ntea,x\n")
+    (line,) = check_directions(injecting(contrast))
+    assert "has columns" in line
