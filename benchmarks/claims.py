@@ -60,6 +60,7 @@ ROOT = HERE.parent
 TABLE = HERE / "claims.csv"
 CLAIMS = ROOT / "resources" / "claims"
 STUDIES = {"organism": "organism", "january": "paper", "published": "arxiv"}
+STUDIES["introspection"] = "introspection"
 """Study by claims file."""
 ERRORS = ["refuted_true", "confirmed_null"]
 PRIMARY = ["stated", "latents", "trials", "own"]

@@ -16,6 +16,7 @@ STUDIES = {
     "organism": "organism",
     "january": "paper (claims of January 2026)",
     "published": "arxiv (published claims)",
+    "introspection": "introspection (self-report)",
 }
 """Studies by the name of their claims file."""
 
@@ -88,7 +89,7 @@ Shares are at the correlation of 0.2, of 30 studies and more; 200 others replace
 studies 4.9 %). Over all claims together each of these errors is below 1 %, which a test holds.
 """
 REHEARSALS = """
-## Claims about recovery, curves, judges and activations
+## Claims about recovery, curves, judges, activations and self-report
 
 These are no means or contrasts of arms. `esr.analysis.rehearsals` draws the table that each claim
 reads, by the code that makes it in a study. Error rates are of the primary judge's verdict in 30
@@ -121,6 +122,12 @@ What is assumed:
   the world of the claim alone. The first score measures off-topicness without error; with error the
   null is confirmed far more often ([Method](method.md)). Such claims are `uncorroborated` at best.
   At most 240 responses are read, so that more latents do not help.
+- *Self-report.* Log-probabilities of the trials of a plan. In both worlds an injection pushes every
+  answer towards yes by 2 nats, and any vector adds 1 nat to questions about oneself. In the world
+  of the claim the direction adds 1 nat to these, and its label is known in 20 % of the choices.
+  Shifts have a standard deviation of 1 nat between directions and questions, 10 % of the variance
+  between questions. The claims name no model; more models have less power. More directions on the
+  same questions do not reduce the variance between questions.
 """
 SIZE = """
 ## Sizes of the large studies
@@ -146,6 +153,8 @@ def power_page() -> str:
     parts = [INTRO, ERRORS]
     for study, title in STUDIES.items():
         mine = simulated[simulated["study"].eq(study)]
+        if mine.empty:
+            continue
         latents, trials = (int(mine[name].iloc[0]) for name in ("latents", "trials"))
         parts.append(f"\n### {title}: {latents} latents x {trials} trials\n")
         parts.append(_table(list(_claim_rows(mine))))
@@ -155,7 +164,7 @@ def power_page() -> str:
     parts.append(_table(list(_rehearsed_rows(table[other]))))
     others = table[~table["simulated"].astype(bool)].drop_duplicates(["study", "claim"])
     if others.empty:
-        parts.append("\nEvery claim of the three files is simulated.\n")
+        parts.append("\nEvery claim of these files is simulated.\n")
     else:
         parts.append("\n## Not simulated\n\nThese claims have no power in the scorecard.\n")
     for why, rows in others.groupby("why", sort=False):

@@ -19,6 +19,7 @@ LIMIT = 0.05
 CONFIDENCE = 0.05
 """Chance that the test fails although no claim errs in more than `LIMIT` of studies."""
 NAMES = {"organism": "organism", "january": "paper", "published": "arxiv"}
+NAMES["introspection"] = "introspection"
 
 
 ERRORS = {

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -14,6 +15,7 @@ from esr.analysis.rehearsals import (
     raters,
     rehearsal,
     rehearse_studies,
+    reports,
 )
 from esr.analysis.scenarios import REHEARSED, not_simulated, scenario
 from esr.analysis.simulation import StudySpec
@@ -147,7 +149,7 @@ class TestActivations:
 
 
 class TestDetectors:
-    @pytest.mark.parametrize("study", TRUTHS)
+    @pytest.mark.parametrize("study", ["organism", "january", "published"])
     def test_the_search_finds_those_that_are_there_and_none_by_chance(self, study: str) -> None:
         case = case_of({"organism": "detection"}.get(study, "detectors-found"), study)
         true, null = (case.draw(ORGANISM, null, 0)["value"].item() for null in (False, True))
@@ -170,3 +172,35 @@ class TestRanks:
             assert set(judges["judge"]) == {"primary", "second"}
             mine = judges[judges["model"].eq("llama-3.3-70b")]
             assert mine["rank"].eq(rank).all()
+
+
+class TestReports:
+    """Self-report: 40 directions in a window, 16 pairs of questions."""
+
+    SPEC = StudySpec(36, 16, rho=0.1, sizes={reports.ARM: (40, 16)})
+
+    def test_both_worlds_have_the_habits_that_controls_remove(self) -> None:
+        case = case_of("detects", "introspection")
+        for null, excess in ((True, 0.0), (False, reports.EXCESS)):
+            drawn = [case.draw(self.SPEC, null, number) for number in range(4)]
+            found = pd.concat(drawn)
+            means = found[found["dose"].eq("all")].groupby("measure")["value"].mean()
+            assert means["off_target_log_odds"] == pytest.approx(reports.PUSH, abs=0.4)
+            assert means["random_log_odds"] == pytest.approx(reports.STIR, abs=0.4)
+            assert means["excess_log_odds"] == pytest.approx(excess, abs=0.4)
+
+    @pytest.mark.parametrize("claim", ["detects-two-turn", "names-injected"])
+    def test_reports_are_confirmed_and_habits_are_not(self, claim: str) -> None:
+        found = rehearse_studies(case_of(claim, "introspection"), self.SPEC, 5)
+        assert found["confirmed_true"] >= 3
+        assert found["confirmed_null"] == found["refuted_true"] == 0
+
+    def test_labels_are_right_as_often_as_the_world_says(self) -> None:
+        case = case_of("names", "introspection")
+        wide = case.resized(self.SPEC, 300)
+        assert case.latents(wide) == 300
+        for null, value in ((True, 0.0), (False, case.value)):
+            table = case.draw(wide, null, 0)
+            rows = table[table["dose"].eq("all")].set_index("measure")["value"]
+            for measure in ("choice_excess", "choice_injected"):
+                assert rows[measure] == pytest.approx(value, abs=4)

@@ -28,7 +28,7 @@ def cases_of(study: str) -> dict[str, Scenario]:
     return {claim["claim"]: case for claim, case in pairs if case is not None}
 
 
-@pytest.mark.parametrize("study", TRUTHS)
+@pytest.mark.parametrize("study", [study for study, models in TRUTHS.items() if models])
 class TestEveryClaim:
     def test_is_true_in_its_own_world_in_every_row(self, study: str) -> None:
         cases = cases_of(study)

@@ -23,6 +23,7 @@ leave open is assumed, and set so that the stated means come out:
   Branching: 30 % of the continuations restart again, 22.5 % without the detectors, 35 % without
   steering (assumed; organism: 23, 7.5 and 19 %).
 - organism: rates rounded from the study (docs/organism.md, docs/finetuning.md).
+- introspection: of no arm; what is true of self-report is in `esr.analysis.rehearsals.reports`.
 - everywhere: unsteered trials have no restart, and the mean first score that is stated. Arms of one
   model share latents and prompts, but not the chance of single trials (`StudySpec.pairing` 0).
 """
@@ -130,5 +131,6 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             for share, multi in ((5, 0.12), (30, 0.22), (90, 0.3))
         },
     },
+    "introspection": {},
 }
 """Worlds by claims file, model and arm."""

@@ -8,11 +8,13 @@ import pandas as pd
 from esr.agreement.arms import sampled_cells
 from esr.analysis.claims import parse_where, read_claims
 from esr.analysis.power import POWER, power_table
+from esr.analysis.rehearsals import reports
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
 from esr.arms.prompts import read_prompts
-from esr.config import Config, LevelsConfig
-from esr.planning.costs import latents_of, trials_of
+from esr.config import Config, IntrospectionConfig, LevelsConfig
+from esr.handwritten import read_csv_rows
+from esr.planning.costs import latents_of, steerable, trials_of
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,8 @@ def design_of(config: Config) -> StudySpec:
     prompts = len(read_prompts(config.prompts))
     sizes = {name: size for name in config.arms if (size := _size(config, name, prompts))}
     main = sizes.pop("steered")
+    if config.introspection is not None:
+        sizes[reports.ARM] = _asked(config.introspection, config)
     sweep = config.arms.get("boost-sweep")
     latents = config.latents.count
     graded = 0.0
@@ -96,6 +100,12 @@ def _size(config: Config, name: str, prompts: int) -> tuple[int, int] | None:
     if arm.continued is not None:  # a latent may have no text that is continued
         latents = min(latents, arm.continued.texts)
     return latents, max(1, round(trials / latents))
+
+
+def _asked(settings: IntrospectionConfig, config: Config) -> tuple[int, int]:
+    """Directions that are injected into each model, and pairs of questions about them."""
+    pairs = len(read_csv_rows(settings.questions).rows)
+    return settings.latents or steerable(config, settings.directions), pairs
 
 
 def _names_a_model(where: str) -> bool:

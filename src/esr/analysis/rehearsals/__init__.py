@@ -14,7 +14,15 @@ import pandas as pd
 
 from esr.analysis.claims import Verdict, judge_claim
 from esr.analysis.operating import LEVEL, tally
-from esr.analysis.rehearsals import activations, curves, hazards, ranks, raters, recovering
+from esr.analysis.rehearsals import (
+    activations,
+    curves,
+    hazards,
+    ranks,
+    raters,
+    recovering,
+    reports,
+)
 from esr.analysis.rehearsals.base import Rehearsal
 from esr.analysis.scenarios import Truths
 from esr.analysis.simulation import StudySpec
@@ -23,7 +31,7 @@ from esr.analysis.ways import Way
 
 __all__ = ["Rehearsal", "rehearsal", "rehearse_studies", "rehearsed_verdicts"]
 
-PARTS = (recovering, curves, raters, ranks, hazards, activations)
+PARTS = (recovering, curves, raters, ranks, hazards, activations, reports)
 
 
 def rehearsal(claim: Mapping[str, Any], truths: Truths) -> Rehearsal | None:
