@@ -112,9 +112,7 @@ def checked(latent: int | None, ablated: Sequence[int], how: How) -> ArmConfig:
     if "window" in given:
         ends = tuple(given["window"])
         if len(ends) != 2:
-            raise EsrError(
-                f"window: {ends}; give two ends such as (0, 40), None for none"
-            )
+            raise EsrError(f"window: {ends}; give two ends such as (0, 40), None for none")
         given["window"] = dict(zip(("start", "stop"), ends, strict=True))
     drawn = {"over": "latents"} if latent is not None else {"over": "prompts", "boost": "none"}
     try:
