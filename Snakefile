@@ -47,10 +47,16 @@ wildcard_constraints:
 refuse_other_studies(sys.argv[1:])
 
 
+# Engines at a time: in an allocation, not in the run.
+resource_scopes:
+    engine="local",
+
+
 # Before the first job: GPU memory, environments, partitions and judges of what is going to run.
 onstart:
     # Imported here, since every job of a run parses this file.
     from esr.forks import install
+    from esr.kept import keep_finished
     from esr.planning.jobs import check_called_judges, check_run, loaded_models
 
     for name, why in LEFT_OUT.items():
@@ -58,13 +64,20 @@ onstart:
     jobs = list(workflow.dag.needrun_jobs())
     try:
         executor = workflow.executor_plugin.name
-        problems = list(check_run(CONFIG, jobs, executor))
+        submitted = {}
+        for job in jobs:
+            submitted.setdefault(workflow.dag.get_job_group(job) or job, []).append(
+                job
+            )
+        problems = list(check_run(CONFIG, jobs, executor, submitted.values()))
         for line in check_called_judges(CONFIG, jobs):
             logger.info(line)
     except EsrError as error:
         raise WorkflowError(str(error)) from None
     if problems:
         raise WorkflowError("\n".join(problems))
+    if GROUPS:
+        keep_finished()
     if executor == "local":
         install(len(jobs), engine=bool(loaded_models(jobs)))
 

@@ -1,4 +1,5 @@
 # An arm of trials: plan -> responses -> judgments -> scores.
+from esr.planning.waves import GROUP, group_names
 
 
 def plan_inputs(wildcards):
@@ -55,6 +56,33 @@ def phrases_of_texts(wildcards):
 
 SHARDED = [arm for arm in CONFIG.arms if CONFIG.shards(arm) > 1]
 IMPORTED = [name for name, arm in CONFIG.arms.items() if arm.responses is not None]
+
+
+# Arms that share an allocation of a cluster, by `group-components: [arms=N]` of the profile. In the
+# allocation, a Snakemake with a group id of its own runs their jobs.
+GROUPS = group_names(CONFIG, workflow.group_settings.group_components.get(GROUP, 1))
+IN_ALLOCATION = workflow.group_settings.local_groupid != "local"
+if GROUPS:
+    workflow.register_resource("engine", 1)  # one of them runs at a time
+if IN_ALLOCATION:
+    workflow.execution_settings.keep_going = True  # the others, when one has failed
+
+
+def allocation_of(wildcards):
+    """Group of the job that generates an arm; None without groups."""
+    name = GROUPS.get((wildcards.model, wildcards.arm))
+    if name is not None:
+        workflow.parent_groupids[name] = GROUP  # what `group-components` counts
+    return name
+
+
+def shared_engine():
+    """Resources of jobs that share an engine: one runs at a time, without a job step of its own.
+
+    Slurm ends all processes of a step with it, also an engine that is to stay. Its executor starts
+    no step for a job with the resource `mpi`, and requests nothing for it if it is empty.
+    """
+    return {"engine": 1, "mpi": ""} if GROUPS or IN_ALLOCATION else {}
 
 
 def generation_journal(wildcards):
@@ -148,8 +176,11 @@ rule generate_responses:
     threads: CONFIG.engine.threads
     resources:
         **engine_job("generate_responses"),
+        **shared_engine(),
     wildcard_constraints:
         arm=one_of(arm for arm in CONFIG.arms if arm not in [*SHARDED, *IMPORTED]),
+    group:
+        allocation_of
     script:
         "../scripts/arms/generate_responses.py"
 
@@ -161,6 +192,8 @@ use rule generate_responses as generate_shard with:
         "<logs>/{model}/{arm}/generate_shard_{shard}.log",
     benchmark:
         "<benchmarks>/{model}/{arm}/generate_shard_{shard}.tsv"
+    resources:
+        **engine_job("generate_shard"),
     wildcard_constraints:
         arm=one_of(SHARDED),
 

@@ -204,8 +204,33 @@ class TestHours:
         steered = 2500 * len([a for a in study().arms if a not in {*SHORT}])
         row = table.loc[("llama-3.1-8b", "generate_responses")]
         assert row["tokens"] == 512 * (steered + 38 + 500 + 50 * 10 * 8)
-        seconds = row["tokens"] / 6337.8 + row["jobs"] * (120 + 16.06)
+        seconds = row["tokens"] / 6337.8 + row["starts"] * (120 + 16.06)
         assert row["gpu_hours"] == pytest.approx(seconds / 3600, rel=1e-4)
+
+    def test_arms_that_share_an_allocation_start_their_engine_once(self, tmp_path: Path) -> None:
+        profile = tmp_path / "config.yaml"
+        rows = []
+        for together in (1, 4):
+            profile.write_text(f"group-components: [arms={together}]\n")
+            table = estimate_compute(study(), profile).set_index(["model", "rule"])
+            rows.append(table.loc[("llama-3.3-70b", "generate_responses")])
+        alone, shared = rows
+        assert (alone["jobs"], alone["starts"]) == (16, 16)
+        assert (shared["jobs"], shared["starts"]) == (16, 5)
+        # Two GPUs wait 120 s and for 141.2 GB at 1 GB/s.
+        saved = 11 * 2 * 261.2 / 3600
+        assert alone["gpu_hours"] - shared["gpu_hours"] == pytest.approx(saved)
+        assert alone["hours_per_job"] == shared["hours_per_job"]
+
+    def test_arms_in_a_row_lengthen_the_chain_of_a_model(self, tmp_path: Path) -> None:
+        profile, chains = tmp_path / "config.yaml", []
+        quick = {"thresholds": {"steps": 1, "samples_per_step": 1}}
+        for together in (1, 8):
+            profile.write_text(f"group-components: [arms={together}]\n")
+            table = estimate_compute(study("paper", quick), profile)
+            chains.append(wall_hours(table[table["rule"].eq("generate_responses")], 10**6))
+        alone, shared = chains
+        assert 2 * alone < shared < 8 * alone
 
     def test_the_guide_gives_the_hours_and_disk_of_the_paper_study(self) -> None:
         table = estimated()

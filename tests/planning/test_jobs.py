@@ -84,7 +84,14 @@ def test_a_partition_is_requested_for_the_longest_of_its_jobs_in_hours() -> None
         job("check", resources={"slurm_partition": "gpu", "runtime": 6000}, local=True),
         job("plot_fig2", resources={"runtime": 6000}),
     ]
-    assert requested_partitions(run) == {"gpu": 4, "cpu": 0}
+    assert requested_partitions([[each] for each in run]) == {"gpu": 4, "cpu": 0}
+
+
+def test_a_group_requests_the_hours_of_all_its_jobs() -> None:
+    hours = {"slurm_partition": "gpu", "runtime": 240}
+    arms = [job("generate_responses", resources=hours) for _ in range(3)]
+    search = job("find_thresholds", resources={"slurm_partition": "gpu", "runtime": 600})
+    assert requested_partitions([arms, [search]]) == {"gpu": 12}
 
 
 class TestCheckRun:
@@ -94,8 +101,8 @@ class TestCheckRun:
         config = load_study({"engine": {"gpu": "A100-40GB"}}, name="paper")
         small = job("generate_responses", "gemma-2-2b")
         large = job("generate_responses", "gemma-2-27b")
-        assert list(check_run(config, [small], "remote")) == []
-        (line,) = check_run(config, [small, large], "remote")
+        assert list(check_run(config, [small], "remote", [])) == []
+        (line,) = check_run(config, [small, large], "remote", [])
         assert line.startswith("models.gemma-2-27b: 54 GB of weights")
 
     @pytest.mark.parametrize("executor", ["slurm", "local"])
@@ -110,7 +117,7 @@ class TestCheckRun:
 
         monkeypatch.setattr(planning, "check_partitions", look_up)
         run = [job("plot_fig2", resources={"slurm_partition": "gpu", "runtime": 60})]
-        problems = list(check_run(load_study(), run, executor))
+        problems = list(check_run(load_study(), run, executor, [run]))
         assert problems == (["slurm_partition: no"] if executor == "slurm" else [])
         assert requests == ([{"gpu": 1.0}] if executor == "slurm" else [])
 
@@ -140,7 +147,7 @@ class TestCheckRun:
         monkeypatch.setenv("PATH", str(tmp_path))  # without sinfo
         size = load_study().jobs[0].model_dump() | {"gpus": gpus}
         config = load_study({"engine": {"name": "vllm"}, "jobs": [size]})
-        problems = list(check_run(config, [job("generate_responses", "twin")], executor))
+        problems = list(check_run(config, [job("generate_responses", "twin")], executor, []))
         assert problems == (
             [
                 "models.twin: `jobs` requests GPUs for it, but this machine has none; to run "

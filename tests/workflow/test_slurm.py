@@ -20,6 +20,9 @@ from helpers.cluster import Cluster, slurm, why_not
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 BATCH = 8
+# Organisms need no GPU; request one, so that the job gets one.
+GPU = "jobs=[{max_parameters: 1e9, gpus: 1, cpus: 2, memory: 3, generate: 1, thresholds: 1,"
+GPU += " encode: 1}]"
 STUDY = [
     "--config",
     "study=organism",
@@ -28,10 +31,18 @@ STUDY = [
     "thresholds={steps: 4, samples_per_step: 2}",
     "arms={answers: {trials: 4}, steered: {trials: 8}}",
     f"engine={{shards: 2, batch_size: {BATCH}}}",
-    # Organisms need no GPU; request one, so that the job gets one.
-    "jobs=[{max_parameters: 1e9, gpus: 1, cpus: 2, memory: 3, generate: 1, thresholds: 1,"
-    " encode: 1}]",
+    GPU,
 ]
+SHARED = [
+    "--config",
+    "study=organism",
+    "models={twin: null}",
+    "arms={answers: {trials: 4}, discovery: {trials: 2}, bare: {over: prompts, boost: none,"
+    " trials: 2}}",
+    f"engine={{batch_size: {BATCH}, linger: 120}}",
+    GPU,
+]
+"""Arms that share an allocation, with an engine that stays for them."""
 PROFILE = ["--profile", "slurm", "--slurm-status-command", "squeue"]
 PROFILE += ["--slurm-init-seconds-before-status-checks", "2"]
 PROFILE += ["--seconds-between-status-checks", "2", "--latency-wait", "20"]
@@ -199,3 +210,46 @@ def test_a_figure_is_that_of_a_local_run(
     local, there = tables(local_run), tables(faulty_run)
     assert local.keys() == there.keys()
     assert [name for name in local if local[name] != there[name]] == []
+
+
+def submitted(output: str) -> int:
+    """Jobs of Slurm that a run has submitted."""
+    return len(re.findall(r"SLURM jobid '?\d+", output))
+
+
+@pytest.mark.rebuild
+def test_arms_share_an_allocation_and_an_engine_and_lose_nothing_to_one_that_fails(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    folder = link_checkout(tmp_path / "shared")
+    arms = {
+        name: f"results/organism/planted/arms/{name}" for name in ("answers", "discovery", "bare")
+    }
+    plans = [f"{path}/plan.parquet" for path in arms.values()]
+    assets = [
+        f"results/organism/planted/assets/{name}" for name in ("model.json", "sae.safetensors")
+    ]
+    tables = {name: folder / path / "responses.parquet" for name, path in arms.items()}
+    wanted = [f"{path}/responses.parquet" for path in arms.values()]
+    done = run_snakemake(folder, "--cores", "2", *SHARED, "--", *plans, *assets)
+    assert done.returncode == 0, done.stdout[-4000:]
+
+    plan = folder / plans[-1]
+    whole = plan.read_bytes()
+    plan.write_bytes(b"no table")
+    first = run_snakemake(folder, *PROFILE, "--retries", "0", *SHARED, "--", *wanted)
+    assert first.returncode != 0
+    assert submitted(first.stdout) == 1
+    assert [name for name, table in tables.items() if table.exists()] == ["answers", "discovery"]
+    logs = folder.glob("logs/organism/planted/*/generate_responses.log")
+    output = "".join(path.read_text() for path in logs)
+    assert output.count("starting transformers") == 1, output
+    assert output.count("transformers runs already with") == 1, output
+
+    plan.write_bytes(whole)
+    finished = {name: tables[name].stat().st_mtime_ns for name in ("answers", "discovery")}
+    second = run_snakemake(folder, *PROFILE, *SHARED, "--", *wanted)
+    assert second.returncode == 0, second.stdout[-4000:]
+    assert re.search(r"^generate_responses +1$", second.stdout, re.MULTILINE), second.stdout
+    assert tables["bare"].exists()
+    assert finished == {name: tables[name].stat().st_mtime_ns for name in finished}

@@ -215,7 +215,7 @@ CONTRASTS = [
 def requested(output: str, name: str) -> dict[tuple[str, str], int]:
     """A resource of every engine job of a dry run, by rule and model."""
     found = {}
-    for job in re.split(r"\nrule ", output):
+    for job in re.split(r"\n *rule ", output):
         rule = job.split(":")[0]
         if rule in ENGINE_HOURS:
             model = re.search(r"\bmodel=([^,\s]+)", job)

@@ -18,7 +18,8 @@ from esr.handwritten import read_csv_rows
 from esr.judges.costs import tokens
 from esr.planning.costs import Planned, judged_trials, planned_calls, searched_for, steerable
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
-from esr.planning.partitions import PROFILE
+from esr.planning.partitions import PROFILE, arms_together
+from esr.planning.waves import allocations
 
 THROUGHPUT = Path("resources/throughput.csv")
 
@@ -52,17 +53,22 @@ OVERLAPPED = 1.3
 behind an API. By simulation 1.02 to 1.26 (`benchmarks/search.py`)."""
 ONE_BY_ONE = 1.06
 """The same where the job runs the judge, on GPUs of its own. By simulation 1.02 to 1.06."""
-COMPUTE = ["rule", "model", "jobs", "gpus", "tokens", "tokens_per_second", "known_by"]
+COMPUTE = ["rule", "model", "jobs", "starts", "gpus", "tokens", "tokens_per_second", "known_by"]
 COMPUTE += ["judge_hours", "hours_per_job", "hours_asked", "gpu_hours"]
 
 
 class Work(NamedTuple):
-    """What engine jobs of a rule do for a model: jobs, and tokens of all of them."""
+    """What engine jobs of a rule do for a model: jobs, tokens of all of them, jobs that share one.
+
+    Attributes:
+        starts: Number of jobs that start an engine, if not all of them do.
+    """
 
     rule: str
     model: str
     jobs: int
     tokens: float
+    starts: int | None = None
 
 
 def pass_seconds(model: ModelConfig | VllmJudgeConfig, gpu: Gpu, gpus: int, tokens: float) -> float:
@@ -104,8 +110,9 @@ def tokens_per_second(
     return rows / pass_seconds(model, gpu, gpus, rows), "assumed"
 
 
-def planned_work(config: Config) -> Iterator[Work]:
-    """What engine jobs of every rule do, model by model."""
+def planned_work(config: Config, profile: Path = PROFILE) -> Iterator[Work]:
+    """What engine jobs of every rule do, model by model, with the allocations of a profile."""
+    together = arms_together(profile)
     length = config.generation.max_new_tokens
     for name in [*config.engine_models, *config.finetuned]:
         searches = len(config.searches(name))
@@ -115,7 +122,8 @@ def planned_work(config: Config) -> Iterator[Work]:
         trials = {arm: arm_trials(config, arm) for arm in config.arms_of(name)}
         shards = sum(config.shards(arm) for arm in trials if config.generates(name, arm))
         tokens = sum(number * config.new_tokens(arm) for arm, number in trials.items())
-        yield Work("generate_responses", name, shards, tokens)
+        starts = allocations(config, name, together)
+        yield Work("generate_responses", name, shards, tokens, starts)
         if name in config.finetuned:
             rows = config.finetune.data.size * config.finetune.training.num_epochs
             yield Work("train_adapter", name, 1, rows * EXAMPLE_TOKENS)
@@ -265,8 +273,8 @@ def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
         starting = 0 if one.rule == "anchors" else STARTING + weight_bytes(judge) / LOADING
         seconds = one.calls * _local_seconds(config, judge, gpu, one)
         hours = (seconds / jobs + starting) / 3600
-        facts = [one.rule, one.judge, jobs, gpus, one.calls * one.written, rate, "assumed", 0.0]
-        yield [*facts, hours, size.judge, hours * jobs * gpus]
+        facts = [one.rule, one.judge, jobs, jobs, gpus, one.calls * one.written, rate, "assumed"]
+        yield [*facts, 0.0, hours, size.judge, hours * jobs * gpus]
 
 
 def arm_trials(config: Config, arm: str) -> int:
@@ -274,17 +282,18 @@ def arm_trials(config: Config, arm: str) -> int:
     return 0 if config.arms[arm].responses is not None else judged_trials(config, arm)
 
 
-def estimate_compute(config: Config) -> pd.DataFrame:
+def estimate_compute(config: Config, profile: Path = PROFILE) -> pd.DataFrame:
     """GPU hours of every rule and model; for judges that the workflow runs, `model` is the judge.
 
-    Columns: rule, model, jobs, gpus (of a job), tokens (written, read or trained on, all jobs),
+    Columns: rule, model, jobs, starts (jobs that start an engine: the first of every allocation of
+    the profile), gpus (of a job), tokens (written, read or trained on, all jobs),
     tokens_per_second (of a job), known_by (how that is known), judge_hours (that the judge of a
     job works), hours_per_job (with start and judge), hours_asked (requested by `jobs`),
     gpu_hours. Empty where the study names no GPU or its models need none.
     """
     gpu = gpu_of(config)
     rows = []
-    for work in planned_work(config):
+    for work in planned_work(config, profile):
         size = config.job_size(work.model)
         if gpu is None or size is None or size.gpus == 0:
             continue
@@ -294,10 +303,12 @@ def estimate_compute(config: Config) -> pd.DataFrame:
         searches = work.rule == "find_thresholds"
         if searches:
             judging = judge_hours(config, searched_for(config, work.model) / work.jobs)
-        hours = search_hours(config, writing, judging) + starting
+        hours = search_hours(config, writing, judging)
         used = config.search_job_gpus(work.model) if searches else size.gpus
-        facts = [work.rule, work.model, work.jobs, used, work.tokens, rate, known, judging]
-        rows.append([*facts, hours, size.hours(work.rule), hours * work.jobs * used])
+        starts = work.jobs if work.starts is None else work.starts
+        all_hours = used * (hours * work.jobs + starting * starts)
+        facts = [work.rule, work.model, work.jobs, starts, used, work.tokens, rate, known, judging]
+        rows.append([*facts, hours + starting, size.hours(work.rule), all_hours])
     rows += [] if gpu is None else list(judge_rows(config, gpu))
     return pd.DataFrame(rows, columns=COMPUTE)
 
@@ -316,13 +327,14 @@ def profile_hours(table: pd.DataFrame, profile: Path = PROFILE) -> tuple[float, 
     jobs = yaml.safe_load(profile.read_text(encoding="utf-8")).get("jobs")
     if not isinstance(jobs, int) or jobs < 1:
         raise EsrError(f"{profile}: jobs: {jobs!r}; set the number of concurrent jobs")
-    work = float((table["hours_per_job"] * table["jobs"]).sum())
+    work = float((table["gpu_hours"] / table["gpus"]).sum())
     return max(work / jobs, _longest_chain(table)), jobs
 
 
 def _longest_chain(table: pd.DataFrame) -> float:
-    """Hours of a model's thresholds, then two arms (a replayed one waits for its origin)."""
-    chain = table["hours_per_job"] * table["rule"].eq("generate_responses").add(1)
+    """Hours of a model's thresholds, then two allocations of arms (random sets wait for others)."""
+    allocation = table["gpu_hours"] / table["gpus"] / table["starts"]
+    chain = allocation * table["rule"].eq("generate_responses").add(1)
     return float(chain.groupby(table["model"]).sum().max()) if len(table) else 0.0
 
 

@@ -23,7 +23,9 @@ Jobs = Sequence[Any]
 """Jobs of a Snakemake graph."""
 
 
-def check_run(config: Config, jobs: Iterable[Any], executor: str) -> Iterator[str]:
+def check_run(
+    config: Config, jobs: Iterable[Any], executor: str, submitted: Iterable[Jobs]
+) -> Iterator[str]:
     """Problems that would stop a run later: GPU memory, GPUs, environments, partitions.
 
     Args:
@@ -31,6 +33,7 @@ def check_run(config: Config, jobs: Iterable[Any], executor: str) -> Iterator[st
         jobs: Jobs that this run will start.
         executor: Snakemake's executor: `local` jobs need a GPU on this machine, `slurm` jobs need
             their partitions.
+        submitted: The same jobs, in groups that the executor submits together; one at a time runs.
     """
     listed = list(jobs)
     yield from check_gpu_memory(config, loaded_models(listed))
@@ -41,7 +44,7 @@ def check_run(config: Config, jobs: Iterable[Any], executor: str) -> Iterator[st
         yield from check_gpu_present(config, loaded_models(listed))
     yield from check_environments(used_environments(listed))
     if executor == "slurm":
-        yield from check_partitions(requested_partitions(listed), "slurm_partition")
+        yield from check_partitions(requested_partitions(submitted), "slurm_partition")
 
 
 def check_called_judges(config: Config, jobs: Iterable[Any]) -> Iterator[str]:
@@ -78,12 +81,12 @@ def used_environments(jobs: Jobs) -> list[str]:
     return sorted(path.stem for path in listed)
 
 
-def requested_partitions(jobs: Jobs) -> dict[str, float]:
-    """Partitions that the jobs use, and the longest walltime requested there in hours."""
+def requested_partitions(submitted: Iterable[Jobs]) -> dict[str, float]:
+    """Partitions that groups of jobs use, and the longest walltime requested there in hours."""
     requested: dict[str, float] = {}
-    for job in jobs:
-        partition = job.resources.get("slurm_partition")
-        if partition and not job.is_local:
-            hours = job.resources.get("runtime", 0) / 60
+    for jobs in submitted:
+        partition = jobs[0].resources.get("slurm_partition")
+        if partition and not jobs[0].is_local:
+            hours = sum(job.resources.get("runtime", 0) for job in jobs) / 60
             requested[partition] = max(requested.get(partition, 0), hours)
     return requested

@@ -8,18 +8,28 @@ from pathlib import Path
 import yaml
 
 from esr.config import ENGINE_HOURS, Config
+from esr.planning.waves import GROUP, largest_group
 
 PROFILE = Path("profiles/slurm/config.yaml")
+
+
+def arms_together(profile: Path = PROFILE) -> int:
+    """Most arms of a model that share an allocation by a profile; 1 = each has its own."""
+    if not profile.is_file():
+        return 1
+    settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    pairs = (str(entry).partition("=") for entry in settings.get("group-components", []))
+    return next((int(number) for name, _, number in pairs if name == GROUP), 1)
 
 
 def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]:
     """A line for every partition of the Slurm profile that does not exist or is too short.
 
-    None without Slurm. The last retries count, since they request most.
+    None without Slurm. The last retries count, since they request most. An allocation of several
+    arms requests the hours of all.
     """
     if not profile.is_file():
         return
-    sizes = [size for size in map(config.job_size, config.models) if size is not None]
     settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
     attempts = 1 + settings.get("retries", 0)
     requested: dict[str, float] = {}
@@ -27,13 +37,26 @@ def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]
         if entry.startswith("slurm_partition="):
             requested[entry.split("=", 1)[1]] = 0
     for rule, resources in settings.get("set-resources", {}).items():
-        known = sizes if rule in ENGINE_HOURS else []
-        longest = max((size.hours(rule, attempts) for size in known), default=0)
-        hours = resources.get("runtime", 60 * longest) / 60
+        hours = resources.get("runtime", 60 * _longest(config, rule, attempts, profile)) / 60
         partition = resources.get("slurm_partition")
         if partition:
             requested[partition] = max(requested.get(partition, 0), hours)
     yield from check_partitions(requested, str(profile))
+
+
+def _longest(config: Config, rule: str, attempt: int, profile: Path) -> float:
+    """Most hours that a job of the cluster requests for a rule; 0 if the rule runs no engine."""
+    if rule not in ENGINE_HOURS:
+        return 0
+    together = arms_together(profile) if rule == "generate_responses" else 1
+    return max(
+        (
+            size.hours(rule, attempt) * largest_group(config, model, together)
+            for model in config.models
+            if (size := config.job_size(model)) is not None
+        ),
+        default=0,
+    )
 
 
 def check_partitions(requested: Mapping[str, float], where: str) -> Iterator[str]:
@@ -60,7 +83,8 @@ def check_partitions(requested: Mapping[str, float], where: str) -> Iterator[str
                 f"{where}: jobs request {hours:g} h of partition {name}, whose limit is "
                 f"{limits[name]:g} h, so they would never start; take another partition, or lower "
                 "the hours in `jobs` (jobs of `thresholds` and `generate` resume after a limit; "
-                "encoding and training start from scratch, and request more with every retry)"
+                "encoding and training start from scratch, and request more with every retry), or "
+                f"the arms that share an allocation (`group-components: [{GROUP}=...]`)"
             )
 
 

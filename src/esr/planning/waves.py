@@ -1,0 +1,109 @@
+"""Arms that one allocation of a cluster generates, one after the other, with one engine.
+
+Snakemake submits a group of jobs as one job of the cluster. The group starts when everything that
+its jobs read from outside is there. So no job of a group may wait, through jobs outside of it, for
+another one of it. Arms of one wave never do.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from esr.config import Config, ContinueConfig
+
+GROUP = "arms"
+"""Name that Snakemake's `group-components` knows these groups by."""
+
+
+def wave(config: Config, arm: str) -> int:
+    """Number of arms, one after the other, that have to be generated before an arm is planned."""
+    return _wave(config, arm, ())
+
+
+def groups(config: Config, model: str, together: int) -> list[list[str]]:
+    """Arms of a model that share an allocation of the cluster: up to `together` in a group.
+
+    Those of a group are of one wave, and need an engine with the same directions and layers. As few
+    groups as possible, which differ by one arm at most. None where an engine ends with its job.
+    An arm of several shards is in none, since its jobs are there to run at the same time.
+    """
+    if together < 2 or config.linger(on_cpu=config.on_cpu(model)) <= 0:
+        return []
+    same: dict[tuple[Any, ...], list[str]] = {}
+    for arm in config.arms_of(model):
+        if config.generates(model, arm) and config.shards(arm) == 1:
+            setup = config.directions_of(arm), config.layers_of(arm)
+            same.setdefault((wave(config, arm), *setup), []).append(arm)
+    return [group for arms in same.values() for group in _divide(arms, together)]
+
+
+def group_names(config: Config, together: int) -> dict[tuple[str, str], str]:
+    """Name of the group whose jobs generate an arm, by model and arm; others are in no group."""
+    return {
+        (model, arm): f"{GROUP}_{model}_{number}"
+        for model in config.models
+        for number, group in enumerate(groups(config, model, together))
+        for arm in group
+    }
+
+
+def largest_group(config: Config, model: str, together: int) -> int:
+    """Number of arms in the largest group of a model; 1 without groups."""
+    return max(map(len, groups(config, model, together)), default=1)
+
+
+def allocations(config: Config, model: str, together: int) -> int:
+    """Jobs of the cluster that generate the arms of a model; each of them starts an engine."""
+    found = groups(config, model, together)
+    grouped = {arm for group in found for arm in group}
+    alone = (a for a in config.arms_of(model) if config.generates(model, a) and a not in grouped)
+    return len(found) + sum(map(config.shards, alone))
+
+
+def _divide(arms: list[str], largest: int) -> list[list[str]]:
+    """As few parts as possible of up to `largest` arms, of nearly equal lengths, in order."""
+    number = -(-len(arms) // largest)
+    bounds = [i * len(arms) // number for i in range(number + 1)]
+    return [arms[start:stop] for start, stop in pairwise(bounds)]
+
+
+def _wave(config: Config, arm: str, above: tuple[str, ...]) -> int:
+    """The wave of an arm. Arms that need each other, which no study can run, need nothing here."""
+    seen = (*above, arm)
+    needed = {name for name in _needed(config, arm) if name in config.arms and name not in seen}
+    return max((1 + _wave(config, name, seen) for name in needed), default=0)
+
+
+def _needed(config: Config, arm: str) -> Iterator[str]:
+    """Arms whose responses the plan of an arm depends on (`rules/arms.smk`)."""
+    found = config.arms[arm]
+    if found.continued is not None:
+        yield from _texts(config, found.continued)
+    if found.source is not None:
+        yield from _needed(config, found.source)
+    elif found.over == "latents":
+        # Latents are chosen by relevance; their search waits for the fit of the SAE.
+        yield from _named(config.fit_arm)
+        if config.latents.relevance.criterion == "top_n":
+            yield config.latents.relevance.answers
+            yield from _named(config.answers_to(arm) if arm in config.held_out else None)
+    if isinstance(found.ablate, str):
+        yield from _named(config.detectors.arm)
+        if found.ablate != "detectors":
+            yield "steered"  # random sets are matched to detectors on its text
+    if found.ablate_to == "mean":
+        yield from _named(config.fit_arm)
+
+
+def _texts(config: Config, continued: ContinueConfig) -> Iterator[str]:
+    """Arms whose responses are needed before prefixes can be cut from texts."""
+    yield continued.arm
+    judge = config.judging.local.get(config.judging.primary)
+    if continued.where != "on_topic" and judge is not None and judge.together:
+        number = config.judged_after(continued.arm)  # whose arms are judged by one job
+        yield from (arm for arm in config.arms if config.judged_after(arm) == number)
+
+
+def _named(arm: str | None) -> Iterator[str]:
+    if arm is not None:
+        yield arm
