@@ -76,7 +76,7 @@ onstart:
         raise WorkflowError(str(error)) from None
     if problems:
         raise WorkflowError("\n".join(problems))
-    if GROUPS:
+    if executor == "slurm":
         keep_finished()
     if executor == "local":
         install(len(jobs), engine=bool(loaded_models(jobs)))

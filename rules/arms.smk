@@ -1,4 +1,6 @@
 # An arm of trials: plan -> responses -> judgments -> scores.
+from functools import cache
+
 from esr.planning.waves import GROUP, group_names
 
 
@@ -58,22 +60,29 @@ SHARDED = [arm for arm in CONFIG.arms if CONFIG.shards(arm) > 1]
 IMPORTED = [name for name, arm in CONFIG.arms.items() if arm.responses is not None]
 
 
-# Arms that share an allocation of a cluster, by `group-components: [arms=N]` of the profile. In the
-# allocation, a Snakemake with a group id of its own runs their jobs.
-GROUPS = group_names(CONFIG, workflow.group_settings.group_components.get(GROUP, 1))
-IN_ALLOCATION = workflow.group_settings.local_groupid != "local"
-if GROUPS:
-    workflow.register_resource("engine", 1)  # one of them runs at a time
-if IN_ALLOCATION:
-    workflow.execution_settings.keep_going = True  # the others, when one has failed
+@cache
+def allocations():
+    """Groups of jobs that share an allocation of a cluster, by model and arm, for this run.
+
+    By `group-components: [arms=N]` of the profile, which Snakemake knows when it has read the rules.
+    """
+    found = group_names(CONFIG, workflow.group_settings.group_components.get(GROUP, 1))
+    workflow.parent_groupids.update(dict.fromkeys(found.values(), GROUP))
+    if found:
+        workflow.register_resource("engine", 1)  # at a time in an allocation
+    return found
+
+
+def in_allocation():
+    """Whether this Snakemake runs the jobs of a group in an allocation."""
+    return workflow.group_settings.local_groupid != "local"
 
 
 def allocation_of(wildcards):
     """Group of the job that generates an arm; None without groups."""
-    name = GROUPS.get((wildcards.model, wildcards.arm))
-    if name is not None:
-        workflow.parent_groupids[name] = GROUP  # what `group-components` counts
-    return name
+    if in_allocation():
+        workflow.execution_settings.keep_going = True  # other arms, when one has failed
+    return allocations().get((wildcards.model, wildcards.arm))
 
 
 def shared_engine():
@@ -82,7 +91,15 @@ def shared_engine():
     Slurm ends all processes of a step with it, also an engine that is to stay. Its executor starts
     no step for a job with the resource `mpi`, and requests nothing for it if it is empty.
     """
-    return {"engine": 1, "mpi": ""} if GROUPS or IN_ALLOCATION else {}
+
+    def of_group(value):
+        def resource(wildcards):
+            name = allocations().get((wildcards.model, wildcards.arm))
+            return None if name is None and not in_allocation() else value
+
+        return resource
+
+    return {"engine": of_group(1), "mpi": of_group("")}
 
 
 def generation_journal(wildcards):
@@ -192,8 +209,6 @@ use rule generate_responses as generate_shard with:
         "<logs>/{model}/{arm}/generate_shard_{shard}.log",
     benchmark:
         "<benchmarks>/{model}/{arm}/generate_shard_{shard}.tsv"
-    resources:
-        **engine_job("generate_shard"),
     wildcard_constraints:
         arm=one_of(SHARDED),
 
