@@ -43,9 +43,13 @@ from esr.engines.vllm.launch import launcher, pinned_version
 from esr.engines.vllm.messages import Setup
 from esr.errors import EsrError
 from esr.journal import Journal
+from esr.judges.base import JudgeInput
 from esr.judges.llm import CachedLlm
+from esr.judges.local import LocalModel
 from esr.judges.parse import failure_of_judgment
+from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
+from esr.judges.stream import open_stream
 from esr.judges.tasks import LlmRater
 from helpers.checkout import REPO
 from helpers.echo_host import a_run
@@ -706,6 +710,8 @@ class TestAJudge:
             )
             llm = CachedLlm(settings, tmp_path / f"{number}.jsonl", local=model)
             replies = llm.replies(calls, failure_of_judgment)
+            if number == 1:
+                self.check_that_calls_join_those_in_flight(model, llm, tmp_path / "stream.jsonl")
             model.close()
             found = [reply for reply in replies if reply is not None]
             assert len(found) == 24
@@ -716,6 +722,25 @@ class TestAJudge:
             texts.append([reply.text for reply in found])
         assert texts[0] == texts[1]
         assert len(set(texts[0])) > 1
+
+    def check_that_calls_join_those_in_flight(
+        self, model: LocalModel, together: CachedLlm, journal: Path
+    ) -> None:
+        rubric = read_rubric(model.settings.rubric)
+        inputs = {i: JudgeInput(f"Explain {i}.", f"Boats {i}.") for i in range(24)}
+        judge = LlmJudge(rubric, CachedLlm(model.settings, journal, local=model))
+        stream = open_stream(judge)
+        stream.submit({i: inputs[i] for i in range(16)})
+        found = dict(stream.results(60))
+        assert len(found) > 0
+        stream.submit({i: inputs[i] for i in range(16, 24)})
+        while stream.pending:
+            found |= dict(stream.results(60))
+        assert sorted(found) == list(inputs)
+        # What else is in flight changes rounding only, which a random model seldom notices.
+        again = LlmJudge(rubric, together).judge(list(inputs.values()))
+        same = [one.attempts == found[i].attempts for i, one in enumerate(again)]
+        assert sum(same) >= 20
 
     def test_labels_are_rated_by_the_schema(self, hosts: ForkServer, tmp_path: Path) -> None:
         settings = judge_settings(tiny_judge(tmp_path / "judge"))

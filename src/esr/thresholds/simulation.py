@@ -101,6 +101,10 @@ class SimulatedLatents:
         self._n_drawn[which] += samples
         at = which[:, None]
         mean = self._curve(which, boosts, self.effects[at, self._order[at, turn]])
+        return self.noisy(mean)
+
+    def noisy(self, mean: Float[np.ndarray, "m samples"]) -> Float[np.ndarray, "m samples"]:
+        """Scores (0-100) whose means are given (0-1)."""
         k = self.spec.concentration
         if k == 0:
             return 100.0 * (self._rng.random(mean.shape) < mean)
