@@ -1,15 +1,16 @@
-"""Planted truths about prefixes and directions over sampling seeds, in all four ways.
+"""Planted truths about prefixes, directions and clamped detectors over sampling seeds.
 
     uv run python benchmarks/prefix_seeds.py results/organism 8 44 45 46
 
-Makes prefix_seeds.csv. Takes thresholds, prompts, detectors, random sets and directions from a
-finished organism study, samples the first trials of each latent of `planted` again with every seed,
-and continues these texts as the study does. Both judges grade all trials.
+Makes prefix_seeds.csv. Takes thresholds, prompts, detectors and their means, random sets and
+directions from a finished organism study, samples the first trials of each latent of `planted`
+again with every seed, and continues these texts as the study does. Both judges grade all trials, in
+all four ways.
 
 prefix_seeds.csv has one row a truth, way of grading and seed (`all`: together): `truth`, `way`,
 `seed`, `measure`, `unit`, `value` (difference; relative change where the unit is `percent change`;
 a rate of one arm), `low`, `high` (95 %), `n` (trials, or pairs), `n_latents`, `status`, `holds`
-(whether the interval lies beyond `bound`, on its side), `bound`.
+(whether the interval lies beyond `bound`, on its side; of `near`, within it), `bound`.
 """
 
 import json
@@ -28,7 +29,7 @@ from esr.analysis.comparisons import compare, compare_sets, compare_unpaired
 from esr.analysis.measures import summarise
 from esr.analysis.ways import View, by_way, views
 from esr.arms.continuing import continuing_trials, off_topic_texts, on_topic_trials
-from esr.arms.plan import apply_condition
+from esr.arms.plan import apply_condition, trial_seed
 from esr.arms.responses import requests_of, responses_table
 from esr.arms.restarts import read_phrases
 from esr.config import Config
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 MODEL = "planted"
 ARMS = [
-    *("unsteered", "steered-random"),
+    *("unsteered", "ablate-to-mean", "steered-random", "steered-random-impact"),
     *("prefix-steered", "prefix-unsteered", "prefix-ablated", "prefix-on-topic"),
     *("branch-steered", "branch-unsteered", "branch-ablated", "branch-on-topic"),
     *("branch-random-0", "branch-random-1", "branch-random-2"),
@@ -65,8 +66,9 @@ Tables = dict[str, pd.DataFrame]
 class Truth:
     """What was planted: an arm, or an arm against another, lies beyond a bound.
 
-    `kind`: `paired`, `ratio` (the relative change of paired arms, percent), `unpaired`, `sets` (the
-    random sets against the baseline) or `arm` (its rate, which must not exceed the bound).
+    `kind`: `paired`, `ratio` (the relative change of paired arms, percent), `unpaired`, `near`
+    (unpaired, within the bound on either side), `sets` (the random sets against the baseline) or
+    `arm` (its rate, which must not exceed the bound).
     """
 
     name: str
@@ -75,7 +77,7 @@ class Truth:
     against: str = ""
     bound: float = 0.0
     above: bool = True
-    kind: Literal["paired", "ratio", "unpaired", "sets", "arm"] = "paired"
+    kind: Literal["paired", "ratio", "unpaired", "near", "sets", "arm"] = "paired"
 
 
 RATE = "multi_attempt_rate"
@@ -97,6 +99,15 @@ TRUTHS = [
     Truth("recovery is resisted", "first_score", "correction-unsteered", "correction-steered"),
     Truth("on-topic text holds", "first_score", "matched-prefix", "correction-steered"),
     Truth("random directions", "first_score", "steered-random", "steered", 20),
+    Truth("detectors at their mean", RATE, "ablate-to-mean", "steered", above=False),
+    Truth(
+        "random directions matched by impact",
+        "first_score",
+        "steered-random-impact",
+        "steered",
+        20,
+        kind="near",
+    ),
 ]
 
 
@@ -107,10 +118,15 @@ class Sampler:
         config: The organism study.
         folder: Its results.
         scratch: Folder of journals.
+        per_latent: Trials of a latent or direction.
+        seed: Of sampling.
     """
 
-    def __init__(self, config: Config, folder: Path, scratch: Path) -> None:
+    def __init__(
+        self, config: Config, folder: Path, scratch: Path, per_latent: int, seed: int
+    ) -> None:
         """Open the tokenizer; engines are opened arm by arm."""
+        self.per_latent, self.seed = per_latent, seed
         self.config, self.base, self.scratch = config, folder / MODEL, scratch
         self.manifest = json.loads((self.base / "assets/model.json").read_text(encoding="utf-8"))
         self.tokenizer = open_tokenizer(self.manifest)
@@ -145,7 +161,8 @@ class Sampler:
     def plan(self, arm: str) -> pd.DataFrame:
         """Plan of an arm, from the arms made so far."""
         settings = self.config.arms[arm]
-        assert settings.source is not None
+        if settings.source is None:
+            return apply_condition(self.drawn(arm), settings, (), self.config.steering.prompt)
         trials = self.made[settings.source]["plan"]
         continued = settings.continued
         if continued is not None and continued.where == "on_topic":
@@ -158,7 +175,23 @@ class Sampler:
             chosen = continued.model_copy(update=FEWER if continued.cuts else {})
             trials = continuing_trials(found, chosen, self.tokenizer, arm)
         ablated = self.ablated(str(settings.ablate))
-        return apply_condition(trials, settings, ablated, self.config.steering.prompt)
+        prompt, means = self.config.steering.prompt, self.means(settings.ablate_to)
+        return apply_condition(trials, settings, ablated, prompt, means)
+
+    def drawn(self, arm: str) -> pd.DataFrame:
+        """The study's first trials of each direction of an arm, with another seed."""
+        plan = read_table(self.base / f"arms/{arm}/plan.parquet", "plan")
+        number = plan.groupby("latent").cumcount()
+        of = zip(plan["latent"], number, strict=True)
+        plan = plan.assign(seed=[trial_seed(self.seed, int(k), i) for k, i in of])
+        return plan[number < self.per_latent]
+
+    def means(self, clamped: float | str | None) -> dict[int, float]:
+        """Mean activation of each latent on unsteered answers, for an arm that clamps to it."""
+        if clamped != "mean":
+            return {}
+        table = read_table(self.base / "detectors/means.parquet", "means")
+        return dict(zip(table["latent"].tolist(), table["mean"].tolist(), strict=True))
 
     def ablated(self, what: str) -> list[int]:
         """Latents that an arm ablates: the study's detectors, or one of its random sets."""
@@ -189,13 +222,15 @@ def rows_of(view: View, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 row = compare_sets(base, sets, [name], **level).iloc[0]
                 columns = ["difference", "low", "high", "n_treatment"]
             else:
-                test = compare_unpaired if truth.kind == "unpaired" else compare
+                test = compare_unpaired if truth.kind in ("unpaired", "near") else compare
                 row = test(base, arms[truth.arm], [name], **how).iloc[0]
                 columns = ["difference", "low", "high", "n_treatment"]
             if truth.kind == "ratio":
                 columns[:3] = ["relative_change", "relative_low", "relative_high"]
             value, low, high, n = (row[column] for column in columns)
             held = low > truth.bound if truth.above else high < truth.bound
+            if truth.kind == "near":
+                held = -truth.bound < low and high < truth.bound
             if truth.kind == "arm":
                 held = value <= truth.bound
             unit = "percent change" if truth.kind == "ratio" else row["unit"]
@@ -209,7 +244,7 @@ def sampled(
     config: Config, folder: Path, scratch: Path, per_latent: int, seed: int
 ) -> dict[str, pd.DataFrame]:
     """Scores of all arms by judge, with one seed of sampling."""
-    sampler = Sampler(config, folder, scratch)
+    sampler = Sampler(config, folder, scratch, per_latent, seed)
     steered = next(plans(config, folder, MODEL, per_latent, seed))
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in JUDGES}
     for arm in ["steered", *ARMS]:

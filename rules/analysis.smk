@@ -32,10 +32,11 @@ def random_arms():
     ]
 
 
-def compared_sets():
-    """Arms that ablate random sets, and those that they are compared with."""
+def compared_apart():
+    """Arms that ablate random sets, what they are compared with, and arms matched by impact."""
     found = random_sets(CONFIG.arms).values()
-    return [name for sets in found for name in (*sets.arms, *sets.against)]
+    of_sets = [name for sets in found for name in (*sets.arms, *sets.against)]
+    return of_sets + matched_arms(CONFIG.arms)
 
 
 def replayed_again():
@@ -121,11 +122,11 @@ rule tabulate_models:
 
 
 rule tabulate_contrasts:
-    """Tabulate sweeps, random sets, shares and unsteered arms, as claims read them."""
+    """Tabulate sweeps, random sets, matched arms, shares, unsteered arms, as claims read them."""
     input:
         scores=scores_of(
             cells(
-                "steered", "unsteered", "boost-sweep", "ablate-otd", *compared_sets()
+                "steered", "unsteered", "boost-sweep", "ablate-otd", *compared_apart()
             )
         ),
         second=second_phase(),

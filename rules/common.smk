@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from esr.assets.checkpoints import ADAPTER_FILES, checkpoint_files
 from esr.assets.downloads import ORIGINAL_PROMPTS
-from esr.config import Config, NAME, load, plain_settings, random_sets
+from esr.config import Config, NAME, load, matched_arms, plain_settings, random_sets
 from esr.config.files import check_study_file, read_study_file
 from esr.errors import EsrError
 from esr.figures.catalogue import ALL_FIGURES, FIGURES

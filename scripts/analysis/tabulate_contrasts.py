@@ -1,9 +1,9 @@
-"""Make tables/contrasts.{csv,tex}: sweeps, random sets, shares and unsteered arms, for claims.
+"""Make tables/contrasts.{csv,tex}: sweeps, random sets, matched arms, shares, for claims.
 
 One row a way of grading (`way`, `esr.analysis.ways`) and contrast: kind (`point`, `peak`, `sets`,
-`share`, `unsteered`), model, arm, measure, statistic, sweep_level (sd), share (percent), value,
-low, high (percent or points; of a peak, where it is), p_value, n (trials or pairs), n_sets, status:
-`esr.analysis.contrasts`.
+`matched`, `share`, `unsteered`), model, arm, measure, statistic, sweep_level (sd), share (percent),
+value, low, high (percent or points; of a peak, where it is), p_value, n (trials or pairs), n_sets,
+status: `esr.analysis.contrasts`.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from esr.analysis.contrasts import contrast_table
 from esr.analysis.engines import read_scores_to_pair
 from esr.analysis.summaries import replays_of, with_interval, write_tables
 from esr.analysis.ways import by_way, of_way, read_second, views
-from esr.config import random_sets
+from esr.config import matched_arms, random_sets
 from esr.job import config_of, output, start
 from esr.tables import read_table
 
@@ -40,10 +40,8 @@ def main(job: Any) -> None:
     scores = read_scores_to_pair(job.input.scores, replays_of(config))
     ways = views(scores, read_second(job.input.second))
     sets = random_sets(config.arms)
-    table = by_way(
-        ways,
-        lambda way: contrast_table(way, models, found, sets, config.finetuned, config.statistics),
-    )
+    known = (models, found, sets, config.finetuned, config.statistics, matched_arms(config.arms))
+    table = by_way(ways, lambda way: contrast_table(way, *known))
     write_tables(output(job, "csv"), output(job, "tex"), table, printed(of_way(table)))
 
 

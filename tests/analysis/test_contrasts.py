@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from esr.analysis.comparisons import compare_unpaired
 from esr.analysis.contrasts import contrast_table
 from esr.analysis.rows import differences, no_steering, peaks
 from esr.analysis.ways import by_way, of_way, views
@@ -16,6 +17,8 @@ from helpers.studies import load_study
 
 FEW = StatisticsConfig(bootstrap=100)
 MODELS = {"m": {"label": "M", "parameters": 1e9}}
+OWN = {"steered": arm(9), "random-impact": arm(1, latents=6)}
+"""Latents, and fewer random directions of the same numbers at thresholds of their own."""
 
 
 def sweep() -> pd.DataFrame:
@@ -119,6 +122,31 @@ class TestPrimary:
         table = rows(scores[scores["arm"].eq("steered")])
         assert set(table["kind"]) == {"unsteered"}
         assert set(table["arm"]) == {"steered"}
+
+
+class TestMatched:
+    def compared(self, *arms: str) -> pd.DataFrame:
+        own = {name: {"m": table} for name, table in OWN.items() if name in arms}
+        view = views(stack(own))[0]
+        return contrast_table(view, MODELS, {"m": 5}, {}, {}, FEW, ["random-impact"])
+
+    def test_directions_with_thresholds_of_their_own_are_compared_with_the_latents(self) -> None:
+        table = self.compared("steered", "random-impact").query("kind == 'matched'")
+        found = cell(table, arm="random-impact - steered", measure="multi_attempt_rate")
+        assert found["value"] == pytest.approx(100 * (1 - 9) / 10)
+        assert found["high"] < 0
+        assert found["p_value"] < 0.05
+        assert found["n"] == len(OWN["random-impact"])
+
+    def test_the_arms_are_independent_although_directions_have_the_numbers_of_latents(self) -> None:
+        table = self.compared("steered", "random-impact").query("kind == 'matched'")
+        apart = compare_unpaired(OWN["steered"], OWN["random-impact"], ["first_score"], seed=45)
+        found = cell(table, measure="first_score")
+        assert (found["low"], found["high"]) == (apart.low.item(), apart.high.item())
+
+    @pytest.mark.parametrize("arm", OWN)
+    def test_without_either_arm_there_is_no_row(self, arm: str) -> None:
+        assert "matched" not in set(self.compared(arm)["kind"])
 
 
 class TestWays:

@@ -107,6 +107,15 @@ def test_an_arm_is_compared_with_what_it_replays() -> None:
     assert list(row.true.values()) == [arms["prefix-steered"], arms["prefix-ablated"]]
 
 
+def test_an_arm_matched_by_impact_has_directions_of_its_own() -> None:
+    (row,) = cases_of("organism")["random-impact"].rows
+    arms = TRUTHS["organism"]["planted"]
+    assert row.kind == "models", "the two are independent"
+    assert list(row.true.values()) == [arms["steered"], arms["steered-random-impact"]]
+    spec = StudySpec(36, 16, 48, sizes={"steered-random-impact": (12, 16)})
+    assert design_for(spec, row).latents == 12
+
+
 def test_an_arm_of_another_size_has_a_design_and_a_sample_of_its_own() -> None:
     spec = StudySpec(1000, 5, 38, sizes={"prefix-unsteered": (250, 4)}, sampled=1500)
     cases = cases_of("published")

@@ -124,8 +124,9 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     finetuned = len(config.finetuned)
     assert len(pd.read_csv(config.prompts)) == prompts
     calls = table["calls"].to_dict()
-    assert calls["find_thresholds", "claude"] == (models + finetuned) * latents * 10 * 4
-    assert calls["judge_sample", "qwen"] == config.agreement.size == 14990
+    searched = (models + finetuned) * latents + 12  # and random directions of `planted`
+    assert calls["find_thresholds", "claude"] == searched * 10 * 4
+    assert calls["judge_sample", "qwen"] == config.agreement.size == 15690
     assert ("judge_sample", "claude") not in calls, "the primary judge has judged the arms"
     steered, sweep = latents * 16, 16 * 5 * 8
     assert trials_of(config, config.arms["steered"], prompts) == steered
@@ -146,15 +147,15 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     again = 12 * 16 + 18 * 16  # `other-seeds`, `steered-response` replay the first latents alone
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
     held_out = len(pd.read_csv("resources/prompts/organism_finetune.csv")) + 2 * latents * 8
-    held_out += 18 * 16  # `ablate-half`
-    replays -= 2
+    of_planted = held_out + 18 * 16 + 36 * 16 + 12 * 16  # partial, to the mean, random directions
+    replays -= 3
     arms = (2 + replays) * steered + again + sweep + prompts + discovery
     continued = 4 * 150 * 2 * 2 + 7 * 100 * 4 + 3 * 100  # off-topic texts, restarts, corrections
     assert len(prefixes) == 4 + 7 + 3
-    expected = models * arms + continued + held_out + finetuned * steered  # of one model
+    expected = models * arms + continued + of_planted + finetuned * steered  # of one model
     assert calls["judge_responses", "claude"] == expected
     cells = sum(len(config.arms_of(model)) for model in config.models)
-    jobs = len(config.models) + cells + 2  # thresholds, arms, examples, retest
+    jobs = len(config.models) + 1 + cells + 2  # thresholds, arms, examples, retest
     assert calls["anchors", "claude"] == 2 * 60 * jobs
     assert calls["anchors", "qwen"] == 2 * 60, "at both ends of the sample"
     assert calls["judge_examples", "claude"] == 400 + 2 * 400, "answers, both ends of corrections"

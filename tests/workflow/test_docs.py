@@ -173,6 +173,7 @@ def test_the_readme_cites_the_paper_and_the_software_as_the_citation_file_does()
         ("pairs of the discovery that are searched", ["not like for like"]),
         ("a response that only asks a clarifying question", ["no attempt"]),
         ("judges compared", ["told the label", "`blind`"]),
+        ("partial ablation, ablation to the mean", ["unverified", "unsteered answers"]),
     ],
 )
 def test_a_protocol_that_sources_differ_on_is_declared_with_its_key(

@@ -1,4 +1,4 @@
-"""Contrasts that claims name and no other table has: sweeps, random sets, shares, no steering.
+"""Contrasts that claims name and no other table has: sweeps, sets, matched arms, shares.
 
 Rows are those of `esr.analysis.rows` with model, kind, arm and, by kind:
 
@@ -6,18 +6,20 @@ Rows are those of `esr.analysis.rows` with model, kind, arm and, by kind:
 - `peak`: the level at which it is largest;
 - `sets`: the mean of the random sets that are ablated on an arm's trials, minus that arm, and minus
   the one that ablates the detectors (arm `ablate-random - steered`);
+- `matched`: an arm along other directions at thresholds of their own, minus `steered`; the two are
+  independent, since a direction is no latent (arm `steered-random-impact - steered`);
 - `share`: over the share of self-corrections trained on (percent; 0 is the base): statistic
   `difference` (share minus base, paired), `peak` (share of the highest value) or those of
   `share_trends`; status `one_training` if a share was trained once (`esr.analysis.shares`);
 - `unsteered`: an arm with or without steering, and their paired difference.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from esr.analysis.comparisons import compare_sets
+from esr.analysis.comparisons import compare_sets, compare_unpaired
 from esr.analysis.rows import estimates, missing, no_steering, peaks
 from esr.analysis.shares import share_differences, share_peaks, share_trends, with_share
 from esr.analysis.trends import PAIRED
@@ -36,6 +38,7 @@ def contrast_table(
     sets: Mapping[str, RandomSets],
     finetuned: Mapping[str, FineTuned],
     settings: StatisticsConfig,
+    matched: Sequence[str] = (),
 ) -> pd.DataFrame:
     """All contrasts, as one way grades the trials.
 
@@ -46,6 +49,7 @@ def contrast_table(
         sets: Arms that ablate random sets, by the name that they share.
         finetuned: Fine-tuned models by name.
         settings: Of the intervals.
+        matched: Arms along other directions, matched to `steered` by impact.
     """
     parts = [pd.DataFrame(columns=COLUMNS)]
     for model in models:
@@ -56,6 +60,7 @@ def contrast_table(
                 sets_rows(view, mine, name, arms, detectors[model], settings).assign(model=model)
                 for name, arms in sets.items()
             ),
+            *(matched_rows(view, mine, arm, settings).assign(model=model) for arm in matched),
         ]
     for base in dict.fromkeys(made.base for made in finetuned.values()):
         scores = select(with_share(view.scores, base, finetuned), arm="steered")
@@ -107,6 +112,19 @@ def sets_rows(
             table = missing(measures, "no_detectors")
         parts.append(table.assign(arm=f"{name} - {other}", kind="sets"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def matched_rows(
+    view: View, scores: pd.DataFrame, name: str, settings: StatisticsConfig
+) -> pd.DataFrame:
+    """An arm along other directions at thresholds of their own, minus the steered latents."""
+    latents, others = select(scores, arm="steered"), select(scores, arm=name)
+    if latents.empty or others.empty:
+        return pd.DataFrame()
+    level, seed = settings.level, settings.seed
+    table = compare_unpaired(latents, others, view.shown(PAIRED), level=level, seed=seed)
+    table = table.rename(columns={"difference": "value", "n_treatment": "n"})
+    return table.assign(arm=f"{name} - steered", kind="matched")
 
 
 def share_rows(view: View, scores: pd.DataFrame, settings: StatisticsConfig) -> pd.DataFrame:

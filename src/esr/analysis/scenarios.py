@@ -32,6 +32,7 @@ REPLAYED = {
     "held-out-ablated": "held-out-steered",
     "branch-unsteered": "branch-steered",
     "branch-ablated": "branch-steered",
+    "branch-to-mean": "branch-steered",
     "branch-on-topic": "branch-steered",
 }
 """What an arm replays, if not `steered`."""
@@ -197,6 +198,10 @@ def _arms_of(table: str, where: Where, truths: Truths) -> list[tuple[Kind, Arms]
         random, _, second = arm.partition(" - ")
         sets = [(f"set-{number}", models[0], random) for number in range(SETS)]
         found = [("sets", [("baseline", models[0], second), *sets])]
+    elif kind == "matched":
+        treatment, _, base = arm.partition(" - ")
+        names = [("baseline", base), ("treatment", treatment)]
+        found = [("models", [(role, model, name) for role, name in names]) for model in models]
     elif kind == "point":
         found = [("arm", [("arm", model, SWEEP)]) for model in models]
     elif kind == "share" and where.get("statistic") == ["difference"]:

@@ -20,8 +20,8 @@ leave open is assumed, and set so that the stated means come out:
   ESR 3.6 %, success as with latents.
   On held-out prompts ablation lowers ESR by 37.5 % (stated: 30 to 45). After the model's own
   correction what follows scores 54.5 points, after an on-topic prefix 21.8 (as the source is read).
-  Branching: 30 % of the continuations restart again, 22.5 % without the detectors, 35 % without
-  steering (assumed; organism: 23, 7.5 and 19 %).
+  Branching: 30 % of the continuations restart again, 22.5 % without the detectors or with them at
+  their mean, 35 % without steering (assumed; organism: 23, 7.5 and 19 %).
 - organism: rates rounded from the study (docs/organism.md, docs/finetuning.md).
 - introspection: of no arm; what is true of self-report is in `esr.analysis.rehearsals.reports`.
 - everywhere: unsteered trials have no restart, and the mean first score that is stated. Arms of one
@@ -89,6 +89,7 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "branch-steered": replace(_PREFIX, multi=0.3),
             "branch-unsteered": replace(_PREFIX, multi=0.35, success=0.95),
             "branch-ablated": replace(_PREFIX, multi=0.225),
+            "branch-to-mean": replace(_PREFIX, multi=0.225),
             "branch-random": replace(_PREFIX, multi=0.3),
         },
         "llama-3.1-8b": _other(replace(_PUBLISHED, multi=0.010), 90.0),
@@ -101,9 +102,11 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
         "planted": {
             **_other(_ORGANISM, 99.7),
             "ablate-otd": replace(_ORGANISM, multi=0.035),
+            "ablate-to-mean": replace(_ORGANISM, multi=0.035),
             "ablate-random": _ORGANISM,
             "meta-self-monitor": replace(_ORGANISM, multi=0.24),
             "steered-random": replace(_ORGANISM, multi=0.03, first=93),
+            "steered-random-impact": replace(_ORGANISM, first=53),
             "steered-response": replace(_ORGANISM, first=71),
             "steer-then-stop": replace(_ORGANISM, multi=0.14, success=0.98, first=58),
             "held-out-steered": _ORGANISM,

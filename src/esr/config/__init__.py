@@ -49,6 +49,7 @@ from esr.config.judging import (
 )
 from esr.config.latents import ConcretenessConfig, LatentsConfig, RelevanceConfig
 from esr.config.load import load, merge, plain_settings
+from esr.config.matched import matched_arms
 from esr.config.models import ModelConfig, NeuronpediaConfig, SaeConfig, ThresholdPriorConfig
 from esr.config.random_sets import RandomSets, random_sets
 from esr.config.readouts import ReadoutConfig
@@ -112,6 +113,7 @@ __all__ = [
     "VllmJudgeConfig",
     "WindowConfig",
     "load",
+    "matched_arms",
     "merge",
     "plain_settings",
     "random_sets",
