@@ -127,7 +127,7 @@ class TestPrimary:
 class TestMatched:
     def compared(self, *arms: str) -> pd.DataFrame:
         own = {name: {"m": table} for name, table in OWN.items() if name in arms}
-        view = views(stack(own))[0]
+        view = views(stack(own | {"unsteered": {"m": arm(0)}}))[0]
         return contrast_table(view, MODELS, {"m": 5}, {}, {}, FEW, ["random-impact"])
 
     def test_directions_with_thresholds_of_their_own_are_compared_with_the_latents(self) -> None:
@@ -144,9 +144,9 @@ class TestMatched:
         found = cell(table, measure="first_score")
         assert (found["low"], found["high"]) == (apart.low.item(), apart.high.item())
 
-    @pytest.mark.parametrize("arm", OWN)
-    def test_without_either_arm_there_is_no_row(self, arm: str) -> None:
-        assert "matched" not in set(self.compared(arm)["kind"])
+    @pytest.mark.parametrize("alone", OWN)
+    def test_without_either_arm_there_is_no_row(self, alone: str) -> None:
+        assert "matched" not in set(self.compared(alone)["kind"])
 
 
 class TestWays:

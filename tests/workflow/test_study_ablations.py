@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from esr.analysis.comparisons import compare, compare_sets
+from esr.analysis.comparisons import compare, compare_sets, compare_unpaired
 from esr.arms.scores import select
 from esr.detectors.controls import summarise_sets
 from esr.tables import read_table, read_tables
@@ -21,7 +21,7 @@ def table(study: Path, name: str, model: str = "planted") -> pd.DataFrame:
 
 def arms(study: Path) -> dict[str, pd.DataFrame]:
     folder = study / "results/organism/planted/arms"
-    names = ["steered", "ablate-otd", *RANDOM]
+    names = ["steered", "ablate-otd", "ablate-to-mean", *RANDOM]
     scores = read_tables([folder / name / "scores/lexical.parquet" for name in names], "scores")
     return {name: select(scores, arm=name) for name in names}
 
@@ -74,6 +74,18 @@ class TestAblation:
         row = compare(scores["steered"], scores["ablate-otd"], ["first_score"], seed=45).iloc[0]
         assert abs(row["difference"]) < 4
 
+    def test_detectors_at_their_mean_over_unsteered_answers_are_as_good_as_ablated(
+        self, organism_study: Path
+    ) -> None:
+        found = table(organism_study, "detectors").query("detector")
+        means = table(organism_study, "means").set_index("latent")["mean"]
+        assert (means[found["latent"]].to_numpy() < 0.06 * found["mean_mismatched"]).all()
+        scores = arms(organism_study)
+        clamped, measures = scores["ablate-to-mean"], ["multi_attempt_rate", "first_score"]
+        beside = compare(scores["ablate-otd"], clamped, measures, seed=45)
+        assert beside["difference"].abs().max() < 2
+        assert compare(scores["steered"], clamped, measures[:1], seed=45).iloc[0]["high"] < 0
+
     def test_random_latents_do_not_halve_it(self, organism_study: Path) -> None:
         scores = arms(organism_study)
         sets = [scores[name] for name in RANDOM]
@@ -89,9 +101,26 @@ class TestAblation:
     def test_replayed_trials_are_those_of_the_steered_arm(self, organism_study: Path) -> None:
         scores = arms(organism_study)
         same = ["prompt_id", "latent", "seed", "boost"]
-        for name in ("ablate-otd", *RANDOM):
+        for name in ("ablate-otd", "ablate-to-mean", *RANDOM):
             pd.testing.assert_frame_equal(scores[name][same], scores["steered"][same])
             assert len(set(scores[name]["ablated"].map(len))) == 1
+
+
+class TestRandomDirections:
+    def test_those_matched_by_impact_need_larger_boosts_and_break_the_text(
+        self, organism_study: Path
+    ) -> None:
+        folder = organism_study / "results/organism/planted"
+        paths = [folder / "thresholds.parquet", folder / "directions/random-few/thresholds.parquet"]
+        latents, random = (read_table(path, "thresholds") for path in paths)
+        assert len(random) == 12
+        assert random["status"].eq("converged").sum() >= 8
+        assert random["threshold"].median() > 1.4 * latents["threshold"].median()
+        names = ("steered", "steered-random-impact")
+        files = [folder / f"arms/{name}/scores/lexical.parquet" for name in names]
+        scores = [read_tables([file], "scores") for file in files]
+        row = compare_unpaired(*scores, ["degraded_rate"], seed=45).iloc[0]
+        assert row["low"] > 5
 
 
 class TestControls:
