@@ -118,8 +118,8 @@ class TestRandomDirections:
         assert random["threshold"].median() > 1.4 * latents["threshold"].median()
         names = ("steered", "steered-random-impact")
         files = [folder / f"arms/{name}/scores/lexical.parquet" for name in names]
-        scores = [read_tables([file], "scores") for file in files]
-        row = compare_unpaired(*scores, ["degraded_rate"], seed=45).iloc[0]
+        steered, broken = (read_tables([file], "scores") for file in files)
+        row = compare_unpaired(steered, broken, ["degraded_rate"], seed=45).iloc[0]
         assert row["low"] > 5
 
 
