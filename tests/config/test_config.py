@@ -889,7 +889,7 @@ DIRECTIONS = {
     [
         (
             {"over": "latents", "trials": 1, "directions": "mine"},
-            "there is no set 'mine' (there is: few, file, random); add it to `directions`",
+            "there is no set 'mine' (there is: few, file, random, random-few); add it to `directions`",
         ),
         ({"replay": "steered", "directions": "file"}, "'file' is of kind file"),
         ({"replay": "steered", "directions": "few"}, "stands in for the first 2 latents alone"),
@@ -940,7 +940,7 @@ def test_layers_that_do_not_fit_are_refused(changes: dict[str, Any], line: str) 
 
 def test_a_clamp_to_the_mean_needs_unsteered_answers() -> None:
     arms: dict[str, Any] = {"clamped": {"replay": "steered", "ablate": [3], "ablate_to": "mean"}}
-    arms |= {"held-out-steered": None, "held-out-ablated": None}
+    arms |= {"held-out-steered": None, "held-out-ablated": None, "ablate-to-mean": None}
     config = load_study({"arms": arms})
     assert config.arms["clamped"].ablate_to == "mean"
     without = {name: {"prefill": "Sure"} for name, arm in config.arms.items() if arm.is_unsteered}
@@ -1019,7 +1019,7 @@ def test_each_set_of_directions_has_a_search_of_its_own() -> None:
             },
         }
     )
-    assert config.searches("planted") == {None: [30], "file": [30]}
+    assert config.searches("planted") == {None: [30], "file": [30], "random-few": []}
     assert config.searches("twin+sc5") == {None: []}
     assert [config.directions_of(arm) for arm in ("again", "random", "steered")] == [
         "file",
