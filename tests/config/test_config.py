@@ -889,7 +889,8 @@ DIRECTIONS = {
     [
         (
             {"over": "latents", "trials": 1, "directions": "mine"},
-            "there is no set 'mine' (there is: few, file, random, random-few); add it to `directions`",
+            "there is no set 'mine' (there is: few, file, random, random-few); add it to "
+            "`directions`",
         ),
         ({"replay": "steered", "directions": "file"}, "'file' is of kind file"),
         ({"replay": "steered", "directions": "few"}, "stands in for the first 2 latents alone"),
