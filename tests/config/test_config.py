@@ -1046,6 +1046,7 @@ def test_arms_that_ablate_what_detectors_decide_are_known() -> None:
     assert found == {f"{where}-ablated" for where in ("prefix", "branch", "held-out")} | random | {
         "ablate-otd",
         "ablate-half",
+        "branch-half",
         "ablate-to-mean",
         "both",
     }

@@ -126,7 +126,7 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     calls = table["calls"].to_dict()
     searched = (models + finetuned) * latents + 12  # and random directions of `planted`
     assert calls["find_thresholds", "claude"] == searched * 10 * 4
-    assert calls["judge_sample", "qwen"] == config.agreement.size == 15690
+    assert calls["judge_sample", "qwen"] == config.agreement.size == 16040
     assert ("judge_sample", "claude") not in calls, "the primary judge has judged the arms"
     steered, sweep = latents * 16, 16 * 5 * 8
     assert trials_of(config, config.arms["steered"], prompts) == steered
@@ -150,8 +150,8 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     of_planted = held_out + 18 * 16 + 36 * 16 + 12 * 16  # partial, to the mean, random directions
     replays -= 3
     arms = (2 + replays) * steered + again + sweep + prompts + discovery
-    continued = 4 * 150 * 2 * 2 + 7 * 100 * 4 + 3 * 100  # off-topic texts, restarts, corrections
-    assert len(prefixes) == 4 + 7 + 3
+    continued = 4 * 150 * 2 * 2 + 8 * 100 * 4 + 3 * 100  # off-topic texts, restarts, corrections
+    assert len(prefixes) == 4 + 8 + 3
     expected = models * arms + continued + of_planted + finetuned * steered  # of one model
     assert calls["judge_responses", "claude"] == expected
     cells = sum(len(config.arms_of(model)) for model in config.models)

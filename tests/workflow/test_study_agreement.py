@@ -39,7 +39,7 @@ def test_a_judge_without_chance_agrees_with_itself(organism_study: Path) -> None
 def test_the_sample_stands_for_the_arms_it_is_drawn_from(
     organism_study: Path, sample: pd.DataFrame
 ) -> None:
-    assert len(sample) <= 15690
+    assert len(sample) <= 16040
     cells = sample.groupby(["model", "arm"])
     assert {("planted", "ablate-otd"), ("twin", "unsteered")} <= set(cells.groups)
     for (model, arm), trials in cells:

@@ -33,6 +33,7 @@ REPLAYED = {
     "branch-unsteered": "branch-steered",
     "branch-ablated": "branch-steered",
     "branch-to-mean": "branch-steered",
+    "branch-half": "branch-steered",
     "branch-on-topic": "branch-steered",
 }
 """What an arm replays, if not `steered`."""
