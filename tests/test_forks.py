@@ -47,10 +47,12 @@ class TestFork:
         script += "print(sys.argv, os.environ['TMPDIR'], tempfile.gettempdir(), "
         script += f"file=open({(tmp_path / 'out').as_posix()!r}, 'w'))\n"
         script += "sum(i * i for i in range(10**6))\n"
+        script += "len(b'1' * (300 << 20))\n"
         path = tmp_path / "script.py"
         done = ended(path, script, TMPDIR=tmp_path.as_posix())
         assert done.code == 0
         assert 0 < done.cpu_seconds < 10
+        assert 300 < done.memory < 1500, "its peak, which it no longer holds"
         assert (tmp_path / "out").read_text() == f"['{path}'] {tmp_path} {tmp_path}\n"
 
     def test_an_error_reaches_the_hook_of_the_script(self, tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ class TestFork:
 
     def test_a_killed_script_is_a_failure_and_the_next_one_runs(self, tmp_path: Path) -> None:
         script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-        assert ended(tmp_path / "script.py", script) == (forks.KILLED, 0.0)
+        assert ended(tmp_path / "script.py", script) == (forks.KILLED, 0.0, 0.0)
         assert ended(tmp_path / "script.py", "").code == 0
 
     def test_a_script_outlives_the_server_and_the_next_one_has_another(
@@ -130,7 +132,7 @@ rule hang:
 """
 SCRIPTS = {
     "wait.py": "import os\nopen(snakemake.output[0], 'w').write(str(os.getppid()))\n"
-    "sum(i * i for i in range(2 * 10**6))\n",
+    "sum(i * i for i in range(2 * 10**6))\nlen(b'1' * (300 << 20))\n",
     "fail.py": "raise ValueError('no such latent')\n",
     "hang.py": "import os, time\nfrom esr.orphans import end_with_snakemake\nend_with_snakemake()\n"
     "open('begun', 'w').write(f'{os.getppid()} {os.getpid()}')\ntime.sleep(1000)\n",
@@ -163,6 +165,7 @@ def test_jobs_of_one_thread_are_forks_and_others_are_not(workflow: Path) -> None
     header, row = (workflow / "one/0.tsv").read_text().splitlines()
     record = dict(zip(header.split("\t"), row.split("\t"), strict=True))
     assert 0.02 < float(record["cpu_time"]) < 10
+    assert 300 < float(record["max_rss"]) < 1500
 
 
 def test_when_snakemake_is_killed_its_jobs_end_and_so_does_the_server(workflow: Path) -> None:
