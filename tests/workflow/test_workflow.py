@@ -147,7 +147,7 @@ def total(output: str) -> int:
     return next(int(line.split()[1]) for line in output.splitlines() if line.startswith("total"))
 
 
-def test_the_paper_study_is_planned_in_seconds_without_gpu_or_hub(checkout: Path) -> None:
+def test_the_paper_study_is_planned_without_gpu_or_hub(checkout: Path) -> None:
     # Of this process alone: other runs, which are beside the tests, may end at the same time.
     command = snakemake_command("--dry-run", "--quiet", "rules", "--profile", "slurm", "all")
     with (checkout / "output").open("w") as written:
@@ -159,7 +159,7 @@ def test_the_paper_study_is_planned_in_seconds_without_gpu_or_hub(checkout: Path
     stated = re.search(r"about (\d+) jobs", (REPO / "docs/cluster.md").read_text())
     assert stated
     assert abs(total(output) - int(stated[1])) < 10
-    assert seconds < 10
+    assert seconds < 30, "about 4 on an idle core (benchmarks/graph.csv)"
 
 
 def test_every_rule_that_calls_a_judge_is_documented_as_needing_a_network() -> None:
