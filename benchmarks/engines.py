@@ -1,6 +1,7 @@
 """Benchmark of the engines. Makes engines.csv or, for the model of a study, a file in results/.
 
     PYTHONPATH=tests uv run python benchmarks/engines.py
+    PYTHONPATH=tests uv run python benchmarks/engines.py --interventions
     uv run python benchmarks/engines.py --study paper --model gemma-2-9b
     uv run python benchmarks/engines.py --study paper --model gemma-2-9b --calibrate
 
@@ -8,6 +9,7 @@ Without a study, the benchmark runs on the CPU, with a random Llama (width 1024,
 and a random ReLU SAE of 16,384 latents. All engines are open at once and the modes take turns for
 `--rounds` rounds, so that background load affects all modes equally. Each of the 64 requests of a
 batch has a direction and a boost of its own. Our engine is prepared for three layers in all modes.
+`--interventions` measures our vLLM engine and plain vLLM alone: engines_interventions.csv.
 
 With a study, the model, its assets (`snakemake downloads`), the batch size and the engine settings
 are those of the study. The engines run one after the other, each with the GPUs to itself;
@@ -268,6 +270,7 @@ def benchmark(
         return reference_modes(open_engine(other, name, manifest, sae_file), work)
 
     kinds = ["ours"] if chosen.calibrate else ["plain", "ours", "transformers"]
+    kinds = ["plain", "ours"] if chosen.interventions else kinds
     if chosen.study and list(check_gpu_memory(other, [name])):
         kinds = [kind for kind in kinds if kind != "transformers"]
     speeds: dict[str, list[float]] = {}
@@ -275,6 +278,8 @@ def benchmark(
     for together in [[kind] for kind in kinds] if chosen.study else [kinds]:
         with ExitStack() as stack:
             modes = {k: v for kind in together for k, v in opened(stack, kind).items()}
+            if chosen.interventions:
+                modes = {name: mode for name, mode in modes.items() if mode[0] != ARM}
             speeds |= measure(modes, chosen.rounds)
             bases |= {mode: base for mode, (base, _) in modes.items()}
     return compare(speeds, bases)
@@ -348,11 +353,14 @@ def main() -> None:
     parser.add_argument(
         "--calibrate", action="store_true", help="record the throughput in resources/throughput.csv"
     )
+    parser.add_argument(
+        "--interventions", action="store_true", help="leave out the transformers engine"
+    )
     chosen = parser.parse_args()
     if bool(chosen.study) != bool(chosen.model) or (chosen.calibrate and not chosen.study):
         parser.error("--study and --model need each other; --calibrate needs both")
     with tempfile.TemporaryDirectory() as made:
-        target = CSV
+        target = CSV.with_stem("engines_interventions") if chosen.interventions else CSV
         if chosen.study is None:
             config, name, manifest, sae_file = random_llama(Path(made))
         else:
