@@ -55,6 +55,7 @@ resource_scopes:
 # Before the first job: GPU memory, environments, partitions and judges of what is going to run.
 onstart:
     # Imported here, since every job of a run parses this file.
+    from esr.evaluations import evaluate_once_a_second
     from esr.forks import install
     from esr.kept import keep_finished
     from esr.planning.jobs import check_called_judges, check_run, loaded_models
@@ -76,6 +77,7 @@ onstart:
         raise WorkflowError(str(error)) from None
     if problems:
         raise WorkflowError("\n".join(problems))
+    evaluate_once_a_second()
     if executor == "slurm":
         keep_finished()
     if executor == "local":

@@ -83,6 +83,18 @@ class TestFork:
         assert ended(tmp_path / "script.py", script) == (forks.KILLED, 0.0, 0.0)
         assert ended(tmp_path / "script.py", "").code == 0
 
+    def test_a_script_that_is_done_exists_until_its_result_is_taken(self, tmp_path: Path) -> None:
+        """Snakemake reads its process, and on a busy machine begins after the script has ended."""
+        path, out = tmp_path / "script.py", tmp_path / "out"
+        path.write_text(f"import pathlib\npathlib.Path({str(out)!r}).touch()\n")
+        fork = forks.start_fork(path.as_posix(), {})
+        assert fork is not None
+        wait_until(out.exists)
+        time.sleep(0.5)
+        assert alive(fork[0].pid)
+        assert forks.result_of(*fork).code == 0
+        assert not alive(fork[0].pid)
+
     def test_a_script_outlives_the_server_and_the_next_one_has_another(
         self, tmp_path: Path
     ) -> None:

@@ -167,7 +167,7 @@ def start_fork(path: str, variables: Mapping[str, str]) -> tuple[Any, Connection
         The process, and the connection that its result comes from; None if the server cannot fork.
     """
     context = get_context("forkserver")
-    results, sender = context.Pipe(duplex=False)
+    results, sender = context.Pipe()
     process = context.Process(target=_run_script, args=(path, dict(variables), sender))
     try:
         process.start()
@@ -202,9 +202,10 @@ def _run_script(path: str, variables: Mapping[str, str], results: Connection) ->
     code = _code_of(path)
     atexit._run_exitfuncs()  # a fork ends without them
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    with contextlib.suppress(BrokenPipeError):  # Snakemake was killed
+    with contextlib.suppress(BrokenPipeError, EOFError):  # the other end closes, or is killed
         seconds = sum(each.ru_utime + each.ru_stime for each in used)
         results.send((code, seconds, sum(each.ru_maxrss for each in used) / 1024))
+        results.recv()  # Snakemake measures a process that exists, however late it begins
     sys.exit(code)
 
 
