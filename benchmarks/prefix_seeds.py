@@ -33,6 +33,7 @@ from esr.arms.plan import apply_condition, trial_seed
 from esr.arms.responses import requests_of, responses_table
 from esr.arms.restarts import read_phrases
 from esr.config import Config
+from esr.detectors.means import read_means
 from esr.engines import open_engine, open_tokenizer, sampling_of
 from esr.engines.journaled import generate_journaled
 from esr.journal import Journal
@@ -188,10 +189,7 @@ class Sampler:
 
     def means(self, clamped: float | str | None) -> dict[int, float]:
         """Mean activation of each latent on unsteered answers, for an arm that clamps to it."""
-        if clamped != "mean":
-            return {}
-        table = read_table(self.base / "detectors/means.parquet", "means")
-        return dict(zip(table["latent"].tolist(), table["mean"].tolist(), strict=True))
+        return read_means(self.base / "detectors/means.parquet") if clamped == "mean" else {}
 
     def ablated(self, what: str) -> list[int]:
         """Latents that an arm ablates: the study's detectors, or one of its random sets."""

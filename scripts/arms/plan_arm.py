@@ -22,6 +22,7 @@ from esr.arms.prompts import read_prompts
 from esr.arms.restarts import read_phrases
 from esr.arms.transcripts import read_transcripts
 from esr.config import ArmConfig, Config, LevelsConfig
+from esr.detectors.means import read_means
 from esr.engines import open_tokenizer
 from esr.errors import EsrError
 from esr.job import config_of, origin, output, start
@@ -120,8 +121,7 @@ def mean_activations(arm: ArmConfig, inputs: Any) -> dict[int, float]:
     """Mean activation of each latent on unsteered answers, if the arm clamps latents to it."""
     if arm.ablate_to != "mean":
         return {}
-    table = read_table(Path(inputs.means), "means")
-    return dict(zip(table["latent"].tolist(), table["mean"].tolist(), strict=True))
+    return read_means(Path(inputs.means))
 
 
 def main(job: Any) -> None:

@@ -14,6 +14,7 @@ from esr.arms.restarts import read_phrases
 from esr.assets.sae import read_header
 from esr.config import Config
 from esr.config.files import read_study_file, study_config
+from esr.detectors.means import read_means
 from esr.engines import open_engine, open_tokenizer, sampling_of
 from esr.engines.base import check_latents
 from esr.errors import EsrError
@@ -159,8 +160,7 @@ class Study:
             EsrError: the table is not made yet.
         """
         path = f"{self.config.base_of(model)}/detectors/means.parquet"
-        table = read_table(self._file(path, "has no mean activations"), "means")
-        return dict(zip(table["latent"].astype(int), table["mean"].astype(float), strict=True))
+        return read_means(self._file(path, "has no mean activations"))
 
     def detectors(self, model: str) -> tuple[int, ...]:
         """Off-topic detectors of a model; empty if the search was not run or found none."""
