@@ -38,12 +38,12 @@ def open_engine(
     """
     from esr.assets.sae import read_header
     from esr.directions.vectors import load_directions
-    from esr.engines.base import check_shape
+    from esr.engines.base import check_layers, check_shape
 
     settings = config.models[model]
     header = read_header(sae_file)
-    for further in ({}, *({"layer": layer} for layer in layers)):
-        check_shape(further, manifest["n_layers"], header.d_model, manifest["d_model"])
+    check_layers((("layer", layer) for layer in layers), manifest["n_layers"])
+    check_shape({}, manifest["n_layers"], header.d_model, manifest["d_model"])
     identity = {
         "model": manifest["files"],
         "sae": header.digest,

@@ -38,11 +38,16 @@ FinishReason = Literal["stop", "length", "error"]
 Pool = Literal["max", "mean", "share"]
 
 
-def check_shape(layers: Mapping[str, int], n_layers: int, d_sae_in: int, d_model: int) -> None:
-    """Raise unless the model has these layers and the SAE has the width of its residual stream."""
-    for name, layer in layers.items():
+def check_layers(layers: Iterable[tuple[str, int]], n_layers: int) -> None:
+    """Raise unless the model has these layers, each with its name in the configuration."""
+    for name, layer in layers:
         if not 0 <= layer < n_layers:
             raise EsrError(f"{name} {layer}: the model has layers 0 to {n_layers - 1}")
+
+
+def check_shape(layers: Mapping[str, int], n_layers: int, d_sae_in: int, d_model: int) -> None:
+    """Raise unless the model has these layers and the SAE has the width of its residual stream."""
+    check_layers(layers.items(), n_layers)
     if d_sae_in != d_model:
         raise EsrError(
             f"the SAE has input width {d_sae_in}, the residual stream has width {d_model}; "
