@@ -54,14 +54,16 @@ behind an API. By simulation 1.02 to 1.26 (`benchmarks/search.py`)."""
 ONE_BY_ONE = 1.06
 """The same where the job runs the judge, on GPUs of its own. By simulation 1.02 to 1.06."""
 COMPUTE = ["rule", "model", "jobs", "starts", "gpus", "tokens", "tokens_per_second", "known_by"]
-COMPUTE += ["judge_hours", "hours_per_job", "hours_asked", "gpu_hours"]
+COMPUTE += ["judge_hours", "hours_per_job", "hours_requested", "gpu_hours"]
 
 
 class Work(NamedTuple):
-    """What engine jobs of a rule do for a model: jobs, tokens of all of them, jobs that share one.
+    """What engine jobs of a rule do for a model.
 
     Attributes:
-        starts: Number of jobs that start an engine, if not all of them do.
+        jobs: Number of jobs.
+        tokens: Tokens of all jobs together.
+        starts: Number of jobs that start an engine; None = all.
     """
 
     rule: str
@@ -288,7 +290,7 @@ def estimate_compute(config: Config, profile: Path = PROFILE) -> pd.DataFrame:
     Columns: rule, model, jobs, starts (jobs that start an engine: the first of every allocation of
     the profile), gpus (of a job), tokens (written, read or trained on, all jobs),
     tokens_per_second (of a job), known_by (how that is known), judge_hours (that the judge of a
-    job works), hours_per_job (with start and judge), hours_asked (requested by `jobs`),
+    job works), hours_per_job (with start and judge), hours_requested (by `jobs`),
     gpu_hours. Empty where the study names no GPU or its models need none.
     """
     gpu = gpu_of(config)
@@ -340,7 +342,7 @@ def _longest_chain(table: pd.DataFrame) -> float:
 
 def check_walltime(table: pd.DataFrame) -> Iterator[str]:
     """A line for every rule and model whose jobs need more hours than `jobs` requests."""
-    for row in table[table["hours_per_job"] > table["hours_asked"]].itertuples():
+    for row in table[table["hours_per_job"] > table["hours_requested"]].itertuples():
         key = ENGINE_HOURS.get(row.rule, "judge")
         remedy = f"a job that hits the limit starts from scratch, so raise `{key}`"
         if row.rule in JOURNALED or key == "judge":
@@ -349,5 +351,5 @@ def check_walltime(table: pd.DataFrame) -> Iterator[str]:
             remedy += ", or engine.shards"
         yield (
             f"{row.rule} of {row.model}: {row.hours_per_job:.1f} h expected ({row.known_by}), but "
-            f"`jobs` requests {row.hours_asked:g} h; {remedy}"
+            f"`jobs` requests {row.hours_requested:g} h; {remedy}"
         )

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,7 +18,10 @@ def arms_together(profile: Path = PROFILE) -> int:
     """Most arms of a model that share an allocation by a profile; 1 = each has its own."""
     if not profile.is_file():
         return 1
-    settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    return _together(yaml.safe_load(profile.read_text(encoding="utf-8")))
+
+
+def _together(settings: Mapping[str, Any]) -> int:
     pairs = (str(entry).partition("=") for entry in settings.get("group-components", []))
     return next((int(number) for name, _, number in pairs if name == GROUP), 1)
 
@@ -32,26 +36,27 @@ def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]
         return
     settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
     attempts = 1 + settings.get("retries", 0)
+    together = _together(settings)
     requested: dict[str, float] = {}
     for entry in map(str, settings.get("default-resources", [])):
         if entry.startswith("slurm_partition="):
             requested[entry.split("=", 1)[1]] = 0
     for rule, resources in settings.get("set-resources", {}).items():
-        hours = resources.get("runtime", 60 * _longest(config, rule, attempts, profile)) / 60
+        hours = resources.get("runtime", 60 * _longest(config, rule, attempts, together)) / 60
         partition = resources.get("slurm_partition")
         if partition:
             requested[partition] = max(requested.get(partition, 0), hours)
     yield from check_partitions(requested, str(profile))
 
 
-def _longest(config: Config, rule: str, attempt: int, profile: Path) -> float:
+def _longest(config: Config, rule: str, attempt: int, together: int) -> float:
     """Most hours that a job of the cluster requests for a rule; 0 if the rule runs no engine."""
     if rule not in ENGINE_HOURS:
         return 0
-    together = arms_together(profile) if rule == "generate_responses" else 1
+    shared = together if rule == "generate_responses" else 1
     return max(
         (
-            size.hours(rule, attempt) * largest_group(config, model, together)
+            size.hours(rule, attempt) * largest_group(config, model, shared)
             for model in config.models
             if (size := config.job_size(model)) is not None
         ),

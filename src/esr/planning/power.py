@@ -70,7 +70,7 @@ def design_of(config: Config) -> StudySpec:
     sizes = {name: size for name in config.arms if (size := _size(config, name, prompts))}
     main = sizes.pop("steered")
     if config.introspection is not None:
-        sizes[reports.ARM] = _asked(config.introspection, config)
+        sizes[reports.ARM] = _self_reports(config.introspection, config)
     sweep = config.arms.get("boost-sweep")
     latents = config.latents.count
     graded = 0.0
@@ -102,7 +102,7 @@ def _size(config: Config, name: str, prompts: int) -> tuple[int, int] | None:
     return latents, max(1, round(trials / latents))
 
 
-def _asked(settings: IntrospectionConfig, config: Config) -> tuple[int, int]:
+def _self_reports(settings: IntrospectionConfig, config: Config) -> tuple[int, int]:
     """Directions that are injected into each model, and pairs of questions about them."""
     pairs = len(read_csv_rows(settings.questions).rows)
     return settings.latents or steerable(config, settings.directions), pairs

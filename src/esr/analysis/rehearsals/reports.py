@@ -59,20 +59,20 @@ def rehearse(claim: Mapping[str, Any], truths: Truths) -> Rehearsal | None:
     if claim["table"] != "tables/introspection.csv" or where["dose"] != ["all"]:
         return None
     (measure,), (window,) = where["measure"], where["window"]
-    asks = measure.startswith("choice_")
-    if claim["null"] != 0 or not (asks or measure == "excess_log_odds"):
+    is_choice = measure.startswith("choice_")
+    if claim["null"] != 0 or not (is_choice or measure == "excess_log_odds"):
         return None
 
     def draw(spec: StudySpec, null: bool, number: int, second: bool = False) -> pd.DataFrame:
         latents, pairs = size_of(spec)
-        plan = _plan(latents, 2 if asks else pairs, window, 4 if asks else 0)
+        plan = _plan(latents, 2 if is_choice else pairs, window, 4 if is_choice else 0)
         rng = np.random.default_rng([15, int(null), number, crc32(window.encode())])
         return table_of(plan, readouts(plan, spec.rho, not null, rng))
 
     def resized(spec: StudySpec, latents: int) -> StudySpec:
         return replace(spec, sizes={**spec.sizes, ARM: (latents, size_of(spec)[1])})
 
-    value = PERCENT * KNOWN * (1 - 1 / 4) if asks else EXCESS
+    value = PERCENT * KNOWN * (1 - 1 / 4) if is_choice else EXCESS
     return Rehearsal(claim, value, draw, lambda spec: size_of(spec)[0], resized)
 
 
@@ -90,9 +90,9 @@ def _plan(latents: int, pairs: int, window: Injected, options: int) -> pd.DataFr
     numbers = range(latents)
     table = pd.DataFrame({"latent": numbers, "order": numbers, "selected": True})
     names = [str(pair) for pair in range(pairs)]
-    asked = pd.DataFrame({"question_id": names, "on_target": names, "off_target": names})
+    questions = pd.DataFrame({"question_id": names, "on_target": names, "off_target": names})
     named = table.assign(label=[f"label {number}" for number in numbers])
-    return introspection_plan(settings, "model", named, None, asked)
+    return introspection_plan(settings, "model", named, None, questions)
 
 
 def readouts(
