@@ -1,7 +1,6 @@
 """`snakemake verify`: every check passes here, fails when its part is broken, and names nobody."""
 
 import getpass
-import importlib.util
 import json
 import os
 import socket
@@ -25,7 +24,7 @@ from esr.verify import engines, premises
 from esr.verify.issue import issue_block, machine_facts, without_names
 from esr.verify.organism import BOOST, MODEL, SAMPLING, STUDY, Organism
 from esr.verify.outcomes import NotRun, Outcome, run_checks, write_record
-from helpers.checkout import REPO
+from helpers.checkout import REPO, load_script
 
 
 @pytest.fixture(scope="module")
@@ -290,19 +289,10 @@ def test_a_user_without_a_name_or_a_home_gets_the_block(monkeypatch: pytest.Monk
     assert without_names("fine in /data/team/z.bin") == "fine in <folder>/z.bin"
 
 
-def job_script() -> Any:
-    spec = importlib.util.spec_from_file_location("verify", REPO / "scripts/planning/verify.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_a_failed_check_fails_the_job_after_both_files_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = job_script()
+    module: Any = load_script("verify")
     monkeypatch.setattr(module, "config_of", lambda job: study_config(REPO, STUDY))
     checks: dict[str, Any] = {"good": lambda: "fine", "bad": lambda: 1 / 0}
     monkeypatch.setattr(module, "checks_of", lambda *_: checks)
@@ -320,7 +310,7 @@ def test_a_failed_check_fails_the_job_after_both_files_are_written(
 
 
 def test_every_environment_and_part_has_its_check(organism: Organism) -> None:
-    names = list(job_script().checks_of(organism.config, organism, ["serve", "finetune"]))
+    names = list(load_script("verify").checks_of(organism.config, organism, ["serve", "finetune"]))
     assert names == [
         *("environment", "envs/serve", "envs/finetune", "disk and memory", "reference engine"),
         *("steering canary", "SAE gate", "judge, lexical", "judge, over HTTP", "vLLM"),

@@ -288,14 +288,20 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(folder)
 
 
+def assert_complete(results: Path) -> None:
+    """The report and a picture of every figure are there."""
+    assert (results / "report/index.html").is_file()
+    for name in FIGURES:
+        assert (results / f"figures/{name}.png").stat().st_size > 1000, name
+
+
 def rows(results: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(results / f"{name}.csv")
 
 
 class TestOneModelWithoutLabels:
-    def test_every_figure_is_there(self, small: Path) -> None:
-        for name in FIGURES:
-            assert (small / f"figures/{name}.png").stat().st_size > 1000, name
+    def test_it_has_its_report_and_all_figures(self, small: Path) -> None:
+        assert_complete(small)
 
     def test_what_was_not_done_is_said_and_has_no_number(self, small: Path) -> None:
         for figure in ("fig3", "fig6"):
@@ -417,9 +423,7 @@ class TestNothingFound:
 @pytest.mark.rebuild
 class TestAStrangersModel:
     def test_it_has_its_report_and_all_figures(self, stranger: Path) -> None:
-        assert (stranger / "report/index.html").is_file()
-        for name in FIGURES:
-            assert (stranger / f"figures/{name}.png").stat().st_size > 1000, name
+        assert_complete(stranger)
 
     def test_every_arm_is_scored_by_the_language_model(self, stranger: Path) -> None:
         excluded = rows(stranger, "tables/exclusions").set_index(["arm", "status"])["n"]
@@ -443,9 +447,7 @@ class TestAStrangersModel:
 @pytest.mark.rebuild
 class TestInVllm:
     def test_it_has_its_report_and_all_figures(self, in_vllm: Path) -> None:
-        assert (in_vllm / "report/index.html").is_file()
-        for name in FIGURES:
-            assert (in_vllm / f"figures/{name}.png").stat().st_size > 1000, name
+        assert_complete(in_vllm)
 
     def test_every_arm_was_generated_by_vllm_and_is_scored(self, in_vllm: Path) -> None:
         excluded = rows(in_vllm, "tables/exclusions")
@@ -492,17 +494,13 @@ class TestALatentWithoutThreshold:
             pd.testing.assert_frame_equal(ours[same], kept[same])
 
     def test_it_has_its_report_and_all_figures(self, without_threshold: tuple[Path, int]) -> None:
-        results, _ = without_threshold
-        for name in FIGURES:
-            assert (results / f"figures/{name}.png").stat().st_size > 1000, name
+        assert_complete(without_threshold[0])
 
 
 @pytest.mark.rebuild
 class TestTwoArms:
     def test_it_has_its_report_and_all_figures(self, two_arms: Path) -> None:
-        assert (two_arms / "report/index.html").is_file()
-        for name in FIGURES:
-            assert (two_arms / f"figures/{name}.png").stat().st_size > 1000, name
+        assert_complete(two_arms)
 
     def test_what_has_no_arm_has_no_number(self, two_arms: Path) -> None:
         for figure in ("fig3", "fig4", "fig5", "fig6", "figA7", "figA8", "figA9", "figB2"):
@@ -531,9 +529,7 @@ class TestTwoArms:
 @pytest.mark.rebuild
 class TestImportedAlone:
     def test_it_has_its_report_and_all_figures(self, imported: Path) -> None:
-        assert (imported / "report/index.html").is_file()
-        for name in FIGURES:
-            assert (imported / f"figures/{name}.png").stat().st_size > 1000, name
+        assert_complete(imported)
 
     def test_every_response_is_scored(self, imported: Path) -> None:
         scored = rows(imported, "tables/exclusions").set_index("status")["n"]
