@@ -108,7 +108,7 @@ def checked(latent: int | None, ablated: Sequence[int], how: How) -> ArmConfig:
     given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
     for name in ("layers", "window"):
         if latent is None and name in given:
-            raise EsrError(f"{name}: says where a latent is added, but none is steered; name one")
+            raise EsrError(f"{name}: places the boost of a latent, but none is steered; name one")
     if "window" in given:
         ends = tuple(given["window"])
         if len(ends) != 2:
