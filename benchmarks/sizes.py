@@ -24,8 +24,9 @@ from esr.analysis.power import CORRELATIONS
 from esr.analysis.truths import TRUTHS
 from esr.config import Config
 from esr.config.files import study_config
-from esr.planning.hours import arm_trials, estimate_compute
+from esr.planning.hours import estimate_compute
 from esr.planning.power import design_of
+from esr.planning.work import arm_trials
 
 log = logging.getLogger(__name__)
 

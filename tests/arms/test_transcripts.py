@@ -19,7 +19,7 @@ from esr.judges.base import judge_responses
 from esr.judges.lexical import LexicalJudge
 from esr.judges.lexicon import Lexicon
 from esr.planning.costs import judged_trials
-from esr.planning.hours import arm_trials
+from esr.planning.work import arm_trials
 from esr.tables import read_table, write_table
 from helpers.checkout import REPO, load_script
 from helpers.organism import LEXICON

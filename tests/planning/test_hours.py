@@ -17,17 +17,16 @@ from esr.planning.hardware import Gpu
 from esr.planning.hours import (
     ONE_BY_ONE,
     OVERLAPPED,
-    arm_trials,
     check_walltime,
     estimate_compute,
     judge_hours,
     pass_seconds,
-    planned_work,
     profile_hours,
     search_hours,
     tokens_per_second,
     wall_hours,
 )
+from esr.planning.work import arm_trials, planned_work
 from helpers.checkout import REPO
 from helpers.studies import load_study
 

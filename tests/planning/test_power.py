@@ -7,8 +7,8 @@ import pytest
 
 from esr.agreement.arms import sampled_cells
 from esr.analysis.claims import read_claims
-from esr.planning.hours import arm_trials
 from esr.planning.power import design_of, print_power, tabulate_power
+from esr.planning.work import arm_trials
 from helpers.studies import load_study
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from esr.assets.saelens import sae_shape
 from esr.config import Config, VllmJudgeConfig
 from esr.planning.hardware import BYTES, weight_bytes
-from esr.planning.hours import arm_trials
+from esr.planning.work import arm_trials
 
 UNKNOWN_SAE = 1e9
 """Bytes of an SAE whose shape is unknown before the download; few are larger."""

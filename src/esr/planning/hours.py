@@ -1,13 +1,13 @@
 """Hours that a study needs: tokens of every rule and model, over tokens per second.
 
 Tokens per second are those measured for the model on the GPU (`resources/throughput.csv`). Without
-a measurement they follow from the GPU's data sheet and the assumptions below. Every response is
-counted at its maximum length.
+a measurement they follow from the GPU's data sheet and the assumptions below. `esr.planning.work`
+counts the tokens.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -15,11 +15,10 @@ import yaml
 from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
-from esr.judges.costs import tokens
-from esr.planning.costs import Planned, judged_trials, planned_calls, searched_for, steerable
+from esr.planning.costs import Planned, planned_calls, searched_for
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
-from esr.planning.partitions import PROFILE, arms_together
-from esr.planning.waves import allocations
+from esr.planning.partitions import PROFILE
+from esr.planning.work import EXAMPLE_TOKENS, planned_work
 
 THROUGHPUT = Path("resources/throughput.csv")
 
@@ -34,12 +33,6 @@ OVERHEAD = 0.03
 """Overhead of a pass in seconds: attention over the cache, the SAE, sampling, the host."""
 PASSES = 3
 """Passes per training step: forward, recomputation, backward (base weights frozen)."""
-PROBED = 12 * 11 * 8
-"""Answers that probes of boosts read: latents, boosts, texts (`esr.thresholds.probes`)."""
-ASKED = 120
-"""Tokens of a question to a model about itself, the turns and options before it included."""
-EXAMPLE_TOKENS = 300
-"""Tokens of a fine-tuning example: prompt, off-topic start, correction, answer."""
 STARTING = 120
 """Start-up of an engine job in seconds, without loading: imports, compilation, CUDA graphs."""
 LOADING = 1e9
@@ -55,22 +48,6 @@ ONE_BY_ONE = 1.06
 """The same where the job runs the judge, on GPUs of its own. By simulation 1.02 to 1.06."""
 COMPUTE = ["rule", "model", "jobs", "starts", "gpus", "tokens", "tokens_per_second", "known_by"]
 COMPUTE += ["judge_hours", "hours_per_job", "hours_requested", "gpu_hours"]
-
-
-class Work(NamedTuple):
-    """What engine jobs of a rule do for a model.
-
-    Attributes:
-        jobs: Number of jobs.
-        tokens: Tokens of all jobs together.
-        starts: Number of jobs that start an engine; None = all.
-    """
-
-    rule: str
-    model: str
-    jobs: int
-    tokens: float
-    starts: int | None = None
 
 
 def pass_seconds(model: ModelConfig | VllmJudgeConfig, gpu: Gpu, gpus: int, tokens: float) -> float:
@@ -110,94 +87,6 @@ def tokens_per_second(
         ):
             return float(row["tokens_per_second"]), f"measured {row['date']}"
     return rows / pass_seconds(model, gpu, gpus, rows), "assumed"
-
-
-def planned_work(config: Config, profile: Path = PROFILE) -> Iterator[Work]:
-    """What engine jobs of every rule do, model by model, with the allocations of a profile."""
-    together = arms_together(profile)
-    length = config.generation.max_new_tokens
-    for name in [*config.engine_models, *config.finetuned]:
-        searches = len(config.searches(name))
-        if searches:
-            tokens = searched_for(config, name) * length
-            yield Work("find_thresholds", name, searches, tokens)
-        trials = {arm: arm_trials(config, arm) for arm in config.arms_of(name)}
-        shards = sum(config.shards(arm) for arm in trials if config.generates(name, arm))
-        tokens = sum(number * config.new_tokens(arm) for arm, number in trials.items())
-        starts = allocations(config, name, together)
-        yield Work("generate_responses", name, shards, tokens, starts)
-        if name in config.finetuned:
-            rows = config.finetune.data.size * config.finetune.training.num_epochs
-            yield Work("train_adapter", name, 1, rows * EXAMPLE_TOKENS)
-            continue
-        read = {
-            "measure_relevance": sum(
-                trials.get(arm or "", 0)
-                for arm in (
-                    config.latents.relevance.answers,
-                    *map(config.answers_to, config.held_out),
-                )
-            ),
-            "measure_sae_fit": min(
-                trials.get(config.fit_arm or "", 0), config.sae_fit.tokens / length
-            ),
-            "find_detectors": 2 * trials.get(config.detectors.arm, 0),
-            "match_controls": trials.get("steered", 0),
-            "read_episodes": config.episodes.max_episodes
-            + config.episodes.max_baseline
-            + config.episodes.max_unrestarted,
-        }
-        if config.models[name].threshold_prior is None:
-            read["probe_boosts"] = PROBED
-        if any(config.arms[arm].ablate_to == "mean" for arm in trials):
-            read["measure_means"] = 2 * trials.get(config.fit_arm or "", 0)
-        for rule, texts in read.items():
-            yield Work(rule, name, 1, texts * length)
-        yield from _contrasts(config, name)
-        yield from _readouts(config, name)
-        yield from _self_reports(config, name)
-
-
-def _contrasts(config: Config, name: str) -> Iterator[Work]:
-    """Texts that a model reads for the sets of directions that are contrasts."""
-    used = {config.directions_of(arm) for arm in config.arms_of(name)}
-    if config.introspection is not None:
-        used.add(config.introspection.directions)
-    files = [
-        one.pairs
-        for key, one in config.directions.items()
-        if key in used and one.kind == "contrast"
-    ]
-    texts = [
-        text
-        for path in files
-        for row in read_csv_rows(path).rows
-        for text in (row["positive"], row["negative"])
-    ]
-    if files:
-        yield Work("read_contrasts", name, len(files), sum(map(tokens, texts)))
-
-
-def _readouts(config: Config, name: str) -> Iterator[Work]:
-    """Prompts that a model reads for the readouts of its arms, each as long as a response."""
-    arms = [arm for arm in config.readouts if arm in config.arms_of(name)]
-    trials = sum(arm_trials(config, arm) for arm in arms)
-    if arms:
-        yield Work("read_tokens", name, len(arms), trials * config.generation.max_new_tokens)
-
-
-def _self_reports(config: Config, name: str) -> Iterator[Work]:
-    """Questions that a model reads about injected directions, each counted as `ASKED` tokens."""
-    settings = config.introspection
-    if settings is None:
-        return
-    pairs = len(read_csv_rows(settings.questions).rows)
-    latents = settings.latents or steerable(config, settings.directions)
-    asked = 2 * pairs + settings.choices
-    injected = latents * len(settings.doses) * (1 + len(settings.controls)) * asked
-    plain = 2 * pairs + latents * settings.choices
-    readings = len(settings.windows) * (injected + plain)
-    yield Work("read_self_reports", name, 1, readings * ASKED)
 
 
 def judge_hours(config: Config, responses: float) -> float:
@@ -277,11 +166,6 @@ def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
         hours = (seconds / jobs + starting) / 3600
         facts = [one.rule, one.judge, jobs, jobs, gpus, one.calls * one.written, rate, "assumed"]
         yield [*facts, 0.0, hours, size.judge, hours * jobs * gpus]
-
-
-def arm_trials(config: Config, arm: str) -> int:
-    """Trials of an arm for each model; a replay has those of its origin, or of its latents."""
-    return 0 if config.arms[arm].responses is not None else judged_trials(config, arm)
 
 
 def estimate_compute(config: Config, profile: Path = PROFILE) -> pd.DataFrame:
