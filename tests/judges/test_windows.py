@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from esr.config import LexicalJudgeConfig, SentenceJudgeConfig
-from esr.config.judging import JudgeConfig
+from esr.config.judges import JudgeConfig
 from esr.judges import open_scorer
 from esr.judges.windows import score_windows, split_words
 from helpers.checkout import REPO

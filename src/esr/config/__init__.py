@@ -35,18 +35,18 @@ from esr.config.finetuning import (
     FinetuneTrainingConfig,
 )
 from esr.config.introspection import IntrospectionConfig
-from esr.config.judging import (
+from esr.config.judges import (
     AnthropicJudgeConfig,
     ApiConfig,
     HumanJudgeConfig,
     JudgeConfig,
-    JudgingConfig,
     LexicalJudgeConfig,
     LlmConfig,
     OpenAiJudgeConfig,
     SentenceJudgeConfig,
     VllmJudgeConfig,
 )
+from esr.config.judging import JudgingConfig
 from esr.config.latents import ConcretenessConfig, LatentsConfig, RelevanceConfig
 from esr.config.load import load, merge, plain_settings
 from esr.config.matched import matched_arms

@@ -6,11 +6,12 @@ from pydantic import model_validator
 
 from esr.config.directions import RandomDirectionsConfig
 from esr.config.judging import JudgingConfig
+from esr.config.placement import Placement
 from esr.config.study_arms import CheckedArms
 from esr.paths import SHARED
 
 
-class Config(CheckedArms):
+class Config(CheckedArms, Placement):
     """Everything that determines what a study computes; its sections fit each other."""
 
     @model_validator(mode="after")
