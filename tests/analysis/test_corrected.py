@@ -8,7 +8,6 @@ import pytest
 
 from esr.analysis.corrected import (
     ESTIMATORS,
-    TwoPhase,
     correct_arms,
     corrected_difference,
     judge_errors,
@@ -17,9 +16,8 @@ from esr.analysis.corrected import (
     raw_rate,
     rogan_gladen,
     rogan_gladen_pooled,
-    stack,
-    two_phase,
 )
+from esr.analysis.two_phase import TwoPhase, stack, two_phase
 from esr.errors import EsrError
 from helpers.scores import scores_of
 from helpers.two_phase import draw_phases, two_arms

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from esr.analysis.corrected import TwoPhase
 from esr.analysis.simulation import ArmSpec, Design, StudySpec, draw_arm, draw_design, judged
+from esr.analysis.two_phase import TwoPhase
 
 Rates = tuple[float, float]
 DETECTOR = (0.9, 0.97)

@@ -21,8 +21,9 @@ from esr.agreement.compare import (
     ratings_of,
 )
 from esr.agreement.sample import sheet_weights
-from esr.analysis.corrected import prediction_powered, two_phase
+from esr.analysis.corrected import prediction_powered
 from esr.analysis.statistics import agreement as formulas
+from esr.analysis.two_phase import two_phase
 from esr.config import StatisticsConfig
 from esr.errors import EsrError
 

@@ -15,19 +15,18 @@ from esr.agreement.sample import Scores, sheet_weights
 from esr.analysis.corrected import (
     Corrected,
     Errors,
-    TwoPhase,
     corrected_difference,
     judge_errors,
     prediction_powered,
     raw_rate,
     rogan_gladen,
-    two_phase,
 )
 from esr.analysis.measures import MEASURES
 from esr.analysis.pairing import align, pair_trials
 from esr.analysis.statistics import Interval
 from esr.analysis.statistics.contrasts import crossed_contrast
 from esr.analysis.statistics.crossed import weighted_mean
+from esr.analysis.two_phase import TwoPhase, two_phase
 from esr.arms.scores import KEY
 from esr.config import JudgingConfig
 from esr.judges.human import NOT_LABELLED
