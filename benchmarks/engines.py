@@ -33,7 +33,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -43,20 +42,20 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from engine_work import ABLATED, NEW, PROMPT, Work, ablated, idle, layered, steered, windowed
 from plain import Plain
 
 from esr.assets.sae import Sae
 from esr.config import Config, load, merge
 from esr.engines import open_engine
-from esr.engines.base import EncodeRequest, Engine, Intervention, Request, Sampling, generate_all
-from esr.engines.intervention import Operation, Window
+from esr.engines.base import EncodeRequest, Engine, Request, Sampling, generate_all
 from esr.engines.vllm.launch import vllm_options
 from esr.planning.hardware import check_gpu_memory
 
 log = logging.getLogger(__name__)
 CSV = Path(__file__).with_suffix(".csv")
 THROUGHPUT = Path("resources/throughput.csv")
-PROMPT, NEW, BATCH, ABLATED, BOOST = 32, 64, 64, 26, 3.0
+BATCH = 64
 SAMPLING = Sampling(0, NEW)
 PLAIN, PROMPTS, ARM = "vLLM, plain", "vLLM, prefill only", "transformers, an arm"
 STEERED = "ours, all steered"
@@ -118,63 +117,6 @@ def measure_encoding(engine: Engine, prompts: Sequence[Sequence[int]]) -> tuple[
     begin = time.perf_counter()
     engine.encode([EncodeRequest(tuple(prompt)) for prompt in prompts])
     return sum(map(len, prompts)), time.perf_counter() - begin
-
-
-@dataclass(frozen=True)
-class Work:
-    """Input of every engine: prompts of one length to continue, and texts to encode."""
-
-    prompts: list[tuple[int, ...]]
-    texts: list[tuple[int, ...]]
-    vocabulary: int
-
-    @classmethod
-    def draw(cls, batch: int, vocabulary: int) -> "Work":
-        """Random tokens, a batch of each."""
-        rng = np.random.default_rng(0)
-        prompts, texts = (
-            [tuple(rng.integers(3, vocabulary, length).tolist()) for _ in range(batch)]
-            for length in (PROMPT, PROMPT + NEW)
-        )
-        return cls(prompts, texts, vocabulary)
-
-    def requests(self, make: Callable[[int], Intervention], times: int = 1) -> list[Request]:
-        """The prompts, repeated `times` times, each with its own seed and intervention."""
-        prompts = self.prompts * times
-        return [Request(prompt, i, make(i)) for i, prompt in enumerate(prompts)]
-
-
-def idle(_: int) -> Intervention:
-    """Nothing is changed."""
-    return Intervention()
-
-
-def steered(i: int) -> Intervention:
-    """Of 256 requests each has a direction and a boost of its own."""
-    return Intervention(ABLATED + i % 256, BOOST + i % 256 / 256)
-
-
-def ablated(i: int) -> Intervention:
-    """Steered, and the same latents are ablated in all."""
-    return replace(steered(i), ablated=tuple(range(ABLATED)))
-
-
-def windowed(i: int) -> Intervention:
-    """Steered in half of the new tokens, from a position of its own."""
-    start = PROMPT + i % (NEW // 2)
-    return replace(steered(i), window=Window(start, start + NEW // 2))
-
-
-def layered(layers: Sequence[int]) -> Callable[[int], Intervention]:
-    """Steered, with the same direction added at further layers, and latents ablated."""
-
-    def make(i: int) -> Intervention:
-        short = ablated(i)
-        assert short.latent is not None
-        further = [Operation("add", short.latent, short.boost, layer) for layer in layers]
-        return replace(short, operations=tuple(further))
-
-    return make
 
 
 def plain_modes(plain: Plain, work: Work) -> Modes:
