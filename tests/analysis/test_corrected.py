@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from esr.analysis.corrected import (
-    ESTIMATORS,
-    correct_arms,
     corrected_difference,
     judge_errors,
     prediction_powered,
@@ -126,18 +124,6 @@ class TestTables:
         other = primary.assign(weight=1.0, trial_id=["t0", "t9"])
         with pytest.raises(EsrError, match="1 trials of the second phase are not in the arm"):
             two_phase(primary, other)
-
-    def test_every_arm_has_every_estimator_beside_the_raw_rate(self) -> None:
-        spec = two_arms((0.15, 0.1), 36, 16)
-        errors = {"steered": (0.9, 0.99), "ablated": (0.5, 0.99)}
-        table = correct_arms(draw_phases(spec, errors, 0.2, 0), "person")
-        assert table["arm"].tolist() == ["steered"] * 4 + ["ablated"] * 4
-        assert table["estimator"].tolist() == ESTIMATORS * 2
-        assert table["reference"].eq("person").all()
-        inside = table["estimate"].between(table["low"], table["high"])
-        assert inside.all()
-        by = table[table["estimator"].eq("raw")].set_index("arm")["sensitivity"]
-        assert by["steered"] > by["ablated"] + 20
 
 
 DIFFERENTIAL = {"steered": (0.9, 0.995), "ablated": (0.5, 0.995)}

@@ -8,8 +8,8 @@ weights (trials that each sampled one stands for). Three estimates beside the ra
   share of these that the reference confirms, and the share of the others that it finds (false
   omissions). Its interval adds the three errors (MOVER), each from its own clustered interval, so
   that a stratum without any event still has an error.
-- `rogan_gladen_pooled`: sensitivity and specificity from all arms together, which is what a
-  correction assumes that ignores differential misclassification.
+- `rogan_gladen_pooled`: sensitivity and specificity from all arms together. This ignores that
+  errors differ between arms. No table has it; a test shows that its intervals cover too little.
 - `prediction_powered`: mean of lambda f + w (y - lambda f), f by the primary, y by the reference on
   the sample with weight w (Angelopoulos et al. 2023, arXiv 2301.09633; lambda: PPI++, arXiv
   2311.01453). It also holds for scores.
@@ -19,11 +19,9 @@ analysis; tables name it. Intervals hold for other latents and prompts, and cont
 second phase. Lee et al. arXiv 2511.21140; Chen et al. arXiv 2601.05420.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from esr.analysis.statistics import NO_INTERVAL, Interval
 from esr.analysis.statistics.crossed import (
@@ -36,9 +34,8 @@ from esr.analysis.statistics.crossed import (
     weighted_rate,
 )
 from esr.analysis.statistics.estimates import Estimate
-from esr.analysis.two_phase import TwoPhase, stack
+from esr.analysis.two_phase import TwoPhase
 
-ESTIMATORS = ["raw", "rogan_gladen", "rogan_gladen_pooled", "prediction_powered"]
 FEW_POSITIVES = 5
 """Fewer trials that the reference flags do not fix a sensitivity: status `few_positives`."""
 
@@ -212,42 +209,6 @@ def corrected_difference(
         return NO_INTERVAL, NO_INTERVAL
     quotient = mover_ratio(*arms, related)
     return mover_difference(*arms, related), Interval(quotient.low - 1, quotient.high - 1)
-
-
-def correct_arms(arms: Mapping[str, TwoPhase], reference: str, level: float = 0.95) -> pd.DataFrame:
-    """Every arm by every estimator, in percent.
-
-    Columns: arm, estimator, reference (who counts as the truth), estimate, low, high, status,
-    sensitivity, sensitivity_low, sensitivity_high, specificity, specificity_low, specificity_high,
-    n (trials), n_sampled, n_positives (sampled trials that the reference flags).
-    """
-    pooled = judge_errors(stack(list(arms.values())), level)
-    rows = []
-    for arm, phase in arms.items():
-        errors = judge_errors(phase, level)
-        found = {
-            "raw": raw_rate(phase, level),
-            "rogan_gladen": rogan_gladen(phase, level),
-            "rogan_gladen_pooled": rogan_gladen_pooled(phase, pooled, level),
-            "prediction_powered": prediction_powered(phase, level),
-        }
-        sizes = {"n": int((~np.isnan(phase.primary)).sum()), "n_sampled": int(phase.sampled.sum())}
-        for name, each in found.items():
-            used = pooled if name == "rogan_gladen_pooled" else errors
-            ends = each.interval.scaled(100)._asdict()
-            row: dict[str, Any] = {"arm": arm, "estimator": name, "reference": reference}
-            row |= {"estimate": 100 * each.value, **ends, "status": each.status}
-            rows.append(row | _error_columns(used) | sizes | {"n_positives": errors.positives})
-    return pd.DataFrame(rows)
-
-
-def _error_columns(errors: Errors) -> dict[str, Any]:
-    row: dict[str, float] = {}
-    for name in ("sensitivity", "specificity"):
-        ends = getattr(errors, f"{name}_interval").interval.scaled(100)
-        row |= {name: 100 * getattr(errors, name), f"{name}_low": ends.low}
-        row |= {f"{name}_high": ends.high}
-    return row
 
 
 def _mean(values: Values) -> float:

@@ -15,7 +15,6 @@ from esr.config import Config
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
 
-LICENCES = Path("resources/licences.csv")
 COLUMNS = ["source", "licence", "hub", "link"]
 
 
