@@ -3,10 +3,11 @@
     uv run python benchmarks/search.py
 
 Simulated is the order of work of `esr.thresholds.pipeline` with an engine that takes requests at
-any time. Each of 500 latents takes 10 steps of 2 responses. A judge that the job runs takes each
-response as it ends, and gives its score as its reply ends. A judge behind an API takes all steps
-that are generated in one call, and gives their scores together; so did the one that the job runs
-before (`in one call`). A response or a reply takes between half of its longest time and all of it.
+any time. Each of 500 latents takes 10 steps of 2 responses. A judge that the job runs receives
+each response when it is complete, and returns its score when its reply is complete. A judge behind
+an API receives all finished steps in one call, and returns their scores together. The judge that
+the job runs worked like that before (`in one call`). A response or a reply takes between
+half of its longest time and all of it.
 
 Columns of the CSV: `judge`, `engine_hours` and `judge_hours` (work of each, if it never waited),
 `hours` (of the search), `over_longer` and `over_sum` (hours over the longer of the two, and over

@@ -1,7 +1,7 @@
 """A failed group of jobs keeps the files of those of its jobs that have finished.
 
-Snakemake treats a group as one job: if a job of it fails, all have failed, and the files of all are
-removed. So the next run would repeat the others, and they would fail with the failed one again.
+Snakemake treats a group as one job. If one of its jobs fails, all count as failed, and the files of
+all are removed. So the next run would repeat the others, and lose them again with the failed one.
 `keep_finished` replaces the one method of Snakemake that removes the files, in the version that the
 project pins.
 """

@@ -195,7 +195,7 @@ class TestReports:
         assert found["confirmed_true"] >= 3
         assert found["confirmed_null"] == found["refuted_true"] == 0
 
-    def test_labels_are_right_as_often_as_the_world_says(self) -> None:
+    def test_labels_are_right_as_often_as_in_the_world(self) -> None:
         case = case_of("names", "introspection")
         wide = case.resized(self.SPEC, 300)
         assert case.latents(wide) == 300

@@ -737,7 +737,7 @@ class TestAJudge:
         while stream.pending:
             found |= dict(stream.results(60))
         assert sorted(found) == list(inputs)
-        # What else is in flight changes rounding only, which a random model seldom notices.
+        # What else is in flight changes rounding only, which rarely changes a token here.
         again = LlmJudge(rubric, together).judge(list(inputs.values()))
         same = [one.attempts == found[i].attempts for i, one in enumerate(again)]
         assert sum(same) >= 20

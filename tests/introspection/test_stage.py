@@ -234,7 +234,7 @@ def section(**changes: Any) -> dict[str, Any]:
         ({"doses": [0, 1]}, "positive numbers"),
         ({"controls": ["topics"]}, "'topics' is no set of random directions"),
         ({"directions": "mine"}, r"there is no set 'mine' \(there is: random"),
-        ({"directions": "random"}, "'random' is random, so that there is no concept to report"),
+        ({"directions": "random"}, "'random' is random, so there is no concept to report"),
         ({"unit": "threshold", "behaviour": False}, "unit: decoder"),
         ({"choices": 1}, "leaves nothing to choose"),
         ({"choice_question": "which?"}, "must hold {options} once"),

@@ -219,7 +219,7 @@ class Config(CheckedArms, Placement):
             )
         if isinstance(found, RandomDirectionsConfig):
             raise ValueError(
-                f"introspection.directions: {injected!r} is random, so that there is no concept to "
+                f"introspection.directions: {injected!r} is random, so there is no concept to "
                 "report; name a set of kind `file` or `contrast`, or leave the key out to inject "
                 "latents"
             )

@@ -176,7 +176,7 @@ def respond(
 def how_of(
     ablate_to: str | None, strength: float | None, layers: str | None, window: str | None
 ) -> How:
-    """Values of the options that say how latents are steered and ablated.
+    """Values of the options that steer and ablate latents in other ways than by default.
 
     Raises:
         EsrError: naming the option whose value cannot be read.

@@ -213,7 +213,7 @@ class Session:
         means = self.study.means(self.model) if arm.ablate_to == "mean" else {}
         start, stop = how.get("window") or (None, None)
         if start is None and not self.study.config.steering.prompt:
-            start = 0  # as in arms: where the prompt is not steered, unless a window says so
+            start = 0  # as in arms: where the prompt is not steered, unless a window includes it
         return Change(
             latent=latent,
             boost=0.0 if latent is None else self.boost(latent, boost),

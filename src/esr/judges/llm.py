@@ -149,7 +149,7 @@ class CachedLlm:
         return self._replies
 
     def _rest(self) -> None:
-        """Leave the journal to others, unless replies are to come."""
+        """Let other jobs write the journal, unless calls are in flight."""
         if not self._local:
             self._open().close()
 
@@ -237,7 +237,7 @@ class CachedLlm:
     def _for_sink(
         self, calls: Mapping[str, Call], failure_of: FailureOf
     ) -> tuple[dict[str, Call], ReplySink]:
-        """Calls without a reply, now that no other job writes the journal, and their sink."""
+        """Open the journal to write; the calls that still have no reply in it, and their sink."""
         replies = self._open()
         replies.open_to_write()
         calls = {key: call for key, call in calls.items() if key not in replies}

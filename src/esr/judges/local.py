@@ -113,7 +113,7 @@ class LocalModel:
                 return None
             if isinstance(reply, Written) and reply.id in self._reading:
                 return self._record(reply, self._reading.pop(reply.id))
-            # Others are of a call of before, whose job was stopped.
+            # Other replies are to calls that were given up.
         return None
 
     def _record(self, reply: Written, read: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class LocalCalls:
         self.model = model
         self._sinks: dict[str, ReplySink] = {}
         self._ended: list[str] = []
-        """Keys of calls that ended, not returned yet."""
+        """Keys of calls that ended and were not returned yet."""
 
     def __contains__(self, key: str) -> bool:
         return key in self._sinks
@@ -89,7 +89,7 @@ class LocalCalls:
             while (record := self.model.receive(timeout)) is not None:
                 key = str(record["key"])
                 if (sink := self._sinks.pop(key, None)) is None:
-                    continue  # of a call of another reader, which has stopped
+                    continue  # the call was given up
                 sink.keep([record])
                 sink.check()
                 return key

@@ -76,7 +76,7 @@ class LlmJudge:
             self._anchors.finish()
 
     def call(self, one: JudgeInput) -> Call:
-        """What the judge is shown of an input."""
+        """The call for an input: what the judge is shown of it."""
         full = self._llm.settings.shown == "full_prompt" and one.full_prompt is not None
         prompt = one.full_prompt if full and one.full_prompt else one.prompt
         call = self._rubric.call(one.label, prompt=prompt, response=one.response)

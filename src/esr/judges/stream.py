@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from esr.judges.base import Judge, JudgeInput, Judgment
 
 Ticket = int
-"""Number of an input, which its judgment bears."""
+"""Number of an input and of its judgment."""
 
 
 class JudgingStream(Protocol):
@@ -21,7 +21,7 @@ class JudgingStream(Protocol):
         ...
 
     def submit(self, inputs: Mapping[Ticket, JudgeInput]) -> None:
-        """Have inputs judged; waits for none of them.
+        """Submit inputs, without waiting for their judgments.
 
         Raises:
             EsrError: nothing can be judged.

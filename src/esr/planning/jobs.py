@@ -33,7 +33,8 @@ def check_run(
         jobs: Jobs that this run will start.
         executor: Snakemake's executor: `local` jobs need a GPU on this machine, `slurm` jobs need
             their partitions.
-        submitted: The same jobs, in groups that the executor submits together; one at a time runs.
+        submitted: The same jobs, in groups that the executor submits together. Those of a group
+            run one after the other.
     """
     listed = list(jobs)
     yield from check_gpu_memory(config, loaded_models(listed))

@@ -1,8 +1,8 @@
 """Arms that one allocation of a cluster generates, one after the other, with one engine.
 
-Snakemake submits a group of jobs as one job of the cluster. The group starts when everything that
-its jobs read from outside is there. So no job of a group may wait, through jobs outside of it, for
-another one of it. Arms of one wave never do.
+Snakemake submits a group of jobs as one job of the cluster. The group starts when all files exist
+that its jobs read from outside. So no job of a group may depend on another one of it through jobs
+outside the group. Jobs of one wave never do.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Any
 from esr.config import Config, ContinueConfig
 
 GROUP = "arms"
-"""Name that Snakemake's `group-components` knows these groups by."""
+"""Name of these groups in Snakemake's `group-components`."""
 
 
 def wave(config: Config, arm: str) -> int:
@@ -23,9 +23,9 @@ def wave(config: Config, arm: str) -> int:
 def groups(config: Config, model: str, together: int) -> list[list[str]]:
     """Arms of a model that share an allocation of the cluster: up to `together` in a group.
 
-    Those of a group are of one wave, and need an engine with the same directions and layers. As few
-    groups as possible, which differ by one arm at most. None where an engine ends with its job.
-    An arm of several shards is in none, since its jobs are there to run at the same time.
+    Those of a group are of one wave, and need an engine with the same directions and layers. There
+    are as few groups as possible, and their sizes differ by one arm at most. There are none where
+    an engine ends with its job. An arm of several shards is in none, since they run in parallel.
     """
     if together < 2 or config.linger(on_cpu=config.on_cpu(model)) <= 0:
         return []
@@ -68,7 +68,7 @@ def _divide(arms: list[str], largest: int) -> list[list[str]]:
 
 
 def _wave(config: Config, arm: str, above: tuple[str, ...]) -> int:
-    """The wave of an arm. Arms that need each other, which no study can run, need nothing here."""
+    """The wave of an arm. A cycle of arms, which no study can run, ends at its first arm."""
     seen = (*above, arm)
     needed = {name for name in _needed(config, arm) if name in config.arms and name not in seen}
     return max((1 + _wave(config, name, seen) for name in needed), default=0)

@@ -13,7 +13,7 @@ POLL_SECONDS = 0.05
 
 
 class JudgeThread:
-    """A judge at work in a thread of its own: inputs go in, and judgments come out, at any time."""
+    """A judge in a thread of its own. It accepts inputs and returns judgments at any time."""
 
     def __init__(self, judge: Judge) -> None:
         """Start the thread. Until `close`, only the thread may use the judge."""
@@ -29,7 +29,7 @@ class JudgeThread:
         self._thread.start()
 
     def submit(self, inputs: Mapping[Ticket, JudgeInput]) -> None:
-        """Have inputs judged, each with a number of its own."""
+        """Submit inputs, each with a number of its own."""
         self.pending += len(inputs)
         self._inbox.put(inputs)
 
@@ -52,7 +52,7 @@ class JudgeThread:
                 yield found
 
     def close(self) -> None:
-        """End the thread; a judge that is within a call ends it first."""
+        """End the thread; a call in progress ends first."""
         self._inbox.put(None)
         self._thread.join()
 

@@ -1,7 +1,7 @@
 """Runs the queries of a threshold search: the engine generates, a judge scores.
 
-The judge runs in a thread, so that the engine generates the next responses meanwhile. A judge that
-the job runs takes each response as it ends; another takes all steps that are generated in one call.
+The judge runs in a thread, while the engine generates the next responses. A judge that the job runs
+receives each response when it is complete. Any other receives all generated steps in one call.
 """
 
 from collections import defaultdict, deque
@@ -22,7 +22,7 @@ POLL_SECONDS = 0.05
 
 @dataclass(eq=False)
 class Step:
-    """Queries that were submitted together, and by index what became of each."""
+    """Queries that were submitted together, with the progress of each by its index."""
 
     queries: Sequence[Query]
     inputs: dict[int, JudgeInput] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Step:
 
     @property
     def generated(self) -> bool:
-        """Whether every query has a response, of which the judge has been given none."""
+        """Whether every query has a response, and the judge has been given none of them."""
         return len(self.inputs) + len(self.judgments) == len(self.queries)
 
     @property
@@ -101,7 +101,7 @@ class QueryPipeline:
             EsrError: the engine or the judge failed.
         """
         while True:
-            # With nothing left to generate, wait for the judge: there is nothing else to do.
+            # With nothing left to generate, there is only the judge to wait for.
             self._collect(wait=not self._waiting)
             if self._judged:
                 step = self._judged.popleft()

@@ -26,7 +26,7 @@ ERRORS = JudgeSpec(0.9, 0.998)
 COMMON = 0.5
 """Share of responses in which they err together; assumed."""
 FLIPPED = 0.05
-"""Share of responses whose direction the second judge sees otherwise (claimed: 3 to 7 %)."""
+"""Share of responses whose direction the second judge grades otherwise (claimed: 3 to 7 %)."""
 LARGE = 3000
 """Latents of a study that is large enough to read the true kappa from."""
 

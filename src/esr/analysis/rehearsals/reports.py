@@ -1,7 +1,7 @@
 """Claims about self-report: `tables/introspection.csv`.
 
 Log-probabilities are drawn for every trial of a plan of the study's size, and run through the code
-of excess, choices, thresholds and means. Both worlds have the habits that the controls must remove:
+of excess, choices, thresholds and means. Both worlds have the habits that controls must remove:
 an injection pushes every answer towards yes, and any vector disturbs questions about oneself. In
 the world of the claim a direction is reported beyond that, or its label is known. Directions and
 questions are random factors. No source gives any of these numbers; all are assumed.
@@ -32,7 +32,7 @@ ARM = "introspection"
 PAIRS = 6
 """Pairs of questions where a design has no such size, as in resources/introspection."""
 DOSES = (1.0,)
-"""A study averages its doses before anything else; one stands for their mean."""
+"""One dose stands for the mean of all, which a study computes before anything else."""
 TABULATED = 2
 """Directions whose thresholds are tabulated; no claim that is simulated reads these."""
 EXCESS = 1.0
