@@ -44,7 +44,7 @@ class TestEstimates:
         errors = judge_errors(graded())
         assert errors.sensitivity == pytest.approx(16 / (16 + 2 * 4))
         assert errors.specificity == pytest.approx(18 * 4 / (18 * 4 + 4))
-        assert errors.positives == 18
+        assert graded().positives == 18
 
     def test_both_corrections_find_the_rate_that_the_reference_would(self) -> None:
         # 16 flagged ones and 8 that the two unflagged ones stand for.

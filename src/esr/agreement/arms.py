@@ -55,7 +55,7 @@ def _cells_of_claim(config: Config, claim: Mapping[str, Any]) -> Iterator[Cell]:
         if sign == "=":
             where[column] = where.get(column, []) + values
     arms = _arms(config, claim["table"], where)
-    for model in _models(config, where, claim["table"]):
+    for model in _models(config, where):
         for arm in arms:
             yield model, arm
 
@@ -75,7 +75,7 @@ def _arms(config: Config, table: str, where: Mapping[str, list[str]]) -> set[str
     return {STEERED}
 
 
-def _models(config: Config, where: Mapping[str, list[str]], table: str) -> set[str]:
+def _models(config: Config, where: Mapping[str, list[str]]) -> set[str]:
     """Models of a claim, fine-tuned ones included; all base models if it names none."""
     named = {*where.get("model", []), *where.get("against", [])} - {"*"}
     found = {name for name in named if name in config.models} or (

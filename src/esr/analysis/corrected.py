@@ -50,13 +50,12 @@ class Corrected(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """Sensitivity and specificity with their intervals, and the positives that they rest on."""
+    """Sensitivity and specificity with their intervals."""
 
     sensitivity: float
     specificity: float
     sensitivity_interval: Estimate
     specificity_interval: Estimate
-    positives: int
 
 
 def judge_errors(phase: TwoPhase, level: float = 0.95) -> Errors:
@@ -66,8 +65,7 @@ def judge_errors(phase: TwoPhase, level: float = 0.95) -> Errors:
         among = np.where(phase.sampled & (phase.reference == truth), agreed, np.nan)
         found.append(weighted_rate(among, phase.weights, phase.factors, level))
     (sensitivity, first), (specificity, second) = found
-    positives = int(np.nansum(phase.reference[phase.sampled]))
-    return Errors(sensitivity, specificity, first, second, positives)
+    return Errors(sensitivity, specificity, first, second)
 
 
 def raw_rate(phase: TwoPhase, level: float = 0.95) -> Corrected:
@@ -103,9 +101,8 @@ def rogan_gladen(phase: TwoPhase, level: float = 0.95) -> Corrected:
         value + sign * np.hypot.reduce([s[i] for s in steps]) for i, sign in ((0, -1), (1, 1))
     )
     interval = Interval(max(0.0, float(low)), min(1.0, float(high)))
-    positives = int(np.nansum(phase.reference[phase.sampled]))
     if status in ("ok", "no_variation"):
-        status = "few_positives" if positives < FEW_POSITIVES else "ok"
+        status = "few_positives" if phase.positives < FEW_POSITIVES else "ok"
     return Corrected(value, interval, status, pseudo_influence(phase, value, 1.0))
 
 

@@ -216,7 +216,7 @@ def _sizes(arm: Arm, absent: str | None, errors: Errors | None = None) -> dict[s
     row: dict[str, Any] = {
         "n": int((~np.isnan(phase.primary)).sum()),
         "n_sampled": int(phase.sampled.sum()),
-        "n_positives": int(np.nansum(phase.reference[phase.sampled])),
+        "n_positives": phase.positives,
         "status": absent,
     }
     if absent is not None:

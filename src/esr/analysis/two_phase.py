@@ -41,6 +41,11 @@ class TwoPhase:
         """Trials with both."""
         return ~np.isnan(self.reference) & ~np.isnan(self.primary)
 
+    @property
+    def positives(self) -> int:
+        """Number of sampled trials that the reference flags."""
+        return int(np.nansum(self.reference[self.sampled]))
+
 
 def two_phase(
     primary: pd.DataFrame, reference: pd.DataFrame, column: str = "multi_attempt"

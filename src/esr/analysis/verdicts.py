@@ -91,7 +91,7 @@ def score(
         table = tables.get(claim["table"])
         found = {
             way: evaluate(claim, part, 1 - level, adjusted.get((*key, way), np.nan))
-            for way, part in rows_by_way(claim, table).items()
+            for way, part in rows_by_way(table).items()
         }
         rows.append({**claim, **summarise_ways(claim, found, known.get(key, Power()))})
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -116,8 +116,8 @@ def key_of(claim: Claim) -> Key:
     return str(claim["source"]), str(claim["claim"])
 
 
-def rows_by_way(claim: Claim, table: pd.DataFrame | None) -> dict[Way, pd.DataFrame | None]:
-    """The claim's table as each way computed it; only `primary` if it has no ways."""
+def rows_by_way(table: pd.DataFrame | None) -> dict[Way, pd.DataFrame | None]:
+    """A table as each way computed it; only `primary` if it has no ways."""
     if table is None or "way" not in table:
         return {"primary": table}
     parts: dict[Way, pd.DataFrame | None] = {way: of_way(table, way) for way in WAYS}
@@ -264,7 +264,7 @@ def family_p(
         tests: dict[Any, float] = {}
         named: dict[Key, Any] = {}
         for claim in family:
-            part = rows_by_way(claim, tables.get(claim["table"])).get(way)
+            part = rows_by_way(tables.get(claim["table"])).get(way)
             test = claim["table"], tuple(sorted(map(str, parse_where(claim["where"]))))
             named[key_of(claim)] = test
             tests[test] = p_value(claim, part)
