@@ -130,6 +130,23 @@ class TestExcess:
         assert table.loc[bad, "shift"].isna().all()
         write_table(table, tmp_path / "t.parquet", "self_reports", {})
 
+    def test_random_directions_of_a_single_latent_have_no_excess(self) -> None:
+        plan = plan_of()
+        plan = plan[plan["latent"].isna() | plan["latent"].eq(3)]
+        plan = plan[plan["kind"].ne("choice")]
+        readouts = read(plan, noise(plan, 0))
+        table = self_reports(plan, readouts)
+        random, latent = table[table["is_random"]], table[~table["is_random"]]
+        assert random["excess"].isna().all(), "their own mean holds them: it would be 0"
+        assert random["status"].eq("one_direction").all()
+        assert latent["status"].eq("ok").all()
+        found = report_thresholds(table, 1.0, 0.95, 45).set_index("is_random")
+        assert found.loc[True, "status"] == "one_direction"
+        means = summarise(table, choices(plan, readouts), found.reset_index(), 0.95)
+        rate = means[means["measure"].eq("random_rate")]
+        assert rate["value"].isna().all()
+        assert rate["n"].eq(0).all()
+
     def test_a_lost_random_direction_loses_the_excess_it_controls(self) -> None:
         plan = plan_of()
         lost = plan["is_random"] & plan["latent"].eq(3) & plan["dose"].eq(2.0)

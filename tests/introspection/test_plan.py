@@ -87,6 +87,11 @@ class TestVectors:
             plan_of(few, directions="mine", choices=4)
         assert plan_of(few, directions="mine", choices=0)["latent"].nunique() == 3
 
+    @pytest.mark.parametrize("directions", [None, "mine"])
+    def test_one_direction_is_refused(self, directions: str | None) -> None:
+        with pytest.raises(EsrError, match=r"1 of the .* needs two or more; raise latents.count"):
+            plan_of(latents().head(1), directions=directions, choices=0)
+
     def test_lost_thresholds_cost_the_forced_choice_alone(self) -> None:
         known = thresholds_of({0: 5.0, 1: 4.0, 2: 6.0})
         plan = plan_of(

@@ -248,6 +248,28 @@ def test_a_wrong_key_is_named(changes: dict[str, Any], message: str) -> None:
         load_study(section(**changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "others", "message"),
+    [
+        (
+            {"controls": ["random", "again"]},
+            {"directions": {"again": {"kind": "random"}}},
+            "'random' and 'again' have the seed 46",
+        ),
+        (
+            {"latents": None, "choices": 0},
+            {"latents": {"count": 1}},
+            r"latents\.count is 1, and a mean over directions needs two",
+        ),
+    ],
+)
+def test_equal_controls_and_a_single_latent_are_refused(
+    changes: dict[str, Any], others: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EsrError, match=message):
+        load_study(section(**changes), others)
+
+
 def test_too_few_random_directions_are_named() -> None:
     few = {"directions": {"few": {"kind": "random", "latents": 2}}}
     with pytest.raises(EsrError, match="has directions for 2 latents, but 3 are injected"):

@@ -3,7 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as torch_save
 
 from esr.config import Config
 from esr.planning.directions import check_directions
@@ -52,6 +57,31 @@ def test_what_does_not_fit_is_named(
     assert len(found) == 2, "a line a model: planted and twin"
     assert all(line in one for one in found)
     assert of_file(tmp_path / "mine.safetensors", **changes | {"directions": None}) == []
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+def test_a_vector_without_a_direction_is_named(tmp_path: Path, bad: float) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_vectors(path, NAMES)
+    with safe_open(path, framework="numpy") as file:
+        facts, vectors = file.metadata(), {name: file.get_tensor(name) for name in NAMES}
+    save_file(vectors | {"iron": np.full_like(vectors["iron"], bad)}, path, facts)
+    found = of_file(path)
+    assert len(found) == 2
+    assert all(f"{path}: tensor 'iron' is zero or not finite" in line for line in found)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
+def test_vectors_in_a_type_that_numpy_lacks_pass_the_check(
+    tmp_path: Path, kind: torch.dtype
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_vectors(path, NAMES)
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata()
+        vectors = {name: file.get_tensor(name).to(kind) for name in NAMES}
+    torch_save(vectors, path, facts)
+    assert of_file(path) == []
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

@@ -230,6 +230,7 @@ class Config(CheckedArms, Placement):
         settings = self.introspection
         if settings is None:
             return self
+        seeds: dict[int, str] = {}
         for name in settings.controls:
             found = self.directions.get(name)
             if not isinstance(found, RandomDirectionsConfig):
@@ -237,7 +238,18 @@ class Config(CheckedArms, Placement):
                     f"introspection.controls: {name!r} is no set of random directions; add "
                     f"`directions: {{{name}: {{kind: random}}}}`"
                 )
+            if seeds.setdefault(found.seed, name) != name:
+                raise ValueError(
+                    f"introspection.controls: {seeds[found.seed]!r} and {name!r} have the seed "
+                    f"{found.seed}, so that their directions are the same; give "
+                    f"directions.{name}.seed another"
+                )
             wanted = settings.latents or self.latents.count
+            if settings.directions is None and wanted < 2:
+                raise ValueError(
+                    "introspection: latents.count is 1, and a mean over directions needs two or "
+                    "more; raise it"
+                )
             if settings.directions is not None or found.latents is None:
                 continue  # of a set, controls are drawn for each of its vectors
             if found.latents < wanted:

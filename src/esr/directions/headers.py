@@ -1,8 +1,9 @@
-"""Headers of files of vectors: names, layer and origin. Planning reads them without PyTorch."""
+"""Files of vectors: names, layer, origin, values. Planning checks them without PyTorch."""
 
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from esr.errors import EsrError
@@ -55,3 +56,22 @@ def read_vector_header(path: Path, layer: int, d_model: int | None = None) -> He
                 f"[{needed}]"
             )
     return Header(list(shapes), facts["origin"])
+
+
+def check_vector_values(path: Path) -> None:
+    """Check the vectors of a file whose header is right.
+
+    Raises:
+        EsrError: a vector is zero or not finite.
+    """
+    with safe_open(path, framework="numpy") as file:
+        for name in sorted(file.keys()):
+            try:
+                vector = file.get_tensor(name)
+            except (SafetensorError, TypeError, AttributeError):
+                continue  # a type that NumPy lacks, such as float8: `scaled` checks it
+            if not np.isfinite(vector).all() or not vector.any():
+                raise EsrError(
+                    f"{path}: tensor {name!r} is zero or not finite, so that it has no direction; "
+                    "remove it, or check what it was made from"
+                )

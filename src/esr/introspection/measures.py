@@ -8,7 +8,8 @@ With L = log P(yes) - log P(no), for a direction d at a dose, and a pair q of qu
 L0 is that without an injection. A push towards yes that every question gets cancels in the shift.
 One that any vector of that norm gives to questions about oneself cancels in the excess. The excess
 of a random direction, for comparison, is its shift minus that of the random directions in place of
-the next latent: the same rule where there is nothing to report. Vectors of a set
+the next latent: the same rule where there is nothing to report. A single latent has no next one,
+and its random directions no excess, since their own mean would hold them. Vectors of a set
 (`introspection.directions`) take the place of latents throughout.
 """
 
@@ -25,6 +26,8 @@ PLACE = ["latent", "window", "dose"]
 NAMES = {"latent": "Int64", "directions": "string", "label": "string"}
 NOT_READ = "engine_error"
 """Status of rows that lack a readout: logits were not finite."""
+ALONE = "one_direction"
+"""Status of random directions in place of the only latent: none is left to compare them with."""
 
 
 def self_reports(plan: pd.DataFrame, readouts: pd.DataFrame) -> pd.DataFrame:
@@ -51,11 +54,13 @@ def self_reports(plan: pd.DataFrame, readouts: pd.DataFrame) -> pd.DataFrame:
     control = each.mean().where(each.count().eq(each.size()))  # every random set, or none
     latents = table["latent"].drop_duplicates().tolist()
     following = dict(zip(latents, latents[1:] + latents[:1], strict=True))
+    is_alone = is_random & (len(latents) == 1)
     source = table["latent"].mask(is_random, table["latent"].map(following))
     own = pd.MultiIndex.from_frame(table[place].assign(latent=source))
-    table["control"] = control.reindex(own).to_numpy(float)
+    table["control"] = np.where(is_alone, np.nan, control.reindex(own).to_numpy(float))
     table["excess"] = table["shift"] - table["control"]
-    status = np.where(table["excess"].notna(), "ok", NOT_READ)
+    lost = np.where(is_alone & table["shift"].notna(), ALONE, NOT_READ)
+    status = np.where(table["excess"].notna(), "ok", lost)
     return _finished(table.assign(status=status), "self_reports")
 
 

@@ -87,7 +87,7 @@ def chosen_latents(
     """Latents, or vectors of a set, to inject: in the order of their table.
 
     Raises:
-        EsrError: fewer than two have a usable threshold above 0.
+        EsrError: fewer than two are selected, or have a usable threshold above 0.
     """
     found = latents[latents["selected"]].sort_values("order")
     found = found.head(settings.latents or len(found))
@@ -95,6 +95,11 @@ def chosen_latents(
         int(latent): None if pd.isna(label) else str(label)
         for latent, label in zip(found["latent"], found["label"], strict=True)
     }
+    if len(labels) < 2:
+        raise EsrError(
+            f"introspection: {len(labels)} of the {what_is_injected(settings)} can be injected, "
+            "and a mean over directions needs two or more; raise latents.count, or add vectors"
+        )
     if settings.unit == "decoder":
         return {latent: Chosen(label, 1.0) for latent, label in labels.items()}
     assert thresholds is not None

@@ -9,7 +9,7 @@ import pandas as pd
 from esr.analysis.statistics import cluster_codes
 from esr.analysis.statistics.crossed import crossed_mean, crossed_rate, weighted_mean
 from esr.analysis.statistics.estimates import Estimate
-from esr.introspection.measures import NOT_READ
+from esr.introspection.measures import ALONE, NOT_READ
 
 ALL = "all"
 """Dose of rows that are means over all doses."""
@@ -100,7 +100,7 @@ def _rates(found: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
     is_random = found["is_random"].astype(bool)
     for name, table in (("reported_rate", found[~is_random]), ("random_rate", found[is_random])):
         reached = table["status"].eq("reached").astype(float)
-        values = reached.where(table["status"].ne(NOT_READ))
+        values = reached.where(~table["status"].isin([NOT_READ, ALONE]))
         estimate = crossed_rate(values.to_numpy(float), _codes(table, ["latent"]), level)
         row = _row(values, table, estimate)
         ends = {key: PERCENT * row[key] for key in ("value", "low", "high")}

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from esr.introspection.measures import ALONE
+
 DRAWS = 1000
 """Resamples of the questions behind an interval."""
 COLUMNS = ["model", "latent", "directions", "is_random", "label", "window", "threshold", "low"]
@@ -15,7 +17,7 @@ COLUMNS += ["behaviour_high", "behaviour_status", "ratio"]
 
 
 class Crossing(NamedTuple):
-    """Boost at which a curve first passes a value, and `reached`, `never` or `engine_error`."""
+    """Boost at which a curve first passes a value, and `reached`, `never` or why it is missing."""
 
     boost: float
     status: str
@@ -50,6 +52,8 @@ def report_thresholds(
         curve = ordered["excess"].to_numpy(float, na_value=np.nan).reshape(len(boosts), -1)
         low, high = _interval(boosts, curve, passes, level, seed)
         found = crossing(boosts, curve.mean(axis=1), passes)
+        if group["status"].eq(ALONE).all():
+            found = Crossing(np.nan, ALONE)
         facts |= {"label": group["label"].iloc[0], "largest": boosts.max(), "low": low}
         facts |= {"high": high, "threshold": found.boost, "status": found.status}
         rows.append(facts | {"n_questions": curve.shape[1]} | _behaviour(known, facts))

@@ -42,7 +42,7 @@ def _check_contrasts(
 def _check_vectors(
     config: Config, name: str, found: FileDirectionsConfig, is_injected: bool
 ) -> Iterator[str]:
-    from esr.directions.headers import read_vector_header
+    from esr.directions.headers import check_vector_values, read_vector_header
 
     where = f"directions.{name}.path"
     for model, settings in config.base_models.items():
@@ -52,6 +52,7 @@ def _check_vectors(
             continue
         try:
             names = read_vector_header(path, settings.steer_layer, _width(settings)).names
+            check_vector_values(path)
         except EsrError as error:
             yield f"{where}: {error} (model {model})"
             continue
