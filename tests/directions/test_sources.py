@@ -147,6 +147,19 @@ class TestContrast:
             ("direction,positive,negative\n", "has no pair"),
             ("direction,positive,negative\nsea,boats,\n", "line 2: a cell is empty"),
             ("direction,positive,negative\nsea,cake,cake\n", "line 2: both texts are the same"),
+            ("\ufeffdirection,positive,negative\nsea,,cake\n", "line 2: a cell is empty"),
+            (
+                "direction,positive,negative\nsea,boats,cake\nart,boats,cake\nsea,boats, cake\n",
+                "line 4: 'sea' has this pair on line 2, too, and it would count twice",
+            ),
+            (
+                "direction,positive,negative\nsea,boats,cake\nsea,cake,boats\n",
+                "line 3: 'sea' has this pair reversed on line 2, and both cancel",
+            ),
+            (
+                "direction,positive,negative\nsea,boats,cake\nSea,waves,cake\n",
+                "line 3: 'Sea' and 'sea' would be two directions",
+            ),
         ],
     )
     def test_pairs_that_contrast_nothing_are_refused(

@@ -102,3 +102,18 @@ def test_pairs_are_counted_by_direction(tmp_path: Path) -> None:
     pairs.write_text("direction,positive\ntea,x\n")
     (line,) = check_directions(injecting(contrast))
     assert "has columns" in line
+
+
+def test_pairs_of_a_set_that_an_arm_steers_along_are_checked(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("direction,positive,negative\ntea,x,\n")
+    study = load_study(
+        {
+            "directions": {"mine": {"kind": "contrast", "pairs": str(pairs)}},
+            "arms": {"along": {"over": "latents", "trials": 1, "directions": "mine"}},
+        }
+    )
+    (line,) = check_directions(study)
+    assert line == f"directions.mine.pairs: {pairs}, line 2: a cell is empty; fill it in, or " + (
+        "remove the pair"
+    )

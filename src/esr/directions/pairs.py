@@ -1,29 +1,63 @@
-"""Pairs of texts that a contrast is read from. Planning reads them, too, without PyTorch."""
+"""Pairs of texts that a contrast is read from. Planning checks them without PyTorch or pandas."""
 
+import unicodedata
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PAIRS = ["direction", "positive", "negative"]
 
 
-def read_pairs(path: Path) -> pd.DataFrame:
-    """Read pairs of texts: columns direction, positive, negative.
+def read_pairs(path: Path) -> "pd.DataFrame":
+    """Pairs of texts as a table: columns direction, positive, negative; see `check_pairs`."""
+    import pandas as pd
+
+    return pd.DataFrame(check_pairs(path), columns=PAIRS, dtype=str)
+
+
+def check_pairs(path: Path) -> list[dict[str, str]]:
+    """Read and check pairs of texts: direction, positive, negative.
 
     Raises:
-        EsrError: wrong columns, no row, an empty cell, or a pair of equal texts.
+        EsrError: wrong columns, no row, an empty cell, a pair of equal texts, a pair that a
+            direction has twice or reversed, or names of directions that differ in case or blanks
+            alone.
     """
     columns, rows, lines = read_csv_rows(path)
     if columns != PAIRS:
         raise EsrError(f"pairs: {path} has columns {columns}, needs {PAIRS}")
     if not rows:
         raise EsrError(f"pairs: {path} has no pair; add one a line")
+    seen: dict[tuple[str, str, str], int] = {}
+    names: dict[str, str] = {}
     for row, line in zip(rows, lines, strict=True):
-        if not all(row.values()):
-            raise EsrError(f"pairs: {path}, line {line}: a cell is empty")
-        if row["positive"] == row["negative"]:
-            raise EsrError(f"pairs: {path}, line {line}: both texts are the same")
-    return pd.DataFrame(rows, columns=PAIRS, dtype=str)
+        for problem in _problems(row, seen, names):
+            raise EsrError(f"pairs: {path}, line {line}: {problem}")
+        seen[row["direction"], row["positive"], row["negative"]] = line
+    return rows
+
+
+def _problems(
+    row: Mapping[str, str], seen: Mapping[tuple[str, str, str], int], names: dict[str, str]
+) -> Iterator[str]:
+    """What is wrong with a pair, given the lines of those before it and names by folded name."""
+    name, positive, negative = (row[column] for column in PAIRS)
+    if not all(row.values()):
+        yield "a cell is empty; fill it in, or remove the pair"
+    if positive == negative:
+        yield "both texts are the same, so that they contrast nothing; change one"
+    if (name, positive, negative) in seen:
+        line = seen[name, positive, negative]
+        yield f"{name!r} has this pair on line {line}, too, and it would count twice; remove one"
+    if (name, negative, positive) in seen:
+        line = seen[name, negative, positive]
+        yield f"{name!r} has this pair reversed on line {line}, and both cancel; remove one"
+    folded = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    if (other := names.setdefault(folded, name)) != name:
+        yield f"{name!r} and {other!r} would be two directions; spell both the same, or rename one"

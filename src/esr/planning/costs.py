@@ -16,7 +16,7 @@ from esr.arms.prompts import read_prompts
 from esr.arms.transcripts import read_transcripts
 from esr.config import ArmConfig, Config, LevelsConfig
 from esr.config.directions import ContrastDirectionsConfig, RandomDirectionsConfig
-from esr.directions.pairs import read_pairs
+from esr.directions.pairs import check_pairs
 from esr.judges.costs import FREE, read_prices, tokens
 from esr.judges.rubrics import Rubric, read_rubric
 
@@ -56,7 +56,7 @@ def steerable(config: Config, directions: str | None) -> int:
     if isinstance(found, RandomDirectionsConfig) and found.latents is not None:
         return min(found.latents, config.latents.count)
     if isinstance(found, ContrastDirectionsConfig):
-        return int(read_pairs(found.pairs)["direction"].nunique())
+        return len({row["direction"] for row in check_pairs(found.pairs)})
     return config.latents.count
 
 

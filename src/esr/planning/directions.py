@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from esr.assets.checkpoints import folder_model_shape
 from esr.config import Config, ModelConfig
 from esr.config.directions import ContrastDirectionsConfig, FileDirectionsConfig
+from esr.directions.pairs import check_pairs
 from esr.errors import EsrError
 
 
@@ -27,15 +28,13 @@ def _check_contrasts(
 ) -> Iterator[str]:
     if not found.pairs.is_file():
         yield f"directions.{name}.pairs: {found.pairs} does not exist"
-    elif is_injected:
-        # Loads pandas, for which every job of another study would wait.
-        from esr.directions.pairs import read_pairs
-
-        try:
-            count = int(read_pairs(found.pairs)["direction"].nunique())
-        except EsrError as error:
-            yield f"directions.{name}.{error}"
-            return
+        return
+    try:
+        count = len({row["direction"] for row in check_pairs(found.pairs)})
+    except EsrError as error:
+        yield f"directions.{name}.{error}"
+        return
+    if is_injected:
         yield from _check_count(config, name, f"{found.pairs}", count)
 
 
