@@ -690,13 +690,17 @@ def test_an_arm_may_have_shards_of_its_own() -> None:
     assert {config.shards(arm) for arm in config.arms if arm != name} == {4}
 
 
-def test_a_window_after_the_longest_response_is_refused() -> None:
-    def windowed(start: int) -> dict[str, Any]:
-        arm = {"late": {"replay": "steered", "window": {"start": start}}}
+@pytest.mark.parametrize(
+    ("end", "effect"), [("start", "nothing is steered"), ("stop", "the boost is never off")]
+)
+def test_a_window_whose_end_no_response_reaches_is_refused(end: str, effect: str) -> None:
+    def windowed(at: int) -> dict[str, Any]:
+        arm = {"late": {"replay": "steered", "window": {end: at}}}
         return {"generation": {"max_new_tokens": 80}, "arms": arm}
 
     load_study(windowed(79))
-    with pytest.raises(EsrError, match=r"arms\.late\.window\.start: 80, .* at most 80 tokens"):
+    named = rf"arms\.late\.window\.{end}: 80, .* at most 80 tokens .* so that {effect}"
+    with pytest.raises(EsrError, match=named):
         load_study(windowed(80))
 
 

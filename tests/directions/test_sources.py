@@ -28,6 +28,7 @@ from helpers.studies import load_study
 from helpers.tiny import tiny_sae
 
 LAYER, D_MODEL = 2, 64
+ART = torch.ones(D_MODEL).cumsum(0) / D_MODEL
 NORMS = torch.tensor([1.0, 2.5, 4.0])
 
 
@@ -71,7 +72,7 @@ class TestRandom:
 
 class TestFile:
     def written(self, path: Path, layer: str = str(LAYER), **vectors: Tensor) -> Path:
-        tensors = vectors or {"sea": torch.ones(D_MODEL), "art": torch.full((D_MODEL,), 2.0)}
+        tensors = vectors or {"sea": torch.ones(D_MODEL), "art": 2 * ART}
         save_file(tensors, path, metadata={"layer": layer, "origin": "by hand"})
         return path
 
@@ -83,7 +84,7 @@ class TestFile:
         made = scaled("mine", found, 3.0)
         assert made.rows.tolist() == [0, 1]
         torch.testing.assert_close(made.vectors.norm(dim=1), torch.full((2,), 3.0))
-        torch.testing.assert_close(made.vectors[0], torch.full((D_MODEL,), 3 / D_MODEL**0.5))
+        torch.testing.assert_close(made.vectors[0], 3 * ART / ART.norm())
 
     def test_another_layer_or_width_is_refused(self, tmp_path: Path) -> None:
         path = self.written(tmp_path / "v.safetensors", layer="3")
@@ -108,6 +109,13 @@ class TestFile:
     def test_a_vector_that_is_zero_or_not_finite_is_refused(self, value: float) -> None:
         found = Vectors(["sea"], torch.full((1, D_MODEL), value), "by hand")
         with pytest.raises(EsrError, match="'sea' is zero or not finite"):
+            scaled("mine", found, 3.0)
+
+    def test_one_direction_under_two_names_is_refused(self) -> None:
+        sea = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(0))
+        scaled("mine", Vectors(["a", "b"], torch.stack([sea, -sea]), "opposite"), 3.0)
+        found = Vectors(["a", "b", "c"], torch.stack([sea, torch.ones(D_MODEL), 0.3 * sea]), "")
+        with pytest.raises(EsrError, match="'a' and 'c' have the same direction, which would"):
             scaled("mine", found, 3.0)
 
 

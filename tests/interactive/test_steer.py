@@ -186,6 +186,9 @@ class TestOperationsOfArms:
             ({"window": (5,)}, "window: (5,); give two ends such as (0, 40)"),
             ({"window": (None, None)}, "give `start`, `stop` or both"),
             ({"window": (None, -99)}, "lies before the first token of a prompt"),
+            ({"window": (9999, None)}, "window: starts at token 9999, but a response has at most"),
+            ({"boost": "nan"}, f"boost nan of latent {LATENT} is not a finite number"),
+            ({"latent": None}, "boost 300.0: multiplies the row of a latent, but none is steered"),
             ({"layers": []}, "`layers` lists no layer"),
             ({"layers": [1, 1]}, "lists a layer twice, whose boosts would add up"),
             ({"layers": [99]}, "layer 99: this engine adds directions at layers 0 to"),
@@ -327,6 +330,7 @@ def test_an_error_of_the_command_is_one_message(project: Path) -> None:
     assert "error: latent 9999 is not in the SAE" in " ".join(done.stderr.split())
     assert "Traceback" not in done.output
     assert run(project, "--model", MODEL, "--sweep").exit_code == 1
+    assert "--boost 5 is that of a latent" in run(project, "--model", MODEL, "--boost", "5").stderr
 
 
 def test_the_command_is_installed() -> None:

@@ -108,12 +108,16 @@ class Config(CheckedArms, Placement):
     def _windows_are_reached(self) -> Self:
         new = self.generation.max_new_tokens
         for name, arm in self.arms.items():
-            start = None if arm.window is None else arm.window.start
-            if isinstance(start, int) and start >= new and self.continues(name) is None:
-                raise ValueError(
-                    f"arms.{name}.window.start: {start}, but a response has at most {new} tokens "
-                    "(generation.max_new_tokens), so that nothing is steered; lower it"
-                )
+            if arm.window is None or self.continues(name) is not None:
+                continue
+            ends = {"start": "nothing is steered", "stop": "the boost is never off"}
+            for key, effect in ends.items():
+                end = getattr(arm.window, key)
+                if isinstance(end, int) and end >= new:
+                    raise ValueError(
+                        f"arms.{name}.window.{key}: {end}, but a response has at most {new} tokens "
+                        f"(generation.max_new_tokens), so that {effect}; lower it"
+                    )
         return self
 
     @model_validator(mode="after")

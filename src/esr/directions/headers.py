@@ -1,12 +1,17 @@
 """Files of vectors: names, layer, origin, values. Planning checks them without PyTorch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
 from esr.errors import EsrError
+
+SAME = 1 - 1e-6
+"""Cosine above which two vectors have the same direction, up to rounding."""
 
 
 class Header(NamedTuple):
@@ -62,8 +67,9 @@ def check_vector_values(path: Path) -> None:
     """Check the vectors of a file whose header is right.
 
     Raises:
-        EsrError: a vector is zero or not finite.
+        EsrError: a vector is zero or not finite, or has the direction of another one.
     """
+    found: dict[str, np.ndarray] = {}
     with safe_open(path, framework="numpy") as file:
         for name in sorted(file.keys()):
             try:
@@ -75,3 +81,26 @@ def check_vector_values(path: Path) -> None:
                     f"{path}: tensor {name!r} is zero or not finite, so that it has no direction; "
                     "remove it, or check what it was made from"
                 )
+            found[name] = vector
+    refuse_same(f"{path}", found)
+
+
+def refuse_same(where: str, vectors: Mapping[str, Float[np.ndarray, " d_model"]]) -> None:
+    """Raise if two vectors have one direction: it would count twice, as if it were independent.
+
+    Args:
+        where: The set, for the message.
+        vectors: Vectors by name, none of them zero.
+    """
+    names = list(vectors)
+    if len(names) < 2:
+        return
+    rows = np.array([vectors[name] for name in names], dtype=float)
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = np.triu(units @ units.T, 1)
+    first, second = (int(i) for i in np.unravel_index(cosines.argmax(), cosines.shape))
+    if cosines[first, second] > SAME:
+        raise EsrError(
+            f"{where}: {names[first]!r} and {names[second]!r} have the same direction, which would "
+            "count twice; remove one"
+        )

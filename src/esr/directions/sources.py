@@ -11,7 +11,7 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
-from esr.directions.headers import read_vector_header
+from esr.directions.headers import read_vector_header, refuse_same
 from esr.directions.vectors import Directions
 from esr.errors import EsrError
 
@@ -77,7 +77,7 @@ def scaled(name: str, found: Vectors, norm: float) -> Directions:
     """Number vectors from 0 and scale each to a norm.
 
     Raises:
-        EsrError: a vector is zero or not finite.
+        EsrError: a vector is zero or not finite, or has the direction of another one.
     """
     own = found.vectors.norm(dim=1)
     for label, length in zip(found.labels, own.tolist(), strict=True):
@@ -86,6 +86,8 @@ def scaled(name: str, found: Vectors, norm: float) -> Directions:
                 f"directions {name!r}: {label!r} is zero or not finite, so that it has no "
                 "direction; remove it, or check what it was made from"
             )
+    named = zip(found.labels, found.vectors.double().numpy(), strict=True)
+    refuse_same(f"directions {name!r}", dict(named))
     vectors = found.vectors * (norm / own)[:, None]
     return Directions(name, torch.arange(len(vectors)), vectors)
 

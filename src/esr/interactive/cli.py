@@ -89,6 +89,8 @@ def steer(
     try:
         if sweep and latent is None:
             raise EsrError("--sweep changes the boost of a latent: give --latent")
+        if boost != "threshold" and latent is None:
+            raise EsrError(f"--boost {boost} is that of a latent: give --latent")
         changes: dict[str, Any] = {} if engine is None else {"engine": {"name": engine}}
         # vLLM warns in its host process, in dozens of lines; its errors still come through.
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

@@ -212,6 +212,14 @@ class Session:
         arm = checked(latent, ablated, how)
         means = self.study.means(self.model) if arm.ablate_to == "mean" else {}
         start, stop = how.get("window") or (None, None)
+        longest = self.sampling.max_new_tokens
+        if start is not None and start >= longest:
+            raise EsrError(
+                f"window: starts at token {start}, but a response has at most {longest} tokens, so "
+                "that nothing is steered; lower it"
+            )
+        if latent is None and boost not in ("threshold", 0):
+            raise EsrError(f"boost {boost}: multiplies the row of a latent, but none is steered")
         if start is None and not self.study.config.steering.prompt:
             start = 0  # as in arms: where the prompt is not steered, unless a window includes it
         return Change(
