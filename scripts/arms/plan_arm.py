@@ -55,8 +55,12 @@ def draw_trials(config: Config, name: str, inputs: Any, model: str) -> pd.DataFr
     thresholds = read_table(Path(inputs.thresholds), "thresholds")
     for status, number in thresholds["status"].value_counts().items():
         log.info("%d latents with threshold %s", number, status)
-    drawn = new_trials(latent_trials(latents, thresholds, prompts, trials, seed), seed)
-    if isinstance(arm.boost, LevelsConfig):
+    others = arm.directions is not None
+    found = latent_trials(latents, thresholds, prompts, trials, seed, may_be_none=others)
+    if found.empty:
+        log.warning("no trials: no direction of %s has a usable threshold", arm.directions)
+    drawn = new_trials(found, seed)
+    if isinstance(arm.boost, LevelsConfig) and len(drawn):
         return sweep(drawn, sweep_levels(thresholds, arm.boost))
     return drawn
 

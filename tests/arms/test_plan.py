@@ -155,6 +155,28 @@ def test_no_usable_threshold_at_all_is_an_error() -> None:
         steered(thresholds=THRESHOLDS.assign(status="no_data"))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"window": {"start": 0}},
+        {"window": {"stop": 4}},
+        {"ablate": (3,), "ablate_to": 2.0},
+        {"ablate": (3,), "strength": 0.5, "layers": [1], "prefill": "So"},
+    ],
+)
+def test_an_arm_without_trials_is_a_plan_without_rows(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Random directions may have no threshold at all; arms may replay an arm without trials."""
+    none = THRESHOLDS.assign(status="out_of_bounds")
+    drawn = new_trials(latent_trials(LATENTS, none, PROMPTS, 2, 44, may_be_none=True), 44)
+    arm = ArmConfig.model_validate({"over": "latents", "trials": 2, "directions": "r"} | changes)
+    for prompt in (True, False):
+        plan = apply_condition(drawn, arm, prompt=prompt).assign(**OWNER)
+        write_table(plan, tmp_path / "plan.parquet", "plan", {})
+        assert read_table(tmp_path / "plan.parquet", "plan").empty
+
+
 def test_an_arm_over_prompts_runs_every_prompt_unsteered(tmp_path: Path) -> None:
     arm = ArmConfig(over="prompts", trials=2, boost="none")
     plan = apply_condition(new_trials(prompt_trials(PROMPTS, 2), 44), arm)

@@ -92,7 +92,13 @@ def on_own_prompts(latents: pd.DataFrame, relevance: pd.DataFrame) -> pd.DataFra
 
 
 def latent_trials(
-    latents: pd.DataFrame, thresholds: pd.DataFrame, prompts: pd.DataFrame, trials: int, seed: int
+    latents: pd.DataFrame,
+    thresholds: pd.DataFrame,
+    prompts: pd.DataFrame,
+    trials: int,
+    seed: int,
+    *,
+    may_be_none: bool = False,
 ) -> pd.DataFrame:
     """Trials of selected latents at their thresholds, each on prompts drawn without replacement.
 
@@ -103,9 +109,11 @@ def latent_trials(
         prompts: Prompt file.
         trials: Trials per latent.
         seed: Seed of the draw; each latent has its own stream, so adding one changes no other.
+        may_be_none: Whether there may be no usable threshold at all, and so no trial. That random
+            directions lower no first score is a finding.
 
     Raises:
-        EsrError: a latent has fewer admissible prompts than trials.
+        EsrError: a latent has fewer admissible prompts than trials, or none has a usable threshold.
     """
     text = prompts.set_index("prompt_id")["prompt"]
     boost = usable_thresholds(thresholds)
@@ -127,9 +135,12 @@ def latent_trials(
             }
             for prompt_id in draw
         ]
-    if not rows:
-        raise EsrError("no selected latent has a usable threshold: nothing to steer")
-    return pd.DataFrame(rows)
+    if not rows and not may_be_none:
+        raise EsrError(
+            "no selected latent has a usable threshold: nothing to steer; see the statuses in "
+            "thresholds.parquet"
+        )
+    return pd.DataFrame(rows, columns=["prompt_id", "prompt", "latent", "label", "boost"])
 
 
 def sweep_levels(thresholds: pd.DataFrame, levels: LevelsConfig) -> dict[float, float]:
@@ -224,12 +235,13 @@ def apply_condition(
         plan["ablated_to"] = [values] * len(plan)
     if arm.layers is not None:
         plan["layers"] = [list(arm.layers)] * len(plan)
-    if arm.window is not None:
+    if arm.window is not None and len(plan):
         plan[WINDOW] = [window_bounds(arm.window, prefix) for prefix in plan["prefix"]]
     if not prompt:
         plan = without_prompt(plan)
     plan["trial_id"] = [trial_id(row) for row in plan.to_dict("records")]
-    return plan[COLUMNS]
+    # Columns that are set from no list have a type that no list could have.
+    return plan[COLUMNS] if len(plan) else plan[COLUMNS].astype(object)
 
 
 def without_prompt(plan: pd.DataFrame) -> pd.DataFrame:
