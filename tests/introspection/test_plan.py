@@ -126,7 +126,16 @@ class TestForcedChoice:
         assert plan_of(table, choices=3)["kind"].eq("choice").any()
 
     def test_equal_labels_count_once(self) -> None:
-        assert set(option_sets({0: "a", 1: "b", 2: "a"}, 2, seed=1)) == {0, 1}
+        assert set(option_sets({0: "a", 1: "b", 2: "A"}, 2, seed=1)) == {0, 1}
+
+    def test_each_option_has_one_line_and_a_blank_label_is_none(self) -> None:
+        strange = ["iron\nB: wool", " bees ", "tea", "  ", "de l'été, 模型/x", *LABELS[5:]]
+        plan = plan_of(latents().assign(label=pd.Series(strange, dtype="string")), choices=3)
+        shown = set(plan.loc[plan["kind"].eq("choice"), "prompt"].str.count("\n"))
+        assert shown == {SETTINGS.choice_question.count("\n") + 2}
+        labels = plan.dropna(subset="latent").groupby("latent")["label"].first()
+        assert labels[[0, 1, 2, 4]].tolist() == ["iron B: wool", "bees", "tea", strange[4]]
+        assert pd.isna(labels[3])
 
 
 class TestQuestions:

@@ -92,7 +92,7 @@ def chosen_latents(
     found = latents[latents["selected"]].sort_values("order")
     found = found.head(settings.latents or len(found))
     labels = {
-        int(latent): None if pd.isna(label) else str(label)
+        int(latent): None if pd.isna(label) else one_line(str(label))
         for latent, label in zip(found["latent"], found["label"], strict=True)
     }
     if len(labels) < 2:
@@ -118,6 +118,11 @@ def chosen_latents(
     return kept
 
 
+def one_line(label: str) -> str | None:
+    """A label on one line, since each option has a line of its own; None if it is blank."""
+    return " ".join(label.split()) or None
+
+
 def what_is_injected(settings: IntrospectionConfig) -> str:
     """Latents, or the vectors of a set, in words."""
     return "latents" if settings.directions is None else f"vectors of {settings.directions!r}"
@@ -141,13 +146,13 @@ def option_sets(labels: Mapping[int, str | None], count: int, seed: int) -> dict
     """Options of each labelled latent: itself and the labels that follow it in a random circle.
 
     Over all latents every label is the right one once, and a wrong one `count` - 1 times, so that
-    a model that likes a label is right with it as often as chance. Of equal labels, the first
-    latent's counts.
+    a model that likes a label is right with it as often as chance. Of labels that are equal, case
+    aside, the first latent's counts.
     """
     named: dict[str, int] = {}
     for latent, label in labels.items():
         if label is not None:
-            named.setdefault(label, latent)
+            named.setdefault(label.casefold(), latent)
     circle = sorted(named.values())
     random.Random(seed).shuffle(circle)
     if not count or len(circle) < count:
