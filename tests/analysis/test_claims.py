@@ -252,6 +252,20 @@ class TestShippedClaims:
             open_end = rates[rates["lower"].isna() & rates["expected"].gt(0)]
             assert open_end.empty, open_end.index.tolist()
 
+    def test_that_a_rate_stays_is_claimed_of_its_relative_change(
+        self, shipped: dict[str, pd.DataFrame]
+    ) -> None:
+        """Where events are rare no loss reaches a bound in points: the loss of all would confirm.
+
+        A study without restarts would show that random ablations change nothing.
+        """
+        for table in shipped.values():
+            arms = table[table["table"].isin(["tables/comparisons.csv", "tables/contrasts.csv"])]
+            rates = arms[arms["where"].str.contains("measure=(?:esr_rate|multi_attempt_rate|msi)")]
+            stays = rates[rates["lower"].lt(0) & ~rates["where"].str.contains("kind=peak")]
+            assert stays["statistic"].eq("relative_change").all(), stays.index.tolist()
+        assert {"random-multi", "random-esr"} <= set(shipped["published"].index)
+
     def test_claims_about_the_optimal_boost_read_that_level_of_the_sweep(
         self, shipped: dict[str, pd.DataFrame]
     ) -> None:

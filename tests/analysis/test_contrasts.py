@@ -6,13 +6,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from esr.analysis.claims import judge_claim, read_claims
 from esr.analysis.comparisons import compare_unpaired
 from esr.analysis.contrasts import contrast_table
 from esr.analysis.rows import differences, no_steering, peaks
 from esr.analysis.ways import by_way, of_way, views
 from esr.config import RandomSets, StatisticsConfig, random_sets
 from helpers.arms import RANDOM_SETS, arm
-from helpers.scores import stack
+from helpers.checkout import REPO
+from helpers.scores import scores_of, stack
 from helpers.studies import load_study
 
 FEW = StatisticsConfig(bootstrap=100)
@@ -93,6 +95,22 @@ class TestPrimary:
         assert values["ablate-random - steered"] == pytest.approx(100 * (10 / 3 - 4) / 10)
         p_value = table.set_index("arm")["p_value"]
         assert p_value["ablate-random - ablate-otd"] < 0.05
+
+    def test_a_loss_of_all_restarts_is_a_change_even_where_they_are_rare(self) -> None:
+        """0.4 % of steered trials, less than the 0.95 points of half the detectors' loss."""
+        trials: list[list[float]] = [[40.0]] * 2000
+        some = [[40.0, 70.0] if i % 250 == 0 else trial for i, trial in enumerate(trials)]
+        prompts = [f"p{i % 37}" for i in range(2000)]
+        rare = scores_of(some, prompt_id=prompts)
+        lost = {f"ablate-random-{i}": scores_of(trials, prompt_id=prompts) for i in range(3)}
+        arms = {name: {"m": table} for name, table in ({"steered": rare} | lost).items()}
+        table = of_way(rows(stack(arms)))
+        found = cell(table, arm="ablate-random - steered", measure="multi_attempt_rate")
+        assert -0.95 < found["low"] < found["value"] == pytest.approx(-0.4)
+        claims = read_claims([REPO / "resources/claims/published.csv"]).set_index("claim")
+        claim = claims.loc["random-multi"]
+        where = claim["where"].replace("llama-3.3-70b", "m")
+        assert judge_claim({**claim, "where": where}, table, 0.05)["verdict"] == "refuted"
 
     def test_random_sets_on_other_trials_are_compared_with_the_arms_of_those(
         self, scores: pd.DataFrame

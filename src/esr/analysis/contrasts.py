@@ -28,7 +28,8 @@ from esr.arms.scores import select
 from esr.config import FineTuned, RandomSets, StatisticsConfig
 
 COLUMNS = ["kind", "model", "arm", "measure", "statistic", "sweep_level", "share", "value", "low"]
-COLUMNS += ["high", "method", "p_value", "n", "n_sets", "status"]
+COLUMNS += ["high", "relative_change", "relative_low", "relative_high", "method", "p_value", "n"]
+COLUMNS += ["n_sets", "status"]
 
 
 def contrast_table(

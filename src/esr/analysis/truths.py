@@ -57,7 +57,7 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
         "llama-3.3-70b": {
             **_other(_JANUARY, 92.0),
             "ablate-otd": replace(_JANUARY, multi=0.0083, success=0.75),
-            "ablate-random": replace(_JANUARY, multi=0.0202),
+            "ablate-random": replace(_JANUARY, multi=0.0199),
             "meta-self-monitor": replace(_JANUARY, multi=0.098, gain=40),
             "boost-sweep": replace(_JANUARY, multi=0.12, extra=0.25),
         },
