@@ -42,11 +42,12 @@ from esr.engines.vllm.client import VllmEngine
 from esr.engines.vllm.launch import launcher, pinned_version
 from esr.engines.vllm.messages import Setup
 from esr.errors import EsrError
-from esr.journal import Journal
+from esr.journal import Journal, read_journal
 from esr.judges.base import JudgeInput
 from esr.judges.llm import CachedLlm
 from esr.judges.local import LocalModel
 from esr.judges.parse import failure_of_judgment
+from esr.judges.replies import is_reply
 from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
 from esr.judges.stream import open_stream
@@ -694,22 +695,32 @@ class TestFaults:
             launcher(tmp_path / "serve", {})
 
 
+def passes_a_token(journal: Path) -> float:
+    """Passes of the model for each token of the replies in a journal."""
+    records = filter(is_reply, read_journal(journal).values())
+    bodies = [json.loads(record["raw"]) for record in records]
+    return sum(b["passes"] for b in bodies) / sum(b["usage"]["completion_tokens"] for b in bodies)
+
+
 class TestAJudge:
     """A plain model in the host, as judges of `kind: vllm` use it."""
 
-    def test_every_reply_follows_the_schema_and_is_the_same_again(
+    def test_every_reply_follows_the_schema_and_is_the_same_again_from_drafts(
         self, hosts: ForkServer, tmp_path: Path
     ) -> None:
-        settings = judge_settings(tiny_judge(tmp_path / "judge"))
-        rubric = read_rubric(settings.rubric)
+        """The second time, prompt lookup drafts tokens, so that the replies take fewer passes."""
+        source = tiny_judge(tmp_path / "judge")
+        rubric = read_rubric(judge_settings(source).rubric)
         calls = [rubric.call(prompt=f"Explain {i}.", response=f"Boats {i}.") for i in range(24)]
-        texts = []
-        for number in range(2):
+        texts, passes = [], []
+        for number, drafted in enumerate((0, 5)):
+            settings = judge_settings(source, prompt_lookup=drafted)
             model = local_model(
                 settings, hosts.launcher(), ENVIRONMENT, pinned_version(ENVIRONMENT)
             )
             llm = CachedLlm(settings, tmp_path / f"{number}.jsonl", local=model)
             replies = llm.replies(calls, failure_of_judgment)
+            passes.append(passes_a_token(tmp_path / f"{number}.jsonl"))
             if number == 1:
                 self.check_that_calls_join_those_in_flight(model, llm, tmp_path / "stream.jsonl")
             model.close()
@@ -722,6 +733,8 @@ class TestAJudge:
             texts.append([reply.text for reply in found])
         assert texts[0] == texts[1]
         assert len(set(texts[0])) > 1
+        # Without drafts a pass writes one token. A random model copies only names of the schema.
+        assert passes[1] < 0.9 < 1 <= passes[0]
 
     def check_that_calls_join_those_in_flight(
         self, model: LocalModel, together: CachedLlm, journal: Path

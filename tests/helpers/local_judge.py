@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 from esr.config import VllmJudgeConfig
 from esr.engines.vllm.connection import HostConnection, Launch
 from esr.engines.vllm.messages import Failed, Ready, Write, WriterSetup, Written
-from esr.judges.local import KEYS, LocalModel
+from esr.judges.local import KEYS, LocalModel, lookup_options
 from helpers.tokenizers import byte_level
 
 TEMPLATE = (
@@ -92,7 +92,7 @@ def local_model(
     """The model of a judge, in the host that `launch` starts."""
 
     def connect() -> HostConnection:
-        options = {"enforce_eager": True, "kv_cache_memory_bytes": 2**26}
+        options = {"enforce_eager": True, "kv_cache_memory_bytes": 2**26} | lookup_options(settings)
         setup = WriterSetup(settings.source, None, settings.dtype, 32, 512, options)
         return HostConnection(setup, launch, environment=environment, version=version, keys=KEYS)
 

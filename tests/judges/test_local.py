@@ -16,7 +16,7 @@ from esr.judges.base import JudgeInput
 from esr.judges.costs import ledger
 from esr.judges.identity import identity_of
 from esr.judges.llm import CachedLlm
-from esr.judges.local import CallEncoder, open_tokenizer, visible_gpus
+from esr.judges.local import CallEncoder, open_tokenizer, visible_gpus, writer_setup
 from esr.judges.replies import Call, is_reply
 from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
@@ -163,7 +163,8 @@ class TestIdentity:
         self, source: Path, tmp_path: Path
     ) -> None:
         settings = judge_settings(source)
-        same = settings.model_copy(update={"batch_size": 3, "eager": True, "memory_fraction": 0.3})
+        hardware = {"batch_size": 3, "eager": True, "memory_fraction": 0.3, "prompt_lookup": 5}
+        same = settings.model_copy(update=hardware)
         assert identity_of(settings) == identity_of(same)
         changes: list[dict[str, Any]] = [
             {"quantization": "fp8"},
@@ -249,6 +250,14 @@ class TestConfiguration:
         assert "models.llama-3.3-70b: 71 GB of weights leave no room in 0.3 of 2 H100" in line
         assert "judging.judges.open.gpus_in_search: own" in line
         assert not list(check_shared_gpus(load_study(self.study(), name="paper"), ["gemma-2-2b"]))
+
+    def test_drafts_are_looked_up_where_the_study_says_so(self) -> None:
+        found = []
+        for drafted in (0, 5):
+            config = load_study(self.study(prompt_lookup=drafted), name="paper")
+            options = writer_setup(config, config.judging.local["open"]).options
+            found.append(options.get("speculative_config", {}).get("num_speculative_tokens"))
+        assert found == [None, 5]
 
     def test_a_cpu_study_runs_it_on_the_cpu(self) -> None:
         config = load_study(self.study(), {"engine": {"device": "cpu"}})

@@ -217,6 +217,15 @@ class VllmJudgeConfig(LlmJudgeConfig):
         "Arguments of the chat template; the default turns the thinking of Qwen3 off.",
     )
     batch_size: int = key(256, "Replies written together.", unit="calls", gt=0, le=1_000_000)
+    prompt_lookup: int = key(
+        0,
+        "Tokens of each reply that a pass of the model may check beside the one that it writes. "
+        "They are drafted from what follows the same n-gram earlier in the call, so that a reply "
+        "that copies the response takes fewer passes; 0: none.",
+        unit="tokens",
+        ge=0,
+        le=32,
+    )
     max_model_len: int = key(
         8192, "Maximum length of call and reply together.", unit="tokens", gt=0, le=10_000_000
     )

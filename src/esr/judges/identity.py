@@ -17,7 +17,9 @@ ENDS = 2**20
 def identity_of(settings: LlmConfig) -> dict[str, Any]:
     """Model, version and parameters of a judge.
 
-    The server's address, the hardware and the number of calls in flight are not part of it.
+    The server's address, the hardware, the number of calls in flight and prompt lookup are not
+    part of it. At temperature 0 the last three change rounding only. At another temperature prompt
+    lookup takes another sample from the same distribution.
     """
     plain = settings.model_dump(mode="json")
     if not isinstance(settings, VllmJudgeConfig):

@@ -170,12 +170,18 @@ class Readout:
 
 @dataclass(frozen=True)
 class Written:
-    """The text of a `Write` job, why it ended, and how many tokens it has."""
+    """The text of a `Write` job, why it ended, and how many tokens it has.
+
+    `passes` counts steps of vLLM since the last text that ended, once for each row of the batch.
+    Summed over all texts, tokens over passes are the tokens that a step writes of a row. Steps
+    that write none, such as those that read a call, are counted, too.
+    """
 
     id: str
     text: str
     finish_reason: str
     tokens: int
+    passes: int = 0
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ class Writer:
         arguments = EngineArgs(**settings | setup.options)
         self.engine = LLMEngine.from_engine_args(arguments, UsageContext.LLM_CLASS)
         self.jobs: dict[str, Write] = {}
+        self._rows = setup.n_requests
+        self._passes = 0
 
     def facts(self) -> dict[str, Any]:
         """Return the device."""
@@ -61,15 +63,13 @@ class Writer:
 
     def step(self) -> Sequence[Written]:
         """Run one step of the engine and return the texts that it finished."""
+        self._passes += min(len(self.jobs), self._rows)
         finished = [output for output in self.engine.step() if output.finished]
+        written = []
         for output in finished:
             del self.jobs[output.request_id]
-        return [
-            Written(
-                output.request_id,
-                output.outputs[0].text,
-                str(output.outputs[0].finish_reason),
-                len(output.outputs[0].token_ids),
-            )
-            for output in finished
-        ]
+            one, passes = output.outputs[0], self._passes
+            self._passes = 0
+            end, number = str(one.finish_reason), len(one.token_ids)
+            written.append(Written(output.request_id, one.text, end, number, passes))
+        return written
