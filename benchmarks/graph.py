@@ -41,7 +41,7 @@ def plan(models: int) -> tuple[int, float]:
         study.write_text(yaml.safe_dump(settings))
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"]
-        said = subprocess.run(
+        plan = subprocess.run(
             [*command, "--profile", "slurm", "all"],
             cwd=folder,
             capture_output=True,
@@ -49,7 +49,7 @@ def plan(models: int) -> tuple[int, float]:
             check=True,
         ).stdout
         seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    jobs = next(int(line.split()[1]) for line in said.splitlines() if line.startswith("total"))
+    jobs = next(int(line.split()[1]) for line in plan.splitlines() if line.startswith("total"))
     return jobs, seconds
 
 

@@ -44,7 +44,7 @@ RUNS: list[tuple[float, float | None, int, int, int]] = [  # faults, limit, leas
 
 
 def serve(pipe: Connection, options: dict[str, Any]) -> None:
-    """Run the fake API until told to stop; sends its address, refusals, and seconds of work."""
+    """Run the fake API until it is stopped; sends its address, refusals, and seconds of work."""
     with FakeApi(**options) as api:
         pipe.send(api.url)
         pipe.recv()

@@ -3,7 +3,7 @@
 One row a claim and intra-latent correlation (`rho`): value (claimed, in the claim's unit), power
 and agreed (share of simulated studies that confirm the claim if it is true, by the primary judge
 and by all ways), latents (of the study), latents_80 (that give a power of 80 %; inf: none do),
-label. A claim that is not simulated has one row, whose label says why.
+label. A claim that is not simulated has one row, whose label is the reason.
 """
 
 from typing import Any

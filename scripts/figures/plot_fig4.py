@@ -37,7 +37,7 @@ COLUMNS += ["low", "high", "method", "p_value", "n", "dropped", "status"]
 def variant_table(
     scores: pd.DataFrame, arm: str, template: str, settings: StatisticsConfig
 ) -> pd.DataFrame:
-    """A meta-prompt against the plain prompt, of one model; without trials the status says why."""
+    """A meta-prompt against the plain prompt, of one model; without trials a status."""
     plain, meta = (select(scores, arm=name) for name in ("steered", arm))
     if plain.empty or meta.empty:
         # A model without labels runs every arm but those that name the label.

@@ -28,7 +28,7 @@ LABELS = {
 
 
 def figure_table(traces: dict[str, Traces], config: Config) -> pd.DataFrame:
-    """Everything that is plotted; a missing kind of latents has one row whose status says why."""
+    """Everything that is plotted; a missing kind of latents has one row, with a status."""
     parts = []
     for model, found in traces.items():
         for kind in KINDS:

@@ -43,7 +43,7 @@ and verdicts that judge real studies (`esr.analysis.operating`).
   0.05 and 0.2; cells below show both, `0.05 / 0.2`. That of trials on one prompt is 0.01.
 - *Pairing.* Arms that replay each other share latents and prompts, but not the chance of single
   trials.
-- *Judges* do not err, and the restart detector finds every restart, except where it says so (last
+- *Judges* do not err, and the restart detector finds every restart, except where noted (last
   columns, below).
 - *Family.* A sign claim of the confirmatory family needs its adjusted p-value. The simulation
   corrects by Bonferroni, which has no more power than Holm.
@@ -79,7 +79,7 @@ often.
 they err together. (In the organism, with its second judge as the truth, the primary judge finds 41
 to 92 % of the restarts and sees one in 0.4 to 12 % of the others.) The second judge's sample is
 drawn as in a study. The shares are of the verdict of all ways. `habit`: the null is true, but the
-primary judge alone sees what the claim says, as where ablation garbles the words that it looks for;
+primary judge alone sees what is claimed, as where ablation garbles the words that it looks for;
 `by it` is how often that judge would confirm the claim. Empty: no number of restarts can show it.
 A habit that the restart detector shares, as where both look for the same phrases, is not in this
 column. The second judge must then confirm the claim, so that the verdict is no safer and no less
@@ -114,7 +114,7 @@ What is assumed:
   that is claimed to be first.
 - *Contrasts of activations.* The activation of a response is log-normal (standard deviation of its
   logarithm 0.6, 30 % of the variance between latents). Episodes are the responses that restart and
-  improve, at most 200. The primary judge alone says where a region begins, so that such claims are
+  improve, at most 200. The primary judge alone decides where a region begins, so such claims are
   `uncorroborated` at best.
 - *Detectors.* Latents that see a mismatch are nearly silent on matched pairs; 150 others see none.
   Real activations are less clear, so that the power is an upper bound.

@@ -65,7 +65,7 @@ a GPU that model, SAE, layers and labels fit each other.
 
 ## Reading the tables
 
-*Source* says where a default comes from: the paper (by section), or the code and notes released
+*Source* is where a default comes from: the paper (by section), or the code and notes released
 with it (`January` = the protocol of January 2026, `published` = the protocol of the preprint).
 Boosts are in decoder units: the multiple of the SAE's decoder row that is added to the residual
 stream. Scores and ratings are points from 0 to 100.

@@ -23,7 +23,7 @@ ORPHANED = 70
 
 
 class Process(NamedTuple):
-    """A running process; the time of its start tells it from a later one of the same number.
+    """A running process. A later one of the same number has another time of its start.
 
     Attributes:
         pid: Its number.

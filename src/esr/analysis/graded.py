@@ -67,7 +67,7 @@ class Arm(NamedTuple):
 
 
 def choose_reference(scores: Scores, judging: JudgingConfig) -> Reference | str:
-    """The reference among the judges of the sample, or the status that says why there is none.
+    """The reference among the judges of the sample, or the status that names why there is none.
 
     People, where a sheet is filled in; else the first judge that shares neither rule nor blinding
     with the primary one. Statuses: `no_reference` (there is no other judge), `shared_rule` (the
@@ -113,7 +113,7 @@ def corrected_table(
     Args:
         primary: Scores of all trials of the sampled arms by the primary judge.
         second: Scores of the sample by the reference (`second_phase`).
-        reference: Its name and kind; or the status that says why there is none, in a table of raw
+        reference: Its name and kind; or the reason as a status if there is none, in a table of raw
             rates alone (`choose_reference`).
         replays: Replayed arm by replaying arm.
         level: Of the intervals.

@@ -107,7 +107,7 @@ def hazard_ratio(
 
     Keys: hazard_ratio, low, high, level, p_value (two-sided, of a ratio of 1), status (`ok`,
     `few_clusters`, `few_events`, `undefined`: no restart, no other bin, or no variation of activity
-    beyond that of time and covariates; `separated`: activity tells them apart without error),
+    beyond that of time and covariates; `separated`: activity separates them without error),
     n_bins, n_events, n_responses, n_clusters. Time enters as log bin and its square.
 
     Args:

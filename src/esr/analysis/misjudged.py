@@ -2,7 +2,7 @@
 
 Two kinds of errors. *Errors of all*: each judge misses restarts and sees some that are not there,
 equally often in all arms, and in part in the same responses (`ALL_ERR`). *A habit of one*: the
-claim's null is true, but the primary judge alone sees what the claim says, as it would if ablation
+claim's null is true, but the primary judge alone sees what is claimed, as it would if ablation
 garbled the words that it looks for (`HABIT`). The verdict is that of all ways, with the second
 judge's sample drawn as in a study: `confirmed` must survive neither.
 """
@@ -58,8 +58,8 @@ def _seen(first: float, specificity: float) -> float:
 def one_habit(spec: StudySpec, row: Row, null: bool) -> StudySpec:
     """The design with a primary judge that sees the claim's rates of restarts under its null.
 
-    Where the null has more restarts than the claim says, it misses the rest; where it has fewer, it
-    sees as many that are not there. The other judges err as in `all_err`.
+    Where the null has more restarts than the claim states, it misses the rest; where it has fewer,
+    it sees as many that are not there. The other judges err as in `all_err`.
     """
     others = all_err(spec, row, null)
     if not null:

@@ -1,6 +1,6 @@
 """Claims as simulated studies: verdicts where they are true, and under their nulls.
 
-A claim (`esr.analysis.scenarios`) is simulated twice: with what it says being true, and under the
+A claim (`esr.analysis.scenarios`) is simulated twice: in the world where it is true, and under the
 null that it declares. Trials of drawn studies run through `Measure.values`, the intervals of
 `esr.analysis.statistics.contrasts` and the rules of `esr.analysis.claims` and
 `esr.analysis.verdicts`, the code that judges real ones.

@@ -1,8 +1,8 @@
 """Rows of values with intervals: the form in which figures and `tables/contrasts.csv` hold them.
 
 Every row has measure, value, low and high in its unit, n (trials of the denominator, or pairs) and
-status; a missing value is NaN, and its status says why. Where several methods are possible, it
-has `method`, too.
+status; a missing value is NaN, and its status gives the reason. Where several methods are
+possible, it has `method`, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,7 +84,7 @@ def no_steering(
         models: Label and size by model.
         measures: Names in `esr.analysis.measures.MEASURES`.
         settings: Of the intervals.
-        restarted: Column of scores that says whether a trial has several attempts.
+        restarted: Column of scores: whether a trial has several attempts.
     """
     rows = []
     for model in large_to_small(models):
@@ -133,6 +133,6 @@ def peaks(
 
 
 def missing(measures: Sequence[str], status: str) -> pd.DataFrame:
-    """Rows of measures without trials; `status` says why (`not_run`, `no_labels`)."""
+    """Rows of measures without trials; `status` gives the reason (`not_run`, `no_labels`)."""
     empty = dict.fromkeys(("value", "low", "high"), np.nan)
     return pd.DataFrame({"measure": list(measures)}).assign(**empty, n=0, status=status)

@@ -43,7 +43,7 @@ ONE_JUDGE = {
 }
 """Tables that rest on the primary judge alone, with the reason: what they show is uncorroborated.
 
-That judge says where an attempt begins, what is off topic and what improved.
+That judge decides where an attempt begins, what is off topic and what improved.
 """
 NOT_MEASURABLE = "not measurable"
 """Verdict of a way that has no such row."""

@@ -49,7 +49,7 @@ class View:
 
     @property
     def restarted(self) -> str:
-        """Column of scores that says whether a trial has several attempts."""
+        """Column of scores: whether a trial has several attempts."""
         return "restart_detected" if self.way == "judge_free" else "multi_attempt"
 
     def shown(self, measures: Sequence[str]) -> list[str]:

@@ -199,7 +199,7 @@ def apply_condition(
         trials: Trials with seeds and a condition (`new_trials`), or the plan of a replayed arm.
         arm: The condition.
         ablated: Latents to ablate, where `arm.ablate` names a kind of latents and lists none.
-        prompt: Whether the prompt is steered where no window says where steering starts.
+        prompt: Whether the prompt is steered where no window has a start.
         means: Mean activation of each latent on unsteered answers, where `arm.ablate_to` is `mean`.
 
     Returns:
@@ -245,7 +245,7 @@ def apply_condition(
 
 
 def without_prompt(plan: pd.DataFrame) -> pd.DataFrame:
-    """Trials whose steering starts at the first generated token unless a window says where.
+    """Trials whose steering starts at the first generated token unless a window has a start.
 
     Raises:
         EsrError: a window ends before that token.

@@ -34,7 +34,7 @@ def requests_of(plan: pd.DataFrame, tokenizer: Any, doubled_header: bool) -> lis
 
 
 def steered_window(prompt: bool, n_prompt: int) -> Window | None:
-    """Positions that are steered where no arm says which: all, or those after the prompt."""
+    """Positions that are steered where no arm has a window: all, or those after the prompt."""
     return None if prompt else Window(n_prompt, None)
 
 

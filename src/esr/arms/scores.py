@@ -58,8 +58,8 @@ def score_trials(
     """
     _check_same_trials(plan, responses, judgments)
     table = plan[["model", "arm", *TRIAL, *CONDITION]].assign(judge=judge)
-    told = ["trial_id", "status", "response", "prefix_end"]
-    table = table.merge(responses[told], on="trial_id", validate="one_to_one")
+    known = ["trial_id", "status", "response", "prefix_end"]
+    table = table.merge(responses[known], on="trial_id", validate="one_to_one")
     ends = responses.set_index("trial_id")["prefix_end"].dropna()
     table = table.merge(count_attempts(judgments, ends), on="trial_id", validate="one_to_one")
     table["status"] = table["status"].mask(table["status"].eq("ok"), table.pop("judgment"))

@@ -20,7 +20,7 @@ def sae_releases() -> dict[str, Any]:
 
 
 def listed_sae(release: str, id_: str) -> dict[str, Any]:
-    """What the list says about an SAE: its entry and the `model` of its release; else nothing."""
+    """Facts about an SAE in the list: its entry and the `model` of its release; else nothing."""
     of_release = sae_releases().get(release, {})
     entries = [entry for entry in of_release.get("saes", ()) if entry["id"] == id_]
     return {"model": of_release.get("model"), **entries[0]} if entries else {}

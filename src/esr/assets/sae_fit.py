@@ -232,7 +232,7 @@ def fit_findings(
 
     Args:
         table: As `measure_fit` returns it.
-        origin: What the SAE says about itself.
+        origin: Facts about the SAE in its own metadata.
         config: The study.
         model: Name of the model in it.
     """

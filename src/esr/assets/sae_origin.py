@@ -1,4 +1,4 @@
-"""What an SAE was trained on, by its own metadata, and whether the study says the same.
+"""What an SAE was trained on, by its own metadata, and whether the study agrees.
 
 The metadata are those of `cfg.json` or of SAELens' list of releases: the hook (a stream of a
 layer), the model, and the mean number of active latents (L0). They are compared with `read_layer`
@@ -32,7 +32,7 @@ _VARIANTS = re.compile(r"[-_](it|pt|instruct|chat|base|hf)(?=[-_]|$)")
 
 @dataclass(frozen=True)
 class SaeOrigin:
-    """What an SAE says about itself; None is what it leaves out.
+    """Facts about an SAE in its own metadata; None: it lacks them.
 
     Attributes:
         hook: Name of the hook, or path in the release.

@@ -202,7 +202,7 @@ def read_cfg(folder: Path) -> dict[str, Any]:
 
 
 def folder_origin(folder: Path) -> SaeOrigin:
-    """What an SAE in a folder says about itself.
+    """Facts about an SAE in the metadata of its folder.
 
     Raises:
         EsrError: as in `read_cfg`.

@@ -146,7 +146,7 @@ def _with_finetuned(config: Config) -> Config:
 
 
 def _without_consequences(problems: Sequence[Any]) -> list[Any]:
-    """Drop "missing" for a required key that is given under its old name: one line says it all."""
+    """Drop "missing" for a required key that is given under its old name: one line is enough."""
     renamed = {
         (*problem["loc"][:-1], _new_name(problem["loc"]))
         for problem in problems

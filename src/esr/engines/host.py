@@ -1,7 +1,6 @@
 """The process that runs the transformers engine for `esr.engines.remote`.
 
-It starts as `python -m esr.engines.host <file descriptor>`. `esr.engines.serving` has the loop, and
-says when it ends.
+It starts as `python -m esr.engines.host <file descriptor>`. `esr.engines.serving` has the loop.
 """
 
 import logging

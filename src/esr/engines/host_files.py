@@ -23,7 +23,7 @@ LONGEST = 100
 
 
 class Card(NamedTuple):
-    """What the file of a host says.
+    """Content of the file of a host.
 
     Attributes:
         pid: Number of its process.
@@ -80,7 +80,7 @@ def take_lock(file: Path) -> int | None:
 
 
 def read_card(file: Path) -> Card | None:
-    """What the file of a host says; None if nothing."""
+    """Content of the file of a host; None if it has none."""
     try:
         pid, started, devices, ready = json.loads(file.read_bytes())
         return Card(pid, started, tuple(devices), ready)
@@ -89,7 +89,7 @@ def read_card(file: Path) -> Card | None:
 
 
 def write_card(file: Path, card: Card) -> None:
-    """Write what the file of a host says."""
+    """Write the file of a host."""
     # In place: the lock belongs to the file, not to its name.
     with file.open("r+", encoding="utf-8") as opened:
         opened.truncate(opened.write(json.dumps(card)))

@@ -84,7 +84,7 @@ def compare_random_sets(
 
 
 def arm_rows(scores: pd.DataFrame, settings: StatisticsConfig, n_detectors: int) -> pd.DataFrame:
-    """The measures of one arm, or rows whose status says why they are missing."""
+    """The measures of one arm, or rows with the reason as their status."""
     if scores.empty or not n_detectors:
         return figures.missing(SHOWN, _missing_status(n_detectors)).assign(kind="arm")
     return figures.estimates(scores, SHOWN, settings).assign(kind="arm")

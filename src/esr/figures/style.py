@@ -243,7 +243,7 @@ def _spans(value: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
 
 
 def empty_panel(axes: Axes, note: str) -> None:
-    """Leave a panel empty, with a note that says why."""
+    """Leave a panel empty, with a note of the reason."""
     axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=GREY)
     axes.set(xticks=[], yticks=[])
 

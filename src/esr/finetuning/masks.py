@@ -82,7 +82,7 @@ def check_chats(chats: Sequence[Mapping[str, Any]], tokenizer: Any, most: int) -
         most: Longest chat that axolotl keeps, in tokens.
 
     Raises:
-        EsrError: a chat cannot be labelled, as `label_chat` says, or is longer than `most`.
+        EsrError: a chat cannot be labelled, for a reason of `label_chat`, or is longer than `most`.
     """
     longest = max((len(label_chat(chat, tokenizer).ids) for chat in chats), default=0)
     if longest > most:

@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 SWEEP = tuple(i / 4 for i in range(9))
 """Boosts of a sweep, as multiples of the one given: 0 (unsteered) to 2."""
+StudyName = Annotated[str, typer.Option(help="Study: studies/<study>.yaml.")]
+Folder = Annotated[str, typer.Option(help="Folder of the workflow.")]
 
 
 def _version(wanted: bool) -> None:
@@ -46,7 +48,7 @@ def main(
 @app.command()
 def steer(
     prompt: Annotated[str, typer.Argument(help="User turn, e.g. 'Explain how to bake bread.'")],
-    study: Annotated[str, typer.Option(help="Study: studies/<study>.yaml.")] = "organism",
+    study: StudyName = "organism",
     model: Annotated[str | None, typer.Option(help="Model of the study.")] = None,
     latent: Annotated[int | None, typer.Option(help="Latent to steer.")] = None,
     boost: Annotated[str, typer.Option(help="A number (decoder units), or `threshold`.")] = (
@@ -81,7 +83,7 @@ def steer(
     ] = None,
     engine: Annotated[str | None, typer.Option(help="`transformers` or `vllm`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead.")] = False,
-    project: Annotated[str, typer.Option(help="Folder of the workflow.")] = ".",
+    project: Folder = ".",
 ) -> None:
     """Generate a steered response and show it beside the unsteered one."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
@@ -111,7 +113,7 @@ def steer(
 @app.command()
 def upload(
     to: Annotated[str, typer.Option(help="`hub` (Hugging Face) or `zenodo`.")],
-    study: Annotated[str, typer.Option(help="Study: studies/<study>.yaml.")] = "organism",
+    study: StudyName = "organism",
     owner: Annotated[
         str | None, typer.Option(help="hub: user or organisation that owns the repositories.")
     ] = None,
@@ -121,7 +123,7 @@ def upload(
     address: Annotated[
         str | None, typer.Option(help="Another server: https://sandbox.zenodo.org.")
     ] = None,
-    project: Annotated[str, typer.Option(help="Folder of the workflow.")] = ".",
+    project: Folder = ".",
 ) -> None:
     """Send the deposit of a study to a public archive; nothing else of esr sends results.
 

@@ -50,7 +50,7 @@ class CallError(Exception):
 
 
 class PassingError(CallError):
-    """A call that got no reply for a reason that may pass; `again` says when to send it again."""
+    """A call that got no reply for a reason that may pass; `again` is when to send it again."""
 
     def __init__(self, message: str, again: Again) -> None:
         """Keep when to send the call again."""

@@ -9,7 +9,7 @@ VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 
 def refuse_socks_without_support() -> None:
-    """Refuse a SOCKS proxy if the package that speaks to it is not installed.
+    """Refuse a SOCKS proxy if the package that connects to it is not installed.
 
     Raises:
         FatalCallError: naming the variable, not its value, which may hold a password.

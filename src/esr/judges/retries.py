@@ -14,7 +14,7 @@ import anthropic
 import openai
 
 REFUSED = frozenset({429, 503, 529})
-"""Statuses by which a service says that there are too many calls."""
+"""Statuses of a service that receives too many calls."""
 PASSING = frozenset({408, 409, 429})
 """Statuses below 500 that may pass."""
 FIRST, LONGEST = 0.5, 8.0
@@ -40,9 +40,9 @@ def may_pass(error: Exception) -> Again | None:
     if not isinstance(error, anthropic.APIStatusError | openai.APIStatusError):
         return None
     headers = error.response.headers
-    said = headers.get("x-should-retry")
+    wanted = headers.get("x-should-retry")
     status = error.status_code
-    passes = said == "true" or (said != "false" and (status in PASSING or status >= 500))
+    passes = wanted == "true" or (wanted != "false" and (status in PASSING or status >= 500))
     return Again(pause_of(headers), status in REFUSED) if passes else None
 
 

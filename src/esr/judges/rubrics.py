@@ -35,7 +35,7 @@ class Rubric(BaseModel):
     `system` and `user` are the two texts of a call. `label` is added to the user's where the
     label of the steered latent is known; without `label` it is blind. `reply` is a JSON Schema
     that the reply is constrained to; without it the reply is text with JSON in it. With
-    `reply_optional` it is used only where the model is known to take one. `quotes` says whether the
+    `reply_optional` it is used only where the model is known to take one. `quotes`: whether the
     judge quotes attempts from beginning to end (`whole`) or how they begin (`opening`).
     """
 

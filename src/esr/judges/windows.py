@@ -19,7 +19,7 @@ class TextScorer(Protocol):
     """A judge that scores any piece of text by itself."""
 
     def score_text(self, prompt: str, text: str) -> float | None:
-        """Relevance of a text to a prompt, 0-100 points; None if it says nothing about it."""
+        """Relevance of a text to a prompt, 0-100 points; None if it cannot be scored."""
         ...
 
 

@@ -147,7 +147,7 @@ def check_shapes(
 
 
 def _check_size(name: str, parameters: float, shape: Mapping[str, Any]) -> Iterator[str]:
-    """A line if a checkpoint is far larger than the study says.
+    """A line if a checkpoint is far larger than the study states.
 
     A block of width d has about 12 d^2 parameters; those of Gemma and of wide MLPs have more.
     """

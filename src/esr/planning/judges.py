@@ -167,8 +167,8 @@ def is_same_model(requested: str, served: str) -> bool:
     A date, a commit or a provider may be added, a maker left out; `-lite` or `-mini` makes another
     model.
     """
-    asked, found = (name.split(" (")[0].rsplit("/", 1)[-1].lower() for name in (requested, served))
-    long, short = sorted((asked, found), key=len, reverse=True)
+    wanted, found = (name.split(" (")[0].rsplit("/", 1)[-1].lower() for name in (requested, served))
+    long, short = sorted((wanted, found), key=len, reverse=True)
     if not long.startswith(short):
         return False
     rest = long[len(short) :]

@@ -29,7 +29,7 @@ PERCENT = {"power": "primary", "agreed": "all ways"}
 def tabulate_power(config: Config, studies: int = 60) -> pd.DataFrame:
     """Power of every claim of a study, at its number of latents, trials and prompts.
 
-    Columns as of `esr.analysis.power.power_table`. The label of a claim says, too, if its file
+    Columns as of `esr.analysis.power.power_table`. The label of a claim also shows if its file
     has no simulated world, its trials are imported, or the study lacks its model or arm.
 
     Args:

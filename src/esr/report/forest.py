@@ -27,7 +27,7 @@ SHAPES = {
     "depends on the judge": "diamond",
     "not run": "bar",
 }
-"""Shape of each verdict; its colour says the same."""
+"""Shape of each verdict; its colour means the same."""
 TRIALS = {
     "multi_attempt_rate": {"attempts": "2+"},
     "mean_attempts": {"attempts": "2+"},

@@ -18,7 +18,7 @@ Check = Callable[[], str]
 
 
 class NotRun(Exception):  # noqa: N818 (no error: the machine lacks what the check needs)
-    """A check that cannot run here; the message says what it lacks."""
+    """A check that cannot run here; the message names what it lacks."""
 
 
 @dataclass(frozen=True)

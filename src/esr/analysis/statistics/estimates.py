@@ -1,4 +1,4 @@
-"""Intervals with a status: what can be said of a mean, or of the difference of two arms.
+"""Intervals with a status: what is known of a mean, or of the difference of two arms.
 
 Statuses, each the word that goes into the tables:
 

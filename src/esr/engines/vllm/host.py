@@ -1,7 +1,7 @@
 """The process that runs vLLM: receives jobs from the client and sends back their replies.
 
 `esr.engines.vllm.client` starts it as `python -m esr.engines.vllm.host <file descriptor>`, in the
-environment that has vLLM. `esr.engines.serving` has the loop, and says when it ends.
+environment that has vLLM. `esr.engines.serving` has the loop.
 """
 
 import logging
