@@ -73,5 +73,5 @@ def definition_of(text: str) -> str:
 
 
 def _inside(source: str, target: str) -> str:
-    """Where a file comes to lie: a target that ends in a slash is a folder."""
+    """Where a file is put: a target that ends in a slash is a folder."""
     return f"{target}{PurePosixPath(source).name}" if target.endswith("/") else target

@@ -70,7 +70,7 @@ ERRORS = """
 `tests/analysis/test_error_rates.py` fails if any error is larger than 5 % beyond the error of
 simulation (one-sided binomial test, Bonferroni over all cells at 5 %): 14 % in 100 studies,
 8 % in 600.
-`tests/analysis/test_operating.py` simulates some claims anew. These shares are of the primary
+`tests/analysis/test_operating.py` simulates some claims again. These shares are of the primary
 judge's verdict. Without errors of judges the verdict of all ways confirms and refutes at most as
 often.
 

@@ -87,7 +87,7 @@ def jackknifed(
 def concentration(
     events: Values, latents: Codes, draws: int = 400, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """How few latents carry the events: each quantity, and its mean if latents were all alike.
+    """How few latents carry the events: each quantity, and its mean if latents did not differ.
 
     Quantities: `top` (percent of the events in the top tenth of latents), `half` (latents that hold
     half of the events), `effective` (number of latents that, with equal shares, would be as

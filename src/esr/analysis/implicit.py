@@ -53,7 +53,7 @@ def without_attempts(
 
     Args:
         scores: Scores of all models and arms.
-        windows: Scored windows of the steered responses by model; None if nobody scores them.
+        windows: Scored windows of the steered responses by model; None if they are not scored.
         target: First score at which thresholds aim.
         level: Of the intervals.
     """

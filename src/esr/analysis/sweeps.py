@@ -82,7 +82,7 @@ def peak(
 def flatness(sums: Cells, seed: int = 0, n_permutations: int = N_PERMUTATIONS) -> float:
     """p-value of a flat curve: places exchanged among the cells of each cluster.
 
-    A cell is all trials of a cluster at a place; its trials stay together, since they may be alike.
+    A cell is all trials of a cluster at a place; its trials stay together: they may be correlated.
     Statistic: sum over places of (trials with a value) x (mean there - mean of all)^2. Without an
     effect of the place on clusters in general, all exchanges are equally likely (Fisher 1935).
     p = (1 + hits) / (1 + draws) (Phipson and Smyth 2010).

@@ -237,8 +237,8 @@ def _undecided(
     The restart detector's agreement does not count beside an undecided second judge: the detector
     may look for the same words as the primary judge, and confirm that judge's habit under the null.
     """
-    alike = " and ".join(["the primary judge", *map(NAMES.__getitem__, agreeing)])
-    head = f"{primary} by {alike}, undecided by {_names(others)}"
+    agreed = " and ".join(["the primary judge", *map(NAMES.__getitem__, agreeing)])
+    head = f"{primary} by {agreed}, undecided by {_names(others)}"
     differing = [way for way in others if way in apart]
     if differing:
         why = f"the primary judge's value lies outside the interval by {_names(differing)}"

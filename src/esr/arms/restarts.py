@@ -59,7 +59,7 @@ def read_phrases(path: Path) -> re.Pattern[str]:
     if not phrases:
         raise EsrError(f"{path}: no phrases")
     # Alternatives are tried in order, so a passage that is passed over is consumed first. Where
-    # phrases begin is matched once for all that begin alike, which is five times as fast.
+    # phrases begin is matched once for all that begin the same way, which is five times as fast.
     parts = [f"(?P<{PASSED_OVER}>{'|'.join(passed_over)})"] if passed_over else []
     parts += [f"{prefix}(?:{'|'.join(rests)})" for prefix, rests in phrases.items()]
     return _compiled("|".join(parts), lines)

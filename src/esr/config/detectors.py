@@ -47,7 +47,7 @@ class DetectorsConfig(Section):
     )
     matching: Literal["activation", "number", "random"] = key(
         "activation",
-        "How random sets are drawn. `activation`: a latent for every detector, alike in mean "
+        "How random sets are drawn. `activation`: a latent for every detector, similar in mean "
         "activation and frequency on steered text, and more latents until the set carries as much "
         "activation as the detectors in sum; `number`: without these; `random`: evenly from all "
         "latents but the detectors.",

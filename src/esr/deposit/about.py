@@ -147,7 +147,7 @@ def _model(config: Config, name: str, terms: Sequence[tuple[str, Licence]]) -> D
     settings = config.models[base]
     source = settings.source.removeprefix("./")
     if settings.is_local and not any(fnmatchcase(source, pattern) for pattern, _ in terms):
-        source = Path(source).name  # where it lies on this machine is nobody's business
+        source = Path(source).name  # its folder on this machine stays private
     return DepositedModel(
         name,
         config.models[name].label,

@@ -48,7 +48,7 @@ def adding(changes: list[Change]) -> Callable[..., Any]:
         h = hidden(output)
         delta = sum(change.delta(h) for change in changes)
         touched = reduce(torch.logical_or, (change.where() for change in changes))
-        # Summed in float32 and rounded once. Adding 0 would turn -0.0 into 0.0, hence `where`.
+        # Summed in float32 and rounded once. `where`, since adding 0 would turn -0.0 into 0.0.
         changed = torch.where(touched, (h.float() + delta).to(h.dtype), h)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 

@@ -1,4 +1,4 @@
-"""Clusters of trials: sums for measures that are ratios, and how alike trials of a cluster are.
+"""Clusters of trials: sums for measures that are ratios, and how similar trials of a cluster are.
 
 Every measure is sum(numerator) / sum(denominator), so a cluster is one such pair of sums.
 """

@@ -4,7 +4,7 @@ Statuses, each the word that goes into the tables:
 
 - `ok`;
 - `undefined`: an empty denominator;
-- `too_few`: one trial, or one cluster, and hence no interval;
+- `too_few`: one trial, or one cluster, so there is no interval;
 - `no_variation`: all values equal (no event, say), where t and bootstrap have no width; the
   interval is `no_variation_interval`, except for `wald`, which keeps the paper's zero width;
 - `sparse`: too few clusters, or too few that deviate, to trust the bootstrap (`is_sparse`).

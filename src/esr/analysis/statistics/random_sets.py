@@ -57,7 +57,7 @@ def sets_contrast(
 
     Two errors add up in quadrature on either side: that of the trials' means over the versions
     drawn (`crossed_contrast`), and t(S - 1) s / sqrt(S), s the sd of the S versions' differences.
-    Where trials are all alike this is Student's interval of S numbers; it errs on the wide side,
+    Where trials do not differ, this is Student's interval of S numbers; it errs on the wide side,
     since s contains chance of single trials, too.
 
     Args:
