@@ -48,7 +48,7 @@ MODEL = "planted"
 ARMS = [
     *("unsteered", "ablate-to-mean", "steered-random", "steered-random-impact"),
     *("prefix-steered", "prefix-unsteered", "prefix-ablated", "prefix-on-topic"),
-    *("branch-steered", "branch-unsteered", "branch-ablated", "branch-on-topic"),
+    *("branch-steered", "branch-unsteered", "branch-ablated", "branch-half", "branch-on-topic"),
     *("branch-random-0", "branch-random-1", "branch-random-2"),
     *("correction-steered", "correction-unsteered", "matched-prefix"),
 ]
@@ -89,6 +89,7 @@ TRUTHS = [
     Truth("branch: text restarts", RATE, "branch-unsteered", "branch-steered", -50, kind="ratio"),
     Truth("branch: cause", RATE, "branch-on-topic", "branch-steered", above=False),
     Truth("branch: dependence", RATE, "branch-ablated", "branch-steered", above=False),
+    Truth("branch: half of the detectors", RATE, "branch-half", "branch-steered", above=False),
     Truth("branch: specificity", RATE, "branch-random", "branch-ablated", kind="sets"),
     Truth(
         "recovery under steering",

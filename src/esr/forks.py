@@ -81,7 +81,8 @@ Each reads all pages of the job. At Snakemake's half second this took 150 CPU se
 class Ended(NamedTuple):
     """How a script ended: exit code, CPU seconds and peak memory (MiB).
 
-    Of its process and its children; of these the memory of the largest.
+    CPU seconds of its process and its children, memory of the largest of them: before a child runs
+    a program, the memory of its parent counts as its own, too.
     """
 
     code: int
@@ -204,7 +205,7 @@ def _run_script(path: str, variables: Mapping[str, str], results: Connection) ->
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     with contextlib.suppress(BrokenPipeError, EOFError):  # the other end closes, or is killed
         seconds = sum(each.ru_utime + each.ru_stime for each in used)
-        results.send((code, seconds, sum(each.ru_maxrss for each in used) / 1024))
+        results.send((code, seconds, max(each.ru_maxrss for each in used) / 1024))
         results.recv()  # Snakemake measures a process that exists, however late it begins
     sys.exit(code)
 
