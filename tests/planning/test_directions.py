@@ -34,8 +34,9 @@ def of_file(path: Path, **changes: Any) -> list[str]:
     return list(check_directions(injecting({"kind": "file", "path": str(path)}, **changes)))
 
 
-def test_vectors_that_fit_are_no_problem(tmp_path: Path) -> None:
-    save_vectors(tmp_path / "mine.safetensors", NAMES)
+@pytest.mark.parametrize("names", [NAMES, ["a/b", "a, b", "de l'été", "模型 $x_{", "../a"]])
+def test_vectors_that_fit_are_no_problem(tmp_path: Path, names: list[str]) -> None:
+    save_vectors(tmp_path / "mine.safetensors", names)
     assert of_file(tmp_path / "mine.safetensors") == []
 
 
@@ -47,6 +48,8 @@ def test_vectors_that_fit_are_no_problem(tmp_path: Path) -> None:
         ({"names": NAMES[:3]}, {}, "introspection.choices: 4 options, but 'mine' has 3 vectors ("),
         ({}, {"latents": 3}, "and introspection.latents is 3; lower `choices` (0 = no forced"),
         ({"names": ["tea"]}, {"choices": 0}, "'mine' has 1 vector ("),
+        ({"names": ["tea", " "]}, {"choices": 0}, "the name ' ' is blank; name the direction"),
+        ({"names": ["tea", "Tea "]}, {"choices": 0}, "'tea' and 'Tea ' would be two directions"),
     ],
 )
 def test_what_does_not_fit_is_named(

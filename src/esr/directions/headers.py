@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
+from esr.directions.names import Names
 from esr.errors import EsrError
 
 SAME = 1 - 1e-6
@@ -31,8 +32,8 @@ def read_vector_header(path: Path, layer: int, d_model: int | None = None) -> He
         d_model: Width of its residual stream; None = not known.
 
     Raises:
-        EsrError: the file cannot be read, names another layer or no origin, or a vector has
-            another shape.
+        EsrError: the file cannot be read, names another layer or no origin, a vector has another
+            shape, or its name is blank or that of another one.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -53,7 +54,9 @@ def read_vector_header(path: Path, layer: int, d_model: int | None = None) -> He
         )
     if not shapes:
         raise EsrError(f"{path}: holds no vector")
+    names = Names()
     for name, shape in shapes.items():
+        names.add(name, f"{path}")
         if len(shape) != 1 or (d_model is not None and shape != [d_model]):
             needed = "d_model" if d_model is None else d_model
             raise EsrError(

@@ -1,10 +1,10 @@
 """Pairs of texts that a contrast is read from. Planning checks them without PyTorch or pandas."""
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from esr.directions.names import Names
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
 
@@ -35,18 +35,18 @@ def check_pairs(path: Path) -> list[dict[str, str]]:
     if not rows:
         raise EsrError(f"pairs: {path} has no pair; add one a line")
     seen: dict[tuple[str, str, str], int] = {}
-    names: dict[str, str] = {}
+    names = Names()
     for row, line in zip(rows, lines, strict=True):
-        for problem in _problems(row, seen, names):
-            raise EsrError(f"pairs: {path}, line {line}: {problem}")
+        where = f"pairs: {path}, line {line}"
+        for problem in _problems(row, seen):
+            raise EsrError(f"{where}: {problem}")
+        names.add(row["direction"], where)
         seen[row["direction"], row["positive"], row["negative"]] = line
     return rows
 
 
-def _problems(
-    row: Mapping[str, str], seen: Mapping[tuple[str, str, str], int], names: dict[str, str]
-) -> Iterator[str]:
-    """What is wrong with a pair, given the lines of those before it and names by folded name."""
+def _problems(row: Mapping[str, str], seen: Mapping[tuple[str, str, str], int]) -> Iterator[str]:
+    """What is wrong with a pair, given the lines of those before it."""
     name, positive, negative = (row[column] for column in PAIRS)
     if not all(row.values()):
         yield "a cell is empty; fill it in, or remove the pair"
@@ -58,6 +58,3 @@ def _problems(
     if (name, negative, positive) in seen:
         line = seen[name, negative, positive]
         yield f"{name!r} has this pair reversed on line {line}, and both cancel; remove one"
-    folded = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-    if (other := names.setdefault(folded, name)) != name:
-        yield f"{name!r} and {other!r} would be two directions; spell both the same, or rename one"
