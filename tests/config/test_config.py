@@ -704,6 +704,16 @@ def test_a_window_whose_end_no_response_reaches_is_refused(end: str, effect: str
         load_study(windowed(80))
 
 
+def test_the_window_of_a_continuation_may_lie_after_its_prefix() -> None:
+    def windowed(start: int) -> dict[str, Any]:
+        texts = {"arm": "steered", "cuts": [10, 15], "tokens": 30}
+        return {"arms": {"late": {"continue": texts, "window": {"start": start}}}}
+
+    load_study(windowed(4 * 15 + 30 - 1))
+    with pytest.raises(EsrError, match=r"arms\.late\.window\.start: 90, .* at most 90 tokens"):
+        load_study(windowed(90))
+
+
 PREFIXED = {"continue": {"arm": "steered", "cuts": [80]}}
 ON_TOPIC = {"arm": "unsteered", "where": "on_topic"}
 

@@ -268,7 +268,7 @@ def test_a_continued_response_is_as_long_as_its_prefix_and_what_follows() -> Non
     )
     lengths = {"steered": 100, "short": 80 + 30, "long": 100 + 30, "again": 130 + 30}
     lengths |= {"on-topic": 80 + 30, "correction": 100 + 100}
-    assert {arm: check.response_tokens(study, arm) for arm in lengths} == lengths
+    assert {arm: study.response_tokens(arm) for arm in lengths} == lengths
 
 
 def test_candidates_beyond_the_width_of_the_sae_are_mentioned(study: Config) -> None:

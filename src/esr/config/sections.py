@@ -282,6 +282,16 @@ class Sections(Section):
         limit = None if continued is None else continued.tokens
         return limit or self.generation.max_new_tokens
 
+    def response_tokens(self, arm: str) -> int:
+        """Largest number of tokens of a response of an arm, its prefix included."""
+        continued = self.continues(arm)
+        if continued is None:
+            return self.new_tokens(arm)
+        prefix = self.response_tokens(continued.arm)
+        if continued.cuts:  # a token of text has a byte or more, a character up to four
+            prefix = min(prefix, 4 * continued.cuts[-1])
+        return prefix + self.new_tokens(arm)
+
     def sampling(self, model: str, arm: str | None = None) -> dict[str, float | int]:
         """Sampling settings of a model: `generation`, with overrides of the model and the arm."""
         penalty = self.models[model].repetition_penalty or self.generation.repetition_penalty

@@ -106,17 +106,14 @@ class Config(CheckedArms, Placement):
 
     @model_validator(mode="after")
     def _windows_are_reached(self) -> Self:
-        new = self.generation.max_new_tokens
+        ends = {"start": "nothing is steered", "stop": "the boost is never off"}
         for name, arm in self.arms.items():
-            if arm.window is None or self.continues(name) is not None:
-                continue
-            ends = {"start": "nothing is steered", "stop": "the boost is never off"}
-            for key, effect in ends.items():
-                end = getattr(arm.window, key)
-                if isinstance(end, int) and end >= new:
+            for key, effect in ends.items() if arm.window is not None else ():
+                end, most = getattr(arm.window, key), self.response_tokens(name)
+                if isinstance(end, int) and end >= most:
                     raise ValueError(
-                        f"arms.{name}.window.{key}: {end}, but a response has at most {new} tokens "
-                        f"(generation.max_new_tokens), so that {effect}; lower it"
+                        f"arms.{name}.window.{key}: {end}, but a response has at most {most} "
+                        f"tokens (generation.max_new_tokens), so that {effect}; lower it"
                     )
         return self
 

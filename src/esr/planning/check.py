@@ -259,23 +259,12 @@ def _check_context(config: Config, model: ModelConfig, longest: int) -> None:
     if config.engine.name == "vllm" and (limit is None or config.engine.vllm.max_model_len < limit):
         limit = config.engine.vllm.max_model_len
         remedy = ", or raise engine.vllm.max_model_len"
-    new = max(response_tokens(config, name) for name in config.arms)
+    new = max(config.response_tokens(name) for name in config.arms)
     if limit is not None and longest + new > limit:
         raise EsrError(
             f"{longest} tokens of the longest prompt and {new} new tokens exceed the context of "
             f"{limit} tokens; lower generation.max_new_tokens{remedy}"
         )
-
-
-def response_tokens(config: Config, arm: str) -> int:
-    """Largest number of tokens of a response of an arm, its prefix included."""
-    continued = config.continues(arm)
-    if continued is None:
-        return config.new_tokens(arm)
-    prefix = response_tokens(config, continued.arm)
-    if continued.cuts:  # a token of text has a byte or more, a character up to four
-        prefix = min(prefix, 4 * continued.cuts[-1])
-    return prefix + config.new_tokens(arm)
 
 
 def _check_windows(config: Config, shortest: int) -> None:
