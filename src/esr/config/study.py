@@ -4,14 +4,13 @@ from typing import Self
 
 from pydantic import model_validator
 
-from esr.config.directions import RandomDirectionsConfig
 from esr.config.judging import JudgingConfig
 from esr.config.placement import Placement
-from esr.config.study_arms import CheckedArms
+from esr.config.study_introspection import CheckedIntrospection
 from esr.paths import SHARED
 
 
-class Config(CheckedArms, Placement):
+class Config(CheckedIntrospection, Placement):
     """Everything that determines what a study computes; its sections fit each other."""
 
     @model_validator(mode="after")
@@ -205,75 +204,6 @@ class Config(CheckedArms, Placement):
                 f"agreement.arms: no such arms: {unknown}; choose from {sorted(self.arms)}"
             )
         return self
-
-    @model_validator(mode="after")
-    def _introspection_injects_concepts(self) -> Self:
-        injected = None if self.introspection is None else self.introspection.directions
-        if injected is None:
-            return self
-        found = self.directions.get(injected)
-        if found is None:
-            known = ", ".join(sorted(self.directions)) or "none"
-            raise ValueError(
-                f"introspection.directions: there is no set {injected!r} (there is: {known}); add "
-                "it to `directions`"
-            )
-        if isinstance(found, RandomDirectionsConfig):
-            raise ValueError(
-                f"introspection.directions: {injected!r} is random, so there is no concept to "
-                "report; name a set of kind `file` or `contrast`, or leave the key out to inject "
-                "latents"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _introspection_has_its_controls(self) -> Self:
-        settings = self.introspection
-        if settings is None:
-            return self
-        seeds: dict[int, str] = {}
-        for name in settings.controls:
-            found = self.directions.get(name)
-            if not isinstance(found, RandomDirectionsConfig):
-                raise ValueError(
-                    f"introspection.controls: {name!r} is no set of random directions; add "
-                    f"`directions: {{{name}: {{kind: random}}}}`"
-                )
-            if seeds.setdefault(found.seed, name) != name:
-                raise ValueError(
-                    f"introspection.controls: {seeds[found.seed]!r} and {name!r} have the seed "
-                    f"{found.seed}, so that their directions are the same; give "
-                    f"directions.{name}.seed another"
-                )
-            wanted = settings.latents or self.latents.count
-            if settings.directions is None and wanted < 2:
-                raise ValueError(
-                    "introspection: latents.count is 1, and a mean over directions needs two or "
-                    "more; raise it"
-                )
-            if settings.directions is not None or found.latents is None:
-                continue  # of a set, controls are drawn for each of its vectors
-            if found.latents < wanted:
-                raise ValueError(
-                    f"introspection.controls: {name!r} has directions for {found.latents} "
-                    f"latents, but {wanted} are injected; lower introspection.latents, or raise "
-                    f"directions.{name}.latents"
-                )
-        if settings.behaviour:
-            self._check_behaviour(settings.directions)
-        return self
-
-    def _check_behaviour(self, injected: str | None) -> None:
-        """Raise unless every model searches thresholds of what is injected."""
-        named = "latents" if injected is None else repr(injected)
-        key = "" if injected is None else f" and `directions: {injected}`"
-        for model in self.engine_models:
-            if injected not in self.searches(model):
-                raise ValueError(
-                    f"introspection.behaviour: no arm steers along {named} (model {model}), so "
-                    f"that they have no thresholds; add an arm with `over: latents`{key}, or set "
-                    "`behaviour: false` and `unit: decoder`"
-                )
 
     @model_validator(mode="after")
     def _readouts_have_an_arm(self) -> Self:
