@@ -49,7 +49,7 @@ from esr.assets.sae import Sae
 from esr.config import Config, load, merge
 from esr.engines import open_engine
 from esr.engines.base import EncodeRequest, Engine, Request, Sampling, generate_all
-from esr.engines.vllm.launch import vllm_options
+from esr.engines.vllm.launch import host_variables, vllm_options
 from esr.planning.hardware import check_gpu_memory
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,7 @@ Modes = dict[str, tuple[str, Mode]]
 
 def plain_vllm(config: Config, name: str, manifest: dict[str, Any]) -> Plain:
     """VLLM without our code, with a model of a study."""
-    variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
-    if config.on_cpu(name):
-        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    variables = host_variables(config, on_cpu=config.on_cpu(name))
     settings = {
         "model": manifest["source"],
         "revision": manifest["revision"],

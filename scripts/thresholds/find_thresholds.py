@@ -15,7 +15,7 @@ import pandas as pd
 from esr.arms.chat import prompt_tokens, response_text
 from esr.arms.prompts import read_prompts
 from esr.arms.responses import response_status, steered_window
-from esr.config import Config
+from esr.config import Config, ThresholdPriorConfig
 from esr.engines import open_engine, open_tokenizer, sampling_of
 from esr.engines.base import Engine, Generation, Intervention, Request
 from esr.job import config_of, origin, output, start
@@ -73,6 +73,23 @@ def rendered_prompts(config: Config, tokenizer: Any) -> list[tuple[int, ...]]:
     return [prompt_tokens(tokenizer, text, doubled_header=doubled) for text in texts]
 
 
+def determining_settings(
+    config: Config, model: str, engine: Engine, prior: ThresholdPriorConfig
+) -> dict[str, Any]:
+    """What the proposals of a search follow from: their keys in the journal."""
+    judge = config.judging.judges[config.judging.primary]
+    search = [part.model_dump() for part in (config.thresholds, prior)]
+    found = {
+        "engine": engine.identity,
+        "sampling": asdict(sampling_of(config, model)),
+        "judge": judge.model_dump(mode="json"),
+        "search": [*search, config.seeds.thresholds],
+    }
+    if config.steering.prompt:  # at the default, proposals that are known keep their keys
+        return found
+    return found | {"steering": config.steering.model_dump()}
+
+
 def main(job: Any) -> None:
     """Write both tables."""
     config = config_of(job)
@@ -91,14 +108,7 @@ def main(job: Any) -> None:
     }
     prior = read_prior(config.models[name], job.input)
     search = (config.thresholds, prior, config.seeds.thresholds)
-    determining = {
-        "engine": engine.identity,
-        "sampling": asdict(sampling_of(config, name)),
-        "judge": settings.model_dump(mode="json"),
-        "search": [part.model_dump() for part in search[:2]] + [search[2]],
-    }
-    if not config.steering.prompt:  # at the default, proposals that are known keep their keys
-        determining["steering"] = config.steering.model_dump()
+    determining = determining_settings(config, name, engine, prior)
     tokenizer = open_tokenizer(manifest, config.models[name].template)
     with (
         Journal(Path(job.params.journal)) as journal,

@@ -16,7 +16,7 @@ from typing import Any
 from esr.config import Config, VllmJudgeConfig
 from esr.engines.linger import CPU, evict, gpu_devices
 from esr.engines.vllm.connection import HostConnection
-from esr.engines.vllm.launch import launcher, pinned_version
+from esr.engines.vllm.launch import host_variables, launcher, pinned_version
 from esr.engines.vllm.messages import Write, WriterSetup, Written
 from esr.errors import EsrError
 from esr.judges.identity import identity_of
@@ -162,7 +162,7 @@ def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) ->
         evict(gpu_devices() if config.judge_gpus(settings) else (CPU,))
         return HostConnection(
             writer_setup(config, settings),
-            launcher(environment, host_variables(config, settings, beside)),
+            launcher(environment, judge_variables(config, settings, beside)),
             environment=environment,
             version=pinned_version(environment),
             keys=KEYS,
@@ -207,14 +207,13 @@ def writer_setup(config: Config, settings: VllmJudgeConfig) -> WriterSetup:
     )
 
 
-def host_variables(config: Config, settings: VllmJudgeConfig, beside: int) -> dict[str, str]:
+def judge_variables(config: Config, settings: VllmJudgeConfig, beside: int) -> dict[str, str]:
     """Environment variables of the host of a judge: threads, and the GPUs that it sees."""
-    threads = {"OMP_NUM_THREADS": str(config.engine.threads)}
     gpus = config.judge_gpus(settings)
+    variables = host_variables(config, on_cpu=not gpus)
     if gpus:
-        return threads | visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), beside, gpus)
-    # Other jobs may use the cores.
-    return threads | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        variables |= visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), beside, gpus)
+    return variables
 
 
 KEYS = {

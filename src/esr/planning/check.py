@@ -4,7 +4,7 @@ Cheap checks of files run at every start (`esr.planning.files.check_files`); the
 read every table that a person wrote, and reach for the hub where a model lives there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from statistics import NormalDist
@@ -60,28 +60,13 @@ def check_study(config: Config) -> Iterator[str]:
     yield from check_machines(config)
     yield from check_judges(config, config.judging.llms)
     yield from check_blinding(config)
-    for name, settings in config.judging.judges.items():
-        if isinstance(settings, LlmConfig):
-            continue
-        judge = open_judge(settings)
-        if isinstance(settings, HumanJudgeConfig):
-            yield f"judge {name}: {settings.sheet} is a sheet, filled in"
-            continue
-        answers = judge.judge([JudgeInput(prompt, prompt) for prompt in prompts["prompt"]])
-        bad = [p for p, a in zip(prompts["prompt"], answers, strict=True) if a.status != "ok"]
-        if bad:
-            raise EsrError(
-                f"judge {name} finds no word of its lexicon ({settings.lexicon}) in {len(bad)} of "
-                f"{len(prompts)} prompts, e.g. {bad[0]!r}. Judges of kind {settings.kind} know the "
-                "planted organisms' language alone; for a model that writes English use a language "
-                f"model as judge (kind: {LLM_KINDS}; docs/judges.md says which need no key) or a "
-                "person's sheet (kind: human)"
-            )
-        yield f"judge {name}: {judge.served_as} places all prompts"
+    texts = prompts["prompt"].tolist()
+    for name in config.judging.judges:
+        yield from _check_lexicon(config, name, texts)
     yield from check_claims(config)
     for name, model in config.base_models.items():
         try:
-            described = _check_model(config, name, prompts["prompt"].tolist())
+            described = _check_model(config, name, texts)
             shape = _shape(model)
             source = (model.source, model.revision)
             stops = list(stop_lines(_tokenizer(model), read_stop_tokens(*source)))
@@ -106,6 +91,32 @@ def check_study(config: Config) -> Iterator[str]:
                 f"models.{name}.dtype: bfloat16"
             )
         yield from boost_lines(config, name)
+
+
+def _check_lexicon(config: Config, name: str, prompts: Sequence[str]) -> Iterator[str]:
+    """Check a judge that is no language model: its lexicon has words of every prompt, or its sheet.
+
+    Raises:
+        EsrError: there is no usable sheet, or prompts without a word of the lexicon.
+    """
+    settings = config.judging.judges[name]
+    if isinstance(settings, LlmConfig):
+        return
+    judge = open_judge(settings)
+    if isinstance(settings, HumanJudgeConfig):
+        yield f"judge {name}: {settings.sheet} is a sheet, filled in"
+        return
+    found = judge.judge([JudgeInput(prompt, prompt) for prompt in prompts])
+    bad = [p for p, a in zip(prompts, found, strict=True) if a.status != "ok"]
+    if bad:
+        raise EsrError(
+            f"judge {name} finds no word of its lexicon ({settings.lexicon}) in {len(bad)} of "
+            f"{len(prompts)} prompts, e.g. {bad[0]!r}. Judges of kind {settings.kind} know the "
+            "planted organisms' language alone; for a model that writes English use a language "
+            f"model as judge (kind: {LLM_KINDS}; docs/judges.md lists those without a key) or a "
+            "person's sheet (kind: human)"
+        )
+    yield f"judge {name}: {judge.served_as} places all prompts"
 
 
 def check_claims(config: Config) -> Iterator[str]:

@@ -50,6 +50,7 @@ def open_vllm(
         check_width(found, manifest["d_model"])
     where = {"revision": manifest["revision"], "local_files_only": True}
     text = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
+    longest = text.max_position_embeddings
     setup = Setup(
         source=manifest["source"],
         revision=manifest["revision"],
@@ -59,7 +60,7 @@ def open_vllm(
         directions=tuple(str(path.absolute()) for path in directions),
         n_requests=config.engine.batch_size,
         n_ablated=config.engine.vllm.max_ablated,
-        max_model_len=min(config.engine.vllm.max_model_len, text.max_position_embeddings),
+        max_model_len=min(config.engine.vllm.max_model_len, longest),
         prefix_caching=config.engine.vllm.prefix_caching,
         options=vllm_options(config, name, manifest.get("adapter")),
         steer_layer=named["steer_layer"],
@@ -67,11 +68,7 @@ def open_vllm(
         read_layer=named["read_layer"],
         add_layers=tuple(layers),
     )
-    variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
-    if config.on_cpu(name):
-        variables["VLLM_CPU_OMP_THREADS_BIND"] = (
-            "nobind"  # do not pin cores: other jobs may use them
-        )
+    variables = host_variables(config, on_cpu=config.on_cpu(name))
     if model.quantization is not None:
         identity = identity | {"quantization": model.quantization}
     version = pinned_version(environment)
@@ -82,7 +79,7 @@ def open_vllm(
         setup,
         launcher(environment, variables),
         d_sae=sae.d_sae,
-        max_positions=text.max_position_embeddings,
+        max_positions=longest,
         stop_tokens=read_stop_tokens(manifest["source"], **where),
         identity=identity,
         environment=environment,
@@ -90,6 +87,14 @@ def open_vllm(
         rows=rows_of(sets),
         stay=stay_of(config.linger(on_cpu=config.on_cpu(name)), devices, files, *parts),
     )
+
+
+def host_variables(config: Config, *, on_cpu: bool) -> dict[str, str]:
+    """Return the environment variables of a process that runs vLLM."""
+    variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
+    if on_cpu:
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other jobs may use the cores
+    return variables
 
 
 def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, Any]:
