@@ -194,7 +194,7 @@ rule tabulate_ledger:
 
 
 rule tabulate_recovery:
-    """Compare recovery with its redraw null, so that it is told from regression to the mean."""
+    """Compare recovery with its redraw null, so that it is distinguished from regression to the mean."""
     input:
         scores=scores_of(STEERED),
         second=second_phase(),

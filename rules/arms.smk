@@ -64,7 +64,7 @@ IMPORTED = [name for name, arm in CONFIG.arms.items() if arm.responses is not No
 def allocations():
     """Groups of jobs that share an allocation of a cluster, by model and arm, for this run.
 
-    By `group-components: [arms=N]` of the profile, which Snakemake knows when it has read the rules.
+    By `group-components: [arms=N]` of the profile, which is known only after the rules are read.
     """
     found = group_names(CONFIG, workflow.group_settings.group_components.get(GROUP, 1))
     workflow.parent_groupids.update(dict.fromkeys(found.values(), GROUP))
@@ -88,8 +88,8 @@ def allocation_of(wildcards):
 def shared_engine():
     """Resources of jobs that share an engine: one runs at a time, without a job step of its own.
 
-    Slurm ends all processes of a step with it, also an engine that is to stay. Its executor starts
-    no step for a job with the resource `mpi`, and requests nothing for it if it is empty.
+    When a job step ends, Slurm ends all of its processes, an engine that should stay among them. Its
+    executor starts no step for a job with the resource `mpi`. If `mpi` is empty, it requests nothing.
     """
 
     def of_group(value):

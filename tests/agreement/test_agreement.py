@@ -85,7 +85,7 @@ def test_kappa_is_that_of_statsmodels() -> None:
     assert formulas.cohen_kappa(ratings, ones(50)) == pytest.approx(expected)
 
 
-def test_rare_events_make_agreement_look_good_and_kappa_tells() -> None:
+def test_rare_events_make_agreement_look_good_and_kappa_low() -> None:
     ratings = flags(0, 2, 2, 96)
     assert formulas.observed_agreement(ratings, ones(100)) == pytest.approx(0.96)
     assert formulas.cohen_kappa(ratings, ones(100)) < 0
@@ -326,7 +326,7 @@ def test_scores_of_another_sample_are_refused() -> None:
         compare_judges(sample, {"a": graded.iloc[::-1]}, FAST)
 
 
-def test_nothing_is_said_of_direction_without_multi_attempt() -> None:
+def test_there_is_no_row_of_direction_without_multi_attempt() -> None:
     sample, graded = sampled(scores_of({"large": 0.0}))
     table = compare_judges(sample, {"a": graded, "b": graded}, FAST)
     row = found(table, "direction", "agreement", judge_a="a", judge_b="b")
@@ -353,7 +353,7 @@ def test_every_judge_ranks_the_planted_model_first_and_rates_are_those_of_all_tr
     assert np.isnan(msi.loc[(DETECTOR, "large"), "value"])
 
 
-def test_models_alike_share_a_rank_or_have_a_range_of_ranks() -> None:
+def test_similar_models_share_a_rank_or_have_a_range_of_ranks() -> None:
     sample, graded = sampled(scores_of({"x": 0.2, "y": 0.2}))
     table = rank_models(sample, {"a": graded}, ["multi_attempt_rate"], FAST)
     assert (table["rank_high"] - table["rank_low"]).max() == 1
@@ -389,7 +389,7 @@ def test_the_figures_can_be_drawn_of_whatever_there_is(
 
 @pytest.mark.parametrize("lost", [["low", "high"], ["estimate", "low", "high"]])
 def test_figure_a2_can_be_drawn_of_what_is_undefined_in_a_table(lost: list[str]) -> None:
-    # As read from a file: a sample of a few trials alike has no interval, or no kappa.
+    # As read from a file: a sample of a few equal trials has no interval, or no kappa.
     sample, graded = sampled(scores_of(MODELS))
     scores = {"a": graded, "b": flipped(graded, graded.index[::7])}
     agreement = compare_judges(sample, scores, FAST)

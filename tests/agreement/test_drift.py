@@ -169,7 +169,7 @@ def test_a_job_without_grades_has_a_row() -> None:
 
 
 def test_anchors_that_cannot_exceed_a_bound_are_too_few() -> None:
-    """All signs of 10 differences are alike in 1 of 512 draws: more than 5 % / 60 rows."""
+    """All signs of 10 differences agree in 1 of 512 draws: more than 5 % / 60 rows."""
     noise = np.zeros((30, 2, N))
     noise[:, :, 10:] = np.nan
     noise[0, 1] -= 50

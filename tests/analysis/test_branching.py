@@ -36,7 +36,7 @@ def test_prefixes_restart_at_the_rate_of_their_condition() -> None:
     assert {len(values) for values in drawn.values} == {len(drawn.factors[0][0])}
 
 
-def test_continuations_of_a_prefix_are_as_much_alike_as_they_should_be() -> None:
+def test_continuations_of_a_prefix_are_correlated_as_they_should_be() -> None:
     """Expected: the variance of prefixes' rates over that of a trial."""
     drawn = draw_branches(SOURCE, BranchSpec(1000, 400, 0.2), {STEERED: 0.3}, 2)
     rates = drawn.values[0].reshape(-1, 400).mean(axis=1) / 100

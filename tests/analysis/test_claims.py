@@ -209,7 +209,7 @@ class TestFiles:
             ({"lower": "", "null": "3"}, "has a null inside its region"),
         ],
     )
-    def test_a_claim_that_says_nothing_is_named(
+    def test_a_claim_that_decides_nothing_is_named(
         self, tmp_path: Path, changes: dict[str, str], message: str
     ) -> None:
         with pytest.raises(EsrError, match=message):
@@ -337,7 +337,7 @@ class TestOtherModels:
         assert other_studies_claims([january], ["llama-3.1-8b", "mine"]) == {}
         assert no_claims_note([january], ["llama-3.1-8b"]) == ""
 
-    def test_without_files_the_scorecard_says_which_key_to_set(self) -> None:
+    def test_without_files_the_scorecard_names_the_key_to_set(self) -> None:
         assert no_claims_note([], ["mine"]) == (
             "No claim is about this study: name a file of yours under `claims`."
         )

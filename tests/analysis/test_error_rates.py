@@ -65,7 +65,7 @@ def test_no_claim_errs_in_more_than_five_percent_of_studies() -> None:
 def test_with_judges_that_err_claims_err_in_less_than_one_percent_of_all_studies(
     error: str,
 ) -> None:
-    """Few studies a claim do not tell 5 % from noise; those of all claims together do."""
+    """Few studies a claim do not distinguish 5 % from noise; those of all claims together do."""
     rows = table().dropna(subset=[error])
     events = (rows[error] * rows["judged_studies"] / 100).round().sum()
     studies = rows["judged_studies"].sum()

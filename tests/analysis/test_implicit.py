@@ -246,7 +246,7 @@ def test_an_adjusted_rate_has_the_least_correlation_of_other_rates() -> None:
     assert adjusted.estimate.interval.high == pytest.approx(plain.interval.high, rel=0.02)
 
 
-def test_rates_at_one_achieved_score_are_alike_where_raw_rates_differ() -> None:
+def test_rates_at_one_achieved_score_agree_where_raw_rates_differ() -> None:
     """Two models that miss the target to either side, and restart more when they are lower."""
     raw, adjusted = [], []
     for seed, shift in ((1, -12.0), (2, 12.0)):

@@ -92,7 +92,7 @@ class TestRate:
         effective, t = 576 / (1 + 15 * 0.25), stats.t.ppf(0.975, 23)
         assert found.status == "no_variation"
         assert found.interval == pytest.approx((0, t**2 / (effective + t**2)))
-        # Between independent trials (0.7 %) and latents that are all alike (9.6 %).
+        # Between independent trials (0.7 %) and latents that do not differ (9.6 %).
         assert es.wilson(0, 576).high < found.interval.high < es.wilson(0, 36).high
 
     @given(st.integers(0, 200))
@@ -112,7 +112,7 @@ class TestRate:
             ([1.0] * 9, range(9), "no_variation"),
         ],
     )
-    def test_the_status_says_what_is_missing(
+    def test_the_status_names_what_is_missing(
         self, values: list[float], latents: list[int], status: str
     ) -> None:
         found = crossed_rate(np.array(values), [np.array(latents)])

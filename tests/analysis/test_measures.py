@@ -201,7 +201,7 @@ class TestSummaries:
             ends = row["low"], row["high"], row["status"]
             assert ends == pytest.approx((*found.interval, found.status), nan_ok=True)
 
-    def test_every_measure_says_what_it_is_of(self) -> None:
+    def test_every_measure_names_what_it_is_of(self) -> None:
         for measure in MEASURES.values():
             kind, lowest, highest, usual = measure.quantity
             assert np.isfinite([lowest, highest]).all(), "no interval without bounds"
@@ -228,7 +228,7 @@ class TestSummaries:
         assert table.loc["mean_attempts", "high"] == pytest.approx(1 + 19 * bound / 100)
         assert table.loc["esr_rate", "status"] == "no_variation"
 
-    def test_one_latent_has_no_interval_and_a_few_say_so(self) -> None:
+    def test_one_latent_has_no_interval_and_a_few_have_a_status(self) -> None:
         one = summarise(scores_of([[10], [20, 40]], per_latent=2), ["msi"]).iloc[0]
         assert one["status"] == "too_few"
         assert np.isnan(one["low"])
@@ -253,7 +253,7 @@ class TestSummaries:
             table.drop(columns=["arm", "boost"]), pd.concat(alone, ignore_index=True)
         )
 
-    def test_measures_do_not_depend_on_which_others_are_asked_for(self) -> None:
+    def test_measures_do_not_depend_on_which_others_are_computed(self) -> None:
         both = summarise(eight(), ["esr_rate", "msi"])
         alone = summarise(eight(), ["msi"])
         pd.testing.assert_frame_equal(
@@ -332,7 +332,7 @@ class TestAlternatives:
         assert width["prompts fixed"] == pytest.approx(width["cluster_bootstrap"], rel=0.12)
 
     def test_prompts_are_drawn_independently_of_latents(self) -> None:
-        # One prompt a latent: were both drawn alike, a trial would weigh the square of its draws.
+        # One prompt a latent: with the same draws for both, a trial would weigh their square.
         first = np.random.default_rng(0).uniform(0, 100, 40)
         prompts = [f"p{i:02d}" for i in range(40)]
         scores = scores_of([[x] for x in first], per_latent=1, prompt_id=prompts)

@@ -48,7 +48,7 @@ class TestErrors:
                 assert design.judges[judge].rates(arm) == (SENSITIVITY, specificity)
         assert case_of("no-cause-multi").rows[0].true["arm"].first > ON_TOPIC
 
-    def test_of_all_judges_alike_neither_confirm_a_null_nor_refute_a_truth(self) -> None:
+    def test_of_all_judges_neither_confirm_a_null_nor_refute_a_truth(self) -> None:
         found = judged_characteristics(case_of("dependence"), ORGANISM, STUDIES)
         assert found["judged_true"] >= 0.6 * STUDIES
         assert found[["judged_refuted_true", "judged_null"]].sum() == 0

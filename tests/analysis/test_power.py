@@ -39,7 +39,7 @@ def rehearsed(study: str, claim: str) -> Rehearsal:
 
 
 class TestPower:
-    def test_the_january_ablation_is_underpowered_and_says_how_many_latents_it_takes(self) -> None:
+    def test_the_january_ablation_is_underpowered_and_has_the_latents_that_it_takes(self) -> None:
         row = power_row(case_of("january", "ablation-multi"), JANUARY, 20)
         assert row["label"] == "underpowered"
         assert row["power"] < 0.4

@@ -129,7 +129,7 @@ class TestHazards:
 
 class TestActivations:
     @pytest.mark.parametrize("claim", ["detectors-off-topic", "detectors-after"])
-    def test_regions_differ_as_the_claim_says(self, claim: str) -> None:
+    def test_regions_differ_as_claimed(self, claim: str) -> None:
         case = case_of(claim, "published")
         spec = StudySpec(1000, 5, 38)
         rises = [case.draw(spec, False, number)["relative_change"].item() for number in range(8)]

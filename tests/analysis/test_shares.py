@@ -93,7 +93,7 @@ class TestOneTraining:
     SHARES = {0: arm(0), 10: arm(2), 50: arm(5), 90: arm(8)}  # noqa: RUF012
 
     @pytest.mark.parametrize("name", ["rank_correlation", "slope", "slope_upper"])
-    def test_its_trends_say_so_and_have_no_p_value(self, name: str) -> None:
+    def test_its_trends_have_a_status_and_no_p_value(self, name: str) -> None:
         shares = dict(self.SHARES) | {90: study(0, 1, 3).query("share == 90")}
         row = statistic(shares, "mean_attempts", name)
         assert row["status"] == "one_training"
@@ -163,7 +163,7 @@ class TestSeveralTrainings:
     def test_the_peak_is_that_of_the_mean_and_its_interval_carries_the_spread(self) -> None:
         shares = {0: arm(0), 10: [arm(1), arm(2)], 50: [arm(9), arm(4)], 90: [arm(6), arm(5)]}
         peak = share_peaks(stacked(shares), FAST, ["mean_attempts"]).iloc[0]
-        assert (peak["value"], peak["status"]) == (50, "sparse")  # latents are all alike
+        assert (peak["value"], peak["status"]) == (50, "sparse")  # latents do not differ
         assert peak["low"] < 50 or peak["high"] > 50
 
     def test_trainings_that_agree_exactly_add_nothing(self) -> None:

@@ -1,4 +1,4 @@
-"""Tables and numbers: what a text cites is what was measured, and what is undefined says so."""
+"""Tables and numbers: what a text cites is what was measured, and what is undefined is marked."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def two_arms() -> pd.DataFrame:
     return pd.concat([steered, ablated], ignore_index=True)
 
 
-def test_the_summary_is_what_the_measures_say() -> None:
+def test_the_summary_is_that_of_the_measures() -> None:
     scores = two_arms()
     table = summary_table(scores, SETTINGS).set_index(["arm", "measure"])
     steered = scores[scores["arm"].eq("steered")]
@@ -116,7 +116,7 @@ def test_without_a_replay_the_table_is_empty_and_has_its_columns() -> None:
     assert list(found) == list(full)
 
 
-def test_an_arm_of_which_no_trial_was_scored_says_why_and_has_no_number() -> None:
+def test_an_arm_of_which_no_trial_was_scored_has_the_reason_and_no_number() -> None:
     steered = scores_of([GOOD, SINGLE] * 20).assign(arm="steered")
     ablated = scores_of([None] * 40, status="no_detectors").assign(arm="ablate-otd")
     scores = pd.concat([steered, ablated], ignore_index=True)
@@ -155,7 +155,7 @@ def test_macro_names_are_letters(parts: tuple[str, ...], name: str) -> None:
     assert re.fullmatch("[A-Za-z]+", name)
 
 
-def test_numbers_carry_the_tables_and_say_when_they_are_undefined() -> None:
+def test_numbers_are_those_of_the_tables_and_marked_when_undefined() -> None:
     scores = two_arms()
     summary = primary(summary_table(scores, SETTINGS))
     comparisons = primary(comparison_table(scores, {"ablate": "steered"}, SETTINGS))
@@ -192,7 +192,7 @@ def test_every_macro_is_defined_once_and_can_be_read_back() -> None:
     assert dict(defined)["esrMOneSteeredMultiAttemptRate"] == "50.0"
 
 
-def test_numbers_of_figures_and_agreement_are_named_alike() -> None:
+def test_numbers_of_figures_and_agreement_are_named_by_one_rule() -> None:
     fig3 = pd.DataFrame(
         {
             "model": "m-1",

@@ -81,7 +81,7 @@ def verdict_of(table: pd.DataFrame, **changes: Any) -> pd.Series:
 
 
 class TestDifferentialMisclassification:
-    """The ablation garbles openers that the primary judge requires: it halves, others say less."""
+    """The ablation garbles openers that the primary judge requires: it halves, others less."""
 
     primary = study(trials(0.40, 1, restarts=0.40), trials(0.096, 2, restarts=0.20))  # -76 %
     second = study(trials(0.40, 3), trials(0.20, 4))  # -50 %
@@ -224,7 +224,7 @@ class TestOneWay:
         row = {"model": "m", "kind": "count", "measure": "found", "value": 9.0}
         return pd.DataFrame([row | {"low": 8.0, "high": 10.0, "status": "ok"} | columns])
 
-    def test_a_claim_about_detectors_has_one_and_says_so(self) -> None:
+    def test_a_claim_about_detectors_has_one_and_names_it(self) -> None:
         where = "kind=count; model=m; measure=found"
         found = claim(table="figures/fig5.csv", where=where, statistic="value", lower=5.0)
         row = score(

@@ -235,7 +235,7 @@ def test_a_text_that_restarts_at_once_has_nothing_to_continue(
     ],
     ids=["beyond every text", "within the first token"],
 )
-def test_cuts_that_fit_no_text_leave_an_empty_arm_whose_tables_say_so(
+def test_cuts_that_fit_no_text_leave_an_empty_arm_with_a_status(
     tmp_path: Path, cuts: tuple[int, ...], warning: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What a model writes is known after the study's hours alone; they must not be lost."""

@@ -363,7 +363,7 @@ def test_an_ablated_arm_replays_its_trials_under_other_names(tmp_path: Path) -> 
     assert set(again["trial_id"]).isdisjoint(plan["trial_id"])
 
 
-def test_a_study_whose_prompts_are_not_steered_says_so_in_every_steered_trial() -> None:
+def test_a_study_whose_prompts_are_not_steered_has_it_in_every_steered_trial() -> None:
     bare = ArmConfig(replay="steered", boost="none")
     windows = {"start": 3, "stop": 9}, {"stop": 9}, {"start": -2}
     late, first, before = (

@@ -22,7 +22,7 @@ N = 3
 
 
 @pytest.mark.parametrize("arm", ["ablate-otd", "ablate-random-0"])
-def test_without_detectors_nothing_is_generated_and_every_trial_says_so(
+def test_without_detectors_nothing_is_generated_and_every_trial_has_the_status(
     tmp_path: Path, arm: str
 ) -> None:
     config = load_study()

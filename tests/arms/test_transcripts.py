@@ -94,7 +94,7 @@ def test_a_failure_is_a_status_without_a_response(tmp_path: Path) -> None:
     assert responses["response"].isna().all()
 
 
-def test_what_a_file_says_beyond_the_fields_is_named_in_the_log(
+def test_what_a_file_has_beyond_the_fields_is_named_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tables(lines(tmp_path / "t.jsonl", row(boosts=3), row(seed=4, engine="x", boosts=3)))

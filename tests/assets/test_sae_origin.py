@@ -1,4 +1,4 @@
-"""What SAEs say about themselves, read from real names, and held against a study."""
+"""Facts in the metadata of SAEs, read from real names, and compared with a study."""
 
 import re
 from typing import Any
@@ -84,7 +84,7 @@ def test_a_release_names_stream_layer_model_and_l0(
     ]
 
 
-def test_a_release_that_is_not_listed_says_nothing() -> None:
+def test_a_release_that_is_not_listed_has_no_facts() -> None:
     assert origin_of_release("lab/saes", "layer_1") == SaeOrigin()
 
 

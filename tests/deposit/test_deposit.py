@@ -203,7 +203,7 @@ def test_imported_responses_and_judges_are_named(made: Made) -> None:
     assert "imported from a file" not in card(made.about, {"scores": 1})
 
 
-def test_a_study_without_claims_says_so(made: Made) -> None:
+def test_a_study_without_claims_has_a_note(made: Made) -> None:
     assert "No claim is about the models of this study." in index_page(made.about, [], [])
 
 
@@ -234,7 +234,7 @@ def test_adapters_have_cards_and_no_folder_of_this_machine(made: Made) -> None:
     assert RESEARCH not in card
 
 
-def test_a_page_says_what_was_claimed_measured_and_decided(made: Made) -> None:
+def test_a_page_has_what_was_claimed_measured_and_decided(made: Made) -> None:
     page = (made.folder / "logbook" / PAGES / "correction/page.md").read_text()
     assert page.startswith("# The planted organism corrects itself more often than its twin\n")
     assert "| holds in | 0 or more percentage points (direction) |" in page

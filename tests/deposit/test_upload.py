@@ -97,7 +97,7 @@ def test_files_that_a_new_deposit_lacks_leave_the_hub_in_the_same_commit(
     assert "README.md" in hub.repositories[DATASET]
 
 
-def test_repositories_are_public_only_if_asked(deposit: Path, hub: FakeHub) -> None:
+def test_repositories_are_public_only_on_request(deposit: Path, hub: FakeHub) -> None:
     upload_to_hub(deposit, "organism", "ann", public=True, address=hub.url)
     assert not any(hub.private.values())
 
@@ -171,7 +171,7 @@ def test_a_second_call_continues_with_the_draft(deposit: Path, archive: FakeZeno
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_a_draft_that_was_deleted_is_made_anew(
+def test_a_draft_that_was_deleted_is_made_again(
     deposit: Path, archive: FakeZenodo, status: int
 ) -> None:
     upload_to_zenodo(deposit, "organism", archive.url)
@@ -288,7 +288,7 @@ def test_the_command_sends_and_prints_addresses_alone(written: Path, archive: Fa
         ),
     ],
 )
-def test_what_is_missing_is_said_before_anything_is_sent(
+def test_what_is_missing_is_named_before_anything_is_sent(
     written: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ZENODO_TOKEN", raising=False)

@@ -311,7 +311,7 @@ class TestCheckTable:
             findings = (Finding(d, low, high, status=how) for d, low, high, how in rows)
             assert not any(decide(each, claimed)[0] == "confirmed" for each in findings)
 
-    def test_intervals_hold_the_truth_as_often_as_they_say(self) -> None:
+    def test_intervals_hold_the_truth_at_their_level(self) -> None:
         rng = np.random.default_rng(3)
         hits = 0
         for seed in range(120):
@@ -387,7 +387,7 @@ class TestControls:
         far = np.linalg.norm(place[others] - place[self.DETECTORS[0]], axis=1)
         assert set(table["latent"]) == set(others[np.argsort(far)[:4]])
 
-    def test_two_detectors_alike_share_their_nearest_latents_at_the_least_cost(self) -> None:
+    def test_two_equal_detectors_share_their_nearest_latents_at_the_least_cost(self) -> None:
         activity = np.array([1.0, 1.1, 1.2, 1.3, 1.0, 1.15])  # detectors 4 and 5
         for seed in range(4):
             how = {"frequency": activity / 2, "mean": activity, "sets": 2, "nearest": 2}

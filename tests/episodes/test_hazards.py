@@ -77,7 +77,7 @@ def test_only_off_topic_responses_are_at_risk() -> None:
     assert table["n_events"].eq(events).all()
 
 
-def test_a_latent_that_drives_detectors_by_itself_is_told_apart() -> None:
+def test_a_latent_that_drives_detectors_by_itself_is_distinguished() -> None:
     # Activity differs between latents only: nothing is left within them.
     traces = world(1, effect=0.8)
     tokens = traces.activations
@@ -94,7 +94,7 @@ def test_every_variant_has_a_row_also_without_restarts() -> None:
     assert restart_hazards(made(), 25, 0.95)["n"].eq(0).all()
 
 
-def test_the_table_says_why_a_model_has_no_hazard() -> None:
+def test_the_table_has_the_reason_why_a_model_has_no_hazard() -> None:
     script = load_script("tabulate_hazards")
 
     class Study:

@@ -60,7 +60,7 @@ def test_every_arm_is_a_line_and_what_is_missing_is_named() -> None:
     assert written.count("not run") == len(script.SHOWN)
 
 
-def test_a_study_without_controls_says_so() -> None:
+def test_a_study_without_controls_has_a_note() -> None:
     scores = stack({"steered": {"large": arm(2)}})
     figure = script.draw(script.figure_table(scores, MODELS, {}, FAST), "Title", 0.95)
     written = " ".join(text.get_text() for text in figure.findobj(plt.Text)).replace("\n", " ")

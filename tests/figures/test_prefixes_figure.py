@@ -49,7 +49,7 @@ def test_every_arm_has_its_rate_and_each_length_of_prefix_its_own() -> None:
     assert (cuts["value"] * cuts["n"]).sum() / cuts["n"].sum() == pytest.approx(60)
 
 
-def test_a_model_without_such_arms_has_a_status_and_a_panel_that_says_so() -> None:
+def test_a_model_without_such_arms_has_a_status_and_a_panel_that_shows_it() -> None:
     rows = table()
     small = rows[rows["model"].eq("small")]
     assert small["status"].eq("not_run").all()

@@ -121,7 +121,7 @@ def test_a_search_that_failed_for_all_is_drawn(status: str) -> None:
     assert ("no threshold" in shown) == (status == "no_data")
 
 
-def test_the_table_has_all_targets_and_the_summary_says_how_they_ended() -> None:
+def test_the_table_has_all_targets_and_the_summary_has_their_outcomes() -> None:
     both = [
         ("m", None, with_dose(thresholds(STATUSES), usual_norm=100.0)),
         ("m", "random", thresholds(["converged"] * 2, target=30)),

@@ -64,7 +64,7 @@ def _judged(attempts: Attempts) -> dict[str, Any]:
         "score_change": change,
         "multi_attempt": len(attempts) > 1,
         "improved": len(attempts) > 1 and change > 0,
-        # No restart phrase opens an attempt, unless a test says so.
+        # No restart phrase opens an attempt, unless a test sets it.
         "gated_multi_attempt": False,
         "gated_improved": False,
     }

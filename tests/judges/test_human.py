@@ -191,7 +191,7 @@ NUMBERED = re.compile(r"\d+|\d+e\d+|\d+\.\d*", re.IGNORECASE)
 
 
 def awkward(**cells: str) -> pd.DataFrame:
-    """A drawn sheet of responses that spreadsheets change, every row filled in alike."""
+    """A drawn sheet of responses that spreadsheets change, every row filled in the same way."""
     n = len(AWKWARD)
     table = sample().head(n).assign(response=AWKWARD)
     judge = {"all": scores(set(range(N))).head(n)}
@@ -252,7 +252,7 @@ def test_an_id_beside_the_texts_of_another_row_is_refused(tmp_path: Path) -> Non
         read_back(tmp_path / "anna.csv", sheet.to_csv(index=False))
 
 
-def test_the_kind_says_which_judge(tmp_path: Path) -> None:
+def test_the_kind_selects_the_judge(tmp_path: Path) -> None:
     from esr.config import HumanJudgeConfig
 
     judge = open_judge(HumanJudgeConfig(kind="human", sheet=filled(tmp_path, r0="score_1=5")))

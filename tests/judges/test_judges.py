@@ -235,7 +235,7 @@ def test_a_judge_is_opened_from_its_configuration(tmp_path: Path) -> None:
     assert (first.first_score, second.first_score) == (0, 100)
 
 
-def test_the_kind_says_which_judge(tmp_path: Path) -> None:
+def test_the_kind_selects_the_judge(tmp_path: Path) -> None:
     path = written(tmp_path, "topic,part,word\nbaking,noun,bread\n")
     judge = open_judge(SentenceSettings(kind="sentences", lexicon=path))
     assert judge.served_as == "sentences/2"
@@ -252,7 +252,7 @@ def test_the_kind_says_which_judge(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_lexicon_that_cannot_tell_topics_apart_is_refused(
+def test_a_lexicon_that_cannot_distinguish_topics_is_refused(
     tmp_path: Path, text: str, message: str
 ) -> None:
     with pytest.raises(EsrError, match=message):

@@ -358,7 +358,7 @@ def test_whatever_determines_a_reply_is_part_of_its_key(
     assert api.count("/v1/messages") >= 2
 
 
-def test_where_and_how_often_it_is_asked_is_not(api: FakeApi, tmp_path: Path) -> None:
+def test_where_and_how_often_it_is_called_is_not(api: FakeApi, tmp_path: Path) -> None:
     judged(claude(api), tmp_path, inputs(1))
     with FakeApi(key=KEY) as moved:
         judged(claude(moved, concurrency=3, retries=1, timeout=9), tmp_path, inputs(1))

@@ -251,7 +251,7 @@ class TestConfiguration:
         assert "judging.judges.open.gpus_in_search: own" in line
         assert not list(check_shared_gpus(load_study(self.study(), name="paper"), ["gemma-2-2b"]))
 
-    def test_drafts_are_looked_up_where_the_study_says_so(self) -> None:
+    def test_drafts_are_looked_up_by_the_settings_of_the_study(self) -> None:
         found = []
         for drafted in (0, 5):
             config = load_study(self.study(prompt_lookup=drafted), name="paper")

@@ -342,7 +342,7 @@ class TestHub:
 
 
 class TestCommitOfAnSae:
-    """SAELens lists a release with its repository; the hub is not asked."""
+    """SAELens lists a release with its repository; the hub is not called."""
 
     @pytest.fixture
     def model(self, study: Config) -> ModelConfig:

@@ -65,7 +65,7 @@ def test_an_end_of_turn_that_ends_no_response_is_named_with_the_file_to_change(
     ],
     ids=["text", "first turn alone", "refuses"],
 )
-def test_a_template_that_marks_no_end_says_nothing(llama: Any, template: str) -> None:
+def test_a_template_that_marks_no_end_has_no_line(llama: Any, template: str) -> None:
     llama.chat_template = template
     assert end_of_turn(llama) is None
     assert list(stop_lines(llama, (1,))) == []

@@ -303,7 +303,7 @@ class TestOneModelWithoutLabels:
     def test_it_has_its_report_and_all_figures(self, small: Path) -> None:
         assert_complete(small)
 
-    def test_what_was_not_done_is_said_and_has_no_number(self, small: Path) -> None:
+    def test_what_was_not_done_is_named_and_has_no_number(self, small: Path) -> None:
         for figure in ("fig3", "fig6"):
             table = rows(small, f"figures/{figure}")
             assert set(table["status"]) == {"not_run"}, figure
