@@ -171,6 +171,10 @@ def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) ->
     return LocalModel(settings, connect, max(config.judge_gpus(settings), 1))
 
 
+NGRAMS = {"prompt_lookup_max": 4, "prompt_lookup_min": 2}
+"""Lengths of the n-grams of prompt lookup."""
+
+
 def lookup_options(settings: VllmJudgeConfig) -> dict[str, Any]:
     """Arguments of vLLM for prompt lookup: drafts are copied from the call or the reply so far.
 
@@ -181,8 +185,8 @@ def lookup_options(settings: VllmJudgeConfig) -> dict[str, Any]:
     """
     if not settings.prompt_lookup:
         return {}
-    ngrams = {"method": "ngram", "prompt_lookup_max": 4, "prompt_lookup_min": 2}
-    return {"speculative_config": ngrams | {"num_speculative_tokens": settings.prompt_lookup}}
+    drafts = {"method": "ngram", "num_speculative_tokens": settings.prompt_lookup}
+    return {"speculative_config": drafts | NGRAMS}
 
 
 def writer_setup(config: Config, settings: VllmJudgeConfig) -> WriterSetup:
