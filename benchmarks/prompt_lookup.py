@@ -13,7 +13,7 @@ lists, tables, code and a line break after every 25 tokens (`markdown`). Half of
 attempts.
 
 Columns of the CSV: `text`, `rubric`, `match` (which of several equal n-grams is taken: `latest` on
-GPUs, `earliest` on the CPU), `drafted` (K, tokens a pass at most), `replies`, `tokens` (of a reply),
+GPUs, `earliest` on the CPU), `drafted` (K, tokens a pass at most), `replies`, `tokens` (of one),
 `copied` (share of the reply), `per_pass` (tokens written a pass), `copied_per_pass` and
 `rest_per_pass` (the same in copies and outside), `computed_per_pass` (tokens computed), and
 `accepted`: the probability p of a drafted token to be right with which a pass writes

@@ -9,17 +9,19 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from esr.config import ENGINE_HOURS, Config
+from esr.config import ENGINE_HOURS, Config, VllmJudgeConfig
 from esr.errors import EsrError
-from esr.planning.costs import planned_calls, searched_for
+from esr.planning.costs import Planned, planned_calls, searched_for
 from esr.planning.disk import disk_bytes
 from esr.planning.hardware import Gpu
 from esr.planning.hours import (
+    ACCEPTED,
     ONE_BY_ONE,
     OVERLAPPED,
     check_walltime,
     estimate_compute,
     judge_hours,
+    judge_tokens_per_second,
     pass_seconds,
     profile_hours,
     search_hours,
@@ -73,9 +75,9 @@ SHORT = ["answers", "discovery", "boost-sweep"]
 """Arms of the paper study with other numbers of trials."""
 
 
-H100 = Gpu(80, 3350, 989)
-REACHED = 0.4 * 989e12
-"""Operations a second of one H100, as assumed."""
+H100 = Gpu(80, 3350, 989, 1979)
+REACHED = 0.4 * 1979e12
+"""Operations a second of one H100 in fp8, as assumed."""
 
 
 class TestHours:
@@ -90,18 +92,26 @@ class TestHours:
         rate, known = tokens_per_second(study(), "generate_responses", "llama-3.1-8b", H100)
         assert known == "assumed"
         assert rate == pytest.approx(256 / 0.040393, rel=1e-4)
-        # Over two GPUs, and computed in bf16 although stored in fp8.
+        # Over two GPUs, in fp8: 2 x 70.6e9 x 256 operations, 0.4 x 1979e12 a second.
         rate, _ = tokens_per_second(study(), "find_thresholds", "llama-3.3-70b", H100)
-        assert rate == pytest.approx(256 / (0.091371 / 2 + 0.03), rel=1e-4)
+        assert rate == pytest.approx(256 / (0.045663 / 2 + 0.03), rel=1e-4)
+
+    def test_fp8_is_computed_in_bf16_where_a_gpu_has_no_units_for_it(self) -> None:
+        model = study().models["llama-3.3-70b"]
+        without = Gpu(80, 3350, 989)
+        assert pass_seconds(model, without, 2, 256) == pytest.approx(0.091371 / 2 + 0.03, rel=1e-4)
+        plain = study().models["gemma-2-9b"]
+        assert pass_seconds(plain, without, 1, 256) == pass_seconds(plain, H100, 1, 256)
 
     @pytest.mark.parametrize("name", list(study().base_models))
     def test_no_gpu_reads_or_writes_faster_than_it_computes(self, name: str) -> None:
         config = study()
         for rule in ("generate_responses", "find_detectors"):
             rate, _ = tokens_per_second(config, rule, name, H100)
-            operations = 2 * config.models[name].parameters * rate
-            assert operations < REACHED * config.gpus(name)
-        assert operations > 0.9 * REACHED * config.gpus(name)
+            model = config.models[name]
+            operations, reached = 2 * model.parameters * rate, 0.4 * H100.peak(model)
+            assert operations < reached * config.gpus(name)
+        assert operations > 0.9 * reached * config.gpus(name)
 
     def test_what_was_measured_is_writing_and_nothing_else(self, tmp_path: Path) -> None:
         head = (REPO / "resources/throughput.csv").read_text()
@@ -139,31 +149,53 @@ class TestHours:
         table = estimate_compute(study("paper", BY_HAIKU)).set_index(["model", "rule"])
         row = table.loc[("llama-3.3-70b", "find_thresholds")]
         assert row["tokens"] == 500 * 10 * 2 * 512
-        # 5,120,000 tokens at 3,382 a second; 120 s and 141.2 GB at 1 GB/s; meanwhile 10,000
+        # 5,120,000 tokens at 4,846 a second; 120 s and 141.2 GB at 1 GB/s; meanwhile 10,000
         # replies of 752 tokens, of which the API allows 400,000 a minute.
         judging = 10_000 * 752 / 400_000 * 60
         assert row["judge_hours"] == pytest.approx(judging / 3600)
-        seconds = 1.3 * max(1513.7, judging) + 120 + 141.2
+        seconds = 1.3 * max(1056.6, judging) + 120 + 141.2
         assert row["hours_per_job"] == pytest.approx(seconds / 3600, rel=1e-4)
         assert row["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-4)
         assert table.drop(index="find_thresholds", level="rule")["judge_hours"].eq(0).all()
 
     def test_a_judge_that_the_workflow_runs_takes_gpus_of_its_own_and_no_latency(self) -> None:
         row = estimated().set_index(["model", "rule"]).loc[("llama-3.3-70b", "find_thresholds")]
-        # 10,000 replies of 250 tokens and a copy of 512, at 4,992 tokens a second: 256 at a time.
-        writing = 10_000 * 762 / 4992
+        # 10,000 replies of 250 tokens and a copy of 512, at 10,367 tokens a second: see below.
+        writing = 10_000 * 762 / 10_367
         judge = study().judging.local["qwen3-32b"]
         calls = next(one for one in planned_calls(study()) if one.rule == "find_thresholds")
-        reading = 10_000 * 2 * 32.8e9 * (calls.read - calls.shared) / (0.4 * 989e12 * 2)
-        assert judge.batch_size == 256
+        reading = 10_000 * 2 * 32.8e9 * (calls.read - calls.shared) / (REACHED * 2)
+        assert (judge.batch_size, judge.prompt_lookup, judge.quantization) == (384, 3, "fp8")
         assert 400 < calls.shared < calls.read - 512  # the rubric is read once
         assert row["judge_hours"] == pytest.approx((writing + reading) / 3600, rel=1e-3)
         assert row["gpus"] == 2 + 2
-        # Both work at the same time (benchmarks/search.py), and the judge is the slower one.
-        seconds = 1.06 * max(1513.7, writing + reading) + 120 + 141.2
-        assert writing + reading > 1513.7
+        # Both work at the same time (benchmarks/search.py), and the engine is the slower one.
+        seconds = 1.06 * max(1056.6, writing + reading) + 120 + 141.2
+        assert writing + reading < 1056.6
         assert row["hours_per_job"] == pytest.approx(seconds / 3600, rel=1e-3)
         assert row["gpu_hours"] == pytest.approx(4 * row["hours_per_job"])
+
+    def test_prompt_lookup_shortens_copies_and_nothing_else(self) -> None:
+        copy, text = (Planned("r", "j", 1, 0, 762, copied=n) for n in (512.0, 0.0))
+        judge = study().judging.local["qwen3-32b"]
+        plain = judge.model_copy(update={"prompt_lookup": 0})
+
+        def rate(judge: VllmJudgeConfig, calls: Planned) -> float:
+            return judge_tokens_per_second(study(), judge, H100, calls)
+
+        # 384 rows at a time: 0.4 x 1979e12 operations a second compute 2 x 32.8e9 x 384 in 31.8 ms.
+        assert rate(plain, copy) == pytest.approx(384 / (0.031822 / 2 + 0.03), rel=1e-4)
+        # A pass writes (1 - 0.78^4) / 0.22 = 2.863 tokens of a copy: 250 + 178.8 passes of a row,
+        # which compute 250 + 4 x 178.8 tokens, 2.251 a pass.
+        expected = 384 * 762 / 428.84 / (2.2511 * 0.031822 / 2 + 0.03)
+        assert rate(judge, copy) == pytest.approx(expected, rel=1e-4)
+        assert expected == pytest.approx(10_367, rel=1e-4)
+        assert rate(judge, text) == rate(plain, text) == rate(plain, copy)
+
+    def test_drafts_are_right_no_oftener_than_in_any_simulated_text(self) -> None:
+        simulated = pd.read_csv("benchmarks/prompt_lookup.csv").query("drafted > 0")
+        assert set(simulated["text"]) == {"organism", "prose", "markdown"}
+        assert simulated["accepted"].min() - 0.01 < ACCEPTED <= simulated["accepted"].min()
 
     def test_engine_and_judge_on_the_same_gpus_take_the_sum(self) -> None:
         own, shared = study(), study("paper", SHARED)
@@ -270,15 +302,15 @@ class TestHours:
 
     def test_jobs_expected_to_exceed_their_hours_are_named(self) -> None:
         short = [
-            size.model_dump() | {"thresholds": 0.5, "encode": 0.12, "train": 0.1}
+            size.model_dump() | {"thresholds": 0.46, "encode": 0.1, "train": 0.1}
             for size in study().jobs
         ]
         table = estimate_compute(study("paper", BY_HAIKU, {"jobs": short}))
         lines = list(check_walltime(table))
         assert len(lines) == 2 + 1 + 9
         assert lines[0] == (
-            "find_thresholds of llama-3.3-70b: 0.6 h expected (assumed), but `jobs` requests 0.5 "
-            "h; retries resume where the job stopped; or raise `thresholds`"
+            "find_thresholds of llama-3.3-70b: 0.5 h expected (assumed), but `jobs` requests "
+            "0.46 h; retries resume where the job stopped; or raise `thresholds`"
         )
         remedy = "a job that hits the limit starts from scratch, so raise"
         assert lines[1].startswith("match_controls of llama-3.3-70b: 0.1 h expected (assumed)")

@@ -39,7 +39,8 @@ LIVE = ("find_thresholds", "anchors")
 class Planned(NamedTuple):
     """Calls of a rule to a judge, and input and output tokens per call.
 
-    `shared` of the input tokens are the rubric's, the same in all calls.
+    `shared` of the input tokens are the rubric's, the same in all calls. `copied` of the output
+    tokens are a copy of the response.
     """
 
     rule: str
@@ -48,6 +49,7 @@ class Planned(NamedTuple):
     read: float
     written: float
     shared: float = 0.0
+    copied: float = 0.0
 
 
 def steerable(config: Config, directions: str | None) -> int:
@@ -241,10 +243,10 @@ def _calls(config: Config, rule: str, judge: str, calls: int, rubric: Rubric) ->
     prompts = read_prompts(config.prompts)["prompt"]
     response = config.generation.max_new_tokens
     shown = rubric.call("a label of the latent", prompt="", response="")
-    written = rubric.expected.fixed + rubric.expected.of_response * response
+    copied = rubric.expected.of_response * response
     read = tokens(shown.system + shown.user) + prompts.map(len).mean() / 4 + response
-    written = min(written, config.judging.llms[judge].max_tokens)
-    return Planned(rule, judge, calls, read, written, tokens(shown.system))
+    written = min(rubric.expected.fixed + copied, config.judging.llms[judge].max_tokens)
+    return Planned(rule, judge, calls, read, written, tokens(shown.system), min(copied, written))
 
 
 ESTIMATE = ["rule", "judge", "model", "mode", "calls", "input_tokens", "output_tokens"]

@@ -18,18 +18,38 @@ ROOM = 0.85
 
 
 class Gpu(NamedTuple):
-    """A kind of GPU: memory in GB, memory bandwidth in GB/s, dense bf16 TFLOP/s."""
+    """A kind of GPU.
+
+    Attributes:
+        memory: GB.
+        bandwidth: Of the memory, GB/s.
+        tflops: Dense bf16 TFLOP/s.
+        tflops_fp8: Dense fp8 TFLOP/s; None for a GPU without fp8 units.
+    """
 
     memory: float
     bandwidth: float
     tflops: float
+    tflops_fp8: float | None = None
+
+    def peak(self, model: ModelConfig | VllmJudgeConfig) -> float:
+        """Floating-point operations per second, at most, in the precision of a model.
+
+        Without fp8 units vLLM stores weights in fp8 and computes in bf16.
+        """
+        fp8 = self.tflops_fp8 if model.quantization == "fp8" else None
+        return (fp8 or self.tflops) * 1e12
 
 
 def read_gpus(path: Path = GPUS) -> dict[str, Gpu]:
     """GPUs by name."""
-    columns = ("memory_gb", "bandwidth_gb_s", "tflops")
     return {
-        row["gpu"]: Gpu(*(float(row[column]) for column in columns))
+        row["gpu"]: Gpu(
+            float(row["memory_gb"]),
+            float(row["bandwidth_gb_s"]),
+            float(row["tflops"]),
+            float(row["tflops_fp8"]) if row["tflops_fp8"] else None,
+        )
         for row in read_csv_rows(path).rows
     }
 
@@ -46,7 +66,7 @@ def gpu_of(config: Config, path: Path = GPUS) -> Gpu | None:
     if config.engine.gpu not in known:
         raise EsrError(
             f"engine.gpu: {config.engine.gpu!r} is not in {path}; choose one of "
-            f"{', '.join(known)}, or add a line with its memory, bandwidth and bf16 TFLOP/s"
+            f"{', '.join(known)}, or add a line with its memory, bandwidth and TFLOP/s"
         )
     return known[config.engine.gpu]
 

@@ -26,7 +26,7 @@ THROUGHPUT = Path("resources/throughput.csv")
 OPERATIONS = 2
 """Floating-point operations per parameter and token: one multiplication, one addition."""
 UTILISATION = 0.4
-"""Share of a GPU's peak dense bf16 throughput that is reached; 0.3 to 0.5 are usual."""
+"""Share of a GPU's peak dense throughput (fp8 or bf16) that is reached; 0.3 to 0.5 are usual."""
 REACHED = 0.6
 """Share of a GPU's peak memory bandwidth that reading the weights reaches."""
 OVERHEAD = 0.03
@@ -46,6 +46,9 @@ OVERLAPPED = 1.3
 behind an API. By simulation 1.02 to 1.26 (`benchmarks/search.py`)."""
 ONE_BY_ONE = 1.06
 """The same where the job runs the judge, on GPUs of its own. By simulation 1.02 to 1.06."""
+ACCEPTED = 0.78
+"""Probability that a token drafted for a copy is right. By simulation 0.78 to 0.96, by the kind of
+text (`benchmarks/prompt_lookup.py`). What is no copy is written one token a pass."""
 COMPUTE = ["rule", "model", "jobs", "starts", "gpus", "tokens", "tokens_per_second", "known_by"]
 COMPUTE += ["judge_hours", "hours_per_job", "hours_requested", "gpu_hours"]
 
@@ -55,7 +58,7 @@ def pass_seconds(model: ModelConfig | VllmJudgeConfig, gpu: Gpu, gpus: int, toke
 
     The longer of two times, computing and reading the weights, plus an overhead.
     """
-    computing = OPERATIONS * model.parameters * tokens / (UTILISATION * gpu.tflops * 1e12)
+    computing = OPERATIONS * model.parameters * tokens / (UTILISATION * gpu.peak(model))
     reading = loaded_bytes(model) / (REACHED * gpu.bandwidth * 1e9)
     return max(computing, reading) / gpus + OVERHEAD
 
@@ -126,15 +129,26 @@ def _local_seconds(config: Config, judge: VllmJudgeConfig, gpu: Gpu, calls: Plan
     vLLM keeps the rubric, which all calls share, in its cache of prefixes.
     """
     gpus = max(config.judge_gpus(judge), 1)
-    writing = calls.written / judge_tokens_per_second(config, judge, gpu)
+    writing = calls.written / judge_tokens_per_second(config, judge, gpu, calls)
     operations = OPERATIONS * judge.parameters * (calls.read - calls.shared)
-    return writing + operations / (UTILISATION * gpu.tflops * 1e12 * gpus)
+    return writing + operations / (UTILISATION * gpu.peak(judge) * gpus)
 
 
-def judge_tokens_per_second(config: Config, judge: VllmJudgeConfig, gpu: Gpu) -> float:
-    """Tokens per second that a judge writes, by the data sheet; see `tokens_per_second`."""
-    gpus = max(config.judge_gpus(judge), 1)
-    return judge.batch_size / pass_seconds(judge, gpu, gpus, judge.batch_size)
+def judge_tokens_per_second(
+    config: Config, judge: VllmJudgeConfig, gpu: Gpu, calls: Planned
+) -> float:
+    """Tokens per second that a judge writes, by the data sheet; see `tokens_per_second`.
+
+    With prompt lookup of K tokens, a pass over a copy computes K + 1 tokens of each row and writes
+    those that are right, up to the first one that is not: (1 - p^(K + 1)) / (1 - p) on average
+    with p = `ACCEPTED` (Leviathan et al. 2023, equation 1).
+    """
+    gpus, drafted = max(config.judge_gpus(judge), 1), judge.prompt_lookup
+    plain = calls.written - calls.copied
+    copying = calls.copied * (1 - ACCEPTED) / (1 - ACCEPTED ** (drafted + 1))
+    computed = judge.batch_size * (plain + copying * (drafted + 1)) / (plain + copying)
+    written = judge.batch_size * calls.written / (plain + copying)
+    return written / pass_seconds(judge, gpu, gpus, computed)
 
 
 def judge_starts(config: Config, rule: str, judge: VllmJudgeConfig) -> int:
@@ -159,7 +173,7 @@ def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
         if judge is None or size is None or not gpus or one.rule == "find_thresholds":
             continue
         jobs = judge_starts(config, one.rule, judge)
-        rate = judge_tokens_per_second(config, judge, gpu)
+        rate = judge_tokens_per_second(config, judge, gpu, one)
         # Anchors are graded within jobs of other rows.
         starting = 0 if one.rule == "anchors" else STARTING + weight_bytes(judge) / LOADING
         seconds = one.calls * _local_seconds(config, judge, gpu, one)
