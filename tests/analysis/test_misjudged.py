@@ -5,7 +5,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from esr.analysis.claims import read_claims
 from esr.analysis.misjudged import (
     ON_TOPIC,
     SENSITIVITY,
@@ -15,23 +14,20 @@ from esr.analysis.misjudged import (
     judged_characteristics,
     one_habit,
 )
-from esr.analysis.operating import scenarios, simulate
+from esr.analysis.operating import simulate
 from esr.analysis.scenarios import Row, Scenario
 from esr.analysis.simulation import StudySpec
-from esr.analysis.truths import TRUTHS
 from esr.config.files import study_config
 from esr.planning.power import design_of
 from helpers.checkout import REPO
+from helpers.claims import cases_of
 
 ORGANISM = StudySpec(36, 16, 48, rho=0.1, sampled=428, per_stratum=400)
 STUDIES = 20
 
 
 def case_of(claim: str, study: str = "organism") -> Scenario:
-    claims = read_claims([REPO / "resources" / "claims" / f"{study}.csv"])
-    found = {row["claim"]: case for row, case in scenarios(claims, TRUTHS[study])}[claim]
-    assert found is not None
-    return found
+    return cases_of(study)[claim]
 
 
 class TestErrors:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from esr.analysis.claims import Finding, Region, read_claims
+from esr.analysis.claims import Finding, Region
 from esr.analysis.comparisons import compare, compare_sets, compare_unpaired
 from esr.analysis.measures import MEASURES, summarise
 from esr.analysis.operating import (
@@ -16,30 +16,17 @@ from esr.analysis.operating import (
     factors_of,
     find,
     graded,
-    scenarios,
     simulate,
 )
 from esr.analysis.scenarios import Scenario
 from esr.analysis.simulation import StudySpec
-from esr.analysis.truths import TRUTHS
 from esr.analysis.ways import Way
-from helpers.checkout import REPO
+from helpers.claims import case_of
 
 ORGANISM = StudySpec(36, 16, 24, rho=0.1, sweep=(16, 5))
 JANUARY = StudySpec(500, 5, 38, rho=0.1)
 LIMIT = 0.05
 STUDIES = 60
-
-
-def claims_of(study: str) -> pd.DataFrame:
-    return read_claims([REPO / "resources" / "claims" / f"{study}.csv"])
-
-
-def case_of(study: str, claim: str) -> Scenario:
-    cases = {row["claim"]: case for row, case in scenarios(claims_of(study), TRUTHS[study])}
-    found = cases[claim]
-    assert found is not None
-    return found
 
 
 def too_often(errors: int, studies: int) -> bool:

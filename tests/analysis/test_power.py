@@ -7,28 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from esr.analysis.claims import Region, read_claims
-from esr.analysis.operating import scenarios, simulate
+from esr.analysis.claims import Region
+from esr.analysis.operating import simulate
 from esr.analysis.power import power_row, power_table, rehearsed_power, searched_latents
 from esr.analysis.rehearsals import Rehearsal, rehearsal
-from esr.analysis.scenarios import Scenario
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
-from helpers.checkout import REPO
+from helpers.claims import case_of, claims_of
 
 ORGANISM = StudySpec(36, 16, 24, rho=0.1, sweep=(16, 5))
 JANUARY = StudySpec(500, 5, 38, rho=0.1)
-
-
-def claims_of(study: str) -> pd.DataFrame:
-    return read_claims([REPO / "resources" / "claims" / f"{study}.csv"])
-
-
-def case_of(study: str, claim: str) -> Scenario:
-    cases = {row["claim"]: case for row, case in scenarios(claims_of(study), TRUTHS[study])}
-    found = cases[claim]
-    assert found is not None
-    return found
 
 
 def rehearsed(study: str, claim: str) -> Rehearsal:

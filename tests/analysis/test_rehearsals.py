@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from esr.analysis.claims import read_claims
 from esr.analysis.hazard import hazard_ratio, risk_bins
 from esr.analysis.rehearsals import (
     Rehearsal,
@@ -20,15 +19,15 @@ from esr.analysis.rehearsals import (
 from esr.analysis.scenarios import REHEARSED, not_simulated, scenario
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
-from helpers.checkout import REPO
+from helpers import claims
 
 ORGANISM = StudySpec(36, 16, 48, rho=0.1, sweep=(16, 5), trainings=3, sampled=428, per_stratum=400)
 STUDIES = 10
 
 
 def claims_of(study: str) -> dict[str, dict[str, Any]]:
-    table = read_claims([REPO / "resources" / "claims" / f"{study}.csv"])
-    return {row["claim"]: row for row in table.to_dict("records")}
+    rows: list[dict[Any, Any]] = claims.claims_of(study).to_dict("records")
+    return {row["claim"]: row for row in rows}
 
 
 def case_of(claim: str, study: str = "organism") -> Rehearsal:

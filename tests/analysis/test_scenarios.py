@@ -1,31 +1,16 @@
 """esr.analysis.scenarios: every claim has a world in which it is true, and its declared null."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from esr.analysis.claims import read_claims
 from esr.analysis.operating import design_for, scenarios
 from esr.analysis.rehearsals import rehearsal
-from esr.analysis.scenarios import SETS, Scenario, not_simulated, scenario
+from esr.analysis.scenarios import SETS, not_simulated, scenario
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
-from helpers.checkout import REPO
-
-CLAIMS = Path(REPO / "resources" / "claims")
-
-
-def claims_of(study: str) -> pd.DataFrame:
-    return read_claims([CLAIMS / f"{study}.csv"])
-
-
-def cases_of(study: str) -> dict[str, Scenario]:
-    """The simulated claims of a file, by name."""
-    pairs = scenarios(claims_of(study), TRUTHS[study])
-    return {claim["claim"]: case for claim, case in pairs if case is not None}
+from helpers.claims import cases_of, claims_of
 
 
 @pytest.mark.parametrize("study", [study for study, models in TRUTHS.items() if models])

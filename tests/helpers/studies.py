@@ -12,6 +12,12 @@ from esr.assets.checkpoints import folder_model_shape
 from esr.config import Config, load, merge
 from helpers.checkout import REPO
 
+ONE_DEVICE: dict[str, Any] = {
+    "engine": {"name": "transformers"},
+    "models": {"llama-3.3-70b": {"quantization": None, "tensor_parallel": None}},
+}
+"""The paper study with the engine that holds a model on one device."""
+
 
 def load_study(*changes: Any, name: str = "organism") -> Config:
     """Protocol, study file and changes, merged and validated as a run does it."""

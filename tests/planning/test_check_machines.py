@@ -10,7 +10,7 @@ from esr.errors import EsrError
 from esr.planning import check
 from esr.planning.check import check_machines, check_priors
 from helpers.checkout import REPO
-from helpers.studies import load_study
+from helpers.studies import ONE_DEVICE, load_study
 
 STUDIES = ["paper", "arxiv", "laptop"]
 
@@ -22,13 +22,6 @@ def study(name: str = "paper", *changes: Mapping[str, Any]) -> Config:
 @pytest.fixture(autouse=True)
 def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
-
-
-ONE_DEVICE = {
-    "engine": {"name": "transformers"},
-    "models": {"llama-3.3-70b": {"quantization": None, "tensor_parallel": None}},
-}
-"""The paper study with the engine that holds a model on one device."""
 
 
 class TestPriors:

@@ -9,7 +9,7 @@ from esr.config import Config
 from esr.errors import EsrError
 from esr.planning.hardware import check_gpu_memory
 from helpers.checkout import REPO
-from helpers.studies import load_study
+from helpers.studies import ONE_DEVICE, load_study
 
 
 def study(name: str = "paper", *changes: Mapping[str, Any]) -> Config:
@@ -19,13 +19,6 @@ def study(name: str = "paper", *changes: Mapping[str, Any]) -> Config:
 @pytest.fixture(autouse=True)
 def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
-
-
-ONE_DEVICE = {
-    "engine": {"name": "transformers"},
-    "models": {"llama-3.3-70b": {"quantization": None, "tensor_parallel": None}},
-}
-"""The paper study with the engine that holds a model on one device."""
 
 
 class TestMemory:

@@ -30,7 +30,7 @@ from esr.planning.hours import (
 )
 from esr.planning.work import arm_trials, planned_work
 from helpers.checkout import REPO
-from helpers.studies import load_study
+from helpers.studies import ONE_DEVICE, load_study
 
 
 @cache
@@ -64,11 +64,6 @@ SHARED: dict[str, Any] = {
     "judging": {"judges": {"qwen3-32b": {"gpus_in_search": "shared", "memory_fraction": 0.6}}},
 }
 """The paper study with engine and judge on the same GPUs."""
-ONE_DEVICE = {
-    "engine": {"name": "transformers"},
-    "models": {"llama-3.3-70b": {"quantization": None, "tensor_parallel": None}},
-}
-"""The paper study with the engine that holds a model on one device."""
 
 
 SHORT = ["answers", "discovery", "boost-sweep"]
