@@ -189,7 +189,7 @@ def test_from_a_plan_to_tables_and_the_figure(stage: Stage) -> None:
 
 def test_vectors_of_a_file_are_named_in_tables_and_figure(stage: Stage, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    save_vectors(path, ["wool", "iron", "bees"])
+    save_vectors(path, ["wool & $x_{%", "iron", "bees, l'été/α"])
     stage.config = merge(
         stage.config, {"directions": {"mine": {"kind": "file", "path": str(path)}}}
     )
@@ -202,14 +202,15 @@ def test_vectors_of_a_file_are_named_in_tables_and_figure(stage: Stage, tmp_path
     means, thresholds = stage.tables()
     assert means["n_missing"].eq(0).all()
     concepts = thresholds[~thresholds["is_random"]]
-    assert concepts["label"].tolist() == ["bees", "iron", "wool"]
+    assert concepts["label"].tolist() == ["bees, l'été/α", "iron", "wool & $x_{%"]
     assert concepts["behaviour"].tolist() == [300.0, 250.0, 280.0]
     printed = (stage.here / "thresholds.tex").read_text()
-    assert all(f"mine {row} & {name}" in printed for row, name in enumerate(concepts["label"]))
+    escaped = ["bees, l'été/α", "iron", r"wool \& \$x\_\{\%"]
+    assert all(f"mine {row} & {name} &" in printed for row, name in enumerate(escaped))
     drawn = stage.figure(stage.here)
     drawn = drawn[drawn["kind"].eq("threshold") & drawn["measure"].eq("self_report")]
     assert drawn["direction"].tolist() == ["mine 0", "mine 1", "mine 2"]
-    assert drawn["name"].tolist() == ["bees", "iron", "wool"]
+    assert drawn["name"].tolist() == concepts["label"].tolist()
 
 
 def test_a_study_without_the_section_has_an_empty_table_and_a_figure_that_says_so(
