@@ -118,6 +118,20 @@ class TestExcess:
         assert table.loc["shift_log_odds", "value"] > 4
         assert table.loc["excess_log_odds", "value"] == pytest.approx(0, abs=1e-12)
 
+    @pytest.mark.parametrize(("on_target", "off_target"), [(-8.0, -3.0), (-4.0, -4.0)])
+    def test_answers_that_fade_add_no_more_than_what_they_differ_by_unsteered(
+        self, on_target: float, off_target: float
+    ) -> None:
+        """Latents disturb more than random vectors: log-odds lose a share of 0.9, against 0.1."""
+        base = {"on_target": on_target, "off_target": off_target}
+        lost = {CONCEPT: 0.9, RANDOM: 0.1}
+        table = summary_of(
+            lambda t: base[t.kind] * (1 - lost[is_concept(t)] * (t.dose > 0)),
+        )
+        gap = on_target - off_target
+        assert table.loc["unsteered_log_odds", "value"] == pytest.approx(gap)
+        assert table.loc["excess_log_odds", "value"] == pytest.approx(-0.8 * gap)
+
     def test_what_was_not_finite_is_a_status_and_no_number(self, tmp_path: Path) -> None:
         plan = plan_of()
         lost = plan[plan["dose"].eq(2.0) & plan["latent"].eq(3)]["trial_id"]

@@ -8,9 +8,13 @@ With L = log P(yes) - log P(no), for a direction d at a dose, and a pair q of qu
 L0 is that without an injection. A push towards yes that every question gets cancels in the shift.
 One that any vector of that norm gives to questions about oneself cancels in the excess. The excess
 of a random direction, for comparison, is its shift minus that of the random directions in place of
-the next latent: the same rule where there is nothing to report. A single latent has no next one,
-and its random directions no excess, since their own mean would hold them. Vectors of a set
-(`introspection.directions`) take the place of latents throughout.
+the next latent: the same rule where there is nothing to report.
+A single latent has no next one, and its random directions no excess, since their own mean would
+hold them. Vectors of a set (`introspection.directions`) take the place of latents throughout.
+
+What does not cancel are answers that fade: log-odds that shrink towards 0 by a share s, more under
+d than under r. Their shift is -s U, with U = L0(on-target) - L0(off-target), so that |U| bounds
+what fading adds to the excess.
 """
 
 from typing import Any
@@ -40,14 +44,14 @@ def self_reports(plan: pd.DataFrame, readouts: pd.DataFrame) -> pd.DataFrame:
     )
     unsteered = trials[trials["dose"].eq(0)].set_index("question")["log_odds"]
     steered = trials[trials["dose"].ne(0)]
-    steered = steered.assign(
-        change=steered["log_odds"] - steered["question"].map(unsteered).astype(float)
-    )
+    before = steered["question"].map(unsteered).astype(float)
+    steered = steered.assign(before=before, change=steered["log_odds"] - before)
     keys = [*PLACE, "directions", "question_id"]
-    off = steered[steered["kind"].eq("off_target")].set_index(keys)["change"]
     table = steered[steered["kind"].eq("on_target")].set_index(keys)
-    table = table.assign(on_target=table["change"], off_target=off.reindex(table.index))
-    table = table.assign(shift=table["on_target"] - table["off_target"]).reset_index()
+    off = steered[steered["kind"].eq("off_target")].set_index(keys).reindex(table.index)
+    table = table.assign(on_target=table["change"], off_target=off["change"])
+    table["shift"] = table["on_target"] - table["off_target"]
+    table = table.assign(unsteered=table["before"] - off["before"]).reset_index()
     is_random = table["is_random"]
     place = [*PLACE, "question_id"]
     each = table[is_random].groupby(place, sort=False)["shift"]

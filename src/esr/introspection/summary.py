@@ -33,6 +33,9 @@ MEASURES = {
         Measure("shift_log_odds", "nats", "on-target minus off-target, direction"),
         Measure("random_log_odds", "nats", "on-target minus off-target, random directions"),
         Measure("off_target_log_odds", "nats", "off-target question: the push towards yes"),
+        Measure(
+            "unsteered_log_odds", "nats", "on-target minus off-target, nothing injected: a bound"
+        ),
         Measure("reported_rate", "percent", "directions whose mean excess passes a stated amount"),
         Measure("random_rate", "percent", "random directions whose mean excess passes it"),
         Measure("choice_excess", "percentage points", "right letters, above chance"),
@@ -76,6 +79,7 @@ def _yes_rows(reports: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
         "shift_log_odds": (~is_random, "shift"),
         "random_log_odds": (is_random, "shift"),
         "off_target_log_odds": (~is_random, "off_target"),
+        "unsteered_log_odds": (~is_random, "unsteered"),
     }
     for name, (rows, column) in sources.items():
         table = reports[rows]

@@ -57,6 +57,11 @@ TABLES: dict[str, Table] = {
             ),
             "off_target": Column(FLOAT, "The same of the other question (nats).", True),
             "shift": Column(FLOAT, "on_target - off_target (nats).", True),
+            "unsteered": Column(
+                FLOAT,
+                "Log-odds of yes without an injection, on-target minus off-target (nats).",
+                True,
+            ),
             "control": Column(
                 FLOAT,
                 "Mean shift of the random directions that stand in for it; of a random direction, "
