@@ -714,6 +714,30 @@ def test_the_window_of_a_continuation_may_lie_after_its_prefix() -> None:
         load_study(windowed(90))
 
 
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ({"start": "continuation", "stop": 1}, r"window\.stop: 1, but the continuation begins at"),
+        ({"start": 60, "stop": "continuation"}, r"window\.start: 60, but a prefix has at most 60"),
+    ],
+)
+def test_a_window_that_no_prefix_can_fill_is_refused(window: dict[str, Any], message: str) -> None:
+    late = {"continue": {"arm": "steered", "cuts": [10, 15]}, "window": window}
+    with pytest.raises(EsrError, match=message):
+        load_study({"arms": {"late": late}})
+
+
+def test_a_window_of_an_arm_that_steers_nothing_is_refused() -> None:
+    late = {"replay": "unsteered", "window": {"start": 5}}
+    with pytest.raises(EsrError, match=r"arms\.late\.window: unsteered steers nothing; remove"):
+        load_study({"arms": {"late": late}})
+
+
+def test_a_set_of_directions_is_not_called_latents() -> None:
+    with pytest.raises(EsrError, match=r"directions\.latents: tables and figures call decoder"):
+        load_study({"directions": {"latents": {"kind": "random"}}})
+
+
 PREFIXED = {"continue": {"arm": "steered", "cuts": [80]}}
 ON_TOPIC = {"arm": "unsteered", "where": "on_topic"}
 

@@ -248,6 +248,18 @@ def test_a_response_that_the_context_cannot_hold_is_named_for_both_engines(
     assert remedy in message
 
 
+def test_a_cut_beyond_the_longest_text_is_named(study: Config) -> None:
+    def cut_at(cut: int) -> Config:
+        raw = study.model_dump(mode="json")
+        arms = {"steered": {"over": "latents", "trials": 1}} | raw["arms"]
+        late = {"continue": {"arm": "steered", "cuts": [5, cut]}}
+        return load(raw | {"generation": {"max_new_tokens": 10}, "arms": arms | {"late": late}})
+
+    assert list(check_study(cut_at(40)))[-1].startswith("model tiny")
+    with pytest.raises(EsrError, match=r"arms\.late\.continue\.cuts: 9000 characters, but a resp"):
+        list(check_study(cut_at(9000)))
+
+
 def test_a_continued_response_is_as_long_as_its_prefix_and_what_follows() -> None:
     """A cut is in characters, of which one may be four tokens; no prefix exceeds its source."""
     cut = {"arm": "steered", "cuts": [20], "tokens": 30}

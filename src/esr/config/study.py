@@ -107,13 +107,27 @@ class Config(CheckedIntrospection, Placement):
     def _windows_are_reached(self) -> Self:
         ends = {"start": "nothing is steered", "stop": "the boost is never off"}
         for name, arm in self.arms.items():
-            for key, effect in ends.items() if arm.window is not None else ():
-                end, most = getattr(arm.window, key), self.response_tokens(name)
+            if arm.window is None:
+                continue
+            most = self.response_tokens(name)
+            for key, effect in ends.items():
+                end = getattr(arm.window, key)
                 if isinstance(end, int) and end >= most:
                     raise ValueError(
                         f"arms.{name}.window.{key}: {end}, but a response has at most {most} "
                         f"tokens (generation.max_new_tokens), so that {effect}; lower it"
                     )
+            start, stop, prefix = arm.window.start, arm.window.stop, most - self.new_tokens(name)
+            if start == "continuation" and isinstance(stop, int) and stop <= 1:
+                raise ValueError(
+                    f"arms.{name}.window.stop: {stop}, but the continuation begins at token 1 or "
+                    "later, so that nothing is steered; tokens of the prefix count, too: raise it"
+                )
+            if stop == "continuation" and isinstance(start, int) and start >= prefix:
+                raise ValueError(
+                    f"arms.{name}.window.start: {start}, but a prefix has at most {prefix} tokens, "
+                    "so that nothing is steered; lower it"
+                )
         return self
 
     @model_validator(mode="after")

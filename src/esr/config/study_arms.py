@@ -188,6 +188,12 @@ class CheckedArms(Sections):
 
     @model_validator(mode="after")
     def _directions_exist(self) -> Self:
+        for name in ("latent", "latents"):
+            if name in self.directions:
+                raise ValueError(
+                    f"directions.{name}: tables and figures call decoder rows so; choose another "
+                    "name"
+                )
         for name, arm in self.arms.items():
             if arm.directions is not None and arm.directions not in self.directions:
                 known = ", ".join(sorted(self.directions)) or "none"
@@ -214,8 +220,11 @@ class CheckedArms(Sections):
     @model_validator(mode="after")
     def _layers_are_steered(self) -> Self:
         for name, arm in self.arms.items():
-            if arm.layers is not None and not self.is_steered(name):
-                raise ValueError(f"arms.{name}.layers: {arm.source} steers nothing; remove them")
+            given = [key for key in ("layers", "window") if getattr(arm, key) is not None]
+            if given and not self.is_steered(name):
+                raise ValueError(
+                    f"arms.{name}.{given[0]}: {arm.source} steers nothing; remove `{given[0]}`"
+                )
         for where, name in {"episodes.arm": self.episodes.arm, "arms": "steered"}.items():
             if name in self.arms and self.layers_of(name):
                 raise ValueError(

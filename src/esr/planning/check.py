@@ -229,6 +229,7 @@ def _check_model(config: Config, name: str, prompts: list[str]) -> str:
     check_vocabulary(used, _hub_config(model))
     _check_context(config, model, longest)
     _check_windows(config, min(lengths))
+    _check_cuts(config, name, tokenizer)
     check_readouts(config, name, tokenizer)
     # A word the tokenizer does not know would reach the model as something else.
     unknown = tokenizer.unk_token_id
@@ -286,6 +287,22 @@ def _check_windows(config: Config, shortest: int) -> None:
             raise EsrError(
                 f"arms.{name}.window.stop: {stop} lies before the first token of a prompt of "
                 f"{shortest} tokens, so that nothing is steered; raise it"
+            )
+
+
+def _check_cuts(config: Config, model: str, tokenizer: Any) -> None:
+    """Check that no cut of an arm lies beyond the longest text that it could continue."""
+    longest = 1 + max(map(len, tokenizer.get_vocab()))  # some tokenizers put blanks between tokens
+    prefill = max(len(arm.prefill) for arm in config.arms.values())
+    for name in config.arms_of(model):
+        continued = config.arms[name].continued
+        if continued is None or not continued.cuts:
+            continue
+        tokens = config.response_tokens(continued.arm)
+        if continued.cuts[-1] > prefill + tokens * longest:
+            raise EsrError(
+                f"arms.{name}.continue.cuts: {continued.cuts[-1]} characters, but a response of "
+                f"{continued.arm} has at most {tokens} tokens of {longest} characters; lower it"
             )
 
 
