@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as torch_save
 
 from esr.config import Config
-from esr.planning.directions import check_directions
+from esr.planning.directions import check_directions, check_vector_widths
 from helpers.checkout import REPO
 from helpers.studies import load_study, save_vectors
 
@@ -89,7 +89,8 @@ def test_vectors_in_a_type_that_numpy_lacks_pass_the_check(
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    assert of_file(path) == [f"directions.mine.path: {path} does not exist"] * 2
+    missing = f"directions.mine.path: {path} does not exist (model "
+    assert of_file(path) == [f"{missing}planted)", f"{missing}twin)"]
     path.write_text("version https://git-lfs.github.com/spec/v1")
     assert all("no safetensors file with vectors" in line for line in of_file(path))
 
@@ -120,3 +121,19 @@ def test_pairs_of_a_set_that_an_arm_steers_along_are_checked(tmp_path: Path) -> 
     assert line == f"directions.mine.pairs: {pairs}, line 2: a cell is empty; fill it in, or " + (
         "remove the pair"
     )
+
+
+def test_a_file_is_needed_for_the_models_that_are_steered_along_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "{model}.safetensors")
+    save_vectors(tmp_path / "twin.safetensors", NAMES)
+    along = {"over": "latents", "trials": 1, "directions": "mine"}
+    mine = {"directions": {"mine": {"kind": "file", "path": path}}}
+    assert list(check_directions(load_study(mine | {"arms": {"along": along}}))) == [
+        f"directions.mine.path: {tmp_path}/planted.safetensors does not exist (model planted)"
+    ]
+    study = load_study(mine | {"arms": {"along": along | {"models": ["twin"]}}})
+    assert list(check_directions(study)) == []
+    assert list(check_vector_widths(study, "twin", 128)) == []
+    assert list(check_vector_widths(study, "planted", 64)) == []
+    (line,) = check_vector_widths(study, "twin", 64)
+    assert "has shape [128], but the residual stream needs [64] (model twin)" in line

@@ -28,6 +28,7 @@ from esr.judges.base import JudgeInput
 from esr.latents.selection import read_labels
 from esr.planning.blinding import check_blinding
 from esr.planning.boosts import boost_lines
+from esr.planning.directions import check_vector_widths
 from esr.planning.disk import check_disk, own_weights
 from esr.planning.files import IF_MEANT, check_shapes
 from esr.planning.hardware import check_gpu_memory, check_judge_memory, check_shared_gpus
@@ -74,6 +75,7 @@ def check_study(config: Config) -> Iterator[str]:
             raise EsrError(f"models.{name}: {error}") from None
         sae = sae_shape(config, name)
         problems = check_shapes(config, name, shape, sae)
+        problems += check_vector_widths(config, name, int(shape["d_model"]))
         if problems:
             raise EsrError("\n".join(problems))
         wanted = config.latents.count * config.latents.candidates

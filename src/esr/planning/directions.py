@@ -45,9 +45,11 @@ def _check_vectors(
 
     where = f"directions.{name}.path"
     for model, settings in config.base_models.items():
+        if name not in sets_of(config, model):
+            continue
         path = found.file_of(model)
         if not path.is_file():
-            yield f"{where}: {path} does not exist"
+            yield f"{where}: {path} does not exist (model {model})"
             continue
         try:
             names = read_vector_header(path, settings.steer_layer, _width(settings)).names
@@ -57,6 +59,30 @@ def _check_vectors(
             continue
         if is_injected:
             yield from _check_count(config, name, f"{path}", len(names))
+
+
+def sets_of(config: Config, model: str) -> set[str | None]:
+    """Sets of directions that a base model, or one fine-tuned from it, is steered along."""
+    mine = [other for other in config.models if config.base_of(other) == model]
+    used = {config.directions_of(arm) for other in mine for arm in config.arms_of(other)}
+    settings = config.introspection
+    if settings is not None and model in config.engine_models:
+        used.add(settings.directions)
+    return used
+
+
+def check_vector_widths(config: Config, model: str, d_model: int) -> Iterator[str]:
+    """A line for every file whose vectors do not fit a model, once its width is known."""
+    from esr.directions.headers import read_vector_header
+
+    for name in sorted(one for one in sets_of(config, model) if one is not None):
+        found = config.directions[name]
+        if found.kind != "file" or not found.file_of(model).is_file():
+            continue
+        try:
+            read_vector_header(found.file_of(model), config.models[model].steer_layer, d_model)
+        except EsrError as error:
+            yield f"directions.{name}.path: {error} (model {model})"
 
 
 def _width(model: ModelConfig) -> int | None:
