@@ -297,7 +297,7 @@ class TestHours:
 
     def test_jobs_expected_to_exceed_their_hours_are_named(self) -> None:
         short = [
-            size.model_dump() | {"thresholds": 0.46, "encode": 0.1, "train": 0.1}
+            size.model_dump() | {"thresholds": 0.45, "encode": 0.1, "train": 0.1}
             for size in study().jobs
         ]
         table = estimate_compute(study("paper", BY_HAIKU, {"jobs": short}))
@@ -305,7 +305,7 @@ class TestHours:
         assert len(lines) == 2 + 1 + 9
         assert lines[0] == (
             "find_thresholds of llama-3.3-70b: 0.5 h expected (assumed), but `jobs` requests "
-            "0.46 h; retries resume where the job stopped; or raise `thresholds`"
+            "0.45 h; retries resume where the job stopped; or raise `thresholds`"
         )
         remedy = "a job that hits the limit starts from scratch, so raise"
         assert lines[1].startswith("match_controls of llama-3.3-70b: 0.1 h expected (assumed)")

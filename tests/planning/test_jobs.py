@@ -98,7 +98,7 @@ class TestCheckRun:
     """Memory and environments are checked for every run, partitions for one on Slurm."""
 
     def test_a_model_that_does_not_fit_is_a_problem_of_the_runs_that_load_it(self) -> None:
-        config = load_study({"engine": {"gpu": "A100-40GB"}}, name="paper")
+        config = load_study({"engine": {"gpu": "RTX-4090-24GB"}}, name="paper")
         small = job("generate_responses", "gemma-2-2b")
         large = job("generate_responses", "gemma-2-27b")
         assert list(check_run(config, [small], "remote", [])) == []
