@@ -77,8 +77,8 @@ CASES = [
     ),
     Case(
         *("organism", "organism", "planted", FALL),
-        whole=[9, 12, 18, 24, 36],
-        branches=[(20, 1), (20, 4), (40, 4), (100, 4)],
+        whole=[9, 12, 15, 18, 24, 36],
+        branches=[(20, 1), (20, 4), (25, 4), (40, 4), (100, 4)],
         rates=[0.23],
         tokens=40,
     ),
