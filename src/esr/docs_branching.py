@@ -29,7 +29,7 @@ restarted, so that several are simulated. In the planted organism it is 23 % wit
 
 If at least 10 % restart again, branching shows a fall with 16 to 200 times fewer new tokens than
 whole responses do, at 5 % with 8 times fewer or not at all. It shows the published size of the fall
-from 20 % on, January's from 30 % on. In the organism it takes 5 times fewer: whole responses of 120
+from 20 % on, January's from 30 % on. In the organism it takes 7 times fewer: whole responses of 120
 tokens that restart in 12 % are cheap. If the texts are counted that the prefixes are cut from, it
 is 1.6 to 6.7 times fewer in the large studies, and no fewer in the organism.
 
