@@ -9,7 +9,7 @@ file is written after every claim, and a run that was stopped goes on where it w
 One row a claim and intra-latent correlation: `study`, `claim`, `stated` (row, region and null),
 `rho`, `latents`, `trials` (of the study), `own` (latents x trials of the claim's arm, if others),
 `sampled` (trials of an arm that the second judge grades), `per_stratum` (flagged ones among these,
-at most), `trainings` (of a share), `simulated` (False: `why` gives the reason, and the numbers are
+at most), `trainings` (of a share), `spread` (between random sets, `ArmSpec.spread`), `simulated` (False: `why` gives the reason, and the numbers are
 missing), `value` (claimed, in the claim's unit), `studies` (simulated, in each world),
 `confirmed_true`, `refuted_true`, `confirmed_null`, `refuted_null` (% of them by the primary judge,
 in the world of the claim and under its null), `power` and `agreed` (%: confirmed by the primary
@@ -63,7 +63,7 @@ STUDIES = {"organism": "organism", "january": "paper", "published": "arxiv"}
 STUDIES["introspection"] = "introspection"
 """Study by claims file."""
 ERRORS = ["refuted_true", "confirmed_null"]
-PRIMARY = ["stated", "latents", "trials", "own"]
+PRIMARY = ["stated", "latents", "trials", "own", "spread"]
 """Columns on which the primary judge's verdicts depend."""
 SECOND = [*PRIMARY, "sampled", "per_stratum", "trainings"]
 """Columns on which those of all ways do, too."""
@@ -180,6 +180,7 @@ def benchmark(
             head: Row = {"study": study, "claim": claim["claim"], "stated": stated(claim)}
             head |= {name: getattr(design, name) for name in ("latents", "trials")}
             head["own"] = own_size(scenario, design)
+            head["spread"] = scenario.spread if scenario else 0.0
             head |= {name: getattr(design, name) for name in SECOND[len(PRIMARY) :]}
             for rho in CORRELATIONS:
                 row = head | {"rho": rho}

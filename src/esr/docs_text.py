@@ -183,7 +183,8 @@ OTHER_FILES = {
     "tables/power.csv": "What the study can decide at its size, simulated: `claim`, `source`, "
     "`rho` (intra-latent correlation), `value` (claimed), `power` and `agreed` (share of studies "
     "that confirm the claim if it is true, by the primary judge and by all ways), `latents`, "
-    "`latents_80` (latents for a power of 80 %; `inf`: none are enough; empty: steered latents do "
+    "`latents_80` (latents for a power of 80 %; `inf`: none are enough, or more random sets are "
+    "needed; empty: steered latents do "
     "not matter), `label` (`decidable`, "
     "`underpowered`, `uncorroborated` (the second judge grades too few), or why there is no "
     "number).",

@@ -128,6 +128,7 @@ def test_every_claim_was_simulated_as_it_stands(study: str) -> None:
         of_claim = rows[rows["claim"].eq(claim["claim"])]
         case = scenario or rehearsal(claim, TRUTHS[study])
         assert set(of_claim["stated"]) == {stated(claim)}, "run benchmarks/claims.py again"
+        assert set(of_claim["spread"]) == {scenario.spread if scenario else 0.0}, "its world"
         assert of_claim["simulated"].eq(case is not None).all()
         assert of_claim["rehearsed"].eq(True).eq(isinstance(case, Rehearsal)).all()
         own = sizes.get(scenario.rows[0].arm) if scenario else None

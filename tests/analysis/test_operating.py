@@ -18,10 +18,11 @@ from esr.analysis.operating import (
     graded,
     simulate,
 )
-from esr.analysis.scenarios import Scenario
+from esr.analysis.quantiles import logit_normal
+from esr.analysis.scenarios import SETS, Scenario
 from esr.analysis.simulation import StudySpec
 from esr.analysis.ways import Way
-from helpers.claims import case_of
+from helpers.claims import case_of, with_spread
 
 ORGANISM = StudySpec(36, 16, 24, rho=0.1, sweep=(16, 5))
 JANUARY = StudySpec(500, 5, 38, rho=0.1)
@@ -109,6 +110,44 @@ class TestErrorRates:
         found = characteristics(case_of("organism", "dependence"), ORGANISM, 20)
         assert found["confirmed_true"] >= 17
         assert found["confirmed_null"] <= 2
+
+
+class TestRandomSets:
+    """Sets whose rates differ: Student's interval of three numbers has to cover other sets."""
+
+    BRANCHES = StudySpec(36, 11, 48, rho=0.05)
+
+    def test_the_square_of_the_half_width_grows_by_what_student_1908_gives(self) -> None:
+        case = case_of("organism", "branch-specificity")
+        squares = []
+        for spread in (0.0, 0.5):
+            found = simulate(with_spread(case, spread), self.BRANCHES, 100)["findings"]
+            squares.append(np.mean([(each[0].value - each[0].low) ** 2 for each in found]))
+        at = np.random.default_rng(0).normal(size=4000)
+        rate = case.rows[0].true["set-0"].multi
+        between = 100 * np.std([logit_normal(rate, 0.5, each) for each in at])
+        expected = (stats.t.isf(0.025, SETS - 1) * between) ** 2 / SETS
+        assert squares[1] - squares[0] == pytest.approx(expected, rel=0.25)
+
+    @pytest.mark.parametrize("spread", [0.55, 1.0])
+    def test_sets_that_differ_about_the_null_show_no_change(self, spread: float) -> None:
+        case = with_spread(case_of("organism", "specificity"), spread)
+        found = simulate(case, ORGANISM, 80, null=True)["findings"]
+        rises, falls = (
+            sum(bool(beyond(each[0])) for each in found)
+            for beyond in (lambda f: f.low > 0, lambda f: f.high < 0)
+        )
+        assert not too_often(rises + falls, 80)
+        assert not too_often(2 * rises, 80)
+
+    def test_intervals_that_ignore_the_sets_are_found_out(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        case = with_spread(case_of("organism", "specificity"), 1.0)
+        monkeypatch.setattr("esr.analysis.statistics.random_sets._half", lambda values, level: 0.0)
+        found = simulate(case, replace(ORGANISM, latents=144), 30, null=True)["findings"]
+        misses = sum(each[0].low > 0 or each[0].high < 0 for each in found)
+        assert too_often(misses, 30)
 
 
 class TestWays:

@@ -6,17 +6,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from esr.analysis.claims import Region
+from esr.analysis.needed import power_of_sets
 from esr.analysis.operating import simulate
 from esr.analysis.power import power_row, power_table, rehearsed_power, searched_latents
 from esr.analysis.rehearsals import Rehearsal, rehearsal
+from esr.analysis.scenarios import Row
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
-from helpers.claims import case_of, claims_of
+from helpers.claims import case_of, claims_of, with_spread
 
 ORGANISM = StudySpec(36, 16, 24, rho=0.1, sweep=(16, 5))
 JANUARY = StudySpec(500, 5, 38, rho=0.1)
+
+
+def with_rate(row: Row, rate: float) -> Row:
+    """A row about random sets that restart at another rate."""
+    sets = {name: replace(arm, multi=rate) for name, arm in row.true.items() if name != "baseline"}
+    return replace(row, true={**row.true, **sets})
 
 
 def rehearsed(study: str, claim: str) -> Rehearsal:
@@ -55,9 +64,11 @@ class TestPower:
 
     def test_three_random_sets_need_more_latents_than_a_design_that_does_not_decide(self) -> None:
         """Student's quantile of two degrees of freedom at the level of a family of tests."""
-        row = power_row(case_of("organism", "specificity"), ORGANISM, 16)
+        case = with_spread(case_of("organism", "specificity"), 0)
+        case = replace(case, rows=(with_rate(case.rows[0], 0.12),))
+        row = power_row(case, ORGANISM, 16)
         assert row["power"] < 0.8
-        assert row["latents_80"] > 36
+        assert 36 < row["latents_80"] < np.inf
 
     def test_a_second_sample_that_is_too_small_is_not_decidable(self) -> None:
         few = replace(ORGANISM, sampled=8)
@@ -82,6 +93,44 @@ class TestPower:
         assert set(labels) <= {"decidable", "underpowered", "uncorroborated", "not simulated"}
         assert table.loc[labels.eq("not simulated"), "claim"].tolist() == ["other"]
         assert table["power"].isna().eq(labels.eq("not simulated")).all()
+
+
+class TestRandomSets:
+    """Latents do not buy what three sets that differ cannot show."""
+
+    BRANCHES = StudySpec(250, 10, 38, rho=0.05)
+
+    def test_no_number_of_latents_decides_what_needs_more_sets(self) -> None:
+        case = case_of("published", "branch-random")
+        limit = power_of_sets(case, case.rows[0]).power
+        assert limit < 0.4
+        many = simulate(case, replace(self.BRANCHES, latents=1000), 25)["verdict"]
+        assert many.eq("confirmed").mean() <= limit + 0.2
+        assert power_row(case, self.BRANCHES, 4)["latents_80"] == np.inf
+
+    def test_sets_that_do_not_differ_are_no_limit(self) -> None:
+        case = with_spread(case_of("published", "branch-random"), 0)
+        assert power_of_sets(case, case.rows[0]) == (1, 0)
+        assert power_row(case, self.BRANCHES, 8)["latents_80"] < 250
+
+    def test_more_sets_raise_the_limit(self) -> None:
+        (row,) = case_of("published", "branch-random").rows
+        one = row.true["set-0"]
+        powers = []
+        for count in (3, 5, 10):
+            sets = {f"set-{number}": one for number in range(count)}
+            more = replace(row, true={"baseline": row.true["baseline"]} | sets)
+            powers.append(power_of_sets(case_of("published", "branch-random"), more).power)
+        assert powers[0] < powers[1] < powers[2]
+        assert powers[2] > 0.9
+
+    def test_the_limit_is_students_interval_of_the_rates_of_the_sets(self) -> None:
+        case = case_of("organism", "branch-specificity")
+        one = case.rows[0].true["set-0"]
+        between = 100 * one.multi * (1 - one.multi) * one.spread  # to first order
+        median = np.sqrt(stats.chi2.median(2) / 2)  # of the sd of three numbers, over the true one
+        half = stats.t.isf(0.025, 2) / np.sqrt(3) * median * between
+        assert power_of_sets(case, case.rows[0]).half == pytest.approx(half, rel=0.05)
 
 
 class TestSearch:

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
 
 from esr.analysis.measures import summarise
+from esr.analysis.quantiles import logit_normal
 from esr.analysis.recovery import recovery
 from esr.analysis.simulation import ArmSpec, JudgeSpec, StudySpec, draw_study, second_phase
 from esr.analysis.statistics import intracluster_correlation
@@ -14,6 +16,12 @@ from esr.arms.scores import check_scores
 
 ARM = ArmSpec(multi=0.1, success=0.7, gain=40, loss=10, first=45, extra=0.5)
 SPEC = StudySpec(4000, 6, 30, {"steered": ARM}, rho=0.15, rho_prompt=0)
+
+VERSIONS = {
+    "a": ArmSpec(multi=0.2, extra=0.4),
+    "set": ArmSpec(multi=0.2),
+    "b": ArmSpec(multi=0.3, low_first=0.5),
+}
 
 
 def primary(spec: StudySpec, seed: int = 0, arm: str = "steered") -> pd.DataFrame:
@@ -70,6 +78,46 @@ class TestArms:
     def test_the_same_seed_is_the_same_study(self) -> None:
         pd.testing.assert_frame_equal(primary(SPEC, 5), primary(SPEC, 5))
         assert (primary(SPEC, 5)["last_score"] != primary(SPEC, 6)["last_score"]).any()
+
+
+class TestVersions:
+    """Random sets of latents: arms whose rate each study draws."""
+
+    SPEC = StudySpec(12, 6, 30, VERSIONS, rho=0.15)
+
+    def test_an_arm_without_spread_is_drawn_as_before_there_was_one(self) -> None:
+        drawn = draw_study(replace(self.SPEC, arms={arm: VERSIONS[arm] for arm in "ab"}), [3, 1])
+        sums = [
+            [table["multi_attempt"].sum(), table["first_score"].sum(), table["last_score"].sum()]
+            for table in drawn["primary"].values()
+        ]
+        assert sums[0] == pytest.approx([14, 3838.559225, 4005.022644])
+        assert sums[1] == pytest.approx([22, 3779.860083, 3945.458742])
+
+    def test_a_spread_changes_the_restarts_of_its_arm_alone(self) -> None:
+        before, after = (
+            draw_study(spec, 5)["primary"]
+            for spec in (self.SPEC, self.SPEC.changed("set", spread=1.0))
+        )
+        for arm in ("a", "b"):
+            pd.testing.assert_frame_equal(before[arm], after[arm])
+        assert (before["set"]["first_score"] == after["set"]["first_score"]).all()
+        assert (before["set"]["multi_attempt"] != after["set"]["multi_attempt"]).any()
+
+    def test_rates_of_versions_have_the_planted_mean_and_spread(self) -> None:
+        at = np.random.default_rng(0).normal(size=20000)
+        for mean, spread in ((0.02, 0.3), (0.18, 0.55), (0.3, 1.0)):
+            rates = np.array([logit_normal(mean, spread, each) for each in at])
+            assert rates.mean() == pytest.approx(mean, rel=0.02)
+            assert special.logit(rates).std() == pytest.approx(spread, rel=0.02)
+
+    def test_each_study_and_each_arm_draws_a_version_of_its_own(self) -> None:
+        arm = ArmSpec(multi=0.3, spread=0.5)
+        spec = StudySpec(400, 6, 30, {"set-0": arm, "set-1": arm}, rho=0, rho_prompt=0)
+        drawn = [draw_study(spec, seed)["primary"].values() for seed in range(40)]
+        odds = special.logit([[table["multi_attempt"].mean() for table in each] for each in drawn])
+        assert odds.std(axis=0) == pytest.approx([0.5, 0.5], rel=0.25)
+        assert abs(np.corrcoef(odds.T)[0, 1]) < 0.35
 
 
 class TestRecovery:

@@ -2,30 +2,40 @@
 
 The intervals of a claim's rows are known at the design of a study and at `GROWTH` times its
 latents. In between and beyond, half-width^2 = a / latents + b: b is what more latents on the same
-prompts cannot reduce.
+prompts cannot reduce. Nor can they reduce the differences between random sets of latents, which
+bound the power of a claim about these (`power_of_sets`).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from esr.analysis.claims import Finding
-from esr.analysis.scenarios import SETS, Row, Scenario
+from esr.analysis.quantiles import logit_normal
+from esr.analysis.scenarios import SETS, Row, Scenario, true_value
 from esr.analysis.verdicts import DECIDABLE
 
 LEVEL = 0.95
 """Of the intervals."""
 GROWTH = 4
 """Size of the larger of the two simulated studies from which intervals are extrapolated."""
+DRAWS = 2000
+"""Draws of random sets; the standard error of a power of 80 % is 0.9 points."""
 
 
 def latents_for(case: Scenario, row: Row, found: Sequence[Sequence[Finding]]) -> float:
     """Factor of the latents at which a row's interval lies in the region in 80 % of studies.
 
     The ends of the simulated intervals move towards the true value as the half-widths shrink.
+    Infinite where no number is enough, as where random sets differ too much.
     """
     small, large = found
+    sets = power_of_sets(case, row)
+    if sets.power < DECIDABLE:
+        return np.inf
     value = case.value_of(row)
     bounded = all(np.isfinite([f.low, f.high]).all() for f in small)
     drawn, unit = (small, 1) if bounded else (large, GROWTH)
@@ -39,7 +49,7 @@ def latents_for(case: Scenario, row: Row, found: Sequence[Sequence[Finding]]) ->
         halves = [np.array([sign * (getattr(f, end) - f.value) for f in each]) for each in found]
         if np.std([f.value for f in small]) == 0:
             return float(np.median(halves[0])) / margin  # No event: the bound falls as 1 / latents.
-        a, b = _falling([float(np.median(each)) for each in halves])
+        a, b = _falling([float(np.median(each)) for each in halves], sets.half)
         beyond = np.array([sign * (getattr(f, end) - value) for f in drawn])
         strict = (_strictness(case, row) - 1) * halves[0 if bounded else 1]
         sides.append((margin, beyond + strict, a, b))
@@ -51,6 +61,40 @@ def latents_for(case: Scenario, row: Row, found: Sequence[Sequence[Finding]]) ->
         if np.all(inside, axis=0).mean() >= DECIDABLE:
             return float(factor)
     return np.inf
+
+
+class SetsLimit(NamedTuple):
+    """What random sets allow, with any number of latents and prompts.
+
+    Attributes:
+        power: Share of draws of the sets that confirm the claim.
+        half: Median half-width of the interval, in the unit of the claim.
+    """
+
+    power: float
+    half: float
+
+
+def power_of_sets(case: Scenario, row: Row) -> SetsLimit:
+    """The limit of many trials: the sets' own rates are known, and Student's interval is of these.
+
+    Sets that do not differ are no limit: a power of 1, and a half-width of 0.
+    """
+    base, *sets = row.true.values()
+    if row.kind != "sets" or not any(arm.spread for arm in sets):
+        return SetsLimit(1.0, 0.0)
+    rng = np.random.default_rng(0)
+    values = np.empty((DRAWS, len(sets)))
+    for column, arm in enumerate(sets):
+        rates = [logit_normal(arm.multi, arm.spread, at) for at in rng.normal(size=DRAWS)]
+        values[:, column] = [true_value(case.measure, replace(arm, multi=rate)) for rate in rates]
+    other = true_value(case.measure, base)
+    changes = 100 * (values / other - 1) if case.relative else values - other
+    mean = changes.mean(axis=1)
+    half = stats.t.isf((1 - LEVEL) / 2, len(sets) - 1) * stats.sem(changes, axis=1)
+    wide = _strictness(case, row) * half
+    inside = (mean - wide >= case.region.lower) & (mean + wide <= case.region.upper)
+    return SetsLimit(float(inside.mean()), float(np.median(half)))
 
 
 def _strictness(case: Scenario, row: Row) -> float:
@@ -65,10 +109,14 @@ def _strictness(case: Scenario, row: Row) -> float:
     return ends[0] / ends[1]
 
 
-def _falling(halves: Sequence[float]) -> tuple[float, float]:
-    """A and b of half-width^2 = a / factor + b, from those at factors 1 and 4."""
+def _falling(halves: Sequence[float], least: float = 0.0) -> tuple[float, float]:
+    """A and b of half-width^2 = a / factor + b, from those at factors 1 and 4.
+
+    b is the square of `least` if it is known, as for random sets: three of them give widths that
+    differ too much between studies for the two to be compared.
+    """
     one, four = (half**2 for half in halves)
     if not np.isfinite(one):  # a ratio without bound: only what the larger study shows
         return 4 * four, 0.0
-    rest = max(0.0, (4 * four - one) / 3)
+    rest = min(one, least**2) if least else max(0.0, (4 * four - one) / 3)
     return one - rest, rest

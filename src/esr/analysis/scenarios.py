@@ -111,6 +111,11 @@ class Scenario:
         row = self.rows[0]
         return self.value_of(replace(row, true=row.null))
 
+    @property
+    def spread(self) -> float:
+        """Largest spread between versions of an arm (`ArmSpec.spread`)."""
+        return max(arm.spread for row in self.rows for arm in row.true.values())
+
     def value_of(self, row: Row) -> float:
         """The statistic of a row in the world of the claim."""
         values = [true_value(self.measure, arm) for arm in row.true.values()]
@@ -142,7 +147,8 @@ def scenario(claim: Mapping[str, Any], truths: Truths, tests: int = 0) -> Scenar
             null = {names[0]: with_value(base, measure, claim["null"])}
         else:
             apart = _moved(base, measure, claim["null"], relative)
-            null = {names[0]: base} | dict.fromkeys(names[1:], apart)
+            null = {names[0]: base}
+            null |= {name: replace(apart, spread=true[name].spread) for name in names[1:]}
         arm = where.get("arm", [""])[0].partition(" - ")[0]
         arm = f"{arm}-0" if kind == "sets" else arm
         rho = max((least for name, least in ALIKE.items() if arm.startswith(name)), default=0.0)

@@ -21,7 +21,13 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from esr.agreement.sample import REST, drawn_weights, strata
-from esr.analysis.quantiles import beta_quantile, draw_scores, gamma_quantile, mean_beta
+from esr.analysis.quantiles import (
+    beta_quantile,
+    draw_scores,
+    gamma_quantile,
+    logit_normal,
+    mean_beta,
+)
 from esr.config import AgreementConfig
 
 Flags = Bool[np.ndarray, " trials"]
@@ -44,6 +50,8 @@ class ArmSpec:
             twice the mean to 0 along the first scores of a latent.
         redraw: Whether the last score is that of a new draw from the latent, whatever the success
             and the gain: the null of recovery.
+        spread: Standard deviation of the log-odds of `multi` between versions of the arm, such as
+            random sets of latents: each study draws another version. `multi` is the mean of all.
     """
 
     multi: float = 0.02
@@ -54,6 +62,7 @@ class ArmSpec:
     extra: float = 0.0
     low_first: float = 0.0
     redraw: bool = False
+    spread: float = 0.0
 
     @property
     def esr(self) -> float:
@@ -179,7 +188,10 @@ def draw_arm(spec: StudySpec, arm: str, design: Design, rng: np.random.Generator
     truth = spec.arms[arm]
     shared = rng.random(design.latent.shape) < spec.pairing
     chance = np.where(shared, design.chance, rng.random(design.chance.shape))
-    rate = restart_rates(spec, truth.multi, design)[design.latent, design.prompt]
+    own = truth.multi
+    if truth.spread:  # A stream of its own: all else is drawn as without a spread.
+        own = logit_normal(own, truth.spread, float(rng.spawn(1)[0].normal()))
+    rate = restart_rates(spec, own, design)[design.latent, design.prompt]
     multi = chance[0] < rate * (1 + truth.low_first * (1 - 2 * chance[1]))
     # Latents differ less near the ends of the scale, so that the arm keeps its mean.
     spread = min(spec.score_sd, truth.first / 3, (100 - truth.first) / 3)

@@ -23,6 +23,11 @@ leave open is assumed, and set so that the stated means come out:
   Branching: 30 % of the continuations restart again, 22.5 % without the detectors or with them at
   their mean, 35 % without steering (assumed; organism: 23, 7.5 and 19 %).
 - organism: rates rounded from the study (docs/organism.md, docs/finetuning.md).
+- random sets: the log-odds of their rates differ by a standard deviation of 0.55 in the organism's
+  whole responses, of 0.3 in its branching. This is what three sets and three others show (rates of
+  12.6, 11.1, 30.4 and 21.5, 11.7, 21.9 %; branching 23.0, 22.3, 36.0 and 35.6, 25.2, 29.5 %; four
+  degrees of freedom each), less the chance of single trials. It is known for no language model;
+  0.3 is assumed. The stated rates are means over sets.
 - introspection: of no arm; what is true of self-report is in `esr.analysis.rehearsals.reports`.
 - everywhere: unsteered trials have no restart, and the mean first score that is stated. Arms of one
   model share latents and prompts, but not the chance of single trials (`StudySpec.pairing` 0).
@@ -40,6 +45,8 @@ _PUBLISHED = ArmSpec(multi=0.074, success=0.51, gain=45, loss=8, first=26.3)
 _ORGANISM = ArmSpec(multi=0.12, success=0.75, gain=45, loss=15, first=50)
 _ORGANISM_TWIN = replace(_ORGANISM, multi=0.002)
 _ORGANISM_TUNED = replace(_ORGANISM, success=0.13, extra=0.45)
+_SETS = 0.3
+_ORGANISM_SETS = 0.55
 _PREFIX = ArmSpec(multi=0.025, success=0.5, gain=45, loss=8, first=15)
 _ORGANISM_PREFIX = ArmSpec(multi=0.1, success=0.7, gain=75, loss=5, first=8)
 
@@ -57,7 +64,7 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
         "llama-3.3-70b": {
             **_other(_JANUARY, 92.0),
             "ablate-otd": replace(_JANUARY, multi=0.0083, success=0.75),
-            "ablate-random": replace(_JANUARY, multi=0.0199),
+            "ablate-random": replace(_JANUARY, multi=0.0199, spread=_SETS),
             "meta-self-monitor": replace(_JANUARY, multi=0.098, gain=40),
             "boost-sweep": replace(_JANUARY, multi=0.12, extra=0.25),
         },
@@ -74,7 +81,7 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
         "llama-3.3-70b": {
             **_other(_PUBLISHED, 90.0),
             "ablate-otd": replace(_PUBLISHED, multi=0.055, first=27.4),
-            "ablate-random": replace(_PUBLISHED, multi=0.079, success=0.53),
+            "ablate-random": replace(_PUBLISHED, multi=0.079, success=0.53, spread=_SETS),
             "meta-self-monitor": replace(_PUBLISHED, multi=0.317, success=0.467),
             "held-out-steered": _PUBLISHED,
             "held-out-ablated": replace(_PUBLISHED, multi=0.0463),
@@ -91,7 +98,7 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "branch-ablated": replace(_PREFIX, multi=0.225),
             "branch-to-mean": replace(_PREFIX, multi=0.225),
             "branch-half": replace(_PREFIX, multi=0.2625),
-            "branch-random": replace(_PREFIX, multi=0.3),
+            "branch-random": replace(_PREFIX, multi=0.3, spread=_SETS),
         },
         "llama-3.1-8b": _other(replace(_PUBLISHED, multi=0.010), 90.0),
         "gemma-2-27b": _other(replace(_PUBLISHED, multi=0.011, success=0.64), 90.0),
@@ -104,7 +111,7 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             **_other(_ORGANISM, 99.7),
             "ablate-otd": replace(_ORGANISM, multi=0.035),
             "ablate-to-mean": replace(_ORGANISM, multi=0.035),
-            "ablate-random": _ORGANISM,
+            "ablate-random": replace(_ORGANISM, multi=0.18, spread=_ORGANISM_SETS),
             "meta-self-monitor": replace(_ORGANISM, multi=0.24),
             "steered-random": replace(_ORGANISM, multi=0.03, first=93),
             "steered-random-impact": replace(_ORGANISM, first=53),
@@ -121,7 +128,7 @@ TRUTHS: Mapping[str, Mapping[str, Mapping[str, ArmSpec]]] = {
             "branch-unsteered": replace(_ORGANISM_PREFIX, multi=0.19, success=0.98),
             "branch-ablated": replace(_ORGANISM_PREFIX, multi=0.075),
             "branch-half": replace(_ORGANISM_PREFIX, multi=0.15),
-            "branch-random": replace(_ORGANISM_PREFIX, multi=0.3),
+            "branch-random": replace(_ORGANISM_PREFIX, multi=0.3, spread=_SETS),
             "branch-on-topic": replace(_ORGANISM_PREFIX, multi=0.037, first=80),
             "correction-steered": replace(_ORGANISM, first=53),
             "correction-unsteered": replace(_ORGANISM, multi=0.014, success=0.98, first=95),
