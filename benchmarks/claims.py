@@ -9,8 +9,9 @@ file is written after every claim, and a run that was stopped goes on where it w
 One row a claim and intra-latent correlation: `study`, `claim`, `stated` (row, region and null),
 `rho`, `latents`, `trials` (of the study), `own` (latents x trials of the claim's arm, if others),
 `sampled` (trials of an arm that the second judge grades), `per_stratum` (flagged ones among these,
-at most), `trainings` (of a share), `spread` (between random sets, `ArmSpec.spread`), `simulated` (False: `why` gives the reason, and the numbers are
-missing), `value` (claimed, in the claim's unit), `studies` (simulated, in each world),
+at most), `trainings` (of a share), `spread` (between random sets, `ArmSpec.spread`), `simulated`
+(False: `why` gives the reason, and the numbers are missing), `value` (claimed, in the claim's
+unit), `studies` (simulated, in each world),
 `confirmed_true`, `refuted_true`, `confirmed_null`, `refuted_null` (% of them by the primary judge,
 in the world of the claim and under its null), `power` and `agreed` (%: confirmed by the primary
 judge in `power_studies`, and by all ways in `agreed_studies`), `latents_80` (latents for a power of

@@ -65,8 +65,8 @@ and verdicts that judge real studies (`esr.analysis.operating`).
 - *Arms of other sizes* (of some latents, or that continue texts) are simulated at their own. Texts
   that are cut at several places, or continued several times, count as trials of their latent.
 
-Power is from 60 simulated studies and more, all ways from 30 and more, error rates from 100 and more: the
-standard error of a share of 50 % is 6, 9 and 5 points.
+Power is from at least 60 simulated studies, all ways from 30, error rates from 100: the standard
+error of a share of 50 % is 6, 9 and 5 points.
 """
 ERRORS = """
 ## Error rates
