@@ -15,7 +15,7 @@ unit), `studies` (simulated, in each world),
 `confirmed_true`, `refuted_true`, `confirmed_null`, `refuted_null` (% of them by the primary judge,
 in the world of the claim and under its null), `power` and `agreed` (%: confirmed by the primary
 judge in `power_studies`, and by all ways in `agreed_studies`), `latents_80` (latents for a power of
-80 %; inf: none are enough), `label`.
+80 %; inf: none are enough), `sets_80` (random sets with which enough latents give it), `label`.
 
 With judges that err (`esr.analysis.misjudged`; at the larger correlation), % of `judged_studies` by
 the verdict of all ways: `judged_true`, `judged_refuted_true`, `judged_null`, `judged_refuted_null`
@@ -45,6 +45,7 @@ import pandas as pd
 
 from esr.analysis.claims import read_claims, stated
 from esr.analysis.misjudged import has_habit, judged_characteristics
+from esr.analysis.needed import fewest_sets
 from esr.analysis.operating import characteristics, scenarios, simulate
 from esr.analysis.power import CORRELATIONS, label_of, power_row, rehearsed_power
 from esr.analysis.rehearsals import Rehearsal, rehearsal, rehearse_studies
@@ -156,6 +157,7 @@ def row_of(case: Case, spec: StudySpec, head: Row, known: Row, studies: int) -> 
         columns = POWERS if isinstance(case, Rehearsal) and count != "studies" else OF_PART[count]
         done = holds and known.get(count, 0) >= needed
         row |= {name: known.get(name) for name in columns} if done else run()
+    row["sets_80"] = np.nan if isinstance(case, Rehearsal) else fewest_sets(case)
     return row | {"label": label_of(row["power"] / 100, row["agreed"] / 100)}
 
 
@@ -224,7 +226,7 @@ def read_known() -> dict[tuple[str, str, float], Row]:
 
 
 COLUMNS = ["study", "claim", "stated", "rho", *SECOND[1:], "simulated", "rehearsed", "why"]
-COLUMNS += [name for columns in OF_PART.values() for name in columns] + ["label"]
+COLUMNS += [name for columns in OF_PART.values() for name in columns] + ["sets_80", "label"]
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

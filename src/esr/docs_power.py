@@ -43,12 +43,13 @@ and verdicts that judge real studies (`esr.analysis.operating`).
   0.05 and 0.2; cells below show both, `0.05 / 0.2`. That of trials on one prompt is 0.01.
 - *Pairing.* Arms that replay each other share latents and prompts, but not the chance of single
   trials.
-- *Random sets* of latents differ from each other, under the null, too. A study draws three. The
-  log-odds of their restart rates have a standard deviation of 0.55 in the organism's whole
-  responses and of 0.3 in its branching, as its sets show. It is known for no language model; 0.3 is
-  assumed. More latents or trials do not reduce this difference, but more sets do: half the interval
-  of S sets is 2.5 (3 sets), 1.2 (5) or 0.7 (10) times the standard deviation of their results
-  (Student 1908). For five, set `detectors.random_sets: 5` and add `ablate-random-3` and `-4`.
+- *Random sets* of latents differ from each other, under the null, too. Each study draws
+  its own, three in those below. The log-odds of their restart rates have a standard deviation of
+  0.55 in the organism's whole responses and of 0.3 in its branching, as its sets show. It is known
+  for no language model; 0.3 is assumed. More latents or trials do not reduce this difference,
+  but more sets do: half the interval of S sets is 2.5 (3 sets), 1.2 (5) or 0.7 (10) times the
+  standard deviation of their results (Student 1908). For five, set `detectors.random_sets: 5` and
+  add the arms `ablate-random-3` and `-4`. `snakemake power` simulates as many sets as a study has.
 - *Judges* do not err, and the restart detector finds every restart, except where noted (last
   columns, below).
 - *Family.* A sign claim of the confirmatory family needs its adjusted p-value. The simulation
@@ -60,8 +61,8 @@ and verdicts that judge real studies (`esr.analysis.operating`).
   multi-attempt rate.
 - *Latents for 80 %* follow from the widths of simulated intervals at the design and at 4 times its
   latents. `none`: the claimed value lies at the edge of the region, or the prompts alone are too
-  few. `sets`: with any number of latents and prompts three sets decide the claim in less than 80 %
-  of studies, so that more sets are needed (`none` on the terminal, `inf` in the table).
+  few. `8 sets`: with any number of latents and prompts fewer random sets decide the claim in less
+  than 80 % of studies (on the terminal `none`, in the table `inf`).
 - *Arms of other sizes* (of some latents, or that continue texts) are simulated at their own. Texts
   that are cut at several places, or continued several times, count as trials of their latent.
 
@@ -197,7 +198,8 @@ def _claim_rows(table: pd.DataFrame) -> Iterator[list[str]]:
     ]
     for claim, rows in table.groupby("claim", sort=False):
         shares = [*SHARES, "agreed"]
-        none = "sets" if "kind=sets" in rows["stated"].iloc[0] else "none"
+        sets = rows["sets_80"].iloc[0]
+        none = "none" if np.isnan(sets) else f"{_count(sets)} sets"
         needed = [_count(value, none) for value in rows["latents_80"]]
         yield [
             f"`{claim}`",

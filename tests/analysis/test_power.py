@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from esr.analysis.claims import Region
-from esr.analysis.needed import power_of_sets
+from esr.analysis.needed import fewest_sets, power_of_sets
 from esr.analysis.operating import simulate
 from esr.analysis.power import power_row, power_table, rehearsed_power, searched_latents
 from esr.analysis.rehearsals import Rehearsal, rehearsal
@@ -123,6 +123,22 @@ class TestRandomSets:
             powers.append(power_of_sets(case_of("published", "branch-random"), more).power)
         assert powers[0] < powers[1] < powers[2]
         assert powers[2] > 0.9
+
+    def test_the_fewest_sets_are_those_whose_limit_is_80_percent(self) -> None:
+        case = case_of("published", "branch-random")
+        found = fewest_sets(case)
+        assert 6 < found < 9
+        assert fewest_sets(case_of("organism", "branch-specificity")) == 3
+        assert fewest_sets(with_spread(case, 3.0)) > found
+        assert np.isnan(fewest_sets(case_of("organism", "dependence"))), "about other arms"
+
+    def test_one_set_decides_nothing(self) -> None:
+        case = case_of("organism", "branch-specificity")
+        (row,) = case.rows
+        arms = {name: row.true[name] for name in ("baseline", "set-0")}
+        alone = replace(case, rows=(replace(row, true=arms),))
+        found = power_row(alone, self.BRANCHES, 3)
+        assert (found["power"], found["latents_80"]) == (0, np.inf)
 
     def test_the_limit_is_students_interval_of_the_rates_of_the_sets(self) -> None:
         case = case_of("organism", "branch-specificity")

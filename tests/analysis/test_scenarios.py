@@ -59,7 +59,12 @@ def test_the_null_of_several_rows_is_that_of_the_first() -> None:
 
 
 def test_random_sets_are_as_many_as_in_the_studies() -> None:
-    assert len(cases_of("january")["random-msi"].rows[0].true) == 1 + SETS
+    claims = claims_of("january")
+    for sets, count in (({}, SETS), ({"ablate-random": 7}, 7), ({"other": 7}, SETS)):
+        found = {claim["claim"]: case for claim, case in scenarios(claims, TRUTHS["january"], sets)}
+        case = found["random-msi"]
+        assert case is not None
+        assert len(case.rows[0].true) == len(case.rows[0].null) == 1 + count
 
 
 def test_a_claim_of_sign_in_the_family_knows_its_number_of_tests() -> None:

@@ -61,6 +61,27 @@ def test_claims_about_models_that_the_study_lacks_are_not_run() -> None:
     assert labels["meta-grows"].startswith("not simulated: it names no model")
 
 
+def test_as_many_random_sets_are_simulated_as_the_study_has(tmp_path: Path) -> None:
+    claims = tmp_path / "organism.csv"
+    rows = read_claims(["resources/claims/organism.csv"])
+    rows[rows["claim"].eq("branch-specificity")].to_csv(claims, index=False)
+    power = {}
+    for sets in (1, 3, 8):
+        changed = {
+            f"branch-random-{number}": {"replay": "branch-steered", "ablate": f"random-{number}"}
+            if number < sets
+            else None
+            for number in range(8)
+        }
+        config = load_study(
+            {"claims": [str(claims)], "arms": changed, "detectors": {"random_sets": 8}}
+        )
+        power[sets] = tabulate_power(config, studies=12)["power"].mean()
+    assert power[1] == 0
+    assert power[8] == 1
+    assert 0.4 < power[3] < 1
+
+
 def test_imported_trials_are_not_simulated() -> None:
     config = load_study()
     steered = {"over": None, "trials": None, "responses": "given.jsonl", "model": "planted"}

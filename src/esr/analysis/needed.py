@@ -6,6 +6,7 @@ prompts cannot reduce. Nor can they reduce the differences between random sets o
 bound the power of a claim about these (`power_of_sets`).
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,13 +16,15 @@ from scipy import stats
 
 from esr.analysis.claims import Finding
 from esr.analysis.quantiles import logit_normal
-from esr.analysis.scenarios import SETS, Row, Scenario, true_value
+from esr.analysis.scenarios import Row, Scenario, true_value
 from esr.analysis.verdicts import DECIDABLE
 
 LEVEL = 0.95
 """Of the intervals."""
 GROWTH = 4
 """Size of the larger of the two simulated studies from which intervals are extrapolated."""
+MOST_SETS = 100
+"""Random sets that are tried, at most."""
 DRAWS = 2000
 """Draws of random sets; the standard error of a power of 80 % is 0.9 points."""
 
@@ -78,9 +81,12 @@ class SetsLimit(NamedTuple):
 def power_of_sets(case: Scenario, row: Row) -> SetsLimit:
     """The limit of many trials: the sets' own rates are known, and Student's interval is of these.
 
-    Sets that do not differ are no limit: a power of 1, and a half-width of 0.
+    Sets that do not differ are no limit: a power of 1, and a half-width of 0. One set has no
+    interval.
     """
     base, *sets = row.true.values()
+    if row.kind == "sets" and len(sets) < 2:
+        return SetsLimit(0.0, np.inf)
     if row.kind != "sets" or not any(arm.spread for arm in sets):
         return SetsLimit(1.0, 0.0)
     rng = np.random.default_rng(0)
@@ -97,6 +103,30 @@ def power_of_sets(case: Scenario, row: Row) -> SetsLimit:
     return SetsLimit(float(inside.mean()), float(np.median(half)))
 
 
+def fewest_sets(case: Scenario) -> float:
+    """Random sets with which many latents and prompts decide a claim in 80 % of studies.
+
+    NaN for a claim about other arms; infinite if `MOST_SETS` are not enough.
+    """
+    if any(row.kind != "sets" for row in case.rows):
+        return np.nan
+
+    def decided(count: int) -> bool:
+        return all(
+            power_of_sets(case, _resized(row, count)).power >= DECIDABLE for row in case.rows
+        )
+
+    if not decided(MOST_SETS):
+        return np.inf
+    return float(bisect_left(range(MOST_SETS), True, lo=2, key=decided))
+
+
+def _resized(row: Row, count: int) -> Row:
+    """The row with another number of random sets, which have one truth."""
+    (name, base), (_, one), *_ = row.true.items()
+    return replace(row, true={name: base} | {f"set-{number}": one for number in range(count)})
+
+
 def _strictness(case: Scenario, row: Row) -> float:
     """Width of the interval of a claim of the family over that of the study's level.
 
@@ -104,7 +134,7 @@ def _strictness(case: Scenario, row: Row) -> float:
     """
     if case.tests < 2 or not case.region.is_sign:
         return 1.0
-    freedom = SETS - 1 if row.kind == "sets" else np.inf
+    freedom = len(row.true) - 2 if row.kind == "sets" else np.inf
     ends = [float(stats.t.isf((1 - LEVEL) / 2 / count, freedom)) for count in (case.tests, 1)]
     return ends[0] / ends[1]
 

@@ -20,7 +20,7 @@ import pandas as pd
 from esr.analysis.claims import Finding, Verdict, decide, deciding_row, parse_where
 from esr.analysis.measures import MEASURES, Measure
 from esr.analysis.needed import LEVEL
-from esr.analysis.scenarios import Row, Scenario, Truths, scenario
+from esr.analysis.scenarios import NO_SETS, Row, Scenario, Truths, scenario
 from esr.analysis.simulation import JudgeSpec, StudySpec, draw_study, second_phase
 from esr.analysis.statistics import cluster_codes
 from esr.analysis.statistics.contrasts import (
@@ -110,9 +110,9 @@ def tally(verdict_of: Callable[[bool, int], str], studies: int, first: int = 0) 
 
 
 def scenarios(
-    claims: pd.DataFrame, truths: Truths
+    claims: pd.DataFrame, truths: Truths, sets: Mapping[str, int] = NO_SETS
 ) -> Iterator[tuple[dict[str, Any], Scenario | None]]:
-    """Every claim of a file with its simulation."""
+    """Every claim of a file with its simulation; arguments as of `scenario`."""
     family = claims[claims["family"].eq("yes")]
     tests = {
         (claim["table"], tuple(sorted(map(str, parse_where(claim["where"])))))
@@ -120,7 +120,7 @@ def scenarios(
     }
     for claim in claims.to_dict("records"):
         named = {str(key): value for key, value in claim.items()}
-        yield named, scenario(named, truths, len(tests))
+        yield named, scenario(named, truths, len(tests), sets)
 
 
 def _study(

@@ -5,7 +5,7 @@ of simulated intervals. A claim of another table (`esr.analysis.rehearsals`) has
 the number is doubled or halved until the simulated power crosses 80 %.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from esr.analysis.needed import GROWTH, latents_for
 from esr.analysis.operating import design_for, scenarios, simulate
 from esr.analysis.rehearsals import Rehearsal, rehearsal, rehearsed_verdicts
-from esr.analysis.scenarios import Scenario, Truths, not_simulated
+from esr.analysis.scenarios import NO_SETS, Scenario, Truths, not_simulated
 from esr.analysis.simulation import StudySpec
 from esr.analysis.statistics.crossed import FEW_CLUSTERS
 from esr.analysis.verdicts import DECIDABLE
@@ -133,6 +133,7 @@ def power_table(
     spec: StudySpec,
     correlations: Sequence[float] = CORRELATIONS,
     studies: int = 60,
+    sets: Mapping[str, int] = NO_SETS,
 ) -> pd.DataFrame:
     """What a study of this design can decide, before any of it is run.
 
@@ -148,9 +149,10 @@ def power_table(
         spec: Design of the study.
         correlations: Intra-latent correlations.
         studies: Simulated studies a row.
+        sets: Number of random sets by the name that their arms share.
     """
     rows: list[dict[str, Any]] = []
-    for claim, case in scenarios(claims, truths):
+    for claim, case in scenarios(claims, truths, sets):
         head = {"claim": claim["claim"], "source": claim["source"]}
         other = rehearsal(claim, truths) if case is None else None
         fewer = max(1, studies // 3)  # Their tables take longer.

@@ -22,7 +22,8 @@ Truths = Mapping[str, Mapping[str, ArmSpec]]
 Where = Mapping[str, list[str]]
 
 SETS = 3
-"""Random sets of latents, as in the studies."""
+"""Random sets of latents, where a study does not give their number."""
+NO_SETS: Mapping[str, int] = {}
 SWEEP = "boost-sweep"
 REPLAYED = {
     "prefix-unsteered": "prefix-steered",
@@ -125,16 +126,22 @@ class Scenario:
         return 100 * change / values[0] if self.relative else change
 
 
-def scenario(claim: Mapping[str, Any], truths: Truths, tests: int = 0) -> Scenario | None:
+def scenario(
+    claim: Mapping[str, Any],
+    truths: Truths,
+    tests: int = 0,
+    sets: Mapping[str, int] = NO_SETS,
+) -> Scenario | None:
     """The claim as a simulation; None if `not_simulated`.
 
     Args:
         claim: Row of a claims file.
         truths: What is true of each model's arms if the claims of that file are.
         tests: Size of the confirmatory family.
+        sets: Number of random sets by the name that their arms share; `SETS` of others.
     """
     where = _where(claim)
-    pairs = _arms_of(claim["table"], where, truths)
+    pairs = _arms_of(claim["table"], where, truths, sets)
     measure = _measure(where)
     if not pairs or measure not in MEASURES:
         return None
@@ -183,7 +190,9 @@ def _measure(where: Where) -> str:
     return where.get("measure", [""])[0]
 
 
-def _arms_of(table: str, where: Where, truths: Truths) -> list[tuple[Kind, Arms]]:
+def _arms_of(
+    table: str, where: Where, truths: Truths, count: Mapping[str, int] = NO_SETS
+) -> list[tuple[Kind, Arms]]:
     """Kind and true arms of every row; empty if one of them is not known."""
     kind = where.get("kind", [""])[0]
     arm = where.get("arm", ["steered"])[0]
@@ -203,7 +212,8 @@ def _arms_of(table: str, where: Where, truths: Truths) -> list[tuple[Kind, Arms]
         ]
     elif kind == "sets":
         random, _, second = arm.partition(" - ")
-        sets = [(f"set-{number}", models[0], random) for number in range(SETS)]
+        numbers = range(count.get(random, SETS))
+        sets = [(f"set-{number}", models[0], random) for number in numbers]
         found = [("sets", [("baseline", models[0], second), *sets])]
     elif kind == "matched":
         treatment, _, base = arm.partition(" - ")

@@ -12,7 +12,7 @@ from esr.analysis.rehearsals import reports
 from esr.analysis.simulation import StudySpec
 from esr.analysis.truths import TRUTHS
 from esr.arms.prompts import read_prompts
-from esr.config import Config, IntrospectionConfig, LevelsConfig
+from esr.config import Config, IntrospectionConfig, LevelsConfig, random_sets
 from esr.handwritten import read_csv_rows
 from esr.planning.costs import latents_of, steerable, trials_of
 
@@ -54,7 +54,9 @@ def tabulate_power(config: Config, studies: int = 60) -> pd.DataFrame:
             general = run & ~claims["where"].map(_names_a_model) & (not own)
             parts.append(claims.loc[general, ["claim", "source"]].assign(label=OTHERS))
             simulated = claims[run & ~general]
-            parts.append(power_table(simulated, truths, design_of(config), studies=studies))
+            sets = {name: len(found.arms) for name, found in random_sets(config.arms).items()}
+            design = design_of(config)
+            parts.append(power_table(simulated, truths, design, studies=studies, sets=sets))
     filled = [part for part in parts if len(part)]
     table = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
     return table.reindex(columns=POWER)
