@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from snakemake.benchmark import BenchmarkRecord
 
 from esr import forks
 from helpers.checkout import REPO, snakemake_command
@@ -94,6 +97,54 @@ class TestFork:
         assert alive(fork[0].pid)
         assert forks.result_of(*fork).code == 0
         assert not alive(fork[0].pid)
+
+    def test_a_script_killed_before_it_is_measured_fails_as_a_killed_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def killed(path: str, variables: Mapping[str, str]) -> Any:
+            fork = started(path, variables)
+            assert fork is not None
+            wait_until(lambda: not alive(fork[0].pid))
+            return fork
+
+        started = forks.start_fork
+        monkeypatch.setattr(forks, "start_fork", killed)
+        path = tmp_path / "script.py"
+        path.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+        job = SimpleNamespace(resources={}, bench_record=BenchmarkRecord())
+        with pytest.raises(subprocess.CalledProcessError) as error:
+            forks._run_forked(job, path.as_posix())
+        assert error.value.returncode == forks.KILLED
+
+    def test_a_script_whose_result_nobody_takes_ends(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Snakemake's process would wait for it when it ends, and it for that process."""
+
+        def fails(pid: int, _: BenchmarkRecord) -> None:
+            wait_until(out.exists)
+            pids.append(pid)
+            raise RuntimeError
+
+        path, out, pids = tmp_path / "script.py", tmp_path / "out", list[int]()
+        path.write_text(f"import pathlib\npathlib.Path({str(out)!r}).touch()\n")
+        monkeypatch.setattr("snakemake.benchmark.benchmarked", fails)
+        job = SimpleNamespace(resources={}, bench_record=BenchmarkRecord())
+        with pytest.raises(RuntimeError) as error:  # `error` keeps all of its objects
+            forks._run_forked(job, path.as_posix())
+        wait_until(lambda: not alive(pids[0]))
+        assert error.tb
+
+    def test_a_script_whose_result_is_not_read_ends_without_an_error(self, tmp_path: Path) -> None:
+        path, out = tmp_path / "script.py", tmp_path / "out"
+        path.write_text(f"import pathlib\npathlib.Path({str(out)!r}).touch()\n")
+        fork = forks.start_fork(path.as_posix(), {})
+        assert fork is not None
+        process, results = fork
+        assert results.poll(PATIENCE)
+        results.close()
+        process.join()
+        assert process.exitcode == 0
 
     def test_a_script_outlives_the_server_and_the_next_one_has_another(
         self, tmp_path: Path

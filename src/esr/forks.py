@@ -138,6 +138,7 @@ def _run_forked(script: Any, path: str) -> bool:
     Raises:
         CalledProcessError: the script failed, or its process was killed.
     """
+    from psutil import NoSuchProcess
     from snakemake.benchmark import benchmarked
 
     folder = script.resources.get("tmpdir")
@@ -147,8 +148,12 @@ def _run_forked(script: Any, path: str) -> bool:
         return False
     process, results = fork
     record = script.bench_record
-    with benchmarked(False if record is None else process.pid, record):
-        ended = result_of(process, results)
+    with results:  # closed after any error, too: the fork waits for that
+        try:
+            with benchmarked(False if record is None else process.pid, record):
+                ended = result_of(process, results)
+        except NoSuchProcess:  # killed before the first measurement
+            ended = result_of(process, results)
     if record is not None and ended.cpu_seconds:
         record.cpu_time = ended.cpu_seconds  # exact, where Snakemake samples
         record.max_rss = ended.memory
@@ -203,7 +208,7 @@ def _run_script(path: str, variables: Mapping[str, str], results: Connection) ->
     code = _code_of(path)
     atexit._run_exitfuncs()  # a fork ends without them
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    with contextlib.suppress(BrokenPipeError, EOFError):  # the other end closes, or is killed
+    with contextlib.suppress(OSError, EOFError):  # the other end closes, or is killed
         seconds = sum(each.ru_utime + each.ru_stime for each in used)
         results.send((code, seconds, max(each.ru_maxrss for each in used) / 1024))
         results.recv()  # Snakemake measures a process that exists, however late it begins
