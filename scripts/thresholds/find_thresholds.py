@@ -76,13 +76,16 @@ def rendered_prompts(config: Config, tokenizer: Any) -> list[tuple[int, ...]]:
 def determining_settings(
     config: Config, model: str, engine: Engine, prior: ThresholdPriorConfig
 ) -> dict[str, Any]:
-    """What the proposals of a search follow from: their keys in the journal."""
+    """What the proposals of a search follow from: their keys in the journal.
+
+    Prompt lookup is left out: no key of a reply has it, so the scores of a search stay.
+    """
     judge = config.judging.judges[config.judging.primary]
     search = [part.model_dump() for part in (config.thresholds, prior)]
     found = {
         "engine": engine.identity,
         "sampling": asdict(sampling_of(config, model)),
-        "judge": judge.model_dump(mode="json"),
+        "judge": judge.model_dump(mode="json", exclude={"prompt_lookup"}),
         "search": [*search, config.seeds.thresholds],
     }
     if config.steering.prompt:  # at the default, proposals that are known keep their keys

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from esr.config import ThresholdPriorConfig
 from esr.engines.base import Generation, Intervention, Request, Sampling, Window
 from esr.errors import EsrError
 from esr.journal import Journal
@@ -21,6 +22,7 @@ from helpers.studies import load_study
 from helpers.tiny import llama_tokenizer
 
 SAMPLING = Sampling(0.6, 8)
+MODEL = "llama-3.1-8b"
 
 
 class Scores:
@@ -257,3 +259,15 @@ def test_a_search_steers_the_tokens_that_the_arms_do(prompt: bool, tmp_path: Pat
     (request,) = engine.computed[0]
     window = request.intervention.window
     assert window == (None if prompt else Window(len(request.tokens), None))
+
+
+def test_prompt_lookup_of_the_judge_forgets_no_proposal_and_its_temperature_does() -> None:
+    def facts(**changes: Any) -> dict[str, Any]:
+        judges = {"judging": {"judges": {primary: changes}}}
+        config = load_study(judges, name="paper")
+        found: dict[str, Any] = script.determining_settings(config, MODEL, CountingEngine(), prior)
+        return found
+
+    script, prior = load_script("find_thresholds"), ThresholdPriorConfig(upper=40, mean=10, sd=4)
+    primary = load_study(name="paper").judging.primary
+    assert facts(prompt_lookup=0) == facts(prompt_lookup=5) != facts(temperature=1)
