@@ -40,8 +40,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and is not collected does not."""
-    path = Path(f"/proc/{pid}/stat")
-    return path.exists() and path.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 class TestFork:

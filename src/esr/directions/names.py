@@ -6,7 +6,7 @@ from esr.errors import EsrError
 
 
 class Names:
-    """Names that have been read, told apart as people tell them apart."""
+    """Names that have been read, compared without case, blanks and Unicode form."""
 
     def __init__(self) -> None:
         """Start without a name."""
