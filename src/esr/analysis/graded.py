@@ -67,7 +67,7 @@ class Arm(NamedTuple):
 
 
 def choose_reference(scores: Scores, judging: JudgingConfig) -> Reference | str:
-    """The reference among the judges of the sample, or the status that names why there is none.
+    """The reference among the judges of the sample, or a status with the reason if there is none.
 
     People, where a sheet is filled in; else the first judge that shares neither rule nor blinding
     with the primary one. Statuses: `no_reference` (there is no other judge), `shared_rule` (the

@@ -115,7 +115,8 @@ class Config(CheckedIntrospection, Placement):
                 if isinstance(end, int) and end >= most:
                     raise ValueError(
                         f"arms.{name}.window.{key}: {end}, but a response has at most {most} "
-                        f"tokens (generation.max_new_tokens), so that {effect}; lower it"
+                        f"tokens (generation.max_new_tokens), so that {effect}; lower it, or set "
+                        "the arm to null"
                     )
             start, stop, prefix = arm.window.start, arm.window.stop, most - self.new_tokens(name)
             if start == "continuation" and isinstance(stop, int) and stop <= 1:
