@@ -4,7 +4,7 @@ from esr.config.section import Section, key
 
 
 class SteeringConfig(Section):
-    """Tokens at which the boost is added unless the window of an arm says otherwise."""
+    """Tokens at which the boost is added where no arm has a window of its own."""
 
     prompt: bool = key(
         True,
