@@ -186,7 +186,7 @@ def test_jobs_grow_with_models_times_arms_alone(checkout: Path) -> None:
 
 ASKED = {
     "llama-3.3-70b": {"gpu": 2, "cpus_per_task": 8, "mem_mb": 240000},
-    "gemma-2-27b": {"gpu": 2, "cpus_per_task": 4, "mem_mb": 96000},
+    "gemma-2-27b": {"gpu": 2, "cpus_per_task": 8, "mem_mb": 96000},
     "gemma-2-2b": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 24000},
     "llama-3.1-8b+sc90": {"gpu": 1, "cpus_per_task": 4, "mem_mb": 48000},
 }

@@ -4,7 +4,7 @@ from esr.config.section import Section, key
 
 
 class SteeringConfig(Section):
-    """Tokens at which the boost is added where no arm has a window of its own."""
+    """Tokens at which arms without a window of their own add the boost."""
 
     prompt: bool = key(
         True,
