@@ -21,26 +21,26 @@ def own_method() -> Iterator[None]:
     JobScheduler._schedule_reevalutation = own
 
 
-def looks_after(seconds: float) -> int:
-    """How often a scheduler looks, that many seconds long, beside once as each of 50 jobs ends."""
+def evaluations_after(seconds: float) -> int:
+    """Evaluations in so many seconds, beside those at the ends of 50 jobs."""
     scheduler = JobScheduler.__new__(JobScheduler)
     scheduler._open_jobs = threading.Semaphore(JOBS)  # all of them have ended
-    looks, end = 0, time.monotonic() + seconds
+    count, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         if scheduler._open_jobs.acquire(timeout=0.05):
-            looks += 1
+            count += 1
             scheduler._schedule_reevalutation(DELAY)
-    return looks - JOBS
+    return count - JOBS
 
 
-def test_jobs_that_have_ended_add_no_looks() -> None:
+def test_jobs_that_have_ended_add_no_evaluations() -> None:
     evaluate_once_a_second()
-    assert 1 <= looks_after(1.0) <= 1.0 / DELAY
+    assert 1 <= evaluations_after(1.0) <= 1.0 / DELAY
 
 
-def test_snakemake_alone_looks_once_more_for_each_of_them() -> None:
+def test_snakemake_alone_adds_one_for_each_of_them() -> None:
     """If this fails, Snakemake needs `esr.evaluations` no longer."""
-    assert looks_after(1.0) > 2 * JOBS
+    assert evaluations_after(1.0) > 2 * JOBS
 
 
 def test_a_run_that_has_ended_waits_for_no_timer() -> None:

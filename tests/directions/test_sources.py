@@ -11,6 +11,7 @@ from torch import Tensor
 
 from esr.assets.sae import decoder_rows
 from esr.config import ContrastDirectionsConfig
+from esr.directions.headers import refuse_same
 from esr.directions.pairs import read_pairs
 from esr.directions.sources import (
     Vectors,
@@ -117,6 +118,15 @@ class TestFile:
         found = Vectors(["a", "b", "c"], torch.stack([sea, torch.ones(D_MODEL), 0.3 * sea]), "")
         with pytest.raises(EsrError, match="'a' and 'c' have the same direction, which would"):
             scaled("mine", found, 3.0)
+
+    @pytest.mark.parametrize(("first", "second"), [(0, 1), (511, 512), (600, 1199), (1198, 1199)])
+    def test_it_is_found_wherever_the_two_are(self, first: int, second: int) -> None:
+        vectors = dict(enumerate(np.random.default_rng(0).normal(size=(1200, D_MODEL))))
+        named = {f"v{number}": vector for number, vector in vectors.items()}
+        refuse_same("mine", named)
+        named[f"v{second}"] = 2 * named[f"v{first}"]
+        with pytest.raises(EsrError, match=f"'v{first}' and 'v{second}' have the same"):
+            refuse_same("mine", named)
 
 
 class TestContrast:

@@ -13,6 +13,8 @@ from esr.errors import EsrError
 
 SAME = 1 - 1e-6
 """Cosine above which two vectors have the same direction, up to rounding."""
+BLOCK = 512
+"""Vectors that are compared with all others at a time, which bounds the memory."""
 
 
 class Header(NamedTuple):
@@ -100,10 +102,11 @@ def refuse_same(where: str, vectors: Mapping[str, Float[np.ndarray, " d_model"]]
         return
     rows = np.array([vectors[name] for name in names], dtype=float)
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    cosines = np.triu(units @ units.T, 1)
-    first, second = (int(i) for i in np.unravel_index(cosines.argmax(), cosines.shape))
-    if cosines[first, second] > SAME:
-        raise EsrError(
-            f"{where}: {names[first]!r} and {names[second]!r} have the same direction, which would "
-            "count twice; remove one"
-        )
+    for start in range(0, len(units), BLOCK):
+        cosines = np.triu(units[start : start + BLOCK] @ units.T, start + 1)
+        first, second = (int(i) for i in np.unravel_index(cosines.argmax(), cosines.shape))
+        if cosines[first, second] > SAME:
+            raise EsrError(
+                f"{where}: {names[start + first]!r} and {names[second]!r} have the same direction, "
+                "which would count twice; remove one"
+            )
