@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from esr.engines.linger import evict, gpu_devices
+from esr.engines.hosts.linger import evict, gpu_devices
 from esr.errors import EsrError
 from esr.finetuning.jobs import OFFLINE, one_line_errors
 from esr.finetuning.masks import check_rows

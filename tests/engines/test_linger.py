@@ -19,16 +19,16 @@ import pytest
 import torch
 
 from esr.directions.vectors import Directions
-from esr.engines import linger
 from esr.engines.base import EncodeRequest, Intervention, Request, Sampling, generate_all
 from esr.engines.host import load_here
-from esr.engines.host_files import LONGEST, folder_for
-from esr.engines.linger import CPU, Stay, evict, stamps_of, stay_of
+from esr.engines.hosts import connection as connections
+from esr.engines.hosts import linger
+from esr.engines.hosts.connection import HostConnection
+from esr.engines.hosts.files import LONGEST, folder_for
+from esr.engines.hosts.linger import CPU, Stay, evict, stamps_of, stay_of
 from esr.engines.loading import Load
 from esr.engines.readouts import ReadoutRequest
 from esr.engines.remote import RemoteEngine
-from esr.engines.vllm import connection as connections
-from esr.engines.vllm.connection import HostConnection
 from esr.errors import EsrError
 from esr.orphans import Process, find_process
 from helpers.echo_host import a_run, fork_host
@@ -173,7 +173,7 @@ class TestFaults:
             pid = work(connection)
         code = (
             "import pickle, sys; from pathlib import Path; from types import SimpleNamespace; "
-            "from esr.engines.vllm.connection import HostConnection; "
+            "from esr.engines.hosts.connection import HostConnection; "
             "stay = pickle.loads(sys.stdin.buffer.read()); "
             "setup = SimpleNamespace(source='a model', touched=None); "
             "one = HostConnection(setup, None, environment=Path(), version='1', stay=stay); "

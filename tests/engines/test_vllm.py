@@ -34,8 +34,8 @@ from esr.engines.base import (
     new_id,
 )
 from esr.engines.batch import SMALL_BATCH
+from esr.engines.hosts.linger import CPU, Stay
 from esr.engines.journaled import generate_journaled
-from esr.engines.linger import CPU, Stay
 from esr.engines.readouts import ReadoutRequest
 from esr.engines.transformers import TransformersEngine
 from esr.engines.vllm.client import VllmEngine

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from esr.engines.base import Generation, Intervention, Request, Sampling, generate_all
+from esr.engines.hosts.messages import Failed, Ready
 from esr.engines.journaled import JournaledStream, generate_journaled
 from esr.engines.vllm.client import VllmEngine
-from esr.engines.vllm.messages import Failed, Generate, Generated, Ready, Setup
+from esr.engines.vllm.messages import Generate, Generated, Setup
 from esr.errors import EsrError
 from esr.journal import Journal
 

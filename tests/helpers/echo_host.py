@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from esr.engines.linger import Stay
-from esr.engines.serving import serve
+from esr.engines.hosts.linger import Stay
+from esr.engines.hosts.serving import serve
 from esr.engines.vllm.messages import Written
 from esr.orphans import find_process
 

@@ -15,8 +15,10 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from esr.config import VllmJudgeConfig
-from esr.engines.vllm.connection import HostConnection, Launch
-from esr.engines.vllm.messages import Failed, Ready, Write, WriterSetup, Written
+from esr.engines.hosts.linger import Launch
+from esr.engines.hosts.messages import Failed, Ready
+from esr.engines.vllm.connection import VllmConnection
+from esr.engines.vllm.messages import Write, WriterSetup, Written
 from esr.judges.local import KEYS, LocalModel, lookup_options
 from helpers.tokenizers import byte_level
 
@@ -91,10 +93,10 @@ def local_model(
 ) -> LocalModel:
     """The model of a judge, in the host that `launch` starts."""
 
-    def connect() -> HostConnection:
+    def connect() -> VllmConnection:
         options = {"enforce_eager": True, "kv_cache_memory_bytes": 2**26} | lookup_options(settings)
         setup = WriterSetup(settings.source, None, settings.dtype, 32, 512, options)
-        return HostConnection(setup, launch, environment=environment, version=version, keys=KEYS)
+        return VllmConnection(setup, launch, environment=environment, version=version, keys=KEYS)
 
     return LocalModel(settings, connect, 1)
 

@@ -15,7 +15,7 @@ from typing import Any
 import vllm
 from vllm import SamplingParams
 
-from esr.engines.serving import serve
+from esr.engines.hosts.serving import serve
 from esr.engines.vllm.host import Host
 from esr.engines.vllm.messages import Generate, Generated, Setup, SteeredJob, WriterSetup
 from esr.engines.vllm.writer import Writer

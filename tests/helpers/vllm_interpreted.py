@@ -20,7 +20,7 @@ from vllm import SamplingParams  # noqa: E402
 from vllm.v1.worker.cpu_worker import CPUWorker  # noqa: E402
 from vllm.v1.worker.gpu import warmup  # noqa: E402
 
-from esr.engines.serving import serve  # noqa: E402
+from esr.engines.hosts.serving import serve  # noqa: E402
 from helpers.vllm_fork_server import load_host  # noqa: E402
 
 warm_up_on_cpu = CPUWorker.compile_or_warm_up_model

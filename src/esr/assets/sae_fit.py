@@ -27,7 +27,7 @@ from esr.assets.sae import Sae
 from esr.assets.sae_origin import SaeOrigin, contradictions
 from esr.assets.weights import load_causal_lm
 from esr.engines.hooks import decoder_layers, hidden
-from esr.engines.linger import devices_of, evict
+from esr.engines.hosts.linger import devices_of, evict
 from esr.errors import EsrError
 
 if TYPE_CHECKING:

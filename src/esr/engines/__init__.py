@@ -23,7 +23,7 @@ def open_engine(
 
     Of the SAE file this reads the header only. The transformers engine then loads the weights. An
     engine in a process of its own leaves that to the process: vLLM, and one that stays for the
-    jobs that follow (`esr.engines.linger`).
+    jobs that follow (`esr.engines.hosts.linger`).
 
     Args:
         config: The study.

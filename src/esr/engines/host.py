@@ -1,6 +1,7 @@
 """The process that runs the transformers engine for `esr.engines.remote`.
 
-It starts as `python -m esr.engines.host <file descriptor>`. `esr.engines.serving` has the loop.
+It starts as `python -m esr.engines.host <file descriptor>`. The loop is in
+`esr.engines.hosts.serving`.
 """
 
 import logging
@@ -12,9 +13,9 @@ from typing import Any
 
 from esr.assets.sae import load_sae
 from esr.directions.vectors import load_directions
+from esr.engines.hosts.serving import serve
 from esr.engines.loading import Load
 from esr.engines.remote import VERSION, Done, Readouts, Sequences, Work
-from esr.engines.serving import serve
 from esr.engines.transformers import TransformersEngine, load_engine
 from esr.errors import EsrError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esr.engines.base import Engine, Reach
-from esr.engines.linger import CPU, devices_of, stay_of
+from esr.engines.hosts.linger import CPU, devices_of, stay_of
 from esr.provenance import versions
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The transformers engine in a process that stays (`esr.engines.linger`), and its messages.
+"""The transformers engine in a process that stays (`esr.engines.hosts.linger`), and its messages.
 
 The client forms the batches, so that their members do not depend on what the host computed before.
 `esr.engines.host` is the other end.
@@ -26,11 +26,11 @@ from esr.engines.base import (
     check_latents,
     new_id,
 )
-from esr.engines.linger import Stay
+from esr.engines.hosts.connection import HostConnection
+from esr.engines.hosts.launch import host_launcher
+from esr.engines.hosts.linger import Stay
 from esr.engines.loading import Load
 from esr.engines.readouts import LogProbs, ReadoutRequest
-from esr.engines.vllm.connection import HostConnection
-from esr.engines.vllm.launch import host_launcher
 
 VERSION = version("transformers")
 
@@ -104,10 +104,6 @@ class RemoteEngine(HostConnection):
         self.batch_size = load.batch_size
         self.reach = reach
         self.identity = {"engine": "transformers"} | identity
-
-    def explain(self, message: str) -> str:
-        """An error of the engine, as it raised it."""
-        return message
 
     def partition(self, requests: Sequence[Request | ReadoutRequest]) -> list[list[int]]:
         """Form batches; see `esr.engines.base.batches`."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from esr.config import Config, VllmJudgeConfig
-from esr.engines.linger import CPU, evict, gpu_devices
-from esr.engines.vllm.connection import HostConnection
+from esr.engines.hosts.linger import CPU, evict, gpu_devices
+from esr.engines.vllm.connection import VllmConnection
 from esr.engines.vllm.launch import host_variables, launcher, pinned_version
 from esr.engines.vllm.messages import Write, WriterSetup, Written
 from esr.errors import EsrError
@@ -31,7 +31,7 @@ class LocalModel:
     """A language model in a host process, and its tokenizer. Nothing starts before a call."""
 
     def __init__(
-        self, settings: VllmJudgeConfig, connect: Callable[[], HostConnection], devices: int
+        self, settings: VllmJudgeConfig, connect: Callable[[], VllmConnection], devices: int
     ) -> None:
         """Prepare a model.
 
@@ -48,7 +48,7 @@ class LocalModel:
         """When the last reply came, or the first call after a pause was sent (s)."""
 
     @cached_property
-    def host(self) -> HostConnection:
+    def host(self) -> VllmConnection:
         """The connection to the host."""
         return self._connect()
 
@@ -157,10 +157,10 @@ def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) ->
         beside: GPUs of this job, the first ones, that belong to an engine.
     """
 
-    def connect() -> HostConnection:
+    def connect() -> VllmConnection:
         environment = Path("envs") / config.judge_environment(settings)
         evict(gpu_devices() if config.judge_gpus(settings) else (CPU,))
-        return HostConnection(
+        return VllmConnection(
             writer_setup(config, settings),
             launcher(environment, judge_variables(config, settings, beside)),
             environment=environment,

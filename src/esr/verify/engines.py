@@ -10,7 +10,7 @@ from esr.assets.environments import ENVIRONMENTS, sync_command
 from esr.config import Config
 from esr.config.files import study_config
 from esr.engines.base import EncodeRequest, Engine, Intervention, Request, generate_all
-from esr.engines.vllm.connection import HostConnection
+from esr.engines.hosts.connection import HostConnection
 from esr.errors import EsrError
 from esr.verify.organism import BOOST, LATENT, MODEL, SAMPLING, STUDY, Organism
 from esr.verify.outcomes import NotRun

@@ -19,9 +19,9 @@ from esr.engines.base import (
     check_latents,
     new_id,
 )
-from esr.engines.linger import Launch, Stay
+from esr.engines.hosts.linger import Launch, Stay
 from esr.engines.readouts import LogProbs, ReadoutRequest
-from esr.engines.vllm.connection import HostConnection
+from esr.engines.vllm.connection import VllmConnection
 from esr.engines.vllm.messages import (
     Activations,
     Encode,
@@ -46,7 +46,7 @@ class Limits:
     n_ablated: int
 
 
-class VllmEngine(HostConnection):
+class VllmEngine(VllmConnection):
     """Generates and encodes in one continuous batch. The first request starts or joins a host."""
 
     # vLLM batches continuously and seeds each request, so neighbours change rounding only.

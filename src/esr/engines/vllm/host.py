@@ -1,7 +1,7 @@
 """The process that runs vLLM: receives jobs from the client and sends back their replies.
 
 `esr.engines.vllm.client` starts it as `python -m esr.engines.vllm.host <file descriptor>`, in the
-environment that has vLLM. `esr.engines.serving` has the loop.
+environment that has vLLM. `esr.engines.hosts.serving` has the loop.
 """
 
 import logging
@@ -34,8 +34,8 @@ from vllm.sampling_params import RequestOutputKind  # noqa: E402
 from vllm.usage.usage_lib import UsageContext  # noqa: E402
 from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
 
-from esr.engines import serving  # noqa: E402
-from esr.engines.serving import StartError, describe  # noqa: E402
+from esr.engines.hosts import serving  # noqa: E402
+from esr.engines.hosts.serving import StartError, describe  # noqa: E402
 from esr.engines.vllm.messages import (  # noqa: E402
     Activations,
     Encode,

@@ -1,21 +1,18 @@
 """Opening the vLLM engine for a model of a study: its settings and the command of the host."""
 
 import json
-import os
-import socket
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import esr
 from esr.arms.chat import read_stop_tokens
 from esr.assets.environments import pins, sync_command
 from esr.assets.sae import SaeHeader
 from esr.config import Config
 from esr.directions.vectors import check_width, load_directions, rows_of
 from esr.engines.base import check_shape
-from esr.engines.linger import CPU, Launch, gpu_devices, stay_of
+from esr.engines.hosts.launch import host_launcher
+from esr.engines.hosts.linger import CPU, Launch, gpu_devices, stay_of
 from esr.engines.vllm.client import VllmEngine
 from esr.engines.vllm.messages import Setup
 from esr.errors import EsrError
@@ -139,25 +136,3 @@ def launcher(environment: Path, variables: dict[str, str]) -> Launch:
             "network access"
         )
     return host_launcher([str(python), "-m", "esr.engines.vllm.host"], variables)
-
-
-def host_launcher(command: Sequence[str], variables: dict[str, str]) -> Launch:
-    """Return a function that starts a command with the number of a socket as last argument.
-
-    PYTHONPATH lets the host import this checkout of esr.
-    """
-    source = Path(esr.__file__).parents[1]
-    here = Path.cwd()  # paths are relative to it, and the host starts with the first request
-
-    def launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            [*command, str(theirs.fileno())],
-            env=os.environ | variables | {"PYTHONPATH": str(source)},
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            cwd=here,
-            # One that stays is not interrupted with the job that started it.
-            start_new_session=bool(theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)),
-        )
-
-    return launch

@@ -130,19 +130,6 @@ class Write:
 
 
 @dataclass(frozen=True)
-class StatusRequest:
-    """Request for a `Ready` message with current facts."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The host runs: its version of vLLM, and facts such as its counters."""
-
-    version: str
-    facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Generated:
     """The response to a `Generate` job."""
 
@@ -182,13 +169,6 @@ class Written:
     finish_reason: str
     tokens: int
     passes: int = 0
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The host has failed, and why."""
-
-    message: str
 
 
 SteeredJob = Generate | Encode | Read

@@ -1,8 +1,8 @@
 """The loop of an engine process (a host): it receives jobs, computes them, and sends the replies.
 
 A host that has one end of a socket pair serves one client, and ends with it. A host that has a
-listening socket stays (`esr.engines.linger`): it serves one client after another. It ends with its
-Snakemake, after it was idle too long, and when a client leaves before its jobs are done.
+listening socket stays (`esr.engines.hosts.linger`): it serves one client after another. It ends
+with its Snakemake, after it was idle too long, and when a client leaves before its jobs are done.
 """
 
 import logging
@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-from esr.engines.linger import Arrival, mark_ready, retire, wait_for_end
-from esr.engines.vllm.messages import Failed, Ready, StatusRequest
+from esr.engines.hosts.linger import Arrival, mark_ready, retire, wait_for_end
+from esr.engines.hosts.messages import Failed, Ready, StatusRequest
 from esr.errors import EsrError
 from esr.orphans import Process
 

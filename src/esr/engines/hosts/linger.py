@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import esr
-from esr.engines.host_files import (
+from esr.engines.hosts.files import (
     Card,
     connect,
     folder_for,

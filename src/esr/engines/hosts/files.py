@@ -1,4 +1,4 @@
-"""Files of the engine processes (hosts) of a run; `esr.engines.linger` describes them.
+"""Files of the engine processes (hosts) of a run; `esr.engines.hosts.linger` describes them.
 
 Whoever adds, finds or removes files holds the lock of the folder. The job that uses a host holds
 the lock of the host's file.
