@@ -75,7 +75,7 @@ def plain_vllm(config: Config, name: str, manifest: dict[str, Any]) -> Plain:
         "revision": manifest["revision"],
         "dtype": config.models[name].dtype,
         "max_model_len": PROMPT + 2 * NEW,
-        "max_num_seqs": config.engine.batch_size,
+        "max_num_seqs": config.batch_size(name),
         "enable_prefix_caching": False,
         "skip_tokenizer_init": True,
     }
@@ -198,7 +198,7 @@ def benchmark(
     """Open the engines, together or (for the model of a study) one by one, and measure."""
     engine = config.engine.model_copy(update={"name": "transformers"})
     other = config.model_copy(update={"engine": engine})
-    work = Work.draw(config.engine.batch_size, manifest["vocab_size"])
+    work = Work.draw(config.batch_size(name), manifest["vocab_size"])
     layers = further_layers(config.models[name].steer_layer, manifest["n_layers"])
 
     def opened(stack: ExitStack, kind: str) -> Modes:

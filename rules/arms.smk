@@ -172,7 +172,7 @@ rule generate_responses:
         "<results>/{model}/arms/{arm}/responses.parquet",
     params:
         journal=generation_journal,
-        settings=settings(
+        settings=computed_as(
             "generation",
             "engine.name",
             "engine.batch_size",
@@ -266,7 +266,7 @@ rule read_tokens:
         "<results>/{model}/arms/{arm}/readouts.parquet",
     params:
         journal=f"{RESULTS}/{{model}}/journals/{{arm}}-readouts.jsonl",
-        settings=settings(
+        settings=computed_as(
             "readouts.{arm}",
             "generation.doubled_header",
             "engine.name",

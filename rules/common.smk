@@ -101,10 +101,20 @@ def settings(*keys):
     )
 
 
-def steered_as(*keys):
+def computed_as(*keys):
+    """Settings of a rule that computes with an engine; `engine.batch_size` is that of its model."""
+
+    def settings_of(wildcards):
+        rows = CONFIG.batch_size(wildcards.model)
+        return settings(*keys)(wildcards) | {"engine.batch_size": rows}
+
+    return settings_of
+
+
+def steered_as(*keys, of=settings):
     """Settings of a rule that steers; whether the prompt is counts only where it is not."""
     bare = {} if CONFIG.steering.prompt else {"steering.prompt": False}
-    return lambda wildcards: settings(*keys)(wildcards) | bare
+    return lambda wildcards: of(*keys)(wildcards) | bare
 
 
 def contents(*files):

@@ -35,7 +35,7 @@ rule find_detectors:
         detectors="<results>/{model}/detectors/detectors.parquet",
         pairs="<results>/{model}/detectors/detector_pairs.parquet",
     params:
-        settings=settings(
+        settings=computed_as(
             "detectors",
             "generation.doubled_header",
             "models.{model}.template",
@@ -68,7 +68,7 @@ rule measure_means:
     output:
         "<results>/{model}/detectors/means.parquet",
     params:
-        settings=settings(
+        settings=computed_as(
             "generation.doubled_header",
             "models.{model}.template",
             "engine.name",
@@ -103,7 +103,7 @@ rule match_controls:
     output:
         "<results>/{model}/detectors/controls.parquet",
     params:
-        settings=settings(
+        settings=computed_as(
             "detectors.random_sets",
             "detectors.matching",
             "detectors.matched_pool",

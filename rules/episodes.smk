@@ -80,7 +80,7 @@ rule read_episodes:
     output:
         "<results>/{model}/episodes/episode_activations.parquet",
     params:
-        settings=settings(
+        settings=computed_as(
             "episodes",
             "generation.doubled_header",
             "models.{model}.template",

@@ -104,7 +104,7 @@ rule read_self_reports:
         "<results>/{model}/introspection/readouts.parquet",
     params:
         journal=f"{RESULTS}/{{model}}/journals/introspection.jsonl",
-        settings=settings(
+        settings=computed_as(
             "introspection",
             "generation.doubled_header",
             "engine.name",

@@ -67,7 +67,7 @@ rule measure_relevance:
     output:
         "<results>/{model}/latents/relevance.parquet",
     params:
-        settings=settings(
+        settings=computed_as(
             "latents.relevance",
             "generation.doubled_header",
             "models.{model}.template",

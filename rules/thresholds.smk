@@ -102,6 +102,7 @@ rule find_thresholds:
             "models.{model}.steer_layer",
             "models.{model}.ablate_layer",
             "models.{model}.repetition_penalty",
+            of=computed_as,
         ),
     log:
         "<logs>/{model}/{along}find_thresholds.log",

@@ -116,6 +116,15 @@ def test_models_may_override_the_repetition_penalty() -> None:
     assert config.sampling("tiny") == expected
 
 
+def test_models_may_have_rows_of_their_own_and_so_do_those_fine_tuned_from_them() -> None:
+    config = load_study({"models": {"twin": {"batch_size": 7}}})
+    found = {name: config.batch_size(name) for name in config.models}
+    tuned = {name for name in config.finetuned if config.base_of(name) == "twin"}
+    assert tuned
+    assert {name for name, rows in found.items() if rows == 7} == {"twin", *tuned}
+    assert found["planted"] == config.engine.batch_size == 192
+
+
 def test_trials_per_latent_are_those_of_the_largest_arm_over_latents() -> None:
     more = {"arms": {"held-out": {"over": "latents", "trials": 7}, "answers": {"trials": 99}}}
     assert load(raw(more)).trials_per_latent == 7

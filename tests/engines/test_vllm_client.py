@@ -154,7 +154,7 @@ class TestRemedies:
                     "models.<model>.tensor_parallel",
                     "models.<model>.quantization",
                     "engine.vllm.memory_fraction",
-                    "engine.batch_size",
+                    "models.<model>.batch_size",
                 ],
             ),
             (
@@ -169,7 +169,11 @@ class TestRemedies:
             (
                 "ValueError: No available memory for the cache blocks. Try increasing "
                 "`gpu_memory_utilization` when initializing the engine",
-                ["engine.vllm.memory_fraction", "engine.vllm.cpu_cache", "engine.batch_size"],
+                [
+                    "engine.vllm.memory_fraction",
+                    "engine.vllm.cpu_cache",
+                    "models.<model>.batch_size",
+                ],
             ),
             (
                 "ValueError: Free memory on device cuda:0 (3.2/79.18 GiB) on startup is less than "

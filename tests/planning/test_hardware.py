@@ -7,7 +7,7 @@ import pytest
 
 from esr.config import Config
 from esr.errors import EsrError
-from esr.planning.hardware import check_gpu_memory
+from esr.planning.hardware import check_gpu_memory, loaded_bytes, read_gpus
 from helpers.checkout import REPO
 from helpers.studies import ONE_DEVICE, load_study
 
@@ -21,7 +21,32 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
 
 
+CACHE = {
+    "llama-3.3-70b": 80 * 8 * 128,
+    "llama-3.1-8b": 32 * 8 * 128,
+    "gemma-2-27b": 46 * 16 * 128,
+    "gemma-2-9b": 42 * 8 * 256,
+    "gemma-2-2b": 26 * 4 * 256,
+}
+"""Keys of a token in the cache: layers, heads of keys, width of a head. Source: config.json."""
+FOR_A_STEP = 4.5
+"""GB of a GPU for activations, logits, CUDA graphs and CUDA itself."""
+
+
 class TestMemory:
+    @pytest.mark.parametrize("name", ["paper", "arxiv"])
+    def test_rows_of_the_large_studies_fit_beside_the_weights(self, name: str) -> None:
+        config, gpu = study(name), read_gpus()["H100-80GB"]
+        own = {model for model, one in config.base_models.items() if one.batch_size}
+        assert own == set(CACHE) - {"gemma-2-9b"}
+        for model in own:
+            # Keys and values in bf16, of the longest prompt and response.
+            rows = config.batch_size(model) * 570 * 2 * 2 * CACHE[model] / 1e9
+            weights = loaded_bytes(config.models[model]) / 1e9
+            has = config.engine.vllm.memory_fraction * gpu.memory - FOR_A_STEP
+            assert rows + weights <= config.gpus(model) * has, model
+            assert config.batch_size(model) >= config.engine.batch_size
+
     def test_a_model_that_no_gpu_holds_is_named_with_what_to_change(self) -> None:
         config = study("paper", ONE_DEVICE)
         (line,) = check_gpu_memory(config, config.models)

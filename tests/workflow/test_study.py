@@ -53,9 +53,13 @@ def own_resources(study: Path) -> Iterator[Path]:
         linked.symlink_to(shipped)
 
 
+TRIGGERS = ["--dry-run", "--rerun-triggers", "mtime", "input", "params"]
+"""Of the cluster's profile."""
+
+
 def planned_rules(study: Path) -> set[str]:
-    """Rules that a run would have jobs of, by the rerun triggers of the cluster's profile."""
-    done = run_snakemake(study, "all", "--dry-run", "--rerun-triggers", "mtime", "input", "params")
+    """Rules that a run would have jobs of."""
+    done = run_snakemake(study, "all", *TRIGGERS)
     assert done.returncode == 0, done.stdout
     return set(re.findall(r"^rule (\w+):", done.stdout, re.MULTILINE))
 
@@ -236,6 +240,16 @@ class TestRunning:
             assert planned_rules(organism_study) <= {"build_report", "all"}
             phrases.write_text(text + "\nlet me think again\n")
             assert {"judge_responses", "write_examples"} <= planned_rules(organism_study)
+
+    def test_rows_of_a_model_repeat_what_it_computed_and_nothing_of_another(
+        self, organism_study: Path
+    ) -> None:
+        setting = "models={twin: {batch_size: 191}}"
+        done = run_snakemake(organism_study, "all", *TRIGGERS, "--config", setting)
+        planned = dict.fromkeys(re.findall(r"^rule (\w+):", done.stdout, re.MULTILINE))
+        assert {"generate_responses", "find_thresholds", "measure_relevance"} <= set(planned)
+        repeated = re.findall(r"^    output: results/organism/(\S+?)/arms/", done.stdout, re.M)
+        assert {name.split("+")[0] for name in repeated} == {"twin"}
 
     def test_no_job_uses_more_memory_than_it_requests(self, organism_study: Path) -> None:
         planned = run_snakemake(organism_study, "all", "--dry-run", "--forceall").stdout

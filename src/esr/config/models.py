@@ -96,6 +96,13 @@ class ModelConfig(Section):
         le=10_000,
         source="released code: all GPUs of the machine",
     )
+    batch_size: int | None = key(
+        None,
+        "Overrides `engine.batch_size` for this model, and for those that are fine-tuned from it.",
+        unit="trials",
+        gt=0,
+        le=1_000_000,
+    )
     attention_backend: str | None = key(
         None,
         "Attention backend of `vllm`; none = its own choice. Gemma 2 needs a backend with logit "

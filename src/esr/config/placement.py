@@ -35,6 +35,10 @@ class Placement(Sections):
         size = self.job_size(model)
         return self.models[model].tensor_parallel or (1 if size is None else size.gpus)
 
+    def batch_size(self, model: str) -> int:
+        """Rows that a model computes together."""
+        return self.models[model].batch_size or self.engine.batch_size
+
     def serving(self, model: str) -> dict[str, Any]:
         """How `vllm` computes a model, which changes rounding; nothing for `transformers`."""
         if self.engine.name == "transformers":

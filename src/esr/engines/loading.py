@@ -52,7 +52,7 @@ def open_transformers(
         steer_layer=settings.steer_layer,
         read_layer=settings.read_layer,
         ablate_layer=settings.ablate_layer,
-        batch_size=config.engine.batch_size,
+        batch_size=config.batch_size(model),
         threads=config.engine.threads,
     )
     devices = devices_of(load.device)

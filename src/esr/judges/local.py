@@ -222,7 +222,7 @@ def judge_variables(config: Config, settings: VllmJudgeConfig, beside: int) -> d
 
 KEYS = {
     "engine.vllm.": "judging.judges.<judge>.",
-    "engine.batch_size": "judging.judges.<judge>.batch_size",
+    "models.<model>.batch_size": "judging.judges.<judge>.batch_size",
     "models.<model>.": "judging.judges.<judge>.",
 }
 """Keys of the engine in remedies, and those of a judge in their place."""

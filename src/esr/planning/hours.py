@@ -77,7 +77,7 @@ def tokens_per_second(
     if kind == "train":
         tokens = config.finetune.training.micro_batch_size * EXAMPLE_TOKENS
         return tokens / (PASSES * pass_seconds(model, gpu, 1, tokens)), "assumed"
-    rows = config.engine.batch_size
+    rows = config.batch_size(name)
     gpus = max(config.gpus(name), 1)
     if kind == "encode":
         tokens = rows * config.generation.max_new_tokens

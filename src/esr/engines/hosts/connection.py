@@ -20,7 +20,7 @@ from esr.errors import EsrError
 
 log = logging.getLogger(__name__)
 
-BATCH = "engine.batch_size"
+BATCH = "models.<model>.batch_size"
 GREETING = 120.0
 """Seconds within which an idle host has to greet a client."""
 

@@ -55,7 +55,7 @@ def open_vllm(
         dtype=model.dtype,
         sae_file=str(sae_file.absolute()),
         directions=tuple(str(path.absolute()) for path in directions),
-        n_requests=config.engine.batch_size,
+        n_requests=config.batch_size(name),
         n_ablated=config.engine.vllm.max_ablated,
         max_model_len=min(config.engine.vllm.max_model_len, longest),
         prefix_caching=config.engine.vllm.prefix_caching,

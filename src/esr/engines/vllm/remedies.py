@@ -7,14 +7,14 @@ from esr.assets.environments import sync_command
 
 MORE_CACHE = (
     "raise engine.vllm.memory_fraction (without a GPU, engine.vllm.cpu_cache), lower "
-    "engine.vllm.max_model_len or engine.batch_size, or spread the model over more GPUs "
+    "engine.vllm.max_model_len or models.<model>.batch_size, or spread the model over more GPUs "
     "(models.<model>.tensor_parallel)"
 )
 REMEDIES = {
     "out of memory": (
         "spread the model over more GPUs (models.<model>.tensor_parallel), quantise it "
         "(models.<model>.quantization: fp8), or lower engine.vllm.memory_fraction (vLLM's share, "
-        "which leaves too little for the SAE) or engine.batch_size"
+        "which leaves too little for the SAE) or models.<model>.batch_size"
     ),
     "kv cache": MORE_CACHE,
     "free memory on device": (
