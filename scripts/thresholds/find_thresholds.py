@@ -22,6 +22,7 @@ from esr.job import config_of, origin, output, start
 from esr.journal import Journal
 from esr.judges import finish_judging, open_judge
 from esr.judges.base import Judge, JudgeInput
+from esr.judges.identity import scoring_facts
 from esr.tables import read_table, write_table
 from esr.thresholds.dose import norms_of
 from esr.thresholds.liveness import (
@@ -78,19 +79,26 @@ def determining_settings(
 ) -> dict[str, Any]:
     """What the proposals of a search follow from: their keys in the journal.
 
-    Prompt lookup is left out: no key of a reply has it, so the scores of a search stay.
+    Of the judge, what its scores follow from, and neither its hardware nor its batch size.
     """
-    judge = config.judging.judges[config.judging.primary]
     search = [part.model_dump() for part in (config.thresholds, prior)]
     found = {
         "engine": engine.identity,
         "sampling": asdict(sampling_of(config, model)),
-        "judge": judge.model_dump(mode="json", exclude={"prompt_lookup"}),
+        "judge": scoring_facts(config.judging.judges[config.judging.primary]),
         "search": [*search, config.seeds.thresholds],
     }
     if config.steering.prompt:  # at the default, proposals that are known keep their keys
         return found
     return found | {"steering": config.steering.model_dump()}
+
+
+def former_settings(config: Config, determining: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as version 0.1 had them: with all settings of the judge."""
+    plain = config.judging.judges[config.judging.primary].model_dump(mode="json")
+    later = {name for name in ("kv_cache",) if plain.get(name) is None} | {"prompt_lookup"}
+    judge = {name: value for name, value in plain.items() if name not in later}
+    return {**determining, "judge": judge}
 
 
 def main(job: Any) -> None:
@@ -119,7 +127,8 @@ def main(job: Any) -> None:
             config, name, engine, tokenizer, judge, journal, labels, directions
         ) as pipeline,
     ):
-        proposals = ProposalLog(journal if pipeline.independent else None, **determining)
+        former = former_settings(config, determining)
+        proposals = ProposalLog(journal if pipeline.independent else None, former, **determining)
         thresholds, trials = find_thresholds(latents, *search, pipeline, proposals)
         boosts = probed_boosts(thresholds, trials)
         prompts = first_tokens(

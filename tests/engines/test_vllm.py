@@ -755,6 +755,24 @@ class TestAJudge:
         same = [one.attempts == found[i].attempts for i, one in enumerate(again)]
         assert sum(same) >= 20
 
+    def test_its_cache_is_in_fp8_where_the_cpu_has_avx512_and_refused_elsewhere(
+        self, hosts: ForkServer, tmp_path: Path
+    ) -> None:
+        settings = judge_settings(tiny_judge(tmp_path / "judge"), kv_cache="fp8", prompt_lookup=5)
+        rubric = read_rubric(settings.rubric)
+        calls = [rubric.call(prompt=f"Explain {i}.", response=f"Boats {i}.") for i in range(8)]
+        version = pinned_version(ENVIRONMENT)
+        model = local_model(settings, hosts.launcher(), ENVIRONMENT, version)
+        llm = CachedLlm(settings, tmp_path / "replies.jsonl", local=model)
+        if torch.backends.cpu.get_cpu_capability() == "AVX512":
+            for reply in llm.replies(calls, failure_of_judgment):
+                assert reply is not None
+                assert failure_of_judgment(reply) is None
+        else:  # `check_cpu_cache` says so before a host starts
+            with pytest.raises(EsrError, match=r"FP8 KV cache .* AVX-512.*kv_cache: null"):
+                llm.replies(calls, failure_of_judgment)
+        model.close()
+
     def test_labels_are_rated_by_the_schema(self, hosts: ForkServer, tmp_path: Path) -> None:
         settings = judge_settings(tiny_judge(tmp_path / "judge"))
         rubric = read_rubric(REPO / "resources/rubrics/concreteness.yaml").for_model(settings)

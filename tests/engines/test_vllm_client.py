@@ -167,6 +167,15 @@ class TestRemedies:
                 ],
             ),
             (
+                "NotImplementedError: FP8 KV cache requires head_size divisible by 32 on CPU.",
+                ["judging.judges.<judge>.kv_cache: null"],
+            ),
+            (
+                "ValueError: Selected backend TRITON_ATTN is not valid for this configuration. "
+                "Reason: ['kv_cache_dtype not supported']",
+                ["judging.judges.<judge>.kv_cache: null"],
+            ),
+            (
                 "ValueError: No available memory for the cache blocks. Try increasing "
                 "`gpu_memory_utilization` when initializing the engine",
                 [
@@ -190,7 +199,16 @@ class TestRemedies:
                 ["uv sync --project envs/serve"],
             ),
         ],
-        ids=["memory", "cache", "blocks", "shared", "torchvision", "internals"],
+        ids=[
+            "memory",
+            "cache",
+            "heads",
+            "gpu",
+            "blocks",
+            "shared",
+            "torchvision",
+            "internals",
+        ],
     )
     def test_an_error_names_the_keys(self, message: str, keys: list[str]) -> None:
         engine = open_engine(FakeHost([Failed(message)]))

@@ -19,7 +19,7 @@ from esr.engines.hosts.linger import Launch
 from esr.engines.hosts.messages import Failed, Ready
 from esr.engines.vllm.connection import VllmConnection
 from esr.engines.vllm.messages import Write, WriterSetup, Written
-from esr.judges.local import KEYS, LocalModel, lookup_options
+from esr.judges.local import KEYS, LocalModel, lookup_options, precision_options
 from helpers.tokenizers import byte_level
 
 TEMPLATE = (
@@ -94,7 +94,8 @@ def local_model(
     """The model of a judge, in the host that `launch` starts."""
 
     def connect() -> VllmConnection:
-        options = {"enforce_eager": True, "kv_cache_memory_bytes": 2**26} | lookup_options(settings)
+        options: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 2**26}
+        options |= precision_options(settings) | lookup_options(settings)
         setup = WriterSetup(settings.source, None, settings.dtype, 32, 512, options)
         return VllmConnection(setup, launch, environment=environment, version=version, keys=KEYS)
 

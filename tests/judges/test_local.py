@@ -16,7 +16,14 @@ from esr.judges.base import JudgeInput
 from esr.judges.costs import ledger
 from esr.judges.identity import identity_of
 from esr.judges.llm import CachedLlm
-from esr.judges.local import CallEncoder, open_tokenizer, visible_gpus, writer_setup
+from esr.judges.local import (
+    CallEncoder,
+    check_cpu_cache,
+    open_local,
+    open_tokenizer,
+    visible_gpus,
+    writer_setup,
+)
 from esr.judges.replies import Call, is_reply
 from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
@@ -168,6 +175,7 @@ class TestIdentity:
         assert identity_of(settings) == identity_of(same)
         changes: list[dict[str, Any]] = [
             {"quantization": "fp8"},
+            {"kv_cache": "fp8"},
             {"dtype": "bfloat16"},
             {"template": {}},
         ]
@@ -176,6 +184,17 @@ class TestIdentity:
         hub = [{"source": "Qwen/Qwen3-32B", "revision": digit * 40} for digit in "12"]
         first, second = (identity_of(settings.model_copy(update=one)) for one in hub)
         assert first != second
+
+    def test_without_an_fp8_cache_it_is_that_of_before(self) -> None:
+        """So replies from before the setting keep their keys."""
+        settings = VllmJudgeConfig(
+            kind="vllm",
+            source="Qwen/Qwen3-32B",
+            revision="1" * 40,
+            parameters=32.8e9,
+            quantization="fp8",
+        )
+        assert Call("a", "b").key(identity_of(settings)) == "94d8e5e52c6a77fed3c6f5ee2409c675"
 
     def test_other_weights_in_a_folder_are_another_judge(self, tmp_path: Path) -> None:
         one, two = (tiny_judge(tmp_path / name) for name in ("one", "two"))
@@ -258,6 +277,29 @@ class TestConfiguration:
             options = writer_setup(config, config.judging.local["open"]).options
             found.append(options.get("speculative_config", {}).get("num_speculative_tokens"))
         assert found == [None, 5]
+
+    def test_vllm_gets_the_precision_of_the_cache_only_if_it_is_set(self) -> None:
+        found = []
+        for changes in ({}, {"kv_cache": "fp8"}):
+            config = load_study(self.study(**changes), name="paper")
+            found.append(writer_setup(config, config.judging.local["open"]).options)
+        assert "kv_cache_dtype" not in found[0]
+        assert found[1] == found[0] | {"kv_cache_dtype": "fp8"}
+
+    def test_an_fp8_cache_is_refused_by_a_cpu_that_lacks_the_instructions(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        changes = {"kv_cache": "fp8", "tensor_parallel": 1}
+        config = load_study(self.study(**changes), {"engine": {"device": "cpu"}})
+        judge = config.judging.local["open"]
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+        model = open_local(config, judge)
+        with pytest.raises(EsrError, match=r"takes AVX-512 .* has AVX2; set .*kv_cache: null"):
+            _ = model.host  # no process was started: envs/serve-cpu need not be there
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+        check_cpu_cache(judge)
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+        check_cpu_cache(judge.model_copy(update={"kv_cache": None}))
 
     def test_a_cpu_study_runs_it_on_the_cpu(self) -> None:
         config = load_study(self.study(), {"engine": {"device": "cpu"}})

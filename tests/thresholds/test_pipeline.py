@@ -16,7 +16,7 @@ from esr.journal import Journal
 from esr.judges.base import Attempt, JudgeInput, Judgment
 from esr.thresholds.pipeline import QueryPipeline
 from esr.thresholds.search import Query
-from helpers.checkout import load_script
+from helpers.checkout import REPO, load_script
 from helpers.counting_engine import CountingEngine, Independent
 from helpers.studies import load_study
 from helpers.tiny import llama_tokenizer
@@ -261,13 +261,64 @@ def test_a_search_steers_the_tokens_that_the_arms_do(prompt: bool, tmp_path: Pat
     assert window == (None if prompt else Window(len(request.tokens), None))
 
 
-def test_prompt_lookup_of_the_judge_forgets_no_proposal_and_its_temperature_does() -> None:
-    def facts(**changes: Any) -> dict[str, Any]:
-        judges = {"judging": {"judges": {primary: changes}}}
-        config = load_study(judges, name="paper")
+LOCAL = {"kind": "vllm", "source": "a/b", "revision": "1" * 40, "parameters": 32.8e9}
+CLAUDE = {"kind": "anthropic", "model": "claude-haiku-4-5"}
+
+
+class TestProposals:
+    """Their keys hold what the scores follow from."""
+
+    def facts(self, judge: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+        config = load_study(
+            {"judging": {"primary": "one", "judges": {"one": {**judge, **changes}}}}, name="paper"
+        )
+        script = load_script("find_thresholds")
+        prior = ThresholdPriorConfig(upper=40, mean=10, sd=4)
         found: dict[str, Any] = script.determining_settings(config, MODEL, CountingEngine(), prior)
+        self.former: dict[str, Any] = script.former_settings(config, found)
         return found
 
-    script, prior = load_script("find_thresholds"), ThresholdPriorConfig(upper=40, mean=10, sd=4)
-    primary = load_study(name="paper").judging.primary
-    assert facts(prompt_lookup=0) == facts(prompt_lookup=5) != facts(temperature=1)
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"prompt_lookup": 5},
+            {"batch_size": 7},
+            {"memory_fraction": 0.5},
+            {"tensor_parallel": 1},
+            {"together": True},
+        ],
+        ids=str,
+    )
+    def test_what_changes_no_text_forgets_none(self, changes: dict[str, Any]) -> None:
+        assert self.facts(LOCAL) == self.facts(LOCAL, **changes)
+
+    def test_calls_in_flight_and_batches_forget_none(self) -> None:
+        changes = {"concurrency": 3, "mode": "batch", "retries": 1, "timeout": 5}
+        assert self.facts(CLAUDE) == self.facts(CLAUDE, **changes)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"temperature": 1},
+            {"kv_cache": "fp8"},
+            {"shown": "full_prompt"},
+            {"rubric": "resources/rubrics/compact.yaml"},
+        ],
+        ids=str,
+    )
+    def test_what_changes_scores_forgets_all(self, changes: dict[str, Any]) -> None:
+        assert self.facts(LOCAL) != self.facts(LOCAL, **changes)
+
+    def test_the_same_rubric_elsewhere_forgets_none(self, tmp_path: Path) -> None:
+        copy = tmp_path / "mine.yaml"
+        copy.write_bytes((REPO / "resources/rubrics/blind.yaml").read_bytes())
+        assert self.facts(LOCAL) == self.facts(LOCAL, rubric=str(copy))
+
+    def test_those_of_version_0_1_are_found(self) -> None:
+        """Its keys had all settings of the judge; there was no cache to set, no prompt lookup."""
+        self.facts(LOCAL, prompt_lookup=5)
+        judge = self.former["judge"]
+        assert judge["batch_size"] == 256
+        assert not {"prompt_lookup", "kv_cache"} & judge.keys()
+        self.facts(LOCAL, kv_cache="fp8")
+        assert self.former["judge"]["kv_cache"] == "fp8"

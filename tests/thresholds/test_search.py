@@ -264,3 +264,12 @@ class TestIndependentLatents:
             )
             assert ProposalLog(journal, judge="b").boosts(3, 0, lambda: np.array([2.0])) == 2
             assert ProposalLog(journal, judge="a").boosts(3, 1, lambda: np.array([2.0])) == 2
+
+    def test_what_an_earlier_version_proposed_stands(self, tmp_path: Path) -> None:
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            ProposalLog(journal, judge="with its batch size").boosts(3, 0, lambda: np.array([1.0]))
+            now = ProposalLog(journal, {"judge": "with its batch size"}, judge="a")
+            assert now.boosts(3, 0, lambda: np.array([2.0])) == 1
+            assert now.boosts(4, 0, lambda: np.array([2.0])) == 2
+            # What is proposed now has the key of now.
+            assert ProposalLog(journal, judge="a").boosts(4, 0, lambda: np.array([3.0])) == 2

@@ -206,6 +206,12 @@ class VllmJudgeConfig(LlmJudgeConfig):
     quantization: str | None = key(
         None, "Quantisation of the weights, by its name in vLLM (fp8, awq); none = `dtype`."
     )
+    kv_cache: Literal["fp8"] | None = key(
+        None,
+        "Precision of its cache of keys and values. fp8 (e4m3; the scale is 1 unless the "
+        "checkpoint has one) takes half the memory of bf16, so that `batch_size` may be twice as "
+        "large. Without a GPU it needs a CPU with AVX-512. None = `dtype`.",
+    )
     tensor_parallel: int | None = key(
         None,
         "GPUs over which the model is split; none = all that `jobs` requests for its size.",

@@ -159,6 +159,8 @@ def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) ->
 
     def connect() -> VllmConnection:
         environment = Path("envs") / config.judge_environment(settings)
+        if not config.judge_gpus(settings):
+            check_cpu_cache(settings)
         evict(gpu_devices() if config.judge_gpus(settings) else (CPU,))
         return VllmConnection(
             writer_setup(config, settings),
@@ -189,13 +191,17 @@ def lookup_options(settings: VllmJudgeConfig) -> dict[str, Any]:
     return {"speculative_config": drafts | NGRAMS}
 
 
+def precision_options(settings: VllmJudgeConfig) -> dict[str, Any]:
+    """Arguments of vLLM for the precision of weights and cache, where these are not `dtype`."""
+    options = {"quantization": settings.quantization, "kv_cache_dtype": settings.kv_cache}
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def writer_setup(config: Config, settings: VllmJudgeConfig) -> WriterSetup:
     """What the host of a judge loads."""
     gpus = config.judge_gpus(settings)
     options: dict[str, Any] = {"enforce_eager": settings.eager}
-    if settings.quantization is not None:
-        options["quantization"] = settings.quantization
-    options |= lookup_options(settings)
+    options |= precision_options(settings) | lookup_options(settings)
     if gpus:
         options["tensor_parallel_size"] = gpus
         options["gpu_memory_utilization"] = settings.memory_fraction
@@ -209,6 +215,23 @@ def writer_setup(config: Config, settings: VllmJudgeConfig) -> WriterSetup:
         max_model_len=settings.max_model_len,
         options=options,
     )
+
+
+def check_cpu_cache(settings: VllmJudgeConfig) -> None:
+    """Check that this CPU can hold the cache of a judge in the precision that is asked for.
+
+    Raises:
+        EsrError: vLLM's kernels for fp8 need AVX-512, which it lacks.
+    """
+    from torch.backends.cpu import get_cpu_capability
+
+    capability = get_cpu_capability()
+    if settings.kv_cache is not None and capability != "AVX512":
+        raise EsrError(
+            f"judge {settings.source}: kv_cache: {settings.kv_cache} takes AVX-512 on a CPU, and "
+            f"this one has {capability}; set judging.judges.<judge>.kv_cache: null (its replies "
+            "then have other keys), or run the judge on a GPU"
+        )
 
 
 def judge_variables(config: Config, settings: VllmJudgeConfig, beside: int) -> dict[str, str]:

@@ -60,14 +60,21 @@ class QueryExecutor(Protocol):
 class ProposalLog:
     """The boosts proposed for each latent and step, in a journal, if there is one."""
 
-    def __init__(self, journal: Journal | None = None, **facts: Any) -> None:
+    def __init__(
+        self,
+        journal: Journal | None = None,
+        former: Mapping[str, Any] | None = None,
+        **facts: Any,
+    ) -> None:
         """Open a log.
 
         Args:
             journal: The journal; none = proposals are not logged.
+            former: The facts as an earlier version had them: what it proposed stands.
             facts: Everything that determines the scores: engine, judge, settings, ...
         """
-        self._journal, self._facts = journal, facts
+        self._journal = journal
+        self._facts = [facts] if former is None else [facts, former]
 
     def boosts(
         self, latent: int, step: int, propose: Callable[[], Float[np.ndarray, " samples"]]
@@ -75,7 +82,9 @@ class ProposalLog:
         """Boosts of a step: from the journal, or proposed now and added to it."""
         if self._journal is None:
             return propose()
-        key = content_key({**self._facts, "course": latent, "step": step})
+        where = {"course": latent, "step": step}
+        keys = [content_key({**facts, **where}) for facts in self._facts]
+        key = next((one for one in keys if one in self._journal), keys[0])
         if key not in self._journal:
             boosts = [float(boost) for boost in propose()]
             self._journal.append([{"key": key, "boosts": boosts}])

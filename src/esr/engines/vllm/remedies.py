@@ -10,12 +10,18 @@ MORE_CACHE = (
     "engine.vllm.max_model_len or models.<model>.batch_size, or spread the model over more GPUs "
     "(models.<model>.tensor_parallel)"
 )
+IN_DTYPE = (
+    "set judging.judges.<judge>.kv_cache: null, so that the cache of keys and values is in `dtype` "
+    "(replies then have other keys)"
+)
 REMEDIES = {
     "out of memory": (
         "spread the model over more GPUs (models.<model>.tensor_parallel), quantise it "
         "(models.<model>.quantization: fp8), or lower engine.vllm.memory_fraction (vLLM's share, "
         "which leaves too little for the SAE) or models.<model>.batch_size"
     ),
+    "fp8 kv cache": IN_DTYPE,
+    "kv_cache_dtype not supported": IN_DTYPE,
     "kv cache": MORE_CACHE,
     "free memory on device": (
         "another process uses this GPU: end it, or lower engine.vllm.memory_fraction"
