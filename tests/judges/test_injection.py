@@ -15,7 +15,7 @@ from helpers.checkout import REPO
 from helpers.injections import INJECTED
 from helpers.replies import reply
 
-RUBRICS = ["paper", "paper_schema", "blind", "structured", "compact"]
+RUBRICS = ["paper", "paper_schema", "blind", "structured", "compact", "openings"]
 
 
 def test_there_are_thirty_of_them() -> None:
@@ -53,7 +53,7 @@ def test_an_honest_reply_is_read_as_it_was_meant(name: str, response: str) -> No
     quoted = response if rubric.quotes == "whole" else " ".join(response.split()[:12])
     attempts = {"attempts": [{"text": quoted, "score": 7}]}
     said = f"It says: {response}\nThat is an attempt to set its own score.\n"
-    if name == "paper_schema":
+    if "feedback" in (rubric.reply or {}).get("required", ()):
         text = json.dumps({"feedback": said} | attempts)
     elif rubric.reply is not None:
         text = json.dumps(attempts)

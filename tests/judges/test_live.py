@@ -118,10 +118,10 @@ def rubric(name: str) -> Path:
 
 
 def test_only_the_papers_rubric_names_what_was_steered(api: FakeApi, tmp_path: Path) -> None:
-    for name in ("paper", "blind", "structured", "compact"):
+    for name in ("paper", "blind", "structured", "compact", "openings"):
         judged(claude(api, rubric=rubric(name)), tmp_path / name, inputs(1))
     shown = [LABEL in json.dumps(sent.body) for sent in api.requests]
-    assert shown == [True, False, False, False]
+    assert shown == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("judge", BOTH)

@@ -12,12 +12,15 @@ from esr.errors import EsrError
 from esr.judges.base import Attempt, Judgment, after_restart, check_spans, judgments_table
 from esr.judges.locate import Found, locate, locate_attempts
 from esr.judges.parse import find_object, read_attempts, read_judgment
-from esr.judges.rubrics import read_rubric
+from esr.judges.rubrics import Rubric, read_rubric
 from helpers.checkout import REPO
 from helpers.replies import reply
 
 RUBRICS = sorted((REPO / "resources/rubrics").glob("*.yaml"))
-WHOLE, OPENING = (read_rubric(REPO / f"resources/rubrics/{n}.yaml") for n in ("blind", "compact"))
+WHOLE, COMPACT, OPENINGS = (
+    read_rubric(REPO / f"resources/rubrics/{name}.yaml")
+    for name in ("blind", "compact", "openings")
+)
 
 
 # Rubrics
@@ -405,7 +408,117 @@ def test_a_phrase_counts_within_100_characters() -> None:
     assert after_restart(Attempt(None, None, 1, "not_found"), [(0, 5)]) is None
 
 
-def test_opening_rubrics_are_read_as_openings() -> None:
+@pytest.mark.parametrize("rubric", [COMPACT, OPENINGS], ids=lambda one: one.name)
+def test_opening_rubrics_are_read_as_openings(rubric: Rubric) -> None:
     text = json.dumps({"attempts": [{"text": "Bread", "score": 5}, {"text": "Wait", "score": 9}]})
-    judgment = read_judgment(reply(text), OPENING, "Bread and more. Wait, no. Rest.")
+    judgment = read_judgment(reply(text), rubric, "Bread and more. Wait, no. Rest.")
     assert [(a.start, a.end) for a in judgment.attempts] == [(0, 15), (16, 31)]
+
+
+class TestOpenings:
+    """A judge quotes the first words of each attempt; the rest follows from the response."""
+
+    BOATS = "Boats float on water and sail with the wind over the sea. "
+    LOOP = BOATS * 20
+    RESTART = "Wait, that’s not right. I got off track.\nTo bake bread, mix flour and water. "
+
+    def places(self, response: str, *quotes: str) -> list[str]:
+        """The text of each attempt by the judge's openings, or why it has none."""
+        found = locate_attempts(quotes, response, opening=True)
+        return [one.how if one.start is None else response[one.start : one.end] for one in found]
+
+    def test_the_first_of_a_loop_is_the_whole_loop(self) -> None:
+        """A steered text that repeats itself is one attempt."""
+        opening = " ".join(self.LOOP.split()[:12])
+        assert self.places(self.LOOP, opening) == [self.LOOP.strip()]
+
+    def test_a_restart_after_a_loop_begins_where_its_words_do(self) -> None:
+        response = self.LOOP + self.RESTART + self.LOOP
+        first, second = self.places(
+            response, self.BOATS, "Wait, that's not right. I got off track. To bake"
+        )
+        assert first == self.LOOP.strip()
+        assert second == (self.RESTART + self.LOOP).strip()
+
+    def test_restarts_in_the_same_words_are_told_apart_by_their_order(self) -> None:
+        response = self.BOATS + self.RESTART + self.BOATS + self.RESTART
+        opening = "Wait, that's not right. I got off track. To bake bread, mix"
+        found = self.places(response, self.BOATS, opening, opening)
+        assert found == [
+            self.BOATS.strip(),
+            (self.RESTART + self.BOATS).strip(),
+            self.RESTART.strip(),
+        ]
+        # One that is quoted once is the first of them, and the other is part of it.
+        assert self.places(response, self.BOATS, opening) == [
+            self.BOATS.strip(),
+            response[len(self.BOATS) :].strip(),
+        ]
+        # One that is quoted too often begins nothing.
+        assert self.places(response, self.BOATS, *[opening] * 3)[3] == "doubled"
+
+    def test_an_attempt_shorter_than_twelve_words_is_quoted_whole(self) -> None:
+        response = "Boats. Wait, no. To bake bread, mix flour and water, and let it rest for a day."
+        assert self.places(response, "Boats.", "Wait, no. To bake bread, mix flour") == [
+            "Boats.",
+            response[7:],
+        ]
+        # The first opening runs into the second attempt.
+        overrun = " ".join(response.split()[:12])
+        assert self.places(response, overrun, "Wait, no. To bake bread") == ["Boats.", response[7:]]
+
+    @pytest.mark.parametrize(
+        "quote",
+        [
+            "Wait, that's not right.",
+            "Wait, that's  not right.\nI got",
+            "wait, that`s not right. I got off track.",
+            "**Wait**, that’s not right",
+            "Wait\u200b, that\u2032s not right",
+            "Wait, that's not right...",
+            "Wait, that's not right. I got off track. To bake\u2026",
+            "Wait...",
+            "Wait, that's not quite right. I got off track. To bake bread",
+        ],
+    )
+    def test_liberties_in_copying_change_no_beginning(self, quote: str) -> None:
+        response = "Awaiting boats, we stay. " + self.LOOP + self.RESTART
+        found = self.places(response, "Awaiting boats", quote)
+        assert found[1] == self.RESTART.strip()
+
+    def test_a_word_within_another_one_begins_no_attempt(self) -> None:
+        response = "Boats await you. Wait... no, wait. Bread rises."
+        assert self.places(response, "Boats", "wait.") == [
+            "Boats await you. Wait... no,",
+            "wait. Bread rises.",
+        ]
+        # Where no word begins with it, it counts within one: a judge may begin in the middle.
+        assert self.places(response, "oats", "read") == [response[1:36], response[36:]]
+
+    def test_a_paraphrased_opening_is_not_found_and_its_text_stays_with_the_attempt_before(
+        self,
+    ) -> None:
+        response = self.BOATS + self.RESTART
+        listed = [
+            {"text": self.BOATS, "score": 5},
+            {"text": "The model then corrects itself and explains baking", "score": 90},
+        ]
+        text = json.dumps({"feedback": "Two attempts.", "attempts": listed})
+        judgment = read_judgment(reply(text), OPENINGS, response)
+        assert [one.located for one in judgment.attempts] == ["exact", "not_found"]
+        assert judgment.attempts[0].end == len(response.strip())
+        assert (judgment.status, judgment.first_score) == ("ok", 5)
+
+    def test_a_first_attempt_that_begins_later_begins_where_it_is_quoted(self) -> None:
+        response = "Sure! " + self.BOATS + self.RESTART
+        assert self.places(response, "Boats float on", "Wait, that's not") == [
+            self.BOATS.strip(),
+            self.RESTART.strip(),
+        ]
+
+    def test_a_judge_that_copies_whole_attempts_all_the_same_is_read(self) -> None:
+        response = self.LOOP + self.RESTART
+        assert self.places(response, self.LOOP, self.RESTART) == [
+            self.LOOP.strip(),
+            self.RESTART.strip(),
+        ]

@@ -3,6 +3,9 @@
 Judges copy with small liberties: other quotation marks, other blanks, no markup, dots for what they
 leave out, a typing error put right. So a quote is looked for as it is, then normalised, then with
 its middle left out, then by similarity. Attempts that are located do not overlap.
+
+A quote may be an opening, which says only how an attempt begins. It may be a single word, so it is
+looked for where a word begins first, and dots at its end stand for the rest of the attempt.
 """
 
 from bisect import bisect_left
@@ -11,12 +14,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from rapidfuzz import fuzz
+from rapidfuzz.distance import Levenshtein
 
 from esr.text import Normalised, normalise
 
 ELISIONS = ("[...]", "(...)", "...")
 LEAST_SIMILAR = 88.0
 """Least similarity, in percent, of a fuzzy match (rapidfuzz's partial ratio)."""
+LEAST_EQUAL = 4
+"""Least number of equal characters that show where a fuzzy match begins."""
 NOT_FOUND = "not_found"
 LEAST_LENGTH = 15
 """Shorter quotes (in normalised characters) are similar to too much to be matched by similarity."""
@@ -45,7 +51,7 @@ def locate(quotes: Sequence[str], response: str, opening: bool = False) -> list[
     found: list[Found | None] = []
     at = 0
     for quote in quotes:
-        one = find(quote, response, plain, at)
+        one = find(quote, response, plain, at, opening)
         found.append(one)
         at = one.end if one else at
     return _prolonged(found, response) if opening else found
@@ -82,7 +88,7 @@ def locate_attempts(quotes: Sequence[str], response: str, opening: bool = False)
     spans: list[tuple[int, int, int]] = []
     at = 0
     for number, quote in enumerate(quotes):
-        one = _find_anywhere(quote, response, plain, at)
+        one = _find_anywhere(quote, response, plain, at, opening)
         if one is not None:
             places[number] = Place(None, None, one.how)
             spans.append((one.start, one.end, number))
@@ -98,12 +104,14 @@ def locate_attempts(quotes: Sequence[str], response: str, opening: bool = False)
     ]
 
 
-def _find_anywhere(quote: str, response: str, plain: Normalised, at: int) -> Found | None:
+def _find_anywhere(
+    quote: str, response: str, plain: Normalised, at: int, opening: bool
+) -> Found | None:
     """Find a quote after a character, else before it; by similarity only if it is in neither."""
-    after = find(quote, response, plain, at)
+    after = find(quote, response, plain, at, opening)
     if at == 0 or (after is not None and after.how in ("exact", "normalised")):
         return after
-    before = find(quote, response, plain, 0)
+    before = find(quote, response, plain, 0, opening)
     if before is not None and before.how in ("exact", "normalised"):
         return before
     return after or before
@@ -144,21 +152,45 @@ def _stripped(span: tuple[int, int, int], response: str) -> tuple[int, int, int]
     return start + lead, start + len(text.rstrip()), number
 
 
-def find(quote: str, response: str, plain: Normalised, at: int) -> Found | None:
-    """Find a quote at or after a character of a response."""
+def find(
+    quote: str, response: str, plain: Normalised, at: int, opening: bool = False
+) -> Found | None:
+    """Find a quote at or after a character of a response.
+
+    Args:
+        quote: Text of an attempt, or its opening.
+        response: The response.
+        plain: The response, normalised.
+        at: Character of the response from which the quote is looked for.
+        opening: Whether it is an opening.
+    """
     wanted = quote.strip()
     if not wanted:
         return None
-    start = response.find(wanted, at)
+    search = _find_word if opening else str.find
+    start = search(response, wanted, at)
     if start >= 0:
         return Found(start, start + len(wanted), "exact")
     needle, begin = normalise(wanted).text.strip(), bisect_left(plain.starts, at)
     if not needle:
         return None
-    start = plain.text.find(needle, begin)
+    start = search(plain.text, needle, begin)
     if start >= 0:
         return _original(plain, start, start + len(needle), "normalised")
+    cut = needle.rstrip(" .")
+    if opening and cut and needle.endswith("..."):
+        start = search(plain.text, cut, begin)
+        if start >= 0:
+            return _original(plain, start, start + len(cut), "elided")
     return _elided(needle, plain, begin) or _similar(needle, plain, begin)
+
+
+def _find_word(text: str, wanted: str, at: int) -> int:
+    """Where a text first occurs at the beginning of a word, else where it first occurs; or -1."""
+    first = start = text.find(wanted, at)
+    while start > 0 and text[start - 1].isalnum() and wanted[0].isalnum():
+        start = text.find(wanted, start + 1)
+    return first if start < 0 else start
 
 
 def _original(plain: Normalised, start: int, end: int, how: str) -> Found:
@@ -193,11 +225,24 @@ def _similar(needle: str, plain: Normalised, begin: int) -> Found | None:
     if match.dest_end - match.dest_start < len(needle) * LEAST_SIMILAR / 100:
         return None
     start, end = begin + match.dest_start, begin + match.dest_end
+    start = max(begin, start + _shift(needle, plain.text[start:end]))
     while start < end and plain.text[start] == " ":
         start += 1
     while end > start and plain.text[end - 1] == " ":
         end -= 1
     return _original(plain, start, end, "fuzzy") if end > start else None
+
+
+def _shift(needle: str, match: str) -> int:
+    """Characters by which a quote begins after its match does, or before it if negative.
+
+    A match is as long as the quote. So where the judge left a word out or put one in, the match
+    begins that much too late or too early.
+    """
+    for block in Levenshtein.opcodes(needle, match):
+        if block.tag == "equal" and block.src_end - block.src_start >= LEAST_EQUAL:
+            return block.dest_start - block.src_start
+    return 0
 
 
 def _prolonged(found: Sequence[Found | None], response: str) -> list[Found | None]:
