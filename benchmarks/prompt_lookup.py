@@ -3,9 +3,10 @@
     uv run --with dashscope==2.0.2 --with tiktoken python benchmarks/prompt_lookup.py
 
 No model runs. The judge is ideal: it writes a few sentences of feedback where its rubric wants
-them, copies every attempt and gives a score. vLLM's search for n-grams is simulated on the tokens
-of call and reply, with Qwen's own vocabulary (151,643 tokens, which dashscope brings). A draft is
-kept up to the first token that the reply has not. A real judge that copies with errors keeps fewer.
+them (one for `openings`), copies every attempt, or its first twelve words, and gives a score.
+vLLM's search for n-grams is simulated on the tokens of call and reply, with Qwen's own vocabulary
+(151,643 tokens, which dashscope brings). A draft is kept up to the first token that the reply has
+not. A real judge that copies with errors keeps fewer.
 
 Responses are of three kinds, at most 512 tokens each: those of the organism study (`--responses`),
 whose few words repeat; paragraphs of this documentation (`prose`); the same pages as they are, with
@@ -37,9 +38,11 @@ from esr.judges.rubrics import Rubric, read_rubric
 log = logging.getLogger(__name__)
 
 CSV = Path(__file__).with_suffix(".csv")
-RUBRICS = ("paper_schema", "structured")
-DRAFTED = (0, 3, 5, 7)
+RUBRICS = ("paper_schema", "structured", "openings")
+DRAFTED = (0, 1, 2, 3, 5, 7)
 LENGTH, TEXTS = 512, 40
+OPENING = 12
+"""Words of an attempt that `openings` wants."""
 PROMPT = "Explain how to pick and install software on a cluster."
 FEEDBACK = (
     "The response begins with an explanation that follows what was asked. About halfway it turns "
@@ -108,9 +111,12 @@ def ideal_reply(rubric: Rubric, response: str, attempts: int, encode: Encode) ->
     call = rubric.call("a label of the latent", prompt=PROMPT, response=response)
     words = response.split(" ")
     middle = len(words) // 2
-    parts = [response] if attempts == 1 else [" ".join(words[:middle]), " ".join(words[middle:])]
+    halves = [words] if attempts == 1 else [words[:middle], words[middle:]]
+    quoted = None if rubric.quotes == "whole" else OPENING
+    parts = [" ".join(half[:quoted]) for half in halves]
     told = "feedback" in (rubric.reply or {})["required"]
-    between = f'{{"feedback":{json.dumps(FEEDBACK)},"attempts":[' if told else '{"attempts":['
+    said = FEEDBACK if quoted is None else FEEDBACK.split(". ")[0] + "."
+    between = f'{{"feedback":{json.dumps(said)},"attempts":[' if told else '{"attempts":['
     tokens: list[int] = []
     copies: list[bool] = []
     for score, part in zip((85, 40), parts, strict=False):

@@ -163,12 +163,12 @@ class TestHours:
 
     def test_a_judge_that_the_workflow_runs_takes_gpus_of_its_own_and_no_latency(self) -> None:
         row = estimated().set_index(["model", "rule"]).loc[("llama-3.3-70b", "find_thresholds")]
-        # 10,000 replies of 250 tokens and a copy of 512, at 10,367 tokens a second: see below.
-        writing = 10_000 * 762 / 10_367
+        # 10,000 replies of 250 tokens and a copy of 512, at 13,818 tokens a second: see below.
+        writing = 10_000 * 762 / 13_818
         judge = study().judging.local["qwen3-32b"]
         calls = next(one for one in planned_calls(study()) if one.rule == "find_thresholds")
         reading = 10_000 * 2 * 32.8e9 * (calls.read - calls.shared) / (REACHED * 2)
-        assert (judge.batch_size, judge.prompt_lookup, judge.quantization) == (384, 3, "fp8")
+        assert (judge.batch_size, judge.prompt_lookup, judge.quantization) == (768, 2, "fp8")
         assert 400 < calls.shared < calls.read - 512  # the rubric is read once
         assert row["judge_hours"] == pytest.approx((writing + reading) / 3600, rel=1e-3)
         assert row["gpus"] == 2 + 2
@@ -186,13 +186,13 @@ class TestHours:
         def rate(judge: VllmJudgeConfig, calls: Planned) -> float:
             return judge_tokens_per_second(study(), judge, H100, calls)
 
-        # 384 rows at a time: 0.4 x 1979e12 operations a second compute 2 x 32.8e9 x 384 in 31.8 ms.
-        assert rate(plain, copy) == pytest.approx(384 / (0.031822 / 2 + 0.03), rel=1e-4)
-        # A pass writes (1 - 0.78^4) / 0.22 = 2.863 tokens of a copy: 250 + 178.8 passes of a row,
-        # which compute 250 + 4 x 178.8 tokens, 2.251 a pass.
-        expected = 384 * 762 / 428.84 / (2.2511 * 0.031822 / 2 + 0.03)
+        # 768 rows at a time: 0.4 x 1979e12 operations a second compute 2 x 32.8e9 x 768 in 63.6 ms.
+        assert rate(plain, copy) == pytest.approx(768 / (0.063644 / 2 + 0.03), rel=1e-4)
+        # A pass writes (1 - 0.78^3) / 0.22 = 2.388 tokens of a copy: 250 + 214.4 passes of a row,
+        # which compute 250 + 3 x 214.4 tokens, 1.9233 a pass.
+        expected = 768 * 762 / 464.37 / (1.9233 * 0.063644 / 2 + 0.03)
         assert rate(judge, copy) == pytest.approx(expected, rel=1e-4)
-        assert expected == pytest.approx(10_367, rel=1e-4)
+        assert expected == pytest.approx(13_818, rel=1e-4)
         assert rate(judge, text) == rate(plain, text) == rate(plain, copy)
 
     def test_drafts_are_right_no_oftener_than_in_any_simulated_text(self) -> None:
