@@ -163,8 +163,8 @@ class TestHours:
 
     def test_a_judge_that_the_workflow_runs_takes_gpus_of_its_own_and_no_latency(self) -> None:
         row = estimated().set_index(["model", "rule"]).loc[("llama-3.3-70b", "find_thresholds")]
-        # 10,000 replies of 250 tokens and a copy of 512, at 13,818 tokens a second: see below.
-        writing = 10_000 * 762 / 13_818
+        # 10,000 replies of 250 tokens and a copy of 512, at 13,724 tokens a second: see below.
+        writing = 10_000 * 762 / 13_724
         judge = study().judging.local["qwen3-32b"]
         calls = next(one for one in planned_calls(study()) if one.rule == "find_thresholds")
         reading = 10_000 * 2 * 32.8e9 * (calls.read - calls.shared) / (REACHED * 2)
@@ -188,15 +188,17 @@ class TestHours:
 
         # 768 rows at a time: 0.4 x 1979e12 operations a second compute 2 x 32.8e9 x 768 in 63.6 ms.
         assert rate(plain, copy) == pytest.approx(768 / (0.063644 / 2 + 0.03), rel=1e-4)
-        # A pass writes (1 - 0.78^3) / 0.22 = 2.388 tokens of a copy: 250 + 214.4 passes of a row,
-        # which compute 250 + 3 x 214.4 tokens, 1.9233 a pass.
-        expected = 768 * 762 / 464.37 / (1.9233 * 0.063644 / 2 + 0.03)
+        # A pass writes (1 - 0.77^3) / 0.23 = 2.363 tokens of a copy: 250 + 216.7 passes of a row,
+        # which compute 250 + 3 x 216.7 tokens, 1.9286 a pass.
+        expected = 768 * 762 / 466.68 / (1.9286 * 0.063644 / 2 + 0.03)
         assert rate(judge, copy) == pytest.approx(expected, rel=1e-4)
-        assert expected == pytest.approx(13_818, rel=1e-4)
+        assert expected == pytest.approx(13_724, rel=1e-4)
         assert rate(judge, text) == rate(plain, text) == rate(plain, copy)
 
     def test_drafts_are_right_no_oftener_than_in_any_simulated_text(self) -> None:
-        simulated = pd.read_csv("benchmarks/prompt_lookup.csv").query("drafted > 0")
+        found = pd.read_csv("benchmarks/prompt_lookup.csv")
+        # Openings are quoted, not copied: no token of theirs counts as a copy.
+        simulated = found.query("drafted > 1 and rubric != 'openings'")
         assert set(simulated["text"]) == {"organism", "prose", "markdown"}
         assert simulated["accepted"].min() - 0.01 < ACCEPTED <= simulated["accepted"].min()
 

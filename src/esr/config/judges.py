@@ -47,8 +47,8 @@ class LlmJudgeConfig(BaseJudgeConfig):
 
     rubric: Path = key(
         Path("resources/rubrics/blind.yaml"),
-        "Instructions of the judge: `paper`, `blind`, `structured` or `compact` in "
-        "resources/rubrics/, or your own file.",
+        "Instructions of the judge: `paper`, `paper_schema`, `blind`, `structured`, `compact` or "
+        "`openings` in resources/rubrics/, or your own file.",
     )
     shown: Literal["base_prompt", "full_prompt"] = key(
         "base_prompt",

@@ -46,9 +46,10 @@ OVERLAPPED = 1.3
 behind an API. By simulation 1.02 to 1.26 (`benchmarks/search.py`)."""
 ONE_BY_ONE = 1.06
 """The same where the job runs the judge, on GPUs of its own. By simulation 1.02 to 1.06."""
-ACCEPTED = 0.78
-"""Probability that a token drafted for a copy is right. By simulation 0.78 to 0.96, by the kind of
-text (`benchmarks/prompt_lookup.py`). What is no copy is written one token a pass."""
+ACCEPTED = 0.77
+"""Probability that a token drafted for a copy is right. By simulation of two or more drafted tokens
+0.78 to 0.96, by the kind of text (`benchmarks/prompt_lookup.py`), where attempts are copied whole.
+What is no copy is written one token a pass."""
 COMPUTE = ["rule", "model", "jobs", "starts", "gpus", "tokens", "tokens_per_second", "known_by"]
 COMPUTE += ["judge_hours", "hours_per_job", "hours_requested", "gpu_hours"]
 
