@@ -12,6 +12,8 @@ refuse_interpreter(sys.executable)
 os.environ.setdefault(
     "PYTHONUTF8", "1"
 )  # jobs read and write UTF-8, whatever the locale
+# Else `uv sync --project envs/serve` would install vLLM into this environment.
+os.environ.pop("UV_PROJECT_ENVIRONMENT", None)
 
 
 configfile: study_file(config["study"])

@@ -1,10 +1,12 @@
 """esr.assets.environments: whether jobs would find what an environment is pinned to."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from esr.assets.environments import check_environments, pins
+from helpers.checkout import run_snakemake
 
 PROJECT = """
 [project]
@@ -57,3 +59,18 @@ def test_a_package_that_is_missing_is_named(envs: Path) -> None:
     install(envs, vllm="0.32.0")
     (line,) = check_environments(["serve"], envs)
     assert "has jaxtyping None, not 0.3.11" in line
+
+
+def test_a_main_environment_elsewhere_is_not_that_of_the_others(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv = tmp_path / "bin/uv"
+    uv.parent.mkdir()
+    uv.write_text('#!/bin/sh\necho "$1 into ${UV_PROJECT_ENVIRONMENT-a folder of its own}"\n')
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{uv.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", str(tmp_path / "main"))
+    done = run_snakemake(checkout, "--cores", "1", "results/environments/serve.txt")
+    assert done.returncode == 0, done.stdout
+    installed = (checkout / "results/environments/serve.txt").read_text()
+    assert installed == "pip into a folder of its own\n"
