@@ -2,6 +2,7 @@
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -128,13 +129,18 @@ def contents(*files):
         for each in files:
             found = each(wildcards) if callable(each) else each
             paths += found if isinstance(found, list) else [found]
-        return {
-            Path(path).as_posix(): content_digest(Path(path))
-            for path in paths
-            if Path(path).is_file()
+        digests = {
+            Path(path).as_posix(): digest_if_present(Path(path)) for path in paths
         }
+        return {path: digest for path, digest in digests.items() if digest is not None}
 
     return of
+
+
+@cache
+def digest_if_present(path):
+    """Digest of a file's contents, None without the file; one look at the disk for all jobs."""
+    return content_digest(path) if path.is_file() else None
 
 
 def of_base(name):

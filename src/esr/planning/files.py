@@ -171,7 +171,7 @@ def _check_discovery(config: Config) -> list[str]:
     files = {name: arm.prompts or config.prompts for name, arm in config.arms.items()}
     source = config.detectors.arm
     wanted = any(isinstance(arm.ablate, str) for arm in config.arms.values())
-    if not wanted or not all(path.is_file() for path in files.values()):
+    if not wanted or not all(path.is_file() for path in set(files.values())):
         return []
     own = {_words(text) for text in _prompt_texts(files[source])}
     for path in dict.fromkeys(path for name, path in files.items() if name != source):
