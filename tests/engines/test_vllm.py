@@ -722,6 +722,8 @@ class TestAJudge:
             replies = llm.replies(calls, failure_of_judgment)
             passes.append(passes_a_token(tmp_path / f"{number}.jsonl"))
             if number == 1:
+                # 64 MiB of keys and values in float32: 2 layers, a head of 32.
+                assert 0.9 < model.host.facts["cache_tokens"] / (2**26 / (2 * 2 * 32 * 4)) <= 1
                 self.check_that_calls_join_those_in_flight(model, llm, tmp_path / "stream.jsonl")
             model.close()
             found = [reply for reply in replies if reply is not None]

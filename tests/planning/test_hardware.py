@@ -7,6 +7,7 @@ import pytest
 
 from esr.config import Config
 from esr.errors import EsrError
+from esr.planning.costs import planned_calls
 from esr.planning.hardware import check_gpu_memory, loaded_bytes, read_gpus
 from helpers.checkout import REPO
 from helpers.studies import ONE_DEVICE, load_study
@@ -27,6 +28,7 @@ CACHE = {
     "gemma-2-27b": 46 * 16 * 128,
     "gemma-2-9b": 42 * 8 * 256,
     "gemma-2-2b": 26 * 4 * 256,
+    "qwen3-32b": 64 * 8 * 128,
 }
 """Keys of a token in the cache: layers, heads of keys, width of a head. Source: config.json."""
 FOR_A_STEP = 4.5
@@ -38,7 +40,7 @@ class TestMemory:
     def test_rows_of_the_large_studies_fit_beside_the_weights(self, name: str) -> None:
         config, gpu = study(name), read_gpus()["H100-80GB"]
         own = {model for model, one in config.base_models.items() if one.batch_size}
-        assert own == set(CACHE) - {"gemma-2-9b"}
+        assert own == set(CACHE) - {"gemma-2-9b", "qwen3-32b"}
         for model in own:
             # Keys and values in bf16, of the longest prompt and response.
             rows = config.batch_size(model) * 570 * 2 * 2 * CACHE[model] / 1e9
@@ -46,6 +48,35 @@ class TestMemory:
             has = config.engine.vllm.memory_fraction * gpu.memory - FOR_A_STEP
             assert rows + weights <= config.gpus(model) * has, model
             assert config.batch_size(model) >= config.engine.batch_size
+
+    @pytest.mark.parametrize("name", ["paper", "arxiv"])
+    @pytest.mark.parametrize(
+        ("judge", "model"),
+        [
+            ("qwen3-32b", "qwen3-32b"),
+            ("qwen3-32b-blind", "qwen3-32b"),
+            ("blind", "llama-3.3-70b"),
+        ],
+    )
+    @pytest.mark.parametrize("changes", [{}, {"kv_cache": None}], ids=["fp8", "bf16"])
+    def test_rows_of_their_judges_fit_beside_the_weights(
+        self, name: str, judge: str, model: str, changes: dict[str, Any]
+    ) -> None:
+        """Half of each reply is written, on average; what calls share is stored once."""
+        settings = study(name).judging.local[judge]
+        rule = "judge_responses" if judge == study(name).judging.primary else "judge_sample"
+        (calls,) = (
+            one for one in planned_calls(study(name)) if (one.rule, one.judge) == (rule, judge)
+        )
+        assert settings.kv_cache == "fp8"
+        row = calls.read - calls.shared + calls.written / 2
+        used = settings.model_copy(update=changes)
+        width = 2 if used.kv_cache is None else 1
+        cache = used.batch_size * row * 2 * CACHE[model] * width / 1e9
+        gpus = study(name).judge_gpus(used)
+        has = gpus * (used.memory_fraction * read_gpus()["H100-80GB"].memory - FOR_A_STEP)
+        fits = cache + loaded_bytes(used) / 1e9 <= has
+        assert fits == (used.kv_cache == "fp8")
 
     def test_a_model_that_no_gpu_holds_is_named_with_what_to_change(self) -> None:
         config = study("paper", ONE_DEVICE)

@@ -41,8 +41,12 @@ class Writer:
         self._passes = 0
 
     def facts(self) -> dict[str, Any]:
-        """Return the device."""
-        return {"platform": current_platform.device_name}
+        """Return the device, and how many tokens its cache of keys and values holds."""
+        cache = self.engine.vllm_config.cache_config
+        return {
+            "platform": current_platform.device_name,
+            "cache_tokens": cache.kv_cache_size_tokens,
+        }
 
     def submit(self, job: Write) -> None:
         """Add a job to vLLM's queue."""
