@@ -1,4 +1,7 @@
 # Judges: from responses to attempts with spans and scores.
+from functools import cache
+
+from esr.planning.judged import judging_group
 
 
 def judged_together(wildcards):
@@ -16,9 +19,14 @@ def round_name(arm):
     return f"-{number}" if number else ""
 
 
+def round_number(wildcards):
+    """The round of a job that judges all arms of a model."""
+    return int(wildcards.round.strip("-") or 0)
+
+
 def round_arms(wildcards):
     """Arms of a model that one job judges together."""
-    return CONFIG.judging_round(wildcards.model, int(wildcards.round.strip("-") or 0))
+    return CONFIG.judging_round(wildcards.model, round_number(wildcards))
 
 
 def of_arms(pattern):
@@ -45,6 +53,45 @@ def judged_how(*keys, arms=lambda wildcards: [wildcards.arm]):
         return found | ({"judged_alone": alone} if alone else {})
 
     return how
+
+
+@cache
+def judged_in(judge, model, number):
+    """Group of the job that judges a round of a model, and its number of jobs, if it is in one."""
+    components = workflow.group_settings.group_components
+    found = judging_group(CONFIG, judge, model, number, components.get(GROUP, 1))
+    if found is not None:
+        # Snakemake would submit jobs of a group that do not read each other's files apart.
+        components[found[0]] = found[1]
+        workflow.register_resource("engine", 1)  # at a time in an allocation
+    return found
+
+
+def judging_allocation(wildcards):
+    """Group of a job that judges all arms of a model; None if it has an allocation of its own."""
+    if in_allocation():  # other models are judged, when one has failed
+        workflow.execution_settings.keep_going = True
+    found = judged_in(wildcards.judge, wildcards.model, round_number(wildcards))
+    return None if found is None else found[0]
+
+
+def shared_judge():
+    """Resources of jobs that share a judge: those of engines, and the hours of one job for all."""
+
+    def of_group(value):
+        def resource(wildcards):
+            found = judged_in(wildcards.judge, wildcards.model, round_number(wildcards))
+            return None if found is None and not in_allocation() else value
+
+        return resource
+
+    def runtime(wildcards, attempt):
+        found = judged_in(wildcards.judge, wildcards.model, round_number(wildcards))
+        size = CONFIG.size_for(CONFIG.judging.local[wildcards.judge].parameters)
+        hours = 1 if size is None else size.judge
+        return round(60 * hours / (1 if found is None else found[1]))
+
+    return {"engine": of_group(1), "mpi": of_group(""), "runtime": runtime}
 
 
 localrules:
@@ -91,10 +138,12 @@ rule judge_arms:
     benchmark:
         "<benchmarks>/{model}/judge_arms_{judge}{round}.tsv"
     resources:
-        **judge_job(),
+        **(judge_job() | shared_judge()),
     wildcard_constraints:
         judge=one_of(CONFIG.judging.local),
         round=r"|-\d+",
+    group:
+        judging_allocation
     script:
         "../scripts/judges/judge_arms.py"
 

@@ -62,7 +62,7 @@ def write(config: Config, specs: Sequence[ExampleSpec], replies: Path) -> pd.Dat
     try:
         return write_with_llm(specs, rubric, answers, llm)
     finally:
-        llm.close()  # the judge may need its GPUs
+        llm.close()  # the judge may need its GPUs, or be the same model
 
 
 def main(job: Any) -> None:

@@ -46,6 +46,7 @@ def main(job: Any) -> None:
         counts[arm] = {str(k): int(n) for k, n in trials["status"].value_counts().items()}
     if anchors:
         anchors.finish()
+    local.close()
     output(job).write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
 
 

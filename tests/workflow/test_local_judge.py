@@ -1,8 +1,8 @@
 """A study with two judges that the workflow runs: real vLLM, through Snakemake, and killed.
 
-Arms of the organism with given responses are judged by the first, and a sample of them by the
-second as well. vLLM is forked from a process that has imported it; everything else is as in a
-study.
+Arms of the organism, and one of a model fine-tuned from it, have given responses. They are judged
+by the first judge, and a sample of them by the second as well. vLLM is forked from a process that
+has imported it; everything else is as in a study.
 """
 
 import json
@@ -35,9 +35,11 @@ pytestmark = [
 
 RESULTS = "results/local"
 ARMS = ("answers", "steered", "unsteered")
+TUNED = "planted+sc90"
 TRIALS = 8
 ANCHORS = 3
 TARGETS = [f"{RESULTS}/planted/arms/{arm}/scores/open.parquet" for arm in ARMS[1:]]
+TARGETS += [f"{RESULTS}/{TUNED}/arms/steered/scores/open.parquet"]
 TARGETS += [f"{RESULTS}/agreement/agreement.parquet", f"{RESULTS}/tables/judge_failures.csv"]
 RULES = ["prepare_judge", "judge_arms", "judge_responses", "score_trials"]
 RULES += ["sample_responses", "judge_sample", "measure_agreement", "tabulate_failures"]
@@ -59,7 +61,8 @@ def write_study(folder: Path, source: Path) -> None:
         "judges": {name: judge.model_dump(mode="json") for name, judge in judges.items()}
     }
     study["models"]["twin"] = None
-    study["finetune"]["models"] = []
+    study["engine"]["linger"] = 600  # a judge, too, stays for the jobs that follow
+    study["finetune"] |= {"models": ["planted"], "shares": [90], "arms": ["steered"]}
     study["claims"] = []
     study["statistics"] = {"bootstrap": 100}
     study["arms"] = {name: None for name in protocol["arms"] if name not in ARMS}
@@ -67,10 +70,11 @@ def write_study(folder: Path, source: Path) -> None:
     (folder / "studies/local.yaml").write_text(yaml.safe_dump(study))
     config = load(merge(protocol, study, {"study": "local"}))
     for arm in ARMS:
-        write_arm(folder, arm, config.arms[arm])
+        write_arm(folder, "planted", arm, config.arms[arm])
+    write_arm(folder, TUNED, "steered", config.arms["steered"])
 
 
-def write_arm(folder: Path, arm: str, condition: ArmConfig) -> None:
+def write_arm(folder: Path, model: str, arm: str, condition: ArmConfig) -> None:
     trials = pd.DataFrame(
         {
             "prompt_id": [f"p{i}" for i in range(TRIALS)],
@@ -81,7 +85,8 @@ def write_arm(folder: Path, arm: str, condition: ArmConfig) -> None:
         }
     )
     plan = apply_condition(new_trials(trials, 44), condition)
-    texts = [f"Boats. Wait, that's not right. Bread {i} {arm}." for i in range(TRIALS)]
+    about = f"{arm} {model}"
+    texts = [f"Boats. Wait, that's not right. Bread {i} {about}." for i in range(TRIALS)]
     responses = pd.DataFrame(
         {
             "trial_id": plan["trial_id"],
@@ -94,8 +99,8 @@ def write_arm(folder: Path, arm: str, condition: ArmConfig) -> None:
             "prefix_end": None,
         }
     )
-    place = folder / RESULTS / "planted/arms" / arm
-    write_table(plan.assign(model="planted", arm=arm), place / "plan.parquet", "plan", {})
+    place = folder / RESULTS / model / "arms" / arm
+    write_table(plan.assign(model=model, arm=arm), place / "plan.parquet", "plan", {})
     write_table(responses, place / "responses.parquet", "responses", {})
 
 
@@ -170,15 +175,22 @@ def test_a_rerun_after_kill_9_writes_only_what_is_missing(run: Run) -> None:
     assert third == 0
 
 
-def test_each_judge_starts_once_and_the_first_one_not_for_the_sample(run: Run) -> None:
-    assert (run.killed_forks, run.forks) == (1, 3)
+def test_a_run_starts_its_judges_once_and_the_first_one_not_for_the_sample(run: Run) -> None:
+    """One host serves both jobs of the first judge, in any order, and the second one: same weights.
+
+    The run that was killed started another.
+    """
+    assert (run.killed_forks, run.forks) == (1, 2)
     for rule in ("judge_arms", "judge_responses", "judge_sample"):
         assert f"rule {rule}:" in run.output
     assert not (run.folder / RESULTS / "replies/judge_sample/open.jsonl").exists()
 
 
-def test_the_anchors_are_graded_once_at_each_end_of_the_job_of_all_arms(run: Run) -> None:
-    path = run.folder / RESULTS / "replies/judge_arms/planted/open.jsonl"
+@pytest.mark.parametrize("model", ["planted", TUNED])
+def test_the_anchors_are_graded_once_at_each_end_of_the_job_of_all_arms(
+    model: str, run: Run
+) -> None:
+    path = run.folder / RESULTS / f"replies/judge_arms/{model}/open.jsonl"
     records = map(json.loads, path.read_text().splitlines())
     assert sum(is_reply(record) for record in records) == 2 * ANCHORS
 
@@ -213,6 +225,6 @@ def test_the_second_judge_grades_the_sample_and_its_anchors(run: Run) -> None:
 def test_failures_of_both_judges_are_counted(run: Run) -> None:
     table = pd.read_csv(run.folder / RESULTS / "tables/judge_failures.csv")
     rows = table.set_index(["judge", "graded", "failure"])
-    assert rows.loc[("open", "arms", "any"), "n"] == len(ARMS) * TRIALS
+    assert rows.loc[("open", "arms", "any"), "n"] == (len(ARMS) + 1) * TRIALS
     assert rows.loc[("second", "sample", "any"), "n"] == len(ARMS[1:]) * TRIALS
     assert rows.xs("unparsable", level="failure")["percent"].eq(0).all()

@@ -149,7 +149,7 @@ def total(output: str) -> int:
 
 def test_the_paper_study_is_planned_without_gpu_or_hub(checkout: Path) -> None:
     # Of this process alone: other runs, which are beside the tests, may end at the same time.
-    command = snakemake_command("--dry-run", "--quiet", "rules", "--profile", "slurm", "all")
+    command = snakemake_command("--dry-run", "--quiet", "host", "--profile", "slurm", "all")
     with (checkout / "output").open("w") as written:
         run = subprocess.Popen(command, cwd=checkout, stdout=written, stderr=written)
         _, status, usage = os.wait4(run.pid, 0)
@@ -159,6 +159,9 @@ def test_the_paper_study_is_planned_without_gpu_or_hub(checkout: Path) -> None:
     stated = re.search(r"about (\d+) jobs", (REPO / "docs/cluster.md").read_text())
     assert stated
     assert abs(total(output) - int(stated[1])) < 10
+    assert re.findall(r"Group job (judged_\S+)", output) == ["judged_qwen3-32b_llama-3.1-8b_0"]
+    assert len(re.findall("^rule judge_arms:", output, re.MULTILINE)) == 5
+    assert len(re.findall("^    rule judge_arms:", output, re.MULTILINE)) == 9
     assert seconds < 30, "about 4 on an idle core (benchmarks/graph.csv)"
 
 

@@ -246,7 +246,8 @@ class VllmJudgeConfig(LlmJudgeConfig):
     together: bool = key(
         False,
         "Whether one job judges all arms of a model, so that the judge starts once for them. Any "
-        "figure then waits for all arms.",
+        "figure then waits for all arms. On Slurm, jobs of models that were fine-tuned from one "
+        "base share a start.",
     )
 
     @property

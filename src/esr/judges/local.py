@@ -1,7 +1,7 @@
 """Judges of `kind: vllm`: open weights that the job itself runs in a host process, offline.
 
 The host is that of the vLLM engine (`esr.engines.vllm`), with a plain model in it. It starts with
-the first call that has no reply yet, and ends with the job.
+the first call that has no reply yet, and ends with the job, unless it stays for the next one.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from esr.config import Config, VllmJudgeConfig
-from esr.engines.hosts.linger import CPU, evict, gpu_devices
+from esr.engines.hosts.linger import CPU, evict, gpu_devices, stay_of
 from esr.engines.vllm.connection import VllmConnection
 from esr.engines.vllm.launch import host_variables, launcher, pinned_version
 from esr.engines.vllm.messages import Write, WriterSetup, Written
@@ -151,6 +151,9 @@ class LocalModel:
 def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) -> LocalModel:
     """Prepare the model of a judge with the hardware that the study gives it.
 
+    Its host stays for the next job that needs the same one (`esr.engines.hosts.linger`), unless an
+    engine has GPUs beside it.
+
     Args:
         config: The study.
         settings: The judge.
@@ -159,15 +162,25 @@ def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) ->
 
     def connect() -> VllmConnection:
         environment = Path("envs") / config.judge_environment(settings)
-        if not config.judge_gpus(settings):
+        version = pinned_version(environment)
+        setup = writer_setup(config, settings)
+        variables = judge_variables(config, settings, beside)
+        gpus = config.judge_gpus(settings)
+        devices = gpu_devices() if gpus else (CPU,)
+        if not gpus:
             check_cpu_cache(settings)
-        evict(gpu_devices() if config.judge_gpus(settings) else (CPU,))
+        seconds = 0 if beside else config.linger(on_cpu=not gpus)
+        parts = (setup, variables, str(environment.absolute()), version)
+        stay = stay_of(seconds, devices, [Path(settings.source)], *parts)
+        if stay is None:
+            evict(devices)  # a host that stays makes room for itself, unless one is there
         return VllmConnection(
-            writer_setup(config, settings),
-            launcher(environment, judge_variables(config, settings, beside)),
+            setup,
+            launcher(environment, variables),
             environment=environment,
-            version=pinned_version(environment),
+            version=version,
             keys=KEYS,
+            stay=stay,
         )
 
     return LocalModel(settings, connect, max(config.judge_gpus(settings), 1))

@@ -17,7 +17,8 @@ from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
 from esr.planning.costs import Planned, planned_calls, searched_for
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
-from esr.planning.partitions import PROFILE
+from esr.planning.judged import judging_starts
+from esr.planning.partitions import PROFILE, arms_together
 from esr.planning.work import EXAMPLE_TOKENS, planned_work
 
 THROUGHPUT = Path("resources/throughput.csv")
@@ -50,6 +51,8 @@ ACCEPTED = 0.77
 """Probability that a token drafted for a copy is right. By simulation of two or more drafted tokens
 0.78 to 0.96, by the kind of text (`benchmarks/prompt_lookup.py`), where attempts are copied whole.
 What is no copy is written one token a pass."""
+WITHIN = {"judge_examples": "write_examples"}
+"""Rules of calls that are made within the jobs of another rule."""
 COMPUTE = ["rule", "model", "jobs", "starts", "gpus", "tokens", "tokens_per_second", "known_by"]
 COMPUTE += ["judge_hours", "hours_per_job", "hours_requested", "gpu_hours"]
 
@@ -152,20 +155,21 @@ def judge_tokens_per_second(
     return written / pass_seconds(judge, gpu, gpus, computed)
 
 
-def judge_starts(config: Config, rule: str, judge: VllmJudgeConfig) -> int:
-    """Jobs of a rule that start a judge."""
+def judge_jobs(config: Config, rule: str, judge: VllmJudgeConfig) -> int:
+    """Jobs of a rule that need a judge."""
     rounds = sum(len(config.judging_rounds(model)) for model in config.models)
     cells = sum(len(config.arms_of(model)) for model in config.models)
-    starts = {
+    jobs = {
         "judge_responses": rounds if judge.together else cells,
         "rate_concreteness": sum(one.labels is not None for one in config.base_models.values()),
         "annotate_boundaries": len(config.base_models),
     }
-    return max(starts.get(rule, 1), 1)
+    return max(jobs.get(rule, 1), 1)
 
 
-def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
+def judge_rows(config: Config, gpu: Gpu, profile: Path) -> Iterator[list[Any]]:
     """Rows of `estimate_compute` for judges that the workflow runs; `model` is the judge."""
+    running: set[tuple[str, str]] = set()
     for one in planned_calls(config):
         judge = config.judging.local.get(one.judge)
         size = None if judge is None else config.size_for(judge.parameters)
@@ -173,21 +177,27 @@ def judge_rows(config: Config, gpu: Gpu) -> Iterator[list[Any]]:
         # A threshold search has its judge beside the engine.
         if judge is None or size is None or not gpus or one.rule == "find_thresholds":
             continue
-        jobs = judge_starts(config, one.rule, judge)
+        jobs = starts = judge_jobs(config, one.rule, judge)
+        if one.rule == "judge_responses" and judge.together:
+            starts = judging_starts(config, one.judge, arms_together(profile))
+        if (WITHIN.get(one.rule, one.rule), one.judge) in running:
+            starts = 0  # the job has started it for other calls
+        running.add((WITHIN.get(one.rule, one.rule), one.judge))
         rate = judge_tokens_per_second(config, judge, gpu, one)
-        # Anchors are graded within jobs of other rows.
-        starting = 0 if one.rule == "anchors" else STARTING + weight_bytes(judge) / LOADING
+        starts = 0 if one.rule == "anchors" else starts  # graded within jobs of other rows
+        starting = STARTING + weight_bytes(judge) / LOADING
         seconds = one.calls * _local_seconds(config, judge, gpu, one)
-        hours = (seconds / jobs + starting) / 3600
-        facts = [one.rule, one.judge, jobs, jobs, gpus, one.calls * one.written, rate, "assumed"]
-        yield [*facts, 0.0, hours, size.judge, hours * jobs * gpus]
+        hours = (seconds / jobs + starting * bool(starts)) / 3600
+        facts = [one.rule, one.judge, jobs, starts, gpus, one.calls * one.written, rate, "assumed"]
+        all_hours = gpus * (seconds + starting * starts) / 3600
+        yield [*facts, 0.0, hours, size.judge, all_hours]
 
 
 def estimate_compute(config: Config, profile: Path = PROFILE) -> pd.DataFrame:
     """GPU hours of every rule and model; for judges that the workflow runs, `model` is the judge.
 
-    Columns: rule, model, jobs, starts (jobs that start an engine: the first of every allocation of
-    the profile), gpus (of a job), tokens (written, read or trained on, all jobs),
+    Columns: rule, model, jobs, starts (jobs that start an engine or a judge: the first of every
+    allocation of the profile), gpus (of a job), tokens (written, read or trained on, all jobs),
     tokens_per_second (of a job), known_by (how that is known), judge_hours (that the judge of a
     job works), hours_per_job (with start and judge), hours_requested (by `jobs`),
     gpu_hours. Empty where the study names no GPU or its models need none.
@@ -210,7 +220,7 @@ def estimate_compute(config: Config, profile: Path = PROFILE) -> pd.DataFrame:
         all_hours = used * (hours * work.jobs + starting * starts)
         facts = [work.rule, work.model, work.jobs, starts, used, work.tokens, rate, known, judging]
         rows.append([*facts, hours + starting, size.hours(work.rule), all_hours])
-    rows += [] if gpu is None else list(judge_rows(config, gpu))
+    rows += [] if gpu is None else list(judge_rows(config, gpu, profile))
     return pd.DataFrame(rows, columns=COMPUTE)
 
 
@@ -234,7 +244,8 @@ def profile_hours(table: pd.DataFrame, profile: Path = PROFILE) -> tuple[float, 
 
 def _longest_chain(table: pd.DataFrame) -> float:
     """Hours of a model's thresholds, then two allocations of arms (random sets wait for others)."""
-    allocation = table["gpu_hours"] / table["gpus"] / table["starts"]
+    # Jobs that start no engine are within the allocations of others.
+    allocation = table["gpu_hours"] / table["gpus"] / table["starts"].clip(lower=1)
     chain = allocation * table["rule"].eq("generate_responses").add(1)
     return float(chain.groupby(table["model"]).sum().max()) if len(table) else 0.0
 

@@ -63,7 +63,7 @@ class Writer:
         self.engine.add_request(job.id, {"prompt_token_ids": list(job.tokens)}, params)
 
     def rest(self) -> None:
-        """Keep the cache: a writer serves one job."""
+        """Keep the cache: calls of the next job begin with the same rubric."""
 
     def step(self) -> Sequence[Written]:
         """Run one step of the engine and return the texts that it finished."""
