@@ -86,6 +86,9 @@ onstart:
         install(len(jobs), engine=bool(loaded_models(jobs)))
 
 
+include: "rules/allocations.smk"
+
+
 for stage in STAGES:
 
     include: f"rules/{stage}.smk"

@@ -1,7 +1,4 @@
 # An arm of trials: plan -> responses -> judgments -> scores.
-from functools import cache
-
-from esr.planning.waves import GROUP, group_names
 
 
 def plan_inputs(wildcards):
@@ -58,48 +55,6 @@ def phrases_of_texts(wildcards):
 
 SHARDED = [arm for arm in CONFIG.arms if CONFIG.shards(arm) > 1]
 IMPORTED = [name for name, arm in CONFIG.arms.items() if arm.responses is not None]
-
-
-@cache
-def allocations():
-    """Groups of jobs that share an allocation of a cluster, by model and arm, for this run.
-
-    By `group-components: [arms=N]` of the profile, which is known only after the rules are read.
-    """
-    found = group_names(CONFIG, workflow.group_settings.group_components.get(GROUP, 1))
-    workflow.parent_groupids.update(dict.fromkeys(found.values(), GROUP))
-    if found:
-        workflow.register_resource("engine", 1)  # at a time in an allocation
-    return found
-
-
-def in_allocation():
-    """Whether this Snakemake runs the jobs of a group in an allocation."""
-    return workflow.group_settings.local_groupid != "local"
-
-
-def allocation_of(wildcards):
-    """Group of the job that generates an arm; None without groups."""
-    if in_allocation():
-        workflow.execution_settings.keep_going = True  # other arms, when one has failed
-    return allocations().get((wildcards.model, wildcards.arm))
-
-
-def shared_engine():
-    """Resources of jobs that share an engine: one runs at a time, without a job step of its own.
-
-    When a job step ends, Slurm ends all of its processes, an engine that should stay among them. Its
-    executor starts no step for a job with the resource `mpi`. If `mpi` is empty, it requests nothing.
-    """
-
-    def of_group(value):
-        def resource(wildcards):
-            name = allocations().get((wildcards.model, wildcards.arm))
-            return None if name is None and not in_allocation() else value
-
-        return resource
-
-    return {"engine": of_group(1), "mpi": of_group("")}
 
 
 def generation_journal(wildcards):
@@ -193,11 +148,11 @@ rule generate_responses:
     threads: CONFIG.engine.threads
     resources:
         **engine_job("generate_responses"),
-        **shared_engine(),
+        **shared_engine("generate_responses"),
     wildcard_constraints:
         arm=one_of(arm for arm in CONFIG.arms if arm not in [*SHARDED, *IMPORTED]),
     group:
-        allocation_of
+        allocation_of("generate_responses")
     script:
         "../scripts/arms/generate_responses.py"
 
@@ -284,7 +239,10 @@ rule read_tokens:
     threads: CONFIG.engine.threads
     resources:
         **engine_job("read_tokens"),
+        **shared_engine("read_tokens"),
     wildcard_constraints:
         arm=one_of(CONFIG.readouts),
+    group:
+        allocation_of("read_tokens")
     script:
         "../scripts/arms/read_tokens.py"

@@ -53,6 +53,9 @@ rule find_detectors:
     threads: CONFIG.engine.threads
     resources:
         **engine_job("find_detectors"),
+        **shared_engine("find_detectors"),
+    group:
+        allocation_of("find_detectors")
     script:
         "../scripts/detectors/find_detectors.py"
 
@@ -85,8 +88,11 @@ rule measure_means:
     threads: CONFIG.engine.threads
     resources:
         **engine_job("measure_means"),
+        **shared_engine("measure_means"),
     wildcard_constraints:
         model=one_of(CONFIG.base_models),
+    group:
+        allocation_of("measure_means")
     script:
         "../scripts/detectors/measure_means.py"
 
@@ -124,5 +130,8 @@ rule match_controls:
     threads: CONFIG.engine.threads
     resources:
         **engine_job("match_controls"),
+        **shared_engine("match_controls"),
+    group:
+        allocation_of("match_controls")
     script:
         "../scripts/detectors/match_controls.py"

@@ -100,5 +100,8 @@ rule read_episodes:
     threads: CONFIG.engine.threads
     resources:
         **engine_job("read_episodes"),
+        **shared_engine("read_episodes"),
+    group:
+        allocation_of("read_episodes")
     script:
         "../scripts/episodes/read_episodes.py"

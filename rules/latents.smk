@@ -84,6 +84,9 @@ rule measure_relevance:
     threads: CONFIG.engine.threads
     resources:
         **engine_job("measure_relevance"),
+        **shared_engine("measure_relevance"),
+    group:
+        allocation_of("measure_relevance")
     script:
         "../scripts/latents/measure_relevance.py"
 

@@ -258,6 +258,17 @@ class TestHours:
         assert alone["gpu_hours"] - shared["gpu_hours"] == pytest.approx(saved)
         assert alone["hours_per_job"] == shared["hours_per_job"]
 
+    def test_what_reads_the_text_of_an_arm_finds_its_engine_running(self, tmp_path: Path) -> None:
+        profile = tmp_path / "config.yaml"
+        rows = []
+        for together in (1, 4):
+            profile.write_text(f"group-components: [arms={together}]\n")
+            table = estimate_compute(study(), profile).set_index(["model", "rule"])
+            rows.append(table.loc[("llama-3.3-70b", "match_controls")])
+        alone, shared = rows
+        assert (alone["starts"], shared["starts"]) == (1, 0)
+        assert alone["gpu_hours"] - shared["gpu_hours"] == pytest.approx(2 * 261.2 / 3600)
+
     def test_arms_in_a_row_lengthen_the_chain_of_a_model(self, tmp_path: Path) -> None:
         profile, chains = tmp_path / "config.yaml", []
         quick = {"thresholds": {"steps": 1, "samples_per_step": 1}}

@@ -58,15 +58,18 @@ class TestPartitions:
         profile.write_text(profile.read_text().replace("2", "1"))
         assert list(partition_problems(study(), profile)) == []
 
-    def test_an_allocation_of_several_arms_must_fit(self, sinfo: Path, tmp_path: Path) -> None:
-        sinfo.write_text("gpu 1-00:00:00\n")
+    def test_an_allocation_of_several_jobs_must_fit(self, sinfo: Path, tmp_path: Path) -> None:
+        sinfo.write_text("gpu 1-08:00:00\n")
         profile = tmp_path / "config.yaml"
         rules = "set-resources: {generate_responses: {slurm_partition: gpu}}\n"
         profile.write_text(f"group-components: [arms=2]\n{rules}")
-        assert list(partition_problems(study(), profile)) == []
+        assert list(partition_problems(study(), profile)) == []  # 2 x 12 h, and 2 x 4 h of reading
+        profile.write_text(f"group-components: [arms=2]\nretries: 1\n{rules}")
+        (line,) = partition_problems(study(), profile)
+        assert "jobs request 40 h" in line  # a retry reads for longer
         profile.write_text(f"group-components: [other=2, arms=3]\n{rules}")
         (line,) = partition_problems(study(), profile)
-        assert "jobs request 36 h of partition gpu, whose limit is 24 h" in line
+        assert "jobs request 36 h of partition gpu, whose limit is 32 h" in line
         assert "or the arms that share an allocation (`group-components: [arms=...]`)" in line
         # An engine that ends with its job is not shared, so neither is an allocation.
         no_stay = study("paper", {"engine": {"linger": 0}})

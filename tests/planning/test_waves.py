@@ -1,11 +1,11 @@
-"""Which arms share an allocation of a cluster, and one engine in it."""
+"""Waves of arms, and which of a wave share an allocation of a cluster."""
 
 from itertools import chain
 from typing import Any
 
 import pytest
 
-from esr.planning.waves import allocations, group_names, groups, largest_group, wave
+from esr.planning.waves import groups, wave, wave_after_judging
 from helpers.studies import load_study
 
 MODEL = "llama-3.3-70b"
@@ -42,6 +42,12 @@ def test_judged_alone_texts_are_continued_before_other_arms_are_judged() -> None
     assert wave(config, "continued") == 2
 
 
+def test_what_reads_judgments_comes_after_all_arms_that_one_job_judges() -> None:
+    assert wave_after_judging(paper(), "steered") == 3
+    one_by_one = {"judges": {"qwen3-32b": {"together": False}}}
+    assert wave_after_judging(paper(judging=one_by_one), "steered") == 2
+
+
 def test_the_sae_is_fitted_on_answers_before_anything_is_steered() -> None:
     config = paper(latents={"relevance": {"criterion": "zero"}})
     assert config.fit_arm == "answers"
@@ -66,7 +72,6 @@ def test_groups_are_few_and_of_nearly_the_same_size() -> None:
     config = paper()
     assert [len(group) for group in groups(config, MODEL, 4)] == [2, 3, 4, 4, 3]
     assert [len(group) for group in groups(config, MODEL, 100)] == [2, 11, 3]
-    assert (allocations(config, MODEL, 4), largest_group(config, MODEL, 4)) == (5, 4)
 
 
 @pytest.mark.parametrize(
@@ -87,20 +92,3 @@ def test_groups_are_few_and_of_nearly_the_same_size() -> None:
 def test_some_arms_share_no_allocation(changes: dict[str, Any], together: int) -> None:
     config = load_study(changes, name="paper")
     assert groups(config, MODEL, together) == []
-    assert group_names(config, together) == {}
-    shards = config.shards("steered")
-    assert allocations(config, MODEL, together) == shards * len(config.arms_of(MODEL))
-    assert largest_group(config, MODEL, together) == 1
-
-
-def test_models_have_groups_of_their_own() -> None:
-    names = group_names(paper(), 4)
-    assert names[MODEL, "steered"] == f"arms_{MODEL}_1"
-    assert names["llama-3.1-8b+sc10", "steered"] == "arms_llama-3.1-8b+sc10_0"
-    assert {name.rsplit("_", 1)[0] for name in names.values()} == {
-        f"arms_{model}" for model, _ in names
-    }
-
-
-def test_an_organism_on_the_cpu_loads_in_less_time_than_an_allocation_takes() -> None:
-    assert group_names(load_study(), 4) == {}

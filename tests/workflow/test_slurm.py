@@ -6,6 +6,7 @@ As root, with Debian's slurm-wlm and munge; elsewhere these tests skip with the 
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -37,8 +38,8 @@ SHARED = [
     "--config",
     "study=organism",
     "models={twin: null}",
-    "arms={answers: {trials: 4}, discovery: {trials: 2}, bare: {over: prompts, boost: none,"
-    " trials: 2}}",
+    "arms={answers: {trials: 2}, discovery: {trials: 1}, bare: {over: prompts, boost: none,"
+    " trials: 1}}",
     f"engine={{batch_size: {BATCH}, linger: 120}}",
     GPU,
 ]
@@ -217,39 +218,56 @@ def submitted(output: str) -> int:
     return len(re.findall(r"SLURM jobid '?\d+", output))
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Write a file in place, with the time of its last change, so that nothing is outdated."""
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 @pytest.mark.rebuild
-def test_arms_share_an_allocation_and_an_engine_and_lose_nothing_to_one_that_fails(
+def test_arms_and_what_reads_them_share_an_engine_and_lose_nothing_to_a_job_that_fails(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     folder = link_checkout(tmp_path / "shared")
-    arms = {
-        name: f"results/organism/planted/arms/{name}" for name in ("answers", "discovery", "bare")
-    }
+    planted = "results/organism/planted"
+    arms = {name: f"{planted}/arms/{name}" for name in ("answers", "discovery", "bare")}
     plans = [f"{path}/plan.parquet" for path in arms.values()]
-    assets = [
-        f"results/organism/planted/assets/{name}" for name in ("model.json", "sae.safetensors")
-    ]
-    tables = {name: folder / path / "responses.parquet" for name, path in arms.items()}
-    wanted = [f"{path}/responses.parquet" for path in arms.values()]
-    done = run_snakemake(folder, "--cores", "2", *SHARED, "--", *plans, *assets)
+    assets = [f"{planted}/assets/{name}" for name in ("model.json", "sae.safetensors")]
+    labels = [f"{planted}/{name}.parquet" for name in ("labels", "latents/candidates")]
+    made = {name: f"{path}/responses.parquet" for name, path in arms.items()}
+    made["relevance"] = f"{planted}/latents/relevance.parquet"
+    made["detectors"] = f"{planted}/detectors/detectors.parquet"
+    done = run_snakemake(folder, "--cores", "2", *SHARED, "--", *plans, *assets, *labels)
     assert done.returncode == 0, done.stdout[-4000:]
+    alone = shutil.copytree(folder, tmp_path / "alone", symlinks=True)
 
-    plan = folder / plans[-1]
-    whole = plan.read_bytes()
-    plan.write_bytes(b"no table")
-    first = run_snakemake(folder, *PROFILE, "--retries", "0", *SHARED, "--", *wanted)
+    # An arm and a job that reads fail. The arm, and the reading of another one, go on.
+    inputs = {path: (folder / path).read_bytes() for path in (plans[-1], labels[0])}
+    for path in inputs:
+        replace(folder / path, b"no table")
+    first = run_snakemake(folder, *PROFILE, "--retries", "0", *SHARED, "--", *made.values())
     assert first.returncode != 0
     assert submitted(first.stdout) == 1
-    assert [name for name, table in tables.items() if table.exists()] == ["answers", "discovery"]
-    logs = folder.glob("logs/organism/planted/*/generate_responses.log")
-    output = "".join(path.read_text() for path in logs)
+    (job,) = re.findall(r"SLURM jobid '?(\d+)", first.stdout)
+    requested = cluster.slurm("scontrol", "show", "job", "-d", job)
+    assert "TimeLimit=05:00:00" in requested  # one hour a job
+    assert re.search(r"GRES=gpu:1|gres/gpu=1|TresPerJob=gres:gpu:1", requested), requested
+    whole = [name for name, path in made.items() if (folder / path).exists()]
+    assert whole == ["answers", "discovery", "relevance"]
+    output = "".join(path.read_text() for path in folder.glob("logs/organism/planted/**/*.log"))
     assert output.count("starting transformers") == 1, output
-    assert output.count("transformers runs already with") == 1, output
+    assert output.count("transformers runs already with") == 3, output
 
-    plan.write_bytes(whole)
-    finished = {name: tables[name].stat().st_mtime_ns for name in ("answers", "discovery")}
-    second = run_snakemake(folder, *PROFILE, *SHARED, "--", *wanted)
+    for path, content in inputs.items():
+        replace(folder / path, content)
+    finished = {name: (folder / made[name]).stat().st_mtime_ns for name in whole}
+    second = run_snakemake(folder, *PROFILE, *SHARED, "--", *made.values())
     assert second.returncode == 0, second.stdout[-4000:]
-    assert re.search(r"^generate_responses +1$", second.stdout, re.MULTILINE), second.stdout
-    assert tables["bare"].exists()
-    assert finished == {name: tables[name].stat().st_mtime_ns for name in finished}
+    assert submitted(second.stdout) == 1
+    for rule in ("generate_responses", "find_detectors"):
+        assert re.search(rf"^{rule} +1$", second.stdout, re.MULTILINE), second.stdout
+    assert finished == {name: (folder / made[name]).stat().st_mtime_ns for name in finished}
+    local = run_snakemake(alone, "--cores", "2", *SHARED, "--", *made.values())
+    assert local.returncode == 0, local.stdout[-4000:]
+    assert tables(folder) == tables(alone)

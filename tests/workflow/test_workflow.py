@@ -4,13 +4,16 @@ import json
 import os
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from esr.config import ENGINE_HOURS
+from esr.config import ENGINE_HOURS, Config
 from esr.figures.catalogue import ALL_FIGURES
+from esr.planning.work import planned_work
 from helpers.checkout import REPO, run_snakemake, snakemake_command
+from helpers.studies import load_study
 from helpers.workflow import TARGETS, ParsedRule, made_by, parsed_rules
 
 TABLES = [
@@ -163,6 +166,43 @@ def test_the_paper_study_is_planned_without_gpu_or_hub(checkout: Path) -> None:
     assert len(re.findall("^rule judge_arms:", output, re.MULTILINE)) == 5
     assert len(re.findall("^    rule judge_arms:", output, re.MULTILINE)) == 9
     assert seconds < 30, "about 4 on an idle core (benchmarks/graph.csv)"
+    assert planned_starts(output) == counted_starts(load_study(name="paper"))
+
+
+INHERITED = {
+    "generate_shard": "generate_responses",
+    "measure_relevance_of_arm": "measure_relevance",
+}
+
+
+def planned_starts(output: str) -> dict[str, int]:
+    """Jobs of Slurm that start an engine, by rule, in a dry run; for a group, that of its arms."""
+    groups = re.findall(r"^\[.*\] Group job arms_", output, re.MULTILINE)
+    alone = re.findall(r"^rule (\w+):", output, re.MULTILINE)
+    found = Counter(INHERITED.get(rule, rule) for rule in alone if rule in ENGINE_HOURS)
+    return dict(found + Counter(generate_responses=len(groups)))
+
+
+def counted_starts(config: Config) -> dict[str, int]:
+    """The same by the work that `estimate` counts."""
+    found: Counter[str] = Counter()
+    for work in planned_work(config):
+        found[work.rule] += work.jobs if work.starts is None else work.starts
+    return dict(+found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "changes"), [("arxiv", []), ("organism", ["engine={linger: 300}"])]
+)
+def test_estimate_counts_the_engines_that_a_plan_starts(
+    name: str, changes: list[str], checkout: Path
+) -> None:
+    slurm = ["--dry-run", "--quiet", "host", "--profile", "slurm", "--config", f"study={name}"]
+    done = run_snakemake(checkout, *slurm, *changes, "--", "all")
+    assert done.returncode == 0, done.stdout[-4000:]
+    config = load_study({"engine": {"linger": 300}}, name=name)
+    assert planned_starts(done.stdout) == counted_starts(config)
 
 
 def test_every_rule_that_calls_a_judge_is_documented_as_needing_a_network() -> None:
@@ -205,11 +245,15 @@ OF_AN_ORIGINAL = ["latents/relevance.parquet", "episodes/episode_activations.par
 OF_AN_ORIGINAL += [f"detectors/{name}.parquet" for name in ("detectors", "controls", "means")]
 OF_AN_ORIGINAL += ["directions/topics/directions.parquet", "boost_probes.parquet"]
 OF_AN_ORIGINAL += ["arms/along/readouts.parquet", "introspection/readouts.parquet"]
+OF_AN_ORIGINAL += ["arms/own/relevance.parquet"]
+OWN = "prompts: resources/prompts/paper_finetune.csv"
 CONTRASTS = [
     "engine={shards: 4}",
     "directions={topics: {kind: contrast, pairs: resources/directions/topics.csv}, "
     "random: {kind: random}}",
-    "arms={along: {over: latents, trials: 1, directions: topics}}",
+    "arms={along: {over: latents, trials: 1, directions: topics}, "
+    f"own-answers: {{over: prompts, boost: none, trials: 1, {OWN}}}, "
+    f"own: {{over: latents, trials: 1, {OWN}}}}}",
     "readouts={along: {tokens: {affirmed: [Yes]}}}",
     "introspection={directions: topics, controls: [random]}",
 ]

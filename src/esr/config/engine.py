@@ -164,6 +164,7 @@ ENGINE_HOURS = {
     "generate_responses": "generate",
     "generate_shard": "generate",
     "measure_relevance": "encode",
+    "measure_relevance_of_arm": "encode",
     "measure_sae_fit": "encode",
     "probe_boosts": "encode",
     "read_contrasts": "encode",

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from esr.config import ENGINE_HOURS, Config
-from esr.planning.waves import GROUP, largest_group
+from esr.planning.allocations import requested_hours
+from esr.planning.waves import GROUP
 
 PROFILE = Path("profiles/slurm/config.yaml")
 
@@ -30,7 +31,7 @@ def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]
     """A line for every partition of the Slurm profile that does not exist or is too short.
 
     None without Slurm. The last retries count, since they request most. An allocation of several
-    arms requests the hours of all.
+    jobs requests the hours of all.
     """
     if not profile.is_file():
         return
@@ -53,15 +54,11 @@ def _longest(config: Config, rule: str, attempt: int, together: int) -> float:
     """Most hours that a job of the cluster requests for a rule; 0 if the rule runs no engine."""
     if rule not in ENGINE_HOURS:
         return 0
-    shared = together if rule == "generate_responses" else 1
-    return max(
-        (
-            size.hours(rule, attempt) * largest_group(config, model, shared)
-            for model in config.models
-            if (size := config.job_size(model)) is not None
-        ),
-        default=0,
-    )
+    sizes = (config.job_size(model) for model in config.models)
+    alone = max((size.hours(rule, attempt) for size in sizes if size is not None), default=0)
+    if rule != "generate_responses":
+        return alone
+    return max(alone, *(requested_hours(config, m, together, attempt) for m in config.models))
 
 
 def check_partitions(requested: Mapping[str, float], where: str) -> Iterator[str]:

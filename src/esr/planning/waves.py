@@ -20,6 +20,11 @@ def wave(config: Config, arm: str) -> int:
     return _wave(config, arm, ())
 
 
+def wave_after_judging(config: Config, arm: str) -> int:
+    """The wave of arms that are planned by the judgments of an arm's responses."""
+    return max(1 + wave(config, name) for name in _judged_with(config, arm))
+
+
 def groups(config: Config, model: str, together: int) -> list[list[str]]:
     """Arms of a model that share an allocation of the cluster: up to `together` in a group.
 
@@ -35,29 +40,6 @@ def groups(config: Config, model: str, together: int) -> list[list[str]]:
             setup = config.directions_of(arm), config.layers_of(arm)
             same.setdefault((wave(config, arm), *setup), []).append(arm)
     return [group for arms in same.values() for group in _divide(arms, together)]
-
-
-def group_names(config: Config, together: int) -> dict[tuple[str, str], str]:
-    """Name of the group whose jobs generate an arm, by model and arm; others are in no group."""
-    return {
-        (model, arm): f"{GROUP}_{model}_{number}"
-        for model in config.models
-        for number, group in enumerate(groups(config, model, together))
-        for arm in group
-    }
-
-
-def largest_group(config: Config, model: str, together: int) -> int:
-    """Number of arms in the largest group of a model; 1 without groups."""
-    return max(map(len, groups(config, model, together)), default=1)
-
-
-def allocations(config: Config, model: str, together: int) -> int:
-    """Jobs of the cluster that generate the arms of a model; each of them starts an engine."""
-    found = groups(config, model, together)
-    grouped = {arm for group in found for arm in group}
-    alone = (a for a in config.arms_of(model) if config.generates(model, a) and a not in grouped)
-    return len(found) + sum(map(config.shards, alone))
 
 
 def _divide(arms: list[str], largest: int) -> list[list[str]]:
@@ -97,10 +79,18 @@ def _needed(config: Config, arm: str) -> Iterator[str]:
 
 def _texts(config: Config, continued: ContinueConfig) -> Iterator[str]:
     """Arms whose responses are needed before prefixes can be cut from texts."""
-    yield continued.arm
+    if continued.where == "on_topic":
+        yield continued.arm
+    else:
+        yield from _judged_with(config, continued.arm)
+
+
+def _judged_with(config: Config, judged: str) -> Iterator[str]:
+    """Arms whose responses are needed before an arm is judged: it, and those of the same job."""
+    yield judged
     judge = config.judging.local.get(config.judging.primary)
-    if continued.where != "on_topic" and judge is not None and judge.together:
-        number = config.judged_after(continued.arm)  # whose arms are judged by one job
+    if judge is not None and judge.together:
+        number = config.judged_after(judged)
         yield from (arm for arm in config.arms if config.judged_after(arm) == number)
 
 

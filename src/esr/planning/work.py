@@ -3,6 +3,7 @@
 Every response is counted at its maximum length.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +11,9 @@ from typing import NamedTuple
 from esr.config import Config
 from esr.handwritten import read_csv_rows
 from esr.judges.costs import tokens
+from esr.planning.allocations import allocations
 from esr.planning.costs import judged_trials, searched_for, steerable
 from esr.planning.partitions import PROFILE, arms_together
-from esr.planning.waves import allocations
 
 PROBED = 12 * 11 * 8
 """Answers that probes of boosts read: latents, boosts, texts (`esr.thresholds.probes`)."""
@@ -52,16 +53,20 @@ def planned_work(config: Config, profile: Path = PROFILE) -> Iterator[Work]:
         trials = {arm: arm_trials(config, arm) for arm in config.arms_of(name)}
         shards = sum(config.shards(arm) for arm in trials if config.generates(name, arm))
         tokens = sum(number * config.new_tokens(arm) for arm, number in trials.items())
-        starts = allocations(config, name, together)
+        shared = allocations(config, name, together)
+        joined = Counter(job.rule for jobs in shared for job in jobs)
+        starts = len(shared) + shards - joined["generate_responses"]
         yield Work("generate_responses", name, shards, tokens, starts)
+        yield from _readouts(config, name, joined["read_tokens"])
         if name in config.finetuned:
             rows = config.finetune.data.size * config.finetune.training.num_epochs
             yield Work("train_adapter", name, 1, rows * EXAMPLE_TOKENS)
             continue
         for rule, responses in _encoded(config, name, trials).items():
-            yield Work(rule, name, 1, responses * length)
+            held_out = [arm for arm in config.held_out if arm in trials]
+            jobs = 1 + len(held_out) if rule == "measure_relevance" else 1
+            yield Work(rule, name, jobs, responses * length, jobs - joined[rule])
         yield from _contrasts(config, name)
-        yield from _readouts(config, name)
         yield from _self_reports(config, name)
 
 
@@ -79,10 +84,13 @@ def _encoded(config: Config, name: str, trials: Mapping[str, int]) -> dict[str, 
     read = {
         "measure_relevance": sum(trials.get(arm or "", 0) for arm in relevant),
         "measure_sae_fit": min(fit, config.sae_fit.tokens / config.generation.max_new_tokens),
-        "find_detectors": 2 * trials.get(config.detectors.arm, 0),
-        "match_controls": trials.get("steered", 0),
         "read_episodes": episodes.max_episodes + episodes.max_baseline + episodes.max_unrestarted,
     }
+    # Without these arms there is no text, and no engine starts.
+    if config.detectors.arm in config.arms:
+        read["find_detectors"] = 2 * trials.get(config.detectors.arm, 0)
+    if "steered" in config.arms:
+        read["match_controls"] = trials.get("steered", 0)
     if config.models[name].threshold_prior is None:
         read["probe_boosts"] = PROBED
     if any(config.arms[arm].ablate_to == "mean" for arm in trials):
@@ -110,12 +118,16 @@ def _contrasts(config: Config, name: str) -> Iterator[Work]:
         yield Work("read_contrasts", name, len(files), sum(map(tokens, texts)))
 
 
-def _readouts(config: Config, name: str) -> Iterator[Work]:
-    """Prompts that a model reads for the readouts of its arms, each as long as a response."""
+def _readouts(config: Config, name: str, joined: int) -> Iterator[Work]:
+    """Prompts that a model reads for the readouts of its arms, each as long as a response.
+
+    So many jobs as have `joined` an arm find its engine running.
+    """
     arms = [arm for arm in config.readouts if arm in config.arms_of(name)]
     trials = sum(arm_trials(config, arm) for arm in arms)
     if arms:
-        yield Work("read_tokens", name, len(arms), trials * config.generation.max_new_tokens)
+        tokens = trials * config.generation.max_new_tokens
+        yield Work("read_tokens", name, len(arms), tokens, len(arms) - joined)
 
 
 def _self_reports(config: Config, name: str) -> Iterator[Work]:
