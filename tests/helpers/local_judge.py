@@ -89,9 +89,14 @@ def judge_settings(source: Path, **changes: Any) -> VllmJudgeConfig:
 
 
 def local_model(
-    settings: VllmJudgeConfig, launch: Launch, environment: Path, version: str
+    settings: VllmJudgeConfig,
+    launch: Launch,
+    environment: Path,
+    version: str,
+    *,
+    early: bool = False,
 ) -> LocalModel:
-    """The model of a judge, in the host that `launch` starts."""
+    """The model of a judge, in the host that `launch` starts; `early` as of `LocalModel`."""
 
     def connect() -> VllmConnection:
         options: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 2**26}
@@ -99,7 +104,7 @@ def local_model(
         setup = WriterSetup(settings.source, None, settings.dtype, 32, 512, options)
         return VllmConnection(setup, launch, environment=environment, version=version, keys=KEYS)
 
-    return LocalModel(settings, connect, 1)
+    return LocalModel(settings, connect, 1, early=early)
 
 
 class FakeHost:

@@ -18,6 +18,7 @@ from esr.planning.hours import (
     ACCEPTED,
     ONE_BY_ONE,
     OVERLAPPED,
+    STARTING,
     check_walltime,
     estimate_compute,
     judge_hours,
@@ -25,6 +26,7 @@ from esr.planning.hours import (
     pass_seconds,
     profile_hours,
     search_hours,
+    search_start,
     tokens_per_second,
     wall_hours,
 )
@@ -207,6 +209,21 @@ class TestHours:
         assert search_hours(own, 2.0, 3.0) == pytest.approx(1.06 * 3)
         assert search_hours(shared, 2.0, 3.0) == 5.0
         assert search_hours(study("organism"), 2.0, 0.0) == 2.0
+
+    def test_engine_and_judge_start_together_on_gpus_of_their_own(self) -> None:
+        judge = (STARTING + 65.6) / 3600  # 32.8 billion parameters, kept in bf16 on disk
+        own, shared = study(), study("paper", SHARED)
+        assert search_start(own, 0.01) == pytest.approx(judge)
+        assert search_start(own, 1.0) == 1.0
+        assert search_start(shared, 0.01) == pytest.approx(0.01 + judge)
+        assert search_start(study("organism"), 0.01) == 0.01
+        table = estimate_compute(own).set_index(["rule", "model"])
+        found = table.loc[("find_thresholds", "gemma-2-2b")]
+        searching = search_hours(
+            own, found["tokens"] / found["tokens_per_second"] / 3600, found["judge_hours"]
+        )
+        assert found["hours_per_job"] == pytest.approx(searching + judge)
+        assert found["gpu_hours"] == pytest.approx(3 * (searching + judge))
 
     def test_the_factor_covers_every_simulated_judge_of_a_job(self) -> None:
         table = pd.read_csv("benchmarks/search.csv").set_index("judge")["over_longer"]

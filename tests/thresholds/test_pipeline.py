@@ -141,6 +141,9 @@ class HeldStream:
     def pending(self) -> bool:
         return bool(self.inputs)
 
+    def start(self) -> None:
+        pass
+
     def submit(self, inputs: Mapping[int, JudgeInput]) -> None:
         self.inputs |= inputs
 

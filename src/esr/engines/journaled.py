@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from esr.engines.base import Engine, Generation, Request, Sampling
@@ -28,14 +28,22 @@ class JournaledStream:
     their recorded response. A response is on disk before it is returned.
     """
 
-    def __init__(self, engine: Engine, sampling: Sampling, journal: Journal) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: Sampling,
+        journal: Journal,
+        before_first: Callable[[], None] = lambda: None,
+    ) -> None:
         """Open a stream.
 
         Args:
             engine: Generates what is missing.
             sampling: Sampling settings.
             journal: Holds the responses of earlier runs; new ones are appended.
+            before_first: Called before the engine, which may start now, gets its first group.
         """
+        self._before_first = before_first
         self._stream = engine.stream(sampling)
         self._journal = journal
         self._determining = {**engine.identity, **asdict(sampling)}
@@ -58,6 +66,8 @@ class JournaledStream:
         if all(id_ in self._journal for id_ in requests):
             self._recorded += requests
         elif not self._computing >= requests.keys():
+            if not self.n_computed_groups:
+                self._before_first()
             self._stream.submit(requests)
             self._computing |= requests.keys()
             self.n_computed_groups += 1

@@ -110,6 +110,10 @@ class CachedLlm:
         """Whether this job runs the model."""
         return self._local is not None
 
+    def start(self) -> None:
+        """Start a model that the job runs before its first call; see `LocalModel.start`."""
+        self._local_calls().model.start()
+
     def send(self, calls: Sequence[Call], failure_of: FailureOf = failure_of_reply) -> list[str]:
         """Send calls to a model that the job runs, and wait for none; see `replies`.
 

@@ -31,7 +31,12 @@ class LocalModel:
     """A language model in a host process, and its tokenizer. Nothing starts before a call."""
 
     def __init__(
-        self, settings: VllmJudgeConfig, connect: Callable[[], VllmConnection], devices: int
+        self,
+        settings: VllmJudgeConfig,
+        connect: Callable[[], VllmConnection],
+        devices: int,
+        *,
+        early: bool = False,
     ) -> None:
         """Prepare a model.
 
@@ -39,8 +44,9 @@ class LocalModel:
             settings: The judge.
             connect: Makes the connection to the host that loads it; called with the first call.
             devices: GPUs that it runs on; 1 for a CPU.
+            early: Whether `start` starts it: it has GPUs of its own beside those of an engine.
         """
-        self.settings, self.devices = settings, devices
+        self.settings, self.devices, self._early = settings, devices, early
         self._connect = connect
         self._reading: dict[str, int] = {}
         """Tokens that each call in flight has, by key of its reply."""
@@ -61,6 +67,15 @@ class LocalModel:
     def encoder(self) -> "CallEncoder":
         """Turns calls into tokens."""
         return CallEncoder(self.tokenizer, self.settings.template)
+
+    def start(self) -> None:
+        """Start the host before the first call, while an engine on other GPUs starts, too.
+
+        Raises:
+            EsrError: it did not start.
+        """
+        if self._early:
+            self.host.open()
 
     def send(self, calls: Mapping[str, Call]) -> list[str]:
         """Send calls to the host, which may be writing replies to others.
@@ -183,7 +198,8 @@ def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) ->
             stay=stay,
         )
 
-    return LocalModel(settings, connect, max(config.judge_gpus(settings), 1))
+    devices = max(config.judge_gpus(settings), 1)
+    return LocalModel(settings, connect, devices, early=beside > 0)
 
 
 NGRAMS = {"prompt_lookup_max": 4, "prompt_lookup_min": 2}

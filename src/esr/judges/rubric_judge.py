@@ -55,6 +55,10 @@ class LlmJudge:
         """A stream of judgments, one by one; None for a model that the job does not run."""
         return ReplyStream(self) if self._llm.is_local else None
 
+    def start(self) -> None:
+        """Start a model that the job runs (`CachedLlm.start`)."""
+        self._llm.start()
+
     def send(self, inputs: Sequence[JudgeInput]) -> list[str]:
         """Send the calls of inputs, and wait for none; their keys (`CachedLlm.send`)."""
         calls = [self.call(one) for one in inputs]
@@ -129,6 +133,10 @@ class ReplyStream:
     def pending(self) -> bool:
         """Whether a judgment is to come."""
         return bool(self._waiting)
+
+    def start(self) -> None:
+        """Start the model; see `JudgingStream.start`."""
+        self._judge.start()
 
     def submit(self, inputs: Mapping[Ticket, JudgeInput]) -> None:
         """Send the calls of inputs; see `JudgingStream.submit`."""

@@ -20,6 +20,14 @@ class JudgingStream(Protocol):
         """Whether a judgment is to come."""
         ...
 
+    def start(self) -> None:
+        """Start what takes long to start. Called when inputs are sure to come.
+
+        Raises:
+            EsrError: it did not start.
+        """
+        ...
+
     def submit(self, inputs: Mapping[Ticket, JudgeInput]) -> None:
         """Submit inputs, without waiting for their judgments.
 
@@ -60,6 +68,9 @@ class TogetherStream:
     def pending(self) -> bool:
         """Whether a judgment is to come."""
         return bool(self._inputs)
+
+    def start(self) -> None:
+        """Start nothing: the judge starts with its first call."""
 
     def submit(self, inputs: Mapping[Ticket, JudgeInput]) -> None:
         """Keep inputs for the next call; see `JudgingStream.submit`."""

@@ -127,6 +127,18 @@ def search_hours(config: Config, writing: float, judging: float) -> float:
     return max(writing, judging) * (ONE_BY_ONE if judging else 1)
 
 
+def search_start(config: Config, engine: float) -> float:
+    """Hours until a search has engine and judge, of which the engine takes `engine`.
+
+    They start at the same time on GPUs of their own, one after the other on the same ones.
+    """
+    judge = config.judging.local.get(config.judging.primary)
+    if judge is None or not config.judge_gpus(judge):
+        return engine
+    starting = (STARTING + weight_bytes(judge) / LOADING) / 3600
+    return engine + starting if judge.gpus_in_search == "shared" else max(engine, starting)
+
+
 def _local_seconds(config: Config, judge: VllmJudgeConfig, gpu: Gpu, calls: Planned) -> float:
     """Seconds of a call: its reply is written, and read what calls do not share.
 
@@ -214,6 +226,7 @@ def estimate_compute(config: Config, profile: Path = PROFILE) -> pd.DataFrame:
         searches = work.rule == "find_thresholds"
         if searches:
             judging = judge_hours(config, searched_for(config, work.model) / work.jobs)
+            starting = search_start(config, starting)
         hours = search_hours(config, writing, judging)
         used = config.search_job_gpus(work.model) if searches else size.gpus
         starts = work.jobs if work.starts is None else work.starts

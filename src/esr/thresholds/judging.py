@@ -4,12 +4,15 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 
 from esr.judges.base import Judge, JudgeInput, Judgment
 from esr.judges.stream import Ticket, open_stream
 
 POLL_SECONDS = 0.05
 """How long to wait for replies before further inputs are sent to the judge."""
+START: Mapping[Ticket, JudgeInput] = MappingProxyType({})
+"""In place of inputs: start the judge."""
 
 
 class JudgeThread:
@@ -27,6 +30,13 @@ class JudgeThread:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
         self._thread.start()
+
+    def start(self) -> None:
+        """Let the thread start the judge, if that takes long; returns at once.
+
+        Inputs are sure to come. If the judge does not start, `take` raises once there are some.
+        """
+        self._inbox.put(START)
 
     def submit(self, inputs: Mapping[Ticket, JudgeInput]) -> None:
         """Submit inputs, each with a number of its own."""
@@ -75,6 +85,9 @@ class JudgeThread:
                 inputs = self._inbox.get(block=wait)
                 if inputs is None:
                     return None
+                if inputs is START:
+                    self._stream.start()
+                    continue
                 found |= inputs
                 wait = False
         return found

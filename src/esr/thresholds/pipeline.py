@@ -1,7 +1,8 @@
 """Runs the queries of a threshold search: the engine generates, a judge scores.
 
 The judge runs in a thread, while the engine generates the next responses. A judge that the job runs
-receives each response when it is complete. Any other receives all generated steps in one call.
+starts with the engine, and receives each response when it is complete. Any other receives all
+generated steps in one call.
 """
 
 from collections import defaultdict, deque
@@ -68,7 +69,9 @@ class QueryPipeline:
         """
         self.independent = engine.independent
         self._engine = engine
-        self._stream = JournaledStream(engine, sampling, journal)
+        self._judge = JudgeThread(judge)
+        # A response that is computed has no reply yet, so the judge starts with the engine.
+        self._stream = JournaledStream(engine, sampling, journal, self._judge.start)
         self._request = request
         self._exchange = exchange
         self._waiting: dict[str, list[tuple[Step, int]]] = defaultdict(list)
@@ -77,7 +80,6 @@ class QueryPipeline:
         self._shown: dict[int, tuple[Step, int]] = {}
         """Responses that are being judged, by ticket: their step, and the query in it."""
         self._judged: deque[Step] = deque()
-        self._judge = JudgeThread(judge)
 
     def __enter__(self) -> "QueryPipeline":
         return self

@@ -64,6 +64,15 @@ class HostConnection:
         self._failure: EsrError | None = None
         self._replies: deque[Any] = deque()
 
+    def open(self) -> None:
+        """Start the host, or find a free one, before the first job; wait until it is ready.
+
+        Raises:
+            EsrError: it did not start.
+        """
+        if self._connection is None:
+            self._open()
+
     def submit(self, job: Any) -> None:
         """Send a job to the host."""
         self.send(job)
@@ -115,8 +124,7 @@ class HostConnection:
 
     def send(self, message: Any) -> None:
         """Send a message to the host; the first one starts it."""
-        if self._connection is None:
-            self._open()
+        self.open()
         assert self._connection is not None
         try:
             self._connection.send(message)
@@ -198,7 +206,8 @@ class HostConnection:
                 self._host = self._launch(theirs)
             self._connection = Connection(ours.detach())
         assert self._connection is not None
-        self._connection.send(self._loaded)
+        with contextlib.suppress(OSError):  # a host that has exited may have sent the reason
+            self._connection.send(self._loaded)
         ready = self._receive()
         assert isinstance(ready, Ready)
         return ready
