@@ -4,7 +4,7 @@
 # ///
 """Planning, and a job, on a disk whose every metadata operation takes 0, 2 or 10 ms.
 
-    uv run benchmarks/slow_disk.py          # as root, with Debian's fuse3; some 30 minutes
+    uv run benchmarks/slow_disk.py          # as root, with Debian's fuse3; half an hour
 
 A FUSE mount of `/` delays each look at a file (getattr, readlink), listing, opening and change;
 reads and writes are not delayed. As NFS does for a file that does not change, the kernel remembers
@@ -51,16 +51,16 @@ DB = ["--persistence-backend", "db"]
 LOCAL = ["--persistence-backend-db-url", ""]
 CASES: list[tuple[str, str, bool, list[str]]] = [
     # What is done; in which folder; whether the libraries are on the slow disk, too; by what
-    ("a new study is planned", "new", False, [*PLAN, "--", "all"]),
-    ("a finished study is planned", "file", False, [*PLAN, "--", "all"]),
-    ("  --trust-io-cache", "file", False, [*PLAN, "--trust-io-cache", "--", "all"]),
-    ("  --persistence-backend db", "db", False, [*PLAN, *DB, "--", "all"]),
-    ("  db, on a local disk", "db", False, [*PLAN, *DB, *LOCAL, "--", "all"]),
-    ("  and ~/.cache", "file", False, [*PLAN, "--", "all"]),
-    ("  and .venv", "file", True, [*PLAN, "--", "all"]),
-    ("a job", "file", False, [*JOB, "--", FILE]),
-    ("  PYTHONSAFEPATH=1", "file", False, [*JOB, "--", FILE]),
-    ("  and .venv", "file", True, [*JOB, "--", FILE]),
+    ("plan of a new study", "new", False, [*PLAN, "--", "all"]),
+    ("plan of a finished study", "file", False, [*PLAN, "--", "all"]),
+    ("plan, `--trust-io-cache`", "file", False, [*PLAN, "--trust-io-cache", "--", "all"]),
+    ("plan, `--persistence-backend db`", "db", False, [*PLAN, *DB, "--", "all"]),
+    ("plan, the database on a local disk", "db", False, [*PLAN, *DB, *LOCAL, "--", "all"]),
+    ("plan, `~/.cache` on the slow disk, too", "file", False, [*PLAN, "--", "all"]),
+    ("plan, `.venv` on the slow disk, too", "file", True, [*PLAN, "--", "all"]),
+    ("job", "file", False, [*JOB, "--", FILE]),
+    ("job, `PYTHONSAFEPATH=1`", "file", False, [*JOB, "--", FILE]),
+    ("job, `.venv` on the slow disk, too", "file", True, [*JOB, "--", FILE]),
 ]
 
 
