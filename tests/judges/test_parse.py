@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from esr.errors import EsrError
 from esr.judges.base import Attempt, Judgment, after_restart, check_spans, judgments_table
-from esr.judges.locate import Found, locate, locate_attempts
+from esr.judges.locate import DOTS_AT_END, Found, locate, locate_attempts
 from esr.judges.parse import find_object, read_attempts, read_judgment
 from esr.judges.rubrics import Rubric, read_rubric
+from esr.text import normalise
 from helpers.checkout import REPO
 from helpers.replies import reply
 
@@ -257,6 +258,23 @@ def test_quotes_are_found_with_the_liberties_that_judges_take(first: str, how: s
     assert found == [Found(*FIRST, how), Found(*SECOND, "normalised")]
 
 
+@pytest.mark.parametrize(
+    ("quote", "begins"),
+    [
+        ("Well, stand up straight and keep your elbows close.", "Stand"),  # no such word there
+        ("Stand straight and keep your elbows close to you.", "Stand"),
+        ("Then stand up straight and keep your elbows close.", "Stand"),
+        ("Sit up straight and keep your elbows close to you.", "Stand"),  # another word
+        ("straight and keep your elbows very close to you.", "straight"),
+    ],
+)
+def test_a_quote_found_by_similarity_begins_where_its_words_do(quote: str, begins: str) -> None:
+    response = "The sea is wide and the boats sail. Stand up straight and keep your elbows close "
+    response += "to you. Then the bread is baked and it rests."
+    (found,) = locate_attempts([quote], response)
+    assert (found.start, found.how) == (response.index(begins), "fuzzy")
+
+
 def test_what_is_not_there_is_not_found() -> None:
     made_up = "I never said any of this, it is a fabricated second attempt."
     assert locate([made_up, "", "  ", "oops"], RESPONSE) == [None] * 4
@@ -361,7 +379,10 @@ def test_any_part_of_any_response_is_found_as_it_is(response: str, data: st.Data
     parts = [part.strip() for part in (response[:cut], response[cut:])]
     for opening in (False, True):
         for part, found in zip(parts, locate(parts, response, opening), strict=True):
-            assert (found is None) == (part == "")
+            plain = normalise(part).text
+            dots = opening and plain and not DOTS_AT_END.sub("", plain)
+            if not dots:  # they do not say how an attempt begins
+                assert (found is None) == (part == "")
             assert found is None or (found.how == "exact")
             if found and not opening:
                 assert response[found.start : found.end] == part
@@ -494,6 +515,36 @@ class TestOpenings:
         ]
         # Where no word begins with it, it counts within one: a judge may begin in the middle.
         assert self.places(response, "oats", "read") == [response[1:36], response[36:]]
+
+    @pytest.mark.parametrize(
+        ("opening", "begins"),
+        [
+            ("No", "No. Wait"),  # neither Now nor Nobody
+            ("no.", "No. Wait"),
+            ("So", "So, also"),
+            ("Wait [...]", "Wait, that"),
+            ("so (...)", "So, also"),
+            ("It wor", "It works."),  # cut short
+            ("不对", "不对。我"),
+        ],
+    )
+    def test_whole_words_go_first(self, opening: str, begins: str) -> None:
+        response = (
+            "It works. Nobody knows. No. Wait, that is it. So, also this. 等等这不对。我重来。"
+        )
+        assert self.places(response, opening)[0].startswith(begins)
+
+    def test_a_word_that_is_quoted_too_often_begins_nothing_within_another_word(self) -> None:
+        assert self.places("It works. Wait a bit.", "It", "It")[1] == "doubled"
+
+    def test_dots_alone_begin_an_attempt_only_where_the_response_does(self) -> None:
+        response = "Boats sail... and sail. Bread rises."
+        assert self.places(response, "Boats", "...", "Bread") == [
+            "Boats sail... and sail.",
+            "not_found",
+            "Bread rises.",
+        ]
+        assert self.places("... and sail.", "...") == ["... and sail."]
 
     def test_a_paraphrased_opening_is_not_found_and_its_text_stays_with_the_attempt_before(
         self,

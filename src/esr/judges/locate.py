@@ -5,13 +5,15 @@ leave out, a typing error put right. So a quote is looked for as it is, then nor
 its middle left out, then by similarity. Attempts that are located do not overlap.
 
 A quote may be an opening, which says only how an attempt begins. It may be a single word, so it is
-looked for where a word begins first, and dots at its end stand for the rest of the attempt.
+looked for as whole words first, and dots at its end stand for the rest of the attempt.
 """
 
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
+from unicodedata import combining
 
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
@@ -19,10 +21,17 @@ from rapidfuzz.distance import Levenshtein
 from esr.text import Normalised, normalise
 
 ELISIONS = ("[...]", "(...)", "...")
+DOTS_AT_END = re.compile(r"[ .]*(\.\.\.|\[\.\.\.\]|\(\.\.\.\))$")
+"""Dots in normalised text that stand for the rest of an attempt."""
+Matches = Callable[[str, int, int], bool]
+"""Whether characters [start, end) of a text are a match."""
 LEAST_SIMILAR = 88.0
 """Least similarity, in percent, of a fuzzy match (rapidfuzz's partial ratio)."""
 LEAST_EQUAL = 4
 """Least number of equal characters that show where a fuzzy match begins."""
+LEAST_ALIKE = 0.5
+"""Least similarity (0 to 1) of words before these characters to what the quote has before them."""
+SENTENCE_ENDS = (".", "!", "?", ":")
 NOT_FOUND = "not_found"
 LEAST_LENGTH = 15
 """Shorter quotes (in normalised characters) are similar to too much to be matched by similarity."""
@@ -107,14 +116,21 @@ def locate_attempts(quotes: Sequence[str], response: str, opening: bool = False)
 def _find_anywhere(
     quote: str, response: str, plain: Normalised, at: int, opening: bool
 ) -> Found | None:
-    """Find a quote after a character, else before it; by similarity only if it is in neither."""
+    """Find a quote after a character, else before it; by similarity only if it is in neither.
+
+    An opening within a word counts only if no word begins with it.
+    """
+
+    def is_sure(found: Found | None) -> TypeGuard[Found]:
+        if found is None or found.how not in ("exact", "normalised"):
+            return False
+        return not (opening and _is_within(response, found.start))
+
     after = find(quote, response, plain, at, opening)
-    if at == 0 or (after is not None and after.how in ("exact", "normalised")):
+    if at == 0 or is_sure(after):
         return after
     before = find(quote, response, plain, 0, opening)
-    if before is not None and before.how in ("exact", "normalised"):
-        return before
-    return after or before
+    return before if is_sure(before) else after or before
 
 
 def _reach_to_next(
@@ -167,30 +183,69 @@ def find(
     wanted = quote.strip()
     if not wanted:
         return None
-    search = _find_word if opening else str.find
-    start = search(response, wanted, at)
+    needle, begin = normalise(wanted).text.strip(), bisect_left(plain.starts, at)
+    if opening:
+        return _find_opening(wanted, needle, response, plain, at)
+    start = response.find(wanted, at)
     if start >= 0:
         return Found(start, start + len(wanted), "exact")
-    needle, begin = normalise(wanted).text.strip(), bisect_left(plain.starts, at)
     if not needle:
         return None
-    start = search(plain.text, needle, begin)
+    start = plain.text.find(needle, begin)
     if start >= 0:
         return _original(plain, start, start + len(needle), "normalised")
-    cut = needle.rstrip(" .")
-    if opening and cut and needle.endswith("..."):
-        start = search(plain.text, cut, begin)
-        if start >= 0:
-            return _original(plain, start, start + len(cut), "elided")
     return _elided(needle, plain, begin) or _similar(needle, plain, begin)
 
 
-def _find_word(text: str, wanted: str, at: int) -> int:
-    """Where a text first occurs at the beginning of a word, else where it first occurs; or -1."""
-    first = start = text.find(wanted, at)
-    while start > 0 and text[start - 1].isalnum() and wanted[0].isalnum():
+def _find_opening(
+    wanted: str, needle: str, response: str, plain: Normalised, at: int
+) -> Found | None:
+    """Find how an attempt begins: by whole words, else by what begins a word, else anywhere.
+
+    Dots alone say nothing, unless the response begins with them.
+    """
+    begin = bisect_left(plain.starts, at)
+    cut = DOTS_AT_END.sub("", needle)
+    if needle and not cut and (at > 0 or not response.lstrip().startswith(wanted)):
+        return None
+    for matches in (_is_word, _begins_word, _is_anywhere):
+        start = _find_where(matches, response, wanted, at)
+        if start >= 0:
+            return Found(start, start + len(wanted), "exact")
+        for text, how in ((needle, "normalised"), (cut, "elided")):
+            start = _find_where(matches, plain.text, text, begin) if text else -1
+            if start >= 0:
+                found = _original(plain, start, start + len(text), how)
+                same = response.startswith(wanted, found.start)
+                return Found(found.start, found.start + len(wanted), "exact") if same else found
+    return _elided(needle, plain, begin) or _similar(needle, plain, begin)
+
+
+def _find_where(matches: Matches, text: str, wanted: str, at: int) -> int:
+    """Where a text first occurs in such a way; or -1."""
+    start = text.find(wanted, at)
+    while start >= 0 and not matches(text, start, start + len(wanted)):
         start = text.find(wanted, start + 1)
-    return first if start < 0 else start
+    return start
+
+
+def _is_anywhere(text: str, start: int, end: int) -> bool:
+    """As scripts without blanks have it, and judges that drop letters."""
+    return True
+
+
+def _begins_word(text: str, start: int, end: int) -> bool:
+    return not _is_within(text, start)
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    return not _is_within(text, start) and not _is_within(text, end)
+
+
+def _is_within(text: str, at: int) -> bool:
+    """Whether a character and the one before it are of one word."""
+    pair = text[max(at - 1, 0) : at + 1]
+    return 0 < at < len(text) and all(one.isalnum() or combining(one) for one in pair)
 
 
 def _original(plain: Normalised, start: int, end: int, how: str) -> Found:
@@ -225,7 +280,7 @@ def _similar(needle: str, plain: Normalised, begin: int) -> Found | None:
     if match.dest_end - match.dest_start < len(needle) * LEAST_SIMILAR / 100:
         return None
     start, end = begin + match.dest_start, begin + match.dest_end
-    start = max(begin, start + _shift(needle, plain.text[start:end]))
+    start = _beginning(needle, plain.text, start, end, begin)
     while start < end and plain.text[start] == " ":
         start += 1
     while end > start and plain.text[end - 1] == " ":
@@ -233,16 +288,39 @@ def _similar(needle: str, plain: Normalised, begin: int) -> Found | None:
     return _original(plain, start, end, "fuzzy") if end > start else None
 
 
-def _shift(needle: str, match: str) -> int:
-    """Characters by which a quote begins after its match does, or before it if negative.
+def _beginning(needle: str, text: str, start: int, end: int, least: int) -> int:
+    """Where a quote begins that matches text[start:end], not before `least`.
 
     A match is as long as the quote. So where the judge left a word out or put one in, the match
-    begins that much too late or too early.
+    begins that much too late or too early. The first words that both have show where.
     """
-    for block in Levenshtein.opcodes(needle, match):
+    for block in Levenshtein.opcodes(needle, text[start:end]):
         if block.tag == "equal" and block.src_end - block.src_start >= LEAST_EQUAL:
-            return block.dest_start - block.src_start
-    return 0
+            return _before(needle[: block.src_start], text, start + block.dest_start, least)
+    return start
+
+
+def _before(lead: str, text: str, at: int, least: int) -> int:
+    """Where the lead of a quote begins in the text before the rest of the quote, which is at `at`.
+
+    It begins with the words that resemble it. Without such words it is the judge's own, or stands
+    for other words: the quote then begins with a sentence close by, else with its rest.
+    """
+    near = range(max(least, at - 2 * len(lead)), at)
+    begins = [one for one in near if text[one] != " " and not _is_within(text, one)]
+    alike = {one: Levenshtein.normalized_similarity(lead, text[one:at]) for one in begins}
+    best = max(begins, key=lambda one: (alike[one], one), default=at)
+    if alike.get(best, 0.0) >= LEAST_ALIKE:
+        return best
+    rest = begins[-1] if begins and _is_within(text, at) else at
+    sentences = [one for one in (*begins, rest) if _begins_sentence(text, one)]
+    return sentences[-1] if sentences else rest
+
+
+def _begins_sentence(text: str, at: int) -> bool:
+    """Whether a text, or a sentence in it, begins at a character."""
+    before = text[max(at - 8, 0) : at].rstrip(" \"'([")
+    return before.endswith(SENTENCE_ENDS) or not text[:at].strip()
 
 
 def _prolonged(found: Sequence[Found | None], response: str) -> list[Found | None]:
