@@ -31,8 +31,9 @@ import pandas as pd
 from esr.config import VllmJudgeConfig
 from esr.engines.vllm.launch import launcher, pinned_version
 from esr.judges.base import JudgeInput
+from esr.judges.encoding import CallEncoder, open_tokenizer
 from esr.judges.llm import CachedLlm
-from esr.judges.local import CallEncoder, LocalModel, open_tokenizer
+from esr.judges.local import LocalModel
 from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
 from helpers.local_judge import judge_settings, local_model, tiny_judge

@@ -15,8 +15,8 @@ from esr.engines.vllm.messages import Write, Written
 from esr.judges import finish_judging
 from esr.judges.anchors import AnchorGrading, read_anchors
 from esr.judges.base import JudgeInput
+from esr.judges.encoding import open_tokenizer
 from esr.judges.llm import CachedLlm
-from esr.judges.local import open_tokenizer
 from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
 from helpers.checkout import REPO

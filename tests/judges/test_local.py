@@ -14,13 +14,12 @@ from esr.errors import EsrError
 from esr.journal import read_journal
 from esr.judges.base import JudgeInput
 from esr.judges.costs import ledger
+from esr.judges.encoding import CallEncoder, open_tokenizer
 from esr.judges.identity import identity_of
 from esr.judges.llm import CachedLlm
 from esr.judges.local import (
-    CallEncoder,
     check_cpu_cache,
     open_local,
-    open_tokenizer,
     visible_gpus,
     writer_setup,
 )

@@ -21,7 +21,7 @@ from esr.config import merge
 from esr.engines.vllm.messages import Write, Written
 from esr.journal import read_journal
 from esr.judges.base import Attempt, Judgment, judgments_table
-from esr.judges.local import open_tokenizer
+from esr.judges.encoding import open_tokenizer
 from esr.judges.replies import is_reply
 from esr.tables import read_table, write_table
 from helpers.checkout import REPO, load_script

@@ -15,10 +15,11 @@ from esr.judges.batches import call_in_batches, cancel_open_batches, collect_ope
 from esr.judges.bodies import Reply
 from esr.judges.clients import AnthropicClient, open_client
 from esr.judges.costs import Budget, study_budget
+from esr.judges.encoding import CallEncoder, open_tokenizer
 from esr.judges.identity import identity_of
 from esr.judges.level import Level
 from esr.judges.live import call_live
-from esr.judges.local import CallEncoder, LocalModel, open_local, open_tokenizer
+from esr.judges.local import LocalModel, open_local
 from esr.judges.local_calls import LocalCalls
 from esr.judges.manifest import BatchManifest
 from esr.judges.parse import FAILURES

@@ -19,12 +19,11 @@ from esr.engines.vllm.connection import VllmConnection
 from esr.engines.vllm.launch import host_variables, launcher, pinned_version
 from esr.engines.vllm.messages import Write, WriterSetup, Written
 from esr.errors import EsrError
+from esr.judges.encoding import CallEncoder, open_tokenizer
 from esr.judges.identity import identity_of
 from esr.judges.replies import Call
 
 log = logging.getLogger(__name__)
-
-SYSTEM, USER = "<<system text of the call>>", "<<user text of the call>>"
 
 
 class LocalModel:
@@ -64,7 +63,7 @@ class LocalModel:
         return open_tokenizer(self.settings)
 
     @cached_property
-    def encoder(self) -> "CallEncoder":
+    def encoder(self) -> CallEncoder:
         """Turns calls into tokens."""
         return CallEncoder(self.tokenizer, self.settings.template)
 
@@ -295,75 +294,3 @@ def visible_gpus(visible: str | None, beside: int, gpus: int) -> dict[str, str]:
             "request more (`jobs`), or set the judge's `gpus_in_search: shared`"
         )
     return {"CUDA_VISIBLE_DEVICES": ",".join(listed[beside : beside + gpus])}
-
-
-def open_tokenizer(settings: VllmJudgeConfig) -> Any:
-    """The tokenizer of a judge, from its folder or the hub's cache.
-
-    Raises:
-        EsrError: it is in neither, or it has no chat template.
-    """
-    from transformers import AutoTokenizer
-
-    where = f"judge {settings.source}"
-    try:
-        found = AutoTokenizer.from_pretrained(
-            settings.source, revision=settings.revision, local_files_only=True
-        )
-    except (OSError, ValueError) as error:
-        raise EsrError(
-            f"{where}: cannot load its tokenizer ({error}); run `snakemake downloads` where there "
-            "is a network"
-        ) from None
-    if not found.chat_template:
-        raise EsrError(f"{where}: its tokenizer has no chat template; take an instructed model")
-    return found
-
-
-class CallEncoder:
-    """Turns calls into tokens by a model's chat template, up to the opened turn of the model.
-
-    Special tokens come from the template alone. In the texts of a call their names are plain text,
-    so that a response cannot end its turn and open another. What calls share is encoded once.
-    """
-
-    def __init__(self, tokenizer: Any, template: Mapping[str, Any]) -> None:
-        """Render the template once.
-
-        Args:
-            tokenizer: A transformers tokenizer with a chat template.
-            template: Further arguments of the template.
-
-        Raises:
-            EsrError: the template does not show both texts of a call.
-        """
-        self._tokenizer = tokenizer
-        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
-        try:
-            rendered = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **template
-            )
-        except Exception as error:  # whatever the template raises
-            raise EsrError(f"the judge's chat template refuses a call: {error}") from None
-        before, found, rest = rendered.partition(SYSTEM)
-        between, shown, after = rest.partition(USER)
-        if not found or not shown:
-            raise EsrError(
-                "the judge's chat template drops the system or the user turn; take another model"
-            )
-        parts = (before, between, after)
-        self._before, self._between, self._after = (self._encode(one, False) for one in parts)
-        self._systems: dict[str, tuple[int, ...]] = {}
-
-    def __call__(self, call: Call) -> tuple[int, ...]:
-        """Tokens of a call."""
-        if call.system not in self._systems:
-            self._systems[call.system] = self._encode(call.system, True)
-        system, user = self._systems[call.system], self._encode(call.user, True)
-        return (*self._before, *system, *self._between, *user, *self._after)
-
-    def _encode(self, text: str, plain: bool) -> tuple[int, ...]:
-        if not text:
-            return ()
-        found = self._tokenizer(text, add_special_tokens=False, split_special_tokens=plain)
-        return tuple(found["input_ids"])

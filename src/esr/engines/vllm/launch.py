@@ -8,7 +8,7 @@ from typing import Any
 from esr.arms.chat import read_stop_tokens
 from esr.assets.environments import pins, sync_command
 from esr.assets.sae import SaeHeader
-from esr.config import Config
+from esr.config import Config, ModelConfig
 from esr.directions.vectors import check_width, load_directions, rows_of
 from esr.engines.base import check_shape
 from esr.engines.hosts.launch import host_launcher
@@ -36,35 +36,14 @@ def open_vllm(
 
     model = config.models[name]
     environment = Path("envs") / str(config.environment(name))
-    named = {
-        "steer_layer": model.steer_layer,
-        "read_layer": model.read_layer,
-        "ablate_layer": model.steer_layer if model.ablate_layer is None else model.ablate_layer,
-    }
-    check_shape(named, manifest["n_layers"], sae.d_model, manifest["d_model"])
+    check_shape(_sites(model), manifest["n_layers"], sae.d_model, manifest["d_model"])
     sets = {found.name: found for found in map(load_directions, directions)}
     for found in sets.values():
         check_width(found, manifest["d_model"])
     where = {"revision": manifest["revision"], "local_files_only": True}
     text = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
     longest = text.max_position_embeddings
-    setup = Setup(
-        source=manifest["source"],
-        revision=manifest["revision"],
-        adapter=manifest.get("adapter"),
-        dtype=model.dtype,
-        sae_file=str(sae_file.absolute()),
-        directions=tuple(str(path.absolute()) for path in directions),
-        n_requests=config.batch_size(name),
-        n_ablated=config.engine.vllm.max_ablated,
-        max_model_len=min(config.engine.vllm.max_model_len, longest),
-        prefix_caching=config.engine.vllm.prefix_caching,
-        options=vllm_options(config, name, manifest.get("adapter")),
-        steer_layer=named["steer_layer"],
-        ablate_layer=named["ablate_layer"],
-        read_layer=named["read_layer"],
-        add_layers=tuple(layers),
-    )
+    setup = _setup(config, name, manifest, longest, sae_file, directions, layers)
     variables = host_variables(config, on_cpu=config.on_cpu(name))
     if model.quantization is not None:
         identity = identity | {"quantization": model.quantization}
@@ -83,6 +62,46 @@ def open_vllm(
         version=version,
         rows=rows_of(sets),
         stay=stay_of(config.linger(on_cpu=config.on_cpu(name)), devices, files, *parts),
+    )
+
+
+def _sites(model: ModelConfig) -> dict[str, int]:
+    """Layers of a model at which the engine adds, reads and ablates."""
+    ablated = model.steer_layer if model.ablate_layer is None else model.ablate_layer
+    return {
+        "steer_layer": model.steer_layer,
+        "read_layer": model.read_layer,
+        "ablate_layer": ablated,
+    }
+
+
+def _setup(
+    config: Config,
+    name: str,
+    manifest: dict[str, Any],
+    longest: int,
+    sae_file: Path,
+    directions: Sequence[Path],
+    layers: Sequence[int],
+) -> Setup:
+    """What the host loads; `longest` is the number of positions that the model supports."""
+    sites = _sites(config.models[name])
+    return Setup(
+        source=manifest["source"],
+        revision=manifest["revision"],
+        adapter=manifest.get("adapter"),
+        dtype=config.models[name].dtype,
+        sae_file=str(sae_file.absolute()),
+        directions=tuple(str(path.absolute()) for path in directions),
+        n_requests=config.batch_size(name),
+        n_ablated=config.engine.vllm.max_ablated,
+        max_model_len=min(config.engine.vllm.max_model_len, longest),
+        prefix_caching=config.engine.vllm.prefix_caching,
+        options=vllm_options(config, name, manifest.get("adapter")),
+        add_layers=tuple(layers),
+        steer_layer=sites["steer_layer"],
+        ablate_layer=sites["ablate_layer"],
+        read_layer=sites["read_layer"],
     )
 
 
