@@ -124,7 +124,7 @@ def _find_anywhere(
     def is_sure(found: Found | None) -> TypeGuard[Found]:
         if found is None or found.how not in ("exact", "normalised"):
             return False
-        return not (opening and _is_within(response, found.start))
+        return not (opening and is_within_word(response, found.start))
 
     after = find(quote, response, plain, at, opening)
     if at == 0 or is_sure(after):
@@ -208,17 +208,24 @@ def _find_opening(
     cut = DOTS_AT_END.sub("", needle)
     if needle and not cut and (at > 0 or not response.lstrip().startswith(wanted)):
         return None
-    for matches in (_is_word, _begins_word, _is_anywhere):
-        start = _find_where(matches, response, wanted, at)
-        if start >= 0:
-            return Found(start, start + len(wanted), "exact")
+    for kinds in ((_is_word, _begins_word), (_is_anywhere,)):
+        exact = _find_as(kinds, response, wanted, at)
+        if exact >= 0:
+            return Found(exact, exact + len(wanted), "exact")
         for text, how in ((needle, "normalised"), (cut, "elided")):
-            start = _find_where(matches, plain.text, text, begin) if text else -1
+            start = _find_as(kinds, plain.text, text, begin) if text else -1
             if start >= 0:
                 found = _original(plain, start, start + len(text), how)
-                same = response.startswith(wanted, found.start)
-                return Found(found.start, found.start + len(wanted), "exact") if same else found
+                same = response.find(wanted, at, found.end + len(wanted))
+                is_same = 0 <= same < found.end and found.start < same + len(wanted)
+                return Found(same, same + len(wanted), "exact") if is_same else found
     return _elided(needle, plain, begin) or _similar(needle, plain, begin)
+
+
+def _find_as(kinds: Sequence[Matches], text: str, wanted: str, at: int) -> int:
+    """Where a text first occurs in the first of these ways in which it occurs; or -1."""
+    starts = (_find_where(matches, text, wanted, at) for matches in kinds)
+    return next((start for start in starts if start >= 0), -1)
 
 
 def _find_where(matches: Matches, text: str, wanted: str, at: int) -> int:
@@ -235,14 +242,14 @@ def _is_anywhere(text: str, start: int, end: int) -> bool:
 
 
 def _begins_word(text: str, start: int, end: int) -> bool:
-    return not _is_within(text, start)
+    return not is_within_word(text, start)
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
-    return not _is_within(text, start) and not _is_within(text, end)
+    return not is_within_word(text, start) and not is_within_word(text, end)
 
 
-def _is_within(text: str, at: int) -> bool:
+def is_within_word(text: str, at: int) -> bool:
     """Whether a character and the one before it are of one word."""
     pair = text[max(at - 1, 0) : at + 1]
     return 0 < at < len(text) and all(one.isalnum() or combining(one) for one in pair)
@@ -307,12 +314,12 @@ def _before(lead: str, text: str, at: int, least: int) -> int:
     for other words: the quote then begins with a sentence close by, else with its rest.
     """
     near = range(max(least, at - 2 * len(lead)), at)
-    begins = [one for one in near if text[one] != " " and not _is_within(text, one)]
+    begins = [one for one in near if text[one] != " " and not is_within_word(text, one)]
     alike = {one: Levenshtein.normalized_similarity(lead, text[one:at]) for one in begins}
     best = max(begins, key=lambda one: (alike[one], one), default=at)
     if alike.get(best, 0.0) >= LEAST_ALIKE:
         return best
-    rest = begins[-1] if begins and _is_within(text, at) else at
+    rest = begins[-1] if begins and is_within_word(text, at) else at
     sentences = [one for one in (*begins, rest) if _begins_sentence(text, one)]
     return sentences[-1] if sentences else rest
 
