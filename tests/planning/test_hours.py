@@ -77,6 +77,16 @@ REACHED = 0.4 * 1979e12
 """Operations a second of one H100 in fp8, as assumed."""
 
 
+def alone_and_shared(rule: str, folder: Path) -> list[pd.Series]:
+    """Estimates of a rule for Llama 3.3 70B: jobs alone, and up to four arms an allocation."""
+    profile, rows = folder / "config.yaml", []
+    for together in (1, 4):
+        profile.write_text(f"group-components: [arms={together}]\n")
+        table = estimate_compute(study(), profile).set_index(["model", "rule"])
+        rows.append(table.loc[("llama-3.3-70b", rule)])
+    return rows
+
+
 class TestHours:
     def test_a_pass_takes_as_long_as_computing_or_as_reading_the_weights(self) -> None:
         model = study().models["llama-3.1-8b"]
@@ -261,13 +271,7 @@ class TestHours:
         assert row["gpu_hours"] == pytest.approx(seconds / 3600, rel=1e-4)
 
     def test_arms_that_share_an_allocation_start_their_engine_once(self, tmp_path: Path) -> None:
-        profile = tmp_path / "config.yaml"
-        rows = []
-        for together in (1, 4):
-            profile.write_text(f"group-components: [arms={together}]\n")
-            table = estimate_compute(study(), profile).set_index(["model", "rule"])
-            rows.append(table.loc[("llama-3.3-70b", "generate_responses")])
-        alone, shared = rows
+        alone, shared = alone_and_shared("generate_responses", tmp_path)
         assert (alone["jobs"], alone["starts"]) == (16, 16)
         assert (shared["jobs"], shared["starts"]) == (16, 5)
         # Two GPUs wait 120 s and for 141.2 GB at 1 GB/s.
@@ -276,13 +280,7 @@ class TestHours:
         assert alone["hours_per_job"] == shared["hours_per_job"]
 
     def test_what_reads_the_text_of_an_arm_finds_its_engine_running(self, tmp_path: Path) -> None:
-        profile = tmp_path / "config.yaml"
-        rows = []
-        for together in (1, 4):
-            profile.write_text(f"group-components: [arms={together}]\n")
-            table = estimate_compute(study(), profile).set_index(["model", "rule"])
-            rows.append(table.loc[("llama-3.3-70b", "match_controls")])
-        alone, shared = rows
+        alone, shared = alone_and_shared("match_controls", tmp_path)
         assert (alone["starts"], shared["starts"]) == (1, 0)
         assert alone["gpu_hours"] - shared["gpu_hours"] == pytest.approx(2 * 261.2 / 3600)
 
