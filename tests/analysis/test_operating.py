@@ -18,9 +18,9 @@ from esr.analysis.operating import (
     graded,
     simulate,
 )
-from esr.analysis.quantiles import logit_normal
+from esr.analysis.quantiles import logit_normals
 from esr.analysis.scenarios import SETS, Scenario
-from esr.analysis.simulation import StudySpec
+from esr.analysis.simulation import StudySpec, scores_table
 from esr.analysis.ways import Way
 from helpers.claims import case_of, with_spread
 
@@ -46,7 +46,7 @@ class TestTheCodeOfTheTables:
         measure = MEASURES[case.measure]
         factors = factors_of(drawn["primary"], shared=row.kind != "models")
         judged = graded(drawn, measure, way, factors)
-        tables = [_sampled(table) for table in drawn[way]]
+        tables = [_sampled(scores_table(each, ORGANISM.prompts, "a", way)) for each in drawn[way]]
         names = [case.measure]
         if row.kind == "arm":
             table = summarise(tables[0], names).rename(columns={"estimate": "difference"})
@@ -125,7 +125,7 @@ class TestRandomSets:
             squares.append(np.mean([(each[0].value - each[0].low) ** 2 for each in found]))
         at = np.random.default_rng(0).normal(size=4000)
         rate = case.rows[0].true["set-0"].multi
-        between = 100 * np.std([logit_normal(rate, 0.5, each) for each in at])
+        between = 100 * np.std(logit_normals(rate, 0.5, at))
         expected = (stats.t.isf(0.025, SETS - 1) * between) ** 2 / SETS
         assert squares[1] - squares[0] == pytest.approx(expected, rel=0.25)
 

@@ -20,6 +20,8 @@ from esr.judges.human import NOT_LABELLED, flagged, largest_cap
 Scores = Mapping[str, pd.DataFrame]
 """Scores of the sample by judge, rows in the order of the sample."""
 
+Flags = Bool[np.ndarray, " trials"]
+
 DETECTOR = "restart-detector"
 STRATUM = ["model", "arm", "stratum"]
 REST = "rest"
@@ -49,8 +51,23 @@ def strata(scores: pd.DataFrame) -> pd.Series:
     """
     restart = scores["restart_detected"].fillna(False).astype(bool)
     several = scores["multi_attempt"].fillna(False).astype(bool)
-    found = np.select([~scores["status"].eq("ok"), several, restart], FOUND, REST)
-    return pd.Series(found, scores.index, dtype=object)
+    unscored = ~scores["status"].eq("ok").to_numpy(bool)
+    codes = stratum_codes(several.to_numpy(bool), restart.to_numpy(bool), unscored)
+    return pd.Series(np.array([*FOUND, REST], object)[codes], scores.index)
+
+
+def stratum_codes(
+    several: Flags, restart: Flags, unscored: Flags | bool = False
+) -> Int[np.ndarray, " trials"]:
+    """Strata as places in `FOUND`; its length for `REST`.
+
+    Args:
+        several: Whether the judge finds several attempts.
+        restart: Whether there is a restart phrase.
+        unscored: Whether the judge has no score.
+    """
+    found = np.where(several, 1, np.where(restart, 2, len(FOUND)))
+    return np.where(unscored, 0, found)
 
 
 def permanent_numbers(trials: pd.DataFrame, seed: int) -> Float[np.ndarray, " trials"]:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from esr.analysis.statistics import Interval, cluster_codes
 from esr.analysis.statistics.contrasts import Quantity, crossed_interval
 from esr.analysis.statistics.crossed import weighted_mean
-from esr.arms.scores import as_float, check_columns, check_scores, is_scored, weights_of
+from esr.arms.scores import Columns, as_float, check_columns, check_scores, is_scored, weights_of
 from esr.errors import EsrError
 
 Trials = Float[np.ndarray, " trials"]
@@ -71,7 +71,7 @@ class Measure:
             return Quantity("mixture", self.lowest, self.highest, self.usual)
         return Quantity("mean", self.lowest, self.highest)
 
-    def values(self, scores: pd.DataFrame) -> Trials:
+    def values(self, scores: pd.DataFrame | Columns) -> Trials:
         """One number a trial in `unit` (a rate: 0 or 100), NaN outside the denominator."""
         values = as_float(scores, self.column) * (100 if self.is_rate else 1)
         inside = self.in_domain(scores)
@@ -79,7 +79,7 @@ class Measure:
             inside = inside & (as_float(scores, "multi_attempt") == 1)
         return np.where(inside, values, np.nan)
 
-    def in_domain(self, scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
+    def in_domain(self, scores: pd.DataFrame | Columns) -> Bool[np.ndarray, " trials"]:
         """Trials that could enter the denominator: scored, or with a response."""
         responded = ~np.isnan(as_float(scores, self.column))
         return responded if self.among == "responded" else is_scored(scores)

@@ -21,7 +21,7 @@ from esr.analysis.claims import Finding, Verdict, decide, deciding_row, parse_wh
 from esr.analysis.measures import MEASURES, Measure
 from esr.analysis.needed import LEVEL
 from esr.analysis.scenarios import NO_SETS, Row, Scenario, Truths, scenario
-from esr.analysis.simulation import JudgeSpec, StudySpec, draw_study, second_phase
+from esr.analysis.simulation import Columns, JudgeSpec, StudySpec, draw_columns, second_phase
 from esr.analysis.statistics import cluster_codes
 from esr.analysis.statistics.contrasts import (
     Arm,
@@ -159,18 +159,18 @@ def _study(
 
 def draw_row(
     row: Row, spec: StudySpec, seed: list[int], second: bool = False
-) -> dict[str, list[pd.DataFrame]]:
+) -> dict[str, list[Columns]]:
     """Scores of a row's arms by judge; `second` adds those of a sample, with their weights."""
     names = ["primary", "second"] if second else ["primary"]
     judges = {name: spec.judges.get(name, JudgeSpec()) for name in names}
     design = replace(spec, arms=row.true, judges=judges)
     if row.kind == "models":  # Each model has latents of its own; its name decides what is drawn.
         drawn = [
-            draw_study(replace(design, arms={name: arm}), [*seed[:2], crc32(name.encode())])
+            draw_columns(replace(design, arms={name: arm}), [*seed[:2], crc32(name.encode())])
             for name, arm in row.true.items()
         ]
     else:
-        drawn = [draw_study(design, seed)]
+        drawn = [draw_columns(design, seed)]
     tables = {name: [t for each in drawn for t in each[name].values()] for name in judges}
     if second:
         weights = second_phase(tables["primary"], spec, seed)
@@ -179,7 +179,7 @@ def draw_row(
     return tables
 
 
-def factors_of(tables: Sequence[pd.DataFrame], shared: bool = False) -> list[list[np.ndarray]]:
+def factors_of(tables: Sequence[Columns], shared: bool = False) -> list[list[np.ndarray]]:
     """Latent and prompt of the trials of each arm, as codes.
 
     Args:
@@ -187,13 +187,13 @@ def factors_of(tables: Sequence[pd.DataFrame], shared: bool = False) -> list[lis
         shared: Whether all arms have the same trials, in the same order; then of the first only.
     """
     return [
-        [cluster_codes(codes)[0] for codes in (table["latent"], table["prompt_id"].cat.codes)]
+        [cluster_codes(table[name])[0] for name in ("latent", "prompt")]
         for table in (tables[:1] if shared else tables)
     ]
 
 
 def graded(
-    drawn: Mapping[str, list[pd.DataFrame]],
+    drawn: Mapping[str, list[Columns]],
     measure: Measure,
     way: Way,
     factors: list[list[np.ndarray]],
@@ -210,7 +210,7 @@ def graded(
     values = [measure.values(table) for table in tables]
     weights = None
     if way == "second":
-        weights = [table["weight"].to_numpy(float) for table in tables]
+        weights = [table["weight"] for table in tables]
         values = [np.where(w > 0, v, np.nan) for v, w in zip(values, weights, strict=True)]
     return Judged(values, weights, factors)
 

@@ -58,16 +58,23 @@ def gamma_quantile(spread: float, at: np.ndarray) -> np.ndarray:
 
 
 def logit_normal(mean: float, spread: float, at: float) -> float:
-    """Rate with normal log-odds.
+    """One of `logit_normals`."""
+    return float(logit_normals(mean, spread, np.array(at)))
+
+
+def logit_normals(
+    mean: float, spread: float, at: Float[np.ndarray, "*rates"]
+) -> Float[np.ndarray, "*rates"]:
+    """Rates with normal log-odds.
 
     Args:
         mean: Of the rates, a fraction; their median differs from it.
         spread: Standard deviation of the log-odds.
-        at: Distance from the mean log-odds, in standard deviations.
+        at: Distances from the mean log-odds, in standard deviations.
     """
     if spread == 0 or mean in (0, 1):
-        return float(mean)
-    return float(special.expit(_mean_log_odds(mean, spread) + spread * at))
+        return np.full(at.shape, float(mean))
+    return np.asarray(special.expit(_mean_log_odds(mean, spread) + spread * at))
 
 
 @lru_cache(maxsize=256)

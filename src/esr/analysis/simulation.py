@@ -12,7 +12,7 @@ quantile in every arm; b_p a gamma variable with mean 1. Scores are points, 0-10
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from esr.agreement.sample import REST, drawn_weights, strata
+from esr.agreement.sample import FOUND, drawn_weights, stratum_codes
 from esr.analysis.quantiles import (
     beta_quantile,
     draw_scores,
@@ -33,6 +33,8 @@ from esr.config import AgreementConfig
 Flags = Bool[np.ndarray, " trials"]
 Numbers = Float[np.ndarray, " trials"]
 Codes = Int[np.ndarray, " trials"]
+Columns = dict[str, np.ndarray]
+"""Drawn trials of an arm: one array a column."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,8 @@ def judged(
     }
 
 
+TRIAL = ("latent", "prompt", "status")
+"""Columns that all arms of a study share."""
 FLAGS = ("multi_attempt", "improved")
 """Flags of a trial that are gated by the restart detector, too."""
 
@@ -250,28 +254,65 @@ def draw_study(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, pd
 
     Also a column `truly_multi`: whether the trial restarts, which no judge sees.
     """
+    return {
+        judge: {arm: scores_table(drawn, spec.prompts, arm, judge) for arm, drawn in arms.items()}
+        for judge, arms in draw_columns(spec, seed).items()
+    }
+
+
+def draw_columns(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, Columns]]:
+    """The study of `draw_study` without tables, which take longer to make than to draw.
+
+    Columns: latent, prompt (codes), status, those that the judge and the gate write, and
+    `truly_multi`.
+    """
     rng = np.random.default_rng(seed)
     design = draw_design(spec, rng)
-    study: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in spec.judges}
-    trial = _trial_columns(design)
-    same = partial(_constant, len(design.latent))
+    study: dict[str, dict[str, Columns]] = {name: {} for name in spec.judges}
+    n = len(design.latent)
+    trial = {"latent": design.latent, "prompt": design.prompt, "status": _all_ok(n)}
     for arm in spec.arms:
         truth = draw_arm(spec, arm, design, rng)
-        lots = _lots(spec, len(truth.multi), rng)
+        lots = _lots(spec, n, rng)
         detected = judged(truth, *spec.detector.rates(arm), next(lots))["multi_attempt"]
         for name, judge in spec.judges.items():
             columns = judged(truth, *judge.rates(arm), next(lots))
-            study[name][arm] = pd.DataFrame(
-                {
-                    **{"model": same("simulated"), "arm": same(arm), "judge": same(name)},
-                    **trial,
-                    **columns,
-                    **_gate(columns, detected),
-                    **{"restart_detected": detected, "truly_multi": truth.multi},
-                },
-                copy=False,  # joining the columns in blocks takes longer than all that reads them
-            )
+            study[name][arm] = {
+                **trial,
+                **columns,
+                **_gate(columns, detected),
+                **{"restart_detected": detected, "truly_multi": truth.multi},
+            }
     return study
+
+
+def scores_table(columns: Columns, prompts: int, arm: str, judge: str) -> pd.DataFrame:
+    """Drawn trials of an arm (`draw_columns`) as a table like `scores`.
+
+    Args:
+        columns: The trials.
+        prompts: Number of prompts that they are drawn from.
+        arm: Name of the arm.
+        judge: Name of the judge.
+    """
+    n = len(columns["latent"])
+    drawn = {name: each for name, each in columns.items() if name not in TRIAL}
+    return pd.DataFrame(
+        {
+            "model": _constant(n, "simulated"),
+            "arm": _constant(n, arm),
+            "judge": _constant(n, judge),
+            "trial_id": _names(n),
+            "prompt_id": pd.Categorical.from_codes(columns["prompt"], _names(prompts)),
+            "latent": columns["latent"],
+            "boost": 1.0,
+            "seed": np.arange(n),
+            "status": _constant(n, "ok"),
+            "degraded": False,
+            **drawn,
+        },
+        copy=False,  # joining the columns in blocks takes longer than all that reads them
+    )
 
 
 def _lots(spec: StudySpec, n: int, rng: np.random.Generator) -> Iterator[Numbers]:
@@ -285,20 +326,25 @@ def _lots(spec: StudySpec, n: int, rng: np.random.Generator) -> Iterator[Numbers
 
 
 def second_phase(
-    tables: Sequence[pd.DataFrame], spec: StudySpec, seed: int | list[int]
+    tables: Sequence[pd.DataFrame | Columns], spec: StudySpec, seed: int | list[int]
 ) -> list[Numbers]:
     """Weights of the trials that a second judge grades, by arm; 0 for the others.
 
     The draw is that of a study (`esr.agreement.sample`) whose arms have an equal share of it.
     """
+    sizes = [len(table["latent"]) for table in tables]
     if not spec.sampled:
-        return [np.zeros(len(table)) for table in tables]
-    design = np.random.default_rng([2, *np.atleast_1d(seed)]).random(len(tables[0]))
+        return [np.zeros(size) for size in sizes]
+    design = np.random.default_rng([2, *np.atleast_1d(seed)]).random(sizes[0])
     number = np.concatenate([design] * len(tables))  # arms that replay each other share numbers
-    found = np.concatenate([strata(table).to_numpy() for table in tables])
+    flags = [
+        np.concatenate([table[name] for table in tables])
+        for name in ("multi_attempt", "restart_detected")
+    ]
+    found = stratum_codes(*flags)
     arms = np.repeat(np.arange(len(tables)), len(design))
-    codes = pd.factorize(found)[0] * len(tables) + arms
-    rest = found == REST
+    codes = found * len(tables) + arms
+    rest = found == len(FOUND)
     order = np.argsort(number, kind="stable")
     settings = AgreementConfig(size=spec.sampled * len(tables), per_stratum=spec.per_stratum)
     weights = np.zeros(len(number))
@@ -315,17 +361,9 @@ def _gate(columns: Mapping[str, Numbers], detected: Flags) -> dict[str, Numbers]
     }
 
 
-def _trial_columns(design: Design) -> dict[str, Any]:
-    n = len(design.latent)
-    return {
-        "trial_id": _names(n),
-        "prompt_id": pd.Categorical.from_codes(design.prompt, _names(len(design.prompt_quantile))),
-        "latent": design.latent,
-        "boost": 1.0,
-        "seed": np.arange(n),
-        "status": _constant(n, "ok"),
-        "degraded": False,
-    }
+@lru_cache(maxsize=16)
+def _all_ok(count: int) -> np.ndarray:
+    return np.full(count, "ok")
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,9 @@ from esr.arms.plan import CONDITION, TRIAL
 from esr.arms.restarts import find_restarts
 from esr.errors import EsrError
 
+Columns = Mapping[str, np.ndarray]
+"""Simulated scores: one array a column."""
+
 JUDGED = ["n_attempts", "first_score", "last_score", "score_change", "multi_attempt", "improved"]
 KEY = ["model", "arm", "trial_id"]
 """Columns that identify a trial in the scores of one judge, over models and arms."""
@@ -200,8 +203,10 @@ def select(scores: pd.DataFrame, **where: str) -> pd.DataFrame:
     return scores[keep].reset_index(drop=True)
 
 
-def is_scored(scores: pd.DataFrame) -> Bool[np.ndarray, " trials"]:
+def is_scored(scores: pd.DataFrame | Columns) -> Bool[np.ndarray, " trials"]:
     """Which trials have status `ok`."""
+    if isinstance(scores["status"], np.ndarray):  # simulated scores: many
+        return np.asarray(scores["status"] == "ok")
     return scores["status"].eq("ok").fillna(False).to_numpy(bool)
 
 
@@ -218,10 +223,10 @@ def weights_of(scores: pd.DataFrame) -> Float[np.ndarray, " trials"] | None:
     return as_float(scores, "weight") if "weight" in scores else None
 
 
-def as_float(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " trials"]:
+def as_float(scores: pd.DataFrame | Columns, column: str) -> Float[np.ndarray, " trials"]:
     """A column as floats (flags as 0 and 1), NaN where missing."""
-    plain = scores[column].to_numpy() if isinstance(scores[column].dtype, np.dtype) else None
-    if plain is not None and plain.dtype.kind in "biuf":  # simulated scores: many, and much faster
-        return plain.astype(float)
-    numbers = pd.to_numeric(scores[column]).astype("Float64")
+    found = scores[column]
+    if isinstance(found.dtype, np.dtype) and found.dtype.kind in "biuf":  # much faster
+        return np.asarray(found).astype(float)
+    numbers = pd.to_numeric(found).astype("Float64")
     return np.asarray(numbers.to_numpy(float, na_value=np.nan))

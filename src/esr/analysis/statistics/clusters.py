@@ -17,7 +17,11 @@ def cluster_codes(clusters: ArrayLike) -> tuple[Int[np.ndarray, " trials"], int]
     Raises:
         EsrError: an id is missing: such a trial belongs to no unit of resampling.
     """
-    ids = pd.Series(np.asarray(clusters))
+    given = np.asarray(clusters)
+    if given.dtype.kind in "iu":  # none is missing; simulated studies have many
+        found, codes = np.unique(given, return_inverse=True)
+        return codes, len(found)
+    ids = pd.Series(given)
     if ids.isna().any():
         raise EsrError(
             f"{int(ids.isna().sum())} of {len(ids)} trials have no cluster id; give every trial "
