@@ -113,7 +113,7 @@ def ablated_latents(arm: ArmConfig, inputs: Any) -> list[int]:
     elif isinstance(arm.ablate, str):
         table = read_table(Path(inputs.controls), "controls")
         number = int(arm.ablate.removeprefix("random-"))
-        found = table.loc[table["set"].eq(number), "latent"].tolist()
+        found = sorted(table.loc[table["set"].eq(number), "latent"])  # the table's order may vary
     else:
         return []
     if not found:

@@ -2,7 +2,7 @@
 
 from itertools import combinations, permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from scipy.stats import mannwhitneyu
 from esr.analysis.claims import Finding, Region, decide
 from esr.assets.sae_fit import Text
 from esr.config import Config, DetectorsConfig, StatisticsConfig, load, merge
-from esr.detectors.controls import match_controls, summarise_sets
+from esr.detectors.controls import REACH, match_controls, summarise_sets
 from esr.detectors.search import (
     Pairs,
     assign_mismatched,
@@ -339,6 +339,14 @@ class TestCheckTable:
         assert np.isnan(row["low"])
 
 
+ACTIVITY = ("frequency", "mean")
+
+
+def members(controls: pd.DataFrame) -> list[set[int]]:
+    """Latents of each set."""
+    return [set(one) for _, one in controls.groupby("set")["latent"]]
+
+
 class TestControls:
     """500 latents whose activity spans four orders of magnitude, ten of them detectors."""
 
@@ -347,6 +355,11 @@ class TestControls:
     MEAN = FREQUENCY * 10 ** RNG.normal(0, 0.3, 500)
     ALIVE = np.flatnonzero(FREQUENCY > 0)
     DETECTORS = RNG.choice(ALIVE, 10, replace=False).tolist()
+    SHORT: ClassVar[dict[str, Any]] = {"nearest": 3, "matching": "activation"}
+    """One detector is more active than any other latent."""
+    SHORT |= {"mean": MEAN.copy(), "frequency": FREQUENCY.copy()}
+    SHORT["mean"][DETECTORS[0]] = 3 * MEAN.max()
+    SHORT["frequency"][DETECTORS[0]] = FREQUENCY.max()
 
     def match(self, **changes: Any) -> pd.DataFrame:
         how: dict[str, Any] = {
@@ -406,13 +419,11 @@ class TestControls:
 
     def test_a_set_that_falls_short_gets_latents_until_it_is_as_active(self) -> None:
         """One detector is more active than any other latent, as in the organism."""
-        mean, frequency = self.MEAN.copy(), self.FREQUENCY.copy()
-        mean[self.DETECTORS[0]], frequency[self.DETECTORS[0]] = 3 * mean.max(), frequency.max()
-        short = self.match(mean=mean, frequency=frequency, nearest=3)
-        full = self.match(mean=mean, frequency=frequency, nearest=3, matching="activation")
+        short = self.match(**self.SHORT | {"matching": "number"})
+        full = self.match(**self.SHORT)
         assert summarise_sets(short)["mean_share"].max() < 75
         sums = summarise_sets(full)
-        assert sums["mean_share"].between(97, 103).all()
+        assert sums["mean_share"].between(98, 102).all()
         assert sums["latents"].gt(len(self.DETECTORS)).all()
         added = full.merge(short, on=["set", "latent"], how="left", indicator=True)
         added = added[added["_merge"].eq("left_only")]
@@ -450,6 +461,61 @@ class TestControls:
         pd.testing.assert_frame_equal(table, self.match())
         fewer = self.match(sets=2)
         pd.testing.assert_frame_equal(fewer, table[table["set"] < 2])
+
+    def test_rounding_changes_no_set_and_larger_noise_a_latent_here_and_there(self) -> None:
+        """The sets follow from the pools, whatever the order in which these are found."""
+        changed: dict[float, list[int]] = {1e-6: [], 1e-4: []}
+        for seed in range(40):
+            drawn = members(self.match(seed=seed, **self.SHORT))
+            for size, counts in changed.items():
+                noise = np.exp(size * np.random.default_rng(seed).normal(size=(2, 500)))
+                activity = {
+                    name: self.SHORT[name] * x for name, x in zip(ACTIVITY, noise, strict=True)
+                }
+                again = members(self.match(seed=seed, **self.SHORT | activity))
+                counts += [len(a ^ b) for a, b in zip(drawn, again, strict=True)]
+        assert np.mean(np.array(changed[1e-6]) > 0) <= 0.01
+        assert np.mean(np.array(changed[1e-4]) > 0) <= 0.05
+        assert max(changed[1e-4]) <= 4
+
+    def test_a_latent_that_drops_out_leaves_the_others_of_its_set(self) -> None:
+        others = []
+        for seed in range(10):
+            drawn = members(self.match(seed=seed, **self.SHORT))
+            for number, one in enumerate(drawn):
+                gone = sorted(one)[seed % len(one)]
+                again = members(self.match(seed=seed, excluded=[gone], **self.SHORT))[number]
+                others.append(len(one - again) - 1)
+        assert np.mean(others) < 1
+        assert np.mean(np.array(others) == 0) > 0.6
+
+    def test_one_more_detector_changes_one_latent_of_a_set_drawn_from_all(self) -> None:
+        drawn = members(self.match(matching="random"))
+        taken = min(drawn[0])
+        again = members(self.match(matching="random", detectors=[*self.DETECTORS, taken]))
+        for one, other in zip(drawn, again, strict=True):
+            assert one - other <= {taken}
+            assert len(other) == len(one) + 1
+
+    def test_every_latent_of_a_pool_is_drawn_equally_often(self) -> None:
+        first = [
+            self.match(detectors=self.DETECTORS[:1], sets=2, seed=seed)["latent"].tolist()
+            for seed in range(400)
+        ]
+        for place in (0, 1):
+            counts = pd.Series([one[place] for one in first]).value_counts()
+            assert len(counts) == 4
+            assert counts.between(65, 135).all()  # four standard deviations about 100
+
+    def test_the_chance_of_an_added_latent_falls_by_e_over_the_reach(self) -> None:
+        """Latent 1 is the pool, 2 is what it lacks, and 3 the same but for the mean."""
+        mean = np.array([10, 5.2, 4.8, 4.8 * np.exp(-REACH)])
+        how: dict[str, Any] = {"mean": mean, "frequency": np.array([0.4, 0.3, 0.192, 0.192])}
+        how |= {"detectors": [0], "sets": 1, "nearest": 1, "matching": "activation"}
+        added = [self.match(seed=seed, **how)["latent"].tolist() for seed in range(600)]
+        assert {one[0] for one in added} == {1}
+        share = np.mean([one[1] == 2 for one in added])
+        assert share == pytest.approx(np.e / (1 + np.e), abs=4 * np.sqrt(0.2 / 600))
 
     def test_detectors_known_but_not_in_use_are_not_drawn(self) -> None:
         drawn = set(self.match()["latent"])

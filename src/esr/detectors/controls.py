@@ -14,7 +14,9 @@ Matching = Literal["activation", "number", "random"]
 
 COLUMNS = ["set", "latent", "detector"]
 NEGLIGIBLE = 0.02
-"""Share of the detectors' activation that a set may lack before it gets another latent."""
+"""Share of the detectors' activation that a set may lack, or have in excess."""
+REACH = 0.1
+"""Distance in log mean and log frequency over which a latent's chance falls by a factor e."""
 SUMMARY = ["set", "detectors", "latents", "mean", "detector_mean", "mean_share"]
 SUMMARY += ["frequency", "detector_frequency", "frequency_share"]
 
@@ -38,6 +40,10 @@ def match_controls(
     latents, for the detectors whose latents fall short most, until it carries as much in sum.
     `random`: latents drawn evenly from all but the detectors, dead ones included (released code).
 
+    Chance is a number that every latent has in a set, its lot, which follows from the seed, the set
+    and the latent alone. So a statistic that another CPU rounds otherwise, or one detector more,
+    hardly changes which other latents are drawn (permanent random numbers, Ohlsson 1995).
+
     Args:
         detectors: Latents to match.
         frequency: Share of tokens of steered text on which each latent is active.
@@ -59,18 +65,18 @@ def match_controls(
     pools: list[Int[np.ndarray, " pool"]] = []
     if len(order) and matching != "random":
         pools = _pools(order, eligible, frequency, mean, nearest)
-        decks = [np.random.default_rng([seed, 3, int(k)]) for k in order]
-        pools = [deck.permutation(pool) for deck, pool in zip(decks, pools, strict=True)]
+    decks: list[list[int]] = [[] for _ in pools]
     rows: list[tuple[int, int, int]] = []
     for number in range(sets if len(order) else 0):
         rng = np.random.default_rng([seed, 2, number])
+        lots, lots_of_more = rng.random(len(mean)), rng.gumbel(size=len(mean))
         if matching == "random":
-            chosen = rng.choice(eligible, len(order), replace=False).tolist()
+            chosen = eligible[np.argsort(lots[eligible])[: len(order)]].tolist()
         else:
-            chosen = [_deal(pool, number, rng) for pool in pools]
+            chosen = [_deal(deck, pool, lots) for deck, pool in zip(decks, pools, strict=True)]
         pairs = list(zip(chosen, order.tolist(), strict=True))
         if matching == "activation":
-            pairs += _filled(pairs, eligible, mean, nearest, rng)
+            pairs += _filled(pairs, eligible, frequency, mean, lots_of_more)
         rows += [(number, *pair) for pair in pairs]
     table = pd.DataFrame(rows, columns=COLUMNS).astype(int)
     for name, values in (("frequency", frequency), ("mean", mean)):
@@ -130,35 +136,46 @@ def _pools(
     return list(eligible[near[column]].reshape(len(detectors), size))
 
 
-def _deal(pool: Int[np.ndarray, " pool"], number: int, rng: np.random.Generator) -> int:
-    """Latent of a set from a shuffled pool: one not dealt yet, or any once all are."""
-    return int(pool[number] if number < len(pool) else rng.choice(pool))
+def _deal(
+    deck: list[int], pool: Int[np.ndarray, " pool"], lots: Float[np.ndarray, " d_sae"]
+) -> int:
+    """Take the latent with the lowest lot from a deck; an empty one is the whole pool again."""
+    deck.extend(pool.tolist() if not deck else [])
+    latent = min(deck, key=lambda k: lots[k])
+    deck.remove(latent)
+    return latent
 
 
 def _filled(
     pairs: Sequence[tuple[int, int]],
     eligible: Int[np.ndarray, " eligible"],
+    frequency: Float[np.ndarray, " d_sae"],
     mean: Float[np.ndarray, " d_sae"],
-    nearest: int,
-    rng: np.random.Generator,
+    lots: Float[np.ndarray, " d_sae"],
 ) -> list[tuple[int, int]]:
     """More latents for a set that carries less activation than the detectors: (latent, detector).
 
-    Each is drawn from the `nearest` free ones in log mean to what the worst-served detector still
-    lacks, among those that bring the sum of the set closer to that of the detectors.
+    Each is one of the free latents that bring the sum of the set closer to that of the detectors,
+    and not above it by more than `NEGLIGIBLE`. Its chance falls with its distance, in log mean and
+    log frequency, from what the worst-served detector lacks: by a factor e for every `REACH`
+    (Gumbel-max draw). A lot among the few nearest would fall on another latent after the least
+    change of what is lacking.
     """
     lacking = {detector: mean[detector] - mean[latent] for latent, detector in pairs}
     total = sum(mean[detector] for detector in lacking)
     free = np.setdiff1d(eligible, [latent for latent, _ in pairs])
     added = []
     while (gap := sum(lacking.values())) > NEGLIGIBLE * total:
-        closer = free[mean[free] < 2 * gap]
+        closer = free[mean[free] < gap + min(gap, NEGLIGIBLE * total)]
         if not len(closer):
             break
         detector = max(lacking, key=lambda k: lacking[k])
         wanted = min(lacking[detector], gap)
-        distance = np.abs(np.log(mean[closer]) - np.log(wanted))
-        latent = int(rng.choice(closer[np.argsort(distance, kind="stable")[:nearest]]))
+        distance = np.hypot(
+            np.log(mean[closer] / wanted),
+            np.log(frequency[closer] / (frequency[detector] * wanted / mean[detector])),
+        )
+        latent = int(closer[np.argmax(lots[closer] - distance / REACH)])
         added.append((latent, detector))
         lacking[detector] -= mean[latent]
         free = free[free != latent]
