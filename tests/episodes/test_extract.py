@@ -303,6 +303,19 @@ class TestExtraction:
         pd.testing.assert_frame_equal(table, extracted(*rows, **sizes))
         assert not table["status"].equals(extracted(*rows, seed=1, **sizes)["status"])
 
+    def test_one_response_that_no_longer_qualifies_changes_one_that_is_read(self) -> None:
+        rows = [EPISODE] * 10 + [BASELINE] * 10
+        sizes: dict[str, Any] = {"max_episodes": 4, "max_baseline": 4}
+        table = extracted(*rows, **sizes).set_index("trial_id")
+        read = table.index[table["status"].eq("ok")]
+        for gone in (0, 9, 19):
+            without = extracted(
+                *rows[:gone], ("no_attempts", [], ""), *rows[gone + 1 :], **sizes
+            ).set_index("trial_id")
+            again = without.index[without["status"].eq("ok")]
+            assert len(again) == len(read) == 8
+            assert len(set(read) - set(again)) <= 1
+
     def test_controls_are_aligned_at_the_sentence_nearest_to_where_an_episode_is(self) -> None:
         # The correction of the episode starts at character 14.
         near = ("ok", [10.0], "boil it. a new sea. more of the sea. boil it again.")

@@ -107,6 +107,15 @@ class TestForcedChoice:
         counts = Counter(member for members in sets.values() for member in members)
         assert set(counts.values()) == {4}
 
+    def test_a_latent_that_drops_out_leaves_the_options_of_those_it_was_none_of(self) -> None:
+        sets = option_sets(dict(enumerate(LABELS)), 4, seed=47)
+        for gone in sets:
+            kept = {k: label for k, label in enumerate(LABELS) if k != gone}
+            again = option_sets(kept, 4, seed=47)
+            assert [again[k] for k in kept if gone not in sets[k]] == [
+                sets[k] for k in kept if gone not in sets[k]
+            ]
+
     def test_every_option_has_every_letter_once_so_that_a_favourite_letter_gains_nothing(
         self,
     ) -> None:

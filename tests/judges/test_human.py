@@ -85,6 +85,19 @@ def test_a_seed_fixes_the_sheet() -> None:
     assert not first["row"].equals(other["row"])
 
 
+def test_a_trial_that_drops_out_changes_one_row_and_the_order_of_none() -> None:
+    first = draw_sheet(sample(), JUDGES, seed=1)["row"].tolist()
+    rows = [row_id(f"Explain {i}.", RESPONSES[i]) for i in range(N)]
+    gone = [i for i, row in enumerate(rows) if row in first and i not in POSITIVE]
+    assert len(gone) == len(POSITIVE)
+    for i in gone:
+        judges = {name: one.drop(i).reset_index(drop=True) for name, one in JUDGES.items()}
+        fewer = sample().drop(i).reset_index(drop=True)
+        again = draw_sheet(fewer, judges, seed=1)["row"].tolist()
+        assert set(first) - set(again) == {rows[i]}
+        assert [row for row in first if row in again] == [row for row in again if row in first]
+
+
 def test_what_people_found_does_not_decide_what_they_are_shown() -> None:
     people = scores(set(range(N)), status="not_labelled")
     assert flagged(JUDGES | {"people": people}).sum() == len(POSITIVE)

@@ -70,7 +70,7 @@ def stratum_codes(
     return np.where(unscored, 0, found)
 
 
-def permanent_numbers(trials: pd.DataFrame, seed: int) -> Float[np.ndarray, " trials"]:
+def permanent_numbers(trials: pd.DataFrame, seed: int | str) -> Float[np.ndarray, " trials"]:
     """A number in [0, 1) for each trial: the same wherever latent, prompt and seed are the same.
 
     From the SHA-256 of (seed of the draw, latent, prompt, seed of the trial), so that a trial and

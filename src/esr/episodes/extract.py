@@ -7,6 +7,7 @@ A.4), and `unrestarted`, off topic to the end. The second separates what precede
 what accompanies all off-topic text.
 """
 
+import random
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from esr.agreement.sample import permanent_numbers
 from esr.arms.restarts import find_restarts
 from esr.config import EpisodesConfig
 from esr.judges.base import NEAR
@@ -63,10 +65,11 @@ def extract_episodes(
     located = pd.DataFrame(rows, table.index, columns=[*_SPANS, "status"])
     table = table.drop(columns="status").join(located)
     table = table.astype(dict.fromkeys(_SPANS, "Int64"))
-    for number, group in enumerate(GROUPS):
-        ok = table.index[table["group"].eq(group) & table["status"].eq("ok")]
-        shuffled = np.random.default_rng([settings.seed, number]).permutation(ok)
-        table.loc[shuffled[_max_drawn(group, settings) :], "status"] = "not_drawn"
+    for group in GROUPS:
+        ok = table[table["group"].eq(group) & table["status"].eq("ok")]
+        lots = permanent_numbers(ok, f"{settings.seed}/{group}")
+        others = ok.index[np.argsort(lots, kind="stable")[_max_drawn(group, settings) :]]
+        table.loc[others, "status"] = "not_drawn"
     table["anchor"] = _anchors(table, settings.seed)
     table["held_out"] = _held_out(table, choose, settings.seed)
     return table[COLUMNS]
@@ -208,13 +211,14 @@ def _anchors(table: pd.DataFrame, seed: int) -> pd.Series:
     """
     ok = table["status"].eq("ok")
     anchors = table["correction_start"].where(ok)
-    own = anchors.dropna().to_numpy(int)
-    rng = np.random.default_rng([seed, len(GROUPS) + 1])
-    for index in table.index[ok & table["group"].ne("episode")]:
+    own = np.sort(anchors.dropna().to_numpy(int))
+    controls = table[ok & table["group"].ne("episode")]
+    lots = permanent_numbers(controls, f"{seed}/anchor")
+    for index, lot in zip(controls.index, lots, strict=True):
         starts = np.array(sentence_starts(table.loc[index, "response"]), dtype=int)
         fitting = own[own <= len(table.loc[index, "response"])]
         if len(starts) and len(fitting):
-            target = rng.choice(fitting)
+            target = fitting[int(lot * len(fitting))]
             anchors[index] = starts[np.argmin(np.abs(starts - target))]
     return anchors
 
@@ -226,8 +230,8 @@ def _held_out(table: pd.DataFrame, choose: bool, seed: int) -> pd.Series:
     if choose:
         mine = table["status"].eq("ok") & table["group"].eq("episode")
         counts = table.loc[mine, "latent"].value_counts().sort_index()
-        order = np.random.default_rng([seed, len(GROUPS)]).permutation(len(counts))
-        counts = counts.iloc[order]
+        lots = [random.Random(f"{seed}/held_out/{latent}").random() for latent in counts.index]
+        counts = counts.iloc[np.argsort(lots)]
         choosing = counts.index[counts.cumsum() <= counts.sum() / 2]
         held_out[mine & table["latent"].isin(choosing)] = False
     return held_out

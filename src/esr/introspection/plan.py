@@ -153,8 +153,9 @@ def option_sets(labels: Mapping[int, str | None], count: int, seed: int) -> dict
     for latent, label in labels.items():
         if label is not None:
             named.setdefault(label.casefold(), latent)
-    circle = sorted(named.values())
-    random.Random(seed).shuffle(circle)
+    # Each latent has a place of its own, so that one more does not move the others.
+    place = {one: random.Random(f"{seed}/place/{one}").random() for one in named.values()}
+    circle = sorted(place, key=place.__getitem__)
     if not count or len(circle) < count:
         return {}
     double = circle * 2

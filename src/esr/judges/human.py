@@ -96,17 +96,17 @@ def draw_sheet(
     positive = flagged(scores).to_numpy()
     rows = [row_id(one.prompt, one.response) for one in sample.itertuples()]
     trials = sample.assign(positive=positive, row=rows).drop_duplicates("row")
+    # A row has a lot and a place of its own, so that one more or less does not move the others.
+    for column in ("lot", "place"):
+        trials[column] = [random.Random(f"{seed}/{column}/{row}").random() for row in trials["row"]]
     cells = [group for _, group in trials.groupby(["model", "arm"])]
     counts = [int(group["positive"].sum()) for group in cells]
     cap = largest_cap(counts, max(counts, default=0), most // 2)
     chosen: list[int] = []
     for group, count in zip(cells, counts, strict=True):
-        draw = random.Random(f"{seed}/{group['model'].iloc[0]}/{group['arm'].iloc[0]}")
         for part in (group[group["positive"]], group[~group["positive"]]):
-            index = part.sort_values("trial_id").index.tolist()
-            chosen += draw.sample(index, min(len(index), count, cap))
-    random.Random(seed).shuffle(chosen)
-    sheet = trials.loc[chosen, SHOWN].reindex(columns=SHEET)
+            chosen += part.sort_values("lot").index[: min(count, cap)].tolist()
+    sheet = trials.loc[chosen].sort_values("place")[SHOWN].reindex(columns=SHEET)
     for column in ("prompt", "response"):
         sheet[column] = sheet[column].map(guarded)
     return sheet
