@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
+from unittest import mock
 
 import matplotlib as mpl
 
@@ -17,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from cycler import cycler
+from fontTools import subset
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -69,9 +71,24 @@ mpl.rcParams.update(
 )
 
 
+class _OfPlacedText(subset.Options):
+    """Fonts in a PDF without tables of layout, which take most of the time of saving it.
+
+    Matplotlib has placed every glyph, and has no setting for it.
+    """
+
+    drop_tables: list[str]
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.drop_tables = [*self.drop_tables, "GDEF", "GPOS", "GSUB"]
+
+
 def save(figure: Figure, pdf: Path, png: Path) -> None:
     """Write a figure as PDF and PNG, without dates: equal data give equal bytes."""
-    figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    with mock.patch.object(subset, "Options", _OfPlacedText):
+        figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.set_layout_engine("none")  # the PNG has the layout of the PDF
     figure.savefig(png, metadata={"Software": None})
     plt.close(figure)
 

@@ -17,7 +17,14 @@ import pandas as pd
 from esr.agreement.compare import QUANTITIES, STATISTICS, estimate_statistic, ratings_of
 from esr.analysis.rehearsals.base import SETTINGS, Rehearsal, places
 from esr.analysis.scenarios import Truths
-from esr.analysis.simulation import ArmSpec, JudgeSpec, StudySpec, draw_study, second_phase
+from esr.analysis.simulation import (
+    ArmSpec,
+    Columns,
+    JudgeSpec,
+    StudySpec,
+    draw_columns,
+    second_phase,
+)
 from esr.analysis.statistics import Factor, bootstrap_weights, cluster_codes
 from esr.analysis.statistics.agreement import cohen_kappa
 
@@ -27,6 +34,8 @@ COMMON = 0.5
 """Share of responses in which they err together; assumed."""
 FLIPPED = 0.05
 """Share of responses whose direction the second judge grades otherwise (claimed: 3 to 7 %)."""
+READ = ("latent", "status", "multi_attempt", "improved")
+"""Columns of scores that a kappa is computed from."""
 LARGE = 3000
 """Latents of a study that is large enough to read the true kappa from."""
 
@@ -65,15 +74,18 @@ def _kappa(arms: tuple[ArmSpec, ...], quantity: str) -> float:
 
 def _graded(
     spec: StudySpec, arms: Mapping[str, ArmSpec], seed: list[int], *, null: bool
-) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+) -> tuple[list[pd.DataFrame], list[Columns]]:
     """Scores of all trials by both judges, and those of each arm by the first."""
     design = replace(spec, arms=arms, judges={"primary": ERRORS, "second": ERRORS}, common=COMMON)
-    drawn = draw_study(design, seed)
-    tables = {name: list(of_judge.values()) for name, of_judge in drawn.items()}
-    both = [pd.concat(tables[name], ignore_index=True) for name in ("primary", "second")]
+    drawn = draw_columns(design, seed)
+    arms_of = {name: list(of_judge.values()) for name, of_judge in drawn.items()}
+    both = [
+        pd.DataFrame({name: np.concatenate([arm[name] for arm in arms_of[judge]]) for name in READ})
+        for judge in ("primary", "second")
+    ]
     rng = np.random.default_rng(seed)
     both[1] = _at_random(both[1], rng) if null else _flipped(both[1], rng)
-    return both, tables["primary"]
+    return both, arms_of["primary"]
 
 
 def _table(

@@ -309,16 +309,18 @@ def _hypotenuse(a: float, b: float, correlation: float) -> float:
 
 def _by_factor(u: Values, v: Values, codes: Codes, inside: Inside | None) -> float:
     """C / (C - 1) times the sum over clusters of the products of summed influence values."""
-    count = _clusters(codes, np.ones(len(codes), bool) if inside is None else inside)
+    count = _clusters(codes, inside)
     if count < 2:
         return 0.0
     sums = np.bincount(codes, u), np.bincount(codes, v)
     return float(count / (count - 1) * (sums[0] @ sums[1]))
 
 
-def _clusters(codes: Codes, inside: Inside) -> int:
-    """Clusters with a value."""
-    return int(np.count_nonzero(np.bincount(codes[inside]))) if len(codes) else 0
+def _clusters(codes: Codes, inside: Inside | None) -> int:
+    """Clusters with a value; all if None."""
+    if not len(codes):
+        return 0
+    return int(np.count_nonzero(np.bincount(codes if inside is None else codes[inside])))
 
 
 def _design_effect(values: Values, factors: Factors, rate: float, n: int) -> float:
