@@ -30,22 +30,18 @@ KNOWN = np.tile([100.0, 50.0, 0.0], N // 3)
 
 def grades(noise: np.ndarray) -> pd.DataFrame:
     """Grades of a judge: known scores and noise (jobs x ends x anchors, points)."""
-    parts = [
-        pd.DataFrame(
-            {
-                "judge": "open",
-                "rule": "judge_responses",
-                "journal": f"job{job}",
-                "end": end,
-                "anchor_id": [f"{i:02d}" for i in range(N)],
-                "known": KNOWN,
-                "score": KNOWN + noise[job, number],
-            }
-        )
-        for job in range(len(noise))
-        for number, end in enumerate(("start", "end"))
-    ]
-    return pd.concat(parts, ignore_index=True)
+    job, end, anchor = (places.ravel() for places in np.indices(noise.shape))
+    return pd.DataFrame(
+        {
+            "judge": "open",
+            "rule": "judge_responses",
+            "journal": np.array([f"job{number}" for number in range(len(noise))])[job],
+            "end": np.array(["start", "end"])[end],
+            "anchor_id": np.array([f"{number:02d}" for number in range(N)])[anchor],
+            "known": KNOWN[anchor],
+            "score": KNOWN[anchor] + noise.ravel(),
+        }
+    )
 
 
 def dense(rng: np.random.Generator) -> np.ndarray:

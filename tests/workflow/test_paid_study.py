@@ -89,6 +89,7 @@ class Run(NamedTuple):
     first: "Step"
     rejudged: "Step"
     second: "Step"
+    planned: "Step"
     estimate: "Step"
     retired: "Step"
 
@@ -105,7 +106,7 @@ class Step(NamedTuple):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Judge under faults, fill the gaps, judge again, estimate; then model and key are gone."""
+    """Judge under faults, fill the gaps, judge again; model and key are gone, and nothing paid."""
     with FakeApi(key=KEY) as api, pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUDGE_KEY", KEY)
         folder = lay_out(link_checkout(tmp_path_factory.mktemp("paid") / "checkout"), api)
@@ -120,17 +121,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         first = step(*JUDGE, target)
         rejudged = step("--cores", "1", "rejudge")
         second = step(*JUDGE, target)
-        estimate = step("--cores", "1", "estimate")
         api.models = ()
         patch.delenv("JUDGE_KEY")
+        planned = step("--dry-run", "all")
+        estimate = step("--cores", "1", "estimate")
         retired = step("--forcerun", "judge_responses", *JUDGE, target)
-        yield Run(folder, first, rejudged, second, estimate, retired)
+        yield Run(folder, first, rejudged, second, planned, estimate, retired)
 
 
 @pytest.mark.slow
 class TestScenario:
     def test_every_command_succeeds(self, run: Run) -> None:
-        for step in (run.first, run.rejudged, run.second, run.estimate, run.retired):
+        for step in run[1:]:
             assert step.code == 0, step.output
 
     def test_a_call_without_a_reply_is_a_status(self, run: Run) -> None:
@@ -159,6 +161,11 @@ class TestScenario:
         assert "as configured: $" in run.estimate.output
         assert "spent already: $0.00" in run.estimate.output
         assert run.estimate.requests == run.second.requests
+
+    def test_a_run_that_calls_no_judge_needs_no_key(self, run: Run) -> None:
+        for step in (run.planned, run.estimate):
+            assert step.code == 0, step.output
+            assert step.requests == run.second.requests
 
     def test_replies_of_a_retired_model_are_read_again_without_a_key(self, run: Run) -> None:
         assert "rule judge_responses" in run.retired.output
@@ -199,13 +206,3 @@ def test_a_missing_key_or_unknown_model_ends_the_run_before_its_first_job(
     assert KEY not in output
     assert no_job_ran(paid)
     assert all(sent.method == "GET" for sent in api.requests), "nothing was paid"
-
-
-def test_a_run_that_calls_no_judge_needs_no_key(
-    paid: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("JUDGE_KEY")
-    code, output = snakemake(paid, "--dry-run", "all")
-    assert code == 0, output
-    code, output = snakemake(paid, "--cores", "1", "estimate")
-    assert code == 0, output
