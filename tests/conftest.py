@@ -2,16 +2,16 @@
 
 import os
 import shutil
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-from helpers.checkout import link_checkout, run_snakemake, snakemake_command
+from helpers.beside import STUDY_TESTS, Beside, finished, start_runs
+from helpers.checkout import link_checkout, run_snakemake
 from helpers.fake_api import FakeApi
 from helpers.llm import KEY
 from helpers.vllm_hosts import ForkServer, fork_server, sync
@@ -21,14 +21,9 @@ from helpers.vllm_hosts import ForkServer, fork_server, sync
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# The study runs beside the first tests. Threads of several processes that spin on the same cores
+# The study runs beside the tests. Threads of several processes that spin on the same cores
 # make PyTorch many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-REBUILD = "test_the_recipe_rebuilds_an_organism_with_what_is_planted"
-BY_VLLM = ["--config", "engine={name: vllm, vllm: {eager: true}}", "models={twin: null}"]
-BY_VLLM += ["latents={count: 12, candidates: 42}", "--", "fig2"]
-"""Figure 2 of the planted organism, of the first third of its latents."""
 
 ENOUGH = 4
 """Cores with which an organism can be rebuilt beside the other tests within half an hour."""
@@ -40,15 +35,54 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("rebuild") and not enough]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
-    items.sort(key=_place)
+    items.sort(key=lambda item: item.nodeid.startswith(STUDY_TESTS))
 
 
-def _place(item: pytest.Item) -> int:
-    """Fast tests first, the study being run beside them; the study; vLLM; the rebuilt organism."""
-    fixtures = getattr(item, "fixturenames", [])
-    if item.name == REBUILD:
-        return 3
-    return 2 if "by_vllm" in fixtures else int("organism_study" in fixtures)
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands out tests by file, in their order; those of the study, which they share, together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return STUDY_TESTS if nodeid.startswith(STUDY_TESTS) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    """Files in the order of the collection, in as many processes as `-n`."""
+    config.option.loadscopereorder = False
+    return Lanes(config, log)
+
+
+RUNS = pytest.StashKey[list[Beside]]()
+
+
+def _folder(config: pytest.Config) -> Path:
+    """Folder of the runs beside the tests, for every process of pytest."""
+    worker = getattr(config, "workerinput", None)
+    base = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    return Path(base if worker is None else base.parent) / "beside"
+
+
+def _start(config: pytest.Config, tests: list[str]) -> None:
+    if RUNS not in config.stash:
+        folder = _folder(config)
+        folder.mkdir()
+        config.stash[RUNS] = start_runs(folder, tests)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin what takes minutes, if any test will want it; with `-n`, the next hook does."""
+    config = session.config
+    if not (config.option.collectonly or hasattr(config, "workerinput")):
+        _start(config, [item.nodeid for item in session.items])
+
+
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    _start(node.config, ids)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the runs; first those that wait for another one to end."""
+    for run in reversed(session.config.stash.get(RUNS, [])):
+        run.stop()
 
 
 @pytest.fixture
@@ -91,89 +125,24 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
-class Beside:
-    """Snakemake run in a folder of its own beside the first tests, which leave cores idle."""
-
-    def __init__(self, folder: Path, *arguments: str, after: "Beside | None" = None) -> None:
-        """Begin, or begin as soon as another run has ended, so that the two do not compete."""
-        self.folder = link_checkout(folder)
-        self.run: subprocess.Popen[bytes] | None = None
-        # Tests go first: some of them measure how long something takes.
-        self._command = ["nice", *snakemake_command(*arguments)]
-        self._after = after
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        if self._after is not None:
-            self._after.wait()
-        if self._stopped.is_set():
-            return
-        with (self.folder / "log").open("w") as log:
-            self.run = subprocess.Popen(self._command, cwd=self.folder, stdout=log, stderr=log)
-            self.run.wait()
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait for its end."""
-        self._thread.join(timeout)
-
-    def finished(self, timeout: float) -> Path:
-        """Wait for it; the folder."""
-        self.wait(timeout)
-        assert not self._thread.is_alive(), f"not finished within {timeout} seconds"
-        assert self.run is not None, "Snakemake could not be started"
-        assert self.run.returncode == 0, (self.folder / "log").read_text()[-6000:]
-        return self.folder
-
-    def stop(self) -> None:
-        self._stopped.set()
-        if self.run is not None and self.run.poll() is None:
-            self.run.terminate()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def beside(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Beside]]:
-    """What takes minutes is begun with the first test, if any test will want it."""
-    running: dict[str, Beside] = {}
-    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", [])}
-    if "organism_study" in wanted:
-        running["study"] = Beside(tmp_path_factory.mktemp("organism"))
-    if "by_vllm" in wanted:
-        folder = tmp_path_factory.mktemp("vllm")
-        running["vllm"] = Beside(folder, *BY_VLLM, after=running.get("study"))
-    if any(item.name == REBUILD for item in request.session.items):
-        rebuild = ["--cores", "1", "results/organisms/planted/labels.csv"]
-        running["rebuilt"] = Beside(tmp_path_factory.mktemp("rebuilt"), *rebuild)
-    yield running
-    for each in reversed(running.values()):  # first those that wait for another to end
-        each.stop()
-
-
 @pytest.fixture(scope="session")
-def organism_study(beside: dict[str, Beside]) -> Path:
+def organism_study(request: pytest.FixtureRequest) -> Path:
     """Folder in which the whole organism study was run, as a newcomer would run it."""
-    return beside["study"].finished(timeout=2400)
+    return finished(_folder(request.config) / "study")
 
 
 @pytest.fixture(scope="session")
-def by_vllm(beside: dict[str, Beside]) -> Path:
+def by_vllm(request: pytest.FixtureRequest) -> Path:
     """Folder with Figure 2 of the planted organism, generated by vLLM."""
-    return beside["vllm"].finished(timeout=2400)
+    return finished(_folder(request.config) / "vllm")
 
 
 @pytest.fixture(scope="session")
-def rebuilt_study(beside: dict[str, Beside]) -> Callable[[], Path]:
-    """Rebuild an organism and run the study that measures it; results of the study."""
-
-    def results() -> Path:
-        folder = beside["rebuilt"].finished(timeout=1200)
-        tables = [f"results/rebuilt/tables/{name}.csv" for name in ("summary", "comparisons")]
-        changes = ["--config", "study=rebuilt", "models={twin: null}", "--"]
-        done = run_snakemake(folder, "--cores", "1", *changes, *tables)
-        assert done.returncode == 0, done.stdout[-6000:]
-        return folder / "results/rebuilt"
-
-    return results
+def rebuilt_study(request: pytest.FixtureRequest) -> Path:
+    """Results of the study that measures an organism which was rebuilt."""
+    folder = finished(_folder(request.config) / "rebuilt")
+    tables = [f"results/rebuilt/tables/{name}.csv" for name in ("summary", "comparisons")]
+    changes = ["--config", "study=rebuilt", "models={twin: null}", "--"]
+    done = run_snakemake(folder, "--cores", "1", *changes, *tables)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return folder / "results/rebuilt"

@@ -38,7 +38,7 @@ PartitionName=cpu Nodes={host} Default=YES MaxTime=1-0 State=UP
 PartitionName=gpu Nodes={host} MaxTime=1-0 State=UP
 """
 GRES = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
-ETC = Path("/etc/slurm")
+CONFIGURED = Path("/etc/slurm/slurm.conf")
 SAVED = 6
 """Seconds after which the controller has saved its jobs; one that it has not, a crash loses."""
 
@@ -49,9 +49,9 @@ def why_not() -> str | None:
     if missing:
         return f"needs Debian's slurm-wlm and munge ({', '.join(missing)} not found)"
     if os.geteuid() != 0:
-        return "needs root, to write /etc/slurm and start the daemons"
-    if (ETC / "slurm.conf").exists():
-        return f"{ETC}/slurm.conf is there already: this machine has a Slurm, which is left alone"
+        return "needs root, to start the daemons"
+    if CONFIGURED.exists():
+        return f"{CONFIGURED} is there: this machine has a Slurm, which is left alone"
     return None
 
 
@@ -67,10 +67,11 @@ class Cluster:
     def start(self) -> None:
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         facts = {"host": self.host, "folder": self.folder}
-        ETC.mkdir(exist_ok=True)
         conf = CONF.format(**facts, memory=int(pages / 2**20 * 0.8))
-        (ETC / "slurm.conf").write_text(conf)
-        (ETC / "gres.conf").write_text(GRES)
+        (self.folder / "slurm.conf").write_text(conf)
+        (self.folder / "gres.conf").write_text(GRES)
+        # Of this process and those that it starts: tests beside these are to find no Slurm.
+        os.environ["SLURM_CONF"] = str(self.folder / "slurm.conf")
         for name in ("state", "spool"):
             (self.folder / name).mkdir()
         # munge refuses to talk through a folder that is not its own
@@ -105,8 +106,7 @@ class Cluster:
         if self.munged is not None:
             self.munged.terminate()
             self.munged.wait(timeout=30)
-        for name in ("slurm.conf", "gres.conf"):
-            (ETC / name).unlink(missing_ok=True)
+        del os.environ["SLURM_CONF"]
 
     def slurm(self, *command: str) -> str:
         """Output of a Slurm command; raises with its error if it failed."""

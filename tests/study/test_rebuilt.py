@@ -1,6 +1,5 @@
 """An organism trained from its recipe has the planted properties, as the workflow measures them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +11,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.rebuild]
 
 
 def test_the_recipe_rebuilds_an_organism_with_what_is_planted(
-    rebuilt_study: Callable[[], Path],
+    rebuilt_study: Path,
 ) -> None:
-    tables = rebuilt_study() / "tables"
+    tables = rebuilt_study / "tables"
     summary = of_way(pd.read_csv(tables / "summary.csv")).set_index(["arm", "measure"])
     changes = of_way(pd.read_csv(tables / "comparisons.csv")).set_index(["arm", "measure"])
     rate, msi, first = "multi_attempt_rate", "msi", "first_score"

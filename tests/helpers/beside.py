@@ -1,0 +1,79 @@
+"""Runs of Snakemake that take minutes, beside the tests: the tests wait for what they read alone.
+
+The first process of pytest starts them. Tests, which may run in other processes, find them by name
+in a folder.
+"""
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from helpers.checkout import link_checkout, snakemake_command
+
+BY_VLLM = ["--config", "engine={name: vllm, vllm: {eager: true}}", "models={twin: null}"]
+BY_VLLM += ["latents={count: 12, candidates: 42}", "--", "fig2"]
+"""Figure 2 of the planted organism, of the first third of its latents."""
+STUDY_TESTS = "tests/study/"
+"""Folder of the tests that read these runs."""
+PATIENCE = 3600
+"""Longest wait for a run, in seconds."""
+
+
+class Beside:
+    """Snakemake run in a folder of its own, which begins as soon as another run has ended."""
+
+    def __init__(self, folder: Path, *arguments: str, after: "Beside | None" = None) -> None:
+        """Begin, or wait for the other run in a thread, so that the two do not compete."""
+        self.folder = link_checkout(folder)
+        self.run: subprocess.Popen[bytes] | None = None
+        # Tests go first: some of them measure how long something takes.
+        self._command = ["nice", *snakemake_command(*arguments)]
+        self._after = after
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        if self._after is not None:
+            self._after._thread.join()
+        if self._stopped.is_set():
+            return
+        with (self.folder / "log").open("w") as log:
+            self.run = subprocess.Popen(self._command, cwd=self.folder, stdout=log, stderr=log)
+            code = self.run.wait()
+        ended = self.folder / "exit-code"
+        ended.with_suffix(".part").write_text(str(code))
+        ended.with_suffix(".part").rename(ended)
+
+    def stop(self) -> None:
+        """End the run, or see that it does not begin."""
+        self._stopped.set()
+        if self.run is not None and self.run.poll() is None:
+            self.run.terminate()
+
+
+def start_runs(folder: Path, tests: list[str]) -> list[Beside]:
+    """Begin what tests with these ids will read, each in a folder of its name."""
+    wanted = {test.split("::")[0].removeprefix(STUDY_TESTS) for test in tests}
+    wanted = {test for test in wanted if not test.startswith("tests/")}
+    runs: list[Beside] = []
+    if wanted - {"test_rebuilt.py"}:
+        runs.append(Beside(folder / "study"))
+    if "test_vllm.py" in wanted:
+        runs.append(Beside(folder / "vllm", *BY_VLLM, after=runs[0]))
+    if "test_rebuilt.py" in wanted:
+        labels = "results/organisms/planted/labels.csv"
+        runs.append(Beside(folder / "rebuilt", "--cores", "1", labels))
+    return runs
+
+
+def finished(folder: Path) -> Path:
+    """Wait for the run in a folder; the folder."""
+    end = time.monotonic() + PATIENCE
+    while not (folder / "exit-code").exists():
+        assert time.monotonic() < end, f"{folder.name}: not finished within {PATIENCE} seconds"
+        time.sleep(0.2)
+    code = (folder / "exit-code").read_text()
+    assert code == "0", (folder / "log").read_text()[-6000:]
+    return folder
