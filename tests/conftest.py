@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.nodeid.startswith(STUDY_TESTS))
 
 
-class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+class Lanes(LoadScopeScheduling):
     """Hands out tests by file, in their order; those of the study, which they share, together."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -81,7 +81,8 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the runs; first those that wait for another one to end."""
-    for run in reversed(session.config.stash.get(RUNS, [])):
+    runs = session.config.stash.get(RUNS, None) or []
+    for run in reversed(runs):
         run.stop()
 
 
