@@ -28,7 +28,7 @@ class Beside:
         self.folder = link_checkout(folder)
         self.run: subprocess.Popen[bytes] | None = None
         # Tests go first: some of them measure how long something takes.
-        self._command = ["nice", *snakemake_command(*arguments)]
+        self._command = ["nice", "-n4", *snakemake_command(*arguments)]
         self._after = after
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
