@@ -25,7 +25,7 @@ from esr.engines.hosts import connection as connections
 from esr.engines.hosts import linger
 from esr.engines.hosts.connection import HostConnection
 from esr.engines.hosts.files import LONGEST, folder_for
-from esr.engines.hosts.linger import CPU, Stay, evict, stamps_of, stay_of
+from esr.engines.hosts.linger import CPU, Stay, evict, gpu_devices, stamps_of, stay_of
 from esr.engines.loading import Load
 from esr.engines.readouts import ReadoutRequest
 from esr.engines.remote import RemoteEngine
@@ -140,6 +140,25 @@ class TestEviction:
                 work(connection)
                 assert find_process(other) is not None
             assert work(busy, "not interrupted") == pid
+
+    def test_the_judge_of_a_search_stays_for_the_next_one(
+        self, stay: Stay, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each search has the engine of its own model; the judge has the GPUs beside that."""
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+        judge = replace(stay, key="2" * 16, devices=gpu_devices(1, 2))
+        engines, judges = [], []
+        for key in "34":
+            engine = replace(stay, key=key * 16, devices=gpu_devices(number=1))
+            with job(engine) as generating, job(judge) as judging:
+                engines.append(work(generating))
+                judges.append(work(judging))
+        assert judges[0] == judges[1]
+        assert [find_process(pid) is not None for pid in engines] == [False, True]
+        # What needs all GPUs of the allocation ends both.
+        with job(replace(stay, key="5" * 16, devices=gpu_devices())) as connection:
+            work(connection)
+            assert [find_process(pid) for pid in (engines[1], judges[1])] == [None, None]
 
     def test_on_the_cpu_as_many_hosts_stay_as_there_are_cores(
         self, stay: Stay, monkeypatch: pytest.MonkeyPatch

@@ -131,6 +131,24 @@ class TestOpening:
         assert engine.identity["model"] == manifest["files"]
         assert "quantization" not in engine.identity
 
+    def test_a_model_has_the_first_gpus_of_its_job(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The others are for the judge of a search, which may stay there."""
+        monkeypatch.setattr("esr.engines.vllm.launch.launcher", lambda *_: lambda _: None)
+        found: list[tuple[str, ...]] = []
+        monkeypatch.setattr(
+            "esr.engines.vllm.launch.stay_of", lambda _, devices, *__: found.append(devices)
+        )
+        size = {"max_parameters": 1e9, "gpus": 1, "memory": 4}
+        hours = {"generate": 1, "thresholds": 1, "encode": 1}
+        config = study("organism", merge(CHANGES, {"jobs": [size | hours]}))
+        sae_file = self.sae_file(tmp_path)
+        for visible in ("4,5,6", "7", ""):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+            open_engine(config, "planted", describe_local_model(Path(MODEL)), sae_file)
+        assert found == [("4",), ("7",), ("*",)]
+
     def test_only_the_header_of_the_sae_file_is_read(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

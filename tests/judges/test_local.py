@@ -27,6 +27,7 @@ from esr.judges.replies import Call, is_reply
 from esr.judges.rubric_judge import LlmJudge
 from esr.judges.rubrics import read_rubric
 from esr.planning.hardware import check_shared_gpus
+from helpers.checkout import REPO
 from helpers.local_judge import FakeHost, judge_settings, local_model, tiny_judge
 from helpers.studies import load_study
 
@@ -215,6 +216,36 @@ def test_a_judge_beside_an_engine_takes_the_gpus_that_are_left(
     visible: str | None, beside: int, expected: dict[str, str]
 ) -> None:
     assert visible_gpus(visible, beside, 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "beside", "expected"),
+    [
+        ("4,5,6,7", 2, (300, ("6", "7"))),
+        ("4,5", 0, (300, ("4", "5"))),
+        ("", 0, (300, ("*",))),
+        # Which GPUs are left is not known: an engine that starts could not tell them from its own.
+        ("", 2, (0, ("*",))),
+    ],
+)
+def test_a_judge_stays_on_the_gpus_that_it_has(
+    visible: str,
+    beside: int,
+    expected: tuple[float, tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(REPO)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("esr.judges.local.launcher", lambda *_: lambda _: None)
+    found: list[tuple[float, tuple[str, ...]]] = []
+    monkeypatch.setattr(
+        "esr.judges.local.stay_of",
+        lambda seconds, devices, *_: found.append((seconds, devices)),
+    )
+    monkeypatch.setattr("esr.judges.local.evict", lambda _: None)
+    config = load_study(name="paper")
+    assert open_local(config, config.judging.local["qwen3-32b"], beside=beside).host
+    assert found == [expected]
 
 
 def test_too_few_gpus_for_engine_and_judge_are_an_error() -> None:

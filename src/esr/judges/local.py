@@ -165,8 +165,8 @@ class LocalModel:
 def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) -> LocalModel:
     """Prepare the model of a judge with the hardware that the study gives it.
 
-    Its host stays for the next job that needs the same one (`esr.engines.hosts.linger`), unless an
-    engine has GPUs beside it.
+    Its host stays for the next job that needs the same one (`esr.engines.hosts.linger`), unless it
+    is beside an engine and its GPUs are not known by name.
 
     Args:
         config: The study.
@@ -180,10 +180,12 @@ def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) ->
         setup = writer_setup(config, settings)
         variables = judge_variables(config, settings, beside)
         gpus = config.judge_gpus(settings)
-        devices = gpu_devices() if gpus else (CPU,)
+        on_gpus = gpu_devices(beside, gpus) if beside else gpu_devices()
+        devices = on_gpus if gpus else (CPU,)
         if not gpus:
             check_cpu_cache(settings)
-        seconds = 0 if beside else config.linger(on_cpu=not gpus)
+        alone = not beside or "*" not in devices
+        seconds = config.linger(on_cpu=not gpus) if alone else 0
         parts = (setup, variables, str(environment.absolute()), version)
         stay = stay_of(seconds, devices, [Path(settings.source)], *parts)
         if stay is None:

@@ -128,10 +128,15 @@ def devices_of(device: str) -> tuple[str, ...]:
     return (CPU,) if device == CPU else gpu_devices()
 
 
-def gpu_devices() -> tuple[str, ...]:
-    """The GPUs that this job may use; `*` stands for all of them."""
+def gpu_devices(first: int = 0, number: int | None = None) -> tuple[str, ...]:
+    """The GPUs that this job may use, or a `number` of them from the `first` on.
+
+    `*` stands for all of the machine: it is not known here which ones there are.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return tuple(visible.split(",")) if visible else ("*",)
+    if not visible:
+        return ("*",)
+    return tuple(visible.split(",")[first : None if number is None else first + number])
 
 
 def stamps_of(paths: Iterable[Path]) -> Stamps:

@@ -48,7 +48,8 @@ def open_vllm(
     if model.quantization is not None:
         identity = identity | {"quantization": model.quantization}
     version = pinned_version(environment)
-    devices = (CPU,) if config.on_cpu(name) else gpu_devices()
+    # It has the first GPUs of its job: others are for a judge, which may stay there.
+    devices = (CPU,) if config.on_cpu(name) else gpu_devices(number=config.gpus(name))
     files = [sae_file, *directions, Path(setup.source), Path(setup.adapter or setup.source)]
     parts = (setup, identity, variables, str(environment.absolute()), version)
     return VllmEngine(
