@@ -1,8 +1,9 @@
-# Engine jobs of a model that share an allocation of a cluster, as groups of Snakemake.
+# Jobs that share an allocation of a cluster, and an engine or a judge, as groups of Snakemake.
 from collections import Counter
 from functools import cache
 
 from esr.planning.allocations import Job, group_names
+from esr.planning.judged import rating_group
 from esr.planning.waves import GROUP
 
 TOGETHER = "allocations"
@@ -16,7 +17,7 @@ def allocations():
     By `group-components: [arms=N]` of the profile, which is known only after the rules are read.
     """
     components = workflow.group_settings.group_components
-    found = group_names(CONFIG, components.get(GROUP, 1))
+    found = group_names(CONFIG, arms_together())
     if found:
         # Snakemake would submit jobs of a group that do not read each other's files apart.
         workflow.parent_groupids.update(dict.fromkeys(found.values(), TOGETHER))
@@ -47,6 +48,24 @@ def allocation_of(rule):
     return group
 
 
+def beside_engine(rule):
+    """Resources of jobs without an engine that run in the allocation of one, or on their own.
+
+    Their partition is that of the engine there. Slurm makes no job step of them (`shared_engine`).
+    """
+
+    def is_beside(wildcards):
+        return group_of(rule, wildcards) is not None or in_allocation()
+
+    resources = {"mpi": lambda wildcards: "" if is_beside(wildcards) else None}
+    there, elsewhere = partition_of("generate_responses"), partition_of(rule)
+    if there is not None:
+        resources["slurm_partition"] = lambda wildcards: (
+            there if is_beside(wildcards) else elsewhere
+        )
+    return resources
+
+
 def shared_engine(rule):
     """Resources of jobs that share an engine: one runs at a time, without a job step of its own.
 
@@ -62,3 +81,75 @@ def shared_engine(rule):
         return resource
 
     return {"engine": in_group(1), "mpi": in_group("")}
+
+
+def submitted_together(found):
+    """A group by its name and number of jobs, or None; its jobs are one job of the cluster.
+
+    Without that, Snakemake would submit jobs of a group that do not read each other's files apart.
+    """
+    if found is not None:
+        workflow.group_settings.group_components[found[0]] = found[1]
+        workflow.register_resource("engine", 1)  # at a time in an allocation
+    return found
+
+
+def arms_together():
+    """Most arms of an allocation, by the profile; 1 = no job shares one."""
+    return workflow.group_settings.group_components.get(GROUP, 1)
+
+
+def allocation_by(find):
+    """Group of a job; `find` returns its name and number of jobs, or None, by the wildcards."""
+
+    def group(wildcards):
+        if in_allocation():
+            workflow.execution_settings.keep_going = True  # others, when one has failed
+        found = find(wildcards)
+        return None if found is None else found[0]
+
+    return group
+
+
+def shared_by(find):
+    """Resources of jobs that share an engine or a judge, as in `shared_engine`."""
+
+    def in_group(value):
+        def resource(wildcards):
+            return None if find(wildcards) is None and not in_allocation() else value
+
+        return resource
+
+    return {"engine": in_group(1), "mpi": in_group("")}
+
+
+@cache
+def rated_in(rule):
+    """Group of the jobs that rate labels and write examples, and its number of jobs, if any."""
+    return submitted_together(rating_group(CONFIG, rule, arms_together()))
+
+
+def shared_rater(rule, *names):
+    """Resources of a rule that calls these judges: its time, and those of jobs that share a judge.
+
+    Not in a profile, since jobs of an allocation divide the hours of one. Batches of an API take up
+    to a day.
+    """
+    judges = [
+        CONFIG.judging.llms[name] for name in names if name in CONFIG.judging.llms
+    ]
+    local = [judge for judge in judges if judge.kind == "vllm"]
+    sizes = [CONFIG.size_for(judge.parameters) for judge in local]
+    hours = max(
+        1 if judges else 0,
+        24 if len(local) < len(judges) else 0,
+        *(size.judge for size in sizes if size is not None),
+    )
+    if not local:
+        return {"runtime": 60 * hours} if judges else {}
+
+    def runtime(wildcards):
+        found = rated_in(rule)
+        return round(60 * hours / (1 if found is None else found[1]))
+
+    return shared_by(lambda wildcards: rated_in(rule)) | {"runtime": runtime}

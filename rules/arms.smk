@@ -86,9 +86,12 @@ rule plan_arm:
     benchmark:
         "<benchmarks>/{model}/{arm}/plan_arm.tsv"
     resources:
+        **beside_engine("plan_arm"),
         mem_mb=1000,
     wildcard_constraints:
         arm=one_of(arm for arm in CONFIG.arms if arm not in IMPORTED),
+    group:
+        allocation_of("plan_arm")
     script:
         "../scripts/arms/plan_arm.py"
 

@@ -42,7 +42,12 @@ rule write_examples:
     benchmark:
         "<benchmarks>/write_examples.tsv"
     resources:
-        **judge_job(WRITER, CONFIG.judging.primary),
+        **(
+            judge_job(WRITER, CONFIG.judging.primary)
+            | shared_rater("write_examples", WRITER, CONFIG.judging.primary)
+        ),
+    group:
+        allocation_by(lambda wildcards: rated_in("write_examples"))
     script:
         "../scripts/finetuning/write_examples.py"
 

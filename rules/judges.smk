@@ -58,40 +58,26 @@ def judged_how(*keys, arms=lambda wildcards: [wildcards.arm]):
 @cache
 def judged_in(judge, model, number):
     """Group of the job that judges a round of a model, and its number of jobs, if it is in one."""
-    components = workflow.group_settings.group_components
-    found = judging_group(CONFIG, judge, model, number, components.get(GROUP, 1))
-    if found is not None:
-        # Snakemake would submit jobs of a group that do not read each other's files apart.
-        components[found[0]] = found[1]
-        workflow.register_resource("engine", 1)  # at a time in an allocation
-    return found
+    return submitted_together(
+        judging_group(CONFIG, judge, model, number, arms_together())
+    )
 
 
-def judging_allocation(wildcards):
-    """Group of a job that judges all arms of a model; None if it has an allocation of its own."""
-    if in_allocation():  # other models are judged, when one has failed
-        workflow.execution_settings.keep_going = True
-    found = judged_in(wildcards.judge, wildcards.model, round_number(wildcards))
-    return None if found is None else found[0]
+def judged_with(wildcards):
+    """Group of a job that judges all arms of a model, and its number of jobs, if it is in one."""
+    return judged_in(wildcards.judge, wildcards.model, round_number(wildcards))
 
 
 def shared_judge():
     """Resources of jobs that share a judge: those of engines, and the hours of one job for all."""
 
-    def of_group(value):
-        def resource(wildcards):
-            found = judged_in(wildcards.judge, wildcards.model, round_number(wildcards))
-            return None if found is None and not in_allocation() else value
-
-        return resource
-
     def runtime(wildcards, attempt):
-        found = judged_in(wildcards.judge, wildcards.model, round_number(wildcards))
+        found = judged_with(wildcards)
         size = CONFIG.size_for(CONFIG.judging.local[wildcards.judge].parameters)
         hours = 1 if size is None else size.judge
         return round(60 * hours / (1 if found is None else found[1]))
 
-    return {"engine": of_group(1), "mpi": of_group(""), "runtime": runtime}
+    return shared_by(judged_with) | {"runtime": runtime}
 
 
 localrules:
@@ -143,7 +129,7 @@ rule judge_arms:
         judge=one_of(CONFIG.judging.local),
         round=r"|-\d+",
     group:
-        judging_allocation
+        allocation_by(judged_with)
     script:
         "../scripts/judges/judge_arms.py"
 

@@ -42,7 +42,9 @@ rule rate_concreteness:
     benchmark:
         "<benchmarks>/{model}/rate_concreteness.tsv"
     resources:
-        **judge_job(RATER),
+        **(judge_job(RATER) | shared_rater("rate_concreteness", RATER)),
+    group:
+        allocation_by(lambda wildcards: rated_in("rate_concreteness"))
     script:
         "../scripts/latents/rate_concreteness.py"
 

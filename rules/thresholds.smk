@@ -1,4 +1,5 @@
 # The boost of every latent at which the first attempt scores the target.
+from esr.planning.searches import search_group
 
 
 def threshold_files():
@@ -31,6 +32,17 @@ def probes_of(wildcards):
     if CONFIG.models[wildcards.model].threshold_prior is not None:
         return []
     return [of_base("boost_probes.parquet")(wildcards)]
+
+
+@cache
+def searched_in(model):
+    """Group of the search of a model's latents, and its number of searches, if it is in one."""
+    return submitted_together(search_group(CONFIG, model, arms_together()))
+
+
+def searched_with(wildcards):
+    """The same by wildcards; searches along a set of directions are in no group."""
+    return None if wildcards.along else searched_in(wildcards.model)
 
 
 THRESHOLDS = threshold_files()
@@ -111,6 +123,9 @@ rule find_thresholds:
     threads: CONFIG.engine.threads
     resources:
         **engine_job("find_thresholds"),
+        **shared_by(searched_with),
+    group:
+        allocation_by(searched_with)
     script:
         "../scripts/thresholds/find_thresholds.py"
 

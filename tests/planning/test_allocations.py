@@ -104,11 +104,59 @@ def test_readouts_of_an_arm_have_its_engine_whatever_that_has_loaded() -> None:
 
 def test_the_hours_of_all_jobs_of_an_allocation_are_requested() -> None:
     config = paper()
-    # 12 hours for an arm, 4 for a job that reads: answers and discovery, and what reads them.
-    assert requested_hours(config, MODEL, 2, 1) == 2 * 12 + 2 * 4
-    assert requested_hours(config, MODEL, 2, 2) == 2 * 12 + 2 * 8  # a retry reads for longer
-    assert requested_hours(config, MODEL, 3, 1) == 3 * 12
+    # 2 hours for an arm, 4 for a job that reads: answers and discovery, and what reads them.
+    assert requested_hours(config, MODEL, 2, 1) == 2 * 2 + 2 * 4
+    assert requested_hours(config, MODEL, 2, 2) == 2 * 2 + 2 * 8  # a retry reads for longer
+    # All arms that steer, the sets matched on their text, and an hour for each plan of these.
+    assert requested_hours(config, MODEL, 16, 1) == 14 * 2 + 4 + 3 * 1
     assert requested_hours(config, MODEL, 1, 1) == 0
+
+
+def generated_with_controls(config: Config, together: int = 16) -> list[str]:
+    """Arms generated in the allocation that matches random sets, those that it plans last."""
+    jobs = next(
+        jobs for jobs in allocations(config, MODEL, together) if Job("match_controls") in jobs
+    )
+    arms = [str(job.arm) for job in jobs if job.rule == "generate_responses"]
+    planned = [str(job.arm) for job in jobs if job.rule == "plan_arm"]
+    assert planned == arms[len(arms) - len(planned) :]
+    return planned
+
+
+RANDOM = ["ablate-random-0", "ablate-random-1", "ablate-random-2"]
+
+
+def test_random_sets_are_ablated_where_they_are_matched() -> None:
+    assert generated_with_controls(paper()) == RANDOM
+    for together, places in ((14, RANDOM), (13, []), (8, RANDOM), (4, [])):
+        assert generated_with_controls(paper(), together) == places
+        found = [job for jobs in allocations(paper(), MODEL, together) for job in jobs]
+        assert len(found) == len(set(found))
+        assert {Job("generate_responses", arm) for arm in paper().arms_of(MODEL)} <= set(found)
+
+
+def test_arms_that_wait_for_more_than_their_random_set_have_another_allocation() -> None:
+    random = {"ablate": "random-0", "boost": "none"}
+    arms = {
+        # The plan of what they replay, outside the allocation, reads texts that it generates.
+        "continued": {"continue": {"arm": "steered", "cuts": [200]}},
+        "continued-random": {"replay": "continued", **random},
+        # The plan of a replay of a random set reads another plan of this wave.
+        "again": {"replay": "ablate-random-0", **random},
+        # Another engine.
+        "along": {"over": "latents", "trials": 1, "directions": "random", "ablate": "random-0"},
+    }
+    config = paper(arms=arms, directions={"random": {"kind": "random"}})
+    assert generated_with_controls(config, 100) == []
+    assert generated_with_controls(paper(arms={"again": arms["again"]}), 100) == []
+
+
+def test_readouts_of_random_sets_are_read_where_these_are_ablated() -> None:
+    tokens = {"tokens": {"affirmed": ["Yes"]}}
+    config = paper(readouts={"ablate-random-1": tokens})
+    assert generated_with_controls(config) == RANDOM
+    jobs = next(x for x in allocations(config, MODEL, 16) if Job("match_controls") in x)
+    assert jobs[-1] == Job("read_tokens", "ablate-random-1")
 
 
 @pytest.mark.parametrize("changes", [{"engine": {"linger": 0}}, {}], ids=["no engine stays", "off"])

@@ -235,6 +235,33 @@ class TestHours:
         assert found["hours_per_job"] == pytest.approx(searching + judge)
         assert found["gpu_hours"] == pytest.approx(3 * (searching + judge))
 
+    def test_a_search_that_finds_its_judge_waits_for_its_engine_alone(self, tmp_path: Path) -> None:
+        profile, hours = tmp_path / "config.yaml", []
+        for together in (1, 2):
+            profile.write_text(f"group-components: [arms={together}]\n")
+            table = estimate_compute(study(), profile).set_index(["rule", "model"])
+            hours.append(table.loc["find_thresholds"])
+        alone, shared = hours
+        saved = alone["gpu_hours"] - shared["gpu_hours"]
+        # Two of three searches, three GPUs each: 65.6 GB of Qwen3-32B, 16.06 of Llama 3.1 8B.
+        finding = [f"llama-3.1-8b+sc{share}" for share in (20, 30, 50, 60, 80, 90)]
+        assert saved[saved > 0].index.tolist() == sorted(finding)
+        assert saved[finding].to_numpy() == pytest.approx(3 * (65.6 - 16.06) / 3600)
+        assert (alone["starts"] == shared["starts"]).all()
+
+    def test_what_rates_and_writes_starts_its_judge_once(self, tmp_path: Path) -> None:
+        profile, tables = tmp_path / "config.yaml", []
+        for together in (1, 2):
+            profile.write_text(f"group-components: [arms={together}]\n")
+            table = estimate_compute(study(), profile)
+            rows = table[table["rule"].isin(["rate_concreteness", "write_examples"])]
+            tables.append(rows.groupby("rule")[["starts", "gpu_hours"]].sum())
+        alone, shared = tables
+        assert alone["starts"].to_dict() == {"rate_concreteness": 3, "write_examples": 1}
+        assert shared["starts"].to_dict() == {"rate_concreteness": 1, "write_examples": 0}
+        saved = (alone["gpu_hours"] - shared["gpu_hours"]).sum()
+        assert saved == pytest.approx(3 * 2 * (STARTING + 65.6) / 3600)
+
     def test_the_factor_covers_every_simulated_judge_of_a_job(self) -> None:
         table = pd.read_csv("benchmarks/search.csv").set_index("judge")["over_longer"]
         together = table.index.str.contains("in one call")
@@ -293,6 +320,15 @@ class TestHours:
             chains.append(wall_hours(table[table["rule"].eq("generate_responses")], 10**6))
         alone, shared = chains
         assert 2 * alone < shared < 8 * alone
+
+    @pytest.mark.parametrize("gpu", ["A100-80GB", "H100-80GB", "H200-141GB", "L40S-48GB"])
+    @pytest.mark.parametrize("name", ["paper", "arxiv"])
+    def test_jobs_request_several_times_the_hours_that_they_take(self, name: str, gpu: str) -> None:
+        table = estimate_compute(study(name, {"engine": {"gpu": gpu}}))
+        requested = (table["hours_requested"] / table["hours_per_job"]).groupby(table["rule"]).min()
+        assert requested["generate_responses"] > 6
+        assert requested["find_thresholds"] > 3
+        assert requested.min() > 3
 
     def test_the_guide_gives_the_hours_and_disk_of_the_paper_study(self) -> None:
         table = estimated()

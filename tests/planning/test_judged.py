@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from esr.planning.judged import judging_group, judging_starts, sharing
+from esr.planning.judged import judging_group, judging_starts, rating_group, sharing
 from helpers.studies import load_study
 
 JUDGE, BASE = "qwen3-32b", "llama-3.1-8b"
@@ -64,3 +64,52 @@ def test_nine_mixtures_of_the_large_studies_start_their_judge_once(name: str, st
     config = load_study(name=name)
     assert judging_starts(config, JUDGE, 1) == starts + 8
     assert judging_starts(config, JUDGE, 4) == starts
+
+
+RATINGS = ("rate_concreteness", "write_examples")
+API = {"judges": {"claude-haiku-4.5": {"optional": False}}}
+"""A judge behind an API that the study needs."""
+
+
+def rated(config: Any, together: int = 16) -> list[tuple[str, int] | None]:
+    return [rating_group(config, rule, together) for rule in RATINGS]
+
+
+@pytest.mark.parametrize("name", ["paper", "arxiv"])
+def test_labels_are_rated_and_examples_written_with_one_start(name: str) -> None:
+    assert rated(load_study(name=name)) == [(f"rated_{JUDGE}", 6)] * 2  # five models, examples
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"finetune": {"models": []}},
+        {"finetune": {"data": {"writer": "blind"}}},
+        {"finetune": {"data": {"writer": "claude-haiku-4.5"}}, "judging": API},
+        {"latents": {"concreteness": {"rater": "blind"}}},
+    ],
+    ids=["no examples", "another writer", "a writer behind an API", "another rater"],
+)
+def test_examples_are_written_elsewhere_where_another_judge_is_needed(
+    changes: dict[str, Any],
+) -> None:
+    config = paper(**changes)
+    assert rated(config) == [(f"rated_{config.latents.concreteness.rater}", 5), None]
+
+
+def test_a_writer_that_is_no_language_model_leaves_the_examples_to_the_judge() -> None:
+    changes = {"finetune": {"data": {"writer": "corpus"}}}
+    assert rated(paper(**changes)) == [(f"rated_{JUDGE}", 6)] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "together"),
+    [
+        ({}, 1),
+        ({"engine": {"linger": 0}}, 16),
+        ({"latents": {"concreteness": {"rater": "claude-haiku-4.5"}}, "judging": API}, 16),
+    ],
+    ids=["switched off", "a judge that ends with its job", "a rater behind an API"],
+)
+def test_some_ratings_share_no_allocation(changes: dict[str, Any], together: int) -> None:
+    assert rated(paper(**changes), together) == [None, None]

@@ -44,7 +44,7 @@ class TestPartitions:
     def test_jobs_longer_than_their_partition_allows_are_named(self, sinfo: Path) -> None:
         sinfo.write_text("cpu 1-00:00:00\ngpu 12:30:00\n")
         (line,) = partition_problems(study())
-        assert "jobs request 48 h of partition gpu, whose limit is 12.5 h" in line
+        assert "jobs request 43 h of partition gpu, whose limit is 12.5 h" in line
 
     def test_the_last_retry_of_a_job_without_a_journal_must_fit_too(
         self, sinfo: Path, tmp_path: Path
@@ -59,21 +59,33 @@ class TestPartitions:
         assert list(partition_problems(study(), profile)) == []
 
     def test_an_allocation_of_several_jobs_must_fit(self, sinfo: Path, tmp_path: Path) -> None:
-        sinfo.write_text("gpu 1-08:00:00\n")
+        sinfo.write_text("gpu 12:00:00\n")
         profile = tmp_path / "config.yaml"
         rules = "set-resources: {generate_responses: {slurm_partition: gpu}}\n"
         profile.write_text(f"group-components: [arms=2]\n{rules}")
-        assert list(partition_problems(study(), profile)) == []  # 2 x 12 h, and 2 x 4 h of reading
+        assert list(partition_problems(study(), profile)) == []  # 2 x 2 h, and 2 x 4 h of reading
         profile.write_text(f"group-components: [arms=2]\nretries: 1\n{rules}")
         (line,) = partition_problems(study(), profile)
-        assert "jobs request 40 h" in line  # a retry reads for longer
-        profile.write_text(f"group-components: [other=2, arms=3]\n{rules}")
+        assert "jobs request 20 h" in line  # a retry reads for longer
+        profile.write_text(f"group-components: [other=2, arms=12]\n{rules}")
         (line,) = partition_problems(study(), profile)
-        assert "jobs request 36 h of partition gpu, whose limit is 32 h" in line
+        assert "jobs request 29 h of partition gpu, whose limit is 12 h" in line
         assert "or the arms that share an allocation (`group-components: [arms=...]`)" in line
         # An engine that ends with its job is not shared, so neither is an allocation.
         no_stay = study("paper", {"engine": {"linger": 0}})
         assert list(partition_problems(no_stay, profile)) == []
+
+    def test_searches_that_share_an_allocation_must_fit(self, sinfo: Path, tmp_path: Path) -> None:
+        sinfo.write_text("gpu 1-01:00:00\n")
+        profile = tmp_path / "config.yaml"
+        profile.write_text(
+            "group-components: [arms=2]\nset-resources: {find_thresholds: {slurm_partition: gpu}}\n"
+        )
+        assert list(partition_problems(study(), profile)) == []  # 24 h, and 3 x 8 h
+        longer = [size.model_dump() for size in study().jobs]
+        next(size for size in longer if size["max_parameters"] == 1e10)["thresholds"] = 9
+        (line,) = partition_problems(study("paper", {"jobs": longer}), profile)
+        assert "jobs request 27 h of partition gpu, whose limit is 25 h" in line
 
     def test_where_there_is_no_slurm_there_is_no_problem(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

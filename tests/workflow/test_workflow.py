@@ -162,9 +162,19 @@ def test_the_paper_study_is_planned_without_gpu_or_hub(checkout: Path) -> None:
     stated = re.search(r"about (\d+) jobs", (REPO / "docs/cluster.md").read_text())
     assert stated
     assert abs(total(output) - int(stated[1])) < 10
-    assert re.findall(r"Group job (judged_\S+)", output) == ["judged_qwen3-32b_llama-3.1-8b_0"]
+    groups = planned_groups(output)
+    rules = {
+        name: Counter(rule for rule, _ in jobs)
+        for name, jobs in groups.items()
+        if not name.startswith("arms_")
+    }
+    assert rules == {
+        "judged_qwen3-32b_llama-3.1-8b_0": {"judge_arms": 9},
+        "rated_qwen3-32b": {"rate_concreteness": 5, "write_examples": 1},
+        **{f"searched_llama-3.1-8b_{n}": {"find_thresholds": 3} for n in range(3)},
+    }
     assert len(re.findall("^rule judge_arms:", output, re.MULTILINE)) == 5
-    assert len(re.findall("^    rule judge_arms:", output, re.MULTILINE)) == 9
+    check_groups(groups)
     assert seconds < 30, "about 4 on an idle core (benchmarks/graph.csv)"
     assert planned_starts(output) == counted_starts(load_study(name="paper"))
 
@@ -176,11 +186,43 @@ INHERITED = {
 
 
 def planned_starts(output: str) -> dict[str, int]:
-    """Jobs of Slurm that start an engine, by rule, in a dry run; for a group, that of its arms."""
-    groups = re.findall(r"^\[.*\] Group job arms_", output, re.MULTILINE)
+    """Jobs of Slurm that start an engine, by rule, in a dry run; for a group, that of its arms.
+
+    Searches that share a judge start an engine each.
+    """
+    groups = planned_groups(output)
     alone = re.findall(r"^rule (\w+):", output, re.MULTILINE)
+    alone += [
+        rule for name, jobs in groups.items() if name.startswith("searched_") for rule, _ in jobs
+    ]
     found = Counter(INHERITED.get(rule, rule) for rule in alone if rule in ENGINE_HOURS)
-    return dict(found + Counter(generate_responses=len(groups)))
+    arms = sum(name.startswith("arms_") for name in groups)
+    return dict(found + Counter(generate_responses=arms))
+
+
+def planned_groups(output: str) -> dict[str, list[tuple[str, str]]]:
+    """Rule and resources of every job, by the group that Slurm runs as one job, in a dry run."""
+    found = {}
+    for text in re.split(r"^\[.*\] Group job ", output, flags=re.MULTILINE)[1:]:
+        jobs = text[: end.start()] if (end := re.search(r"\n(?=\S)", text)) else text
+        rules = re.findall(r"^ +rule (\w+):", jobs, re.MULTILINE)
+        resources = re.findall(r"^ +resources: (.*)$", jobs, re.MULTILINE)
+        found[text.split()[0]] = list(zip(rules, resources, strict=True))
+    return found
+
+
+def check_groups(groups: dict[str, list[tuple[str, str]]]) -> None:
+    """Check that the jobs of a group go to one partition, run in turn, and end within 35 hours."""
+    for name, jobs in groups.items():
+        minutes = 0
+        for rule, resources in jobs:
+            assert "slurm_partition=gpu" in resources, (name, rule)
+            assert re.search(r"\bmpi=(,|$)", resources), (name, rule)  # no job step of Slurm
+            assert ("engine=1" in resources) == (rule != "plan_arm"), (name, rule)
+            amount = re.search(r"\bruntime=(\d+)", resources)
+            assert amount, (name, rule)
+            minutes += int(amount[1])
+        assert minutes <= 35 * 60, name
 
 
 def counted_starts(config: Config) -> dict[str, int]:
@@ -203,6 +245,13 @@ def test_estimate_counts_the_engines_that_a_plan_starts(
     assert done.returncode == 0, done.stdout[-4000:]
     config = load_study({"engine": {"linger": 300}}, name=name)
     assert planned_starts(done.stdout) == counted_starts(config)
+    if name == "arxiv":
+        groups = planned_groups(done.stdout)
+        assert sum(name.startswith("searched_") for name in groups) == 3
+        plans = {name for name, jobs in groups.items() if "plan_arm" in dict(jobs)}
+        assert plans == {f"arms_{model}_1" for model in config.base_models} - {
+            "arms_llama-3.3-70b_1"  # 19 arms
+        }
 
 
 def test_every_rule_that_calls_a_judge_is_documented_as_needing_a_network() -> None:
@@ -296,7 +345,7 @@ def test_what_jobs_ask_of_slurm_follows_the_size_of_the_model(checkout: Path) ->
     # A retry with a journal resumes; one without gets more time.
     again = run_snakemake(checkout, *slurm, "--attempt", "2", "--", *targets)
     before, after = requested(first.stdout, "runtime"), requested(again.stdout, "runtime")
-    assert before["generate_responses", "llama-3.3-70b"] == 12 * 60
+    assert before["generate_responses", "llama-3.3-70b"] == 2 * 60
     assert before["read_episodes", "llama-3.3-70b"] == 4 * 60
     assert {rule for rule, model in before if after[rule, model] == before[rule, model]} == {
         "find_thresholds",

@@ -2,18 +2,23 @@
 
 Arms of a wave form groups (`esr.planning.waves`). A job that reads text with the engine of such a
 group joins it: that of the arm whose responses it reads. All that needs its table is planned in a
-later wave, so that no job of the group depends on another one through jobs outside the group.
+later wave, so that no job of the group depends on another one through jobs outside the group. Arms
+that ablate random sets, and wait for nothing else, join the group that matches these sets, and so
+do the jobs that plan them.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from esr.config import Config
-from esr.planning.waves import groups, wave, wave_after_judging
+from esr.planning.waves import groups, waits_for_controls_alone, wave, wave_after_judging
+
+PLANNING = 1
+"""Hours that a job requests that plans an arm: `runtime` of the profile's `default-resources`."""
 
 
 class Job(NamedTuple):
-    """A job of a model that runs an engine.
+    """A job of a model that runs an engine, or plans an arm for one that does.
 
     Attributes:
         rule: Its rule. Rules that inherit from another one have the name of that one.
@@ -27,7 +32,8 @@ class Job(NamedTuple):
 def allocations(config: Config, model: str, together: int) -> list[list[Job]]:
     """Jobs of a model that share an allocation: up to `together` arms, then those that read.
 
-    Jobs that share none are left out.
+    Arms that follow on what they read, and their plans, are the last. Jobs that share none are left
+    out.
     """
     arms = groups(config, model, together)
     place = {arm: number for number, group in enumerate(arms) for arm in group}
@@ -36,7 +42,7 @@ def allocations(config: Config, model: str, together: int) -> list[list[Job]]:
         number = next((place[arm] for arm in hosts if arm in place), None)
         if number is not None:
             found[number].append(job)
-    return found
+    return _with_random_sets(config, found, together)
 
 
 def group_names(config: Config, together: int) -> dict[tuple[str, Job], str]:
@@ -54,8 +60,35 @@ def requested_hours(config: Config, model: str, together: int, attempt: int) -> 
     size = config.job_size(model)
     if size is None:
         return 0
+
+    def hours(job: Job) -> float:
+        return PLANNING if job.rule == "plan_arm" else size.hours(job.rule, attempt)
+
     found = allocations(config, model, together)
-    return max((sum(size.hours(job.rule, attempt) for job in jobs) for jobs in found), default=0)
+    return max((sum(map(hours, jobs)) for jobs in found), default=0)
+
+
+def _with_random_sets(config: Config, found: list[list[Job]], together: int) -> list[list[Job]]:
+    """Allocations, where arms that ablate random sets join the one that matches these sets."""
+    host = next((jobs for jobs in found if Job("match_controls") in jobs), None)
+    alone = []
+    for jobs in found:
+        arms = _generated(jobs)
+        if (
+            host is not None
+            and all(waits_for_controls_alone(config, arm) for arm in arms)
+            and all(_is_plain(config, arm) for arm in arms)
+            and len(_generated(host)) + len(arms) <= together
+        ):
+            host += [Job("plan_arm", arm) for arm in arms] + jobs
+        else:
+            alone.append(jobs)
+    return alone
+
+
+def _generated(jobs: list[Job]) -> list[str]:
+    """Arms that an allocation generates."""
+    return [job.arm for job in jobs if job.rule == "generate_responses" and job.arm is not None]
 
 
 def _readers(config: Config, model: str) -> Iterator[tuple[Job, list[str]]]:

@@ -17,8 +17,9 @@ from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
 from esr.planning.costs import Planned, planned_calls, searched_for
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
-from esr.planning.judged import judging_starts
+from esr.planning.judged import RATED, judging_starts, rating_group
 from esr.planning.partitions import PROFILE, arms_together
+from esr.planning.searches import finds_judge
 from esr.planning.work import EXAMPLE_TOKENS, planned_work
 
 THROUGHPUT = Path("resources/throughput.csv")
@@ -182,6 +183,7 @@ def judge_jobs(config: Config, rule: str, judge: VllmJudgeConfig) -> int:
 def judge_rows(config: Config, gpu: Gpu, profile: Path) -> Iterator[list[Any]]:
     """Rows of `estimate_compute` for judges that the workflow runs; `model` is the judge."""
     running: set[tuple[str, str]] = set()
+    together = arms_together(profile)
     for one in planned_calls(config):
         judge = config.judging.local.get(one.judge)
         size = None if judge is None else config.size_for(judge.parameters)
@@ -191,10 +193,13 @@ def judge_rows(config: Config, gpu: Gpu, profile: Path) -> Iterator[list[Any]]:
             continue
         jobs = starts = judge_jobs(config, one.rule, judge)
         if one.rule == "judge_responses" and judge.together:
-            starts = judging_starts(config, one.judge, arms_together(profile))
-        if (WITHIN.get(one.rule, one.rule), one.judge) in running:
-            starts = 0  # the job has started it for other calls
-        running.add((WITHIN.get(one.rule, one.rule), one.judge))
+            starts = judging_starts(config, one.judge, together)
+        job = WITHIN.get(one.rule, one.rule)
+        if job in ("rate_concreteness", "write_examples") and rating_group(config, job, together):
+            job, starts = RATED, 1
+        if (job, one.judge) in running:
+            starts = 0  # the allocation has started it for other calls
+        running.add((job, one.judge))
         rate = judge_tokens_per_second(config, judge, gpu, one)
         starts = 0 if one.rule == "anchors" else starts  # graded within jobs of other rows
         starting = STARTING + weight_bytes(judge) / LOADING
@@ -215,22 +220,23 @@ def estimate_compute(config: Config, profile: Path = PROFILE) -> pd.DataFrame:
     gpu_hours. Empty where the study names no GPU or its models need none.
     """
     gpu = gpu_of(config)
-    rows = []
+    together, rows = arms_together(profile), []
     for work in planned_work(config, profile):
         size = config.job_size(work.model)
         if gpu is None or size is None or size.gpus == 0:
             continue
         rate, known = tokens_per_second(config, work.rule, work.model, gpu)
-        starting = (STARTING + weight_bytes(config.models[work.model]) / LOADING) / 3600
+        engine = (STARTING + weight_bytes(config.models[work.model]) / LOADING) / 3600
         writing, judging = work.tokens / work.jobs / rate / 3600, 0.0
-        searches = work.rule == "find_thresholds"
+        searches, starting, found = work.rule == "find_thresholds", engine, 0.0
         if searches:
             judging = judge_hours(config, searched_for(config, work.model) / work.jobs)
-            starting = search_start(config, starting)
+            starting = search_start(config, engine)
+            found = starting - engine if finds_judge(config, work.model, together) else 0.0
         hours = search_hours(config, writing, judging)
         used = config.search_job_gpus(work.model) if searches else size.gpus
         starts = work.jobs if work.starts is None else work.starts
-        all_hours = used * (hours * work.jobs + starting * starts)
+        all_hours = used * (hours * work.jobs + starting * starts - found)
         facts = [work.rule, work.model, work.jobs, starts, used, work.tokens, rate, known, judging]
         rows.append([*facts, hours + starting, size.hours(work.rule), all_hours])
     rows += [] if gpu is None else list(judge_rows(config, gpu, profile))

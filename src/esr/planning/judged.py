@@ -1,13 +1,15 @@
 """Jobs of a judge that one allocation of a cluster runs, one after the other, with one start.
 
-Those are the jobs of the models that were fine-tuned from one base. They run few arms each, so that
-their judge would take longer to start than to judge.
+Those are the jobs of the models that were fine-tuned from one base, which run few arms each, and
+the jobs that rate labels and write examples. Their judge would take longer to start than to work.
 """
 
 from esr.config import Config
 
 GROUP = "judged"
-"""Name of these groups begins so."""
+"""Name of the groups that judge arms begins so."""
+RATED = "rated"
+"""Name of the group that rates labels and writes examples begins so."""
 
 
 def sharing(config: Config, judge: str, model: str, number: int) -> list[str]:
@@ -57,3 +59,24 @@ def judging_starts(config: Config, judge: str, together: int) -> int:
     jobs = [(model, number) for model in config.models for number in config.judging_rounds(model)]
     groups = [judging_group(config, judge, *job, together) for job in jobs]
     return groups.count(None) + len(set(groups) - {None})
+
+
+def rating_group(config: Config, rule: str, together: int) -> tuple[str, int] | None:
+    """Group of a job that rates labels or writes examples, and its number of jobs; None if alone.
+
+    Args:
+        config: The study.
+        rule: `rate_concreteness` or `write_examples`, which calls no other judge than the rater.
+        together: As in `judging_group`.
+    """
+    rater = config.latents.concreteness.rater
+    judge = config.judging.local.get(rater)
+    if judge is None or together < 2:
+        return None
+    asked = {config.finetune.data.writer, config.judging.primary} & set(config.judging.llms)
+    writes = bool(config.finetuned) and asked == {rater}
+    jobs = len(config.base_models) + writes
+    stays = config.linger(on_cpu=not config.judge_gpus(judge)) > 0
+    if jobs < 2 or not stays or (rule == "write_examples" and not writes):
+        return None
+    return f"{RATED}_{rater}", jobs

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from esr.config import ENGINE_HOURS, Config
+from esr.planning import searches
 from esr.planning.allocations import requested_hours
 from esr.planning.waves import GROUP
 
@@ -56,6 +57,8 @@ def _longest(config: Config, rule: str, attempt: int, together: int) -> float:
         return 0
     sizes = (config.job_size(model) for model in config.models)
     alone = max((size.hours(rule, attempt) for size in sizes if size is not None), default=0)
+    if rule == "find_thresholds":
+        return max(alone, searches.requested_hours(config, together, attempt))
     if rule != "generate_responses":
         return alone
     return max(alone, *(requested_hours(config, m, together, attempt) for m in config.models))

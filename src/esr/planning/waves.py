@@ -25,6 +25,16 @@ def wave_after_judging(config: Config, arm: str) -> int:
     return max(1 + wave(config, name) for name in _judged_with(config, arm))
 
 
+def waits_for_controls_alone(config: Config, arm: str) -> bool:
+    """Whether an arm is planned once random sets are matched on steered text, with no other wait.
+
+    All that its plan reads beside the sets is then there before `steered` is generated.
+    """
+    steered = wave(config, "steered") if "steered" in config.arms else 0
+    needed = (name for name in _needed_beside_controls(config, arm) if name in config.arms)
+    return _has_controls(config, arm) and all(wave(config, name) < steered for name in needed)
+
+
 def groups(config: Config, model: str, together: int) -> list[list[str]]:
     """Arms of a model that share an allocation of the cluster: up to `together` in a group.
 
@@ -39,10 +49,10 @@ def groups(config: Config, model: str, together: int) -> list[list[str]]:
         if config.generates(model, arm) and config.shards(arm) == 1:
             setup = config.directions_of(arm), config.layers_of(arm)
             same.setdefault((wave(config, arm), *setup), []).append(arm)
-    return [group for arms in same.values() for group in _divide(arms, together)]
+    return [group for arms in same.values() for group in divide(arms, together)]
 
 
-def _divide(arms: list[str], largest: int) -> list[list[str]]:
+def divide(arms: list[str], largest: int) -> list[list[str]]:
     """As few parts as possible of up to `largest` arms, of nearly equal lengths, in order."""
     number = -(-len(arms) // largest)
     bounds = [i * len(arms) // number for i in range(number + 1)]
@@ -58,6 +68,19 @@ def _wave(config: Config, arm: str, above: tuple[str, ...]) -> int:
 
 def _needed(config: Config, arm: str) -> Iterator[str]:
     """Arms whose responses the plan of an arm depends on (`rules/arms.smk`)."""
+    yield from _needed_beside_controls(config, arm)
+    if _has_controls(config, arm):
+        yield "steered"  # random sets are matched to detectors on its text
+
+
+def _has_controls(config: Config, arm: str) -> bool:
+    """Whether an arm ablates a random set."""
+    ablated = config.arms[arm].ablate
+    return isinstance(ablated, str) and ablated != "detectors"
+
+
+def _needed_beside_controls(config: Config, arm: str) -> Iterator[str]:
+    """The same without the arm that random sets are matched on."""
     found = config.arms[arm]
     if found.continued is not None:
         yield from _texts(config, found.continued)
@@ -71,8 +94,6 @@ def _needed(config: Config, arm: str) -> Iterator[str]:
             yield from _named(config.answers_to(arm) if arm in config.held_out else None)
     if isinstance(found.ablate, str):
         yield from _named(config.detectors.arm)
-        if found.ablate != "detectors":
-            yield "steered"  # random sets are matched to detectors on its text
     if found.ablate_to == "mean":
         yield from _named(config.fit_arm)
 
