@@ -81,8 +81,9 @@ class Measure:
 
     def in_domain(self, scores: pd.DataFrame | Columns) -> Bool[np.ndarray, " trials"]:
         """Trials that could enter the denominator: scored, or with a response."""
-        responded = ~np.isnan(as_float(scores, self.column))
-        return responded if self.among == "responded" else is_scored(scores)
+        if self.among == "responded":
+            return ~np.isnan(as_float(scores, self.column))
+        return is_scored(scores)
 
 
 _REGISTERED = [

@@ -226,7 +226,11 @@ def weights_of(scores: pd.DataFrame) -> Float[np.ndarray, " trials"] | None:
 def as_float(scores: pd.DataFrame | Columns, column: str) -> Float[np.ndarray, " trials"]:
     """A column as floats (flags as 0 and 1), NaN where missing."""
     found = scores[column]
+    if isinstance(found, np.ndarray):
+        return found.astype(float)
     if isinstance(found.dtype, np.dtype) and found.dtype.kind in "biuf":  # much faster
-        return np.asarray(found).astype(float)
+        return np.asarray(found.to_numpy(float))
+    if isinstance(found.dtype, pd.BooleanDtype | pd.Float64Dtype | pd.Int64Dtype):
+        return np.asarray(found.to_numpy(float, na_value=np.nan))
     numbers = pd.to_numeric(found).astype("Float64")
     return np.asarray(numbers.to_numpy(float, na_value=np.nan))
