@@ -1,5 +1,7 @@
 """esr.analysis.statistics: intervals, clusters, resampling, several tests, power."""
 
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -410,6 +412,14 @@ class TestContrasts:
             assert np.isnan(found.difference).all()
 
 
+@pytest.fixture(scope="class")
+def frozen() -> Iterator[None]:
+    """No garbage among what is loaded: statsmodels collects it in each call."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 class TestSeveralTests:
     @given(P_VALUES)
     def test_holm_steps_down(self, p_values: list[float]) -> None:
@@ -419,7 +429,8 @@ class TestSeveralTests:
             running = max(running, min(1.0, (len(p) - rank) * p[index]))
             assert adjusted[index] == pytest.approx(running)
 
-    @settings(max_examples=5, deadline=None)  # statsmodels collects garbage in each call
+    @pytest.mark.usefixtures("frozen")
+    @settings(deadline=None)
     @given(P_VALUES)
     def test_they_are_those_of_statsmodels(self, p_values: list[float]) -> None:
         for own, method in ((es.holm, "holm"), (es.benjamini_hochberg, "fdr_bh")):
