@@ -1,4 +1,7 @@
-"""A real Slurm of one node on this machine, for the tests: two GPUs that are none, four cores."""
+"""A real Slurm of one node on this machine, for the tests: two GPUs that are none, four cores.
+
+Tests that plan for a cluster meanwhile find the partitions of the profile in it, without a limit.
+"""
 
 import os
 import shutil
@@ -34,11 +37,11 @@ GresTypes=gpu
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
-PartitionName=cpu Nodes={host} Default=YES MaxTime=1-0 State=UP
-PartitionName=gpu Nodes={host} MaxTime=1-0 State=UP
+PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes={host} MaxTime=INFINITE State=UP
 """
 GRES = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
-CONFIGURED = Path("/etc/slurm/slurm.conf")
+ETC = Path("/etc/slurm")
 SAVED = 6
 """Seconds after which the controller has saved its jobs; one that it has not, a crash loses."""
 
@@ -49,9 +52,9 @@ def why_not() -> str | None:
     if missing:
         return f"needs Debian's slurm-wlm and munge ({', '.join(missing)} not found)"
     if os.geteuid() != 0:
-        return "needs root, to start the daemons"
-    if CONFIGURED.exists():
-        return f"{CONFIGURED} is there: this machine has a Slurm, which is left alone"
+        return "needs root, to write /etc/slurm and start the daemons"
+    if (ETC / "slurm.conf").exists():
+        return f"{ETC}/slurm.conf is there already: this machine has a Slurm, which is left alone"
     return None
 
 
@@ -67,11 +70,10 @@ class Cluster:
     def start(self) -> None:
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         facts = {"host": self.host, "folder": self.folder}
+        ETC.mkdir(exist_ok=True)
         conf = CONF.format(**facts, memory=int(pages / 2**20 * 0.8))
-        (self.folder / "slurm.conf").write_text(conf)
-        (self.folder / "gres.conf").write_text(GRES)
-        # Of this process and those that it starts: tests beside these are to find no Slurm.
-        os.environ["SLURM_CONF"] = str(self.folder / "slurm.conf")
+        (ETC / "slurm.conf").write_text(conf)
+        (ETC / "gres.conf").write_text(GRES)
         for name in ("state", "spool"):
             (self.folder / name).mkdir()
         # munge refuses to talk through a folder that is not its own
@@ -106,7 +108,8 @@ class Cluster:
         if self.munged is not None:
             self.munged.terminate()
             self.munged.wait(timeout=30)
-        del os.environ["SLURM_CONF"]
+        for name in ("slurm.conf", "gres.conf"):
+            (ETC / name).unlink(missing_ok=True)
 
     def slurm(self, *command: str) -> str:
         """Output of a Slurm command; raises with its error if it failed."""
