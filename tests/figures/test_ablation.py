@@ -370,7 +370,9 @@ class TestFigureA9:
             assert rows.loc["ablate-random-1", "value"] == pytest.approx(own[kind].sum())
             target = own[f"detector_{kind}"].sum()
             assert rows.loc["ablate-random-1", "target"] == pytest.approx(target)
-        assert table["kind"].eq("matching").sum() == 2 * 3 * len(PLANTED)
+        matching = table[table["kind"].eq("matching")]
+        assert len(matching) == 2 * len(controls)
+        assert matching.groupby("arm")["detector"].nunique().tolist() == 3 * [len(PLANTED)]
 
     @pytest.mark.parametrize(
         ("models", "changes"),
