@@ -51,19 +51,26 @@ def allocation_of(rule):
 def beside_engine(rule):
     """Resources of jobs without an engine that run in the allocation of one, or on their own.
 
-    Their partition is that of the engine there. Slurm makes no job step of them (`shared_engine`).
+    Partition, account and the like are those of the engine there. Slurm makes no job step of them
+    (`shared_engine`).
     """
 
     def is_beside(wildcards):
         return group_of(rule, wildcards) is not None or in_allocation()
 
-    resources = {"mpi": lambda wildcards: "" if is_beside(wildcards) else None}
-    there, elsewhere = partition_of("generate_responses"), partition_of(rule)
-    if there is not None:
-        resources["slurm_partition"] = lambda wildcards: (
-            there if is_beside(wildcards) else elsewhere
+    def that_of_the_engine(name):
+        there, elsewhere = (
+            given_by_profile(one, name) for one in ("generate_responses", rule)
         )
-    return resources
+        return lambda wildcards: there if is_beside(wildcards) else elsewhere
+
+    given = [
+        name
+        for name in SLURM_TEXTS
+        if given_by_profile("generate_responses", name) is not None
+    ]
+    mpi = {"mpi": lambda wildcards: "" if is_beside(wildcards) else None}
+    return mpi | {name: that_of_the_engine(name) for name in given}
 
 
 def shared_engine(rule):

@@ -280,14 +280,24 @@ def run_here(*names):
     return files
 
 
-def partition_of(rule):
-    """Partition that a Slurm profile gives to a rule, if it gives any."""
+SLURM_TEXTS = ["slurm_partition", "slurm_account", "clusters", "constraint", "qos"]
+SLURM_TEXTS += ["reservation", "gpu_model", "gres", "slurm_extra"]
+"""Resources that a Slurm profile gives as text; jobs of one allocation need the same ones."""
+
+
+def given_by_profile(rule, resource):
+    """What a profile gives to a rule of a resource, or by default; None if it gives nothing."""
     settings = workflow.resource_settings
     for given in (settings.overwrite_resources.get(rule), settings.default_resources):
-        found = (given or {}).get("slurm_partition")
+        found = (given or {}).get(resource)
         if found is not None:
             return getattr(found, "raw", found)  # not evaluated outside of a rule
     return None
+
+
+def partition_of(rule):
+    """Partition that a Slurm profile gives to a rule, if it gives any."""
+    return given_by_profile(rule, "slurm_partition")
 
 
 def judge_job(*names, mem_mb=1000, unless=lambda judge: False):

@@ -107,8 +107,8 @@ def test_the_hours_of_all_jobs_of_an_allocation_are_requested() -> None:
     # 2 hours for an arm, 4 for a job that reads: answers and discovery, and what reads them.
     assert requested_hours(config, MODEL, 2, 1) == 2 * 2 + 2 * 4
     assert requested_hours(config, MODEL, 2, 2) == 2 * 2 + 2 * 8  # a retry reads for longer
-    # All arms that steer, the sets matched on their text, and an hour for each plan of these.
-    assert requested_hours(config, MODEL, 16, 1) == 14 * 2 + 4 + 3 * 1
+    # All arms that steer, the sets matched on their text, and an hour for the plans of these.
+    assert requested_hours(config, MODEL, 16, 1) == 14 * 2 + 4 + 1
     assert requested_hours(config, MODEL, 1, 1) == 0
 
 

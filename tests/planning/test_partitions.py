@@ -44,7 +44,7 @@ class TestPartitions:
     def test_jobs_longer_than_their_partition_allows_are_named(self, sinfo: Path) -> None:
         sinfo.write_text("cpu 1-00:00:00\ngpu 12:30:00\n")
         (line,) = partition_problems(study())
-        assert "jobs request 43 h of partition gpu, whose limit is 12.5 h" in line
+        assert "jobs request 41 h of partition gpu, whose limit is 12.5 h" in line
 
     def test_the_last_retry_of_a_job_without_a_journal_must_fit_too(
         self, sinfo: Path, tmp_path: Path
@@ -69,7 +69,7 @@ class TestPartitions:
         assert "jobs request 20 h" in line  # a retry reads for longer
         profile.write_text(f"group-components: [other=2, arms=12]\n{rules}")
         (line,) = partition_problems(study(), profile)
-        assert "jobs request 29 h of partition gpu, whose limit is 12 h" in line
+        assert "jobs request 27 h of partition gpu, whose limit is 12 h" in line
         assert "or the arms that share an allocation (`group-components: [arms=...]`)" in line
         # An engine that ends with its job is not shared, so neither is an allocation.
         no_stay = study("paper", {"engine": {"linger": 0}})
@@ -86,6 +86,22 @@ class TestPartitions:
         next(size for size in longer if size["max_parameters"] == 1e10)["thresholds"] = 9
         (line,) = partition_problems(study("paper", {"jobs": longer}), profile)
         assert "jobs request 27 h of partition gpu, whose limit is 25 h" in line
+
+    @pytest.mark.parametrize("name", ["paper", "arxiv"])
+    def test_twelve_hours_suffice_as_the_page_on_clusters_tells(
+        self, sinfo: Path, tmp_path: Path, name: str
+    ) -> None:
+        sinfo.write_text("cpu 12:00:00\ngpu 12:00:00\n")
+        profile = tmp_path / "config.yaml"
+        shipped = (REPO / "profiles/slurm/config.yaml").read_text()
+        jobs = [size.model_dump() for size in study(name).jobs]
+        shorter = [
+            size | {key: min(size[key], 12) for key in ("thresholds", "judge")} for size in jobs
+        ]
+        profile.write_text(shipped.replace("runtime: 1440", "runtime: 720"))
+        assert len(list(partition_problems(study(name, {"jobs": shorter}), profile))) == 1
+        profile.write_text(profile.read_text().replace("[arms=16]", "[arms=1]"))
+        assert list(partition_problems(study(name, {"jobs": shorter}), profile)) == []
 
     def test_where_there_is_no_slurm_there_is_no_problem(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -39,7 +39,7 @@ NOT_SHOWN = {
 Verdicts about fine-tuned models vary: their weights depend on the CPU.
 """
 EDGE = ["detectors-hazard", "specificity", "branch-specificity"]
-"""Claims whose verdict depends on the episodes and random sets that are drawn, and so on the CPU."""
+"""Claims whose verdict depends on the episodes and random sets that are drawn."""
 
 
 def test_every_planted_truth_is_confirmed_but_those_documented_as_not_shown(

@@ -40,9 +40,9 @@ def match_controls(
     latents, for the detectors whose latents fall short most, until it carries as much in sum.
     `random`: latents drawn evenly from all but the detectors, dead ones included (released code).
 
-    Chance is a number that every latent has in a set, its lot, which follows from the seed, the set
-    and the latent alone. So a statistic that another CPU rounds otherwise, or one detector more,
-    hardly changes which other latents are drawn (permanent random numbers, Ohlsson 1995).
+    Chance is a number that every latent of the SAE has in a set, its lot. It follows from the seed
+    and the set, not from statistics. So a statistic that another CPU rounds otherwise hardly
+    changes which other latents are drawn (permanent random numbers, Ohlsson 1995).
 
     Args:
         detectors: Latents to match.

@@ -184,8 +184,8 @@ def open_local(config: Config, settings: VllmJudgeConfig, *, beside: int = 0) ->
         devices = on_gpus if gpus else (CPU,)
         if not gpus:
             check_cpu_cache(settings)
-        alone = not beside or "*" not in devices
-        seconds = config.linger(on_cpu=not gpus) if alone else 0
+        may_stay = not beside or "*" not in devices
+        seconds = config.linger(on_cpu=not gpus) if may_stay else 0
         parts = (setup, variables, str(environment.absolute()), version)
         stay = stay_of(seconds, devices, [Path(settings.source)], *parts)
         if stay is None:

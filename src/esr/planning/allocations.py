@@ -56,16 +56,20 @@ def group_names(config: Config, together: int) -> dict[tuple[str, Job], str]:
 
 
 def requested_hours(config: Config, model: str, together: int, attempt: int) -> float:
-    """Hours that the longest allocation of several jobs of a model requests; 0 without any."""
+    """Hours that the longest allocation of several jobs of a model requests; 0 without any.
+
+    Jobs with an engine run in turn; all plans at once.
+    """
     size = config.job_size(model)
     if size is None:
         return 0
 
-    def hours(job: Job) -> float:
-        return PLANNING if job.rule == "plan_arm" else size.hours(job.rule, attempt)
+    def hours(rules: list[str]) -> float:
+        engines = (size.hours(rule, attempt) for rule in rules if rule != "plan_arm")
+        return sum(engines) + (PLANNING if "plan_arm" in rules else 0)
 
     found = allocations(config, model, together)
-    return max((sum(map(hours, jobs)) for jobs in found), default=0)
+    return max((hours([job.rule for job in jobs]) for jobs in found), default=0)
 
 
 def _with_random_sets(config: Config, found: list[list[Job]], together: int) -> list[list[Job]]:
