@@ -94,9 +94,9 @@ class TestAblation:
             for name in ("steered", "ablate-otd")
         )
         assert against["relative_change"] > -40
-        # More second attempts than without detectors; three sets do not decide it (specificity).
+        # More second attempts than without detectors; three sets leave the interval wide.
         assert beside["difference"] > 5
-        assert beside["high"] > 20
+        assert beside["high"] - beside["low"] > 5
 
     def test_replayed_trials_are_those_of_the_steered_arm(self, organism_study: Path) -> None:
         scores = arms(organism_study)
