@@ -39,20 +39,14 @@ def group_of(rule, wildcards):
 
 def allocation_of(rule):
     """Group of a rule's jobs, which share an engine; rules that inherit from it have its name."""
-
-    def group(wildcards):
-        if in_allocation():
-            workflow.execution_settings.keep_going = True  # others, when one has failed
-        return group_of(rule, wildcards)
-
-    return group
+    return allocation_by(lambda wildcards: group_of(rule, wildcards))
 
 
 def beside_engine(rule):
     """Resources of jobs without an engine that run in the allocation of one, or on their own.
 
     Partition, account and the like are those of the engine there. Slurm makes no job step of them
-    (`shared_engine`).
+    (`shared_by`).
     """
 
     def is_beside(wildcards):
@@ -74,20 +68,8 @@ def beside_engine(rule):
 
 
 def shared_engine(rule):
-    """Resources of jobs that share an engine: one runs at a time, without a job step of its own.
-
-    When a job step ends, Slurm ends all of its processes, an engine that should stay among them. Its
-    executor starts no step for a job with the resource `mpi`. If `mpi` is empty, it requests nothing.
-    """
-
-    def in_group(value):
-        def resource(wildcards):
-            name = group_of(rule, wildcards)
-            return None if name is None and not in_allocation() else value
-
-        return resource
-
-    return {"engine": in_group(1), "mpi": in_group("")}
+    """Resources of a rule's jobs that share an engine, as in `shared_by`."""
+    return shared_by(lambda wildcards: group_of(rule, wildcards))
 
 
 def submitted_together(found):
@@ -107,19 +89,24 @@ def arms_together():
 
 
 def allocation_by(find):
-    """Group of a job; `find` returns its name and number of jobs, or None, by the wildcards."""
+    """Group of a job; `find` returns its name, or that and its number of jobs, or None."""
 
     def group(wildcards):
         if in_allocation():
             workflow.execution_settings.keep_going = True  # others, when one has failed
         found = find(wildcards)
-        return None if found is None else found[0]
+        return found[0] if isinstance(found, tuple) else found
 
     return group
 
 
 def shared_by(find):
-    """Resources of jobs that share an engine or a judge, as in `shared_engine`."""
+    """Resources of jobs that share an engine or a judge; `find` is that of `allocation_by`.
+
+    One runs at a time, without a job step of its own. When a job step ends, Slurm ends all of its
+    processes, an engine that should stay among them. Its executor starts no step for a job with the
+    resource `mpi`. If `mpi` is empty, it requests nothing.
+    """
 
     def in_group(value):
         def resource(wildcards):

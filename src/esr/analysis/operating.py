@@ -174,8 +174,8 @@ def draw_row(
     tables = {name: [t for each in drawn for t in each[name].values()] for name in judges}
     if second:
         weights = second_phase(tables["primary"], spec, seed)
-        for table, weight in zip(tables["second"], weights, strict=True):
-            table["weight"] = weight
+        pairs = zip(tables["second"], weights, strict=True)
+        tables["second"] = [{**table, "weight": weight} for table, weight in pairs]
     return tables
 
 

@@ -28,13 +28,12 @@ from esr.analysis.quantiles import (
     logit_normal,
     mean_beta,
 )
+from esr.arms.scores import Columns
 from esr.config import AgreementConfig
 
 Flags = Bool[np.ndarray, " trials"]
 Numbers = Float[np.ndarray, " trials"]
 Codes = Int[np.ndarray, " trials"]
-Columns = dict[str, np.ndarray]
-"""Drawn trials of an arm: one array a column."""
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,15 @@ def match_controls(
         if matching == "activation":
             pairs += _filled(pairs, eligible, frequency, mean, lots_of_more)
         rows += [(number, *pair) for pair in pairs]
+    return _with_activity(rows, frequency, mean)
+
+
+def _with_activity(
+    rows: Sequence[tuple[int, int, int]],
+    frequency: Float[np.ndarray, " d_sae"],
+    mean: Float[np.ndarray, " d_sae"],
+) -> pd.DataFrame:
+    """Table of set, latent and detector, with the activity of both."""
     table = pd.DataFrame(rows, columns=COLUMNS).astype(int)
     for name, values in (("frequency", frequency), ("mean", mean)):
         table[name] = values[table["latent"].to_numpy(int)]

@@ -73,8 +73,8 @@ def rating_group(config: Config, rule: str, together: int) -> tuple[str, int] | 
     judge = config.judging.local.get(rater)
     if judge is None or together < 2:
         return None
-    asked = {config.finetune.data.writer, config.judging.primary} & set(config.judging.llms)
-    writes = bool(config.finetuned) and asked == {rater}
+    called = {config.finetune.data.writer, config.judging.primary} & set(config.judging.llms)
+    writes = bool(config.finetuned) and called == {rater}
     jobs = len(config.base_models) + writes
     stays = config.linger(on_cpu=not config.judge_gpus(judge)) > 0
     if jobs < 2 or not stays or (rule == "write_examples" and not writes):
