@@ -18,7 +18,10 @@ import numpy as np
 import pandas as pd
 from cycler import cycler
 from fontTools import subset
+from fontTools.ttLib import TTFont
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -41,6 +44,9 @@ LINES = {"episode": "-", "baseline": "--", "unrestarted": "-."}
 NULL: dict[str, Any] = {"linestyle": "none", "marker": "D", "ms": 5, "zorder": 4}
 NULL |= {"mec": INK, "mfc": "white", "mew": 1.1}
 """Look of the marks of a redraw null."""
+
+LAYOUT_TABLES = ("GDEF", "GPOS", "GSUB")
+"""Tables of a font that place glyphs."""
 
 WIDTH = 7.0
 """Width of a full-width figure (inches)."""
@@ -70,27 +76,36 @@ mpl.rcParams.update(
 )
 
 
-class _OfPlacedText(subset.Options):
-    """Fonts in a PDF without tables of layout, which take most of the time of saving it.
+_load_font = subset.load_font
+
+
+def _font_of_placed_text(*args: Any, **settings: Any) -> TTFont:
+    """A font for a PDF without tables of layout, which take most of the time of saving it.
 
     Matplotlib has placed every glyph, and has no setting for it.
     """
+    font = _load_font(*args, **settings)
+    for table in LAYOUT_TABLES:
+        if table in font:
+            del font[table]
+    return font
 
-    drop_tables: list[str]
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.drop_tables = [*self.drop_tables, "GDEF", "GPOS", "GSUB"]
-
-
-subset.Options = _OfPlacedText
+subset.load_font = _font_of_placed_text
 
 
 def save(figure: Figure, pdf: Path, png: Path) -> None:
-    """Write a figure as PDF and PNG, without dates: equal data give equal bytes."""
-    figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    """Write a figure as PDF and PNG, without dates: equal data give equal bytes.
+
+    `Figure.savefig` would draw each of them twice: first to place what is drawn, with no result.
+    """
+    dpi = mpl.rcParams["savefig.dpi"]
+    figure.set_dpi(dpi)
+    dates = dict.fromkeys(["CreationDate", "Creator", "Producer"])
+    FigureCanvasPdf(figure).print_pdf(pdf, metadata=dates)
     figure.set_layout_engine("none")  # the PNG has the layout of the PDF
-    figure.savefig(png, metadata={"Software": None})
+    figure.set_dpi(dpi)  # a PDF has 72 points an inch
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
     plt.close(figure)
 
 
