@@ -1,5 +1,6 @@
 """Fixtures: a checkout of the workflow in an empty folder, and the organism study run in one."""
 
+import gc
 import os
 import shutil
 import sys
@@ -71,6 +72,8 @@ def _start(config: pytest.Config, tests: list[str]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Begin what takes minutes, if any test will want it; with `-n`, the next hook does."""
     config = session.config
+    gc.collect()
+    gc.freeze()  # what is imported is no garbage: a collection would look through all of it
     if not (config.option.collectonly or hasattr(config, "workerinput")):
         _start(config, [item.nodeid for item in session.items])
 
