@@ -75,7 +75,7 @@ def draw(spec: StudySpec, seed: int | list[int]) -> Trials:
     multi = tuple(100.0 * arm.multi for arm in arms)
     change = tuple(arm.last - arm.first for arm in arms)
     first = tuple(arm.first for arm in arms)
-    return Trials(multi, change, first, design.latent, design.prompt)  # type: ignore[arg-type]
+    return Trials(multi, change, first, design.latent, design.prompt)  # pyrefly: ignore[bad-argument-type]
 
 
 def truths(spec: StudySpec) -> dict[str, float]:

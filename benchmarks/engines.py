@@ -206,7 +206,7 @@ def benchmark(
             return plain_modes(stack.enter_context(plain_vllm(config, name, manifest)), work)
         if kind == "ours":
             engine = open_engine(config, name, manifest, sae_file, layers=layers)
-            return our_modes(stack.enter_context(engine), work, layers)  # type: ignore[arg-type]
+            return our_modes(stack.enter_context(engine), work, layers)  # pyrefly: ignore[bad-argument-type]
         return reference_modes(open_engine(other, name, manifest, sae_file), work)
 
     kinds = ["ours"] if chosen.calibrate else ["plain", "ours", "transformers"]

@@ -216,7 +216,8 @@ def compare(case: str, dtype: str, reference: Computed, found: Computed) -> Iter
 def measure_parity(size: Size, device: str) -> Iterator[Row]:
     """The reference engine on a device against itself on the CPU in float32, same weights."""
     for dtype in LOGPROBS:
-        rounded = random_model(size, "cpu", "float32").to(DTYPES[dtype])
+        rounded: Any = random_model(size, "cpu", "float32")
+        rounded = rounded.to(DTYPES[dtype])
         on_cpu = engine_of(copy.deepcopy(rounded).float(), random_sae(size, "cpu"), size)
         here = engine_of(rounded.to(device), random_sae(size, "cpu").to(device), size)
         plain = None

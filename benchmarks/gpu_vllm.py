@@ -69,7 +69,6 @@ class Served:
         from esr.engines.vllm.launch import launcher, pinned_version
         from esr.engines.vllm.messages import Setup
 
-        layers = dict.fromkeys(("steer_layer", "ablate_layer", "read_layer"), self.size.layer)
         setup = Setup(
             source=str(self.folder / "model"),
             revision=None,
@@ -81,7 +80,9 @@ class Served:
             max_model_len=self.length,
             prefix_caching=False,
             options=self.options(share, **others),
-            **layers,
+            steer_layer=self.size.layer,
+            ablate_layer=self.size.layer,
+            read_layer=self.size.layer,
         )
         return VllmEngine(
             setup,

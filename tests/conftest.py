@@ -58,7 +58,7 @@ RUNS = pytest.StashKey[list[Beside]]()
 def _folder(config: pytest.Config) -> Path:
     """Folder of the runs beside the tests, for every process of pytest."""
     worker = getattr(config, "workerinput", None)
-    base = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    base = config._tmp_path_factory.getbasetemp()  # pyrefly: ignore[missing-attribute]
     return Path(base if worker is None else base.parent) / "beside"
 
 

@@ -161,13 +161,13 @@ class TestFork:
         assert fork is not None
         wait_until(lambda: started.exists() and started.read_text() != "")
         server = int(started.read_text())
-        assert server == forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        assert server == forkserver._forkserver._forkserver_pid  # pyrefly: ignore[missing-attribute]
         os.kill(server, signal.SIGKILL)
         wait_until(lambda: not alive(server))
         go.touch()
         assert forks.result_of(*fork).code == 0
         assert ended(path, "").code == 0
-        assert server != forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        assert server != forkserver._forkserver._forkserver_pid  # pyrefly: ignore[missing-attribute]
 
 
 SNAKEFILE = """

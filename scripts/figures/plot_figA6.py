@@ -83,7 +83,7 @@ def draw_effects(axes: Axes, table: pd.DataFrame) -> None:
         p = "n/a" if pd.isna(row["p_holm"]) else f"p={row['p_holm']:.2g}"
         p = "p<0.001" if row["p_holm"] < 0.001 else p
         where = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7.5}
-        axes.annotate(p, (1.02, place), annotation_clip=False, **where)  # type: ignore[arg-type]
+        axes.annotate(p, (1.02, place), annotation_clip=False, **where)
     axes.axvline(0, color=style.INK, lw=0.8)
     axes.set_yticks(places, names, fontsize=8)
     axes.set_ylim(len(table) - 0.5, -0.5)

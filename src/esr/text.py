@@ -11,12 +11,8 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-PUNCTUATION = str.maketrans(
-    dict.fromkeys("‘’‚‛ʼʹ′´\u1ffd", "'")
-    | dict.fromkeys("“”„‟«»″", '"')
-    | dict.fromkeys("‐‑‒–—―−", "-")
-    | {"…": "..."}
-)
+_MARKS = {"'": "‘’‚‛ʼʹ′´\u1ffd", '"': "“”„‟«»″", "-": "‐‑‒–—―−", "...": "…"}
+PUNCTUATION = {ord(one): plain for plain, marks in _MARKS.items() for one in marks}
 MARKUP = frozenset("*_`#")
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 ASCII_BLANKS = " \t\n\r\v\f\x1c\x1d\x1e\x1f"
@@ -30,7 +26,7 @@ INVISIBLE = frozenset(chr(code) for code in (0x34F, 0x115F, 0x1160, 0x3164, 0xFF
     map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
 )
 """Characters without width besides those of category Cf: fillers and variation selectors."""
-LOOKALIKES = dict(
+LOOKALIKES: dict[str, str] = dict(
     zip(
         "АВЕКМНОРСТУХЅІЈаеорсухѕіјԁһԛԝ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧακινορυχϲϳ",
         "abekmhopctyxsijaeopcyxsijdhqw" + "abezhikmnoptyxakivopuxcj",

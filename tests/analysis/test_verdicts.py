@@ -184,7 +184,7 @@ class TestLackOfADecision:
 @pytest.mark.parametrize("gated", ["confirmed", "refuted", "undecided"])
 def test_the_rule(primary: str, free: str, second: str, gated: str, verdict: str) -> None:
     found = {"primary": primary, "gated": gated, "judge_free": free, "second": second}
-    assert combine(found)[0] == verdict  # type: ignore[arg-type]
+    assert combine(found)[0] == verdict  # pyrefly: ignore[bad-argument-type]
 
 
 @pytest.mark.parametrize(

@@ -505,8 +505,9 @@ def test_a_strength_of_one_is_the_full_ablation() -> None:
 def test_an_invalid_window_strength_clamp_or_layer_is_refused(
     keys: dict[str, Any], problem: str
 ) -> None:
+    settings: dict[str, Any] = {"replay": "steered", **keys}
     with pytest.raises(ValidationError, match=problem):
-        ArmConfig(**{"replay": "steered"} | keys)
+        ArmConfig(**settings)
 
 
 def test_without_detectors_an_ablation_repeats_the_arm_with_a_warning(

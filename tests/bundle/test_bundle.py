@@ -76,7 +76,7 @@ def repack(
 ) -> None:
     """Replace, remove (None) or rename members of a bundle, behind the manifest's back."""
     with tarfile.open(path, "r:gz") as tar:
-        members = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
+        members = {m.name: tar.extractfile(m).read() for m in tar}  # pyrefly: ignore[missing-attribute]
     members = {(rename or {}).get(name, name): text for name, text in members.items()}
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:

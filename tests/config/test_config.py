@@ -88,7 +88,7 @@ def test_missing_keys_have_the_defaults_of_the_protocol() -> None:
 
 def test_a_loaded_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load(raw()).thresholds.target = 30
+        load(raw()).thresholds.target = 30  # pyrefly: ignore[read-only]
 
 
 def test_values_may_come_as_text_since_snakemake_passes_nested_ones_on_so() -> None:

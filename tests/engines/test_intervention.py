@@ -51,7 +51,7 @@ class TestByLayer:
         (doing(Operation("add", 7, float("inf"))), "add 7: inf is not a finite number"),
         (doing(Operation("ablate", 7, 0.0)), "ablate 7: share 0.0; give one above 0"),
         (doing(Operation("ablate", 7, 1.5)), "ablate 7: share 1.5; .* at most 1"),
-        (doing(Operation("set", 7, 1.5)), "operation 'set': give `add`, `ablate` or `clamp`"),  # type: ignore[arg-type]
+        (doing(Operation("set", 7, 1.5)), "operation 'set': give `add`, `ablate` or `clamp`"),  # pyrefly: ignore[bad-argument-type]
         (doing(Operation("add", 7, 1.0, directions="random")), "'random' have no row 7"),
         (doing(Operation("add", 7, 1.0, directions="topics")), r"has loaded \['random'\]"),
         (doing(Operation("clamp", 3, 1.0, directions="random")), "'random' have no encoder"),

@@ -102,7 +102,7 @@ def make_engine(
     )
 
 
-def wrapped(model: nn.Module) -> TransformersEngine:
+def wrapped(model: Any) -> TransformersEngine:
     return TransformersEngine(model, tiny_sae(), STEER, READ, 8, directions=[DIRECTIONS])
 
 
@@ -211,6 +211,11 @@ def by_hand(
 # Hooks that record what the engine does.
 
 
+def last_logits(out: Any) -> Tensor:
+    """What a module returns; of a whole model, the logits of the next token."""
+    return (out.logits[:, -1] if hasattr(out, "logits") else out).clone()
+
+
 @contextmanager
 def watched(module: nn.Module, *, entering: bool = False) -> Iterator[list[Tensor]]:
     """Collect what enters or leaves a module; leaving, before any hook registered later."""
@@ -218,11 +223,7 @@ def watched(module: nn.Module, *, entering: bool = False) -> Iterator[list[Tenso
     if entering:
         hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     else:
-        hook = module.register_forward_hook(
-            lambda _, __, out: seen.append(
-                (out.logits[:, -1] if hasattr(out, "logits") else out).clone()
-            )
-        )
+        hook = module.register_forward_hook(lambda _, __, out: seen.append(last_logits(out)))
     try:
         yield seen
     finally:

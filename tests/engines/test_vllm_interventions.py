@@ -7,6 +7,7 @@ h' = h - sum over k in ablated of a_k(h) W_dec[k] + sum over k in clamped of (v_
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -566,8 +567,8 @@ class TestGuards:
             decoder_layers(SimpleNamespace(model=SimpleNamespace()))
 
 
-def setup(**changes: object) -> Setup:
-    settings: dict = dict.fromkeys(Setup.__dataclass_fields__, 0)
+def setup(**changes: Any) -> Setup:
+    settings: dict[str, Any] = dict.fromkeys(Setup.__dataclass_fields__, 0)
     return Setup(**settings | {"add_layers": (), "encode_layers": ()} | changes)
 
 

@@ -38,7 +38,7 @@ CASES = {
 
 def texts(figure: Figure) -> str:
     return " | ".join(
-        text.get_text()  # type: ignore[attr-defined]
+        text.get_text()  # pyrefly: ignore[missing-attribute]
         for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))
     )
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -144,7 +144,7 @@ class Cluster:
         """Whether a job is no more in the queue."""
         return job not in self.queue()
 
-    def wait_until(self, condition, timeout: float = 120) -> None:  # type: ignore[no-untyped-def]
+    def wait_until(self, condition: Callable[[], object], timeout: float = 120) -> None:
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, self.slurm("sinfo") + self.slurm("squeue")

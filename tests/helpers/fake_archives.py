@@ -27,7 +27,7 @@ class FakeArchive:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: Any) -> None:
                 """Log nothing."""
 
             def handle_any(self) -> None:

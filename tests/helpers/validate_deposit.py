@@ -65,7 +65,7 @@ def croissant_issues(folder: Path) -> tuple[list[str], dict[str, Any]]:
 
     messages: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())
     logger = logging.getLogger("absl")
     logger.addHandler(handler)
     dataset = mlcroissant.Dataset(jsonld=folder / "croissant.json")

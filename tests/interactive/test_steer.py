@@ -238,8 +238,9 @@ def test_a_sweep_shares_prompt_and_seed(session: Session) -> None:
 def test_wrong_settings_are_named_before_anything_is_generated(
     session: Session, settings: dict[str, Any], message: str
 ) -> None:
+    settings = {"prompt": PROMPT, **settings}
     with pytest.raises(EsrError) as error:
-        session.generate(**({"prompt": PROMPT} | settings))
+        session.generate(**settings)
     assert message in str(error.value)
 
 

@@ -1,7 +1,7 @@
 """People as judges: the sheet is blind, and what they write comes back as judgments."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +35,7 @@ def sample() -> pd.DataFrame:
     )
 
 
-def scores(multi: set[int], detected: set[int] = frozenset(), status: str = "ok") -> pd.DataFrame:  # type: ignore[assignment]
+def scores(multi: Set[int], detected: Set[int] = frozenset(), status: str = "ok") -> pd.DataFrame:
     return pd.DataFrame(
         {
             "trial_id": sample()["trial_id"],

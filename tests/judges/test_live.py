@@ -474,7 +474,7 @@ def test_a_budget_stops_the_job_cleanly_and_is_never_exceeded(api: FakeApi, tmp_
     judge.judge(inputs(20))
     spent = budget(path, 1).spent
     cap = 3 * spent
-    calls = [judge.call(one) for one in inputs(400)]  # type: ignore[attr-defined]
+    calls = [judge.call(one) for one in inputs(400)]  # pyrefly: ignore[missing-attribute]
     with pytest.raises(EsrError, match=r"judging\.budget: .* every reply so far is kept"):
         CachedLlm(settings, path, budget=budget(path, cap)).replies(calls)
     assert spent < budget(path, 1).spent <= cap
@@ -528,7 +528,7 @@ def test_what_other_jobs_spend_counts(api: FakeApi, tmp_path: Path) -> None:
 def test_a_budget_needs_a_price(api: FakeApi, tmp_path: Path) -> None:
     path = tmp_path / "replies.jsonl"
     cap = Budget(1.0, {}, Path("prices.csv"), [path])
-    call = open_judge(claude(api), path).call(inputs(1)[0])  # type: ignore[attr-defined]
+    call = open_judge(claude(api), path).call(inputs(1)[0])  # pyrefly: ignore[missing-attribute]
     with pytest.raises(EsrError, match=r"prices\.csv has no price of model claude"):
         CachedLlm(claude(api), path, budget=cap).replies([call])
     assert not api.requests

@@ -332,7 +332,7 @@ class TestHub:
         message: str,
     ) -> None:
         response = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
-        self.fails(monkeypatch, method, kind("no", response=response))  # type: ignore[call-arg]
+        self.fails(monkeypatch, method, kind("no", response=response))  # pyrefly: ignore[unexpected-keyword]
         with pytest.raises(EsrError, match=message):
             check._check_hub(model)
 

@@ -55,7 +55,8 @@ def test_vectors_that_fit_are_no_problem(tmp_path: Path, names: list[str]) -> No
 def test_what_does_not_fit_is_named(
     tmp_path: Path, file: dict[str, Any], changes: dict[str, Any], line: str
 ) -> None:
-    save_vectors(tmp_path / "mine.safetensors", **({"names": NAMES} | file))
+    content: dict[str, Any] = {"names": NAMES, **file}
+    save_vectors(tmp_path / "mine.safetensors", **content)
     found = of_file(tmp_path / "mine.safetensors", **changes)
     assert len(found) == 2, "a line a model: planted and twin"
     assert all(line in one for one in found)

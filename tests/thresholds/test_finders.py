@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -274,9 +275,10 @@ def test_what_cannot_be_an_observation_is_refused_and_leaves_no_trace(
 
 
 @pytest.mark.parametrize("change", [{"target": 0}, {"target": 100}, {"n_latents": 0}])
-def test_senseless_settings_are_refused(change: dict) -> None:
+def test_senseless_settings_are_refused(change: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"target": 30, "prior": PRIOR, "n_latents": 1, **change}
     with pytest.raises(EsrError, match=next(iter(change))):
-        Logistic(**({"target": 30, "prior": PRIOR, "n_latents": 1} | change))
+        Logistic(**settings)
 
 
 # --- bisection: the paper's numbers ---

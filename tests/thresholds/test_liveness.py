@@ -133,14 +133,14 @@ class Noisy:
 def test_what_the_engine_changes_by_itself_does_not_count(journal: Journal) -> None:
     prompts = [Prompt(prompt, tuple(range(30))) for prompt in PROMPTS]
     latents = [*LIVE, *range(50, 60)]
-    found = measure_liveness(Noisy(0.02), latents, [3.0] * 13, None, prompts, journal)  # type: ignore[arg-type]
+    found = measure_liveness(Noisy(0.02), latents, [3.0] * 13, None, prompts, journal)  # pyrefly: ignore[bad-argument-type]
     assert not found.loc[LIVE, "inert"].any()
     assert found.loc[50:, "inert"].sum() >= 5, "half of the dead ones at least are recognised"
 
 
 def test_logits_that_are_not_finite_are_no_divergence_and_not_inert(journal: Journal) -> None:
     prompts = [Prompt(prompt, tuple(range(30))) for prompt in PROMPTS]
-    found = measure_liveness(Noisy(0.0), [3, 7], [1e30, 1.0], None, prompts, journal)  # type: ignore[arg-type]
+    found = measure_liveness(Noisy(0.0), [3, 7], [1e30, 1.0], None, prompts, journal)  # pyrefly: ignore[bad-argument-type]
     assert np.isnan(found.loc[3, "kl"])
     assert found["inert"].tolist() == [False, False]
 

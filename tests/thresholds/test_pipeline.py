@@ -40,16 +40,14 @@ class Scores:
         self.began = began or threading.Event()
         self.seen: list[list[str]] = []
 
-    def judge(self, exchanges: Sequence[JudgeInput]) -> list[Judgment]:
+    def judge(self, inputs: Sequence[JudgeInput]) -> list[Judgment]:
         if self.fail:
             raise EsrError("the budget is spent")
-        self.seen.append([exchange.response for exchange in exchanges])
+        self.seen.append([one.response for one in inputs])
         self.began.set()
         if self.wait is not None:
             assert self.wait.wait(timeout=20)
-        return [
-            Judgment("ok", (Attempt(0, 1, float(exchange.response)),)) for exchange in exchanges
-        ]
+        return [Judgment("ok", (Attempt(0, 1, float(one.response)),)) for one in inputs]
 
 
 def query(latent: int, step: int = 0, sample: int = 0) -> Query:

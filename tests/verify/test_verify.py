@@ -78,7 +78,7 @@ def test_the_round_trip_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_engine_that_steers_another_layer_fails(broken: Organism) -> None:
-    broken.engine.steer_layer = 1  # type: ignore[attr-defined]
+    broken.engine.steer_layer = 1  # pyrefly: ignore[missing-attribute]
     with pytest.raises(EsrError, match="activations of the reference engine and of plain PyTorch"):
         engines.check_reference(broken)
     with pytest.raises(EsrError, match=r"under boost 327.2 of latent 435 is not the one of plain"):
@@ -88,19 +88,19 @@ def test_an_engine_that_steers_another_layer_fails(broken: Organism) -> None:
 
 
 def test_an_engine_that_ablates_with_a_wrong_sign_fails(broken: Organism) -> None:
-    broken.engine.sae = replace(broken.sae, W_enc=-broken.sae.W_enc)  # type: ignore[attr-defined]
+    broken.engine.sae = replace(broken.sae, W_enc=-broken.sae.W_enc)  # pyrefly: ignore[missing-attribute]
     with pytest.raises(EsrError, match="differ by"):
         engines.check_reference(broken)
 
 
 def test_an_engine_that_never_steers_fails_the_canary(broken: Organism) -> None:
-    broken.engine._intervene = lambda _: nullcontext()  # type: ignore[attr-defined]
+    broken.engine._intervene = lambda _: nullcontext()  # pyrefly: ignore[missing-attribute]
     with pytest.raises(EsrError, match="leaves 3 of 3 responses unchanged: steering does not"):
         engines.check_canary(broken)
 
 
 def test_an_engine_that_steers_at_boost_zero_fails_the_canary(broken: Organism) -> None:
-    true = broken.engine.generate_batch  # type: ignore[attr-defined]
+    true = broken.engine.generate_batch  # pyrefly: ignore[missing-attribute]
 
     def always(group: Sequence[Request], sampling: Any) -> list[Generation]:
         return list(
@@ -115,13 +115,13 @@ def test_an_engine_that_steers_at_boost_zero_fails_the_canary(broken: Organism) 
             )
         )
 
-    broken.engine.generate_batch = always  # type: ignore[attr-defined]
+    broken.engine.generate_batch = always  # pyrefly: ignore[missing-attribute]
     with pytest.raises(EsrError, match="a boost of 0 changes a response"):
         engines.check_canary(broken)
 
 
 def test_an_engine_that_writes_nothing_fails(broken: Organism) -> None:
-    broken.engine.generate_batch = (  # type: ignore[attr-defined]
+    broken.engine.generate_batch = (  # pyrefly: ignore[missing-attribute]
         lambda group, _: [Generation((), "error") for _ in group]
     )
     with pytest.raises(EsrError, match="wrote no token"):
@@ -135,7 +135,7 @@ def test_an_sae_of_another_model_fails_the_gate(organism: Organism) -> None:
     other = replace(organism.sae, W_dec=organism.sae.W_dec[rows])
     wrong = SimpleNamespace(**{name: getattr(organism, name) for name in GATE}, sae=other)
     with pytest.raises(EsrError, match="of the variance at layer 2 unexplained"):
-        premises.check_sae_gate(wrong)  # type: ignore[arg-type]
+        premises.check_sae_gate(wrong)  # pyrefly: ignore[bad-argument-type]
 
 
 def test_a_gate_without_a_limit_fails(organism: Organism, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ class Judge:
 )
 def test_a_judge_that_grades_otherwise_fails(judgment: Judgment, message: str) -> None:
     with pytest.raises(EsrError, match=message):
-        premises.check_judgment(Judge(judgment), "x")  # type: ignore[arg-type]
+        premises.check_judgment(Judge(judgment), "x")  # pyrefly: ignore[bad-argument-type]
 
 
 def test_an_address_with_another_judgment_fails(monkeypatch: pytest.MonkeyPatch) -> None:

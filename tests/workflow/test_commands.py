@@ -134,7 +134,7 @@ def test_every_other_command_is_known_and_names_what_is_there(command: str) -> N
         assert {word.split("=")[0] for word in words[1:]} <= VARIABLES
     elif words[0] == "esr":
         group = typer.main.get_command(app)
-        group.commands[words[1]].make_context(words[1], words[2:])  # type: ignore[attr-defined]
+        group.commands[words[1]].make_context(words[1], words[2:])  # pyrefly: ignore[missing-attribute]
     elif words[0] == "pytest":
         marks = [words[i + 1] for i, word in enumerate(words) if word == "-m"]
         assert all(mark == "not slow" for mark in marks)

@@ -46,7 +46,7 @@ def test_the_python_is_one_that_the_project_accepts() -> None:
     base = dict(instructions(TEXT))["FROM"]
     required = re.search(r'requires-python = ">=([\d.]+)"', (REPO / "pyproject.toml").read_text())
     assert required is not None
-    assert re.search(r"python:([\d.]+)-", base)[1] == required[1]  # type: ignore[index]
+    assert re.search(r"python:([\d.]+)-", base)[1] == required[1]  # pyrefly: ignore[unsupported-operation]
     assert f"--python {required[1]} " in (REPO / "envs/container/install.sh").read_text()
 
 

@@ -11,7 +11,7 @@ TOOLS = {
     "ruff check": ["-m", "ruff", "check", "."],
     "ruff format": ["-m", "ruff", "format", "--check", "."],
     "snakefmt": ["-m", "snakefmt", "--check", "Snakefile", "rules"],
-    "mypy": ["-m", "mypy"],
+    "pyrefly": ["-m", "pyrefly", "check"],
     "deptry": ["-m", "deptry", "src", "scripts", "tests", "benchmarks"],
 }
 

@@ -113,7 +113,7 @@ class _Judge(NamedTuple):
 
     def rows(self, rng: np.random.Generator, share: float) -> Iterator[dict[str, Any]]:
         """Both comparisons of each job; `share` is the probability of a shift beyond a bound."""
-        graded = (~np.isnan(self.means)).any(axis=0)
+        graded = np.any(~np.isnan(self.means), axis=0)
         between = iter(_between(self.means[:, graded], rng, share))
         for job, facts in enumerate(self.facts):
             differences = self.last[:, job] - self.first[:, job]

@@ -149,7 +149,7 @@ def read_stop_tokens(source: str, revision: str | None, **options: Any) -> tuple
     """
     from transformers import AutoConfig, GenerationConfig
 
-    where = {"revision": revision, **options}
+    where: dict[str, Any] = {"revision": revision, **options}
     try:
         found = GenerationConfig.from_pretrained(source, **where)
     except OSError:  # no such file

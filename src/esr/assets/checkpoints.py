@@ -55,7 +55,7 @@ def _with_defaults(config: dict[str, Any], where: str) -> dict[str, Any]:
 
     try:
         own = {name: value for name, value in config.items() if name != "model_type"}
-        found = AutoConfig.for_model(config.get("model_type"), **own)
+        found = AutoConfig.for_model(str(config.get("model_type")), **own)
         return dict(found.get_text_config().to_dict())
     except Exception as error:  # of third-party code, on a file from outside
         raise EsrError(

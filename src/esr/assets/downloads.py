@@ -101,7 +101,7 @@ def fetch_labels(identifier: str, folder: Path, fetch: Fetch = fetch) -> tuple[P
             "lists by release, or give a CSV of your own"
         )
     rows: list[list[object]] = [["latent", "label"]]
-    rows += [[index, labels[index]] for index in sorted(labels)]
+    rows.extend([index, labels[index]] for index in sorted(labels))
     return _write(folder / f"{identifier}.csv", rows, {"id": identifier, "sha256": batches})
 
 

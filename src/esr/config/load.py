@@ -48,7 +48,7 @@ def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, A
         for name, value in override.items():
             old = result.get(name)
             both = isinstance(old, Mapping) and isinstance(value, Mapping)
-            result[name] = merge(old, value) if both else value  # type: ignore[arg-type]
+            result[name] = merge(old, value) if both else value
     return result
 
 
@@ -67,7 +67,7 @@ def _look_up(config: Config, dotted: str) -> Any:
     while rest:
         if isinstance(value, Mapping):  # names may contain dots: take the longest match
             names = [name for name in value if f"{rest}.".startswith(f"{name}.")]
-            part = max(names, key=len, default="")
+            part = max(names, key=lambda name: len(name), default="")
         else:
             part = rest.split(".")[0]
         try:

@@ -228,7 +228,7 @@ class Sections(Section):
             arm = self.arms[name]
             if arm.over == "latents":
                 targets = found.setdefault(arm.directions, set())
-                targets |= {arm.target} - {None}  # type: ignore[arg-type]
+                targets |= {arm.target} - {None}
         return {directions: sorted(targets) for directions, targets in found.items()}
 
     def directions_of(self, arm: str) -> str | None:

@@ -86,4 +86,4 @@ def sampling_of(config: "Config", model: str, arm: str | None = None) -> "Sampli
     """Return the sampling settings of a model, or of one of its arms."""
     from esr.engines.base import Sampling
 
-    return Sampling(**config.sampling(model, arm))  # type: ignore[arg-type]
+    return Sampling(**config.sampling(model, arm))  # pyrefly: ignore[bad-argument-type]

@@ -28,7 +28,7 @@ def open_tokenizer(settings: VllmJudgeConfig) -> Any:
             f"{where}: cannot load its tokenizer ({error}); run `snakemake downloads` where there "
             "is a network"
         ) from None
-    if not found.chat_template:
+    if not getattr(found, "chat_template", None):
         raise EsrError(f"{where}: its tokenizer has no chat template; take an instructed model")
     return found
 

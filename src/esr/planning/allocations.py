@@ -7,10 +7,11 @@ that ablate random sets, and wait for nothing else, join the group that matches 
 do the jobs that plan them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from esr.config import Config
+from esr.config.placement import JobSizeConfig
 from esr.planning.waves import groups, waits_for_controls_alone, wave, wave_after_judging
 
 PLANNING = 1
@@ -64,12 +65,13 @@ def requested_hours(config: Config, model: str, together: int, attempt: int) -> 
     if size is None:
         return 0
 
-    def hours(rules: list[str]) -> float:
-        engines = (size.hours(rule, attempt) for rule in rules if rule != "plan_arm")
-        return sum(engines) + (PLANNING if "plan_arm" in rules else 0)
+    found = [[job.rule for job in jobs] for jobs in allocations(config, model, together)]
+    return max((_hours(size, rules, attempt) for rules in found), default=0)
 
-    found = allocations(config, model, together)
-    return max((hours([job.rule for job in jobs]) for jobs in found), default=0)
+
+def _hours(size: JobSizeConfig, rules: Sequence[str], attempt: int) -> float:
+    engines = (size.hours(rule, attempt) for rule in rules if rule != "plan_arm")
+    return sum(engines) + (PLANNING if "plan_arm" in rules else 0)
 
 
 def _with_random_sets(config: Config, found: list[list[Job]], together: int) -> list[list[Job]]:

@@ -199,7 +199,8 @@ def build(study: Study, templates: Path, folder: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(most=MOST_ROWS, shapes=SHAPES)
+    shown: dict[str, Any] = {"most": MOST_ROWS, "shapes": SHAPES}
+    environment.globals.update(shown)
     environment.filters.update(number=number, measured=measured, cells=cells)
     environment.filters.update(measured_by=measured_by, percent=percent)
     environment.filters.update(anchor=anchor, table_title=table_title)

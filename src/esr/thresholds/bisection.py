@@ -55,7 +55,7 @@ class Bisection(Finder):
     """
 
     def __init__(self, **settings: object) -> None:
-        super().__init__(**settings)  # type: ignore[arg-type]
+        super().__init__(**settings)  # pyrefly: ignore[bad-argument-type]
         self._density = np.empty((self.n_latents, GRID))
         self._forget(np.arange(self.n_latents))
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def serve_judge(attempts: Sequence[tuple[str, float]]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             """Log nothing: the check reports."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -55,7 +55,7 @@ def run_checks(checks: Mapping[str, Check]) -> list[Outcome]:
             status, found = "failed", f"{type(error).__name__}: {error}"
         seconds = round(time.monotonic() - begin, 1)
         log.info("%s: %s: %s", name, status, found)
-        outcomes.append(Outcome(name, status, " ".join(found.split()), seconds))  # type: ignore[arg-type]
+        outcomes.append(Outcome(name, status, " ".join(found.split()), seconds))
     return outcomes
 
 

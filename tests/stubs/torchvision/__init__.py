@@ -21,7 +21,7 @@ class _Anything(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def exec_module(self, module: types.ModuleType) -> None:
-        module.__getattr__ = lambda _: MagicMock()  # type: ignore[method-assign]
+        module.__getattr__ = lambda _: MagicMock()  # pyrefly: ignore[bad-assignment]
 
 
 sys.meta_path.append(_Anything())

@@ -108,11 +108,11 @@ def crossed_contrast(
         for arm, of_arm in zip(arms, w, strict=True)
     ]
     correlation = influence_correlation(baseline, treatment, factors, weights)
-    inside = [~np.isnan(arm) for arm in (baseline, treatment)]
-    count = int((_held(factors, inside[0]) & _held(factors, inside[1])).sum())
+    inside, inside_too = ~np.isnan(baseline), ~np.isnan(treatment)
+    count = int((_held(factors, inside) & _held(factors, inside_too)).sum())
     trial_wise = None
-    shared = np.array_equal(*inside) and inside[0].any()
-    if shared and (weights is None or np.array_equal(*(each[inside[0]] for each in weights))):
+    shared = inside.any() and np.array_equal(inside, inside_too)
+    if shared and (w[0] is None or w[1] is None or np.array_equal(w[0][inside], w[1][inside])):
         trial_wise = _trial_wise(treatment - baseline, factors, quantity, level, w[0])
     means = [weighted_mean(arm, of_arm) for arm, of_arm in zip(arms, w, strict=True)]
     return _combine(means, estimates, correlation, count, test, trial_wise)
@@ -129,7 +129,7 @@ def independent_contrast(
 
     Prompts that both arms share count twice, which errs on the wide side.
     """
-    arms = Arm(*baseline), Arm(*treatment)
+    arms = [arm if isinstance(arm, Arm) else Arm(*arm) for arm in (baseline, treatment)]
     estimates = [
         crossed_interval(arm.values, arm.factors, quantity, level, arm.weights) for arm in arms
     ]
