@@ -18,10 +18,8 @@ LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 ASCII_BLANKS = " \t\n\r\v\f\x1c\x1d\x1e\x1f"
 ASCII_GAP = re.compile(rf"[{ASCII_BLANKS}*_`#]{{2,}}|[*_`#]")
 """Blanks and markup in an ASCII text, other than one blank between words."""
-PLAIN_BLANKS = str.maketrans(dict.fromkeys(ASCII_BLANKS, " "))
-PLAIN_LINES = PLAIN_BLANKS | str.maketrans(
-    dict.fromkeys((one for one in ASCII_BLANKS if one in LINE_BREAKS), "\n")
-)
+PLAIN_BLANKS = {ord(one): " " for one in ASCII_BLANKS}
+PLAIN_LINES = {ord(one): "\n" if one in LINE_BREAKS else " " for one in ASCII_BLANKS}
 INVISIBLE = frozenset(chr(code) for code in (0x34F, 0x115F, 0x1160, 0x3164, 0xFFA0)) | frozenset(
     map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
 )
