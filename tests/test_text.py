@@ -130,15 +130,3 @@ def test_the_original_of_a_span_normalises_to_it(text: str, data: st.DataObject)
 def test_plain_text_only_loses_case_markup_and_blanks(text: str) -> None:
     words = "".join(one for one in text.lower() if one not in "*_`#").split()
     assert normalise(text).text.split() == words
-
-
-@given(
-    st.text(st.one_of(st.sampled_from(" \t\n\r\x1c\x1f*_`#aA."), st.characters(codec="ascii"))),
-    st.booleans(),
-)
-@example(" # Wait \n*no*", True)
-def test_plain_text_is_read_as_any_other(text: str, lines: bool) -> None:
-    plain, other = normalise(text, lines), normalise(text + "é", lines)
-    assert plain.text + "e\u0301" == other.text
-    assert plain.starts == other.starts[:-2]
-    assert plain.ends == other.ends[:-2]

@@ -6,7 +6,6 @@ letters, typographic quotes and dashes, markup, invisible characters, and letter
 alphabet that look like Latin ones.
 """
 
-import re
 import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,12 +13,6 @@ from typing import NamedTuple
 _MARKS = {"'": "‘’‚‛ʼʹ′´\u1ffd", '"': "“”„‟«»″", "-": "‐‑‒–—―−", "...": "…"}
 PUNCTUATION = {ord(one): plain for plain, marks in _MARKS.items() for one in marks}
 MARKUP = frozenset("*_`#")
-LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-ASCII_BLANKS = " \t\n\r\v\f\x1c\x1d\x1e\x1f"
-ASCII_GAP = re.compile(rf"[{ASCII_BLANKS}*_`#]{{2,}}|[*_`#]")
-"""Blanks and markup in an ASCII text, other than one blank between words."""
-PLAIN_BLANKS = {ord(one): " " for one in ASCII_BLANKS}
-PLAIN_LINES = {ord(one): "\n" if one in LINE_BREAKS else " " for one in ASCII_BLANKS}
 INVISIBLE = frozenset(chr(code) for code in (0x34F, 0x115F, 0x1160, 0x3164, 0xFFA0)) | frozenset(
     map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
 )
@@ -61,8 +54,6 @@ def normalise(text: str, lines: bool = False) -> Normalised:
         text: Any text.
         lines: Whether a run of blanks with a line break becomes a line break, not a blank.
     """
-    if text.isascii():
-        return _normalise_ascii(text, lines)
     characters: list[str] = []
     lookalikes: list[str | None] = []
     starts: list[int] = []
@@ -72,7 +63,7 @@ def normalise(text: str, lines: bool = False) -> Normalised:
         start, at = at, at + len(cluster)
         for one, lookalike in _folded(cluster):
             if one.isspace():
-                blank = "\n" if lines and one in LINE_BREAKS else " "
+                blank = "\n" if lines and one in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029" else " "
                 if not characters:
                     continue
                 if characters[-1] in " \n":
@@ -88,26 +79,6 @@ def normalise(text: str, lines: bool = False) -> Normalised:
     return Normalised("".join(characters), starts, ends)
 
 
-def _normalise_ascii(text: str, lines: bool) -> Normalised:
-    """The same for an ASCII text, which has no marks, look-alikes or invisible characters."""
-    plain = text.lower().translate(PLAIN_LINES if lines else PLAIN_BLANKS)
-    parts: list[str] = []
-    starts: list[int] = []
-    at = 1 if plain[:1] in (" ", "\n") else 0
-    for gap in ASCII_GAP.finditer(plain):
-        begin, end = gap.span()
-        parts.append(plain[at:begin])
-        starts.extend(range(at, begin))
-        at = end
-        blank = next((i for i in range(begin, end) if plain[i] not in MARKUP), None)
-        if blank is not None and starts:
-            parts.append("\n" if "\n" in gap[0] else " ")
-            starts.append(blank)
-    parts.append(plain[at:])
-    starts.extend(range(at, len(plain)))
-    return Normalised("".join(parts), starts, [start + 1 for start in starts])
-
-
 def fold(text: str) -> str:
     """The normalised text alone, without a blank at its end: equal for equivalent texts."""
     return normalise(text).text.rstrip()
@@ -115,6 +86,8 @@ def fold(text: str) -> str:
 
 def _clusters(text: str) -> list[str]:
     """A text cut before every character that is neither a combining mark nor invisible."""
+    if text.isascii():
+        return list(text)
     clusters: list[str] = []
     for character in text:
         if clusters and _joins(character):

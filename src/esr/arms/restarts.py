@@ -5,7 +5,6 @@ the normalised response (`esr.text`). Its measured precision and recall are in d
 """
 
 import re
-from functools import lru_cache
 from pathlib import Path
 
 from esr.errors import EsrError
@@ -13,10 +12,6 @@ from esr.text import normalise
 
 PASSED_OVER = "passed_over"
 """Group of the expressions whose matches are no restart, such as quoted speech."""
-NOTHING = f"(?P<{PASSED_OVER}>(?!))"
-"""In place of what is passed over: matches nothing, and groups keep their numbers."""
-KEPT = 2**14
-"""Responses whose restarts are kept: a job that judges and scores looks for them twice."""
 DEFINITION = re.compile(r"([A-Z]+) = (.*)")
 NAME = re.compile(r"\{([A-Z]+)\}")
 LEADING = re.compile(r"\{([A-Z]+)\}(?![?*+])")
@@ -65,39 +60,19 @@ def read_phrases(path: Path) -> re.Pattern[str]:
         raise EsrError(f"{path}: no phrases")
     # Alternatives are tried in order, so a passage that is passed over is consumed first. Where
     # phrases begin is matched once for all that begin the same way, which is five times as fast.
-    parts = [f"{prefix}(?:{'|'.join(rests)})" for prefix, rests in phrases.items()]
-    if not passed_over:
-        return _compiled("|".join(parts), lines)
-    passed = f"(?P<{PASSED_OVER}>{'|'.join(passed_over)})"
-    found = _compiled("|".join([passed, *parts]), lines)
-    _ALONE[found.pattern, found.flags] = _compiled("|".join([NOTHING, *parts]), lines)
-    return found
-
-
-Key = tuple[str, int]
-"""Expression and flags of phrases: to hash a compiled expression takes as long as a search."""
-_ALONE: dict[Key, re.Pattern[str]] = {}
-"""Phrases without what is passed over: few responses have any, and these say so twice as fast."""
-_READ: dict[Key, re.Pattern[str]] = {}
+    parts = [f"(?P<{PASSED_OVER}>{'|'.join(passed_over)})"] if passed_over else []
+    parts += [f"{prefix}(?:{'|'.join(rests)})" for prefix, rests in phrases.items()]
+    return _compiled("|".join(parts), lines)
 
 
 def find_restarts(phrases: re.Pattern[str], response: str) -> list[tuple[int, int]]:
     """Character spans of the restart phrases in a response, in order and without overlap."""
-    key = phrases.pattern, phrases.flags
-    _READ.setdefault(key, phrases)
-    return list(_spans(key, response))
-
-
-@lru_cache(maxsize=KEPT)
-def _spans(key: Key, response: str) -> tuple[tuple[int, int], ...]:
     plain = normalise(response, lines=True)
-    if key in _ALONE and _ALONE[key].search(plain.text) is None:
-        return ()
-    return tuple(
+    return [
         plain.span(*match.span())
-        for match in _READ[key].finditer(plain.text)
+        for match in phrases.finditer(plain.text)
         if match.lastgroup != PASSED_OVER and match.end() > match.start()
-    )
+    ]
 
 
 def _filled(expression: str, names: dict[str, str], where: str) -> str:
