@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import yaml
 
 from esr.engines.hosts.linger import evict, gpu_devices
 from esr.errors import EsrError
-from esr.finetuning.jobs import OFFLINE, one_line_errors
+from esr.finetuning.jobs import OFFLINE, loading, one_line_errors
 from esr.finetuning.masks import check_rows
 
 COLUMNS = ["step", "epoch", "loss", "eval_loss", "learning_rate"]
@@ -38,10 +39,13 @@ def prepare(config: Path, scratch: Path) -> tuple[Any, Any]:
         Axolotl's settings, and its datasets: `train_dataset` and `eval_dataset`.
     """
     os.environ |= OFFLINE | {"HF_DATASETS_CACHE": str(scratch)}
-    from axolotl.cli.args import TrainerCliArgs
-    from axolotl.cli.config import load_cfg
-    from axolotl.common.datasets import load_datasets
-    from axolotl.utils.trainer import disable_datasets_caching
+    with loading():
+        from axolotl.cli.args import TrainerCliArgs
+        from axolotl.cli.config import load_cfg
+        from axolotl.common.datasets import load_datasets
+        from axolotl.utils.trainer import disable_datasets_caching
+
+        import_module("axolotl.core.builders")  # of the trainer, which axolotl would load later
 
     # Axolotl's cache identifies a dataset by its path, so it would miss a change of its contents.
     folder = tempfile.mkdtemp(dir=scratch)
@@ -97,7 +101,8 @@ def check_device(config: Path) -> None:
     Raises:
         EsrError: PyTorch finds no GPU.
     """
-    import torch
+    with loading():
+        import torch
 
     if (
         not yaml.safe_load(config.read_text(encoding="utf-8")).get("use_cpu")

@@ -1,10 +1,12 @@
 """Jobs in axolotl's environment: what they import, and what they print where the user can act."""
 
 import errno
+import gc
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -13,7 +15,7 @@ import pytest
 from esr.engines import open_tokenizer
 from esr.errors import EsrError, full_disk
 from esr.finetuning import ANSWER
-from esr.finetuning.jobs import one_line_errors
+from esr.finetuning.jobs import loading, one_line_errors
 from esr.finetuning.masks import label_chat
 from esr.finetuning.mixtures import to_chat, write_chats
 from helpers.checkout import REPO, load_script
@@ -83,6 +85,30 @@ def test_an_error_of_ours_is_one_line_and_any_other_keeps_its_trace() -> None:
         raise EsrError("no GPU; set device: cpu")
     with pytest.raises(FileNotFoundError), one_line_errors():
         Path("nowhere/at/all").read_text()
+
+
+class TestLoading:
+    @pytest.fixture(autouse=True)
+    def thawed(self) -> Iterator[None]:
+        yield
+        gc.unfreeze()
+
+    def test_what_is_loaded_is_collected_neither_then_nor_later(self) -> None:
+        before = gc.get_freeze_count()
+        with loading():
+            assert not gc.isenabled()
+            loaded = [[number] for number in range(1000)]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() - before > len(loaded)
+        later: list[object] = []
+        tracked = {id(each) for each in gc.get_objects()}  # of the frozen ones, none
+        assert id(later) in tracked
+        assert id(loaded) not in tracked
+
+    def test_collection_goes_on_after_an_error(self) -> None:
+        with pytest.raises(ImportError), loading():
+            raise ImportError("axolotl")
+        assert gc.isenabled()
 
 
 DATA = SimpleNamespace(

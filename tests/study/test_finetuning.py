@@ -150,6 +150,7 @@ class TestAModelLikeOthers:
 
 
 IN_AXOLOTLS_ENVIRONMENT = """
+import resource
 import sys
 from pathlib import Path
 from train_adapter import prepare, rows_of
@@ -160,6 +161,8 @@ for name in ("first", "second"):
     (here / "dataset.jsonl").write_text((here / f"{name}.jsonl").read_text())
     settings, data = prepare(here / "axolotl.yaml", scratch)
     rows_of(data).to_parquet(here / f"{name}.parquet")
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+(here / "children").write_text(str(used.ru_utime + used.ru_stime))
 merge("resources/organisms/twin/model", "", Path(sys.argv[3]), here / "merged")
 """
 
@@ -170,6 +173,7 @@ def test_a_changed_dataset_is_never_prepared_from_what_was_cached(
     """The path and all settings stay, and so does what axolotl keeps; the base is Llama-like.
 
     The same process merges an adapter of the study: axolotl's bytes are those of `merge_plain`.
+    None of its children loaded the libraries again, which takes seconds.
     """
     chats = read_chats(folder(organism_study, 30) / "finetuning/dataset.jsonl")
     halves = {"first": chats[:20], "second": chats[20:30]}
@@ -201,6 +205,7 @@ def test_a_changed_dataset_is_never_prepared_from_what_was_cached(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert float((tmp_path / "children").read_text()) < 1
     rows = {name: read_rows(tmp_path / f"{name}.parquet") for name in halves}
     for name, part in halves.items():
         assert check_rows(rows[name], part, tokenizer)["rows"] == len(part)

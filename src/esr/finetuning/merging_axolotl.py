@@ -8,7 +8,7 @@ import argparse
 import os
 from pathlib import Path
 
-from esr.finetuning.jobs import OFFLINE, one_line_errors
+from esr.finetuning.jobs import OFFLINE, loading, one_line_errors
 
 
 def merge(source: str, revision: str, adapter: Path, merged: Path) -> None:
@@ -21,7 +21,8 @@ def merge(source: str, revision: str, adapter: Path, merged: Path) -> None:
         merged: Folder of the new checkpoint.
     """
     os.environ |= OFFLINE
-    from axolotl.cli.utils.lora_merge import merge_lora_sharded_efficient
+    with loading():
+        from axolotl.cli.utils.lora_merge import merge_lora_sharded_efficient
 
     merge_lora_sharded_efficient(
         base_model_path=source,
