@@ -98,17 +98,19 @@ def flatness(sums: Cells, seed: int = 0, n_permutations: int = N_PERMUTATIONS) -
     centred = np.stack([sums[..., 0] - sums[..., 1] * total / count, sums[..., 1]], axis=-1)
     rng = np.random.default_rng(seed)
     observed = _between(centred)
-    hits = 0
-    for _ in range(n_permutations):
-        order = rng.random(sums.shape[:2]).argsort(axis=0)
-        hits += _between(np.take_along_axis(centred, order[..., None], axis=0)) >= observed - TIE
+    order = rng.random((n_permutations, *sums.shape[:2])).argsort(axis=1)
+    exchanged = np.take_along_axis(centred[None], order[..., None], axis=1)
+    hits = int(np.sum(_between(exchanged) >= observed - TIE))
     return (1 + hits) / (1 + n_permutations)
 
 
-def _between(cells: Cells) -> float:
+def _between(
+    cells: Float[np.ndarray, "*draws places clusters 2"],
+) -> Float[np.ndarray, "*draws"]:
     """Sum over places of (sum of centred values)^2 / number of values."""
-    of_place = cells.sum(axis=1)
-    return float(np.sum(of_place[:, 0] ** 2 / np.maximum(of_place[:, 1], TIE)))
+    of_place = cells.sum(axis=-2)
+    between: np.ndarray = (of_place[..., 0] ** 2 / np.maximum(of_place[..., 1], TIE)).sum(axis=-1)
+    return between
 
 
 def place_of_maximum(
