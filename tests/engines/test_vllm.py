@@ -57,7 +57,7 @@ from helpers.echo_host import a_run
 from helpers.local_judge import judge_settings, local_model, tiny_judge
 from helpers.tiny import STOP, VOCABULARY, tiny_model, tiny_multimodal_model
 from helpers.vllm_hosts import ENVIRONMENT, ForkServer, launch_v2
-from helpers.vllm_logprobs import GeneratedWithLogprobs, GenerateWithLogprobs
+from helpers.vllm_logprobs import FORKED_WORKERS, GeneratedWithLogprobs, GenerateWithLogprobs
 
 pytestmark = [
     pytest.mark.vllm,
@@ -391,7 +391,7 @@ class TestParity:
             assert engine.status()["preemptions"] >= 2
 
     def test_two_workers_in_tensor_parallel(self, opened: Callable[..., VllmEngine]) -> None:
-        with opened(tensor_parallel_size=2) as engine:
+        with opened(variables={FORKED_WORKERS: "1"}, tensor_parallel_size=2) as engine:
             check_parity(engine, reference())
             check_encoding(engine, reference())
 

@@ -1,6 +1,6 @@
 """A process that imports vLLM once and forks a host for each socket that it receives.
 
-Starting an engine then takes seconds. Runs in the environment that has vLLM:
+Starting an engine then takes a second. Runs in the environment that has vLLM:
 
     python -m helpers.vllm_fork_server <file descriptor of a control socket>
 """
@@ -19,7 +19,8 @@ from esr.engines.hosts.serving import serve
 from esr.engines.vllm.host import Host
 from esr.engines.vllm.messages import Generate, Generated, Setup, SteeredJob, WriterSetup
 from esr.engines.vllm.writer import Writer
-from helpers.vllm_logprobs import GeneratedWithLogprobs, GenerateWithLogprobs
+from helpers.vllm_logprobs import FORKED_WORKERS, GeneratedWithLogprobs, GenerateWithLogprobs
+from helpers.vllm_ready import fork_workers, load_late_parts
 
 
 class LogprobHost(Host):
@@ -48,15 +49,18 @@ def load_host(setup: Setup | WriterSetup) -> Host | Writer:
 def main() -> None:
     """Fork until the control socket closes. Each socket comes with environment variables."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    load_late_parts()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the hosts
     while True:
         data, files, _, _ = socket.recv_fds(control, 1 << 16, 1)
         if not data:
-            return
+            os._exit(0)  # at once: to take vLLM apart takes seconds
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
             os.environ |= pickle.loads(data)
+            if FORKED_WORKERS in os.environ:
+                fork_workers()
             serve(files[0], load_host, vllm.__version__)
         os.close(files[0])
 

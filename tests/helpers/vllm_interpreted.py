@@ -5,12 +5,17 @@ It warms up as on a GPU, with requests that vLLM makes up. Run with TRITON_INTER
     python -m helpers.vllm_interpreted <file descriptor>
 """
 
+import functools
+import inspect
 import sys
 import types
 from typing import Any
 from unittest import mock
 
+import numpy as np
+import triton.language as tl
 from triton.backends import backends
+from triton.runtime import interpreter
 
 # vLLM imports its kernels only if Triton has an active driver.
 backends["cpu"] = types.SimpleNamespace(driver=types.SimpleNamespace(is_active=lambda: True))
@@ -35,6 +40,27 @@ def interpretable() -> Any:
     return sampling
 
 
+@functools.cache
+def builtins(part: Any) -> list[tuple[str, Any]]:
+    return [pair for pair in inspect.getmembers(part) if tl.core.is_builtin(pair[1])]
+
+
+def patch_builtins(part: Any, builder: Any, scope: Any) -> None:
+    """As the interpreter does before it runs a kernel, which looks for them again each time."""
+    for name, member in builtins(part):
+        if getattr(part, name) is member:  # else the kernel that called this one has replaced it
+            interpreter._patch_attr(part, name, member, builder, scope)
+
+
+numpy_type = functools.cache(interpreter._get_np_dtype)
+
+
+def numpy_type_of(kind: Any) -> Any:
+    """As the interpreter has it, which makes its table of types each time."""
+    element = kind.element_ty if isinstance(kind, tl.block_type) else kind
+    return np.dtype(np.uint64) if isinstance(element, tl.pointer_type) else numpy_type(element)
+
+
 def warm_up_as_on_gpu(worker: Any) -> Any:
     runs = (worker.model_runner, worker.execute_model, worker.sample_tokens)
     assert warmup.run_mixed_prefill_decode_warmup(*runs, num_tokens=8)
@@ -44,6 +70,8 @@ def warm_up_as_on_gpu(worker: Any) -> Any:
 
 
 if __name__ == "__main__":
+    interpreter._patch_builtin = patch_builtins
+    interpreter._get_np_dtype = numpy_type_of
     SamplingParams.for_sampler_warmup = staticmethod(interpretable)
     CPUWorker.compile_or_warm_up_model = warm_up_as_on_gpu
     serve(int(sys.argv[1]), load_host, vllm.__version__)

@@ -1,8 +1,11 @@
-"""Messages to and from `vllm_fork_server`: generation with log-probabilities, for parity tests."""
+"""What goes to and from `vllm_fork_server`: jobs with log-probabilities, and a variable of hosts."""
 
 from dataclasses import dataclass
 
 from esr.engines.vllm.messages import Generate, Generated
+
+FORKED_WORKERS = "ESR_TEST_FORKED_WORKERS"
+"""Environment variable of a host: it forks its workers of tensor parallelism."""
 
 
 @dataclass(frozen=True)
