@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,10 @@ def tokens(length: int, seed: int) -> tuple[int, ...]:
     return (2, *torch.randint(3, VOCABULARY, (length - 1,), generator=draw).tolist())
 
 
-REQUESTS = [
+REQUESTS = tuple(
     Request(tokens(length, seed=i), 44 + i, INTERVENTIONS[i % len(INTERVENTIONS)])
     for i, length in enumerate([5, 9, 17, 40, 3, 28] * 4)
-]
+)
 """24 requests: unsteered, steered, ablated, clamped, with windows, at several layers; of different
 lengths."""
 OVERFLOW = Request(tokens(5, seed=0), 1, Intervention(3, 1e39))
@@ -218,6 +219,7 @@ def llama(opened: Callable[..., VllmEngine]) -> VllmEngine:
     return opened()
 
 
+@cache
 def reference(
     family: str = "llama", form: Activation = "relu", **layers: int
 ) -> TransformersEngine:
@@ -245,8 +247,9 @@ def with_logprobs(
     return [found[job.id] for job in jobs]
 
 
+@cache
 def expected_logprobs(
-    engine: TransformersEngine, requests: Sequence[Request]
+    engine: TransformersEngine, requests: tuple[Request, ...]
 ) -> tuple[list[Generation], list[np.ndarray]]:
     """Responses of the reference, and the log-probabilities of their tokens.
 
@@ -277,7 +280,7 @@ def check_parity(engine: VllmEngine, plain: TransformersEngine) -> None:
     for one, expected in zip(found, logprobs, strict=True):
         np.testing.assert_allclose(one.logprobs, expected, atol=1e-4)
     # The interventions have an effect. Without one, all of the above would hold, too.
-    unsteered = [replace(request, intervention=Intervention()) for request in REQUESTS]
+    unsteered = tuple(replace(request, intervention=Intervention()) for request in REQUESTS)
     bare, _ = expected_logprobs(plain, unsteered)
     changed = [a.tokens != b.tokens for a, b in zip(done, bare, strict=True)]
     assert sum(changed) >= 0.6 * len(REQUESTS) * 5 / 6

@@ -1,4 +1,4 @@
-"""What goes to and from `vllm_fork_server`: jobs with log-probabilities, and a variable of hosts."""
+"""What goes to `vllm_fork_server` and back: jobs with log-probabilities, a variable of hosts."""
 
 from dataclasses import dataclass
 
