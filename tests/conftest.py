@@ -36,7 +36,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("rebuild") and not enough]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
-    items.sort(key=lambda item: item.nodeid.startswith(STUDY_TESTS))
+    # One of several processes waits for the study, with all its tests; a single one has others.
+    several = hasattr(config, "workerinput")
+    items.sort(key=lambda item: item.nodeid.startswith(STUDY_TESTS) != several)
 
 
 class Lanes(LoadScopeScheduling):
@@ -66,7 +68,9 @@ def _start(config: pytest.Config, tests: list[str]) -> None:
     if RUNS not in config.stash:
         folder = _folder(config)
         folder.mkdir()
-        config.stash[RUNS] = start_runs(folder, tests)
+        # More processes than cores take a third more CPU time for the same work.
+        busy = max((config.getoption("numprocesses", None) or 0) - 1, 0)
+        config.stash[RUNS] = start_runs(folder, tests, max((os.cpu_count() or 1) - busy, 1))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -53,15 +53,21 @@ class Beside:
             self.run.terminate()
 
 
-def start_runs(folder: Path, tests: list[str]) -> list[Beside]:
-    """Begin what tests with these ids will read, each in a folder of its name."""
+def start_runs(folder: Path, tests: list[str], cores: int) -> list[Beside]:
+    """Begin what tests with these ids will read, each in a folder of its name.
+
+    Args:
+        folder: Where the folders will be.
+        tests: Ids of the tests that will run.
+        cores: Jobs of the study at a time.
+    """
     wanted = {test.split("::")[0].removeprefix(STUDY_TESTS) for test in tests}
     wanted = {test for test in wanted if not test.startswith("tests/")}
     runs: list[Beside] = []
     if wanted - {"test_rebuilt.py"}:
-        runs.append(Beside(folder / "study"))
+        runs.append(Beside(folder / "study", "--cores", str(cores)))
     if "test_vllm.py" in wanted:
-        runs.append(Beside(folder / "vllm", *BY_VLLM, after=runs[0]))
+        runs.append(Beside(folder / "vllm", "--cores", str(cores), *BY_VLLM, after=runs[0]))
     if "test_rebuilt.py" in wanted:
         labels = "results/organisms/planted/labels.csv"
         runs.append(Beside(folder / "rebuilt", "--cores", "1", labels))
