@@ -108,11 +108,11 @@ def crossed_contrast(
         for arm, of_arm in zip(arms, w, strict=True)
     ]
     correlation = influence_correlation(baseline, treatment, factors, weights)
-    inside, inside_too = ~np.isnan(baseline), ~np.isnan(treatment)
-    count = int((_held(factors, inside) & _held(factors, inside_too)).sum())
+    before, after = ~np.isnan(baseline), ~np.isnan(treatment)
+    count = int((_held(factors, before) & _held(factors, after)).sum())
     trial_wise = None
-    shared = inside.any() and np.array_equal(inside, inside_too)
-    if shared and (w[0] is None or w[1] is None or np.array_equal(w[0][inside], w[1][inside])):
+    shared = before.any() and np.array_equal(before, after)
+    if shared and (w[0] is None or w[1] is None or np.array_equal(w[0][before], w[1][before])):
         trial_wise = _trial_wise(treatment - baseline, factors, quantity, level, w[0])
     means = [weighted_mean(arm, of_arm) for arm, of_arm in zip(arms, w, strict=True)]
     return _combine(means, estimates, correlation, count, test, trial_wise)
