@@ -56,23 +56,17 @@ def pictures(job: Any) -> list[Picture]:
     return found
 
 
-def arms(job: Any) -> list[ArmFiles]:
-    """Files of every model and arm that has trials."""
-    kinds = ("plans", "responses", "judgments", "scores")
-    return group_files(*(getattr(job.input, kind) for kind in kinds))
-
-
-def trials(job: Any, traces: dict[str, Any]) -> Iterator[Row]:
+def trials(job: Any, arms: list[ArmFiles], traces: dict[str, Any]) -> Iterator[Row]:
     """Every trial of the study; those of the arm of the episodes with their activations."""
     config = config_of(job)
     phrases = read_phrases(Path(job.input.phrases))
     shown_last = [arm for arm in config.arms if config.arms[arm].over == "prompts"]
-    for arm in sorted(arms(job), key=lambda each: each.arm in shown_last):
+    for arm in sorted(arms, key=lambda each: each.arm in shown_last):
         read = traces.get(arm.model, {}) if arm.arm == config.episodes.arm else {}
         yield from read_trials(arm, phrases, read)
 
 
-def facts(job: Any, config: Config) -> dict[str, str]:
+def facts(job: Any, config: Config, arms: list[ArmFiles]) -> dict[str, str]:
     """Where the results come from: code, versions, seeds, engine and judge as served."""
     scores = read_provenance(Path(job.input.scores[0]))
     judges = {str(read_provenance(Path(path)).get("judge", "")) for path in job.input.judgments}
@@ -86,7 +80,7 @@ def facts(job: Any, config: Config) -> dict[str, str]:
         "Seeds": ", ".join(f"{name} {seed}" for name, seed in here["seeds"].items()),
         "Judge as served": ", ".join(sorted(judges)),
     }
-    for arm in arms(job):
+    for arm in arms:
         if arm.responses is not None:
             engine = read_provenance(arm.responses).get("engine")
             found.setdefault(f"Engine of {arm.model}", _as_text(engine))
@@ -108,11 +102,14 @@ def main(job: Any) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     copy_files([*job.input.pictures, *job.input.figures], folder / "figures")
     copy_files([*job.input.graphs, job.input.dependencies], folder / "graph")
+    kinds = ("plans", "responses", "judgments", "scores")
+    arms = group_files(*(getattr(job.input, kind) for kind in kinds))
     traces = read_traces(job.input.episodes, job.input.activations)
     labels = {name: model.label for name, model in config.models.items()}
     scales = {name: full_bars(traces.get(name, {})) for name in config.base_models}
     pages = {name: page for name, model in config.models.items() if (page := model.latent_pages)}
-    count = write_transcripts(folder / "data", trials(job, traces), labels, scales, pages)
+    found = trials(job, arms, traces)
+    count = write_transcripts(folder / "data", found, labels, scales, pages)
     shown_tables = [*job.input.tables, *job.input.drift, *job.input.failures]
     tables = {Path(path).stem: pd.read_csv(path) for path in shown_tables}
     tables["sae_fit"] = read_tables(job.input.fits, "sae_fit")
@@ -130,7 +127,7 @@ def main(job: Any) -> None:
         tables=tables if ledger is None else {**tables, "ledger": ledger},
         compute=compute_table(job.params.records),
         dependencies=pd.read_csv(job.input.dependencies),
-        origin=facts(job, config),
+        origin=facts(job, config, arms),
         settings=yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False),
         deviations=markdown(Path(job.input.deviations).read_text(encoding="utf-8")),
         trials=count,

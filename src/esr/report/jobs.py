@@ -1,5 +1,6 @@
 """What a study cost in computing: Snakemake's benchmark files, summed by rule."""
 
+import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,12 +21,12 @@ def compute_table(records: Mapping[str, Iterable[str | Path]]) -> pd.DataFrame:
     """
     rows = []
     for rule, paths in records.items():
-        found = [
-            pd.read_csv(path, sep="\t", na_values="-") for path in paths if Path(path).is_file()
-        ]
+        found = [Path(path).read_text().splitlines() for path in paths if Path(path).is_file()]
         if not found:
             continue
-        table = pd.concat(found, ignore_index=True)
+        table = pd.DataFrame(
+            row for lines in found for row in csv.DictReader(lines, delimiter="\t")
+        )
         numbers = table[["s", "cpu_time", "max_rss"]].apply(pd.to_numeric, errors="coerce")
         hours = numbers[["s", "cpu_time"]].sum() / 3600
         longest = numbers["s"].max()

@@ -67,6 +67,8 @@ def read_trials(
     for score in read_table(arm.scores, "scores").to_dict("records"):
         trial = score["trial_id"]
         response, finish = responses[trial]
+        # The scores say in which responses to search: in few, and a search takes long.
+        searched = response if score["restart_detected"] is True else ""
         yield {
             "index": {**score, "traced": trial in traces},
             "text": {
@@ -74,7 +76,7 @@ def read_trials(
                 "prompt": prompts[trial],
                 "response": response,
                 "attempts": attempts.get(trial, []),
-                "restarts": restarts_of(phrases, response or "", score["prefix_end"]),
+                "restarts": restarts_of(phrases, searched, score["prefix_end"]),
                 "meta": _plain(score["meta_prompt"]),
                 "prefill": score["prefill"],
                 "directions": _plain(score["directions"]),
@@ -98,8 +100,8 @@ def restarts_of(phrases: re.Pattern[str], response: str, begin: Any) -> list[lis
 
 def _columns(path: Path, table: str, *names: str) -> Iterator[tuple[Any, ...]]:
     """Rows of some columns as plain values, None where one is missing."""
-    frame = read_table(path, table)[list(names)].astype(object)
-    return zip(*(frame[name].where(frame[name].notna(), None) for name in names), strict=True)
+    frame = read_table(path, table)
+    return zip(*(frame[name].to_numpy(object, na_value=None) for name in names), strict=True)
 
 
 def read_traces(
