@@ -60,7 +60,12 @@ onstart:
     from esr.evaluations import evaluate_once_a_second
     from esr.forks import install
     from esr.kept import keep_finished
-    from esr.planning.jobs import check_called_judges, check_run, loaded_models
+    from esr.planning.jobs import (
+        called_kinds,
+        check_called_judges,
+        check_run,
+        loaded_models,
+    )
 
     for name, why in LEFT_OUT.items():
         logger.info(f"judge {name} is left out: {why}")
@@ -83,7 +88,8 @@ onstart:
     if executor == "slurm":
         keep_finished()
     if executor == "local":
-        install(len(jobs), engine=bool(loaded_models(jobs)))
+        kinds = called_kinds(CONFIG, jobs)
+        install(len(jobs), engine=bool(loaded_models(jobs)), judges=kinds)
 
 
 include: "rules/allocations.smk"

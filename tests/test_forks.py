@@ -250,7 +250,9 @@ def test_a_run_of_few_jobs_has_no_server() -> None:
 
 def test_the_server_has_every_library_no_thread_of_python_and_no_gpu() -> None:
     check = "import sys, threading\nfrom importlib import import_module\nfrom esr import forks\n"
-    check += "for name in [*forks.LIBRARIES, *forks.ENGINE, forks.READY]: import_module(name)\n"
+    check += "judges = [name for names in forks.JUDGES.values() for name in names]\n"
+    check += "names = [*forks.LIBRARIES, *forks.ENGINE, *judges, forks.READY]\n"
+    check += "for name in names: import_module(name)\n"
     check += "import torch\nassert threading.active_count() == 1\n"
     check += "assert torch.get_num_threads() == 1\nassert not torch.cuda.is_initialized()\n"
     # No fork collects what is loaded, or compiles the restart phrases.

@@ -16,6 +16,7 @@ SPINE = ["plan_arm", "generate_responses", "merge_responses", "judge_responses",
 LIGHT = ["prepare_model", "prepare_labels", "draw_candidates", "rate_concreteness"]
 LIGHT += ["select_latents", "sample_responses", "judge_sample", "extract_episodes", "read_episodes"]
 LIGHT += ["mix_examples", "configure_training", "check_masks", "prepare_finetuned", "check"]
+LIGHT += ["judge_arms", "annotate_boundaries"]
 """Jobs beside an arm's that tokenize, judge, draw or read and have no statistics."""
 LOAD = """
 import importlib, runpy, sys
@@ -55,6 +56,10 @@ def test_jobs_of_an_arm_load_no_engine_no_figures_no_statistics() -> None:
 def test_neither_do_jobs_beside_them_nor_snakemake_itself() -> None:
     assert "esr.planning.jobs" in modules_of_rules()
     assert loaded(*scripts(*LIGHT), *modules_of_rules()) == ["pandas"]
+
+
+def test_a_judge_whose_replies_are_kept_loads_no_engine_and_no_api() -> None:
+    assert loaded("esr.judges.rubric_judge", "esr.judges.anchors") == ["pandas"]
 
 
 @pytest.mark.parametrize("kind", ["tabulate_", "estimate"])

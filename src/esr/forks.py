@@ -18,7 +18,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -62,6 +62,10 @@ ENGINE = [
     "esr.arms.chat",
 ]
 """What it loads as well for a run with jobs of an engine."""
+TOKENS = ["torch", "transformers.models.auto.tokenization_auto", "esr.judges.local"]
+API = ["esr.judges.batches", "esr.judges.live"]
+JUDGES = {"vllm": TOKENS, "anthropic": API, "openai": API}
+"""What it loads as well for a run with jobs that call a judge, by the judge's kind."""
 READY = "esr.forks_ready"
 """What it loads last."""
 FEWEST = 12
@@ -90,12 +94,13 @@ class Ended(NamedTuple):
     memory: float = 0.0
 
 
-def install(n_jobs: int, *, engine: bool) -> bool:
+def install(n_jobs: int, *, engine: bool, judges: Iterable[str] = ()) -> bool:
     """Run the Python scripts of this Snakemake process in forks, if that is possible and worth it.
 
     Args:
         n_jobs: Jobs that this process is going to run.
         engine: Whether some of them generate or encode.
+        judges: Kinds of the language models that some of them call as judges.
 
     Returns:
         Whether it does.
@@ -116,8 +121,10 @@ def install(n_jobs: int, *, engine: bool) -> bool:
             PythonScript.execute_script = own_process
         own_process(self, path, edit)
 
-    libraries = [*LIBRARIES, *(ENGINE if engine else []), READY]
-    get_context("forkserver").set_forkserver_preload(libraries)
+    libraries = [*LIBRARIES, *(ENGINE if engine else [])]
+    for kind in judges:
+        libraries += JUDGES[kind]
+    get_context("forkserver").set_forkserver_preload([*libraries, READY])
     PythonScript.execute_script = execute_script
     return True
 

@@ -40,7 +40,7 @@ from esr.engines.journaled import generate_journaled
 from esr.engines.readouts import ReadoutRequest
 from esr.engines.transformers import TransformersEngine
 from esr.engines.vllm.client import VllmEngine
-from esr.engines.vllm.launch import launcher, pinned_version
+from esr.engines.vllm.environment import launcher, pinned_version
 from esr.engines.vllm.messages import Setup
 from esr.errors import EsrError
 from esr.journal import Journal, read_journal

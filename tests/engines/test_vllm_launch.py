@@ -14,7 +14,8 @@ from esr.assets.sae import from_saelens
 from esr.config import Config, load, merge
 from esr.engines import open_engine
 from esr.engines.vllm.client import VllmEngine
-from esr.engines.vllm.launch import launcher, pinned_version, vllm_options
+from esr.engines.vllm.environment import launcher, pinned_version
+from esr.engines.vllm.launch import vllm_options
 from esr.errors import EsrError
 from helpers.checkout import REPO
 from helpers.tiny import tiny_sae

@@ -10,6 +10,7 @@ import pytest
 from esr.planning import jobs as planning
 from esr.planning.jobs import (
     called_judges,
+    called_kinds,
     check_run,
     loaded_models,
     requested_partitions,
@@ -64,6 +65,15 @@ def test_a_judge_is_called_by_jobs_whose_journal_has_no_reply(tmp_path: Path) ->
         for name in ("paid.jsonl", "empty.jsonl", "absent.jsonl", "absent.jsonl")
     ]
     assert called_judges([*run, job("score_trials")]) == ["absent", "empty"]
+
+
+def test_kinds_are_those_of_called_judges_that_are_language_models() -> None:
+    names = ("lexical", "qwen3-32b", "gpt-5-mini", "blind")
+    run = [job("judge_responses", replies=f"{name}.jsonl") for name in names]
+    organism, paper = load_study(), load_study(name="paper")
+    assert "lexical" in organism.judging.judges
+    assert called_kinds(organism, run) == []
+    assert called_kinds(paper, run) == ["openai", "vllm"]
 
 
 def test_environments_are_those_used_but_not_installed_in_this_run() -> None:

@@ -1,4 +1,8 @@
-"""Language models whose replies are kept: client, journal of replies, budget and gate together."""
+"""Language models whose replies are kept: client, journal of replies, budget and gate together.
+
+What calls an API is imported with the first such call: its SDKs take seconds to import. A job whose
+replies are kept already, or whose model is its own, needs none of them.
+"""
 
 import asyncio
 import logging
@@ -11,14 +15,11 @@ from esr.config import AnthropicJudgeConfig, Config, LlmConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.gate import FailureGate
 from esr.journal import Journal
-from esr.judges.batches import call_in_batches, cancel_open_batches, collect_open_batches
 from esr.judges.bodies import Reply
-from esr.judges.clients import AnthropicClient, open_client
 from esr.judges.costs import Budget, study_budget
 from esr.judges.encoding import CallEncoder, open_tokenizer
 from esr.judges.identity import identity_of
 from esr.judges.level import Level
-from esr.judges.live import call_live
 from esr.judges.local import LocalModel, open_local
 from esr.judges.local_calls import LocalCalls
 from esr.judges.manifest import BatchManifest
@@ -195,6 +196,9 @@ class CachedLlm:
         path = self.path.with_suffix(".batches.jsonl")
         if not isinstance(self.settings, AnthropicJudgeConfig) or not path.is_file():
             return 0
+        from esr.judges.batches import cancel_open_batches
+        from esr.judges.clients import AnthropicClient, open_client
+
         with Journal(path) as journal:
             manifest = BatchManifest(journal)
             if not manifest.open:
@@ -225,6 +229,10 @@ class CachedLlm:
             self._local_calls().wait(*self._for_sink(calls, failure_of))
             self._counted.update(key for key in calls if key in replies)
             return
+        from esr.judges.batches import call_in_batches, collect_open_batches
+        from esr.judges.clients import AnthropicClient, open_client
+        from esr.judges.live import call_live
+
         client = open_client(self.settings)
         calls, sink = self._for_sink(calls, failure_of)
         manifest = self.path.with_suffix(".batches.jsonl")
@@ -295,6 +303,7 @@ def check_llm(settings: LlmConfig) -> str | None:
     if isinstance(settings, VllmJudgeConfig):
         CallEncoder(open_tokenizer(settings), settings.template)(call)
         return None
+    from esr.judges.clients import open_client
 
     async def check() -> str | None:
         client = open_client(settings)

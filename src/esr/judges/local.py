@@ -16,7 +16,7 @@ from typing import Any
 from esr.config import Config, VllmJudgeConfig
 from esr.engines.hosts.linger import CPU, evict, gpu_devices, stay_of
 from esr.engines.vllm.connection import VllmConnection
-from esr.engines.vllm.launch import host_variables, launcher, pinned_version
+from esr.engines.vllm.environment import host_variables, launcher, pinned_version
 from esr.engines.vllm.messages import Write, WriterSetup, Written
 from esr.errors import EsrError
 from esr.judges.encoding import CallEncoder, open_tokenizer

@@ -68,6 +68,12 @@ def called_judges(jobs: Jobs) -> list[str]:
     return sorted({p.stem for p in journals if not (p.is_file() and p.stat().st_size)})
 
 
+def called_kinds(config: Config, jobs: Jobs) -> list[str]:
+    """Kinds of the language models that jobs are certain to call as judges."""
+    known = config.judging.llms
+    return sorted({known[name].kind for name in called_judges(jobs) if name in known})
+
+
 def loaded_models(jobs: Jobs) -> list[str]:
     """Models that the jobs will load: those of rules that run an engine."""
     engine = [job for job in jobs if job.rule.name in ENGINE_HOURS]

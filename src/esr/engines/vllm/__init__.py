@@ -6,7 +6,8 @@ runs vLLM with our worker class. Both exchange `messages` over a socket pair. A 
 from end to end; with a journal, the id is its journal key.
 
     client         the engine that jobs use: checks, sends, collects
-    launch         settings of the engine from a study's configuration; how to start the host
+    launch         settings of the engine from a study's configuration
+    environment    the environment that has vLLM, and how to start the host in it
     messages       what client and host exchange
     host           the process that runs vLLM
     worker         vLLM's worker class with our operation at the chosen decoder layers

@@ -1,4 +1,4 @@
-"""Opening the vLLM engine for a model of a study: its settings and the command of the host."""
+"""Opening the vLLM engine for a model of a study: what its host loads, and where."""
 
 import json
 from collections.abc import Sequence
@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from esr.arms.chat import read_stop_tokens
-from esr.assets.environments import pins, sync_command
 from esr.assets.sae import SaeHeader
 from esr.config import Config, ModelConfig
 from esr.directions.vectors import check_width, load_directions, rows_of
 from esr.engines.base import check_shape
-from esr.engines.hosts.launch import host_launcher
-from esr.engines.hosts.linger import CPU, Launch, gpu_devices, stay_of
+from esr.engines.hosts.linger import CPU, gpu_devices, stay_of
 from esr.engines.vllm.client import VllmEngine
+from esr.engines.vllm.environment import host_variables, launcher, pinned_version
 from esr.engines.vllm.messages import Setup
-from esr.errors import EsrError
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM accepts as `max_lora_rank`."""
@@ -106,14 +104,6 @@ def _setup(
     )
 
 
-def host_variables(config: Config, *, on_cpu: bool) -> dict[str, str]:
-    """Return the environment variables of a process that runs vLLM."""
-    variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
-    if on_cpu:
-        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other jobs may use the cores
-    return variables
-
-
 def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, Any]:
     """Return the arguments of vLLM that depend only on the configuration and the adapter."""
     model = config.models[name]
@@ -132,27 +122,3 @@ def vllm_options(config: Config, name: str, adapter: str | None) -> dict[str, An
         rank = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))["r"]
         options["max_lora_rank"] = next(size for size in LORA_RANKS if size >= rank)
     return {key: value for key, value in options.items() if value is not None}
-
-
-def pinned_version(environment: Path) -> str:
-    """Return the version of vLLM that an environment pins."""
-    found = pins(environment)
-    return found.get("vllm") or found["vllm-cpu"]
-
-
-def launcher(environment: Path, variables: dict[str, str]) -> Launch:
-    """Return a function that starts a host in its own environment.
-
-    It calls the interpreter of the environment directly, so that signals reach the host and a
-    compute node needs no uv.
-
-    Raises:
-        EsrError: the environment is not installed.
-    """
-    python = environment / ".venv/bin/python"
-    if not python.is_file():
-        raise EsrError(
-            f"{environment} is not installed; run `{sync_command(environment)}` on a machine with "
-            "network access"
-        )
-    return host_launcher([str(python), "-m", "esr.engines.vllm.host"], variables)
