@@ -51,11 +51,14 @@ def write_study(folder: Path, source: Path) -> None:
     """A study of three arms with responses, a judge of all, and another one of the sample."""
     study = yaml.safe_load((REPO / "studies/organism.yaml").read_text())
     protocol = yaml.safe_load((REPO / "config.yaml").read_text())
-    small = {"batch_size": 2, "eager": True, "cpu_cache": 0.0625, "max_model_len": 1024}
+    # A few replies at a time: the run is killed when some of an arm are written, and not all.
+    small = {"batch_size": 3, "eager": True, "cpu_cache": 0.0625, "max_model_len": 1024}
     settings = judge_settings(source, together=True, **small)
     rubric = source / "second.yaml"
-    rubric.write_text(RUBRIC.replace("Find the attempts and score them.", "Score all attempts."))
     second = judge_settings(source, **small).model_copy(update={"rubric": rubric})
+    short = RUBRIC.replace("maxLength: 8", "maxLength: 4")
+    settings.rubric.write_text(short)
+    rubric.write_text(short.replace("Find the attempts and score them.", "Score all attempts."))
     judges = {"open": settings, "second": second}
     study["judging"] = {"primary": "open", "anchors": ANCHORS} | {
         "judges": {name: judge.model_dump(mode="json") for name, judge in judges.items()}
