@@ -2,11 +2,14 @@
 
 import csv
 import re
+import tempfile
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from esr.analysis.statistics import wilson
 from esr.arms.restarts import find_restarts, read_phrases
@@ -277,6 +280,50 @@ def test_a_part_that_is_not_defined_above_is_named(tmp_path: Path) -> None:
     path.write_text("{START}ab\nSTART = ^\n")
     with pytest.raises(EsrError, match=r"uses \{START\}, which no line above it defines"):
         read_phrases(path)
+
+
+def test_lines_match_only_where_matches_may_begin(tmp_path: Path) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_text("BEGIN = (?<!\\w)|(?<=x)\nwait|ab\n! no wait\n")
+    phrases = read_phrases(path)
+    assert find_restarts(phrases, "await xab, no wait xno wait wait") == [(7, 9), (28, 32)]
+
+
+def _anywhere() -> re.Pattern[str]:
+    """The shipped phrases, tried at every character."""
+    lines = (REPO / "resources/restart_phrases.txt").read_text(encoding="utf-8").splitlines()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "phrases.txt"
+        path.write_text("\n".join(line for line in lines if not line.startswith("BEGIN = ")))
+        return read_phrases(path)
+
+
+ANYWHERE = _anywhere()
+PHRASES = [
+    "wait, no",
+    "sorry,",
+    "oops.",
+    "I mean",
+    "wait, that is not",
+    "errors in the above",
+    "focus.",
+]
+PHRASES += ["I got off track", '"wait"', "'sorry,'", "so: wait", *RESTARTS, *ON_TOPIC]
+WORDS = sorted({word for text in PHRASES for word in re.findall(r"[\w']+|[^\w\s]", text)})
+LETTERS = ["x", "é", "e\u0301", "ß", "ſ", "İ", "ı", "\u0441", "字", "2", "\u200b", "\u00ad"]
+PIECES = st.sampled_from(PHRASES) | st.sampled_from(WORDS) | st.sampled_from(LETTERS)
+CASES = st.sampled_from([str, str.upper, str.title, str.swapcase])
+GLUE = st.just(" ") | st.sampled_from(
+    ["", *" \n-.,!?;:()'\"*_#’—“", " - ", "- ", ", ", ". ", '." ', "\n- ", " ("]
+)
+
+
+@given(st.lists(st.builds(lambda glue, case, text: glue + case(text), GLUE, CASES, PIECES)))
+@settings(max_examples=200, deadline=None)
+def test_no_shipped_phrase_begins_within_a_word(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    assert ANYWHERE.pattern != SHIPPED.pattern
+    assert find_restarts(SHIPPED, text) == find_restarts(ANYWHERE, text)
 
 
 def test_what_lies_in_a_passage_that_is_passed_over_is_no_restart(tmp_path: Path) -> None:
