@@ -106,8 +106,8 @@ def test_composed_and_decomposed_texts_are_the_same(text: str) -> None:
 def test_offsets_are_sorted_and_lie_in_the_text(text: str, lines: bool) -> None:
     plain = normalise(text, lines)
     assert len(plain.text) == len(plain.starts) == len(plain.ends)
-    assert plain.starts == sorted(plain.starts)
-    assert plain.ends == sorted(plain.ends)
+    assert list(plain.starts) == sorted(plain.starts)
+    assert list(plain.ends) == sorted(plain.ends)
     pairs = zip(plain.starts, plain.ends, strict=True)
     assert all(0 <= start < end <= len(text) for start, end in pairs)
 
@@ -130,3 +130,13 @@ def test_the_original_of_a_span_normalises_to_it(text: str, data: st.DataObject)
 def test_plain_text_only_loses_case_markup_and_blanks(text: str) -> None:
     words = "".join(one for one in text.lower() if one not in "*_`#").split()
     assert normalise(text).text.split() == words
+
+
+@given(st.text(st.sampled_from(" \n\t\r\x1c\x1f*_`#aA.'")), st.booleans())
+@example("Wait. \nNo", True)
+@example("Wait.\nNo", False)
+def test_plain_text_is_read_as_any_other(text: str, lines: bool) -> None:
+    plain, other = normalise(text, lines), normalise(text + "é", lines)
+    assert plain.text + "e\u0301" == other.text
+    assert list(plain.starts) == other.starts[:-2]
+    assert list(plain.ends) == other.ends[:-2]
