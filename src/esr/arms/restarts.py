@@ -47,7 +47,7 @@ def read_phrases(path: Path) -> re.Pattern[str]:
         where = f"{path}: {phrase!r}"
         filled = _filled(expression, names, where)
         lines.append((filled, where))
-        if named or not _is_whole(filled):
+        if named or not _is_whole(expression):
             _check(filled, where)
         if named:
             names[named[1]] = filled

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -31,8 +30,6 @@ COLUMNS = [
     *[*JUDGED, *GATED, "restart_detected", "degraded"],
 ]
 """Columns that measures need; `GATE` is needed by the gated way alone."""
-DEGRADED_RUN = 5
-"""Times that a word occurs in a row in a degraded response."""
 
 
 def score_trials(
@@ -84,7 +81,7 @@ def _flag(response: pd.Series, begin: pd.Series, found: Callable[[str, int], boo
     """Result of `found` on each response from where it begins; missing without a response."""
     starts = begin.fillna(0)
     pairs = zip(response, starts, strict=True)
-    flags = [pd.NA if pd.isna(text) else found(text, int(start)) for text, start in pairs]
+    flags = [found(text, int(start)) if isinstance(text, str) else pd.NA for text, start in pairs]
     return pd.Series(flags, response.index, dtype="boolean")
 
 
@@ -108,8 +105,9 @@ def _check_same_trials(
 
 def degraded(response: str) -> bool:
     """Whether a whitespace-separated word of two characters or more occurs 5 times in a row."""
-    runs = ((word, sum(1 for _ in run)) for word, run in groupby(response.split()))
-    return any(len(word) > 1 and length >= DEGRADED_RUN for word, length in runs)
+    words = response.split()
+    fives = zip(words, words[1:], words[2:], words[3:], words[4:], strict=False)
+    return any(a == b == c == d == e and len(a) > 1 for a, b, c, d, e in fives)
 
 
 def without_degraded(scores: pd.DataFrame) -> pd.DataFrame:

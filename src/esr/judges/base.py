@@ -151,7 +151,8 @@ def judgments_table(
         trial_ids: Trials.
         judgments: Their judgments.
         served_as: The judge, for judgments without metadata.
-        restarts: Characters of the restart phrases in each response; None if not searched for.
+        restarts: Characters of the restart phrases in each response with several attempts; None if
+            not searched for.
     """
     rows: list[dict[str, Any]] = []
     found = restarts or [()] * len(judgments)
@@ -231,6 +232,7 @@ def judge_responses(
         for response, begin, has in zip(responses["response"], begins, has_response, strict=True)
         if has
     ]
+    asked = plan.loc[has_response, ["prompt", "label", "meta_prompt"]]
     inputs = [
         JudgeInput(
             trial.prompt,
@@ -238,21 +240,23 @@ def judge_responses(
             None if pd.isna(trial.label) else trial.label,
             shown_prompt(trial),
         )
-        for trial, response in zip(plan[has_response].itertuples(), seen, strict=True)
+        for trial, response in zip(asked.itertuples(), seen, strict=True)
     ]
     judged = judge.judge(inputs)
     _report(judged, judge.served_as)
     remaining = iter(judged)
     judgments = []
     restarts = []
-    for response, at in zip(responses.itertuples(), begins, strict=True):
+    replied = responses[["status", "response", "prefix_end"]]
+    for response, at in zip(replied.itertuples(), begins, strict=True):
         text = response.response if response.status == "ok" else ""
         judgment = next(remaining) if response.status == "ok" else Judgment(response.status)
         judgment = shifted(judgment, at)
         check_spans(judgment, text)
         judgments.append(judgment)
         begin = 0 if pd.isna(response.prefix_end) else response.prefix_end
-        restarts.append([span for span in find_restarts(phrases, text) if span[0] >= begin])
+        found = find_restarts(phrases, text) if len(judgment.attempts) > 1 else []
+        restarts.append([span for span in found if span[0] >= begin])
     return judgments_table(responses["trial_id"].tolist(), judgments, judge.served_as, restarts)
 
 
