@@ -45,8 +45,8 @@ NULL: dict[str, Any] = {"linestyle": "none", "marker": "D", "ms": 5, "zorder": 4
 NULL |= {"mec": INK, "mfc": "white", "mew": 1.1}
 """Look of the marks of a redraw null."""
 
-LAYOUT_TABLES = ("GDEF", "GPOS", "GSUB")
-"""Tables of a font that place glyphs."""
+FONT_TABLES = {"glyf", "head", "hhea", "hmtx", "loca", "maxp", "cvt ", "fpgm", "prep"}
+"""Tables of a font that a PDF needs where it names glyphs by index (ISO 32000-1, 9.9)."""
 
 WIDTH = 7.0
 """Width of a full-width figure (inches)."""
@@ -80,14 +80,13 @@ _load_font = subset.load_font
 
 
 def _font_of_placed_text(*args: Any, **settings: Any) -> TTFont:
-    """A font for a PDF without tables of layout, which take most of the time of saving it.
+    """A font for a PDF with `FONT_TABLES` alone; the others take most of the time of saving it.
 
-    Matplotlib has placed every glyph, and has no setting for it.
+    Matplotlib has placed every glyph and writes the text of each, and has no setting for it.
     """
     font = _load_font(*args, **settings)
-    for table in LAYOUT_TABLES:
-        if table in font:
-            del font[table]
+    for table in set(font.keys()) - FONT_TABLES - {"GlyphOrder"}:
+        del font[table]
     return font
 
 
