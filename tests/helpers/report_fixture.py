@@ -1,6 +1,7 @@
 """A small report of trials made up for tests, with everything in it that a page must survive."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ ARMS = ["steered", "unsteered", "ablate-otd"]
 LATENTS, PROMPTS = 20, 5
 CONTINUED = 9
 """Number of the trials that continue a prefix."""
+
+
+@cache
+def phrases_in(response: str) -> list[tuple[int, int]]:
+    """Spans of the restart phrases; thousands of trials have the same response."""
+    return find_restarts(PHRASES, response)
 
 
 def trial(model: str, arm: str, number: int) -> Row:
@@ -66,7 +73,7 @@ def trial(model: str, arm: str, number: int) -> Row:
         "prompt": f"Explain how to bake bread {number % PROMPTS}",
         "response": None if failed else response,
         "attempts": [] if failed else attempts,
-        "restarts": [list(span) for span in find_restarts(PHRASES, response)],
+        "restarts": [list(span) for span in phrases_in(response)],
         "meta": None,
         "prefill": "",
         "directions": "random" if arm == "ablate-otd" else None,
