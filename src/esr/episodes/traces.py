@@ -5,7 +5,7 @@ only on episodes that were not used to choose them. Formulas: docs/method.md.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class Traces:
 
     episodes: pd.DataFrame
     activations: pd.DataFrame
+    _tokens: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     def tokens(self, kind: str, latent: int | None = None) -> pd.DataFrame:
         """Summed activation of a kind of latents (or of one of them) at every token with text.
@@ -43,6 +44,13 @@ class Traces:
         Columns: trial_id, group, cluster (steered latent), anchor (character), position, start,
         end, region, value.
         """
+        if latent is not None:
+            return self._summed(kind, latent)
+        if kind not in self._tokens:
+            self._tokens[kind] = self._summed(kind)
+        return self._tokens[kind].copy(deep=False)  # a change copies what it changes
+
+    def _summed(self, kind: str, latent: int | None = None) -> pd.DataFrame:
         rows = self.activations[self.activations["kind"].eq(kind)]
         rows = rows[rows["end"].gt(rows["start"])]
         if latent is not None:
