@@ -123,24 +123,15 @@ class _Judge(NamedTuple):
 
 
 def _of_judge(grades: pd.DataFrame) -> _Judge:
-    wide = grades.astype({"score": float}).pivot_table(
-        index="anchor_id", columns=["end", "journal"], values="score", dropna=False
-    )
-    facts = [
-        {
-            "judge": judge,
-            "rule": rule,
-            "journal": journal,
-            "error": (rows["score"].astype(float) - rows["known"]).mean(),
-        }
-        for (judge, rule, journal), rows in grades.groupby(["judge", "rule", "journal"], sort=False)
-    ]
-    jobs = [each["journal"] for each in facts]
-    first, last = (
-        wide.reindex(columns=pd.MultiIndex.from_product([[end], jobs])).to_numpy(float)
-        for end in (START, END)
-    )
-    return _Judge(facts, first, last)
+    scores = grades["score"].astype(float)
+    by = ["judge", "rule", "journal"]
+    errors = (scores - grades["known"]).groupby([grades[name] for name in by], sort=False)
+    facts = [dict(zip(by, job, strict=True)) | {"error": found.mean()} for job, found in errors]
+    anchor, anchors = pd.factorize(grades["anchor_id"], sort=True)
+    job = pd.Index([each["journal"] for each in facts]).get_indexer(grades["journal"])
+    table = np.full((2, len(anchors), len(facts)), np.nan)
+    table[grades["end"].eq(END).astype(int), anchor, job] = scores
+    return _Judge(facts, *table)
 
 
 def _within(differences: Shifts, rng: np.random.Generator, share: float) -> dict[str, Any]:
@@ -179,7 +170,11 @@ def _permuted(
     means: Scores, order: Int[np.ndarray, "anchors jobs"], rng: np.random.Generator, draws: int
 ) -> Float[np.ndarray, "draws anchors jobs"]:
     """Grades of each anchor permuted among the jobs that have one; `order` puts these first."""
-    keys = np.where(np.isnan(means), np.inf, rng.random((draws, *means.shape), np.float32))
+    keys = rng.random((draws, *means.shape), np.float32)
+    missing = np.isnan(means)
+    if not missing.any():
+        return np.take_along_axis(means[None], keys.argsort(axis=2), axis=2)
+    keys = np.where(missing, np.inf, keys)
     shuffled = np.take_along_axis(means[None], keys.argsort(axis=2), axis=2)
     found = np.empty_like(shuffled)
     np.put_along_axis(found, np.broadcast_to(order, shuffled.shape), shuffled, axis=2)
