@@ -17,14 +17,12 @@ import pandas as pd
 from esr.arms.responses import requests_of
 from esr.detectors.controls import match_controls, summarise_sets
 from esr.engines import open_engine, open_tokenizer
-from esr.engines.base import EncodeRequest, Engine, Intervention, Pool, Request
+from esr.engines.base import EncodeRequest, Engine, Intervention, Request
 from esr.errors import EsrError
 from esr.job import config_of, origin, output, start
 from esr.tables import TABLES, read_table, write_table
 
 log = logging.getLogger(__name__)
-
-POOLS: tuple[Pool, Pool] = ("share", "mean")
 
 
 def steered_passes(
@@ -52,7 +50,7 @@ def steered_passes(
 def activity(engine: Engine, passes: Sequence[EncodeRequest]) -> tuple[np.ndarray, np.ndarray]:
     """Frequency and mean activation (d_sae each) over all tokens of all passes."""
     lengths = [len(one.tokens) - one.start for one in passes]
-    shares, means = (np.stack(engine.encode(passes, pool=pool)) for pool in POOLS)
+    shares, means = np.stack(engine.encode(passes, pool="activity"), axis=1)
     return np.average(shares, axis=0, weights=lengths), np.average(means, axis=0, weights=lengths)
 
 

@@ -44,9 +44,9 @@ def means_table(engine: Engine, texts: Sequence[Text]) -> pd.DataFrame:
     if not passes:
         raise EsrError("no unsteered answer has a token: no mean activation can be measured")
     lengths = [len(one.tokens) - one.start for one in passes]
-    means, shares = (
-        np.average(np.stack(engine.encode(passes, pool=pool)), axis=0, weights=lengths)
-        for pool in ("mean", "share")
+    shares, means = (
+        np.average(each, axis=0, weights=lengths)
+        for each in np.stack(engine.encode(passes, pool="activity"), axis=1)
     )
     table = pd.DataFrame({"latent": np.arange(len(means)), "mean": means, "frequency": shares})
     return table.assign(tokens=sum(lengths))

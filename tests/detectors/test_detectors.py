@@ -554,7 +554,8 @@ class TestReadings:
 
         class Says:
             def encode(self, readings: Any, pool: str) -> list[np.ndarray]:
-                return [np.array([0.0]), np.array([1.0 if pool == "share" else 4.0])]
+                assert pool == "activity"
+                return [np.array([[0.0], [0.0]]), np.array([[1.0], [4.0]])]
 
         frequency, mean = script.activity(Says(), readings)
         assert frequency.tolist() == [0.75]

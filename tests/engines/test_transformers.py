@@ -894,7 +894,7 @@ class TestErrors:
 
     def test_non_finite_activations_are_an_error(self, engine: TransformersEngine) -> None:
         overflowing = EncodeRequest(tokens(4), intervention=Intervention(3, 1e39))
-        pools: tuple[Pool | None, ...] = ("max", "mean", "share", None)
+        pools: tuple[Pool | None, ...] = ("max", "mean", "activity", None)
         for pool in pools:
             with pytest.raises(
                 EsrError, match=r"encode request 1: .* leaves the range of torch\.float32"
@@ -964,7 +964,7 @@ class TestEncoding:
         assert both.any()
         np.testing.assert_allclose((steered - plain)[both], gain, rtol=1e-4)
 
-    @pytest.mark.parametrize("pool", ["max", "mean", "share", None])
+    @pytest.mark.parametrize("pool", ["max", "mean", "activity", None])
     @pytest.mark.parametrize("form", ["relu", "jumprelu", "topk"])
     def test_some_latents_are_columns_of_all(self, form: Activation, pool: Pool | None) -> None:
         engine, some = make_engine(form=form), [20, 0, 7]
@@ -981,7 +981,7 @@ class TestEncoding:
         pools: dict[Pool, Any] = {
             "max": np.max,
             "mean": np.mean,
-            "share": lambda acts, axis: (acts > 0).mean(axis),
+            "activity": lambda acts, axis: np.stack([acts > 0, acts]).mean(axis + 1),
         }
         for pool, expected in pools.items():
             for acts, pooled in zip(each, engine.encode(self.REQUESTS, pool=pool), strict=True):

@@ -366,7 +366,7 @@ class TestParity:
 
     @pytest.mark.parametrize("latents", [None, (5, 200, 8)], ids=["all", "some"])
     def test_activations(self, llama: VllmEngine, latents: tuple[int, ...] | None) -> None:
-        check_encoding(llama, reference(), ("max", "mean", "share", None), latents)
+        check_encoding(llama, reference(), ("max", "mean", "activity", None), latents)
 
     def test_compiled(self, opened: Callable[..., VllmEngine]) -> None:
         with opened("gemma2", "jumprelu", enforce_eager=False) as engine:

@@ -369,7 +369,7 @@ class TestPromptEncoder:
                 done[name] += n
         return {name: encoder.result(name) for name in LENGTHS}
 
-    @pytest.mark.parametrize("pool", ["max", "mean", "share", None])
+    @pytest.mark.parametrize("pool", ["max", "mean", "activity", None])
     @pytest.mark.parametrize("latents", [None, (5, 0, 23)])
     def test_activations_do_not_depend_on_the_pieces(
         self, sae: Sae, pool: Pool | None, latents: tuple[int, ...] | None
@@ -383,7 +383,7 @@ class TestPromptEncoder:
             expected = {
                 "max": acts.amax(0),
                 "mean": acts.mean(0),
-                "share": (acts > 0).float().mean(0),
+                "activity": torch.stack([(acts > 0).float(), acts]).mean(1),
                 None: acts,
             }[pool]
             for found in (whole[name], pieces[name]):

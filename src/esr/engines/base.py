@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from esr.engines.readouts import LogProbs, ReadoutRequest
 
 FinishReason = Literal["stop", "length", "error"]
-Pool = Literal["max", "mean", "share"]
+Pool = Literal["max", "mean", "activity"]
 
 
 def check_layers(layers: Iterable[tuple[str, int]], n_layers: int) -> None:
@@ -174,8 +174,9 @@ class Engine(Protocol):
         Args:
             requests: Sequences to encode.
             latents: Latents to return; None = all of them.
-            pool: How to pool over positions from `start`: the maximum, the mean, or the share of
-                positions at which the latent is active. None keeps every position.
+            pool: How to pool over positions from `start`: the maximum, the mean, or both the share
+                of positions at which the latent is active and the mean (2 n). None keeps every
+                position.
 
         Raises:
             EsrError: a latent, start or intervention is invalid (raised before any compute), or

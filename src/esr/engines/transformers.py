@@ -303,6 +303,6 @@ def load_engine(
 def _pool(acts: Float[Tensor, "positions n"], pool: Pool | None) -> Float[Tensor, "*positions n"]:
     if pool is None:
         return acts
-    if pool == "share":
-        return (acts > 0).to(acts.dtype).mean(dim=0)
+    if pool == "activity":
+        return torch.stack([(acts > 0).to(acts.dtype).mean(dim=0), acts.mean(dim=0)])
     return acts.amax(dim=0) if pool == "max" else acts.mean(dim=0)

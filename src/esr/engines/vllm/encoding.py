@@ -46,8 +46,8 @@ class Accumulator:
             new = acts.amax(dim=0)
         elif pool == "mean":
             new = acts.sum(dim=0)
-        elif pool == "share":
-            new = (acts > 0).sum(dim=0).float()
+        elif pool == "activity":
+            new = torch.stack([(acts > 0).sum(dim=0).float(), acts.sum(dim=0)])
         else:
             new = acts.clone()
         if self.parts is None:
@@ -68,7 +68,7 @@ class Accumulator:
         if self.n_seen != self.length or self.parts is None:
             raise RuntimeError(f"esr: {self.n_seen} of {self.length} positions were encoded")
         found = torch.cat(self.parts) if self.options.pool is None else self.parts[0]
-        if self.options.pool in ("mean", "share"):
+        if self.options.pool in ("mean", "activity"):
             found = found / (self.length - self.start)
         return found.cpu().numpy()
 
