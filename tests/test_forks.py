@@ -255,9 +255,10 @@ def test_the_server_has_every_library_no_thread_of_python_and_no_gpu() -> None:
     check += "for name in names: import_module(name)\n"
     check += "import torch\nassert threading.active_count() == 1\n"
     check += "assert torch.get_num_threads() == 1\nassert not torch.cuda.is_initialized()\n"
-    # No fork collects what is loaded, or compiles the restart phrases.
+    # No fork collects what is loaded, compiles the restart phrases, or looks for versions.
     check += "import gc, re\nassert gc.get_freeze_count() > 10**5\nbefore = len(re._cache)\n"
     check += "from esr.arms.restarts import read_phrases\nfrom pathlib import Path\n"
     check += "read_phrases(Path('resources/restart_phrases.txt'))\n"
     check += "assert len(re._cache) == before > 100\n"
+    check += "from esr.provenance import versions\nassert versions.cache_info().currsize == 1\n"
     subprocess.run([sys.executable, "-c", check], cwd=REPO, check=True)
