@@ -150,7 +150,8 @@ def drawn_weights(
 
 
 def _sizes(strata: Int[np.ndarray, " trials"]) -> list[int]:
-    return np.unique(strata, return_counts=True)[1].tolist()
+    sizes = np.bincount(strata)
+    return sizes[sizes > 0].tolist()
 
 
 def with_detector(scores: Scores) -> dict[str, pd.DataFrame]:

@@ -183,22 +183,23 @@ def find_rows(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]
     Raises:
         EsrError: the table lacks a column, or the conditions do not tell rows apart.
     """
-    rows, several = table, []
+    several: list[str] = []
     named: list[tuple[str, str]] = []
+    places = list(range(len(table)))
     for column, sign, values in parse_where(where):
         if column not in table:
             raise EsrError(f"claims: {where!r}: no column {column!r} among {list(table)}")
-        text = rows[column].map(_text)
+        cells = table[column].to_numpy()
         if values == ["*"]:
-            rows = rows[text.ne("")]
+            places = [i for i in places if _text(cells[i])]
             several.append(column)
             continue
-        rows = rows[text.isin(values) == (sign == "=")]
+        places = [i for i in places if (_text(cells[i]) in values) == (sign == "=")]
         if sign == "=" and len(values) > 1:
             several.append(column)
             named += [(column, value) for value in values]
-    doubled = rows.duplicated(several).any() if several else len(rows) > 1
-    if doubled:
+    rows = table.iloc[places]
+    if len(rows) > 1 and (not several or rows.duplicated(several).any()):
         raise EsrError(
             f"claims: {where!r} names {len(rows)} rows; add conditions until one is left"
         )

@@ -22,7 +22,6 @@ from esr.analysis.measures import MEASURES, Measure
 from esr.analysis.needed import LEVEL
 from esr.analysis.scenarios import NO_SETS, Row, Scenario, Truths, scenario
 from esr.analysis.simulation import Columns, JudgeSpec, StudySpec, draw_columns, second_phase
-from esr.analysis.statistics import cluster_codes
 from esr.analysis.statistics.contrasts import (
     Arm,
     crossed_contrast,
@@ -180,16 +179,13 @@ def draw_row(
 
 
 def factors_of(tables: Sequence[Columns], shared: bool = False) -> list[list[np.ndarray]]:
-    """Latent and prompt of the trials of each arm, as codes.
+    """Latent and prompt of the trials of each arm.
 
     Args:
         tables: Scores of the arms.
         shared: Whether all arms have the same trials, in the same order; then of the first only.
     """
-    return [
-        [cluster_codes(table[name])[0] for name in ("latent", "prompt")]
-        for table in (tables[:1] if shared else tables)
-    ]
+    return [[table["latent"], table["prompt"]] for table in (tables[:1] if shared else tables)]
 
 
 def graded(

@@ -152,21 +152,34 @@ def power_table(
         sets: Number of random sets by the name that their arms share.
     """
     rows: list[dict[str, Any]] = []
-    for claim, case in scenarios(claims, truths, sets):
+    for claim, scenario in scenarios(claims, truths, sets):
         head = {"claim": claim["claim"], "source": claim["source"]}
-        other = rehearsal(claim, truths) if case is None else None
-        fewer = max(1, studies // 3)  # Their tables take longer.
+        case = scenario or rehearsal(claim, truths)
+        if case is None:
+            rows.append(head | {"label": f"not simulated: {not_simulated(claim, truths)}"})
+            continue
+        found: dict[str, Any] = {}
+        drawn: list[StudySpec] = []
         for rho in correlations:
             design = replace(spec, rho=rho)
-            if case is not None:
-                found = power_row(case, design, studies) | {"value": case.value}
-            elif other is not None:
-                found = rehearsed_power(other, design, fewer) | {"value": other.value}
-            else:
-                rows.append(head | {"label": f"not simulated: {not_simulated(claim, truths)}"})
-                break
+            before, drawn = drawn, _designs(case, design)
+            if drawn != before:  # else it would be the same studies again
+                found = _power(case, design, studies) | {"value": case.value}
             rows.append(head | {"rho": rho} | found)
     return pd.DataFrame(rows, columns=POWER)
+
+
+def _power(case: Scenario | Rehearsal, spec: StudySpec, studies: int) -> dict[str, Any]:
+    if isinstance(case, Scenario):
+        return power_row(case, spec, studies)
+    return rehearsed_power(case, spec, max(1, studies // 3))  # their tables take longer
+
+
+def _designs(case: Scenario | Rehearsal, spec: StudySpec) -> list[StudySpec]:
+    """All of a design that matters to a claim."""
+    if isinstance(case, Scenario):
+        return [design_for(spec, row) for row in case.rows]
+    return [spec if case.correlated else replace(spec, rho=0.0)]
 
 
 def _grown(spec: StudySpec) -> StudySpec:

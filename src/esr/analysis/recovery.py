@@ -161,8 +161,9 @@ def _others(
     pool, score, weight = codes[order], first[order], weights[order]
     starts = np.searchsorted(pool, pool, side="left")
     ends = np.searchsorted(pool, pool, side="right")
-    key = np.rec.fromarrays([pool, score])
-    not_higher = np.searchsorted(key, key, side="right")
+    last = np.append((np.diff(pool) != 0) | (np.diff(score) != 0), True)  # of equal scores
+    after = np.flatnonzero(last[: len(order)]) + 1
+    not_higher = np.repeat(after, np.diff(after, prepend=0))
     weight_before, sum_before = (
         np.concatenate([[0.0], np.cumsum(each)]) for each in (weight, weight * score)
     )

@@ -77,7 +77,8 @@ def _of_contrast(
         found = contrast(values, first, other, SETTINGS)
         return pd.DataFrame([{"model": model, "kind": "detector"} | found])
 
-    return Rehearsal(claim, rise if relative else BASELINE * rise / 100, draw)
+    value = rise if relative else BASELINE * rise / 100
+    return Rehearsal(claim, value, draw, correlated=False)
 
 
 def region_values(
@@ -128,7 +129,7 @@ def _of_count(claim: Mapping[str, Any], where: Mapping[str, list[str]]) -> Rehea
         facts = {"model": model, "kind": "count", "measure": "found", "status": "ok"}
         return pd.DataFrame([facts | {"value": found, "low": np.nan, "high": np.nan, "n": found}])
 
-    return Rehearsal(claim, float(count), draw, fixed=True)
+    return Rehearsal(claim, float(count), draw, fixed=True, correlated=False)
 
 
 def _of_effect(claim: Mapping[str, Any], where: Mapping[str, list[str]]) -> Rehearsal:
@@ -141,7 +142,7 @@ def _of_effect(claim: Mapping[str, Any], where: Mapping[str, list[str]]) -> Rehe
         table = check_table(pair_table(pairs, range(count)), SETTINGS)
         return table.assign(model=model)
 
-    return Rehearsal(claim, _effect(search, count), draw, fixed=True)
+    return Rehearsal(claim, _effect(search, count), draw, fixed=True, correlated=False)
 
 
 def _effect(search: Search, count: int) -> float:

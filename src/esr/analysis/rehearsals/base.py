@@ -4,10 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from esr.analysis.claims import parse_where
-from esr.analysis.simulation import ArmSpec, JudgeSpec, StudySpec, draw_study, second_phase
+from esr.analysis.simulation import (
+    ArmSpec,
+    JudgeSpec,
+    StudySpec,
+    draw_columns,
+    draw_study,
+    scores_table,
+    second_phase,
+)
 from esr.config import StatisticsConfig
 
 SETTINGS = StatisticsConfig(bootstrap=1000)
@@ -44,6 +54,7 @@ class Rehearsal:
         trained: Whether it needs several trainings of a share, since one decides nothing.
         most: Latents beyond which a study reads no more.
         fixed: Whether the number of steered latents does not matter to it.
+        correlated: Whether the intra-latent correlation of restarts matters to it.
     """
 
     claim: Mapping[str, Any]
@@ -55,6 +66,7 @@ class Rehearsal:
     trained: bool = False
     most: float = float("inf")
     fixed: bool = False
+    correlated: bool = True
 
 
 def of_sweep(spec: StudySpec) -> int:
@@ -78,6 +90,35 @@ def drawn_arms(
     """Scores of arms on the same latents and prompts by one judge that does not err."""
     design = replace(spec, arms=arms, judges={"primary": JudgeSpec()})
     return draw_study(design, seed)["primary"]
+
+
+def drawn_table(
+    spec: StudySpec,
+    arms: Sequence[ArmSpec],
+    seed: list[int],
+    *,
+    second: bool = False,
+    **marks: ArrayLike,
+) -> pd.DataFrame:
+    """The same in one table, which is much faster to make than one an arm.
+
+    Args:
+        spec: Design of the study.
+        arms: What is true of each.
+        seed: Of the draws.
+        second: Whether to leave the trials that a second judge grades, with their weights.
+        marks: Columns that tell the arms apart, one value an arm.
+    """
+    named = {str(number): arm for number, arm in enumerate(arms)}
+    design = replace(spec, arms=named, judges={"primary": JudgeSpec()})
+    drawn = list(draw_columns(design, seed)["primary"].values())
+    columns = {name: np.concatenate([arm[name] for arm in drawn]) for name in drawn[0]}
+    columns |= {name: np.repeat(each, len(drawn[0]["latent"])) for name, each in marks.items()}
+    table = scores_table(columns, spec.prompts, "all", "primary")
+    if not second:
+        return table
+    weights = np.concatenate(second_phase(drawn, spec, seed))
+    return table.assign(weight=weights)[weights > 0].reset_index(drop=True)
 
 
 def sampled(tables: Sequence[pd.DataFrame], spec: StudySpec, seed: list[int]) -> list[pd.DataFrame]:

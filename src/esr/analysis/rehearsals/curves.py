@@ -20,6 +20,7 @@ from esr.analysis.rehearsals.base import (
     SETTINGS,
     Rehearsal,
     drawn_arms,
+    drawn_table,
     of_sweep,
     places,
     sampled,
@@ -79,10 +80,8 @@ def _of_sweep(
             arms = _bell(truths[model]["steered"], at, HIGHEST.get(model, 0.02))
             if null and kind == "sweep":
                 arms = [replace(arm, first=50.0) for arm in arms]
-            named = {str(i): arm for i, arm in enumerate(arms)}
-            drawn = drawn_arms(design, named, [8, int(null), number, order])
-            levels = [t.assign(model=model, sweep_level=LEVELS[int(n)]) for n, t in drawn.items()]
-            cells.append(pd.concat(levels, ignore_index=True))
+            seed = [8, int(null), number, order]
+            cells.append(drawn_table(design, arms, seed, sweep_level=LEVELS).assign(model=model))
         if second:
             graded = spec.sized(*spec.sweep, arms=len(LEVELS))
             cells = sampled(cells, graded, [8, int(null), number])
@@ -203,13 +202,9 @@ def _trained(
             factor = round(1 + TRAINING_SD * rng.standard_normal(), 1)  # few rates: drawn faster
             rate = arm.multi * factor
             models[share, training] = replace(arm, multi=float(np.clip(rate, 0, 0.95)))
-    named = {f"{share} {training}": arm for (share, training), arm in models.items()}
-    drawn = drawn_arms(spec, named, seed)
-    cells = [
-        drawn[f"{share} {training}"].assign(share=share, training=training)
-        for share, training in models
-    ]
-    return pd.concat(sampled(cells, spec, seed) if second else cells, ignore_index=True)
+    shares, trainings = zip(*models, strict=True)
+    trained = list(models.values())
+    return drawn_table(spec, trained, seed, second=second, share=shares, training=trainings)
 
 
 def _of_sizes(

@@ -46,7 +46,7 @@ def rehearse(claim: Mapping[str, Any], truths: Truths) -> Rehearsal | None:
         found = hazard_ratio(bins, ["first_score"])
         return pd.DataFrame([facts | found | {"n": found["n_responses"]}])
 
-    return Rehearsal(claim, _ratio(), draw, most=MOST // PER_LATENT)
+    return Rehearsal(claim, _ratio(), draw, most=MOST // PER_LATENT, correlated=False)
 
 
 @lru_cache

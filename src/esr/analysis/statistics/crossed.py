@@ -61,7 +61,8 @@ def weighted_mean(values: Values, weights: Values | None = None) -> float:
         return np.nan
     if weights is None or np.ptp(present) == 0:  # free of rounding
         return float(present.mean())
-    return float(np.average(present, weights=weights[inside]))
+    w = weights[inside]
+    return float((present * w).sum() / w.sum())
 
 
 def crossed_covariance(
@@ -85,7 +86,8 @@ def crossed_covariance(
 def crossed_variance(u: Values, factors: Factors, inside: Inside | None = None) -> float:
     """Variance of a mean from its influence values, at least that of each factor alone."""
     alone = [_by_factor(u, u, codes, inside) for codes in factors]
-    return max(*alone, crossed_covariance(u, u, factors, inside), 0.0)
+    single = float(u @ u) if len(factors) > 1 else 0.0
+    return max(*alone, sum(alone) - single, 0.0)
 
 
 def crossed_rate(
@@ -312,8 +314,9 @@ def _by_factor(u: Values, v: Values, codes: Codes, inside: Inside | None) -> flo
     count = _clusters(codes, inside)
     if count < 2:
         return 0.0
-    sums = np.bincount(codes, u), np.bincount(codes, v)
-    return float(count / (count - 1) * (sums[0] @ sums[1]))
+    sums = np.bincount(codes, u)
+    others = sums if v is u else np.bincount(codes, v)
+    return float(count / (count - 1) * (sums @ others))
 
 
 def _clusters(codes: Codes, inside: Inside | None) -> int:
