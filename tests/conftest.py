@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from helpers.beside import STUDY_TESTS, Beside, finished, start_runs
 from helpers.checkout import link_checkout, run_snakemake
 from helpers.fake_api import FakeApi
+from helpers.lanes import Lanes, in_lanes
 from helpers.llm import KEY
 from helpers.vllm_hosts import ForkServer, fork_server, sync
 
@@ -41,17 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.nodeid.startswith(STUDY_TESTS) != several)
 
 
-class Lanes(LoadScopeScheduling):
-    """Hands out tests by file, in their order; those of the study, which they share, together."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return STUDY_TESTS if nodeid.startswith(STUDY_TESTS) else nodeid.split("::")[0]
-
-
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
-    """Files in the order of the collection, in as many processes as `-n`."""
-    config.option.loadscopereorder = False
-    return Lanes(config, log)
+    """Files in their order, and together what shares something that takes long."""
+    return in_lanes(config, log)
 
 
 RUNS = pytest.StashKey[list[Beside]]()

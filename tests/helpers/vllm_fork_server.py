@@ -5,6 +5,7 @@ Starting an engine then takes a second. Runs in the environment that has vLLM:
     python -m helpers.vllm_fork_server <file descriptor of a control socket>
 """
 
+import gc
 import os
 import pickle
 import signal
@@ -12,15 +13,17 @@ import socket
 import sys
 from typing import Any
 
-import vllm
-from vllm import SamplingParams
+gc.disable()  # until the host is imported, which enables it
 
-from esr.engines.hosts.serving import serve
-from esr.engines.vllm.host import Host
-from esr.engines.vllm.messages import Generate, Generated, Setup, SteeredJob, WriterSetup
-from esr.engines.vllm.writer import Writer
-from helpers.vllm_logprobs import FORKED_WORKERS, GeneratedWithLogprobs, GenerateWithLogprobs
-from helpers.vllm_ready import fork_workers, load_late_parts
+import vllm  # noqa: E402
+from vllm import SamplingParams  # noqa: E402
+
+from esr.engines.hosts.serving import serve  # noqa: E402
+from esr.engines.vllm.host import Host  # noqa: E402
+from esr.engines.vllm.messages import Generate, Generated, Setup, SteeredJob, WriterSetup  # noqa: E402
+from esr.engines.vllm.writer import Writer  # noqa: E402
+from helpers.vllm_logprobs import FORKED_WORKERS, GeneratedWithLogprobs, GenerateWithLogprobs  # noqa: E402
+from helpers.vllm_ready import fork_workers, load_late_parts  # noqa: E402
 
 
 class LogprobHost(Host):
@@ -49,7 +52,9 @@ def load_host(setup: Setup | WriterSetup) -> Host | Writer:
 def main() -> None:
     """Fork until the control socket closes. Each socket comes with environment variables."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    gc.disable()
     load_late_parts()
+    gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the hosts
     while True:
         data, files, _, _ = socket.recv_fds(control, 1 << 16, 1)

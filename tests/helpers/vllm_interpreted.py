@@ -6,16 +6,19 @@ It warms up as on a GPU, with requests that vLLM makes up. Run with TRITON_INTER
 """
 
 import functools
+import gc
 import inspect
 import sys
 import types
 from typing import Any
 from unittest import mock
 
-import numpy as np
-import triton.language as tl
-from triton.backends import backends
-from triton.runtime import interpreter
+gc.disable()  # until the host is imported, which enables it
+
+import numpy as np  # noqa: E402
+import triton.language as tl  # noqa: E402
+from triton.backends import backends  # noqa: E402
+from triton.runtime import interpreter  # noqa: E402
 
 # vLLM imports its kernels only if Triton has an active driver.
 backends["cpu"] = types.SimpleNamespace(driver=types.SimpleNamespace(is_active=lambda: True))

@@ -4,6 +4,7 @@
 environment that has vLLM. `esr.engines.hosts.serving` has the loop.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -24,6 +25,7 @@ VARIABLES = {
 }
 for _name, _value in VARIABLES.items():
     os.environ.setdefault(_name, _value)  # before the import: vLLM reads some of them then
+gc.disable()  # until all is imported, which is no garbage: to look for some takes 4 CPU seconds
 
 import vllm  # noqa: E402
 from vllm import SamplingParams  # noqa: E402
@@ -49,6 +51,9 @@ from esr.engines.vllm.messages import (  # noqa: E402
     WriterSetup,
 )
 from esr.engines.vllm.writer import Writer  # noqa: E402
+
+gc.freeze()
+gc.enable()
 
 
 class Host:
