@@ -119,14 +119,6 @@ def is_sample(*arms: pd.DataFrame) -> bool:
     return any(weights_of(arm) is not None for arm in arms)
 
 
-def paired_sums(
-    baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """(sum, number) by cluster over the pairs of two arms, and the counts of `Pairs`."""
-    pairs = pair_trials(align(baseline, [treatment]), measure)
-    return *pairs.sums(), pairs.counts()
-
-
 def match_trials(baseline: pd.DataFrame, treatment: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """Every (latent, prompt_id, seed) of either arm, its row in each, and whether it is `used`.
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from esr.analysis.comparisons import compare_unpaired
 from esr.analysis.measures import Measure, find_measures
-from esr.analysis.pairing import paired_sums
+from esr.analysis.pairing import align, pair_trials
 from esr.analysis.statistics import (
     bootstrap_weights,
     cluster_codes,
@@ -87,24 +87,26 @@ def size_trends(
     treated = set(treatments["model"])
     models = [model for model in baselines["model"].unique() if model in treated]
     sizes = np.log10([parameters[model] for model in models])
+    aligned = [
+        align(select(baselines, model=model), [select(treatments, model=model)]) for model in models
+    ]
     rows = []
     for measure in find_measures(measures):
         effects = []
         curves = []
         sparse = False
         used = 0
-        for order, model in enumerate(models):
-            baseline = select(baselines, model=model)
-            treatment = select(treatments, model=model)
-            first, second, counts = paired_sums(baseline, treatment, measure)
+        for order, both in enumerate(aligned):
+            found = pair_trials(both, measure)
+            (first, second), counts = found.sums(), found.counts()
             draws = paired_bootstrap(first, second, settings.bootstrap, settings.seed + order)
             effects.append(float(ratio(second.sum(axis=0)) - ratio(first.sum(axis=0))))
             curves.append(draws[1] - draws[0])
             sparse |= is_sparse(first) or is_sparse(second)
             used += counts["n_treatment"] if pd.isna(counts["n_pairs"]) else counts["n_pairs"]
         replicates = np.column_stack(curves) if curves else np.empty((0, 0))
-        found = slope_of(sizes, np.array(effects), replicates, sparse, settings.level)
-        rows.append(_named(measure) | found | {"n": used, "n_clusters": len(models)})
+        slope = slope_of(sizes, np.array(effects), replicates, sparse, settings.level)
+        rows.append(_named(measure) | slope | {"n": used, "n_clusters": len(models)})
     return _rows([pd.DataFrame(rows).assign(method=BOOTSTRAP)], kind="trend")
 
 
