@@ -3,7 +3,8 @@
 Starting Python and loading Snakemake takes a CPU second, and the tests start it a hundred times. A
 request is a folder, arguments and environment variables, with two files: where the run writes, and
 a socket for its process id and its exit code. The name of this folder is that by which a job finds
-its Snakemake (`esr.orphans`).
+its Snakemake (`esr.orphans`). The first run that has jobs starts a process for the libraries of all
+jobs (`libraries.py`), unless its variables change how Python starts.
 
     python tests/helpers/snakemake/__main__.py <file descriptor of a control socket>
 """
@@ -12,22 +13,29 @@ import gc
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing import forkserver, util
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import smart_open  # noqa: F401
 import snakemake.cli
-import snakemake.report  # noqa: F401
+import snakemake.report
 from snakemake.workflow import Workflow
 
-import esr.assets.downloads
-import esr.figures.catalogue
-import esr.planning.files
+import esr.assets.downloads  # noqa: F401
+import esr.figures.catalogue  # noqa: F401
+import esr.planning.files  # noqa: F401
 import esr.planning.jobs  # noqa: F401
+from esr import forks
 
 LARGEST = 1 << 20
 """Bytes of a request: arguments and all environment variables."""
@@ -37,21 +45,41 @@ def main() -> None:
     """Fork until the control socket closes; in a fork, be Snakemake."""
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
+    snakemake.cli.get_argument_parser()  # finds all plugins
     gc.freeze()  # a collection in a fork would copy all pages of the libraries
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("")  # to a name that the kernel chooses
+    listener.listen()
+    waiting = [control, listener]
     while True:
-        data, files, _, _ = socket.recv_fds(control, LARGEST, 2)
-        if not data:
+        ready, _, _ = select.select(waiting, [], [])
+        if listener in ready:
+            serve_libraries(listener)
+            waiting.remove(listener)
+        if control in ready and not fork_run(control, listener.getsockname()):
             return
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            control.close()
-            supervise(json.loads(data), *files)
-            return
-        for file in files:
-            os.close(file)
 
 
-def supervise(request: dict[str, Any], output: int, results: int) -> None:
+def serve_libraries(listener: socket.socket) -> None:
+    """Start the process that has the libraries; the first run waits for it."""
+    program = Path(__file__).with_name("libraries.py")
+    command = [sys.executable, str(program), str(listener.fileno())]
+    subprocess.Popen(command, pass_fds=[listener.fileno()])
+
+
+def fork_run(control: socket.socket, address: bytes) -> bool:
+    """Fork for the next request; False: there will be no other."""
+    data, files, _, _ = socket.recv_fds(control, LARGEST, 2)
+    if data and os.fork() == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        control.close()
+        supervise(json.loads(data), address, *files)
+    for file in files:
+        os.close(file)
+    return bool(data)
+
+
+def supervise(request: dict[str, Any], address: bytes, output: int, results: int) -> NoReturn:
     """Fork once more: the second process is Snakemake, the first one reports how it ended."""
     pid = os.fork()
     if pid == 0:
@@ -59,8 +87,7 @@ def supervise(request: dict[str, Any], output: int, results: int) -> None:
         os.dup2(output, 2)
         os.close(output)
         os.close(results)
-        be_snakemake(**request)
-        return
+        be_snakemake(**request, address=address)
     os.close(output)
     with socket.socket(fileno=results) as client:
         client.send(struct.pack("i", pid))
@@ -69,8 +96,12 @@ def supervise(request: dict[str, Any], output: int, results: int) -> None:
     os._exit(0)
 
 
-def be_snakemake(folder: str, arguments: list[str], variables: dict[str, str]) -> None:
+def be_snakemake(
+    folder: str, arguments: list[str], variables: dict[str, str], address: bytes
+) -> NoReturn:
     """What `python -m snakemake` does in a folder."""
+    if of_python(variables) == of_python(os.environ):
+        fork_jobs(address)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
@@ -79,6 +110,39 @@ def be_snakemake(folder: str, arguments: list[str], variables: dict[str, str]) -
     sys.path[0] = str(Path.cwd())
     sys.argv = ["snakemake", *arguments]
     runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+def fork_jobs(address: bytes) -> None:
+    """Have the jobs of this Snakemake, however few, run in forks of the process that listens."""
+
+    def spawn(path: bytes, arguments: list[str], files: list[int]) -> int:
+        if "multiprocessing.forkserver" not in arguments[-1]:
+            return spawned(path, arguments, files)
+        request = {"line": arguments[-1], "folder": str(Path.cwd()), "variables": dict(os.environ)}
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+            socket.send_fds(client, [json.dumps(request).encode()], [*files, 1, 2])
+            client.shutdown(socket.SHUT_WR)
+            (pid,) = struct.unpack("i", client.recv(4))
+        return int(pid)
+
+    def ensure_running() -> None:
+        with suppress(ChildProcessError):  # it is no child of ours, so it cannot be waited for
+            ensured()
+
+    multiprocessing: Any = util
+    spawned, multiprocessing.spawnv_passfds = multiprocessing.spawnv_passfds, spawn
+    server: Any = forkserver._forkserver
+    ensured, server.ensure_running = server.ensure_running, ensure_running
+    patched: Any = forks
+    patched.FEWEST = 1
+
+
+def of_python(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables that Python reads as it starts, which a fork would not."""
+    prefixes = ("PYTHON", "LC_", "LANG", "LD_")
+    return {name: value for name, value in variables.items() if name.startswith(prefixes)}
 
 
 if __name__ == "__main__":
