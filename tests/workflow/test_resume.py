@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 TARGET = "results/organism/planted/arms/answers/responses.parquet"
 JOURNAL = "results/organism/planted/journals/answers-0.jsonl"
-SETTINGS = ["--cores", "1", "--config", "engine={batch_size: 2}"]
+SETTINGS = ["--cores", "1", "--config", "engine={batch_size: 2}", "generation={max_new_tokens: 40}"]
 
 
 def kill_after(folder: Path, records: int) -> None:

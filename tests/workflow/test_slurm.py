@@ -48,6 +48,7 @@ PROFILE = ["--profile", "slurm", "--slurm-status-command", "squeue"]
 PROFILE += ["--slurm-init-seconds-before-status-checks", "2"]
 PROFILE += ["--seconds-between-status-checks", "2", "--latency-wait", "20"]
 ARM = "results/organism/planted/arms/answers"
+JOURNALS = "results/organism/planted/journals"
 SCORES = f"{ARM}/scores/lexical.parquet"
 PATIENCE = 1200
 """Longest wait for a job to begin or end, in seconds: machines may be busy."""
@@ -72,9 +73,14 @@ def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def faulty_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The arm on the cluster: node drained, job killed, controller and Snakemake killed."""
-    folder = link_checkout(tmp_path_factory.mktemp("faulty"))
+def faulty_run(cluster: Cluster, local_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The arm on the cluster: node drained, job killed, controller and Snakemake killed.
+
+    Its model and SAE are those that the run without a cluster prepared.
+    """
+    folder = shutil.copytree(local_run, tmp_path_factory.mktemp("faulty") / "run", symlinks=True)
+    for made in (ARM, JOURNALS, "logs"):
+        shutil.rmtree(folder / made)
     with running(folder) as first:
         job = cluster.job_of("generate_shard", PATIENCE)
         (folder / "gpu").write_text(cluster.slurm("scontrol", "show", "job", "-d", job))
@@ -133,7 +139,7 @@ def to_compute(folder: Path, shard: int) -> tuple[int, int]:
 
 def written(folder: Path, shard: int) -> int:
     """Responses in the journal of a shard."""
-    path = folder / f"results/organism/planted/journals/answers-{shard}.jsonl"
+    path = folder / f"{JOURNALS}/answers-{shard}.jsonl"
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
@@ -157,7 +163,7 @@ def test_nothing_that_was_generated_was_generated_again(faulty_run: Path, local_
         missing, total = to_compute(faulty_run, shard)
         assert missing == total - responses // BATCH
     for shard in (0, 1):
-        path = f"results/organism/planted/journals/answers-{shard}.jsonl"
+        path = f"{JOURNALS}/answers-{shard}.jsonl"
         keys, others = (
             sorted(json.loads(line)["key"] for line in (folder / path).read_text().splitlines())
             for folder in (faulty_run, local_run)

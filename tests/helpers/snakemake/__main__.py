@@ -31,9 +31,9 @@ import snakemake.cli
 import snakemake.report
 from snakemake.workflow import Workflow
 
-import esr.assets.downloads  # noqa: F401
-import esr.figures.catalogue  # noqa: F401
-import esr.planning.files  # noqa: F401
+import esr.assets.downloads
+import esr.figures.catalogue
+import esr.planning.files
 import esr.planning.jobs  # noqa: F401
 from esr import forks
 
@@ -63,8 +63,10 @@ def main() -> None:
 def serve_libraries(listener: socket.socket) -> None:
     """Start the process that has the libraries; the first run waits for it."""
     program = Path(__file__).with_name("libraries.py")
-    command = [sys.executable, str(program), str(listener.fileno())]
-    subprocess.Popen(command, pass_fds=[listener.fileno()])
+    ends_with_us, _ = os.pipe()  # the other end stays open, here and in all runs
+    files = [listener.fileno(), ends_with_us]
+    subprocess.Popen([sys.executable, str(program), *map(str, files)], pass_fds=files)
+    os.close(ends_with_us)
 
 
 def fork_run(control: socket.socket, address: bytes) -> bool:

@@ -2,13 +2,17 @@
 
 Without it, every run would load them once more for its jobs: 12 CPU seconds with an engine.
 
-    python tests/helpers/snakemake/libraries.py <file descriptor of a listening socket>
+    python tests/helpers/snakemake/libraries.py LISTENER PIPE
+
+LISTENER is the file descriptor of a listening socket, PIPE that of a pipe whose other end closes
+when no run can come any more.
 """
 
 import gc
 import json
 import os
 import re
+import select
 import signal
 import socket
 import struct
@@ -28,20 +32,20 @@ def main() -> None:
     for name in [*forks.LIBRARIES, *forks.ENGINE, forks.READY]:
         import_module(name)
     gc.freeze()
-    with socket.socket(fileno=int(sys.argv[1])) as listener:
-        while True:
-            client, _ = listener.accept()
-            with client:
-                data, files = receive(client)
-                pid = os.fork()
-                if pid == 0:
-                    listener.close()
-                    client.close()
-                    serve(json.loads(data), *files)
-                    return
-                client.send(struct.pack("i", pid))
-            for file in files:
-                os.close(file)
+    listener, pipe = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    while pipe not in select.select([listener, pipe], [], [])[0]:
+        client, _ = listener.accept()
+        with client:
+            data, files = receive(client)
+            pid = os.fork()
+            if pid == 0:
+                listener.close()
+                client.close()
+                serve(json.loads(data), *files)
+                return
+            client.send(struct.pack("i", pid))
+        for file in files:
+            os.close(file)
 
 
 def receive(client: socket.socket) -> tuple[bytes, list[int]]:
