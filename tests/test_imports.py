@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from esr.forks import JUDGES
 from helpers.checkout import REPO
 
 ENGINE = ["torch", "transformers"]
@@ -68,3 +69,9 @@ def test_tables_and_estimates_load_statistics_alone(kind: str) -> None:
     assert len(paths) >= 2
     found = loaded(*(path.as_posix() for path in paths))
     assert set(found) <= {"pandas", *STATISTICS}
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_judge_behind_an_api_loads_its_sdk_alone(api: str) -> None:
+    modules = ["esr.planning.judges", "esr.judges.rubric_judge", *JUDGES[api]]
+    assert loaded(*scripts("judge_responses"), *modules) == [api, "pandas"]

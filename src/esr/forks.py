@@ -63,8 +63,11 @@ ENGINE = [
 ]
 """What it loads as well for a run with jobs of an engine."""
 TOKENS = ["torch", "transformers.models.auto.tokenization_auto", "esr.judges.local"]
-API = ["esr.judges.batches", "esr.judges.live"]
-JUDGES = {"vllm": TOKENS, "anthropic": API, "openai": API}
+JUDGES = {
+    "vllm": TOKENS,
+    "anthropic": ["esr.judges.anthropic_client", "esr.judges.batches", "esr.judges.live"],
+    "openai": ["esr.judges.openai_client", "esr.judges.live"],
+}
 """What it loads as well for a run with jobs that call a judge, by the judge's kind."""
 READY = "esr.forks_ready"
 """What it loads last."""

@@ -1,6 +1,7 @@
 """What `snakemake check` finds in small real files: tokenizer, config.json, tables."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -423,7 +424,9 @@ class TestShapes:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> Path:
-        """A hub's cache that has lab/model at a commit, without weights; no network."""
+        """A hub's cache that has lab/model at a commit, without weights; no network, a large disk."""
+        disk = shutil.disk_usage("/")._replace(free=10**15)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         monkeypatch.chdir(tmp_path)

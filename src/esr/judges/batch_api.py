@@ -25,8 +25,9 @@ from tenacity import (
 )
 
 from esr.errors import EsrError
+from esr.judges.anthropic_client import AnthropicClient
 from esr.judges.bodies import UnusableReplyError, parse_body
-from esr.judges.clients import FATAL_STATUSES, AnthropicClient
+from esr.judges.clients import FATAL_STATUSES
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,9 @@ from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attem
 
 from esr.errors import EsrError
 from esr.gate import MINIMUM, NEARLY_ALL
+from esr.judges.anthropic_client import AnthropicClient
 from esr.judges.batch_api import BROKEN, BatchApi, BatchNotFoundError, BatchResult
-from esr.judges.clients import FATAL_STATUSES, AnthropicClient
+from esr.judges.clients import FATAL_STATUSES
 from esr.judges.costs import Budget, max_cost
 from esr.judges.live import SMALL_JOB
 from esr.judges.manifest import BatchManifest

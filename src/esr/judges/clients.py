@@ -1,4 +1,6 @@
-"""The two APIs, driven through their own SDKs: requests, and what can go wrong with them.
+"""What the two APIs have in common: requests, and what can go wrong with them.
+
+Each has its own SDK, and errors of the same names in it; a job loads the SDK of its judge alone.
 
 A client turns a call into a request and returns the raw reply. What fails is a `CallError`; a
 `PassingError` if it may succeed later (HTTP 408, 409, 429, 5xx, lost connections), so that the
@@ -9,24 +11,20 @@ from environment variables, go to the SDK, and appear in no message.
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
-import anthropic
 import httpx2
-import openai
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
-from esr.config import AnthropicJudgeConfig, ApiConfig, OpenAiJudgeConfig
+from esr.config import AnthropicJudgeConfig, ApiConfig
 from esr.journal import content_key
 from esr.judges.bodies import UnusableReplyError, read_reply
 from esr.judges.identity import identity_of
-from esr.judges.keys import FatalCallError, read_key, redact
-from esr.judges.lifetime import last_day
+from esr.judges.keys import FatalCallError, redact
 from esr.judges.proxies import refuse_socks_without_support
 from esr.judges.replies import Call
 from esr.judges.retries import Again, may_pass
-from esr.judges.schemas import without_bounds
-from esr.judges.transport import open_http
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +64,10 @@ class Client:
     """What both APIs have in common."""
 
     settings: ApiConfig
+    SDK: ModuleType
+    """`anthropic` or `openai`."""
+    BASE_ERROR: type[Exception]
+    """What all errors of the SDK are."""
     REQUEST_ID = "request-id"
 
     def __init__(self, key: str) -> None:
@@ -113,12 +115,12 @@ class Client:
         temperature = self.temperature
         try:
             response = await self._request(call, temperature)
-        except (anthropic.APIStatusError, openai.APIStatusError) as error:
+        except self.SDK.APIStatusError as error:
             refused = temperature is not None and error.status_code == 400
             if refused and self.refuses_temperature(str(error)):
                 raise TemperatureRefusedError(redact(str(error), self._key)) from None
             raise self.explain(error) from None
-        except (anthropic.AnthropicError, openai.OpenAIError) as error:
+        except self.BASE_ERROR as error:
             raise self.explain(error) from None
         # Lossless, whatever the bytes are: the journal is ASCII and escapes surrogates.
         raw = response.content.decode("utf-8", "surrogateescape")
@@ -178,7 +180,7 @@ class Client:
         """
         try:
             return await self._probe()
-        except (anthropic.AnthropicError, openai.OpenAIError) as error:
+        except self.BASE_ERROR as error:
             raise FatalCallError(str(self.explain(error))) from None
 
     def explain(self, error: Exception, missing: str = "") -> CallError | FatalCallError:
@@ -207,7 +209,7 @@ class Client:
             return FatalCallError(self.redact(f"{where}: {meaning}"))
         reason = f"no reply: {detail}" if status is None else f"HTTP {status}: {detail}"
         message = self.redact(f"{where}: {reason}")
-        again = may_pass(error)
+        again = may_pass(error, self.SDK)
         return CallError(message) if again is None else PassingError(message, again)
 
     def redact(self, text: str) -> str:
@@ -215,136 +217,16 @@ class Client:
         return redact(text, self._key)
 
 
-class AnthropicClient(Client):
-    """Anthropic's Messages API."""
-
-    def __init__(self, settings: AnthropicJudgeConfig) -> None:
-        """Open a client with the key from the environment."""
-        key = read_key(settings.key_variable)
-        super().__init__(key)
-        self.settings: AnthropicJudgeConfig = settings
-        self.options: dict[str, Any] = {
-            "api_key": key,
-            "base_url": settings.base_url,
-            "timeout": settings.timeout,
-            "default_headers": {"anthropic-version": settings.api_version},
-        }
-        self._sdk = anthropic.AsyncAnthropic(
-            max_retries=0, http_client=open_http(settings.timeout), **self.options
-        )
-
-    def params(self, call: Call, temperature: float | None) -> dict[str, Any]:
-        """The request, for a call of its own and for one in a batch."""
-        params: dict[str, Any] = {
-            "model": self.settings.model,
-            "max_tokens": self.settings.max_tokens,
-            "system": call.system,
-            "messages": [{"role": "user", "content": call.user}],
-        }
-        if call.schema is not None:
-            schema = {"type": "json_schema", "schema": without_bounds(call.schema)}
-            params["output_config"] = {"format": schema}
-        if temperature is not None:
-            params["temperature"] = temperature
-        return params
-
-    async def _request(self, call: Call, temperature: float | None) -> httpx2.Response:
-        # The SDK has dropped temperature; under the older version header the API accepts it.
-        params = self.params(call, temperature)
-        extra = {name: params.pop(name) for name in ("temperature",) if name in params}
-        raw = await self._sdk.messages.with_raw_response.create(**params, extra_body=extra or None)
-        return raw.http_response
-
-    async def _probe(self) -> str | None:
-        sdk = self._sdk.with_options(max_retries=PROBE_RETRIES)
-        return last_day(await sdk.models.retrieve(self.settings.model))
-
-    async def close(self) -> None:
-        """Close connections."""
-        await self._sdk.close()
-
-
-class OpenAiClient(Client):
-    """Any OpenAI-compatible chat completions API."""
-
-    REQUEST_ID = "x-request-id"
-
-    def __init__(self, settings: OpenAiJudgeConfig) -> None:
-        """Open a client with the key from the environment."""
-        key = read_key(settings.key_variable)
-        super().__init__(key)
-        self.settings: OpenAiJudgeConfig = settings
-        self._sdk = openai.AsyncOpenAI(
-            api_key=key,
-            base_url=settings.base_url,
-            timeout=settings.timeout,
-            max_retries=0,
-            http_client=open_http(settings.timeout),
-        )
-
-    def params(self, call: Call, temperature: float | None) -> dict[str, Any]:
-        """The request."""
-        params: dict[str, Any] = {
-            "model": self.settings.model,
-            self.settings.limit: self.settings.max_tokens,
-            "messages": [
-                {"role": "system", "content": call.system},
-                {"role": "user", "content": call.user},
-            ],
-        }
-        if call.schema is not None:
-            schema = {"name": "reply", "strict": True, "schema": without_bounds(call.schema)}
-            params["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if temperature is not None:
-            params["temperature"] = temperature
-        return params
-
-    @property
-    def extra_body(self) -> Mapping[str, Any] | None:
-        """Parameters beyond the API: `extra`, and OpenRouter's way to pin a provider."""
-        extra = dict(self.settings.extra)
-        if self.settings.provider is not None:
-            # Without `require_parameters` a provider drops what it does not know: the temperature,
-            # or the schema.
-            extra["provider"] = {
-                "only": [self.settings.provider],
-                "allow_fallbacks": False,
-                "require_parameters": True,
-            }
-        return extra or None
-
-    async def _request(self, call: Call, temperature: float | None) -> httpx2.Response:
-        params = self.params(call, temperature)
-        create = self._sdk.chat.completions.with_raw_response.create
-        raw = await create(**params, extra_body=self.extra_body)
-        return raw.http_response
-
-    async def _probe(self) -> str | None:
-        # Not every server describes a single model, but all list them.
-        sdk = self._sdk.with_options(max_retries=PROBE_RETRIES)
-        known = {model.id: model async for model in sdk.models.list()}
-        if self.settings.model not in known:
-            some = ", ".join(sorted(known)[:10])
-            more = ", ..." if len(known) > 10 else ""
-            raise FatalCallError(
-                self.redact(
-                    f"model {self.settings.model} at {self.settings.base_url}: not among the "
-                    f"{len(known)} models that it offers ({some}{more})"
-                )
-            )
-        return last_day(known[self.settings.model])
-
-    async def close(self) -> None:
-        """Close connections."""
-        await self._sdk.close()
-
-
-def open_client(settings: ApiConfig) -> AnthropicClient | OpenAiClient:
+def open_client(settings: ApiConfig) -> Client:
     """Open the client of a judge.
 
     Raises:
         FatalCallError: its key is not in the environment.
     """
     if isinstance(settings, AnthropicJudgeConfig):
+        from esr.judges.anthropic_client import AnthropicClient
+
         return AnthropicClient(settings)
+    from esr.judges.openai_client import OpenAiClient
+
     return OpenAiClient(settings)

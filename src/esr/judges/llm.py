@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esr.config import AnthropicJudgeConfig, Config, LlmConfig, VllmJudgeConfig
 from esr.errors import EsrError
@@ -27,6 +27,9 @@ from esr.judges.parse import FAILURES
 from esr.judges.replies import Call, Replies
 from esr.judges.rubrics import read_rubric
 from esr.judges.sink import FailureOf, ReplySink
+
+if TYPE_CHECKING:
+    from esr.judges.clients import Client
 
 log = logging.getLogger(__name__)
 
@@ -196,15 +199,14 @@ class CachedLlm:
         path = self.path.with_suffix(".batches.jsonl")
         if not isinstance(self.settings, AnthropicJudgeConfig) or not path.is_file():
             return 0
+        from esr.judges.anthropic_client import AnthropicClient
         from esr.judges.batches import cancel_open_batches
-        from esr.judges.clients import AnthropicClient, open_client
 
         with Journal(path) as journal:
             manifest = BatchManifest(journal)
             if not manifest.open:
                 return 0
-            client = open_client(self.settings)
-            assert isinstance(client, AnthropicClient)
+            client = AnthropicClient(self.settings)
             replies = Replies(self.path, self._others)
             try:
                 sink = ReplySink(replies, {}, self._gate, failure_of_reply)
@@ -229,23 +231,34 @@ class CachedLlm:
             self._local_calls().wait(*self._for_sink(calls, failure_of))
             self._counted.update(key for key in calls if key in replies)
             return
-        from esr.judges.batches import call_in_batches, collect_open_batches
-        from esr.judges.clients import AnthropicClient, open_client
+        from esr.judges.clients import open_client
         from esr.judges.live import call_live
 
         client = open_client(self.settings)
         calls, sink = self._for_sink(calls, failure_of)
-        manifest = self.path.with_suffix(".batches.jsonl")
-        if isinstance(client, AnthropicClient) and (not live or manifest.is_file()):
-            with Journal(manifest) as journal:
-                if not live:
-                    call_in_batches(client, calls, sink, BatchManifest(journal), self._budget)
-                else:  # batches from before `mode` was changed are paid for
-                    collect_open_batches(client, sink, BatchManifest(journal))
+        if self.settings.kind == "anthropic":
+            self._fetch_batches(client, calls, sink, live)
         calls = {key: call for key, call in calls.items() if key not in replies}
         if calls and live:
             call_live(client, calls, sink, self._level, self._budget)
         self._counted.update(key for key in calls if key in replies)
+
+    def _fetch_batches(
+        self, client: "Client", calls: Mapping[str, Call], sink: ReplySink, live: bool
+    ) -> None:
+        """Send calls in batches; if they are sent live, collect the batches of earlier runs."""
+        manifest = self.path.with_suffix(".batches.jsonl")
+        if live and not manifest.is_file():
+            return
+        from esr.judges.anthropic_client import AnthropicClient
+        from esr.judges.batches import call_in_batches, collect_open_batches
+
+        assert isinstance(client, AnthropicClient)
+        with Journal(manifest) as journal:
+            if not live:
+                call_in_batches(client, calls, sink, BatchManifest(journal), self._budget)
+            else:  # batches from before `mode` was changed are paid for
+                collect_open_batches(client, sink, BatchManifest(journal))
 
     def _for_sink(
         self, calls: Mapping[str, Call], failure_of: FailureOf

@@ -8,10 +8,8 @@ import random
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from types import ModuleType
 from typing import NamedTuple
-
-import anthropic
-import openai
 
 REFUSED = frozenset({429, 503, 529})
 """Statuses of a service that receives too many calls."""
@@ -33,11 +31,16 @@ class Again(NamedTuple):
     refused: bool
 
 
-def may_pass(error: Exception) -> Again | None:
-    """Whether a failure may pass by itself; None if not. `x-should-retry` decides if it is sent."""
-    if isinstance(error, anthropic.APIConnectionError | openai.APIConnectionError):
+def may_pass(error: Exception, sdk: ModuleType) -> Again | None:
+    """Whether a failure may pass by itself; None if not. `x-should-retry` decides if it is sent.
+
+    Args:
+        error: The failure.
+        sdk: `anthropic` or `openai`, whichever raised it.
+    """
+    if isinstance(error, sdk.APIConnectionError):
         return Again(None, refused=False)
-    if not isinstance(error, anthropic.APIStatusError | openai.APIStatusError):
+    if not isinstance(error, sdk.APIStatusError):
         return None
     headers = error.response.headers
     wanted = headers.get("x-should-retry")
