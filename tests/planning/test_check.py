@@ -424,7 +424,7 @@ class TestShapes:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> Path:
-        """A hub's cache that has lab/model at a commit, without weights; no network, a large disk."""
+        """A hub's cache that has lab/model at a commit, no weights; no network, much room."""
         disk = shutil.disk_usage("/")._replace(free=10**15)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
