@@ -21,7 +21,11 @@ def compute_table(records: Mapping[str, Iterable[str | Path]]) -> pd.DataFrame:
     """
     rows = []
     for rule, paths in records.items():
-        found = [Path(path).read_text().splitlines() for path in paths if Path(path).is_file()]
+        found = [
+            Path(path).read_text(encoding="utf-8").splitlines()
+            for path in paths
+            if Path(path).is_file()
+        ]
         if not found:
             continue
         table = pd.DataFrame(
