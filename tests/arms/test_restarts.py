@@ -289,6 +289,14 @@ def test_lines_match_only_where_matches_may_begin(tmp_path: Path) -> None:
     assert find_restarts(phrases, "await xab, no wait xno wait wait") == [(7, 9), (28, 32)]
 
 
+@pytest.mark.parametrize("name", ["BEGIN", "START"])
+def test_a_name_that_is_given_twice_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_text(f"{name} = ^\n{name} = (?<!\\w)\nwait\n")
+    with pytest.raises(EsrError, match=f"{name} is named twice"):
+        read_phrases(path)
+
+
 def _anywhere() -> re.Pattern[str]:
     """The shipped phrases, tried at every character."""
     lines = (REPO / "resources/restart_phrases.txt").read_text(encoding="utf-8").splitlines()

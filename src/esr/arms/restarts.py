@@ -32,7 +32,8 @@ def read_phrases(path: Path) -> re.Pattern[str]:
     plain quotes, apostrophes and dashes, single blanks.
 
     Raises:
-        EsrError: a line is not a regular expression or uses an unknown name; there are no phrases.
+        EsrError: a line is not a regular expression, uses an unknown name or names one twice; there
+            are no phrases.
     """
     names: dict[str, str] = {}
     phrases: dict[str, list[str]] = {}  # by the name that they begin with
@@ -49,6 +50,8 @@ def read_phrases(path: Path) -> re.Pattern[str]:
         lines.append((filled, where))
         if named or not _is_whole(expression):
             _check(filled, where)
+        if named and named[1] in names:
+            raise EsrError(f"{where}: {named[1]} is named twice; join both expressions by `|`")
         if named:
             names[named[1]] = filled
         elif passes:
