@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from esr.engines.base import Sampling
+from esr.engines.cache import make_room
 from esr.engines.sampling import draw, penalise_repetitions, tokens_seen, uniforms
 
 ENDED_SHARE = 0.125
@@ -86,6 +87,8 @@ class RunningBatch:
         self._seen.scatter_(1, drawn[:, None], True)
         self._running &= self._is_finite & ~torch.isin(drawn, self._stops)
         self._step += 1
+        if self.cache is None:
+            make_room(cache)
         self.cache = cache
         self.inputs = drawn[:, None]
         self.positions = self.positions[:, -1:] + 1
