@@ -1,6 +1,5 @@
 """Figures 7, A5 and A6 and their tables from traces made by hand, also where there is nothing."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,6 @@ from matplotlib.figure import Figure
 from esr.config import EpisodesConfig, StatisticsConfig
 from esr.episodes.contrasts import KINDS
 from esr.episodes.traces import Traces
-from esr.figures import style
 from helpers.checkout import load_script
 from helpers.traces import made, many
 
@@ -54,33 +52,33 @@ def _study(request: pytest.FixtureRequest) -> dict[str, Traces]:
     return {"planted": CASES[request.param], "twin": CASES["nothing"]}
 
 
-def drawn(figure: Figure, folder: Path) -> str:
+def drawn(figure: Figure) -> str:
     found = texts(figure)
-    style.save(figure, folder / "f.pdf", folder / "f.png")
-    plt.close("all")
+    figure.canvas.draw()
+    plt.close(figure)
     return found
 
 
-def test_figure_7_is_drawn_whatever_there_is(study: dict[str, Traces], tmp_path: Path) -> None:
+def test_figure_7_is_drawn_whatever_there_is(study: dict[str, Traces]) -> None:
     responses = {model: responses_of(traces) for model, traces in study.items()}
     table = fig7.figure_table(study, responses, window=4)
-    found = drawn(fig7.draw(table, {"planted": "Planted", "twin": "Twin"}, "T"), tmp_path)
+    found = drawn(fig7.draw(table, {"planted": "Planted", "twin": "Twin"}, "T"))
     if table["status"].eq("ok").any():
         assert list(dict.fromkeys(table["region"])) == ["off_topic", "correction", "on_topic"]
     else:
         assert "no self-correction in: Planted, Twin" in found
 
 
-def test_figure_a5_is_drawn_whatever_there_is(study: dict[str, Traces], tmp_path: Path) -> None:
+def test_figure_a5_is_drawn_whatever_there_is(study: dict[str, Traces]) -> None:
     table = fig_a5.figure_table(study, CONFIG)
-    found = drawn(fig_a5.draw(table, "T", 0.95), tmp_path)
+    found = drawn(fig_a5.draw(table, "T", 0.95))
     assert "no self-corrections" in found
     assert table.loc[table["value"].isna(), "status"].ne("ok").all()
 
 
-def test_figure_a6_is_drawn_whatever_there_is(study: dict[str, Traces], tmp_path: Path) -> None:
+def test_figure_a6_is_drawn_whatever_there_is(study: dict[str, Traces]) -> None:
     table = fig_a6.figure_table(study, CONFIG)
-    found = drawn(fig_a6.draw(table, "T", 0.95), tmp_path)
+    found = drawn(fig_a6.draw(table, "T", 0.95))
     assert "n/a" in found
     twin = table[table["model"].eq("twin")]
     assert twin["value"].isna().all()

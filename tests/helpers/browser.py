@@ -30,6 +30,12 @@ class Reader:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
 
+    def clear(self) -> None:
+        """Leave the page, and forget what went wrong on it: to open another takes a second."""
+        self.page.goto("about:blank")
+        self.errors.clear()
+        self.requests.clear()
+
     def open(self, name: str = "transcripts", state: str = "") -> Any:
         self.page.goto((self.folder / f"{name}.html").as_uri() + state)
         return self.page

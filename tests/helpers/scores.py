@@ -20,6 +20,8 @@ def scores_of(
 ) -> pd.DataFrame:
     """Scores of trials given the scores of their attempts; None is a trial that was not judged."""
     n = len(attempts)
+    judged = [_judged(each) for each in attempts]
+    flags = {"multi_attempt", "improved", *GATED}
     frame = pd.DataFrame(
         {
             "model": ["m"] * n,
@@ -31,15 +33,16 @@ def scores_of(
             "boost": 1.0,
             "seed": range(n),
             "status": ["ok" if each else status for each in attempts],
+            **{
+                name: pd.array(
+                    [each.get(name) for each in judged], "boolean" if name in flags else "Float64"
+                )
+                for name in (*JUDGED, *GATED)
+            },
+            "restart_detected": pd.array([False] * n, "boolean"),
+            "degraded": pd.array([False] * n, "boolean"),
         }
     )
-    judged = [_judged(each) for each in attempts]
-    for column in [*JUDGED, *GATED]:
-        flag = column in ("multi_attempt", "improved", *GATED)
-        kind = "boolean" if flag else "Float64"
-        frame[column] = pd.array([each.get(column) for each in judged], kind)
-    frame["restart_detected"] = pd.array([False] * n, "boolean")
-    frame["degraded"] = pd.array([False] * n, "boolean")
     return frame.assign(**columns)
 
 

@@ -40,13 +40,34 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def reader(browser: Any, folder: Path) -> Iterator[Reader]:
+@pytest.fixture(scope="module")
+def desk(browser: Any, folder: Path) -> Iterator[Reader]:
     reader = Reader(browser, folder)
     yield reader
-    assert reader.errors == []
-    assert all(url.startswith(folder.as_uri()) for url in reader.requests)
     reader.context.close()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(size, scheme) for size in (DESK, PHONE) for scheme in ("light", "dark")],
+    ids=["desk-light", "desk-dark", "phone-light", "phone-dark"],
+)
+def screen(browser: Any, folder: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
+    size, scheme = request.param
+    reader = Reader(browser, folder, size, color_scheme=scheme)
+    yield reader
+    reader.context.close()
+
+
+@pytest.fixture
+def reader(desk: Reader) -> Iterator[Reader]:
+    desk.clear()
+    yield desk
+    assert desk.page.evaluate("localStorage.length + sessionStorage.length") == 0, (
+        "nothing to clear"
+    )
+    assert desk.errors == []
+    assert all(url.startswith(desk.folder.as_uri()) for url in desk.requests)
 
 
 @cache
@@ -60,19 +81,16 @@ def expected(**wanted: Any) -> int:
 
 
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_opens_from_disk_and_fits_the_screen(
-    browser: Any, folder: Path, name: str, size: dict[str, int], scheme: str
+    screen: Reader, folder: Path, name: str
 ) -> None:
-    reader = Reader(browser, folder, size, color_scheme=scheme)
-    page = reader.open(name)
+    screen.errors.clear()
+    page = screen.open(name)
     assert page.locator("h1").count() == 1
-    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     assert page.locator("nav a[aria-current]").inner_text() in page.title()
-    assert reader.errors == []
-    assert all(url.startswith(folder.as_uri()) for url in reader.requests)
-    reader.context.close()
+    assert screen.errors == []
+    assert all(url.startswith(folder.as_uri()) for url in screen.requests)
 
 
 class TestFilters:
@@ -249,6 +267,7 @@ class TestTranscript:
         expect(again.locator(".transcript")).to_have_count(2)
         assert again.locator("[name=attempts]").input_value() == "2+"
         assert again.locator(".trial[aria-selected=true]").count() == 1
+        again.close()
 
 
 class TestKeyboardAndPhone:

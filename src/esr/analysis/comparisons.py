@@ -84,6 +84,7 @@ def compare_sets(
     measures: Sequence[str] = tuple(MEASURES),
     *,
     level: float = 0.95,
+    test: bool = True,
 ) -> pd.DataFrame:
     """Mean over several versions of a treatment (such as random sets) against their baseline.
 
@@ -91,7 +92,8 @@ def compare_sets(
     the treatment (`esr.analysis.statistics.sets_contrast`). Columns: measure, unit, baseline,
     treatment (mean over versions), treatment_low, treatment_high, difference, low, high, level,
     relative_change, relative_low, relative_high, method, p_value, between (sd of the versions'
-    differences), status, n_sets, and of all versions n_pairs, n_dropped, n_treatment.
+    differences), status, n_sets, and of all versions n_pairs, n_dropped, n_treatment. Without
+    `test`, p_value is NaN: its search takes most of the time.
 
     Raises:
         EsrError: an invalid table, a repeated pair key, an unknown measure, a missing cluster id.
@@ -109,6 +111,7 @@ def compare_sets(
             measure.quantity,
             level=level,
             weights=pairs.weights,
+            test=test,
         )
         counts = pairs.counts()
         del counts["n_baseline"]

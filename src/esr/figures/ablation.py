@@ -98,7 +98,7 @@ def _mean_of_sets(
     against: pd.DataFrame, sets: Sequence[pd.DataFrame], settings: StatisticsConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Mean of random sets, and its difference from an arm; n counts the trials of all sets."""
-    table = compare_sets(against, sets, SHOWN, level=settings.level)
+    table = compare_sets(against, sets, SHOWN, level=settings.level, test=False)
     table = table.rename(columns={"n_pairs": "n", "n_dropped": "dropped"})
     shared = ["measure", "n", "dropped", "between", "n_sets", "status"]
     mean = table[[*shared, "treatment", "treatment_low", "treatment_high"]].set_axis(
@@ -150,8 +150,8 @@ def draw_measures(
         above.set(title=measure.label, xlabel=measure.unit_label)
         beneath.set_xlabel(f"difference ({measure.difference_unit})")
         for axes, kind, unit in ((above, "arm", "trials"), (beneath, "difference", "pairs")):
-            labels = [_label(table, model, kind, unit) for model in models]
-            axes.set_yticks(range(len(models)), [] if column else labels, fontsize=8)
+            labels = [] if column else [_label(table, model, kind, unit) for model in models]
+            axes.set_yticks(range(len(models)), labels, fontsize=8)
             axes.tick_params(axis="y", left=column == 0)
         if name == "msi":
             above.axvline(0, color=style.INK, lw=0.8)
