@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from esr.analysis.measures import MEASURES, Measure, as_percent, clusters_of, find_measures
+from esr.analysis.measures import (
+    MEASURES,
+    Measure,
+    as_percent,
+    clusters_of,
+    find_measures,
+    measured_columns,
+)
 from esr.analysis.pairing import SIZES, align, pair_trials
 from esr.analysis.statistics import (
     Contrast,
@@ -139,15 +146,14 @@ def compare_unpaired(
     """
     check_scores(baseline)
     check_scores(treatment)
+    both = [
+        (measured_columns(arm), [cluster_codes(arm[column])[0] for column in clusters_of(arm)])
+        for arm in (baseline, treatment)
+    ]
     rows = []
     for measure in find_measures(measures):
         arms = [
-            Arm(
-                measure.values(arm),
-                [cluster_codes(arm[column])[0] for column in clusters_of(arm)],
-                weights_of(arm),
-            )
-            for arm in (baseline, treatment)
+            Arm(measure.values(columns), factors, weights_of(columns)) for columns, factors in both
         ]
         first, second = (
             cluster_sums(

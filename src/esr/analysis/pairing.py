@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from esr.analysis.measures import Measure, clusters_of
+from esr.analysis.measures import Measure, clusters_of, measured_columns
 from esr.analysis.statistics import cluster_codes, cluster_sums
-from esr.arms.scores import weights_of
+from esr.arms.scores import Columns, weights_of
 from esr.errors import EsrError
 
 PAIR_KEY = ["latent", "prompt_id", "seed"]
@@ -65,12 +65,12 @@ class Aligned(NamedTuple):
     """Arms on one list of trials: every (latent, prompt_id, seed) that some arm has.
 
     Attributes:
-        arms: Scores; the baseline first.
+        arms: What measures are read from (`measured_columns`); the baseline first.
         places: Place of each row of each arm in the list.
         factors: Clusters of the listed trials.
     """
 
-    arms: list[pd.DataFrame]
+    arms: list[Columns]
     places: list[Int[np.ndarray, " trials"]]
     factors: Factors
 
@@ -88,7 +88,8 @@ def align(baseline: pd.DataFrame, treatments: Sequence[pd.DataFrame]) -> Aligned
     codes = keys.groupby(PAIR_KEY, sort=True, dropna=False).ngroup().to_numpy(np.int64)
     trials = keys.assign(code=codes).drop_duplicates("code").sort_values("code")
     factors = [cluster_codes(trials[column])[0] for column in clusters_of(*arms)]
-    return Aligned(arms, np.split(codes, np.cumsum([len(arm) for arm in arms])[:-1]), factors)
+    places = np.split(codes, np.cumsum([len(arm) for arm in arms])[:-1])
+    return Aligned([measured_columns(arm) for arm in arms], places, factors)
 
 
 def pair_trials(aligned: Aligned, measure: Measure) -> Pairs:
@@ -114,7 +115,7 @@ def pair_trials(aligned: Aligned, measure: Measure) -> Pairs:
     return Pairs(base, treated, factors, None, int(used.sum()), int(dropped.sum()))
 
 
-def is_sample(*arms: pd.DataFrame) -> bool:
+def is_sample(*arms: pd.DataFrame | Columns) -> bool:
     """Whether trials are a sample with weights."""
     return any(weights_of(arm) is not None for arm in arms)
 

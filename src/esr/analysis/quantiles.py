@@ -34,27 +34,42 @@ def mean_beta(mean: float, chance: Numbers) -> Numbers:
     return chance ** (1 / clipped - 1)
 
 
-@lru_cache(maxsize=256)
-def _beta_table(rate: float, rho: float) -> Float[np.ndarray, " grid"]:
-    scale = (1 - rho) / rho
-    return stats.beta.ppf(_grid(), rate * scale, (1 - rate) * scale)
+def beta_quantile(rate: float, rho: float, at: np.ndarray, once: bool = False) -> np.ndarray:
+    """Rates of latents at these quantiles: beta with this mean and intra-latent correlation.
 
-
-def beta_quantile(rate: float, rho: float, at: np.ndarray) -> np.ndarray:
-    """Rates of latents at these quantiles: beta with this mean and intra-latent correlation."""
+    Args:
+        rate: Mean.
+        rho: Intra-latent correlation.
+        at: Quantiles.
+        once: Whether no other call has this mean: then no whole table is made for it.
+    """
     if rho == 0 or rate in (0, 1):
         return np.full(len(at), float(rate))
-    return np.interp(at, _grid(), _beta_table(rate, rho))
+    scale = (1 - rho) / rho
+    return _tabulated(stats.beta, (rate * scale, (1 - rate) * scale), at, once)
 
 
-@lru_cache(maxsize=256)
-def _gamma_table(spread: float) -> Float[np.ndarray, " grid"]:
-    return stats.gamma.ppf(_grid(), 1 / spread, scale=spread)
+def gamma_quantile(spread: float, at: np.ndarray, once: bool = False) -> np.ndarray:
+    """Factors of prompts at these quantiles: gamma with mean 1 and this variance; else as above."""
+    return _tabulated(stats.gamma, (1 / spread, 0, spread), at, once)
 
 
-def gamma_quantile(spread: float, at: np.ndarray) -> np.ndarray:
-    """Factors of prompts at these quantiles: gamma with mean 1 and this variance."""
-    return np.interp(at, _grid(), _gamma_table(spread))
+def _tabulated(
+    family: stats.rv_continuous, parameters: tuple[float, ...], at: np.ndarray, once: bool
+) -> np.ndarray:
+    """Quantiles between those of the grid, with a table of all of it or of the nearest alone."""
+    if not once:
+        return np.interp(at, _grid(), _table(family, parameters))
+    after = np.searchsorted(_grid(), at).clip(1, GRID - 1)
+    nearest = _grid()[np.union1d(after - 1, after)]
+    return np.interp(at, nearest, family.ppf(nearest, *parameters))
+
+
+@lru_cache(maxsize=512)
+def _table(
+    family: stats.rv_continuous, parameters: tuple[float, ...]
+) -> Float[np.ndarray, " grid"]:
+    return family.ppf(_grid(), *parameters)
 
 
 def logit_normal(mean: float, spread: float, at: float) -> float:

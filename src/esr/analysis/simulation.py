@@ -117,18 +117,20 @@ class StudySpec:
     latents: int
     trials: int
     prompts: int = 38
-    arms: Mapping[str, ArmSpec] = field(default_factory=lambda: {"steered": ArmSpec()})
+    arms: Mapping[str, ArmSpec] = field(default_factory=lambda: {"steered": ArmSpec()}, hash=False)
     rho: float = 0.1
     rho_prompt: float = 0.01
     pairing: float = 0.0
     score_sd: float = 10.0
     sweep: tuple[int, int] = (50, 10)
-    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
     trainings: int = 1
     sampled: int = 130
     per_stratum: int = 100
-    judges: Mapping[str, JudgeSpec] = field(default_factory=lambda: {"primary": JudgeSpec()})
-    detector: JudgeSpec = JudgeSpec()
+    judges: Mapping[str, JudgeSpec] = field(
+        default_factory=lambda: {"primary": JudgeSpec()}, hash=False
+    )
+    detector: JudgeSpec = field(default=JudgeSpec(), hash=False)
     common: float = 0.0
 
     def sized(self, latents: int, trials: int, arms: int = 1) -> "StudySpec":
@@ -192,7 +194,8 @@ def draw_arm(spec: StudySpec, arm: str, design: Design, rng: np.random.Generator
     own = truth.multi
     if truth.spread:  # A stream of its own: all else is drawn as without a spread.
         own = logit_normal(own, truth.spread, float(rng.spawn(1)[0].normal()))
-    rate = restart_rates(spec, own, design)[design.latent, design.prompt]
+    rates = restart_rates(spec, own, design, drawn=truth.spread > 0)
+    rate = rates[design.latent, design.prompt]
     multi = chance[0] < rate * (1 + truth.low_first * (1 - 2 * chance[1]))
     # Latents differ less near the ends of the scale, so that the arm keeps its mean.
     spread = min(spec.score_sd, truth.first / 3, (100 - truth.first) / 3)
@@ -209,14 +212,14 @@ def draw_arm(spec: StudySpec, arm: str, design: Design, rng: np.random.Generator
 
 
 def restart_rates(
-    spec: StudySpec, rate: float, design: Design
+    spec: StudySpec, rate: float, design: Design, drawn: bool = False
 ) -> Float[np.ndarray, "latents prompts"]:
-    """Probability of a restart by latent and prompt."""
-    own = beta_quantile(rate, spec.rho, design.latent_quantile)
+    """Probability of a restart by latent and prompt; `drawn`: no other study has this mean rate."""
+    own = beta_quantile(rate, spec.rho, design.latent_quantile, once=drawn)
     common = np.ones(spec.prompts)
     if spec.rho_prompt and 0 < rate < 1:
         spread = spec.rho_prompt * (1 - rate) / rate
-        common = gamma_quantile(spread, design.prompt_quantile)
+        common = gamma_quantile(spread, design.prompt_quantile, once=drawn)
     return np.minimum(1, own[:, None] * common)
 
 

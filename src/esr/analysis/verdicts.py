@@ -259,15 +259,15 @@ def family_p(
     p-values. A claim without a p-value, or about a row that a way lacks, does not count.
     """
     family = claims[claims["family"].eq("yes")].to_dict("records")
+    parts = {path: rows_by_way(tables.get(path)) for path in {each["table"] for each in family}}
     adjusted: dict[tuple[str, str, Way], float] = {}
     for way in WAYS:
         tests: dict[Any, float] = {}
         named: dict[Key, Any] = {}
         for claim in family:
-            part = rows_by_way(tables.get(claim["table"])).get(way)
             test = claim["table"], tuple(sorted(map(str, parse_where(claim["where"]))))
             named[key_of(claim)] = test
-            tests[test] = p_value(claim, part)
+            tests[test] = p_value(claim, parts[claim["table"]].get(way))
         values = dict(zip(tests, holm(np.array(list(tests.values()))), strict=True))
         adjusted |= {(*key, way): float(values[test]) for key, test in named.items()}
     return adjusted

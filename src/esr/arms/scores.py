@@ -14,7 +14,7 @@ from esr.arms.restarts import find_restarts
 from esr.errors import EsrError
 
 Columns = Mapping[str, np.ndarray]
-"""Simulated scores: one array a column."""
+"""Scores that are read many times, or simulated: one array a column."""
 
 JUDGED = ["n_attempts", "first_score", "last_score", "score_change", "multi_attempt", "improved"]
 KEY = ["model", "arm", "trial_id"]
@@ -216,7 +216,7 @@ def shared_reason(scores: pd.DataFrame) -> str | None:
     return str(statuses[0]) if len(statuses) == 1 and statuses[0] != "ok" else None
 
 
-def weights_of(scores: pd.DataFrame) -> Float[np.ndarray, " trials"] | None:
+def weights_of(scores: pd.DataFrame | Columns) -> Float[np.ndarray, " trials"] | None:
     """Sampling weights (column `weight`) of the trials of a sample; None if all were scored."""
     return as_float(scores, "weight") if "weight" in scores else None
 

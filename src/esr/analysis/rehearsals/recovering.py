@@ -28,20 +28,23 @@ def rehearse(claim: Mapping[str, Any], truths: Truths) -> Rehearsal | None:
     arm = replace(truths[model][name], low_first=LOW_FIRST)
 
     def draw(spec: StudySpec, null: bool, number: int, second: bool = False) -> pd.DataFrame:
-        found = _table(replace(arm, redraw=null), spec, [5, int(null), number], second)
+        found = _table(replace(arm, redraw=null), spec, (5, int(null), number), second)
         return found.assign(model=model, arm=name)
 
     return Rehearsal(claim, _excess(arm, measure), draw, graded=True)
 
 
-def _table(arm: ArmSpec, spec: StudySpec, seed: list[int], second: bool = False) -> pd.DataFrame:
-    scores = drawn_arms(spec, {"arm": arm}, seed)["arm"]
-    graded = sampled([scores], spec, seed)[0] if second else scores
+@lru_cache(maxsize=512)  # claims about other measures of an arm read the same small tables
+def _table(
+    arm: ArmSpec, spec: StudySpec, seed: tuple[int, ...], second: bool = False
+) -> pd.DataFrame:
+    scores = drawn_arms(spec, {"arm": arm}, [*seed])["arm"]
+    graded = sampled([scores], spec, [*seed])[0] if second else scores
     return recovery(graded, n_permutations=199)
 
 
 @lru_cache
 def _excess(arm: ArmSpec, measure: str) -> float:
     """True excess: that of a large study (the model has no closed form of it)."""
-    table = _table(arm, LARGE, [5])
+    table = _table(arm, LARGE, (5,))
     return round(float(table.set_index("measure").loc[measure, "excess"]), 2)

@@ -16,11 +16,10 @@ other latents and other prompts of the same kind.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import special
 
 from esr.analysis.statistics.estimates import Estimate
 from esr.analysis.statistics.intervals import NO_INTERVAL, Interval
@@ -117,7 +116,7 @@ def crossed_rate(
         return Estimate(NO_INTERVAL, "too_few")
     rate = float(values[inside].mean())
     effective = n / _design_effect(values, factors, rate, n)
-    interval = _wilson(rate, effective, _quantile(min(counts), level))
+    interval = _wilson(rate, effective, student_quantile(min(counts), level))
     if rate in (0, 1):
         return Estimate(interval, "no_variation")
     return Estimate(interval, "few_clusters" if counts[0] < FEW_CLUSTERS else "ok")
@@ -144,7 +143,7 @@ def weighted_rate(
     if 0 < rate < 1:
         variance = crossed_variance(influence(values, weights), factors, inside)
         effective = min(effective, rate * (1 - rate) / variance) if variance > 0 else effective
-    interval = _wilson(rate, effective, _quantile(min(counts), level))
+    interval = _wilson(rate, effective, student_quantile(min(counts), level))
     status = "few_clusters" if counts[0] < FEW_CLUSTERS else "ok"
     return rate, Estimate(interval, "no_variation" if rate in (0, 1) else status)
 
@@ -175,7 +174,7 @@ def moment_wilson(
     if not 0 < rate < 1 or min(counts) < 2 or variance <= 0:
         return None
     effective = min(most, rate * (1 - rate) / variance)
-    return _wilson(rate, effective, _quantile(min(counts), level))
+    return _wilson(rate, effective, student_quantile(min(counts), level))
 
 
 def crossed_mean(
@@ -206,7 +205,7 @@ def crossed_mean(
         )
         return Estimate(Interval(low, high), "no_variation")
     variance = crossed_variance(influence(values, weights), factors, inside)
-    half = _quantile(min(counts), level) * np.sqrt(variance)
+    half = student_quantile(min(counts), level) * np.sqrt(variance)
     interval = Interval(max(lowest, float(mean - half)), min(highest, float(mean + half)))
     return Estimate(interval, "few_clusters" if counts[0] < FEW_CLUSTERS else "ok")
 
@@ -334,9 +333,9 @@ def _design_effect(values: Values, factors: Factors, rate: float, n: int) -> flo
     return max(floor, variance / (rate * (1 - rate) / n), 1.0)
 
 
-@lru_cache
-def _quantile(clusters: int, level: float) -> float:
-    return float(stats.t.isf((1 - level) / 2, clusters - 1))
+def student_quantile(clusters: int, level: float) -> float:
+    """Half-width of Student's interval of a mean over so many clusters, in standard errors."""
+    return float(-special.stdtrit(clusters - 1, (1 - level) / 2))  # what `stats.t.isf` calls
 
 
 def _wilson(rate: float, n: float, z: float) -> Interval:

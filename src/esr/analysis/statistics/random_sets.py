@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from esr.analysis.statistics.contrasts import Quantity, crossed_contrast, crossed_interval
-from esr.analysis.statistics.crossed import Factors, Values, weighted_mean
+from esr.analysis.statistics.crossed import Factors, Values, student_quantile, weighted_mean
 from esr.analysis.statistics.intervals import NO_INTERVAL, Interval
 
 SMALLEST_P = 1e-6
@@ -130,7 +129,8 @@ def _middle(pooled: _Pooled) -> float:
 
 def _half(values: Float[np.ndarray, " sets"], level: float) -> float:
     """Half the width of Student's interval of the mean of the versions."""
-    return float(stats.t.isf((1 - level) / 2, len(values) - 1) * stats.sem(values))
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(student_quantile(len(values), level) * error)
 
 
 def _widen(value: float, middle: float, ends: Interval, half: float) -> Interval:
