@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from esr.analysis.simulation import ArmSpec, Design, StudySpec, draw_arm, draw_design, judged
+from esr.analysis.simulation import ArmSpec, Design, StudySpec, draw_arm, draw_design
 from esr.analysis.two_phase import TwoPhase
 
 Rates = tuple[float, float]
@@ -41,8 +41,8 @@ def _phase(
     rng: np.random.Generator,
 ) -> TwoPhase:
     truth = draw_arm(spec, arm, design, rng)
-    primary = judged(truth, *errors, rng.random(len(truth.multi)))["multi_attempt"]
-    flagged = primary | judged(truth, *DETECTOR, rng.random(len(truth.multi)))["multi_attempt"]
+    primary = truth.flagged(*errors, rng.random(len(truth.multi)))
+    flagged = primary | truth.flagged(*DETECTOR, rng.random(len(truth.multi)))
     others = np.flatnonzero(~flagged)
     drawn = rng.choice(others, round(share * len(others)), replace=False)
     weights = np.where(flagged, 1.0, np.nan)

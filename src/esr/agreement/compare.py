@@ -29,6 +29,7 @@ from esr.analysis.statistics import (
 )
 from esr.analysis.statistics import agreement as formulas
 from esr.analysis.statistics.resampling import TIE
+from esr.arms.scores import Columns, as_float, is_scored
 from esr.config import StatisticsConfig
 from esr.errors import EsrError
 
@@ -165,13 +166,12 @@ def _groups(
         yield None, None, tuple(raters), ("alpha",)
 
 
-def ratings_of(scores: pd.DataFrame, quantity: Quantity) -> Float[np.ndarray, " units"]:
+def ratings_of(scores: pd.DataFrame | Columns, quantity: Quantity) -> Float[np.ndarray, " units"]:
     """A judge's ratings; NaN: none."""
-    inside = scores["status"].eq("ok")
+    inside = is_scored(scores)
     if quantity.among_multi:
-        inside &= scores["multi_attempt"].fillna(False).astype(bool)
-    values = scores[quantity.column].astype("Float64").to_numpy(float, na_value=np.nan)
-    return np.where(inside.to_numpy(bool), values, np.nan)
+        inside = inside & (as_float(scores, "multi_attempt") == 1)
+    return np.where(inside, as_float(scores, quantity.column), np.nan)
 
 
 def _estimates(

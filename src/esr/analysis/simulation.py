@@ -157,7 +157,19 @@ class Truth(NamedTuple):
     n_attempts: Numbers
     first: Numbers
     last: Numbers
-    redrawn: Numbers
+    mean: Numbers
+    redraw_chance: Numbers
+
+    def redrawn(self, where: Flags) -> Numbers:
+        """Scores of another draw from the latents of these trials."""
+        return draw_scores(self.mean[where], self.redraw_chance[where])
+
+    def flagged(self, sensitivity: float, specificity: float, chance: Numbers) -> Flags:
+        """Trials in which a judge with these errors finds several attempts.
+
+        `chance` decides whether it errs: a uniform variable a trial.
+        """
+        return np.where(self.multi, chance < sensitivity, chance >= specificity)
 
 
 class Design(NamedTuple):
@@ -205,10 +217,12 @@ def draw_arm(spec: StudySpec, arm: str, design: Design, rng: np.random.Generator
     up = mean_beta(truth.gain / max(100 - truth.first, 1e-9), chance[3])
     down = mean_beta(truth.loss / max(truth.first, 1e-9), chance[3])
     changed = np.where(success, first + (100 - first) * up, first - first * down)
-    redrawn = draw_scores(mean, rng.random(len(mean)))
-    last = np.where(multi, redrawn if truth.redraw else changed, first)
+    redraw_chance = rng.random(len(mean))
+    if truth.redraw:
+        changed = draw_scores(mean, redraw_chance)
+    last = np.where(multi, changed, first)
     extra = stats.poisson.ppf(chance[4], truth.extra) if truth.extra else 0.0
-    return Truth(multi, 1.0 + multi * (1 + extra), first, last, redrawn)
+    return Truth(multi, 1.0 + multi * (1 + extra), first, last, mean, redraw_chance)
 
 
 def restart_rates(
@@ -230,10 +244,13 @@ def judged(
 
     A missed restart is one attempt with the first score; an attempt that is not there gets the
     score of another draw from the same latent, so that half of such changes are improvements.
-    `chance` decides whether it errs: a uniform variable a trial.
+    Arguments as of `Truth.flagged`.
     """
-    flagged = np.where(truth.multi, chance < sensitivity, chance >= specificity)
-    last = np.where(flagged, np.where(truth.multi, truth.last, truth.redrawn), truth.first)
+    flagged = truth.flagged(sensitivity, specificity, chance)
+    last = np.where(flagged, truth.last, truth.first)
+    absent = flagged & ~truth.multi
+    if absent.any():
+        last[absent] = truth.redrawn(absent)
     change = last - truth.first
     return {
         "n_attempts": np.where(flagged, np.maximum(truth.n_attempts, 2), 1.0),
@@ -276,7 +293,7 @@ def draw_columns(spec: StudySpec, seed: int | list[int]) -> dict[str, dict[str, 
     for arm in spec.arms:
         truth = draw_arm(spec, arm, design, rng)
         lots = _lots(spec, n, rng)
-        detected = judged(truth, *spec.detector.rates(arm), next(lots))["multi_attempt"]
+        detected = truth.flagged(*spec.detector.rates(arm), next(lots))
         for name, judge in spec.judges.items():
             columns = judged(truth, *judge.rates(arm), next(lots))
             study[name][arm] = {

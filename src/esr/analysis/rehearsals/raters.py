@@ -74,13 +74,13 @@ def _kappa(arms: tuple[ArmSpec, ...], quantity: str) -> float:
 
 def _graded(
     spec: StudySpec, arms: Mapping[str, ArmSpec], seed: list[int], *, null: bool
-) -> tuple[list[pd.DataFrame], list[Columns]]:
+) -> tuple[list[Columns], list[Columns]]:
     """Scores of all trials by both judges, and those of each arm by the first."""
     design = replace(spec, arms=arms, judges={"primary": ERRORS, "second": ERRORS}, common=COMMON)
     drawn = draw_columns(design, seed)
     arms_of = {name: list(of_judge.values()) for name, of_judge in drawn.items()}
-    both = [
-        pd.DataFrame({name: np.concatenate([arm[name] for arm in arms_of[judge]]) for name in READ})
+    both: list[Columns] = [
+        {name: np.concatenate([arm[name] for arm in arms_of[judge]]) for name in READ}
         for judge in ("primary", "second")
     ]
     rng = np.random.default_rng(seed)
@@ -96,7 +96,7 @@ def _table(
     weights = np.concatenate(second_phase(tables, spec, seed))
     used = weights > 0
     ratings = np.column_stack([ratings_of(each, QUANTITIES[quantity]) for each in both])[used]
-    codes, count = cluster_codes(both[0]["latent"].to_numpy()[used])
+    codes, count = cluster_codes(both[0]["latent"][used])
     draws = bootstrap_weights(count, SETTINGS.bootstrap, np.random.default_rng(seed))
     rated = ~np.isnan(ratings).any(axis=1)
     found, _ = estimate_statistic(
@@ -111,15 +111,15 @@ def _table(
     return pd.DataFrame([facts | found])
 
 
-def _at_random(scores: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def _at_random(scores: Columns, rng: np.random.Generator) -> Columns:
     """Several attempts of other responses; directions of other responses with several attempts."""
-    several = rng.permutation(scores["multi_attempt"].to_numpy(bool))
-    improved = scores.loc[scores["multi_attempt"], "improved"].to_numpy(bool)
-    directions = np.zeros(len(scores), bool)
+    several = rng.permutation(scores["multi_attempt"])
+    improved = scores["improved"][scores["multi_attempt"]]
+    directions = np.zeros(len(several), bool)
     directions[several] = rng.permutation(improved)
-    return scores.assign(multi_attempt=several, improved=directions)
+    return {**scores, "multi_attempt": several, "improved": directions}
 
 
-def _flipped(scores: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    flip = scores["multi_attempt"] & (rng.random(len(scores)) < FLIPPED)
-    return scores.assign(improved=scores["improved"] ^ flip)
+def _flipped(scores: Columns, rng: np.random.Generator) -> Columns:
+    flip = scores["multi_attempt"] & (rng.random(len(scores["latent"])) < FLIPPED)
+    return {**scores, "improved": scores["improved"] ^ flip}
