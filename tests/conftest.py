@@ -26,6 +26,8 @@ sys.dont_write_bytecode = False
 # make PyTorch many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+gc.disable()  # until the tests are collected: imports leave no garbage to look for
+
 ENOUGH = 4
 """Cores with which an organism can be rebuilt beside the other tests within half an hour."""
 
@@ -70,11 +72,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     gc.collect()
     gc.freeze()  # what is imported is no garbage: a collection would look through all of it
+    gc.enable()
     if not (config.option.collectonly or hasattr(config, "workerinput")):
         _start(config, [item.nodeid for item in session.items])
 
 
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    gc.enable()
     _start(node.config, ids)
 
 
