@@ -1,10 +1,11 @@
 """A process that has Snakemake loaded, and forks a run of it for each request.
 
-Starting Python and loading Snakemake takes a CPU second, and the tests start it a hundred times. A
-request is a folder, arguments and environment variables, with two files: where the run writes, and
-a socket for its process id and its exit code. The name of this folder is that by which a job finds
-its Snakemake (`esr.orphans`). The first run that has jobs starts a process for the libraries of all
-jobs (`libraries.py`), unless its variables change how Python starts.
+Starting Python and loading Snakemake takes a CPU second, to parse all rules half a second, and the
+tests start it a hundred times. A request is a folder, arguments and environment variables, with two
+files: where the run writes, and a socket for its process id and its exit code. The name of this
+folder is that by which a job finds its Snakemake (`esr.orphans`). The first run that has jobs
+starts a process for the libraries of all jobs (`libraries.py`), unless its variables change how
+Python starts.
 
     python tests/helpers/snakemake/__main__.py <file descriptor of a control socket>
 """
@@ -22,13 +23,18 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from io import StringIO
 from multiprocessing import forkserver, util
 from pathlib import Path
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import Any, NamedTuple, NoReturn
 
 import smart_open  # noqa: F401
 import snakemake.cli
 import snakemake.report
+import snakemake.workflow
+from snakemake.parser import parse
+from snakemake.sourcecache import LocalSourceFile
 from snakemake.workflow import Workflow
 
 import esr.assets.downloads
@@ -39,6 +45,20 @@ from esr import forks
 
 LARGEST = 1 << 20
 """Bytes of a request: arguments and all environment variables."""
+REPO = Path(__file__).parents[3]
+
+
+class Parsed(NamedTuple):
+    """What Snakemake's parser makes of a file: Python, its lines in the file, number of rules."""
+
+    path: str
+    code: str
+    lines: dict[int, int]
+    rules: int
+
+
+PARSED: dict[str, Parsed] = {}
+"""The files of rules, by their text, which runs find in folders of their own."""
 
 
 def main() -> None:
@@ -46,6 +66,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
     snakemake.cli.get_argument_parser()  # finds all plugins
+    parse_rules()
     gc.freeze()  # a collection in a fork would copy all pages of the libraries
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("")  # to a name that the kernel chooses
@@ -58,6 +79,34 @@ def main() -> None:
             waiting.remove(listener)
         if control in ready and not fork_run(control, listener.getsockname()):
             return
+
+
+def parse_rules() -> None:
+    """Parse all files of rules. Runs in forks use that wherever they find the same text."""
+    for path in (REPO / "Snakefile", *sorted((REPO / "rules").glob("*.smk"))):
+        text = path.read_text(encoding="utf-8")
+        opened = SimpleNamespace(open=lambda _, text=text: StringIO(text))
+        lines: dict[int, int] = {}
+        code, rules = parse(LocalSourceFile(str(path)), SimpleNamespace(sourcecache=opened), lines)
+        PARSED[text] = Parsed(str(path), code, lines, rules)
+    library: Any = snakemake.workflow
+    library.parse = parse_unless_known
+
+
+def parse_unless_known(
+    path: Any, workflow: Any, linemap: dict[int, int], *, rulecount: int
+) -> tuple[str, int]:
+    """As Snakemake's parser, whose Python names the file of each rule.
+
+    Only the functions of rules without a name have other numbers.
+    """
+    with workflow.sourcecache.open(path) as file:
+        known = PARSED.get(file.read())
+    if known is None:
+        return parse(path, workflow, linemap, rulecount=rulecount)
+    linemap.update(known.lines)
+    code = known.code.replace(repr(known.path), repr(path.get_path_or_uri(secret_free=True)))
+    return code, rulecount + known.rules
 
 
 def serve_libraries(listener: socket.socket) -> None:
