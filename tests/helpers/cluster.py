@@ -8,10 +8,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 PROGRAMS = ["munged", "slurmctld", "slurmd", "squeue", "sbatch", "scontrol"]
 CONF = """\
@@ -56,6 +58,22 @@ def why_not() -> str | None:
     if (ETC / "slurm.conf").exists():
         return f"{ETC}/slurm.conf is there already: this machine has a Slurm, which is left alone"
     return None
+
+
+def on_slurm(folder: Path, *arguments: str, output: IO[bytes] | int) -> "subprocess.Popen[bytes]":
+    """Start Snakemake in a folder and a session of its own; output and errors go to one place."""
+    program = Path(__file__).with_name("snakemake") / "on_slurm.py"
+    command = [sys.executable, str(program), *arguments]
+    # Errors name their rules in lines that are not broken.
+    variables = os.environ | {"COLUMNS": "200"}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=variables,
+    )
 
 
 class Cluster:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.checkout import link_checkout, run_snakemake, snakemake_command
-from helpers.cluster import Cluster, slurm, why_not
+from helpers.checkout import link_checkout, run_snakemake
+from helpers.cluster import Cluster, on_slurm, slurm, why_not
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -45,8 +45,7 @@ SHARED = [
 ]
 """Arms that share an allocation, with an engine that stays for them."""
 PROFILE = ["--profile", "slurm", "--slurm-status-command", "squeue"]
-PROFILE += ["--slurm-init-seconds-before-status-checks", "2"]
-PROFILE += ["--seconds-between-status-checks", "2", "--latency-wait", "20"]
+PROFILE += ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "20"]
 ARM = "results/organism/planted/arms/answers"
 JOURNALS = "results/organism/planted/journals"
 SCORES = f"{ARM}/scores/lexical.parquet"
@@ -111,14 +110,21 @@ def faulty_run(cluster: Cluster, local_run: Path, tmp_path_factory: pytest.TempP
     return folder
 
 
+def finish(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run Snakemake on the cluster to its end; its exit code and its output."""
+    run = on_slurm(folder, *PROFILE, *arguments, output=subprocess.PIPE)
+    try:
+        output, _ = run.communicate(timeout=PATIENCE)
+    finally:
+        run.kill()
+    return run.returncode, output.decode()
+
+
 @contextmanager
 def running(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Snakemake on the cluster, in the background; its output is appended to the file `output`."""
-    command = snakemake_command(*PROFILE, *STUDY, "--", SCORES)
     with (folder / "output").open("ab") as output:
-        run = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=output, start_new_session=True
-        )
+        run = on_slurm(folder, *PROFILE, *STUDY, "--", SCORES, output=output)
     try:
         yield run
     finally:
@@ -191,9 +197,9 @@ def test_a_model_on_two_gpus_gets_both_and_reuses_its_journal(
     before = (faulty_run / shard_of(0)).read_bytes()
     both = [setting.replace("gpus: 1", "gpus: 2") for setting in STUDY]
     again = ["--forcerun", "generate_shard", "--", shard_of(0)]
-    done = run_snakemake(faulty_run, *PROFILE, *both, *again)
-    assert done.returncode == 0, done.stdout[-4000:]
-    job = re.findall(r"SLURM jobid '?(\d+)", done.stdout)[-1]
+    code, printed = finish(faulty_run, *both, *again)
+    assert code == 0, printed[-4000:]
+    job = re.findall(r"SLURM jobid '?(\d+)", printed)[-1]
     output = cluster.slurm("scontrol", "show", "job", "-d", job)
     assert re.search(r"GRES=gpu:2|gres/gpu=2|TresPerJob=gres:gpu:2", output), output
     assert to_compute(faulty_run, 0)[0] == 0
@@ -212,7 +218,8 @@ def test_a_partition_that_does_not_exist_is_named(cluster: Cluster, local_run: P
 def test_a_figure_is_that_of_a_local_run(
     cluster: Cluster, local_run: Path, faulty_run: Path
 ) -> None:
-    assert run_snakemake(faulty_run, *PROFILE, *STUDY, "--", "fig2").returncode == 0
+    code, printed = finish(faulty_run, *STUDY, "--", "fig2")
+    assert code == 0, printed[-4000:]
     assert run_snakemake(local_run, "--cores", "2", *STUDY, "--", "fig2").returncode == 0
     local, there = tables(local_run), tables(faulty_run)
     assert local.keys() == there.keys()
@@ -252,10 +259,10 @@ def test_arms_and_what_reads_them_share_an_engine_and_lose_nothing_to_a_job_that
     inputs = {path: (folder / path).read_bytes() for path in (plans[-1], labels[0])}
     for path in inputs:
         replace(folder / path, b"no table")
-    first = run_snakemake(folder, *PROFILE, "--retries", "0", *SHARED, "--", *made.values())
-    assert first.returncode != 0
-    assert submitted(first.stdout) == 1
-    (job,) = re.findall(r"SLURM jobid '?(\d+)", first.stdout)
+    code, printed = finish(folder, "--retries", "0", *SHARED, "--", *made.values())
+    assert code != 0
+    assert submitted(printed) == 1
+    (job,) = re.findall(r"SLURM jobid '?(\d+)", printed)
     requested = cluster.slurm("scontrol", "show", "job", "-d", job)
     assert "TimeLimit=05:00:00" in requested  # one hour a job
     assert re.search(r"GRES=gpu:1|gres/gpu=1|TresPerJob=gres:gpu:1", requested), requested
@@ -268,11 +275,11 @@ def test_arms_and_what_reads_them_share_an_engine_and_lose_nothing_to_a_job_that
     for path, content in inputs.items():
         replace(folder / path, content)
     finished = {name: (folder / made[name]).stat().st_mtime_ns for name in whole}
-    second = run_snakemake(folder, *PROFILE, *SHARED, "--", *made.values())
-    assert second.returncode == 0, second.stdout[-4000:]
-    assert submitted(second.stdout) == 1
+    code, printed = finish(folder, *SHARED, "--", *made.values())
+    assert code == 0, printed[-4000:]
+    assert submitted(printed) == 1
     for rule in ("generate_responses", "find_detectors"):
-        assert re.search(rf"^{rule} +1$", second.stdout, re.MULTILINE), second.stdout
+        assert re.search(rf"^{rule} +1$", printed, re.MULTILINE), printed
     assert finished == {name: (folder / made[name]).stat().st_mtime_ns for name in finished}
     local = run_snakemake(alone, "--cores", "2", *SHARED, "--", *made.values())
     assert local.returncode == 0, local.stdout[-4000:]
