@@ -3,28 +3,19 @@
 import gc
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import helpers.variables  # noqa: F401  # before a library reads them
 from helpers.beside import STUDY_TESTS, Beside, finished, start_runs
 from helpers.checkout import link_checkout, run_snakemake
 from helpers.fake_api import FakeApi
 from helpers.lanes import Lanes, in_lanes
 from helpers.llm import KEY
 from helpers.vllm_hosts import ForkServer, fork_server, sync
-
-# Where it is set (as in many containers), every process compiles the libraries that it loads again:
-# five seconds of a core for PyTorch and transformers, and there are hundreds of jobs.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
-
-# The study runs beside the tests. Threads of several processes that spin on the same cores
-# make PyTorch many times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 gc.disable()  # until the tests are collected: imports leave no garbage to look for
 

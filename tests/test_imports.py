@@ -54,9 +54,10 @@ def test_jobs_of_an_arm_load_no_engine_no_figures_no_statistics() -> None:
     assert loaded(*scripts(*SPINE)) == ["pandas"]  # which shows that what is loaded is seen
 
 
-def test_neither_do_jobs_beside_them_nor_snakemake_itself() -> None:
+def test_neither_do_jobs_beside_them_nor_snakemake_itself_nor_the_help_of_the_command() -> None:
     assert "esr.planning.jobs" in modules_of_rules()
-    assert loaded(*scripts(*LIGHT), *modules_of_rules()) == ["pandas"]
+    modules = [*modules_of_rules(), "esr.interactive.cli"]
+    assert loaded(*scripts(*LIGHT), *modules) == ["pandas"]
 
 
 def test_a_judge_whose_replies_are_kept_loads_no_engine_and_no_api() -> None:

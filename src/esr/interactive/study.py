@@ -11,7 +11,6 @@ import pandas as pd
 
 from esr.arms.plan import usable_thresholds
 from esr.arms.restarts import read_phrases
-from esr.assets.sae import read_header
 from esr.config import Config
 from esr.config.files import read_study_file, study_config
 from esr.detectors.means import read_means
@@ -80,6 +79,8 @@ class Study:
             EsrError: no such model, judge or layer; the model is not prepared; the engine is not
                 installed.
         """
+        from esr.assets.sae import read_header  # PyTorch: four seconds of every `esr --help`
+
         config = self.config
         name = self._model(model)
         manifest = self._file(f"{name}/assets/model.json", "is not prepared")
