@@ -1,5 +1,6 @@
 """Scripts in forks of one process: they end as in a process of their own, whatever is killed."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -261,4 +262,14 @@ def test_the_server_has_every_library_no_thread_of_python_and_no_gpu() -> None:
     check += "read_phrases(Path('resources/restart_phrases.txt'))\n"
     check += "assert len(re._cache) == before > 100\n"
     check += "from esr.provenance import versions\nassert versions.cache_info().currsize == 1\n"
+    subprocess.run([sys.executable, "-c", check], cwd=REPO, check=True)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc 2.33 counts these")
+def test_large_tensors_are_no_mappings_of_their_own_which_the_kernel_clears_each_time() -> None:
+    check = "import ctypes, esr.forks_environment\nlibc = ctypes.CDLL(None)\n"
+    check += "libc.malloc.restype = ctypes.c_void_p\nclass Info(ctypes.Structure):\n"
+    check += "    _fields_ = [(name, ctypes.c_size_t) for name in 'abcdefghij']\n"
+    check += "libc.mallinfo2.restype = Info\nmappings = libc.mallinfo2().d\n"
+    check += "assert libc.malloc(8 << 20)\nassert libc.mallinfo2().d == mappings\n"
     subprocess.run([sys.executable, "-c", check], cwd=REPO, check=True)
