@@ -1,8 +1,8 @@
 """Keys and values of a batch, in tensors with room for the tokens to come.
 
-The cache of transformers concatenates: each token copies all keys and values before it. That was a
-quarter of the CPU time of generation. Its static cache does not copy, but attention then reads the
-empty positions, too.
+The cache of transformers concatenates: each token copies all keys and values before it. Without
+these copies generation on a CPU takes an eighth less time. The static cache of transformers does
+not copy either, but attention then reads the empty positions, too.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""Snakemake that asks Slurm every two seconds how its jobs are.
+"""Snakemake that reads the status of its Slurm jobs every two seconds.
 
-Snakemake's plugin for Slurm waits ten seconds longer each time that no job has ended, up to three
-minutes, and has no setting for that. So half the time of a run of short jobs would be waiting.
+Its plugin for Slurm waits ten seconds longer each time that no job has ended, up to three minutes,
+and has no setting for that. A run of short jobs would spend half its time waiting.
 
     python tests/helpers/snakemake/on_slurm.py <arguments of Snakemake>
 """
@@ -14,7 +14,7 @@ from typing import Any
 from snakemake_executor_plugin_slurm import Executor
 
 EVERY = 2.0
-"""Seconds from one question to the next."""
+"""Seconds between two readings."""
 
 if __name__ == "__main__":
     executor: Any = Executor
