@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from esr.analysis.simulation import ArmSpec, StudySpec, draw_study
+from esr.analysis.simulation import draw_study
+from esr.analysis.specs import ArmSpec, StudySpec
 from esr.analysis.summaries import comparison_table
 from esr.config import StatisticsConfig
 

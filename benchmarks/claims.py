@@ -50,7 +50,7 @@ from esr.analysis.operating import characteristics, scenarios, simulate
 from esr.analysis.power import CORRELATIONS, label_of, power_row, rehearsed_power
 from esr.analysis.rehearsals import Rehearsal, rehearsal, rehearse_studies
 from esr.analysis.scenarios import Scenario, not_simulated
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 from esr.analysis.truths import TRUTHS
 from esr.config.files import study_config
 from esr.planning.power import design_of

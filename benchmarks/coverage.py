@@ -28,7 +28,8 @@ from jaxtyping import Float
 from scipy import stats
 
 from esr.analysis import statistics as es
-from esr.analysis.simulation import ArmSpec, StudySpec, draw_arm, draw_design
+from esr.analysis.simulation import draw_arm, draw_design
+from esr.analysis.specs import ArmSpec, StudySpec
 from esr.analysis.statistics.contrasts import Quantity, crossed_contrast, crossed_interval
 from esr.analysis.statistics.crossed import (
     crossed_mean,

@@ -15,7 +15,7 @@ from esr.analysis.branching import (
     shares,
 )
 from esr.analysis.claims import Region
-from esr.analysis.simulation import ArmSpec, StudySpec
+from esr.analysis.specs import ArmSpec, StudySpec
 from helpers.checkout import REPO
 
 SOURCE = StudySpec(200, 5, 38, arms={STEERED: ArmSpec(multi=0.1)}, rho=0.05)

@@ -10,7 +10,8 @@ from esr.analysis.components import (
     concentration,
     jackknifed,
 )
-from esr.analysis.simulation import ArmSpec, StudySpec, draw_study
+from esr.analysis.simulation import draw_study
+from esr.analysis.specs import ArmSpec, StudySpec
 from helpers.checkout import load_script
 from helpers.scores import scores_of
 

@@ -16,7 +16,8 @@ from esr.analysis.implicit import (
     window_rows,
     without_attempts,
 )
-from esr.analysis.simulation import ArmSpec, StudySpec, draw_study
+from esr.analysis.simulation import draw_study
+from esr.analysis.specs import ArmSpec, StudySpec
 from esr.analysis.statistics.adjusted import fitted_line, mean_at, rate_at, slope_on
 from esr.analysis.statistics.crossed import crossed_rate
 from esr.analysis.summaries import chance_table, prompt_table

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from esr.analysis import statistics as es
-from esr.analysis.simulation import ArmSpec, StudySpec, draw_arm, draw_design
+from esr.analysis.simulation import draw_arm, draw_design
+from esr.analysis.specs import ArmSpec, StudySpec
 from esr.analysis.statistics.contrasts import (
     Quantity,
     crossed_contrast,

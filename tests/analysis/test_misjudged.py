@@ -16,7 +16,7 @@ from esr.analysis.misjudged import (
 )
 from esr.analysis.operating import simulate
 from esr.analysis.scenarios import Row, Scenario
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 from esr.config.files import study_config
 from esr.planning.power import design_of
 from helpers.checkout import REPO

@@ -10,7 +10,8 @@ from esr.analysis.claims import CLAIM
 from esr.analysis.comparisons import compare
 from esr.analysis.contrasts import contrast_table
 from esr.analysis.graded import corrected_table
-from esr.analysis.simulation import ArmSpec, StudySpec, draw_study
+from esr.analysis.simulation import draw_study
+from esr.analysis.specs import ArmSpec, StudySpec
 from esr.analysis.summaries import comparison_table, summary_table
 from esr.analysis.verdicts import score, with_family
 from esr.analysis.ways import views

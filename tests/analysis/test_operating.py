@@ -20,7 +20,8 @@ from esr.analysis.operating import (
 )
 from esr.analysis.quantiles import logit_normals
 from esr.analysis.scenarios import SETS, Scenario
-from esr.analysis.simulation import StudySpec, scores_table
+from esr.analysis.simulation import scores_table
+from esr.analysis.specs import StudySpec
 from esr.analysis.ways import Way
 from helpers.claims import case_of, with_spread
 

@@ -14,7 +14,7 @@ from esr.analysis.operating import simulate
 from esr.analysis.power import power_row, power_table, rehearsed_power, searched_latents
 from esr.analysis.rehearsals import Rehearsal, rehearsal
 from esr.analysis.scenarios import Row
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 from esr.analysis.truths import TRUTHS
 from helpers.claims import case_of, claims_of, with_spread
 

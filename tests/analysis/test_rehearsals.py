@@ -17,7 +17,7 @@ from esr.analysis.rehearsals import (
     reports,
 )
 from esr.analysis.scenarios import REHEARSED, not_simulated, scenario
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 from esr.analysis.truths import TRUTHS
 from helpers import claims
 

@@ -8,7 +8,7 @@ import pytest
 from esr.analysis.operating import design_for, scenarios
 from esr.analysis.rehearsals import rehearsal
 from esr.analysis.scenarios import SETS, not_simulated, scenario
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 from esr.analysis.truths import TRUTHS
 from helpers.claims import cases_of, claims_of
 

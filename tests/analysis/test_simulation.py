@@ -10,7 +10,8 @@ from scipy import special
 from esr.analysis.measures import summarise
 from esr.analysis.quantiles import logit_normals
 from esr.analysis.recovery import recovery
-from esr.analysis.simulation import ArmSpec, JudgeSpec, StudySpec, draw_study, second_phase
+from esr.analysis.simulation import draw_study, second_phase
+from esr.analysis.specs import ArmSpec, JudgeSpec, StudySpec
 from esr.analysis.statistics import intracluster_correlation
 from esr.arms.scores import check_scores
 

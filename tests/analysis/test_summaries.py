@@ -25,7 +25,8 @@ from esr.analysis.macros import (
     tex_number,
 )
 from esr.analysis.measures import summarise
-from esr.analysis.simulation import ArmSpec, StudySpec, draw_study
+from esr.analysis.simulation import draw_study
+from esr.analysis.specs import ArmSpec, StudySpec
 from esr.analysis.summaries import comparison_table, exclusion_table, summary_table, write_tables
 from esr.config import StatisticsConfig
 from esr.errors import EsrError

@@ -8,7 +8,7 @@ import pandas as pd
 from esr.analysis.claims import read_claims
 from esr.analysis.operating import scenarios
 from esr.analysis.scenarios import Scenario
-from esr.analysis.simulation import ArmSpec
+from esr.analysis.specs import ArmSpec
 from esr.analysis.truths import TRUTHS
 from helpers.checkout import REPO
 

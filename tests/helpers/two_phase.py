@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from esr.analysis.simulation import ArmSpec, Design, StudySpec, draw_arm, draw_design
+from esr.analysis.simulation import Design, draw_arm, draw_design
+from esr.analysis.specs import ArmSpec, StudySpec
 from esr.analysis.two_phase import TwoPhase
 
 Rates = tuple[float, float]

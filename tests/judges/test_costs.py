@@ -143,13 +143,15 @@ def test_calls_are_counted_from_the_configuration(here: Path) -> None:
     replays = sum(
         arm.replay is not None for name, arm in config.arms.items() if name not in prefixes
     )
-    replays -= 2
+    replays -= 2 + 6
     again = 12 * 16 + 18 * 16  # `other-seeds`, `steered-response` replay the first latents alone
+    again += (6 + 1) * 18 * 16  # so do six meta-prompts, and `steered-30` has them
     discovery = 3 * len(pd.read_csv(config.arms["discovery"].prompts or ""))
     held_out = len(pd.read_csv("resources/prompts/organism_finetune.csv")) + 2 * latents * 8
     of_planted = held_out + 18 * 16 + 36 * 16 + 12 * 16  # partial, to the mean, random directions
-    replays -= 3
-    arms = (2 + replays) * steered + again + sweep + prompts + discovery
+    of_planted += 3 * steered  # random sets
+    replays -= 3 + 3
+    arms = (1 + replays) * steered + again + sweep + prompts + discovery
     continued = 4 * 150 * 2 * 2 + 8 * 100 * 4 + 3 * 100  # off-topic texts, restarts, corrections
     assert len(prefixes) == 4 + 8 + 3
     expected = models * arms + continued + of_planted + finetuned * steered  # of one model

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from esr.analysis.comparisons import compare
 from esr.analysis.measures import summarise
@@ -17,11 +16,12 @@ from esr.analysis.ways import of_way
 from esr.arms.scores import check_scores
 from esr.tables import TABLES, read_provenance, read_table
 from helpers.checkout import REPO, run_snakemake
+from helpers.studies import load_study
 
 pytestmark = pytest.mark.slow
 
-ARMS = list(yaml.safe_load((REPO / "config.yaml").read_text())["arms"])
 MODELS = ["planted", "twin"]
+CELLS = [(model, arm) for model in MODELS for arm in load_study().arms_of(model)]
 
 
 def scores(study: Path, model: str, arm: str) -> pd.DataFrame:
@@ -129,8 +129,7 @@ class TestPlantedTruths:
 
 
 class TestFiles:
-    @pytest.mark.parametrize("model", MODELS)
-    @pytest.mark.parametrize("arm", ARMS)
+    @pytest.mark.parametrize(("model", "arm"), CELLS)
     def test_trials_planned_are_trials_scored(
         self, organism_study: Path, model: str, arm: str
     ) -> None:

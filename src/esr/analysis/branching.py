@@ -19,7 +19,8 @@ from esr.analysis.claims import Finding, Region, decide
 from esr.analysis.measures import MEASURES
 from esr.analysis.operating import Judged, find
 from esr.analysis.scenarios import Row
-from esr.analysis.simulation import ArmSpec, StudySpec, draw_arm, draw_design
+from esr.analysis.simulation import draw_arm, draw_design
+from esr.analysis.specs import ArmSpec, StudySpec
 
 MEASURE = MEASURES["multi_attempt_rate"]
 LEVEL = 0.95

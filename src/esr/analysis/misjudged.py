@@ -15,7 +15,7 @@ import pandas as pd
 
 from esr.analysis.operating import simulate
 from esr.analysis.scenarios import Row, Scenario
-from esr.analysis.simulation import JudgeSpec, StudySpec
+from esr.analysis.specs import JudgeSpec, StudySpec
 
 SENSITIVITY, SPECIFICITY = 0.8, 0.995
 """Of both judges, in steered text. In the organism, its second judge taken as the truth, the

@@ -17,7 +17,7 @@ from scipy import stats
 from esr.analysis.claims import Finding
 from esr.analysis.quantiles import logit_normals
 from esr.analysis.scenarios import Row, Scenario, true_value
-from esr.analysis.simulation import ArmSpec
+from esr.analysis.specs import ArmSpec
 from esr.analysis.verdicts import DECIDABLE
 
 LEVEL = 0.95

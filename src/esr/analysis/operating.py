@@ -21,7 +21,8 @@ from esr.analysis.claims import Finding, Verdict, decide, deciding_row, parse_wh
 from esr.analysis.measures import MEASURES, Measure
 from esr.analysis.needed import LEVEL
 from esr.analysis.scenarios import NO_SETS, Row, Scenario, Truths, scenario
-from esr.analysis.simulation import Columns, JudgeSpec, StudySpec, draw_columns, second_phase
+from esr.analysis.simulation import Columns, draw_columns, second_phase
+from esr.analysis.specs import JudgeSpec, StudySpec
 from esr.analysis.statistics.contrasts import (
     Arm,
     crossed_contrast,

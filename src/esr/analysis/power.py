@@ -16,7 +16,7 @@ from esr.analysis.needed import GROWTH, latents_for
 from esr.analysis.operating import design_for, scenarios, simulate
 from esr.analysis.rehearsals import Rehearsal, rehearsal, rehearsed_verdicts
 from esr.analysis.scenarios import NO_SETS, Scenario, Truths, not_simulated
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 from esr.analysis.statistics.crossed import FEW_CLUSTERS
 from esr.analysis.verdicts import DECIDABLE
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from esr.analysis.claims import Region, parse_where, region_of
 from esr.analysis.measures import MEASURES
-from esr.analysis.simulation import ArmSpec
+from esr.analysis.specs import ArmSpec
 from esr.errors import EsrError
 
 Kind = Literal["arm", "paired", "models", "sets"]

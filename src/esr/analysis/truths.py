@@ -36,7 +36,7 @@ leave open is assumed, and set so that the stated means come out:
 from collections.abc import Mapping
 from dataclasses import replace
 
-from esr.analysis.simulation import ArmSpec
+from esr.analysis.specs import ArmSpec
 
 _JANUARY = ArmSpec(multi=0.017, success=0.8, gain=43, loss=10, first=50)
 _JANUARY_OTHER = replace(_JANUARY, multi=0.002)

@@ -9,7 +9,7 @@ from esr.agreement.arms import sampled_cells
 from esr.analysis.claims import parse_where, read_claims
 from esr.analysis.power import POWER, power_table
 from esr.analysis.rehearsals import reports
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 from esr.analysis.truths import TRUTHS
 from esr.arms.prompts import read_prompts
 from esr.config import Config, IntrospectionConfig, LevelsConfig, random_sets

@@ -25,7 +25,7 @@ from esr.analysis.rehearsals import (
 )
 from esr.analysis.rehearsals.base import Rehearsal
 from esr.analysis.scenarios import Truths
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 from esr.analysis.verdicts import Power, summarise_ways
 from esr.analysis.ways import Way
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from esr.analysis.rehearsals.base import SETTINGS, Rehearsal, places
 from esr.analysis.scenarios import Truths
-from esr.analysis.simulation import ArmSpec, StudySpec
+from esr.analysis.specs import ArmSpec, StudySpec
 from esr.config import DetectorsConfig
 from esr.detectors.search import Pairs, check_table, detector_table, pair_table
 from esr.episodes.contrasts import CELLS, contrast

@@ -9,15 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from esr.analysis.claims import parse_where
-from esr.analysis.simulation import (
-    ArmSpec,
-    JudgeSpec,
-    StudySpec,
-    draw_columns,
-    draw_study,
-    scores_table,
-    second_phase,
-)
+from esr.analysis.simulation import draw_columns, draw_study, scores_table, second_phase
+from esr.analysis.specs import ArmSpec, JudgeSpec, StudySpec
 from esr.config import StatisticsConfig
 
 SETTINGS = StatisticsConfig(bootstrap=1000)

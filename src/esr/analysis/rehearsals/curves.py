@@ -29,7 +29,7 @@ from esr.analysis.rehearsals.base import (
 from esr.analysis.rows import peaks
 from esr.analysis.scenarios import Truths
 from esr.analysis.shares import share_peaks, share_trends
-from esr.analysis.simulation import ArmSpec, StudySpec
+from esr.analysis.specs import ArmSpec, StudySpec
 from esr.analysis.trends import size_trends, sweep_slopes
 
 LEVELS = np.linspace(-1.5, 3, 8)

@@ -17,7 +17,7 @@ from scipy.signal import lfilter
 from esr.analysis.hazard import hazard_ratio, risk_bins
 from esr.analysis.rehearsals.base import Rehearsal, places
 from esr.analysis.scenarios import Truths
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 
 TOKENS, PER_LATENT, MOST = 80, 8, 240
 """Tokens of a response, responses of a latent, and responses at most; assumed."""

@@ -15,7 +15,8 @@ import pandas as pd
 from esr.agreement.compare import rank_models
 from esr.analysis.rehearsals.base import SETTINGS, Rehearsal, drawn_arms, places
 from esr.analysis.scenarios import Truths
-from esr.analysis.simulation import StudySpec, second_phase
+from esr.analysis.simulation import second_phase
+from esr.analysis.specs import StudySpec
 
 ABOVE = 2
 """Models that are above the first one under the null, so that its rank is 3."""

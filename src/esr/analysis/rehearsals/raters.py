@@ -17,14 +17,8 @@ import pandas as pd
 from esr.agreement.compare import QUANTITIES, STATISTICS, estimate_statistic, ratings_of
 from esr.analysis.rehearsals.base import SETTINGS, Rehearsal, places
 from esr.analysis.scenarios import Truths
-from esr.analysis.simulation import (
-    ArmSpec,
-    Columns,
-    JudgeSpec,
-    StudySpec,
-    draw_columns,
-    second_phase,
-)
+from esr.analysis.simulation import Columns, draw_columns, second_phase
+from esr.analysis.specs import ArmSpec, JudgeSpec, StudySpec
 from esr.analysis.statistics import Factor, bootstrap_weights, cluster_codes
 from esr.analysis.statistics.agreement import cohen_kappa
 

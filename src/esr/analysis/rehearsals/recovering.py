@@ -10,7 +10,7 @@ import pandas as pd
 from esr.analysis.recovery import recovery
 from esr.analysis.rehearsals.base import Rehearsal, drawn_arms, places, sampled
 from esr.analysis.scenarios import Truths
-from esr.analysis.simulation import ArmSpec, StudySpec
+from esr.analysis.specs import ArmSpec, StudySpec
 
 LOW_FIRST = 0.75
 """How far restarts prefer low first attempts: then a redraw succeeds in 62.5 %, as in the organism

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from esr.analysis.rehearsals.base import SETTINGS, Rehearsal, places
 from esr.analysis.scenarios import Truths
-from esr.analysis.simulation import StudySpec
+from esr.analysis.specs import StudySpec
 from esr.config import IntrospectionConfig
 from esr.config.introspection import Injected
 from esr.introspection.measures import choices, self_reports
