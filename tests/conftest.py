@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import helpers.variables  # noqa: F401  # before a library reads them
 from helpers.beside import STUDY_TESTS, Beside, finished, start_runs
@@ -18,6 +19,9 @@ from helpers.llm import KEY
 from helpers.vllm_hosts import ForkServer, fork_server, sync
 
 gc.disable()  # until the tests are collected: imports leave no garbage to look for
+
+settings.register_profile("esr", deadline=None)  # on busy cores any example can take long
+settings.load_profile("esr")
 
 ENOUGH = 4
 """Cores with which an organism can be rebuilt beside the other tests within half an hour."""

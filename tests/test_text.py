@@ -90,7 +90,7 @@ def test_a_span_never_cuts_a_letter_from_its_marks() -> None:
 
 @given(TEXTS, st.booleans())
 @example("A\u0345", False)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_normalising_twice_changes_nothing(text: str, lines: bool) -> None:
     once = normalise(text, lines).text
     assert normalise(once, lines).text == once

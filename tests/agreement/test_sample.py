@@ -99,7 +99,7 @@ def test_a_number_follows_from_the_trial_and_the_seed_of_the_draw() -> None:
     assert abs(steered.mean() - 0.5) < 4 / np.sqrt(12 * len(steered))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(20, 500), st.integers(1, 100), st.floats(0, 0.9))
 def test_the_sample_keeps_to_its_size_and_to_the_caps(size: int, cap: int, rate: float) -> None:
     table = two_arms(rate)

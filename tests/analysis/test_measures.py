@@ -71,7 +71,7 @@ class TestDefinitions:
         assert set(estimates(eight())) == set(MEASURES)
 
     @given(TRIALS)
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_identities(self, attempts: list[Attempts]) -> None:
         found = estimates(scores_of(attempts))
         scored = [each for each in attempts if each]
@@ -377,7 +377,7 @@ class TestChecks:
             check_scores(eight().drop(columns="degraded"))
 
     @given(TRIALS)
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_what_attempts_imply_is_valid(self, attempts: list[Attempts]) -> None:
         check_scores(scores_of(attempts))
 

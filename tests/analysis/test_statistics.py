@@ -302,7 +302,7 @@ def difference_of_means(x: Array, y: Array) -> float:
 
 class TestPermutation:
     @given(st.integers(2, 10), st.integers(0, 10_000))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_enumerated_swaps_are_scipys(self, n: int, seed: int) -> None:
         base, treated = arms(n, 3, seed)
         expected = stats.permutation_test(
@@ -430,7 +430,6 @@ class TestSeveralTests:
             assert adjusted[index] == pytest.approx(running)
 
     @pytest.mark.usefixtures("frozen")
-    @settings(deadline=None)
     @given(P_VALUES)
     def test_they_are_those_of_statsmodels(self, p_values: list[float]) -> None:
         for own, method in ((es.holm, "holm"), (es.benjamini_hochberg, "fdr_bh")):

@@ -327,7 +327,7 @@ GLUE = st.just(" ") | st.sampled_from(
 
 
 @given(st.lists(st.builds(lambda glue, case, text: glue + case(text), GLUE, CASES, PIECES)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_shipped_phrase_begins_within_a_word(pieces: list[str]) -> None:
     text = "".join(pieces)
     assert ANYWHERE.pattern != SHIPPED.pattern

@@ -124,7 +124,7 @@ OUTCOMES = st.sampled_from(["ok", "refused", "unparsable"]).flatmap(
 
 
 @given(st.lists(OUTCOMES, min_size=1, max_size=10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_trials_in_are_trials_out_by_reason(judgments: list[Judgment]) -> None:
     table = scored(judgments)
     counts = exclusions(table).set_index("status")["n"]

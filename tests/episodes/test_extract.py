@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -121,7 +121,6 @@ class TestTokenSpans:
     def test_no_tokens_have_no_spans(self) -> None:
         assert token_spans(byte_tokenizer(), []) == []
 
-    @settings(deadline=None)
     @given(st.text(max_size=12))
     def test_spans_cover_the_text_in_order(self, text: str) -> None:
         tokenizer = byte_tokenizer()

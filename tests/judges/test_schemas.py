@@ -46,7 +46,7 @@ def rubric(name: str) -> Rubric:
 
 
 class TestWhatFollowsTheSchemaIsRead:
-    @examples(max_examples=25, deadline=None)
+    @examples(max_examples=25)
     @given(st.lists(st.integers(0, 100), min_size=1, max_size=8))
     def test_ratings(self, ratings: list[int]) -> None:
         value = {"ratings": [{"number": i, "rating": r} for i, r in enumerate(ratings, start=1)]}
@@ -69,7 +69,7 @@ class TestWhatFollowsTheSchemaIsRead:
         with pytest.raises(Exception, match=r"is not|is too|was expected|maximum|Expected at most"):
             validate({"ratings": ratings}, schema)
 
-    @examples(max_examples=25, deadline=None)
+    @examples(max_examples=25)
     @given(st.tuples(*[st.none() | TEXT] * 3))
     def test_boundaries(self, quotes: tuple[str | None, ...]) -> None:
         value = dict(zip(PARTS, quotes, strict=True))
@@ -77,7 +77,7 @@ class TestWhatFollowsTheSchemaIsRead:
         found = read_boundaries(reply(json.dumps(value)), PAIRS[0][1])
         assert found.status in {"ok", "no_correction", "not_found"}
 
-    @examples(max_examples=25, deadline=None)
+    @examples(max_examples=25)
     @given(st.tuples(*[TEXT] * 3))
     def test_examples(self, texts: tuple[str, ...]) -> None:
         value = dict(zip(PARTS, texts, strict=True))
