@@ -11,6 +11,7 @@ it that starts this process, in the version of Snakemake that the project pins.
 
 import atexit
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -212,6 +213,7 @@ def result_of(process: Any, results: Connection) -> Ended:
 
 def _run_script(path: str, variables: Mapping[str, str], results: Connection) -> None:
     """Run a script as the program of this process, and report how it ended."""
+    gc.enable()  # the server loads its libraries without
     os.environ.update(variables)
     tempfile.tempdir = None
     sys.argv = [path]

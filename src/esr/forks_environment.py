@@ -1,7 +1,10 @@
 """Environment of the server of `esr.forks`, which imports this module before all libraries."""
 
 import ctypes
+import gc
 import os
+
+gc.disable()  # imports leave no garbage, and to look for it took three CPU seconds; forks enable it
 
 ONE_THREAD = ["OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB", "NUMEXPR"]
 """Libraries that read the size of their thread pools from `<name>_NUM_THREADS` as they load."""
