@@ -1,10 +1,9 @@
 """What jobs load as they start: most work for tenths of a second, an engine takes four to load."""
 
+import json
 import re
 import subprocess
 import sys
-
-import pytest
 
 from esr.forks import JUDGES
 from helpers.checkout import REPO
@@ -20,20 +19,43 @@ LIGHT += ["mix_examples", "configure_training", "check_masks", "prepare_finetune
 LIGHT += ["judge_arms", "annotate_boundaries"]
 """Jobs beside an arm's that tokenize, judge, draw or read and have no statistics."""
 LOAD = """
-import importlib, runpy, sys
-for name in sys.argv[2:]:
-    if name.endswith(".py"):
-        runpy.run_path(name, run_name="imported")
-    else:
-        importlib.import_module(name)
-print(*(name for name in sys.argv[1].split(",") if name in sys.modules))
+import gc, importlib, json, os, runpy, sys
+gc.disable()
+
+def load(names):
+    for name in names:
+        if name.endswith(".py"):
+            runpy.run_path(name, run_name="imported")
+        else:
+            importlib.import_module(name)
+    found = [name for name in LIBRARIES if name in sys.modules]
+    os.write(1, f"{json.dumps(found)}\\n".encode())
+
+LIBRARIES, one_after_the_other, each_alone = json.loads(sys.argv[1])
+for names in one_after_the_other:
+    load(names)
+for names in each_alone:
+    if os.fork() == 0:
+        load(names)
+        os._exit(0)
+    if os.wait()[1]:
+        sys.exit(1)
 """
 
 
-def loaded(*names: str) -> list[str]:
-    """Libraries that are in memory when these scripts and modules have been imported."""
-    command = [sys.executable, "-c", LOAD, ",".join([*HEAVY, "pandas"]), *names]
-    return subprocess.check_output(command, text=True).split()
+def loaded(one_after_the_other: list[list[str]], each_alone: list[list[str]]) -> list[list[str]]:
+    """Libraries that are in memory when scripts and modules have been imported.
+
+    Args:
+        one_after_the_other: Paths of scripts and names of modules, imported into one process.
+        each_alone: Others, each imported into a process of its own, after those.
+
+    Returns:
+        The libraries, after each list of names.
+    """
+    job = json.dumps([[*HEAVY, "pandas"], one_after_the_other, each_alone])
+    lines = subprocess.check_output([sys.executable, "-c", LOAD, job], text=True).splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def scripts(*names: str) -> list[str]:
@@ -50,29 +72,33 @@ def modules_of_rules() -> list[str]:
     return sorted(set(re.findall(r"^\s*from (esr[\w.]*) import", text, re.MULTILINE)))
 
 
-def test_jobs_of_an_arm_load_no_engine_no_figures_no_statistics() -> None:
-    assert loaded(*scripts(*SPINE)) == ["pandas"]  # which shows that what is loaded is seen
-
-
-def test_neither_do_jobs_beside_them_nor_snakemake_itself_nor_the_help_of_the_command() -> None:
-    assert "esr.planning.jobs" in modules_of_rules()
-    modules = [*modules_of_rules(), "esr.interactive.cli"]
-    assert loaded(*scripts(*LIGHT), *modules) == ["pandas"]
-
-
-def test_a_judge_whose_replies_are_kept_loads_no_engine_and_no_api() -> None:
-    assert loaded("esr.judges.rubric_judge", "esr.judges.anchors") == ["pandas"]
-
-
-@pytest.mark.parametrize("kind", ["tabulate_", "estimate"])
-def test_tables_and_estimates_load_statistics_alone(kind: str) -> None:
-    paths = [path for path in (REPO / "scripts").rglob("*.py") if path.stem.startswith(kind)]
+def starting_with(*prefixes: str) -> list[str]:
+    """Paths of the scripts whose names start so; some must exist."""
+    paths = [path for path in (REPO / "scripts").rglob("*.py") if path.stem.startswith(prefixes)]
     assert len(paths) >= 2
-    found = loaded(*(path.as_posix() for path in paths))
-    assert set(found) <= {"pandas", *STATISTICS}
+    return [path.as_posix() for path in paths]
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_a_judge_behind_an_api_loads_its_sdk_alone(api: str) -> None:
-    modules = ["esr.planning.judges", "esr.judges.rubric_judge", *JUDGES[api]]
-    assert loaded(*scripts("judge_responses"), *modules) == [api, "pandas"]
+def test_jobs_load_an_engine_an_api_figures_and_statistics_only_if_they_need_them() -> None:
+    assert "esr.planning.jobs" in modules_of_rules()
+    judge = ["esr.judges.rubric_judge", "esr.judges.anchors"]  # replies are kept: it calls no API
+    called = [*scripts("judge_responses"), "esr.planning.judges", *judge]
+    jobs = [
+        scripts(*SPINE),
+        scripts(*LIGHT),
+        [*modules_of_rules(), "esr.interactive.cli"],  # Snakemake itself, the help of the command
+        judge,
+    ]
+    others = [
+        starting_with("tabulate_"),
+        starting_with("estimate"),
+        *([*called, *JUDGES[api]] for api in APIS),
+    ]
+    found = loaded(jobs, others)
+    # Each of these has pandas alone, which shows that what is loaded is seen. So what others have
+    # beside it is their own, though they are imported after these.
+    assert found[: len(jobs)] == [["pandas"]] * len(jobs)
+    tables, estimates, *judges = map(set, found[len(jobs) :])
+    assert tables <= {"pandas", *STATISTICS}
+    assert estimates <= {"pandas", *STATISTICS}
+    assert judges == [{api, "pandas"} for api in APIS]
