@@ -147,47 +147,51 @@ def _within(differences: Shifts, rng: np.random.Generator, share: float) -> dict
 def _between(means: Scores, rng: np.random.Generator, share: float) -> list[dict[str, Any]]:
     """Shift of each job from the others and its bound, the jobs of each anchor permuted.
 
-    An anchor's grades are permuted among the jobs that have one.
+    An anchor's grades are permuted among the jobs that have one, and with them their differences
+    from the others: an anchor's grades have one sum in any order.
     """
     means = means[(~np.isnan(means)).sum(axis=1) > 1]
     counts = (~np.isnan(means)).sum(axis=0)
+    apart = _apart(means)
     order = np.argsort(np.isnan(means), axis=1, kind="stable")
-    null = np.concatenate(
-        [
-            _shifts(_permuted(means, order, rng, min(BATCH, DRAWS - done)))
-            for done in range(0, DRAWS, BATCH)
-        ]
-    )
+    sums = [
+        np.einsum("daj->dj", _permuted(apart, order, rng, min(BATCH, DRAWS - done)))
+        for done in range(0, DRAWS, BATCH)
+    ]
+    null = np.concatenate(sums) / np.maximum(counts, 1)
+    shifts = np.nansum(apart, axis=0) / np.maximum(counts, 1)
     return [
         NOTHING | {"n": n, "status": "too_few"}
         if _too_few(n, share)
         else _tested(n, float(shift), null[:, job], share)
-        for job, (n, shift) in enumerate(zip(counts.tolist(), _shifts(means), strict=True))
+        for job, (n, shift) in enumerate(zip(counts.tolist(), shifts, strict=True))
     ]
 
 
+def _apart(means: Scores) -> Scores:
+    """Difference of each grade from the mean of the other jobs that have the anchor."""
+    present = ~np.isnan(means)
+    grades = np.where(present, means, 0.0)
+    others = np.maximum(present.sum(axis=1, keepdims=True) - 1, 1)
+    return means - (grades.sum(axis=1, keepdims=True) - grades) / others
+
+
 def _permuted(
-    means: Scores, order: Int[np.ndarray, "anchors jobs"], rng: np.random.Generator, draws: int
+    apart: Scores, order: Int[np.ndarray, "anchors jobs"], rng: np.random.Generator, draws: int
 ) -> Float[np.ndarray, "draws anchors jobs"]:
-    """Grades of each anchor permuted among the jobs that have one; `order` puts these first."""
-    keys = rng.random((draws, *means.shape), np.float32)
-    missing = np.isnan(means)
+    """Values of each anchor permuted among the jobs that have one, 0 where a job has none.
+
+    `order` puts the jobs that have one first.
+    """
+    keys = rng.random((draws, *apart.shape), np.float32)
+    missing = np.isnan(apart)
     if not missing.any():
-        return np.take_along_axis(means[None], keys.argsort(axis=2), axis=2)
+        return np.take_along_axis(apart[None], keys.argsort(axis=2), axis=2)
     keys = np.where(missing, np.inf, keys)
-    shuffled = np.take_along_axis(means[None], keys.argsort(axis=2), axis=2)
+    shuffled = np.take_along_axis(np.nan_to_num(apart)[None], keys.argsort(axis=2), axis=2)
     found = np.empty_like(shuffled)
     np.put_along_axis(found, np.broadcast_to(order, shuffled.shape), shuffled, axis=2)
     return found
-
-
-def _shifts(means: Float[np.ndarray, "*draws anchors jobs"]) -> Float[np.ndarray, "*draws jobs"]:
-    """Mean difference of each job from the mean of the other jobs that have the anchor."""
-    present = ~np.isnan(means)
-    grades = np.where(present, means, 0.0)
-    others = np.maximum(present.sum(axis=-1, keepdims=True) - 1, 1)
-    apart = np.where(present, grades - (grades.sum(axis=-1, keepdims=True) - grades) / others, 0.0)
-    return np.asarray(apart.sum(axis=-2) / np.maximum(present.sum(axis=-2), 1))
 
 
 def _too_few(n: int, share: float) -> bool:
