@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 from statsmodels.tools.sm_exceptions import PerfectSeparationWarning, SingularMatrixWarning
 
@@ -66,38 +66,58 @@ def risk_bins(
     if tokens.duplicated(["trial_id", "position"]).any():
         raise EsrError("hazard: a trial has two rows for a token; sum the latents of a kind first")
     ordered = tokens.sort_values(["trial_id", "position"])
-    values = ordered[["value", *covariates]].to_numpy(float)
     position = ordered["position"].to_numpy(np.int64)
     trials = ordered["trial_id"].to_numpy()
-    starts = [i for i in range(len(trials)) if i == 0 or trials[i] != trials[i - 1]]
-    clusters = ordered["cluster"].to_numpy()
-    parts, names = [np.empty((0, 3 + len(covariates)))], []
-    for begin, end in zip(starts, [*starts, len(trials)][1:], strict=True):
-        restart = float(restarts.get(trials[begin], np.nan))
-        part = _bins(values[begin:end], position[begin:end], restart, width, window)
-        parts.append(part)
-        names += [(trials[begin], clusters[begin])] * len(part)
-    table = pd.DataFrame(np.concatenate(parts), columns=["bin", "event", "activity", *covariates])
-    table[["trial_id", "cluster"]] = pd.DataFrame(names, columns=["trial_id", "cluster"])
+    begin = np.flatnonzero(np.r_[len(trials) > 0, trials[1:] != trials[:-1]])
+    restart = restarts.reindex(trials[begin]).to_numpy(float)
+    trial, starts = _starts(position, begin, restart, width)
+    token = np.repeat(np.arange(len(begin)), np.diff(np.r_[begin, len(trials)]))
+    before = _tokens_before(position, token, trial, starts)
+    first = _tokens_before(position, token, trial, starts - window) if window else begin[trial]
+    sums = _running_sums(ordered[["value", *covariates]].to_numpy(float), begin)
+    # Every response has one more running sum than tokens: that of none of them.
+    means = (sums[before + trial] - sums[first + trial]) / np.maximum(before - first, 1)[:, None]
+    table = pd.DataFrame(means, columns=["activity", *covariates])
+    table["bin"] = (starts - position[begin[trial]]) / width
+    table["event"] = ((starts <= restart[trial]) & (restart[trial] < starts + width)).astype(float)
+    names = ordered[["trial_id", "cluster"]].iloc[begin[trial]]
+    table[["trial_id", "cluster"]] = names.reset_index(drop=True)
     return table[[*BINS, *covariates]]
 
 
-def _bins(
-    values: Float[np.ndarray, "tokens columns"],
-    position: np.ndarray,
-    restart: float,
+def _starts(
+    position: Int[np.ndarray, " tokens"],
+    begin: Int[np.ndarray, " trials"],
+    restart: Float[np.ndarray, " trials"],
     width: int,
-    window: int | None,
-) -> Float[np.ndarray, "bins columns"]:
-    """Number, event and means of the bins of a response; one bin of history precedes the first."""
-    sums = np.vstack([np.zeros(values.shape[1]), np.cumsum(values, axis=0)])
-    end = restart if np.isfinite(restart) else position[-1]
-    starts = np.arange(position[0] + width, end + 1, width)
-    before = np.searchsorted(position, starts)
-    first = np.searchsorted(position, starts - window) if window else np.zeros_like(before)
-    means = (sums[before] - sums[first]) / np.maximum(before - first, 1)[:, None]
-    event = (starts <= restart) & (restart < starts + width)
-    return np.column_stack([np.arange(1, len(starts) + 1), event, means])
+) -> tuple[Int[np.ndarray, " bins"], Column]:
+    """Trial and first position of every bin; one bin of history precedes the first of a trial."""
+    last = position[np.r_[begin[1:], len(position)] - 1] if len(begin) else position
+    end = np.where(np.isfinite(restart), restart, last)
+    counts = np.maximum(np.ceil((end + 1 - position[begin]) / width) - 1, 0).astype(int)
+    trial = np.repeat(np.arange(len(begin)), counts)
+    number = np.arange(len(trial)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return trial, (position[begin[trial]] + (number + 1) * width).astype(float)
+
+
+def _tokens_before(
+    position: Int[np.ndarray, " tokens"],
+    token: Int[np.ndarray, " tokens"],
+    trial: Int[np.ndarray, " bins"],
+    places: Column,
+) -> Int[np.ndarray, " bins"]:
+    """Number of tokens, from the first of all trials on, before a place in a trial."""
+    far = max(position.max(initial=0), places.max(initial=0)) + 1
+    return np.searchsorted(position + token * far, np.maximum(places, 0) + trial * far)
+
+
+def _running_sums(
+    values: Float[np.ndarray, "tokens columns"], begin: Int[np.ndarray, " trials"]
+) -> Float[np.ndarray, "sums columns"]:
+    """Sums over the tokens of each response up to each of them, after a 0."""
+    none = np.zeros((1, values.shape[1]))
+    of_trials = np.split(values, begin)[1:]
+    return np.concatenate([none[:0], *(s for v in of_trials for s in (none, v.cumsum(axis=0)))])
 
 
 def hazard_ratio(
