@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from esr.analysis.statistics import cluster_codes
 from esr.analysis.statistics.crossed import crossed_mean, crossed_rate, weighted_mean
@@ -74,17 +75,19 @@ def summarise(
 
 def _yes_rows(reports: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
     is_random = reports["is_random"].astype(bool)
+    factors = ["latent", "question_id"]
+    of_latents = _Cells(
+        reports[~is_random], factors, ["excess", "shift", "off_target", "unsteered"]
+    )
     sources = {
-        "excess_log_odds": (~is_random, "excess"),
-        "shift_log_odds": (~is_random, "shift"),
-        "random_log_odds": (is_random, "shift"),
-        "off_target_log_odds": (~is_random, "off_target"),
-        "unsteered_log_odds": (~is_random, "unsteered"),
+        "excess_log_odds": (of_latents, "excess"),
+        "shift_log_odds": (of_latents, "shift"),
+        "random_log_odds": (_Cells(reports[is_random], factors, ["shift"]), "shift"),
+        "off_target_log_odds": (of_latents, "off_target"),
+        "unsteered_log_odds": (of_latents, "unsteered"),
     }
-    for name, (rows, column) in sources.items():
-        table = reports[rows]
-        values = table[column].astype(float)
-        yield _mean(values, table, ["latent", "question_id"], level) | {"measure": name}
+    for name, (cells, column) in sources.items():
+        yield cells.mean(column, level) | {"measure": name}
 
 
 def _choice_rows(choices: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
@@ -95,9 +98,9 @@ def _choice_rows(choices: pd.DataFrame, level: float) -> Iterator[dict[str, Any]
             counts = dict.fromkeys(("n", "n_clusters", "n_missing"), 0)
             yield missing | counts | {"measure": name, "status": "no_labels"}
             continue
-        values = PERCENT * (latents["right"].astype(float) - latents[null].astype(float))
-        ends = (-PERCENT, PERCENT)
-        yield _mean(values, latents, ["latent"], level, *ends) | {"measure": name}
+        above = PERCENT * (latents["right"].astype(float) - latents[null].astype(float))
+        cells = _Cells(latents.assign(above=above), ["latent"], ["above"])
+        yield cells.mean("above", level, -PERCENT, PERCENT) | {"measure": name}
 
 
 def _rates(found: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
@@ -105,44 +108,46 @@ def _rates(found: pd.DataFrame, level: float) -> Iterator[dict[str, Any]]:
     for name, table in (("reported_rate", found[~is_random]), ("random_rate", found[is_random])):
         reached = table["status"].eq("reached").astype(float)
         values = reached.where(~table["status"].isin([NOT_READ, ALONE]))
-        estimate = crossed_rate(values.to_numpy(float), _codes(table, ["latent"]), level)
-        row = _row(values, table, estimate)
+        codes = [cluster_codes(table["latent"])[0]]
+        estimate = crossed_rate(values.to_numpy(float), codes, level)
+        row = _row(values.to_numpy(float), codes[0], estimate)
         ends = {key: PERCENT * row[key] for key in ("value", "low", "high")}
         yield row | ends | {"measure": name}
 
 
-def _mean(
-    values: "pd.Series[float]",
-    table: pd.DataFrame,
-    factors: list[str],
-    level: float,
-    lowest: float = -np.inf,
-    highest: float = np.inf,
-) -> dict[str, Any]:
-    """A mean over the cells of factors: doses and orders of a cell are averaged first.
+class _Cells:
+    """Means of columns over the cells of factors: doses and orders of a cell are averaged first.
 
     They are no units of their own, and where every cell has one mean the status says so.
     """
-    cells = values.groupby([table[name] for name in factors], sort=False).mean().reset_index()
-    means = cells.iloc[:, -1]
-    codes = _codes(cells, factors)
-    estimate = crossed_mean(means.to_numpy(float), codes, lowest, highest, level)
-    row = _row(means, cells, estimate)
-    return row | {"n": int(values.notna().sum()), "n_missing": int(values.isna().sum())}
+
+    def __init__(self, table: pd.DataFrame, factors: list[str], columns: list[str]) -> None:
+        self.values = table[columns].astype(float)
+        grouped = self.values.groupby([table[name] for name in factors], sort=False)
+        self.means = grouped.mean()
+        index = self.means.index
+        self.codes = [cluster_codes(index.get_level_values(name))[0] for name in factors]
+
+    def mean(
+        self, column: str, level: float, lowest: float = -np.inf, highest: float = np.inf
+    ) -> dict[str, Any]:
+        """The mean of a column over the cells, with its interval; the first factor is `latent`."""
+        means, present = self.means[column].to_numpy(float), self.values[column].notna()
+        estimate = crossed_mean(means, self.codes, lowest, highest, level)
+        row = _row(means, self.codes[0], estimate)
+        return row | {"n": int(present.sum()), "n_missing": int((~present).sum())}
 
 
-def _codes(table: pd.DataFrame, factors: list[str]) -> list[np.ndarray]:
-    return [cluster_codes(table[name])[0] for name in factors]
-
-
-def _row(values: "pd.Series[float]", table: pd.DataFrame, found: Estimate) -> dict[str, Any]:
-    present = values.notna()
+def _row(
+    values: Float[np.ndarray, " cells"], latents: Int[np.ndarray, " cells"], found: Estimate
+) -> dict[str, Any]:
+    present = ~np.isnan(values)
     return {
-        "value": weighted_mean(values.to_numpy(float)),
+        "value": weighted_mean(values),
         "low": found.interval.low,
         "high": found.interval.high,
         "n": int(present.sum()),
-        "n_clusters": int(table.loc[present, "latent"].nunique()),
+        "n_clusters": len(np.unique(latents[present])),
         "n_missing": int((~present).sum()),
         "status": found.status,
     }
