@@ -336,7 +336,7 @@ class TestFigure5:
     def test_it_is_drawn_whatever_there_is(self, models: int, changes: dict[str, Any]) -> None:
         table = fig5_table(models, **changes)
         figure = load_script("plot_fig5").draw(table, "Evidence about the pipeline", 0.95)
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         texts = [text.get_text() for axes in figure.axes for text in axes.texts]
         nothing = table.query("kind == 'arm'")["value"].isna().any()
         assert any("n/a" in text for text in texts) == nothing
@@ -387,7 +387,7 @@ class TestFigureA9:
     def test_it_is_drawn_whatever_there_is(self, models: int, changes: dict[str, Any]) -> None:
         table = fig_a9_table(models, **changes)
         figure = load_script("plot_figA9").draw(table, "Evidence about the pipeline", 0.95)
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         texts = [text.get_text() for axes in figure.axes for text in axes.texts]
         nothing = table.query("kind == 'arm'")["value"].isna().any()
         assert any("n/a" in text for text in texts) == nothing

@@ -53,7 +53,7 @@ def test_an_arm_that_was_not_run_has_a_status_and_no_number() -> None:
 
 def test_every_arm_is_a_line_and_what_is_missing_is_named() -> None:
     figure = script.draw(table(), "Title", 0.95)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     written = [text.get_text() for text in figure.findobj(plt.Text)]
     plt.close(figure)
     assert {"steered", *REPLAYS} <= set(written)

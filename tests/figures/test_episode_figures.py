@@ -54,7 +54,7 @@ def _study(request: pytest.FixtureRequest) -> dict[str, Traces]:
 
 def drawn(figure: Figure) -> str:
     found = texts(figure)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     plt.close(figure)
     return found
 

@@ -61,7 +61,7 @@ def noisy(events: Sequence[int], seed: int = 0) -> pd.DataFrame:
 
 def texts(figure: Figure) -> str:
     """All that is written in a figure, once drawn."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     found = [text.get_text() for text in figure.findobj(plt.Text)]
     plt.close(figure)
     return "\n".join(found)
@@ -209,7 +209,7 @@ class TestFigure2:
         models = {f"m{i}": {"label": label, "parameters": 10.0**i} for i in range(count)}
         several = stack({"steered": dict.fromkeys(models, scores)})
         figure = fig2.draw(fig2.figure_table(several, models, FAST), "A study", 0.95)
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         names = [axes.yaxis.label.get_window_extent() for axes in figure.axes[:count]]
         assert all(box.x0 >= 0 and box.y0 >= 0 for box in names)
         assert all(box.y1 <= figure.bbox.y1 for box in names)
@@ -457,7 +457,7 @@ class TestStyle:
     def test_a_long_footnote_stays_within_the_figure(self) -> None:
         figure = plt.figure(figsize=(style.WIDTH, 2))
         style.footnote(figure, "evidence about the pipeline " * 12)
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         box = figure.findobj(plt.Text)[0].get_window_extent()
         assert 0 <= box.x0 < box.x1 <= figure.bbox.width
         plt.close(figure)

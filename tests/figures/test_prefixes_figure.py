@@ -55,7 +55,7 @@ def test_a_model_without_such_arms_has_a_status_and_a_panel_that_shows_it() -> N
     assert small["status"].eq("not_run").all()
     assert small["value"].isna().all()
     figure = script.draw(rows, "Title", 0.95)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     written = [text.get_text() for text in figure.findobj(plt.Text)]
     plt.close(figure)
     assert {"prefix", "off", "Large", "Small"} <= set(written)

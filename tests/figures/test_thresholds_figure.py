@@ -65,7 +65,7 @@ def table_of(statuses: list[str], usual_norm: float = 100.0) -> pd.DataFrame:
 
 def texts(table: pd.DataFrame) -> str:
     figure = script.draw(table, "Title", 0.95)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     found = "\n".join(text.get_text() for text in figure.findobj(plt.Text))
     plt.close(figure)
     return found
