@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from esr.certificates import trusted
 from esr.deposit.about import MIT
 from esr.deposit.upload import AGAIN, token_of, without
 from esr.errors import EsrError, full_disk, is_full
@@ -61,7 +62,9 @@ def upload_to_zenodo(deposit: Path, study: str, address: str = ADDRESS, pause: f
     headers = {"Authorization": f"Bearer {token}"}
     try:
         zip_crate(deposit / "crate", archive)
-        with httpx2.Client(base_url=address, headers=headers, timeout=TIMEOUT) as client:
+        with httpx2.Client(
+            base_url=address, headers=headers, timeout=TIMEOUT, verify=trusted()
+        ) as client:
             draft = _draft(client, record, metadata_of(deposit / "crate"))
             _send(client, draft, archive, pause)
             return str(draft["links"]["html"])

@@ -24,6 +24,7 @@ from tenacity import (
     wait_fixed,
 )
 
+from esr.certificates import trusted
 from esr.errors import EsrError
 from esr.judges.anthropic_client import AnthropicClient
 from esr.judges.bodies import UnusableReplyError, parse_body
@@ -109,7 +110,9 @@ class BatchApi:
     def __init__(self, client: AnthropicClient) -> None:
         """Use a client's settings and key."""
         self._client, self._poll = client, client.settings.poll
-        http = anthropic.DefaultHttpxClient(timeout=client.settings.timeout, follow_redirects=False)
+        http = anthropic.DefaultHttpxClient(
+            verify=trusted(), timeout=client.settings.timeout, follow_redirects=False
+        )
         sdk = anthropic.Anthropic(
             max_retries=client.settings.retries, http_client=http, **client.options
         )

@@ -2,9 +2,10 @@
 
 import asyncio
 import socket
-import ssl
 
 import httpx2
+
+from esr.certificates import trusted
 
 POOL = 8
 """Connections of a pool. A pool looks at all of its connections for every request."""
@@ -25,7 +26,6 @@ class PooledTransport(httpx2.AsyncBaseTransport):
     def __init__(self, timeout: float) -> None:
         """Open no connection yet; a request fails after `timeout` seconds in all."""
         self._timeout = timeout
-        self._context: ssl.SSLContext | None = None
         self._pools: list[httpx2.AsyncHTTPTransport] = []
         self._loads: list[int] = []
 
@@ -54,11 +54,9 @@ class PooledTransport(httpx2.AsyncBaseTransport):
             self._loads[chosen] -= 1
 
     def _open_pool(self) -> None:
-        if self._context is None:
-            self._context = httpx2.create_ssl_context()
         limits = httpx2.Limits(max_connections=POOL, max_keepalive_connections=POOL)
         self._pools.append(
-            httpx2.AsyncHTTPTransport(verify=self._context, limits=limits, socket_options=OPTIONS)
+            httpx2.AsyncHTTPTransport(verify=trusted(), limits=limits, socket_options=OPTIONS)
         )
         self._loads.append(0)
 
