@@ -9,7 +9,7 @@ import pytest
 
 from esr.errors import EsrError
 from esr.journal import Journal
-from esr.judges import open_judge
+from esr.judges import batch_api, open_judge
 from esr.judges.base import JudgeInput, Judgment
 from esr.judges.batch_api import BatchApi
 from esr.judges.costs import Budget
@@ -244,20 +244,21 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int, after: bool) -> None:
 def test_killed_at_any_write_a_rerun_pays_for_nothing_twice(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
 ) -> None:
-    api.outcomes[user_of(inputs(250)[4])] = deque(["expired"])
+    monkeypatch.setattr(batch_api, "PORTION", 10)
+    api.outcomes[user_of(inputs(25)[4])] = deque(["expired"])
     with monkeypatch.context() as patch:
         dying(patch, at, after)
         try:
-            judged(api, tmp_path, 250, batch_size=200)
+            judged(api, tmp_path, 25, batch_size=20)
         except Kill:
             finished = False
         else:
             finished = True
     # Two batches and one for the expired call; 3 writes each beside their results: 14 in all.
     assert finished == (at > 14)
-    assert statuses(judged(api, tmp_path, 250, batch_size=200)) == {"ok"}
+    assert statuses(judged(api, tmp_path, 25, batch_size=20)) == {"ok"}
     assert set(api.delivered.values()) == {1}
-    assert sum(len(batch["requests"]) for batch in api.batches.values()) == 251
+    assert sum(len(batch["requests"]) for batch in api.batches.values()) == 26
 
 
 def test_killed_between_creating_and_noting_the_id(
@@ -315,12 +316,12 @@ def test_a_budget_cuts_batches_to_size_and_then_stops(api: FakeApi, tmp_path: Pa
     judge_batch(api, tmp_path, 20, cap=100)
     cap = 10 * spent(tmp_path)
     with pytest.raises(EsrError, match=r"judging\.budget: .* Raise the budget"):
-        judge_batch(api, tmp_path, 400, cap)
+        judge_batch(api, tmp_path, 250, cap)
     assert spent(tmp_path) <= cap
     assert len(api.batches) > 2, "what the first ones left of the budget went into others"
-    judge_batch(api, tmp_path, 400, cap=100)
+    judge_batch(api, tmp_path, 250, cap=100)
     assert set(api.delivered.values()) == {1}
-    assert len(api.delivered) == 400
+    assert len(api.delivered) == 250
 
 
 # Cancelling

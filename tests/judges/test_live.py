@@ -192,12 +192,12 @@ def test_a_call_without_a_reply_is_an_api_error_and_is_sent_again_by_the_next_ru
 
 def test_retry_after_is_honoured(api: FakeApi, tmp_path: Path) -> None:
     api.faults.append(429)
-    api.retry_after = 2.0
+    api.retry_after = 1.0
     begun = time.monotonic()
     (judgment,) = judged(claude(api), tmp_path, inputs(1))
     assert judgment.status == "ok"
     assert len(api.requests) == 2
-    assert time.monotonic() - begun > 1.9, "left to itself the SDK waits half a second"
+    assert time.monotonic() - begun > 0.9, "left to itself the SDK waits half a second"
 
 
 def test_unusable_replies_are_requested_again_a_limited_number_of_times(
@@ -309,9 +309,9 @@ def fault_test(path: Path, judge: Any, number: int) -> None:
         assert len(api.requests) == before
 
 
-@pytest.mark.parametrize("judge", BOTH)
-def test_500_judgments_under_faults(tmp_path: Path, judge: Any) -> None:
-    fault_test(tmp_path, judge, 500)
+@pytest.mark.parametrize(("judge", "number"), [(claude, 500), (compatible, 200)])
+def test_many_judgments_under_faults(tmp_path: Path, judge: Any, number: int) -> None:
+    fault_test(tmp_path, judge, number)
 
 
 @pytest.mark.rebuild
@@ -474,13 +474,13 @@ def test_a_budget_stops_the_job_cleanly_and_is_never_exceeded(api: FakeApi, tmp_
     judge.judge(inputs(20))
     spent = budget(path, 1).spent
     cap = 3 * spent
-    calls = [judge.call(one) for one in inputs(400)]  # pyrefly: ignore[missing-attribute]
+    calls = [judge.call(one) for one in inputs(150)]  # pyrefly: ignore[missing-attribute]
     with pytest.raises(EsrError, match=r"judging\.budget: .* every reply so far is kept"):
         CachedLlm(settings, path, budget=budget(path, cap)).replies(calls)
     assert spent < budget(path, 1).spent <= cap
     assert max(api.delivered.values()) == 1
     CachedLlm(settings, path, budget=budget(path, 100)).replies(calls)
-    assert len(api.delivered) == 400
+    assert len(api.delivered) == 150
 
 
 DENSE = {
