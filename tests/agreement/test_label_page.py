@@ -41,13 +41,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("sheet"), INPUTS)
 
 
-@pytest.fixture
-def reader(browser: Any, folder: Path) -> Iterator[Reader]:
-    reader = Reader(browser, folder, accept_downloads=True)
+@pytest.fixture(scope="module")
+def desk(browser: Any, folder: Path) -> Iterator[Reader]:
+    reader = Reader(browser, folder)
     yield reader
-    assert reader.errors == []
-    assert all(url.startswith((folder.as_uri(), "blob:")) for url in reader.requests)
     reader.context.close()
+
+
+@pytest.fixture
+def reader(desk: Reader, folder: Path) -> Iterator[Reader]:
+    desk.clear()
+    yield desk
+    desk.page.evaluate("localStorage.clear()")
+    assert desk.errors == []
+    assert all(url.startswith((folder.as_uri(), "blob:")) for url in desk.requests)
 
 
 def saved(page: Any, folder: Path) -> Path:
@@ -129,15 +136,13 @@ def test_texts_are_shown_as_text(reader: Reader) -> None:
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_the_screen(browser: Any, folder: Path, size: Any, scheme: str) -> None:
-    reader = Reader(browser, folder, size, color_scheme=scheme)
-    page = reader.open("sheet")
-    page.click(".response >> text=Wait,")
-    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-    assert page.locator("h1").count() == 1
-    expect(page.locator("summary")).to_be_visible()
-    assert reader.errors == []
-    reader.context.close()
+def test_it_fits_the_screen(reader: Reader, size: Any, scheme: str) -> None:
+    with reader.on(size, scheme):
+        page = reader.open("sheet")
+        page.click(".response >> text=Wait,")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        assert page.locator("h1").count() == 1
+        expect(page.locator("summary")).to_be_visible()
 
 
 def test_a_response_takes_little_of_its_18_seconds(browser: Any, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A page of a report in a real browser, with a record of what went wrong on it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ def expect(locator: Any) -> Any:
 class Reader:
     """A page with a record of what went wrong on it."""
 
-    def __init__(self, browser: Any, folder: Path, size: dict[str, int] = DESK, **context: Any):
+    def __init__(self, browser: Any, folder: Path):
         self.folder = folder
-        self.context = browser.new_context(viewport=size, **context)
+        self.context = browser.new_context(viewport=DESK)
         self.context.set_default_timeout(5_000)
         self.page = self.context.new_page()
         self.errors: list[str] = []
@@ -31,13 +33,28 @@ class Reader:
         self.page.on("request", lambda request: self.requests.append(request.url))
 
     def clear(self) -> None:
-        """Leave the page, and forget what went wrong on it: to open another takes a second."""
-        self.page.goto("about:blank")
+        """Forget what went wrong; a test takes over the page, since another takes a second."""
         self.errors.clear()
         self.requests.clear()
 
+    @contextmanager
+    def on(self, size: dict[str, int], scheme: str = "light") -> Iterator[None]:
+        """Show the page on another screen, and afterwards on a desk again, in light colours."""
+        self.page.set_viewport_size(size)
+        self.page.emulate_media(color_scheme=scheme)
+        yield
+        self.page.set_viewport_size(DESK)
+        self.page.emulate_media(color_scheme="light")
+
     def open(self, name: str = "transcripts", state: str = "") -> Any:
-        self.page.goto((self.folder / f"{name}.html").as_uri() + state)
+        """Load a page of the report anew, in the state that its address may name (`#...`)."""
+        return self.visit((self.folder / f"{name}.html").as_uri() + state)
+
+    def visit(self, address: str) -> Any:
+        """Load an address anew."""
+        if "#" in address:  # a page that is open already would only change its state
+            self.page.goto("about:blank")
+        self.page.goto(address)
         return self.page
 
     def count(self) -> int:

@@ -47,18 +47,6 @@ def desk(browser: Any, folder: Path) -> Iterator[Reader]:
     reader.context.close()
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(size, scheme) for size in (DESK, PHONE) for scheme in ("light", "dark")],
-    ids=["desk-light", "desk-dark", "phone-light", "phone-dark"],
-)
-def screen(browser: Any, folder: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
-    size, scheme = request.param
-    reader = Reader(browser, folder, size, color_scheme=scheme)
-    yield reader
-    reader.context.close()
-
-
 @pytest.fixture
 def reader(desk: Reader) -> Iterator[Reader]:
     desk.clear()
@@ -68,6 +56,15 @@ def reader(desk: Reader) -> Iterator[Reader]:
     )
     assert desk.errors == []
     assert all(url.startswith(desk.folder.as_uri()) for url in desk.requests)
+
+
+@pytest.fixture(
+    params=[(size, scheme) for size in (DESK, PHONE) for scheme in ("light", "dark")],
+    ids=["desk-light", "desk-dark", "phone-light", "phone-dark"],
+)
+def screen(reader: Reader, request: pytest.FixtureRequest) -> Iterator[Reader]:
+    with reader.on(*request.param):
+        yield reader
 
 
 @cache
@@ -81,16 +78,11 @@ def expected(**wanted: Any) -> int:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_page_opens_from_disk_and_fits_the_screen(
-    screen: Reader, folder: Path, name: str
-) -> None:
-    screen.errors.clear()
+def test_every_page_opens_from_disk_and_fits_the_screen(screen: Reader, name: str) -> None:
     page = screen.open(name)
     assert page.locator("h1").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     assert page.locator("nav a[aria-current]").inner_text() in page.title()
-    assert screen.errors == []
-    assert all(url.startswith(folder.as_uri()) for url in screen.requests)
 
 
 class TestFilters:
@@ -262,12 +254,10 @@ class TestTranscript:
         expect(page.locator(".transcript")).to_have_count(2)
         address = page.url
         assert "open=large%2Fsteered%2Fsteered-0" in address
-        again = reader.context.new_page()
-        again.goto(address)
-        expect(again.locator(".transcript")).to_have_count(2)
-        assert again.locator("[name=attempts]").input_value() == "2+"
-        assert again.locator(".trial[aria-selected=true]").count() == 1
-        again.close()
+        reader.visit(address)
+        expect(page.locator(".transcript")).to_have_count(2)
+        assert page.locator("[name=attempts]").input_value() == "2+"
+        assert page.locator(".trial[aria-selected=true]").count() == 1
 
 
 class TestKeyboardAndPhone:
@@ -290,22 +280,20 @@ class TestKeyboardAndPhone:
         assert last.get_attribute("aria-posinset") == str(reader.count())
 
     def test_on_a_phone_a_transcript_takes_the_screen_and_gives_it_back(
-        self, browser: Any, folder: Path
+        self, reader: Reader
     ) -> None:
-        reader = Reader(browser, folder, PHONE)
-        page = reader.open()
-        assert not page.locator("#reader").is_visible()
-        page.locator(".trial").first.click()
-        page.locator(".response").wait_for()
-        assert not page.locator("#list").is_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-        page.get_by_role("button", name="Trials").click()
-        assert page.locator("#list").is_visible()
-        reader.context.close()
+        with reader.on(PHONE):
+            page = reader.open()
+            assert not page.locator("#reader").is_visible()
+            page.locator(".trial").first.click()
+            page.locator(".response").wait_for()
+            assert not page.locator("#list").is_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+            page.get_by_role("button", name="Trials").click()
+            assert page.locator("#list").is_visible()
 
 
-def test_the_policy_forbids_scripts_in_the_page(browser: Any, folder: Path) -> None:
-    reader = Reader(browser, folder)
+def test_the_policy_forbids_scripts_in_the_page(reader: Reader) -> None:
     page = reader.open()
     page.evaluate(
         "() => { const s = document.createElement('script'); s.textContent = 'globalThis.ran = 1';"
@@ -313,7 +301,7 @@ def test_the_policy_forbids_scripts_in_the_page(browser: Any, folder: Path) -> N
     )
     assert page.evaluate("globalThis.ran") is None
     assert any("Content Security Policy" in error for error in reader.errors)
-    reader.context.close()
+    reader.errors.clear()
 
 
 def test_a_table_is_sorted_by_the_head_of_a_column(reader: Reader) -> None:
