@@ -26,6 +26,7 @@ class FakeArchive:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # the body of a reply would wait 40 ms after its head
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Log nothing."""
@@ -42,7 +43,8 @@ class FakeArchive:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self) -> Any:
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        # Within this time (s) the server notices that it shall stop.
+        self.thread = threading.Thread(target=self.server.serve_forever, args=[0.01], daemon=True)
         self.thread.start()
         return self
 
