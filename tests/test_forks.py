@@ -198,7 +198,8 @@ rule hang:
     script: "hang.py"
 """
 SCRIPTS = {
-    "wait.py": "import gc, os\nassert gc.isenabled()\nopen(snakemake.output[0], 'w').write(str(os.getppid()))\n"
+    "wait.py": "import gc, os\nassert gc.isenabled()\n"
+    "open(snakemake.output[0], 'w').write(str(os.getppid()))\n"
     "sum(i * i for i in range(2 * 10**6))\nlen(b'1' * (300 << 20))\n",
     "fail.py": "raise ValueError('no such latent')\n",
     "hang.py": "import os, time\nfrom esr.orphans import end_with_snakemake\nend_with_snakemake()\n"
