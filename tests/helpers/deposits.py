@@ -150,11 +150,14 @@ def validator() -> Path:
     return python
 
 
-def validate(deposit: Path, scratch: Path, *parts: str) -> dict[str, Any]:
-    """What the validators of the standards find; on a copy, since Trackio adds its viewer."""
+def validate(deposit: Path, scratch: Path, *crates: Path) -> dict[str, Any]:
+    """What the validators of the standards find in a deposit, and in further RO-Crates.
+
+    They look at a copy of the deposit, since Trackio adds its viewer.
+    """
     shutil.copytree(deposit, scratch)
     script = REPO / "tests/helpers/validate_deposit.py"
-    command = [str(validator()), str(script), str(scratch), *parts]
+    command = [str(validator()), str(script), str(scratch), *map(str, crates)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

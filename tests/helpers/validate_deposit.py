@@ -1,12 +1,13 @@
 """Validate a deposit with the tools of its standards; run with the Python of envs/deposit.
 
-`python validate_deposit.py DEPOSIT crate dataset logbook` prints JSON: issues of the RO-Crate by
-severity, of Croissant, the first record of every table, and the cells of every page that Trackio
-finds. The validator of RO-Crates needs the standard's JSON-LD context, which lies on the web: the
-one that the library `rocrate` ships stands in for it. It is that of RO-Crate 1.3, which renames the
-terms of Bioschemas alone.
+`python validate_deposit.py DEPOSIT CRATE ...` prints JSON: issues by severity of the RO-Crate in
+the deposit and of other RO-Crates, issues of Croissant, the first record of every table, and the
+cells of every page that Trackio finds. The validator of RO-Crates needs the standard's JSON-LD
+context, which lies on the web: the one that the library `rocrate` ships stands in for it. It is
+that of RO-Crate 1.3, which renames the terms of Bioschemas alone.
 """
 
+import gc
 import json
 import logging
 import sys
@@ -93,17 +94,15 @@ def logbook_pages(folder: Path) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def main(deposit: Path, parts: list[str]) -> None:
-    """Print what the tools find in these parts of a deposit."""
-    found: dict[str, Any] = {}
-    if "crate" in parts:
-        found["crate"] = crate_issues(deposit / "crate")
-    if "dataset" in parts:
-        found["croissant"], found["records"] = croissant_issues(deposit / "dataset")
-    if "logbook" in parts:
-        found["logbook"] = logbook_pages(deposit / "logbook")
+def main(deposit: Path, crates: list[Path]) -> None:
+    """Print what the tools find in a deposit, and in further RO-Crates."""
+    gc.disable()  # graphs of RDF are full of cycles, and soon this process ends
+    found: dict[str, Any] = {"crate": crate_issues(deposit / "crate")}
+    found["crates"] = [crate_issues(crate) for crate in crates]
+    found["croissant"], found["records"] = croissant_issues(deposit / "dataset")
+    found["logbook"] = logbook_pages(deposit / "logbook")
     sys.stdout.write("\n" + json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), [Path(crate) for crate in sys.argv[2:]])
