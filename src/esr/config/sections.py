@@ -127,15 +127,22 @@ class Sections(Section):
         """
         labelled = self.models[model].labels is not None
         listed = self.finetune.arms if model in self.finetuned else self.arms
+        named = any(arm.models is not None for arm in self.arms.values())
         return [
             name
             for name, arm in self.arms.items()
-            if self._is_of(name, model, name in listed) and (labelled or not arm.needs_labels)
+            if (labelled or not arm.needs_labels)
+            and self._is_of(name, model, name in listed)
+            and not (named and self._is_of_others(name, model))
         ]
 
+    def _is_of_others(self, arm: str, model: str) -> bool:
+        """Whether an arm, or one whose trials or texts it takes, names its models, and not this."""
+        return any(
+            found.models is not None and model not in found.models for found in self._from(arm)
+        )
+
     def _is_of(self, arm: str, model: str, listed: bool) -> bool:
-        if any(found.models is not None and model not in found.models for found in self._from(arm)):
-            return False
         origin = self.origin_of(arm)
         if origin.responses is None:
             return listed
@@ -179,16 +186,16 @@ class Sections(Section):
 
     def generates(self, model: str, arm: str) -> bool:
         """Whether a model runs an arm whose responses are generated, not imported."""
-        return arm in self.arms_of(model) and self.arms[arm].responses is None
+        return arm in self.generated(model)
+
+    def generated(self, model: str) -> list[str]:
+        """Arms of a model whose responses are generated, not imported."""
+        return [arm for arm in self.arms_of(model) if self.arms[arm].responses is None]
 
     @property
     def engine_models(self) -> list[str]:
         """Base models that an engine runs: all but those whose responses are all imported."""
-        return [
-            model
-            for model in self.base_models
-            if any(self.generates(model, arm) for arm in self.arms_of(model))
-        ]
+        return [model for model in self.base_models if self.generated(model)]
 
     @property
     def fit_arm(self) -> str | None:

@@ -121,15 +121,15 @@ def planned_calls(config: Config) -> Iterator[Planned]:
         yield _ratings(config, rater)
     if primary in llms:
         calls = sum(searched_for(config, model) for model in config.models)
-        yield _judging(config, "find_thresholds", primary, calls)
-        yield _judging(config, "judge_responses", primary, _trials(config))
+        yield judging_calls(config, "find_thresholds", primary, calls)
+        yield judging_calls(config, "judge_responses", primary, _trials(config))
     sample = min(config.agreement.size, _sampled(config))
     for judge in llms:
         if judge != primary:  # the primary judge scored the sample with its arms
-            yield _judging(config, "judge_sample", judge, sample)
+            yield judging_calls(config, "judge_sample", judge, sample)
     if primary in llms and config.agreement.retest:
         again = min(config.agreement.retest, sample)
-        yield _judging(config, "retest_sample", primary, again)
+        yield judging_calls(config, "retest_sample", primary, again)
     for judge in llms:
         yield _anchors(config, judge)
     yield from _examples(config)
@@ -233,7 +233,8 @@ def _examples(config: Config) -> Iterator[Planned]:
         yield Planned("judge_examples", primary, data.answers + 2 * data.corrections, read, written)
 
 
-def _judging(config: Config, rule: str, judge: str, calls: int) -> Planned:
+def judging_calls(config: Config, rule: str, judge: str, calls: int) -> Planned:
+    """So many calls of a rule that show a judge a prompt and a response, by its own rubric."""
     settings = config.judging.llms[judge]
     return _calls(config, rule, judge, calls, read_rubric(settings.rubric))
 

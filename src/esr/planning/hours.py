@@ -15,7 +15,7 @@ import yaml
 from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
-from esr.planning.costs import Planned, planned_calls, searched_for
+from esr.planning.costs import Planned, judging_calls, planned_calls, searched_for
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
 from esr.planning.judged import RATED, judging_starts, rating_group
 from esr.planning.partitions import PROFILE, arms_together
@@ -105,7 +105,7 @@ def judge_hours(config: Config, responses: float) -> float:
     judge = config.judging.llms.get(config.judging.primary)
     if judge is None:
         return 0.0
-    calls = next(one for one in planned_calls(config) if one.rule == "find_thresholds")
+    calls = judging_calls(config, "find_thresholds", config.judging.primary, 1)
     if isinstance(judge, VllmJudgeConfig):
         gpu = gpu_of(config)
         if gpu is None or not config.judge_gpus(judge):

@@ -45,8 +45,8 @@ def groups(config: Config, model: str, together: int) -> list[list[str]]:
     if together < 2 or config.linger(on_cpu=config.on_cpu(model)) <= 0:
         return []
     same: dict[tuple[Any, ...], list[str]] = {}
-    for arm in config.arms_of(model):
-        if config.generates(model, arm) and config.shards(arm) == 1:
+    for arm in config.generated(model):
+        if config.shards(arm) == 1:
             setup = config.directions_of(arm), config.layers_of(arm)
             same.setdefault((wave(config, arm), *setup), []).append(arm)
     return [group for arms in same.values() for group in divide(arms, together)]

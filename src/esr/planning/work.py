@@ -51,7 +51,7 @@ def planned_work(config: Config, profile: Path = PROFILE) -> Iterator[Work]:
             tokens = searched_for(config, name) * length
             yield Work("find_thresholds", name, searches, tokens)
         trials = {arm: arm_trials(config, arm) for arm in config.arms_of(name)}
-        shards = sum(config.shards(arm) for arm in trials if config.generates(name, arm))
+        shards = sum(config.shards(arm) for arm in config.generated(name))
         tokens = sum(number * config.new_tokens(arm) for arm, number in trials.items())
         shared = allocations(config, name, together)
         joined = Counter(job.rule for jobs in shared for job in jobs)
