@@ -6,13 +6,14 @@ import re
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from esr.config import ENGINE_HOURS, Config
 from esr.figures.catalogue import ALL_FIGURES
 from esr.planning.work import planned_work
-from helpers.checkout import REPO, run_snakemake, snakemake_command
+from helpers.checkout import REPO, link_checkout, run_snakemake, snakemake_command
 from helpers.studies import load_study
 from helpers.workflow import TARGETS, ParsedRule, made_by, parsed_rules
 
@@ -150,15 +151,58 @@ def total(output: str) -> int:
     return next(int(line.split()[1]) for line in output.splitlines() if line.startswith("total"))
 
 
-def test_the_paper_study_is_planned_without_gpu_or_hub(checkout: Path) -> None:
+COUNTING = """\
+import atexit, collections, json, os
+
+looks, stat = collections.Counter(), os.stat
+
+
+def counted(path, *rest, **named):
+    if isinstance(path, str | os.PathLike):
+        looks[os.fspath(path)] += 1
+    return stat(path, *rest, **named)
+
+
+os.stat = counted
+atexit.register(lambda: open("looks.json", "w").write(json.dumps(looks)))
+"""
+MOST = 10
+"""Looks at one file of `resources/`; 5 when this was written, and 201 when each job had its own."""
+
+
+class Planned(NamedTuple):
+    """A dry run: what it writes, its CPU seconds, and how often it looks at every file."""
+
+    output: str
+    seconds: float
+    looks: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Planned:
+    """The plan of the paper study on Slurm."""
+    folder = tmp_path_factory.mktemp("paper")
+    checkout = link_checkout(folder / "checkout")
+    (folder / "sitecustomize.py").write_text(COUNTING)
+    variables = os.environ | {"PYTHONPATH": str(folder)}
     # Of this process alone: other runs, which are beside the tests, may end at the same time.
     command = snakemake_command("--dry-run", "--quiet", "host", "--profile", "slurm", "all")
-    with (checkout / "output").open("w") as written:
-        run = subprocess.Popen(command, cwd=checkout, stdout=written, stderr=written)
+    with (folder / "output").open("w") as written:
+        run = subprocess.Popen(command, cwd=checkout, env=variables, stdout=written, stderr=written)
         _, status, usage = os.wait4(run.pid, 0)
-    output = (checkout / "output").read_text()
+    output = (folder / "output").read_text()
     assert os.waitstatus_to_exitcode(status) == 0, output
-    seconds = usage.ru_utime
+    return Planned(output, usage.ru_utime, json.loads((checkout / "looks.json").read_text()))
+
+
+def test_a_plan_does_not_look_at_a_file_once_a_job(paper: Planned) -> None:
+    shared = {path: n for path, n in paper.looks.items() if path.startswith("resources/")}
+    assert len(shared) > 10, "files that the study reads"
+    assert {path: n for path, n in shared.items() if n > MOST} == {}
+
+
+def test_the_paper_study_is_planned_without_gpu_or_hub(paper: Planned) -> None:
+    output, seconds, _ = paper
     stated = re.search(r"about (\d+) jobs", (REPO / "docs/cluster.md").read_text())
     assert stated
     assert abs(total(output) - int(stated[1])) < 10
