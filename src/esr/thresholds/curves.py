@@ -53,7 +53,11 @@ class Curves:
         """Mean scores (0-1) at one boost per row, for curves with the thresholds of that row."""
         scale = CEILING - FLOOR
         slope = (boosts[:, None] - thresholds)[:, :, None] / self.widths
-        return FLOOR + scale * expit(logit((self.target - FLOOR) / scale) - slope)
+        logits = np.subtract(logit((self.target - FLOOR) / scale), slope, out=slope)
+        mean = expit(logits, out=logits)
+        mean *= scale
+        mean += FLOOR
+        return mean
 
     def log_ratio(
         self, thresholds: Float[np.ndarray, "m cells"]

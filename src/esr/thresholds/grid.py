@@ -84,12 +84,17 @@ class PosteriorGrid:
         dispersion: float = 1.0,
     ) -> Float[np.ndarray, "m cells widths"]:
         """Probability of every curve in the windows; without a prior, widths are uniform."""
-        log = self._log_mass(which) + self._log_likelihood[which] / dispersion
+        # In place: these arrays are large, and to allocate one takes as long as to compute it.
+        log = self._log_likelihood[which]
+        log /= dispersion
+        log += self._log_mass(which)
         if widths:
             log += widths.log_prior(self.curves.log_ratio(self.thresholds(which)))
         # Subtract the maximum before exponentiating: log likelihoods of many scores underflow.
-        weights = np.exp(log - log.max(axis=(1, 2), keepdims=True))
-        return weights / weights.sum(axis=(1, 2), keepdims=True)
+        log -= log.max(axis=(1, 2), keepdims=True)
+        weights = np.exp(log, out=log)
+        weights /= weights.sum(axis=(1, 2), keepdims=True)
+        return weights
 
     def width_prior(self, dispersion: float) -> WidthPrior:
         """Learn the prior of relative widths from every latent that has a score."""
@@ -135,7 +140,12 @@ class PosteriorGrid:
             rows = which[valid]
             s = score[valid][:, None, None]
             mean = self.curves.mean(boost[valid], self.thresholds(rows))
-            self._log_likelihood[rows] += s * np.log(mean) + (1 - s) * np.log1p(-mean)
+            log = np.log(mean)
+            log *= s
+            miss = np.log1p(np.negative(mean, out=mean), out=mean)
+            miss *= 1 - s
+            log += miss
+            self._log_likelihood[rows] += log
 
     def _set_window(
         self,
