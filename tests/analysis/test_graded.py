@@ -70,7 +70,8 @@ def both_phases(size: int = 400, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFr
         detected = pd.array(seen | (several & (rng.random(N) < 0.5)), "boolean")
         primary.append(scores(arm, seen, "a").assign(restart_detected=detected))
     first, second = (pd.concat(parts, ignore_index=True) for parts in (primary, truth))
-    named = first.assign(trial_id=first[KEY].agg("/".join, axis=1), stratum=strata(first))
+    keys = zip(*(first[name] for name in KEY), strict=True)
+    named = first.assign(trial_id=["/".join(key) for key in keys], stratum=strata(first))
     sample = draw_sample(named, AgreementConfig(size=size))
     graded = second.assign(trial_id=named["trial_id"]).set_index("trial_id")
     judged = {"b": graded.loc[sample["trial_id"]].reset_index()}
