@@ -85,13 +85,13 @@ def score(
     """
     adjusted = family_p(claims, tables)
     known = power or {}
+    parts = {path: rows_by_way(tables.get(path)) for path in claims["table"].unique()}
     rows = []
     for claim in claims.to_dict("records"):
         key = key_of(claim)
-        table = tables.get(claim["table"])
         found = {
             way: evaluate(claim, part, 1 - level, adjusted.get((*key, way), np.nan))
-            for way, part in rows_by_way(table).items()
+            for way, part in parts[claim["table"]].items()
         }
         rows.append({**claim, **summarise_ways(claim, found, known.get(key, Power()))})
     return pd.DataFrame(rows, columns=COLUMNS)
