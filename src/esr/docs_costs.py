@@ -5,9 +5,8 @@
 
 from pathlib import Path
 
-import yaml
-
 from esr.config import Config, VllmJudgeConfig, load, merge
+from esr.plain_yaml import load_yaml
 from esr.planning.costs import as_configured, estimate
 from esr.planning.hours import estimate_compute
 
@@ -47,7 +46,7 @@ def _config(study: str, judge: str) -> Config:
     """A study with this primary judge."""
     own = {} if judge.startswith("qwen") else {"judges": {judge: {"optional": False}}}
     files = [Path("config.yaml"), Path(f"studies/{study}.yaml")]
-    parts = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
+    parts = [load_yaml(path.read_text(encoding="utf-8")) for path in files]
     return load(merge(*parts, {"study": study, "judging": {"primary": judge, **own}}))
 
 

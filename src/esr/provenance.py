@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from esr.plain_yaml import load_yaml
+
 LIBRARIES = ("esr", "torch", "transformers", "sae-lens", "numpy", "pandas", "snakemake")
 
 
@@ -73,7 +75,7 @@ def content_digest(path: Path) -> str:
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".yaml":
         try:
-            content = json.dumps(yaml.safe_load(text), sort_keys=True, default=str)
+            content = json.dumps(load_yaml(text), sort_keys=True, default=str)
         except yaml.YAMLError:
             return file_digest(path)
     else:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from esr.agreement.sample import REST_LEAST, draw_sample, permanent_numbers, str
 from esr.analysis.claims import Region, decide, read_finding
 from esr.config import AgreementConfig, Config, StatisticsConfig, load
 from esr.config.load import merge
+from esr.plain_yaml import load_yaml
 from esr.planning.costs import planned_calls
 from helpers.checkout import load_script
 
@@ -141,7 +141,7 @@ def test_weighted_rates_of_unflagged_trials_are_unbiased() -> None:
 
 def study(name: str, **changes: Any) -> Config:
     texts = [(ROOT / path).read_text() for path in ("config.yaml", f"studies/{name}.yaml")]
-    return load(merge(*map(yaml.safe_load, texts), {"study": name}, changes))
+    return load(merge(*map(load_yaml, texts), {"study": name}, changes))
 
 
 @pytest.fixture

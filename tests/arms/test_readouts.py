@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from esr.arms.plan import COLUMNS, apply_condition, new_trials
 from esr.config import ArmConfig, merge
 from esr.engines import open_tokenizer
 from esr.errors import EsrError
+from esr.plain_yaml import load_yaml
 from esr.planning.readouts import check_readouts
 from esr.tables import read_table, write_table
 from helpers.checkout import REPO, load_script
@@ -57,7 +57,7 @@ def run(folder: Path, plan: pd.DataFrame, tokens: dict[str, list[str]] = WORDS) 
     """Run the script of the rule on a plan; its table."""
     files = [REPO / "config.yaml", REPO / "studies/organism.yaml"]
     readouts = {"readouts": {"steered": {"tokens": tokens}}}
-    config = merge(*(yaml.safe_load(file.read_text()) for file in files), readouts)
+    config = merge(*(load_yaml(file.read_text()) for file in files), readouts)
     write_table(plan, folder / "plan.parquet", "plan", {})
     assets = folder / "assets"
     job = SimpleNamespace(

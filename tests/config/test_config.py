@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from pydantic import BaseModel
 from safetensors.numpy import save_file
 
@@ -30,6 +29,7 @@ from esr.config import (
 )
 from esr.config.load import RENAMED
 from esr.errors import EsrError
+from esr.plain_yaml import load_yaml
 from esr.planning.files import check_files, check_shapes
 from helpers.checkout import REPO
 from helpers.studies import load_study
@@ -61,7 +61,7 @@ models:
 
 
 def raw(*overrides: Mapping[str, Any]) -> dict[str, Any]:
-    return merge(yaml.safe_load(MINIMAL), *overrides)
+    return merge(load_yaml(MINIMAL), *overrides)
 
 
 def problem(*overrides: Mapping[str, Any]) -> str:
@@ -608,7 +608,7 @@ def test_an_ablated_latent_that_the_sae_does_not_have_is_named() -> None:
 
 @pytest.mark.parametrize("study", ["paper", "arxiv"])
 def test_the_paper_is_computed_with_models_and_saes_at_pinned_commits(study: str) -> None:
-    models = yaml.safe_load((REPO / f"studies/{study}.yaml").read_text())["models"]
+    models = load_yaml((REPO / f"studies/{study}.yaml").read_text())["models"]
     assert len(models) == 5
     for model in models.values():
         for commit in (model["revision"], model["sae"]["revision"]):

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from safetensors.numpy import save_file
 
 from esr.assets.checkpoints import folder_model_shape
 from esr.config import Config, load, merge
+from esr.plain_yaml import load_yaml
 from helpers.checkout import REPO
 
 ONE_DEVICE: dict[str, Any] = {
@@ -22,7 +22,7 @@ ONE_DEVICE: dict[str, Any] = {
 def load_study(*changes: Any, name: str = "organism") -> Config:
     """Protocol, study file and changes, merged and validated as a run does it."""
     files = [REPO / "config.yaml", REPO / f"studies/{name}.yaml"]
-    return load(merge(*(yaml.safe_load(file.read_text()) for file in files), *changes))
+    return load(merge(*(load_yaml(file.read_text()) for file in files), *changes))
 
 
 def save_vectors(

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from esr.assets.sae import decoder_rows
 from esr.config import merge
@@ -15,6 +14,7 @@ from esr.directions.sources import random_directions
 from esr.directions.vectors import load_directions
 from esr.engines import open_tokenizer
 from esr.errors import EsrError
+from esr.plain_yaml import load_yaml
 from esr.planning.files import check_files
 from esr.planning.readouts import check_readouts
 from esr.tables import TABLES, read_table, write_table
@@ -64,7 +64,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         files = [REPO / "config.yaml", REPO / "studies/organism.yaml"]
         self.config = merge(
-            *(yaml.safe_load(file.read_text()) for file in files), {"introspection": SECTION}
+            *(load_yaml(file.read_text()) for file in files), {"introspection": SECTION}
         )
         self.folder = folder
         self.here = folder / "introspection"

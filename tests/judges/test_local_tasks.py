@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
 from esr.arms.plan import apply_condition, new_trials
 from esr.arms.restarts import read_phrases
@@ -23,6 +22,7 @@ from esr.journal import read_journal
 from esr.judges.base import Attempt, Judgment, judgments_table
 from esr.judges.encoding import open_tokenizer
 from esr.judges.replies import is_reply
+from esr.plain_yaml import load_yaml
 from esr.tables import read_table, write_table
 from helpers.checkout import REPO, load_script
 from helpers.local_judge import FakeHost, judge_settings, tiny_judge
@@ -75,7 +75,7 @@ def study(source: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     files = [REPO / "config.yaml", REPO / "studies/organism.yaml"]
     settings = judge_settings(source, max_model_len=4000).model_dump(mode="json")
     changes = {"judging": {"judges": {"open": settings}}}
-    return merge(*(yaml.safe_load(file.read_text()) for file in files), changes)
+    return merge(*(load_yaml(file.read_text()) for file in files), changes)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
+from esr.plain_yaml import load_yaml
 
 
 @cache
@@ -15,7 +15,7 @@ def sae_releases() -> dict[str, Any]:
     assert package is not None
     assert package.origin is not None
     text = (Path(package.origin).parent / "pretrained_saes.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    found: dict[str, Any] = load_yaml(text)
     return found
 
 

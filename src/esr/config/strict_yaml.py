@@ -7,8 +7,7 @@ from typing import Any
 import yaml
 
 from esr.errors import EsrError
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from esr.plain_yaml import LOADER
 
 
 def read_yaml(path: Path) -> Any:

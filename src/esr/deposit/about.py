@@ -8,12 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from esr.bundle.manifest import Manifest
 from esr.config import Config
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
+from esr.plain_yaml import load_yaml
 
 COLUMNS = ["source", "licence", "hub", "link"]
 
@@ -113,7 +112,7 @@ def about(config: Config, manifest: Manifest, citation: Path, licences: Path, da
         date: Day of the revision.
     """
     origin: dict[str, Any] = manifest.esr.model_dump()
-    cited = yaml.safe_load(citation.read_text(encoding="utf-8"))
+    cited = load_yaml(citation.read_text(encoding="utf-8"))
     terms = read_licences(licences)
     return About(
         study=config.study,

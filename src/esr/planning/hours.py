@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from esr.config import ENGINE_HOURS, JOURNALED, Config, ModelConfig, VllmJudgeConfig
 from esr.errors import EsrError
 from esr.handwritten import read_csv_rows
+from esr.plain_yaml import load_yaml
 from esr.planning.costs import Planned, judging_calls, planned_calls, searched_for
 from esr.planning.hardware import Gpu, gpu_of, loaded_bytes, weight_bytes
 from esr.planning.judged import RATED, judging_starts, rating_group
@@ -254,7 +254,7 @@ def profile_hours(table: pd.DataFrame, profile: Path = PROFILE) -> tuple[float, 
     Raises:
         EsrError: the profile sets no limit.
     """
-    jobs = yaml.safe_load(profile.read_text(encoding="utf-8")).get("jobs")
+    jobs = load_yaml(profile.read_text(encoding="utf-8")).get("jobs")
     if not isinstance(jobs, int) or jobs < 1:
         raise EsrError(f"{profile}: jobs: {jobs!r}; set the number of concurrent jobs")
     work = float((table["gpu_hours"] / table["gpus"]).sum())

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from esr.config import ENGINE_HOURS, Config
+from esr.plain_yaml import load_yaml
 from esr.planning import searches
 from esr.planning.allocations import requested_hours
 from esr.planning.waves import GROUP
@@ -20,7 +19,7 @@ def arms_together(profile: Path = PROFILE) -> int:
     """Most arms of a model that share an allocation by a profile; 1 = each has its own."""
     if not profile.is_file():
         return 1
-    return _together(yaml.safe_load(profile.read_text(encoding="utf-8")))
+    return _together(load_yaml(profile.read_text(encoding="utf-8")))
 
 
 def _together(settings: Mapping[str, Any]) -> int:
@@ -36,7 +35,7 @@ def partition_problems(config: Config, profile: Path = PROFILE) -> Iterator[str]
     """
     if not profile.is_file():
         return
-    settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    settings = load_yaml(profile.read_text(encoding="utf-8"))
     attempts = 1 + settings.get("retries", 0)
     together = _together(settings)
     requested: dict[str, float] = {}
