@@ -7,9 +7,11 @@ in a folder.
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from helpers.checkout import link_checkout, snakemake_command
+from helpers.vllm_hosts import link_environment
 
 BY_VLLM = ["--config", "engine={name: vllm, vllm: {eager: true}}", "models={twin: null}"]
 BY_VLLM += ["latents={count: 12, candidates: 42}", "--", "fig2"]
@@ -23,12 +25,22 @@ PATIENCE = 3600
 class Beside:
     """Snakemake run in a folder of its own, which begins as soon as another run has ended."""
 
-    def __init__(self, folder: Path, *arguments: str, after: "Beside | None" = None) -> None:
-        """Begin, or wait for the other run in a thread, so that the two do not compete."""
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        prepare: Callable[[Path], None] = lambda _: None,
+        after: "Beside | None" = None,
+    ) -> None:
+        """Begin, or wait for the other run in a thread, so that the two do not compete.
+
+        `prepare` is called with the folder before the run begins.
+        """
         self.folder = link_checkout(folder)
         self.run: subprocess.Popen[bytes] | None = None
         # Tests go first: some of them measure how long something takes.
         self._command = ["nice", "-n4", *snakemake_command(*arguments)]
+        self._prepare = prepare
         self._after = after
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -39,6 +51,7 @@ class Beside:
             self._after._thread.join()
         if self._stopped.is_set():
             return
+        self._prepare(self.folder)
         with (self.folder / "log").open("w") as log:
             self.run = subprocess.Popen(self._command, cwd=self.folder, stdout=log, stderr=log)
             code = self.run.wait()
@@ -67,7 +80,8 @@ def start_runs(folder: Path, tests: list[str], cores: int) -> list[Beside]:
     if wanted - {"test_rebuilt.py"}:
         runs.append(Beside(folder / "study", "--cores", str(cores)))
     if "test_vllm.py" in wanted:
-        runs.append(Beside(folder / "vllm", "--cores", str(cores), *BY_VLLM, after=runs[0]))
+        command = ("--cores", str(cores), *BY_VLLM)
+        runs.append(Beside(folder / "vllm", *command, prepare=link_environment, after=runs[0]))
     if "test_rebuilt.py" in wanted:
         labels = "results/organisms/planted/labels.csv"
         runs.append(Beside(folder / "rebuilt", "--cores", "1", labels))

@@ -32,6 +32,20 @@ def sync() -> None:
     subprocess.run(command, check=True, timeout=900)
 
 
+def link_environment(folder: Path) -> None:
+    """Let a checkout use the environment of this one, whose bytecode other tests have compiled."""
+    sync()
+    (folder / "envs" / ENVIRONMENT.name / ".venv").symlink_to(ENVIRONMENT / ".venv")
+    mark_installed(folder)
+
+
+def mark_installed(folder: Path) -> None:
+    """Tell the workflow in a folder that its environment of vLLM is there."""
+    installed = folder / f"results/environments/{ENVIRONMENT.name}.txt"
+    installed.parent.mkdir(parents=True, exist_ok=True)
+    installed.touch()
+
+
 class ForkServer:
     """Client of `helpers.vllm_fork_server`."""
 

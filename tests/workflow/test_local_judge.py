@@ -26,7 +26,7 @@ from esr.judges.replies import is_reply
 from esr.tables import read_table, write_table
 from helpers.checkout import REPO, link_checkout, run_snakemake, snakemake_command
 from helpers.local_judge import RUBRIC, judge_settings, tiny_judge
-from helpers.vllm_hosts import ForkServer, forked_environment
+from helpers.vllm_hosts import ForkServer, forked_environment, mark_installed
 
 pytestmark = [
     pytest.mark.vllm,
@@ -152,9 +152,7 @@ class Run(NamedTuple):
 def run(hosts: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder = link_checkout(tmp_path_factory.mktemp("local") / "checkout")
     write_study(folder, tiny_judge(tmp_path_factory.mktemp("judge")))
-    installed = folder / "results/environments/serve-cpu.txt"
-    installed.parent.mkdir(parents=True)
-    installed.touch()
+    mark_installed(folder)
     address = tmp_path_factory.mktemp("a") / "s"
     with forked_environment(hosts, folder / "envs/serve-cpu", address) as forks:
         run_and_kill(folder)

@@ -33,7 +33,7 @@ from esr.thresholds.prior import probed_centre
 from helpers.checkout import REPO, link_checkout, run_snakemake
 from helpers.fake_api import FakeApi
 from helpers.llm import KEY, compatible
-from helpers.vllm_hosts import ForkServer, forked_environment
+from helpers.vllm_hosts import ForkServer, forked_environment, mark_installed
 
 pytestmark = pytest.mark.slow
 
@@ -220,9 +220,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def in_vllm(hosts: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Results of the fourth study, whose engine's hosts are forks of a process with vLLM."""
     folder = lay_out(tmp_path_factory.mktemp("vllm"))
-    installed = folder / "results/environments/serve-cpu.txt"
-    installed.parent.mkdir(parents=True)
-    installed.touch()
+    mark_installed(folder)
     address = tmp_path_factory.mktemp("a") / "s"
     with forked_environment(hosts, folder / "envs/serve-cpu", address):
         yield run(folder, "engine={name: vllm, batch_size: 16, vllm: {eager: true}}")
