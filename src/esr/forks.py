@@ -37,7 +37,7 @@ LIBRARIES = [
     "jaxtyping",
     "scipy.stats",
     "scipy.optimize",
-    "statsmodels.api",
+    "statsmodels.genmod.generalized_linear_model",
     "matplotlib.pyplot",
     "matplotlib.backends.backend_pdf",
     "fontTools.subset",

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 
 from esr.analysis import statistics as es
 from esr.analysis.simulation import draw_arm, draw_design
@@ -51,7 +51,7 @@ class TestVariance:
     def test_one_factor_is_the_cluster_robust_variance(self) -> None:
         codes = crossed_codes(40, 5, 12)[:1]
         values = np.random.default_rng(1).normal(size=40)[codes[0]] + np.arange(200) % 7
-        model = sm.OLS(values, np.ones(200))
+        model = OLS(values, np.ones(200))
         options = {"groups": codes[0], "use_correction": False}
         robust = model.fit(cov_type="cluster", cov_kwds=options).bse[0]
         expected = robust**2 * 40 / 39

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
 from esr.analysis import statistics as es
@@ -203,7 +203,7 @@ class TestBootstrap:
         rng = np.random.default_rng(3)
         ids = np.repeat(np.arange(300), 5)
         values = rng.normal(size=300)[ids] + rng.normal(size=len(ids))
-        model = sm.OLS(values, np.ones(len(values)))
+        model = OLS(values, np.ones(len(values)))
         robust = model.fit(cov_type="cluster", cov_kwds={"groups": ids}).bse[0]
         assert es.bootstrap_mean(values, es.resample(ids, 4000)).std() == pytest.approx(
             robust, rel=0.05

@@ -8,18 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from sae_lens import (
-    GatedSAE,
-    GatedSAEConfig,
-    JumpReLUSAE,
-    JumpReLUSAEConfig,
-    JumpReLUTranscoder,
-    JumpReLUTranscoderConfig,
-    StandardSAE,
-    StandardSAEConfig,
-    TopKSAE,
-    TopKSAEConfig,
-)
 from safetensors.torch import load_file, save_file
 
 from esr.assets.sae import (
@@ -37,18 +25,25 @@ from helpers.checkout import REPO
 from helpers.tiny import D_MODEL, D_SAE, tiny_sae
 
 FORMS: tuple[Activation, ...] = ("relu", "jumprelu", "topk")
-CLASSES: dict[str, Any] = {
-    "relu": (StandardSAE, StandardSAEConfig, {}),
-    "jumprelu": (JumpReLUSAE, JumpReLUSAEConfig, {}),
-    "topk": (TopKSAE, TopKSAEConfig, {"k": 5}),
+CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "relu": ("StandardSAE", {}),
+    "jumprelu": ("JumpReLUSAE", {}),
+    "topk": ("TopKSAE", {"k": 5}),
 }
 H = torch.randn(7, 3, D_MODEL, generator=torch.Generator().manual_seed(1))
 
 
+def saelens_class(name: str, **settings: Any) -> Any:
+    """SAE of a class of SAELens, which takes seconds to load: not where tests are collected."""
+    import sae_lens
+
+    return getattr(sae_lens, name)(getattr(sae_lens, f"{name}Config")(**settings))
+
+
 def saelens(form: str, seed: int = 0, **settings: Any) -> Any:
     """SAE of SAELens with every weight, bias and threshold random."""
-    kind, config, own = CLASSES[form]
-    sae = kind(config(d_in=D_MODEL, d_sae=D_SAE, **own, **settings))
+    name, own = CLASSES[form]
+    sae = saelens_class(name, d_in=D_MODEL, d_sae=D_SAE, **own, **settings)
     generator = torch.Generator().manual_seed(seed)
     for parameter in sae.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) / 2
@@ -106,10 +101,10 @@ class TestSaelens:
     @pytest.mark.parametrize(
         ("sae", "named"),
         [
-            (lambda: GatedSAE(GatedSAEConfig(d_in=4, d_sae=8)), "'gated' is not supported"),
+            (lambda: saelens_class("GatedSAE", d_in=4, d_sae=8), "'gated' is not supported"),
             (
-                lambda: JumpReLUTranscoder(
-                    JumpReLUTranscoderConfig(d_in=4, d_sae=8, d_out=4, apply_b_dec_to_input=False)
+                lambda: saelens_class(
+                    "JumpReLUTranscoder", d_in=4, d_sae=8, d_out=4, apply_b_dec_to_input=False
                 ),
                 "'jumprelu_transcoder' is not supported",
             ),

@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from jaxtyping import Float, Int
 from scipy import stats
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
+from statsmodels.tools import add_constant
 from statsmodels.tools.sm_exceptions import PerfectSeparationWarning, SingularMatrixWarning
 
 from esr.errors import EsrError
@@ -162,7 +164,7 @@ def hazard_ratio(
 
 def _explained(design: np.ndarray) -> bool:
     """Whether the first column is a linear function of the others."""
-    others = sm.add_constant(design[:, 1:], has_constant="add")
+    others = add_constant(design[:, 1:], has_constant="add")
     fitted = others @ np.linalg.lstsq(others, design[:, 0], rcond=None)[0]
     return bool(np.abs(design[:, 0] - fitted).max() < 1e-6)
 
@@ -170,7 +172,7 @@ def _explained(design: np.ndarray) -> bool:
 def _fit(event: Column, design: np.ndarray, clusters: np.ndarray) -> tuple[float, float] | None:
     """Slope of the first column and its clustered standard error; None if it has no maximum."""
     varying = design[:, np.ptp(design, axis=0) > 0]
-    model = sm.GLM(event, sm.add_constant(varying), family=sm.families.Binomial())
+    model = GLM(event, add_constant(varying), family=Binomial())
     with warnings.catch_warnings():
         warnings.simplefilter("error", PerfectSeparationWarning)
         # Few bins make time and its square collinear; the slope of the first column is unique.
