@@ -1,4 +1,4 @@
-"""Variables of the environment for all tests: to be imported before what reads them."""
+"""Environment of all tests: to be imported before what reads it."""
 
 import os
 import sys
@@ -8,6 +8,6 @@ import sys
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# The study runs beside the tests. Threads of several processes that spin on the same cores
-# make PyTorch many times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As in the forks of jobs: one thread a library, since the study runs beside the tests and threads
+# that spin on the same cores make PyTorch many times slower; and memory that is kept when freed.
+import esr.forks_environment  # noqa: E402, F401
