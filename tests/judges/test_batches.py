@@ -9,9 +9,8 @@ import pytest
 
 from esr.errors import EsrError
 from esr.journal import Journal
-from esr.judges import batch_api, open_judge
+from esr.judges import open_judge
 from esr.judges.base import JudgeInput, Judgment
-from esr.judges.batch_api import BatchApi
 from esr.judges.costs import Budget
 from esr.judges.llm import CachedLlm
 from esr.judges.rubrics import read_rubric
@@ -244,7 +243,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int, after: bool) -> None:
 def test_killed_at_any_write_a_rerun_pays_for_nothing_twice(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
 ) -> None:
-    monkeypatch.setattr(batch_api, "PORTION", 10)
+    monkeypatch.setattr("esr.judges.batch_api.PORTION", 10)
     api.outcomes[user_of(inputs(25)[4])] = deque(["expired"])
     with monkeypatch.context() as patch:
         dying(patch, at, after)
@@ -330,11 +329,11 @@ def test_a_budget_cuts_batches_to_size_and_then_stops(api: FakeApi, tmp_path: Pa
 def interrupted(api: FakeApi, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C while a job waits for its batch."""
 
-    def stop(self: BatchApi, batch: str) -> None:
+    def stop(self: Any, batch: str) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(BatchApi, "wait", stop)
+        patch.setattr("esr.judges.batch_api.BatchApi.wait", stop)
         with pytest.raises(KeyboardInterrupt):
             judged(api, path, 5)
 

@@ -10,7 +10,7 @@ import pytest
 from esr.config import OpenAiJudgeConfig
 from esr.errors import EsrError
 from esr.journal import Journal, read_journal
-from esr.judges import batch_api, open_judge
+from esr.judges import open_judge
 from esr.judges.base import Judgment
 from esr.judges.costs import Budget
 from esr.judges.keys import read_key, redact
@@ -191,7 +191,7 @@ def test_404_of_a_batch_that_exists_is_waited_for(api: FakeApi, tmp_path: Path) 
 def test_404_for_good_ends_one_run_and_the_next_run_sends_the_calls_again(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_api, "NOT_FOUND_TRIES", 3)
+    monkeypatch.setattr("esr.judges.batch_api.NOT_FOUND_TRIES", 3)
     api.batch_faults.extend([404] * 6)
     with pytest.raises(EsrError, match=r"does not find batch msgbatch_0.*sends its 5 calls again"):
         statuses(batched(api), tmp_path, 5)
@@ -214,7 +214,7 @@ def test_a_list_that_lags_and_a_clock_that_differs_make_no_second_batch(
 def test_an_open_batch_is_collected_after_a_change_to_live(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_api, "NOT_FOUND_TRIES", 1)
+    monkeypatch.setattr("esr.judges.batch_api.NOT_FOUND_TRIES", 1)
     api.batch_faults.append(404)
     with pytest.raises(EsrError, match="does not find batch"):
         statuses(batched(api), tmp_path, 5)
