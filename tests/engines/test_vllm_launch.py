@@ -14,7 +14,7 @@ from esr.assets.sae import from_saelens
 from esr.config import Config, load, merge
 from esr.engines import open_engine
 from esr.engines.vllm.client import VllmEngine
-from esr.engines.vllm.environment import launcher, pinned_version
+from esr.engines.vllm.environment import host_variables, launcher, pinned_version
 from esr.engines.vllm.launch import vllm_options
 from esr.errors import EsrError
 from helpers.checkout import REPO
@@ -62,6 +62,14 @@ def test_without_a_gpu_the_cache_is_in_main_memory_and_the_environment_is_serve_
     }
     assert config.environment("planted") == "serve-cpu"
     assert study("organism").environment("planted") is None
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("eager", [True, False])
+def test_nothing_is_compiled_on_a_cpu_without_graphs(on_cpu: bool, eager: bool) -> None:
+    found = host_variables(study("organism"), on_cpu=on_cpu, eager=eager)
+    assert ("TORCHDYNAMO_DISABLE" in found) == (on_cpu and eager)
+    assert ("VLLM_CPU_OMP_THREADS_BIND" in found) == on_cpu
 
 
 @pytest.mark.parametrize(("rank", "room"), [(4, 8), (8, 8), (24, 32)])

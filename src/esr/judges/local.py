@@ -267,7 +267,7 @@ def check_cpu_cache(settings: VllmJudgeConfig) -> None:
 def judge_variables(config: Config, settings: VllmJudgeConfig, beside: int) -> dict[str, str]:
     """Environment variables of the host of a judge: threads, and the GPUs that it sees."""
     gpus = config.judge_gpus(settings)
-    variables = host_variables(config, on_cpu=not gpus)
+    variables = host_variables(config, on_cpu=not gpus, eager=settings.eager)
     if gpus:
         variables |= visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), beside, gpus)
     return variables

@@ -9,11 +9,17 @@ from esr.engines.hosts.linger import Launch
 from esr.errors import EsrError
 
 
-def host_variables(config: Config, *, on_cpu: bool) -> dict[str, str]:
-    """Return the environment variables of a process that runs vLLM."""
+def host_variables(config: Config, *, on_cpu: bool, eager: bool) -> dict[str, str]:
+    """Return the environment variables of a process that runs vLLM.
+
+    Without compiled graphs vLLM still compiles the function that counts ranks of tokens. On a CPU
+    this takes a C++ compiler, and 20 CPU seconds in a new environment.
+    """
     variables = {"OMP_NUM_THREADS": str(config.engine.threads)}
     if on_cpu:
         variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other jobs may use the cores
+        if eager:
+            variables["TORCHDYNAMO_DISABLE"] = "1"
     return variables
 
 

@@ -42,7 +42,8 @@ def open_vllm(
     text = AutoConfig.from_pretrained(manifest["source"], **where).get_text_config()
     longest = text.max_position_embeddings
     setup = _setup(config, name, manifest, longest, sae_file, directions, layers)
-    variables = host_variables(config, on_cpu=config.on_cpu(name))
+    eager = config.engine.vllm.eager
+    variables = host_variables(config, on_cpu=config.on_cpu(name), eager=eager)
     if model.quantization is not None:
         identity = identity | {"quantization": model.quantization}
     version = pinned_version(environment)
