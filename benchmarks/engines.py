@@ -49,7 +49,8 @@ from esr.assets.sae import Sae
 from esr.config import Config, load, merge
 from esr.engines import open_engine
 from esr.engines.base import EncodeRequest, Engine, Request, Sampling, generate_all
-from esr.engines.vllm.launch import host_variables, vllm_options
+from esr.engines.vllm.environment import host_variables
+from esr.engines.vllm.launch import vllm_options
 from esr.planning.hardware import check_gpu_memory
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ Modes = dict[str, tuple[str, Mode]]
 
 def plain_vllm(config: Config, name: str, manifest: dict[str, Any]) -> Plain:
     """VLLM without our code, with a model of a study."""
-    variables = host_variables(config, on_cpu=config.on_cpu(name))
+    eager = config.engine.vllm.eager
+    variables = host_variables(config, on_cpu=config.on_cpu(name), eager=eager)
     settings = {
         "model": manifest["source"],
         "revision": manifest["revision"],
