@@ -34,8 +34,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
     # One of several processes waits for the study, with all its tests; a single one has others.
+    # Of the workflow's tests those on Slurm, which wait for it, come while others have the cores.
     several = hasattr(config, "workerinput")
-    items.sort(key=lambda item: item.nodeid.startswith(STUDY_TESTS) != several)
+    items.sort(key=lambda item: place(item.nodeid, study_first=several))
+
+
+def place(nodeid: str, *, study_first: bool) -> tuple[bool, bool]:
+    """Sorts tests: those of the study first or last, of those of the workflow Slurm's first."""
+    late = nodeid.startswith("tests/workflow/") and "test_slurm.py" not in nodeid
+    return nodeid.startswith(STUDY_TESTS) != study_first, late
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
