@@ -24,8 +24,13 @@ class PooledTransport(httpx2.AsyncBaseTransport):
     """
 
     def __init__(self, timeout: float) -> None:
-        """Open no connection yet; a request fails after `timeout` seconds in all."""
+        """Open no connection yet; a request fails after `timeout` seconds in all.
+
+        Raises:
+            EsrError: the certificates that connections trust cannot be loaded.
+        """
         self._timeout = timeout
+        self._trusted = trusted()  # here: an SDK would send a request again that fails so
         self._pools: list[httpx2.AsyncHTTPTransport] = []
         self._loads: list[int] = []
 
@@ -56,7 +61,7 @@ class PooledTransport(httpx2.AsyncBaseTransport):
     def _open_pool(self) -> None:
         limits = httpx2.Limits(max_connections=POOL, max_keepalive_connections=POOL)
         self._pools.append(
-            httpx2.AsyncHTTPTransport(verify=trusted(), limits=limits, socket_options=OPTIONS)
+            httpx2.AsyncHTTPTransport(verify=self._trusted, limits=limits, socket_options=OPTIONS)
         )
         self._loads.append(0)
 
