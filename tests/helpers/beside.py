@@ -51,10 +51,14 @@ class Beside:
             self._after._thread.join()
         if self._stopped.is_set():
             return
-        self._prepare(self.folder)
+        code = 1
         with (self.folder / "log").open("w") as log:
-            self.run = subprocess.Popen(self._command, cwd=self.folder, stdout=log, stderr=log)
-            code = self.run.wait()
+            try:
+                self._prepare(self.folder)
+                self.run = subprocess.Popen(self._command, cwd=self.folder, stdout=log, stderr=log)
+                code = self.run.wait()
+            except (OSError, subprocess.SubprocessError) as error:
+                log.write(f"could not begin: {error}\n")
         ended = self.folder / "exit-code"
         ended.with_suffix(".part").write_text(str(code))
         ended.with_suffix(".part").rename(ended)

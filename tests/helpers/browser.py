@@ -42,9 +42,11 @@ class Reader:
         """Show the page on another screen, and afterwards on a desk again, in light colours."""
         self.page.set_viewport_size(size)
         self.page.emulate_media(color_scheme=scheme)
-        yield
-        self.page.set_viewport_size(DESK)
-        self.page.emulate_media(color_scheme="light")
+        try:
+            yield
+        finally:
+            self.page.set_viewport_size(DESK)
+            self.page.emulate_media(color_scheme="light")
 
     def open(self, name: str = "transcripts", state: str = "") -> Any:
         """Load a page of the report anew, in the state that its address may name (`#...`)."""
