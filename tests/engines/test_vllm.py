@@ -368,11 +368,6 @@ class TestParity:
     def test_activations(self, llama: VllmEngine, latents: tuple[int, ...] | None) -> None:
         check_encoding(llama, reference(), ("max", "mean", "activity", None), latents)
 
-    def test_compiled(self, opened: Callable[..., VllmEngine]) -> None:
-        with opened("gemma2", "jumprelu", enforce_eager=False) as engine:
-            check_parity(engine, reference("gemma2", "jumprelu"))
-            check_encoding(engine, reference("gemma2", "jumprelu"))
-
     @pytest.mark.parametrize("family", ["gemma3", "gemma3-multimodal", "qwen2", "qwen3"])
     def test_other_families(self, opened: Callable[..., VllmEngine], family: str) -> None:
         with opened(family, "jumprelu") as engine:
@@ -399,13 +394,15 @@ class TestParity:
             check_encoding(engine, reference())
 
     @pytest.mark.parametrize(
-        ("form", "eager"), [("relu", True), ("topk", False)], ids=["eager", "compiled"]
+        ("family", "form", "eager"),
+        [("llama", "relu", True), ("gemma2", "topk", False)],
+        ids=["eager", "compiled"],
     )
     def test_chunked_prompts_and_preemption(
-        self, opened: Callable[..., VllmEngine], form: Activation, eager: bool
+        self, opened: Callable[..., VllmEngine], family: str, form: Activation, eager: bool
     ) -> None:
-        with opened("llama", form, **TIGHT, enforce_eager=eager) as engine:
-            plain = reference("llama", form)
+        with opened(family, form, **TIGHT, enforce_eager=eager) as engine:
+            plain = reference(family, form)
             check_parity(engine, plain)
             check_encoding(engine, plain, ("max", "mean"))
             check_overflow(engine, plain)
@@ -516,6 +513,13 @@ class TestSampling:
         found = [one for (one,) in generate(llama, [[OVERFLOW], [good], [OVERFLOW]], GREEDY)]
         (expected,) = generate(reference(), [[good]], GREEDY)
         assert found == [Generation((), "error"), expected[0], Generation((), "error")]
+
+    def test_activations_that_are_not_finite_are_an_error(self, llama: VllmEngine) -> None:
+        """Read at a layer after the one that overflows, whose stream has been replaced there."""
+        bad = EncodeRequest(OVERFLOW.tokens, 1, OVERFLOW.intervention)
+        for engine in (llama, reference()):
+            with pytest.raises(EsrError, match="encode request 1: the residual stream leaves"):
+                engine.encode([ENCODE_REQUESTS[0], bad], None, "max")
 
     def test_non_finite_values_do_not_reach_other_requests(self, llama: VllmEngine) -> None:
         check_overflow(llama, reference())

@@ -74,7 +74,7 @@ def sae(request: pytest.FixtureRequest) -> Sae:
 
 
 def buffers(
-    sae: Sae, folder: Path, n_ablated: int = 8, n_tokens: int = 48, **layers: list[int]
+    sae: Sae, folder: Path, n_ablated: int = 8, n_tokens: int = 48, **options: Any
 ) -> Interventions:
     path = folder / "sae.safetensors"
     sae.save(path)
@@ -85,7 +85,7 @@ def buffers(
         n_ablated=n_ablated,
         device=CPU,
         directions=[DIRECTIONS],
-        **layers,
+        **options,
     )
 
 
@@ -247,6 +247,53 @@ class TestOperation:
         _, after = apply(site)
         assert site.tap is not None
         torch.testing.assert_close(site.tap[:N], after, atol=1e-6, rtol=1e-6)
+
+    @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+    def test_a_stream_that_is_not_finite_is_replaced_and_its_request_marked(
+        self, sae: Sae, tmp_path: Path
+    ) -> None:
+        what = buffers(sae, tmp_path)
+        first = Site(what, steers=True, ablates=False, taps=False)
+        later = Site(what, steers=False, ablates=True, taps=True)
+        known = {
+            "steered": WHAT["steered"],
+            "overflow": Intervention(3, 1e39, window=Window(1, 2)),
+            "ablated": WHAT["ablated"],
+        }
+        for name, one in known.items():
+            what.add(name, one)
+        what.fill(list(known), [2, 3, 2], [0, 0, 0])
+        hidden, residual = normal(8, D_MODEL), normal(8, D_MODEL, seed=2)
+        before = hidden + residual
+        torch.ops.esr.intervene_(hidden, residual, first.number)
+        assert torch.equal(hidden[3], torch.zeros(D_MODEL))  # the second token of its request
+        assert torch.equal((hidden + residual)[[2, 4, 5, 6, 7]], before[[2, 4, 5, 6, 7]])
+        torch.ops.esr.intervene_(hidden, residual, later.number)
+        assert (hidden + residual).isfinite().all()
+        assert later.tap is not None  # whatever a later site reads of that request is no number
+        assert later.tap[:7].isnan().any(dim=1).tolist() == [False] * 2 + [True] * 3 + [False] * 2
+        assert what.flags.read(list(known)) == [False, True, False]
+        what.fill(["overflow", "steered"], [1, 1], [3, 2])
+        apply(later, 2)
+        what.add("overflow", known["overflow"])  # again, after a preemption
+        assert what.flags.read(["steered", "overflow"]) == [False, True]
+        what.drop("overflow")
+        what.add("next", WHAT["plain"])  # in its slot
+        assert what.flags.read(["next", "steered"]) == [False, False]
+
+    @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+    def test_with_prefix_caching_what_is_not_finite_stays_so(
+        self, sae: Sae, tmp_path: Path
+    ) -> None:
+        what = buffers(sae, tmp_path, contain=False)
+        site = Site(what, steers=True, ablates=False, taps=False)
+        what.add("overflow", Intervention(3, 1e39))
+        what.fill(["overflow"], [3], [0])
+        _, after = apply(site, 3)
+        assert not after.isfinite().any(dim=1).any()
+        assert what.flags.read(["overflow"]) == [False]  # its logits will mark it
+        what.flags.mark_logits(torch.tensor([True]))
+        assert what.flags.read(["overflow"]) == [True]
 
     def test_one_compiled_graph_serves_all_interventions(
         self, what: Interventions, sae: Sae

@@ -10,6 +10,10 @@ For a latent that the token's request ablates, member is the strength and value 
 clamps, member is 1 and value the activation; else both are 0. Every layer with a site has its own
 boost, slot and set of each token. Outside a window the boost, or the set, is 0.
 
+If h'[t] is not finite, the request of t is marked, and h'[t] becomes residual[t]. NaN in the KV
+cache would reach the next request in the same block, for attention multiplies it by a weight of 0,
+which is NaN.
+
 Only an integer, the number of the site, crosses the boundary of the graph. All tensors that the
 operation reads have fixed addresses. An intervention is therefore the content of buffers, written
 between two forward passes, and needs no new compilation and no new CUDA graph. Shapes are static,
@@ -29,8 +33,9 @@ from torch import Tensor
 
 from esr.directions.vectors import Directions
 from esr.engines.intervention import Intervention, LayerChange, Row, Window
+from esr.engines.vllm.flags import Flags
 from esr.engines.vllm.latents import LatentSet, LatentSets
-from esr.engines.vllm.slots import Slots
+from esr.engines.vllm.slots import Slots, upload
 
 Inside = tuple[int, int, int, int, int]
 """A window in a step: request (its place in the step), 0 for added and 1 for encoded, layer (its
@@ -79,6 +84,7 @@ class Interventions:
         directions: Sequence[Directions] = (),
         adds: Sequence[int] = (0,),
         encodes: Sequence[int] = (0,),
+        contain: bool = True,
     ) -> None:
         """Allocate the buffers.
 
@@ -91,7 +97,11 @@ class Interventions:
             directions: Sets of directions that requests may name.
             adds: Layers at which directions are added; first that of operations that name none.
             encodes: Layers at which latents are ablated and clamped, likewise.
+            contain: Replace what is not finite. Not with prefix caching: a request that reads the
+                blocks of one that is marked is not marked itself.
         """
+        self.contain = contain
+        self.flags = Flags(2 * n_requests, n_tokens, device)
         self._file = safe_open(sae_file, "pt")
         self._vectors = {found.name: found.by_row() for found in directions}
         self.adds, self.encodes = tuple(adds), tuple(encodes)
@@ -128,7 +138,7 @@ class Interventions:
         Raises:
             RuntimeError: it names a layer without a site that could apply it.
         """
-        self.drop(request)
+        self._release(request)
         n = len(self.layers)
         placed = Placed(np.zeros(n, np.float32), np.zeros((2, n), np.int64), [], [], [])
         for layer, change in intervention.at_layers(self.adds[0], self.encodes[0]).items():
@@ -138,6 +148,7 @@ class Interventions:
                 raise RuntimeError(f"esr: request {request}: no site for {change} at layer {layer}")
             self._place(placed, self.place(layer), change)
         self._requests[request] = placed
+        self.flags.add(request)
         self._layout = None
 
     def _place(self, placed: Placed, at: int, change: LayerChange) -> None:
@@ -167,6 +178,11 @@ class Interventions:
 
     def drop(self, request: str) -> None:
         """Forget a request. Unknown requests are ignored."""
+        if request in self._requests:
+            self._release(request)
+            self.flags.drop(request)
+
+    def _release(self, request: str) -> None:
         placed = self._requests.pop(request, None)
         if placed is None:
             return
@@ -220,20 +236,13 @@ class Interventions:
             tokens = (slot[1] if which else boost)[at, firsts[number] :][: counts[number]]
             tokens[:start] = 0
             tokens[stop:] = 0
-        self._upload(self.boost[:, :end], boost)
-        self._upload(self.slot[..., :end], slot)
+        upload(self.boost[:, :end], torch.from_numpy(boost))
+        upload(self.slot[..., :end], torch.from_numpy(slot))
+        self.flags.fill(requests, counts, end)
         self._step_counts[:, 0] = 1
         self._step_counts[:, 1] = np.count_nonzero(boost, axis=1)
         self._step_counts[:, 2] = np.count_nonzero(slot[1], axis=1)
         self._filled = n
-
-    def _upload(self, target: Tensor, values: np.ndarray) -> None:
-        source = torch.from_numpy(values)
-        if target.device.type != "cpu":
-            # Pinned memory makes the copy asynchronous. It is new memory for every step, so the
-            # next step cannot overwrite it before the copy has finished.
-            source = source.pin_memory()
-        target.copy_(source, non_blocking=True)
 
 
 class Site:
@@ -302,8 +311,15 @@ class Site:
         if delta is not None:
             # Adding to `hidden` alone rounds once; a delta of 0 leaves its value unchanged.
             hidden.copy_(delta.add_(hidden))
+        flags = self.buffers.flags
+        if self.buffers.contain:
+            bad = ~(hidden + residual).abs().amax(dim=-1).isfinite()
+            flags.mark_tokens(bad)
+            hidden.masked_fill_(bad[:, None], 0)
         if self.tap is not None:
             torch.add(hidden.float(), residual.float(), out=self.tap[:n])
+            if self.buffers.contain:  # else it would show replacements, of earlier sites, too
+                self.tap[:n].masked_fill_(flags.of_tokens(n)[:, None], torch.nan)
         # Counted on the device, by the graph itself: a graph without the operation counts nothing.
         self.device_counts[0] += 1
 

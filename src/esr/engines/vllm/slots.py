@@ -1,7 +1,9 @@
-"""Slots of a buffer, shared by users of the same content."""
+"""Slots of a buffer, shared by users of the same content, and the copy of values into it."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
+
+from torch import Tensor
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -43,3 +45,12 @@ class Slots(Generic[Key]):
 
     def __getitem__(self, key: Key) -> int:
         return self._slot[key]
+
+
+def upload(target: Tensor, source: Tensor) -> None:
+    """Copy values from the host to a buffer on the device, without waiting for it."""
+    if target.device.type != "cpu":
+        # Pinned memory makes the copy asynchronous. It is new memory for every step, so the
+        # next step cannot overwrite it before the copy has finished.
+        source = source.pin_memory()
+    target.copy_(source, non_blocking=True)

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
@@ -36,7 +34,6 @@ from esr.engines.vllm.patches import (
     not_finite,
     wrap,
 )
-from esr.engines.vllm.slots import Slots
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as Worker
@@ -92,6 +89,7 @@ class SteeringWorker(Worker):
             [load_directions(Path(path)) for path in setup.directions],
             setup.adds,
             setup.encodes,
+            contain=not setup.prefix_caching,
         )
         layers = decoder_layers(model)
         named = setup.named_layers()
@@ -112,15 +110,6 @@ class SteeringWorker(Worker):
         assert tap is not None
         self.tap = tap
         self.encoder: PromptEncoder | None = None
-        # Twice the number of requests: a new one may arrive before the end of an old one is known.
-        size = 2 * setup.n_requests
-        self.slots = Slots[str](size)
-        self.nonfinite: Bool[Tensor, " slots"] = torch.zeros(
-            size + 1, dtype=torch.bool, device=device
-        )
-        """For the slot of each request: whether any of its logits so far were not finite."""
-        self.step_slots: Int[Tensor, " requests"] | None = None
-        """Slots of the requests of the current step, in the order of its logits."""
         self.preemptions = 0
         if self.use_v2_model_runner:
             self._wrap_v2_runner(self.model_runner)
@@ -212,9 +201,10 @@ class SteeringWorker(Worker):
 
         def compute_logits(_: Any, *args: Any, **kwargs: Any) -> Any:
             logits = compute(*args, **kwargs)
-            # Flagged on the device: to wait for it here would stall asynchronous scheduling.
-            if logits is not None and self.step_slots is not None:
-                self.nonfinite[self.step_slots] |= not_finite(logits, len(self.step_slots))
+            # Marked on the device: to wait for it here would stall asynchronous scheduling.
+            if logits is not None and self.serving:
+                flags = self.interventions.flags
+                flags.mark_logits(not_finite(logits, flags.n_step))
             return logits
 
         wrap(model, "compute_logits", compute_logits)
@@ -226,11 +216,10 @@ class SteeringWorker(Worker):
             arguments = job_arguments(new)
             request = arguments["id"]
             what = Intervention.from_values(arguments["intervention"])
+            # The V2 runner adds a request again after a preemption.
+            again = request in self.interventions.flags
             self.interventions.add(request, what)
-            # The V2 runner adds a request again after a preemption. It keeps its slot and flag.
-            if request not in self.slots:
-                slot, _ = self.slots.acquire(request)
-                self.nonfinite[slot] = False
+            if not again:
                 options = arguments.get("encode")
                 if options is not None and self.encoder is not None:
                     wanted = EncodeOptions(options["latents"], options["pool"])
@@ -244,8 +233,6 @@ class SteeringWorker(Worker):
             self.interventions.drop(request)
             if self.encoder is not None:
                 self.encoder.drop(request)
-            if request in self.slots:
-                self.slots.release(request)
 
     def _preempt(self, vllm_ids: Iterable[str]) -> None:
         requests = [job_id(vllm_id) for vllm_id in vllm_ids]
@@ -254,12 +241,8 @@ class SteeringWorker(Worker):
         # caching, do not: a preempted request may find its own blocks again, which must be intact.
         if not requests or not self.serving or self._setup.prefix_caching:
             return
-        if any(self._is_nonfinite(requests)):
+        if any(self.interventions.flags.read(requests)):
             self.esr_zero_nonfinite_kv()
-
-    def _is_nonfinite(self, requests: Sequence[str]) -> list[bool]:
-        slots = torch.tensor([self.slots[r] for r in requests], device=self.nonfinite.device)
-        return self.nonfinite[slots].tolist()
 
     def _start_step(self, vllm_ids: Sequence[str], counts: Sequence[int], computed: Any) -> None:
         if not self.serving:
@@ -267,8 +250,6 @@ class SteeringWorker(Worker):
         requests = [job_id(vllm_id) for vllm_id in vllm_ids]
         before = [int(n) for n in computed]
         self.interventions.fill(requests, counts, before)
-        slots = torch.tensor([self.slots[request] for request in requests])
-        self.step_slots = slots.to(self.nonfinite.device, non_blocking=True)
         if self.encoder is not None:
             self.encoder.plan(requests, counts, before)
 
@@ -299,7 +280,7 @@ class SteeringWorker(Worker):
     def esr_load_encoder(self) -> None:
         """Load the full SAE. Only the first worker encodes: all hold the same residual stream."""
         if self.encoder is None and self.rank == 0:
-            self.encoder = PromptEncoder(load_sae(self.sae_file, self.nonfinite.device))
+            self.encoder = PromptEncoder(load_sae(self.sae_file, self.tap.device))
 
     def esr_zero_nonfinite_kv(self) -> None:
         """Replace non-finite values in the KV cache by 0.
@@ -307,7 +288,7 @@ class SteeringWorker(Worker):
         A block passes to the next request as it is. Attention gives weight 0 to positions beyond
         the end of that request, but 0 times NaN is NaN.
         """
-        on_cpu = self.nonfinite.device.type == "cpu"
+        on_cpu = self.tap.device.type == "cpu"
         if not on_cpu:
             torch.accelerator.synchronize()  # a step may still write to the cache
         for cache in self.model_runner.kv_caches:
@@ -334,7 +315,7 @@ class SteeringWorker(Worker):
             mismatch = site.count_mismatch()
             if mismatch:
                 raise RuntimeError(f"esr: layer {number} did not steer as planned ({mismatch})")
-        found: dict[str, Any] = {"nonfinite": self._is_nonfinite(requests)}
+        found: dict[str, Any] = {"nonfinite": self.interventions.flags.read(requests)}
         if self.encoder is not None:
             arrays = [self.encoder.result(request) for request in encoded]
             found["activations"] = [(acts.tobytes(), acts.shape) for acts in arrays]
