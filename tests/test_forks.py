@@ -80,10 +80,13 @@ class TestFork:
         assert ended(tmp_path / "script.py", script).code == code
 
     def test_what_a_script_registers_for_its_end_is_done(self, tmp_path: Path) -> None:
-        out = tmp_path / "out"
-        script = f"import atexit, pathlib\natexit.register(pathlib.Path({str(out)!r}).touch)\n"
+        out, finalized = tmp_path / "out", tmp_path / "finalized"
+        script = "import atexit, pathlib, weakref\nclass Thing: pass\nthing = Thing()\n"
+        script += f"atexit.register(pathlib.Path({str(out)!r}).touch)\n"
+        script += f"weakref.finalize(thing, pathlib.Path({str(finalized)!r}).touch)\n"
         assert ended(tmp_path / "script.py", script).code == 0
         assert out.exists()
+        assert finalized.exists()
 
     def test_a_killed_script_is_a_failure_and_the_next_one_runs(self, tmp_path: Path) -> None:
         script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
@@ -263,7 +266,29 @@ def test_the_server_has_every_library_no_thread_of_python_and_no_gpu() -> None:
     check += "read_phrases(Path('resources/restart_phrases.txt'))\n"
     check += "assert len(re._cache) == before > 100\n"
     check += "from esr.provenance import versions\nassert versions.cache_info().currsize == 1\n"
+    # Nor does it take libraries apart at its end.
+    check += "import torch, weakref\nknown = list(weakref.finalize._registry)\n"
+    check += "assert len(known) > 100\nassert not any(each.atexit for each in known)\n"
     subprocess.run([sys.executable, "-c", check], cwd=REPO, check=True)
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists()
+    or "[never]" in HUGE_PAGES.read_text()
+    or tuple(map(int, os.uname().release.split(".")[:2])) < (6, 1),
+    reason="Linux 6.1 moves memory to huge pages",
+)
+def test_the_memory_of_the_server_is_moved_to_huge_pages() -> None:
+    check = "import pathlib\nfrom esr.huge_pages import use_huge_pages\ndef huge():\n"
+    check += "    lines = pathlib.Path('/proc/self/smaps_rollup').read_text().splitlines()\n"
+    check += "    return next(int(one.split()[1]) for one in lines if 'AnonHuge' in one)\n"
+    check += "data = [bytes([i % 251]) * 2**16 for i in range(500)]\nbefore = huge()\n"
+    check += "use_huge_pages()\nassert huge() >= before + 2**13\n"
+    check += "assert all(one == bytes([i % 251]) * 2**16 for i, one in enumerate(data))\n"
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc 2.33 counts these")

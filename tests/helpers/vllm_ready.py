@@ -16,6 +16,8 @@ from vllm.platforms import current_platform
 from vllm.v1.executor import multiproc_executor
 from vllm.v1.sample.sampler import Sampler
 
+from esr.huge_pages import use_huge_pages
+
 LATE = (
     "esr.engines.vllm.worker",
     "torch._inductor.compile_fx",
@@ -50,6 +52,7 @@ def load_late_parts() -> None:
     configure_logging_if_needed(LoggingConfig())
     gc.collect()
     gc.freeze()
+    use_huge_pages()
 
 
 def fork_workers() -> None:

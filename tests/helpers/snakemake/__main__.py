@@ -42,6 +42,7 @@ import esr.figures.catalogue
 import esr.planning.files
 import esr.planning.jobs  # noqa: F401
 from esr import forks
+from esr.huge_pages import use_huge_pages
 
 LARGEST = 1 << 20
 """Bytes of a request: arguments and all environment variables."""
@@ -68,6 +69,7 @@ def main() -> None:
     snakemake.cli.get_argument_parser()  # finds all plugins
     parse_rules()
     gc.freeze()  # a collection in a fork would copy all pages of the libraries
+    use_huge_pages()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("")  # to a name that the kernel chooses
     listener.listen()
