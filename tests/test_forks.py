@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from snakemake.benchmark import BenchmarkRecord
@@ -93,54 +92,13 @@ class TestFork:
         assert ended(tmp_path / "script.py", script) == (forks.KILLED, 0.0, 0.0)
         assert ended(tmp_path / "script.py", "").code == 0
 
-    def test_a_script_that_is_done_exists_until_its_result_is_taken(self, tmp_path: Path) -> None:
-        """Snakemake reads its process, and on a busy machine begins after the script has ended."""
-        path, out = tmp_path / "script.py", tmp_path / "out"
-        path.write_text(f"import pathlib\npathlib.Path({str(out)!r}).touch()\n")
-        fork = forks.start_fork(path.as_posix(), {})
-        assert fork is not None
-        wait_until(out.exists)
-        time.sleep(0.5)
-        assert alive(fork[0].pid)
-        assert forks.result_of(*fork).code == 0
-        assert not alive(fork[0].pid)
-
-    def test_a_script_killed_before_it_is_measured_fails_as_a_killed_one(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def killed(path: str, variables: Mapping[str, str]) -> Any:
-            fork = started(path, variables)
-            assert fork is not None
-            wait_until(lambda: not alive(fork[0].pid))
-            return fork
-
-        started = forks.start_fork
-        monkeypatch.setattr(forks, "start_fork", killed)
+    def test_a_job_whose_script_is_killed_fails_as_such(self, tmp_path: Path) -> None:
         path = tmp_path / "script.py"
         path.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
         job = SimpleNamespace(resources={}, bench_record=BenchmarkRecord())
         with pytest.raises(subprocess.CalledProcessError) as error:
             forks._run_forked(job, path.as_posix())
         assert error.value.returncode == forks.KILLED
-
-    def test_a_script_whose_result_nobody_takes_ends(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Snakemake's process would wait for it when it ends, and it for that process."""
-
-        def fails(pid: int, _: BenchmarkRecord) -> None:
-            wait_until(out.exists)
-            pids.append(pid)
-            raise RuntimeError
-
-        path, out, pids = tmp_path / "script.py", tmp_path / "out", list[int]()
-        path.write_text(f"import pathlib\npathlib.Path({str(out)!r}).touch()\n")
-        monkeypatch.setattr("snakemake.benchmark.benchmarked", fails)
-        job = SimpleNamespace(resources={}, bench_record=BenchmarkRecord())
-        with pytest.raises(RuntimeError) as error:  # `error` keeps all of its objects
-            forks._run_forked(job, path.as_posix())
-        wait_until(lambda: not alive(pids[0]))
-        assert error.tb
 
     def test_a_script_whose_result_is_not_read_ends_without_an_error(self, tmp_path: Path) -> None:
         path, out = tmp_path / "script.py", tmp_path / "out"
@@ -236,7 +194,9 @@ def test_jobs_of_one_thread_are_forks_and_others_are_not(workflow: Path) -> None
     header, row = (workflow / "one/0.tsv").read_text().splitlines()
     record = dict(zip(header.split("\t"), row.split("\t"), strict=True))
     assert 0.02 < float(record["cpu_time"]) < 10
+    assert float(record["s"]) >= float(record["cpu_time"]) - 0.02
     assert 300 < float(record["max_rss"]) < 1500
+    assert record["max_uss"] == record["io_in"] == "-"
 
 
 def test_when_snakemake_is_killed_its_jobs_end_and_so_does_the_server(workflow: Path) -> None:

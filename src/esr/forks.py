@@ -19,6 +19,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -80,9 +81,9 @@ KILLED = 137
 
 
 SAMPLED = 10.0
-"""Seconds between the first samples that Snakemake takes of a job's memory.
+"""Seconds between the first samples that Snakemake takes of a job that is no fork.
 
-Each reads all pages of the job. At Snakemake's half second this took 150 CPU seconds of a study.
+Each reads all pages of the job, and the status of all processes.
 """
 
 
@@ -144,29 +145,24 @@ def _can_fork(script: Any) -> bool:
 
 
 def _run_forked(script: Any, path: str) -> bool:
-    """Run the script of a job in a fork, and measure it as Snakemake does; False: no fork began.
+    """Run the script of a job in a fork, and record what it took; False: no fork began.
 
     Raises:
         CalledProcessError: the script failed, or its process was killed.
     """
-    from psutil import NoSuchProcess
-    from snakemake.benchmark import benchmarked
-
     folder = script.resources.get("tmpdir")
     variables = {} if folder is None else dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder))
     fork = start_fork(path, variables)
     if fork is None:
         return False
-    process, results = fork
+    begin = time.monotonic()
+    ended = result_of(*fork)
     record = script.bench_record
-    with results:  # closed after any error, too: the fork waits for that
-        try:
-            with benchmarked(False if record is None else process.pid, record):
-                ended = result_of(process, results)
-        except NoSuchProcess:  # killed before the first measurement
-            ended = result_of(process, results)
-    if record is not None and ended.cpu_seconds:
-        record.cpu_time = ended.cpu_seconds  # exact, where Snakemake samples
+    if record is not None:  # exact, where Snakemake samples; the other columns have a dash
+        record.data_collected = True
+        record.running_time = time.monotonic() - begin
+        record.cpu_time = ended.cpu_seconds
+        record.cpu_usage = 100 * ended.cpu_seconds  # the mean load is a percentage
         record.max_rss = ended.memory
     if ended.code:
         raise subprocess.CalledProcessError(ended.code, [sys.executable, path])
@@ -223,7 +219,6 @@ def _run_script(path: str, variables: Mapping[str, str], results: Connection) ->
     with contextlib.suppress(OSError, EOFError):  # the other end closes, or is killed
         seconds = sum(each.ru_utime + each.ru_stime for each in used)
         results.send((code, seconds, max(each.ru_maxrss for each in used) / 1024))
-        results.recv()  # Snakemake measures a process that exists, however late it begins
     sys.exit(code)
 
 
