@@ -226,6 +226,8 @@ def test_the_server_has_every_library_no_thread_of_python_and_no_gpu() -> None:
     check += "read_phrases(Path('resources/restart_phrases.txt'))\n"
     check += "assert len(re._cache) == before > 100\n"
     check += "from esr.provenance import versions\nassert versions.cache_info().currsize == 1\n"
+    check += "import transformers.conversion_mapping as old\n"
+    check += "assert old._checkpoint_conversion_mapping_cache\n"
     # Nor does it take libraries apart at its end.
     check += "import torch, weakref\nknown = list(weakref.finalize._registry)\n"
     check += "assert len(known) > 100\nassert not any(each.atexit for each in known)\n"

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,14 @@ def open_pipeline(
 ) -> QueryPipeline:
     """Pipeline that runs queries with the engine, its journal, and the judge."""
     prompts = read_prompts(config.prompts).set_index("prompt_id")["prompt"]
-    doubled = config.generation.doubled_header
+
+    @cache
+    def rendered(prompt: Any) -> tuple[int, ...]:
+        doubled = config.generation.doubled_header
+        return prompt_tokens(tokenizer, prompts[prompt], doubled_header=doubled)
 
     def request(query: Query) -> Request:
-        tokens = prompt_tokens(tokenizer, prompts[query.prompt_id], doubled_header=doubled)
+        tokens = rendered(query.prompt_id)
         window = steered_window(config.steering.prompt, len(tokens))
         what = Intervention(query.latent, query.boost, window=window, directions=directions)
         return Request(tokens, query.seed, what)

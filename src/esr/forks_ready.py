@@ -1,14 +1,16 @@
 """The last module that the server of `esr.forks` loads; what it does here, no fork has to do.
 
-Python keeps the regular expressions that it compiled, and the restart phrases take a quarter of a
-second. The versions of the libraries, which every table names, are looked up once. A garbage
-collection writes into every object that it looks at, which in a fork copies all pages of the
-libraries: 150 MB in 0.35 seconds. So it leaves alone what is loaded by now. So does the end of a
-fork: PyTorch would take its 180 tables of operators apart, in 0.07 seconds.
+Python keeps the regular expressions that it compiled: the restart phrases take a quarter of a
+second, the names of old checkpoints that transformers knows a fifth. The versions of the libraries,
+which every table names, are looked up once. A garbage collection writes into every object that it
+looks at, which in a fork copies all pages of the libraries: 150 MB in 0.35 seconds. So it leaves
+alone what is loaded by now. So does the end of a fork: PyTorch would take its 180 tables of
+operators apart, in 0.07 seconds.
 """
 
 import contextlib
 import gc
+import sys
 import weakref
 
 from esr.arms.restarts import read_phrases
@@ -21,6 +23,9 @@ with contextlib.suppress(OSError, EsrError):  # of another folder, or of a study
     read_phrases(JudgingConfig.model_fields["restart_phrases"].default)
 
 versions()
+
+if "transformers.conversion_mapping" in sys.modules:
+    sys.modules["transformers.conversion_mapping"].get_checkpoint_conversion_mapping("llama")
 
 for finalizer in list(weakref.finalize._registry):  # pyrefly: ignore[missing-attribute]
     finalizer.atexit = False

@@ -1,6 +1,7 @@
 """Requests from a plan, and the table `responses` from the generations."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -24,9 +25,14 @@ def requests_of(plan: pd.DataFrame, tokenizer: Any, doubled_header: bool) -> lis
     Raises:
         EsrError: a window ends before the first token of a prompt.
     """
+
+    @cache
+    def rendered(prompt: str, prefill: str) -> tuple[int, ...]:
+        return prompt_tokens(tokenizer, prompt, prefill, doubled_header)
+
     found = []
     for row in plan.itertuples():
-        tokens = prompt_tokens(tokenizer, shown_prompt(row), row.prefill, doubled_header)
+        tokens = rendered(shown_prompt(row), row.prefill)
         prefix = tuple(prefix_of(row.prefix))
         intervention = intervention_of(row, len(tokens))
         found.append(Request(tokens + prefix, int(row.seed), intervention))

@@ -16,7 +16,7 @@ log-probability of named tokens after the last token of a sequence (`esr.engines
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
 
@@ -70,7 +70,7 @@ class Request:
             EsrError: the boost is not finite, so it has no key; or another value is invalid.
         """
         self.intervention.check_values()
-        return asdict(self) | {"intervention": self.intervention.content()}
+        return vars(self) | {"intervention": self.intervention.content()}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ layer reads what the earlier ones have changed.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -81,7 +81,7 @@ class Operation:
 
     def content(self) -> dict[str, Any]:
         """Return its values; those at their default count as absent."""
-        found = asdict(self)
+        found = dict(vars(self))
         for name in ("layer", "window", "directions"):
             if found[name] is None:
                 del found[name]
@@ -266,7 +266,7 @@ class Intervention:
 
         Keys of interventions that use no later field thus stay as they were.
         """
-        found = asdict(self)
+        found = dict(vars(self))
         for name in ("strength", "window", "directions", "operations"):
             if found[name] == getattr(type(self), name):
                 del found[name]

@@ -62,7 +62,8 @@ class JournaledStream:
         Raises:
             EsrError: an intervention is invalid. Raised at once, before the group is computed.
         """
-        requests = {self._key(request): request for request in group}
+        ids = [self._key(request) for request in group]
+        requests = dict(zip(ids, group, strict=True))
         if all(id_ in self._journal for id_ in requests):
             self._recorded += requests
         elif not self._computing >= requests.keys():
@@ -71,7 +72,7 @@ class JournaledStream:
             self._stream.submit(requests)
             self._computing |= requests.keys()
             self.n_computed_groups += 1
-        return [self._key(request) for request in group]
+        return ids
 
     def results(self, timeout: float | None = None) -> Iterator[tuple[str, Generation]]:
         """Yield (id, response) as responses finish; recorded ones come first.

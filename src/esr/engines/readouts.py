@@ -6,7 +6,7 @@ token of the model's tokenizer, since a token is what one position holds.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ class ReadoutRequest:
     def content(self) -> dict[str, Any]:
         """Return what determines the readout, besides model, SAE and layers."""
         self.intervention.check_values()
-        return asdict(self) | {"intervention": self.intervention.content()}
+        return vars(self) | {"intervention": self.intervention.content()}
 
 
 def named_tokens(
