@@ -15,6 +15,7 @@ import pytest
 from snakemake.benchmark import BenchmarkRecord
 
 from esr import forks
+from esr.huge_pages import _own_memory
 from helpers.checkout import REPO, snakemake_command
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux alone")
@@ -232,6 +233,22 @@ def test_the_server_has_every_library_no_thread_of_python_and_no_gpu() -> None:
     check += "import torch, weakref\nknown = list(weakref.finalize._registry)\n"
     check += "assert len(known) > 100\nassert not any(each.atexit for each in known)\n"
     subprocess.run([sys.executable, "-c", check], cwd=REPO, check=True)
+
+
+def test_only_memory_of_no_file_is_moved() -> None:
+    line = b"7f0000000000-7f0000400000 %s 00000000 fe:00 12%s"
+    maps = [line % (b"rw-p", name) for name in (b"", b" ", b"        [heap]")]
+    others = [
+        b" /a file",
+        b" /caf\xe9.so",
+        b" /a\x0cb",
+        b" /a\xe2\x80\xa8b",
+        b" [stack]",
+        b" /[heap]",
+    ]
+    maps += [line % (b"rw-p", b"       " + name) for name in others]
+    maps += [line % (b"r--p", b""), b"7f0000000000-7f0000100000 rw-p 0 0:0 0", b"", b"odd"]
+    assert list(_own_memory(b"\n".join(maps))) == [(0x7F0000000000, 0x7F0000400000)] * 3
 
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")

@@ -220,5 +220,5 @@ OTHER_FILES = {
     "study `rebuilt` measures it.",
     "logs/{study}/{model}/**/{rule}.log": "Log of each job: what it did, or why it stopped.",
     "benchmarks/jobs/{study}/{model}/**/{rule}.tsv": "Snakemake's record of each job: seconds, "
-    "memory, disk, CPU load.",
+    "memory, CPU seconds; disk unless it ran in a fork (docs/performance.md).",
 }

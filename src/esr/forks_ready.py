@@ -24,10 +24,10 @@ with contextlib.suppress(OSError, EsrError):  # of another folder, or of a study
 
 versions()
 
-if "transformers.conversion_mapping" in sys.modules:
+with contextlib.suppress(KeyError, AttributeError):  # not loaded, or another version
     sys.modules["transformers.conversion_mapping"].get_checkpoint_conversion_mapping("llama")
 
-for finalizer in list(weakref.finalize._registry):  # pyrefly: ignore[missing-attribute]
+for finalizer in list(getattr(weakref.finalize, "_registry", ())):
     finalizer.atexit = False
 
 gc.collect()

@@ -192,7 +192,7 @@ def opened(
             "n_ablated": 64,
             "max_model_len": 128,
             "prefix_caching": False,
-            "options": {"enforce_eager": True, "kv_cache_memory_bytes": 2**27} | options,
+            "options": {"enforce_eager": True, "kv_cache_memory_bytes": 2**24} | options,
         }
         engine = VllmEngine(
             Setup(**settings | (setup or {})),
@@ -273,17 +273,19 @@ def expected_logprobs(
     return found, logprobs
 
 
-def check_parity(engine: VllmEngine, plain: TransformersEngine) -> None:
-    done, logprobs = expected_logprobs(plain, REQUESTS)
-    found = with_logprobs(engine, REQUESTS)
+def check_parity(
+    engine: VllmEngine, plain: TransformersEngine, requests: tuple[Request, ...] = REQUESTS
+) -> None:
+    done, logprobs = expected_logprobs(plain, requests)
+    found = with_logprobs(engine, requests)
     assert [Generation(f.tokens, f.finish_reason) for f in found] == done
     for one, expected in zip(found, logprobs, strict=True):
         np.testing.assert_allclose(one.logprobs, expected, atol=1e-4)
     # The interventions have an effect. Without one, all of the above would hold, too.
-    unsteered = tuple(replace(request, intervention=Intervention()) for request in REQUESTS)
+    unsteered = tuple(replace(request, intervention=Intervention()) for request in requests)
     bare, _ = expected_logprobs(plain, unsteered)
     changed = [a.tokens != b.tokens for a, b in zip(done, bare, strict=True)]
-    assert sum(changed) >= 0.6 * len(REQUESTS) * 5 / 6
+    assert sum(changed) >= 0.6 * len(requests) * 5 / 6
     assert not any(changed[:: len(INTERVENTIONS)])
 
 
@@ -309,16 +311,19 @@ def check_encoding(
     plain: TransformersEngine,
     pools: Sequence[Pool | None] = ("max",),
     latents: Sequence[int] | None = None,
+    requests: Sequence[EncodeRequest] = ENCODE_REQUESTS,
 ) -> None:
     for pool in pools:
-        found = engine.encode(ENCODE_REQUESTS, latents, pool)
-        for acts, expected in zip(found, plain.encode(ENCODE_REQUESTS, latents, pool), strict=True):
+        found = engine.encode(requests, latents, pool)
+        for acts, expected in zip(found, plain.encode(requests, latents, pool), strict=True):
             check_activations(acts, expected)
 
 
-def check_readouts(engine: VllmEngine, plain: TransformersEngine) -> None:
+def check_readouts(
+    engine: VllmEngine, plain: TransformersEngine, of: Sequence[Request] = REQUESTS
+) -> None:
     """Log-probabilities of named tokens, one row of which is not finite."""
-    requests = [ReadoutRequest(r.tokens, (7, 30, 9), r.intervention) for r in REQUESTS]
+    requests = [ReadoutRequest(r.tokens, (7, 30, 9), r.intervention) for r in of]
     requests.append(ReadoutRequest(OVERFLOW.tokens, (7, 30, 9), OVERFLOW.intervention))
     found, expected = engine.log_probs(requests), plain.log_probs(requests)
     assert found.pop() is expected.pop() is None
@@ -377,14 +382,15 @@ class TestParity:
     def test_model_runner_v2_with_chunked_prompts_and_preemption(
         self, opened: Callable[..., VllmEngine]
     ) -> None:
-        engine = opened(**TIGHT | {"num_gpu_blocks_override": 17})  # its steps are slow
+        engine = opened(**TIGHT)
         engine._launch = launch_v2
+        n = len(INTERVENTIONS) + 1  # of each kind: its steps are slow
         with engine:
-            check_parity(engine, reference())
+            check_parity(engine, reference(), REQUESTS[:n])
             assert engine.facts["runner"] == "V2"
             assert engine.facts["steps"] == 0  # the warm-up does not count
-            check_encoding(engine, reference())
-            check_readouts(engine, reference())
+            check_encoding(engine, reference(), requests=ENCODE_REQUESTS[:n])
+            check_readouts(engine, reference(), REQUESTS[:n])
             check_overflow(engine, reference(), times=1)
             assert engine.status()["preemptions"] >= 2
 

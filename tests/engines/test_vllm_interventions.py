@@ -282,6 +282,37 @@ class TestOperation:
         assert what.flags.read(["next", "steered"]) == [False, False]
 
     @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+    def test_activations_are_those_of_the_request_if_it_overflows_after_the_tap(
+        self, sae: Sae, tmp_path: Path
+    ) -> None:
+        what = buffers(sae, tmp_path, adds=[1], encodes=[0])
+        reading = Site(what, steers=False, ablates=True, taps=True, layer=0)
+        later = Site(what, steers=True, ablates=False, taps=False, layer=1, tapped=False)
+        what.add("overflow", Intervention(3, 1e39))
+        for done in (0, 4):  # the prompt in two pieces
+            what.fill(["overflow"], [4], [done])
+            before, _ = apply(reading, 4)
+            apply(later, 4)
+            assert reading.tap is not None
+            assert torch.equal(reading.tap[:4], before)
+        assert what.flags.read(["overflow"]) == [True]
+
+    @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+    def test_no_value_of_one_request_marks_another(self, sae: Sae, tmp_path: Path) -> None:
+        what = buffers(sae, tmp_path)
+        site = Site(what, steers=True, ablates=True, taps=False)
+        what.add("infinite", Intervention(operations=(Operation("clamp", 7, 1e39),)))
+        what.add("ablated", WHAT["ablated"])
+        what.add("large", Intervention())
+        what.fill(["infinite", "ablated", "large"], [2, 2, 2], [0, 0, 0])
+        hidden, residual = normal(6, D_MODEL), torch.zeros(6, D_MODEL)
+        hidden[4:] = 1.5e38 * sae.W_enc[:, 7].sign()
+        assert sae.encode(hidden)[4:, 7].isinf().all()
+        torch.ops.esr.intervene_(hidden, residual, site.number)
+        assert hidden.isfinite().all()
+        assert what.flags.read(["infinite", "ablated", "large"]) == [True, False, False]
+
+    @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
     def test_with_prefix_caching_what_is_not_finite_stays_so(
         self, sae: Sae, tmp_path: Path
     ) -> None:

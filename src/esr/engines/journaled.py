@@ -93,7 +93,7 @@ class JournaledStream:
                 if timeout is None:
                     raise RuntimeError(f"{len(self._computing)} requests have no response")
                 return
-            self._journal.append({"key": id_} | asdict(g) for id_, g in finished.items())
+            self._journal.append({"key": id_} | vars(g) for id_, g in finished.items())
             self._computing -= finished.keys()
             self._recorded += finished
 

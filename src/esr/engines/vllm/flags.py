@@ -25,10 +25,13 @@ class Flags:
             device: Device of the model.
         """
         self._slots = Slots[str](n_requests)
-        self._marks: Int[Tensor, " slots"] = torch.zeros(
-            n_requests + 1, dtype=torch.int32, device=device
+        self._marks: Int[Tensor, "2 slots"] = torch.zeros(
+            2, n_requests + 1, dtype=torch.int32, device=device
         )
-        """Tokens and rows of logits of each request that were not finite; slot 0: padding."""
+        """Tokens and rows of logits of each request that were not finite; slot 0: padding.
+
+        The second row counts those tokens alone that the tap depends on.
+        """
         self._owner: Int[Tensor, " tokens"] = torch.zeros(
             n_tokens, dtype=torch.int64, device=device
         )
@@ -43,7 +46,7 @@ class Flags:
         """Register a request. One that is registered, as after a preemption, keeps its mark."""
         if request not in self._slots:
             slot, _ = self._slots.acquire(request)
-            self._marks[slot] = 0
+            self._marks[:, slot] = 0
 
     def drop(self, request: str) -> None:
         """Forget a request."""
@@ -63,22 +66,28 @@ class Flags:
         self._step = step.to(self._marks.device, non_blocking=True)
         upload(self._owner[:end], owner)
 
-    def mark_tokens(self, bad: Bool[Tensor, " tokens"]) -> None:
-        """Mark the requests of tokens of this step. Static: part of the graph."""
-        self._marks.index_add_(0, self._owner[: len(bad)], bad.int())
+    def mark_tokens(self, bad: Bool[Tensor, " tokens"], tapped: bool) -> None:
+        """Mark the requests of tokens of this step. Static: part of the graph.
+
+        Args:
+            bad: Tokens whose residual stream is not finite.
+            tapped: The tap is at this layer or a later one.
+        """
+        counts = bad.int().expand(1 + tapped, -1)
+        self._marks[: 1 + tapped].index_add_(1, self._owner[: len(bad)], counts)
 
     def mark_logits(self, bad: Bool[Tensor, " requests"]) -> None:
         """Mark requests of this step, in the order of its logits."""
-        self._marks.index_add_(0, self._step, bad.int())
+        self._marks[0].index_add_(0, self._step, bad.int())
 
-    def of_tokens(self, n: int) -> Bool[Tensor, " tokens"]:
-        """Whether the request of each token of this step is marked. Static: part of the graph."""
-        return self._marks.index_select(0, self._owner[:n]) > 0
+    def spoil_tap(self, n: int) -> Bool[Tensor, " tokens"]:
+        """Tokens of this step whose stream at the tap is not that of their request. Static."""
+        return self._marks[1].index_select(0, self._owner[:n]) > 0
 
     def read(self, requests: Sequence[str]) -> list[bool]:
         """Whether each request is marked. Waits for the device."""
         slots = torch.tensor([self._slots[request] for request in requests], dtype=torch.int64)
-        return (self._marks[slots.to(self._marks.device)] > 0).tolist()
+        return (self._marks[0, slots.to(self._marks.device)] > 0).tolist()
 
     @property
     def n_step(self) -> int:

@@ -256,6 +256,7 @@ class Site:
         ablates: bool,
         taps: bool,
         layer: int | None = None,
+        tapped: bool = True,
     ) -> None:
         """Register a site.
 
@@ -265,7 +266,9 @@ class Site:
             ablates: Ablate and clamp latents here.
             taps: Copy the residual stream here, interventions included.
             layer: Decoder layer; None = the first one of the buffers.
+            tapped: The tap is at this layer or a later one.
         """
+        self.tapped = tapped
         self.buffers = buffers
         self.steers = steers
         self.ablates = ablates
@@ -314,12 +317,12 @@ class Site:
         flags = self.buffers.flags
         if self.buffers.contain:
             bad = ~(hidden + residual).abs().amax(dim=-1).isfinite()
-            flags.mark_tokens(bad)
+            flags.mark_tokens(bad, self.tapped)
             hidden.masked_fill_(bad[:, None], 0)
         if self.tap is not None:
             torch.add(hidden.float(), residual.float(), out=self.tap[:n])
             if self.buffers.contain:  # else it would show replacements, of earlier sites, too
-                self.tap[:n].masked_fill_(flags.of_tokens(n)[:, None], torch.nan)
+                self.tap[:n].masked_fill_(flags.spoil_tap(n)[:, None], torch.nan)
         # Counted on the device, by the graph itself: a graph without the operation counts nothing.
         self.device_counts[0] += 1
 

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from safetensors import safe_open
@@ -67,7 +68,7 @@ class LatentSets:
             for latent, one in latents:
                 column = self._load(latent)
                 self.member[slot, column] = one.strength
-                self.value[slot, column] = one.value
+                self.value[slot, column] = np.float32(one.value).item()  # may be infinite
         return slot
 
     def release(self, latents: LatentSet) -> None:
@@ -89,7 +90,9 @@ class LatentSets:
             acts = self._small_sae.encode(h)
         else:
             acts = self._topk_acts(h, self._full_sae)
-        weighted = acts.mul_(self.member.index_select(0, sets))
+        member = self.member.index_select(0, sets)
+        # An activation may be infinite. One of another set is then 0 all the same.
+        weighted = acts.mul_(member).masked_fill_(member == 0, 0)
         return (self.value.index_select(0, sets) - weighted) @ self.W_dec
 
     def _topk_acts(

@@ -103,6 +103,7 @@ class SteeringWorker(Worker):
                 ablates=number in setup.encodes,
                 taps=number == setup.read_layer,
                 layer=number,
+                tapped=number <= setup.read_layer,
             )
             install_site(site.number, layers[number])
             self.sites[number] = site
