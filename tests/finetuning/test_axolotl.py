@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from esr.config import (
     FinetuneTrainingConfig,
@@ -87,8 +88,8 @@ def test_more_of_axolotls_keys_may_be_given_and_win() -> None:
 
 @pytest.mark.parametrize("key", ["trust_remote_code", "trust_remote_code_for_model"])
 def test_code_of_a_checkpoint_is_never_run(key: str) -> None:
-    with pytest.raises(EsrError, match=rf"extra: {key} would run code"):
-        configure(FinetuneTrainingConfig(extra={key: True}))
+    with pytest.raises(ValidationError, match=rf"`extra`: {key} would run code"):
+        FinetuneTrainingConfig(extra={"nested": [{key: True}]})
     configure(FinetuneTrainingConfig(extra={key: False}))
 
 

@@ -101,6 +101,10 @@ def test_a_second_training_reruns_nothing_of_the_first() -> None:
         ({"training": {"extra": {"use_cpu": False}}}, ["use_cpu: False"]),
         ({"training": {"extra": {"optimizer": "adamw_8bit"}}}, ["optimizer: adamw_8bit"]),
         ({"training": {"extra": {"adapter": "qlora"}}}, ["adapter: qlora"]),
+        (
+            {"training": {"extra": {"trust_remote_code": True}}},
+            ["finetune.training", "`extra`: trust_remote_code would run code from a checkpoint"],
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_when_the_study_is_read(

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from esr.assets.remote_code import find_remote_code
 from esr.config.section import Name, Section, Seed, key
 
 EXAMPLES = ("corrections", "answers")
@@ -149,9 +150,19 @@ class FinetuneTrainingConfig(Section):
     seed: Seed = key(49, "Seed of the split, the order and the initial weights.", source="none set")
     extra: dict[str, Any] = key(
         {},
-        "More keys of axolotl's configuration, passed on unchanged. With `device: cpu`, keys that "
-        "need a GPU are refused.",
+        "More keys of axolotl's configuration, passed on unchanged. Keys that would run code from "
+        "a checkpoint are refused, and with `device: cpu` those that need a GPU.",
     )
+
+    @model_validator(mode="after")
+    def _runs_no_code_from_a_checkpoint(self) -> Self:
+        found = find_remote_code(self.extra)
+        if found is not None:
+            raise ValueError(
+                f"`extra`: {found} would run code from a checkpoint; leave it out, and use a base "
+                "whose architecture is part of transformers"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_its_device(self) -> Self:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from esr.assets.remote_code import find_remote_code
 from esr.config import FinetuneTrainingConfig
 from esr.errors import EsrError
 
@@ -40,14 +39,8 @@ def axolotl_config(
         folder: Parent of `adapter`.
 
     Raises:
-        EsrError: the base has no chat template or no padding token, or `extra` would run code.
+        EsrError: the base has no chat template or no padding token.
     """
-    key = find_remote_code(settings.extra)
-    if key is not None:
-        raise EsrError(
-            f"finetune.training.extra: {key} would run code from a checkpoint; leave it out, "
-            "and use a base whose architecture is part of transformers"
-        )
     if not tokenizer.chat_template:
         raise EsrError(
             f"finetune.models: {manifest['source']} has no chat template; fine-tune an "
