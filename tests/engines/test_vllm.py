@@ -249,7 +249,7 @@ def with_logprobs(
 
 @cache
 def expected_logprobs(
-    engine: TransformersEngine, requests: tuple[Request, ...]
+    engine: TransformersEngine, requests: tuple[Request, ...], sampling: Sampling = GREEDY
 ) -> tuple[list[Generation], list[np.ndarray]]:
     """Responses of the reference, and the log-probabilities of their tokens.
 
@@ -262,7 +262,7 @@ def expected_logprobs(
         hook = engine.model.register_forward_hook(
             lambda _, __, out, seen=logits: seen.append(out.logits[:, -1].float().log_softmax(-1))
         )
-        (done,) = generate(engine, [requests[begin : begin + SMALL_BATCH]], GREEDY)
+        (done,) = generate(engine, [requests[begin : begin + SMALL_BATCH]], sampling)
         hook.remove()
         table = torch.stack(logits, dim=1)
         found += done
@@ -274,28 +274,33 @@ def expected_logprobs(
 
 
 def check_parity(
-    engine: VllmEngine, plain: TransformersEngine, requests: tuple[Request, ...] = REQUESTS
+    engine: VllmEngine,
+    plain: TransformersEngine,
+    requests: tuple[Request, ...] = REQUESTS,
+    sampling: Sampling = GREEDY,
 ) -> None:
-    done, logprobs = expected_logprobs(plain, requests)
-    found = with_logprobs(engine, requests)
+    done, logprobs = expected_logprobs(plain, requests, sampling)
+    found = with_logprobs(engine, requests, sampling)
     assert [Generation(f.tokens, f.finish_reason) for f in found] == done
     for one, expected in zip(found, logprobs, strict=True):
         np.testing.assert_allclose(one.logprobs, expected, atol=1e-4)
     # The interventions have an effect. Without one, all of the above would hold, too.
     unsteered = tuple(replace(request, intervention=Intervention()) for request in requests)
-    bare, _ = expected_logprobs(plain, unsteered)
+    bare, _ = expected_logprobs(plain, unsteered, sampling)
     changed = [a.tokens != b.tokens for a, b in zip(done, bare, strict=True)]
     assert sum(changed) >= 0.6 * len(requests) * 5 / 6
     assert not any(changed[:: len(INTERVENTIONS)])
 
 
-def check_overflow(engine: VllmEngine, plain: TransformersEngine, times: int = 2) -> None:
+def check_overflow(
+    engine: VllmEngine, plain: TransformersEngine, times: int = 2, sampling: Sampling = GREEDY
+) -> None:
     """Non-finite values do not reach other requests through reused blocks of the KV cache."""
     good = REQUESTS[:6]
     mixed = [one for r in good for one in (replace(OVERFLOW, tokens=r.tokens), r)]
-    (expected,) = generate(plain, [good], GREEDY)
+    (expected,) = generate(plain, [good], sampling)
     for _ in range(times):
-        done = generate_all(engine, mixed, GREEDY)
+        done = generate_all(engine, mixed, sampling)
         assert done[::2] == [Generation((), "error")] * len(good)
         assert done[1::2] == expected
 
@@ -382,16 +387,17 @@ class TestParity:
     def test_model_runner_v2_with_chunked_prompts_and_preemption(
         self, opened: Callable[..., VllmEngine]
     ) -> None:
-        engine = opened(**TIGHT)
+        engine = opened(**TIGHT | {"num_gpu_blocks_override": 8})
         engine._launch = launch_v2
-        n = len(INTERVENTIONS) + 1  # of each kind: its steps are slow
+        # One of each kind, and fewer tokens: its steps are slow.
+        n, sampling = len(INTERVENTIONS) + 1, replace(GREEDY, max_new_tokens=16)
         with engine:
-            check_parity(engine, reference(), REQUESTS[:n])
+            check_parity(engine, reference(), REQUESTS[:n], sampling)
             assert engine.facts["runner"] == "V2"
             assert engine.facts["steps"] == 0  # the warm-up does not count
             check_encoding(engine, reference(), requests=ENCODE_REQUESTS[:n])
             check_readouts(engine, reference(), REQUESTS[:n])
-            check_overflow(engine, reference(), times=1)
+            check_overflow(engine, reference(), times=1, sampling=sampling)
             assert engine.status()["preemptions"] >= 2
 
     def test_two_workers_in_tensor_parallel(self, opened: Callable[..., VllmEngine]) -> None:
