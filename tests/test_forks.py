@@ -16,7 +16,7 @@ from snakemake.benchmark import BenchmarkRecord
 
 from esr import forks
 from esr.huge_pages import _own_memory
-from helpers.checkout import REPO, snakemake_command
+from helpers.checkout import REPO, run_snakemake, snakemake_command
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux alone")
 
@@ -214,25 +214,50 @@ def test_a_run_of_few_jobs_has_no_server() -> None:
     assert not forks.install(forks.FEWEST - 1, engine=True)
 
 
-def test_the_server_has_every_library_no_thread_of_python_and_no_gpu() -> None:
-    check = "import sys, threading\nfrom importlib import import_module\nfrom esr import forks\n"
-    check += "judges = [name for names in forks.JUDGES.values() for name in names]\n"
-    check += "names = [*forks.LIBRARIES, *forks.ENGINE, *judges, forks.READY]\n"
-    check += "for name in names: import_module(name)\n"
-    check += "import torch\nassert threading.active_count() == 1\n"
-    check += "assert torch.get_num_threads() == 1\nassert not torch.cuda.is_initialized()\n"
-    # No fork collects what is loaded, compiles the restart phrases, or looks for versions.
-    check += "import gc, re\nassert gc.get_freeze_count() > 10**5\nbefore = len(re._cache)\n"
-    check += "from esr.arms.restarts import read_phrases\nfrom pathlib import Path\n"
-    check += "read_phrases(Path('resources/restart_phrases.txt'))\n"
-    check += "assert len(re._cache) == before > 100\n"
-    check += "from esr.provenance import versions\nassert versions.cache_info().currsize == 1\n"
-    check += "import transformers.conversion_mapping as old\n"
-    check += "assert old._checkpoint_conversion_mapping_cache\n"
-    # Nor does it take libraries apart at its end.
-    check += "import torch, weakref\nknown = list(weakref.finalize._registry)\n"
-    check += "assert len(known) > 100\nassert not any(each.atexit for each in known)\n"
-    subprocess.run([sys.executable, "-c", check], cwd=REPO, check=True)
+CHECK = """
+import gc, re, sys, threading, weakref
+from importlib import import_module
+from pathlib import Path
+from esr import forks
+
+missing = {*forks.LIBRARIES, *forks.ENGINE, forks.READY} - sys.modules.keys()
+assert not missing, missing
+known = len(weakref.finalize._registry)
+for names in forks.JUDGES.values():
+    for name in names:
+        import_module(name)
+import torch
+
+assert threading.active_count() == 1
+assert torch.get_num_threads() == 1
+assert not torch.cuda.is_initialized()
+# No fork collects what is loaded, compiles the restart phrases, or looks for versions.
+assert gc.get_freeze_count() > 10**5
+before = len(re._cache)
+from esr.arms.restarts import read_phrases
+
+read_phrases(Path(REPO) / "resources/restart_phrases.txt")
+assert len(re._cache) == before > 100
+from esr.provenance import versions
+
+assert versions.cache_info().currsize == 1
+import transformers.conversion_mapping as old
+
+assert old._checkpoint_conversion_mapping_cache
+# Nor does it take libraries apart at its end.
+assert known > 100
+assert sum(each.atexit for each in weakref.finalize._registry) < 10
+Path(snakemake.output[0]).touch()
+"""
+
+
+def test_the_server_has_every_library_no_thread_of_python_and_no_gpu(tmp_path: Path) -> None:
+    install = "from esr import forks\nonstart: forks.install(1, engine=True)\n"
+    rule = "rule check:\n    output: 'checked'\n    script: 'check.py'\n"
+    (tmp_path / "Snakefile").write_text(install + rule)
+    (tmp_path / "check.py").write_text(CHECK.replace("REPO", repr(REPO.as_posix())))
+    done = run_snakemake(tmp_path, "--cores", "1")  # one job: in a fork in tests alone
+    assert done.returncode == 0, done.stdout[-4000:]
 
 
 def test_only_memory_of_no_file_is_moved() -> None:
