@@ -39,10 +39,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: place(item.nodeid, study_first=several))
 
 
-def place(nodeid: str, *, study_first: bool) -> tuple[bool, bool]:
-    """Sorts tests: those of the study first or last, of those of the workflow Slurm's first."""
-    late = nodeid.startswith("tests/workflow/") and "test_slurm.py" not in nodeid
-    return nodeid.startswith(STUDY_TESTS) != study_first, late
+LONG = ("test_slurm.py", "test_small_studies.py", "test_workflow.py")
+"""Files of tests/workflow/ that take longest, in their order."""
+
+
+def place(nodeid: str, *, study_first: bool) -> tuple[bool, int]:
+    """Sorts tests: those of the study first or last, of those of the workflow long files first.
+
+    Short ones come last, so that both processes end at about the same time.
+    """
+    of_workflow = nodeid.startswith("tests/workflow/")
+    long = (number for number, name in enumerate(LONG) if f"/{name}" in nodeid)
+    order = next(long, len(LONG)) if of_workflow else -1
+    return nodeid.startswith(STUDY_TESTS) != study_first, order
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
