@@ -4,8 +4,8 @@ Python keeps the regular expressions that it compiled: the restart phrases take 
 second, the names of old checkpoints that transformers knows a fifth. The versions of the libraries,
 which every table names, are looked up once. A garbage collection writes into every object that it
 looks at, which in a fork copies all pages of the libraries: 150 MB in 0.35 seconds. So it leaves
-alone what is loaded by now. So does the end of a fork: PyTorch would take its 180 tables of
-operators apart, in 0.07 seconds.
+alone what is loaded by now. A fork that ends leaves the libraries as they are: PyTorch would
+remove its 180 tables of operators, in 0.07 seconds.
 """
 
 import contextlib

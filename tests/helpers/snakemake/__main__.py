@@ -68,9 +68,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
     snakemake.cli.get_argument_parser()  # finds all plugins
-    touch.Executor.SLEEPING_TIME = (
-        0.01  # between files that it touches; by itself ten times as long
-    )
+    touch.Executor.SLEEPING_TIME = 0.01  # seconds between files; by itself it has 0.1
     parse_rules()
     gc.freeze()  # a collection in a fork would copy all pages of the libraries
     use_huge_pages()

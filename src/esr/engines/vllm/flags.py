@@ -80,8 +80,8 @@ class Flags:
         """Mark requests of this step, in the order of its logits."""
         self._marks[0].index_add_(0, self._step, bad.int())
 
-    def spoil_tap(self, n: int) -> Bool[Tensor, " tokens"]:
-        """Tokens of this step whose stream at the tap is not that of their request. Static."""
+    def unreadable(self, n: int) -> Bool[Tensor, " tokens"]:
+        """Tokens whose stream at the tap follows from a replaced one. Static: part of the graph."""
         return self._marks[1].index_select(0, self._owner[:n]) > 0
 
     def read(self, requests: Sequence[str]) -> list[bool]:

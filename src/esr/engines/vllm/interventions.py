@@ -322,7 +322,7 @@ class Site:
         if self.tap is not None:
             torch.add(hidden.float(), residual.float(), out=self.tap[:n])
             if self.buffers.contain:  # else it would show replacements, of earlier sites, too
-                self.tap[:n].masked_fill_(flags.spoil_tap(n)[:, None], torch.nan)
+                self.tap[:n].masked_fill_(flags.unreadable(n)[:, None], torch.nan)
         # Counted on the device, by the graph itself: a graph without the operation counts nothing.
         self.device_counts[0] += 1
 
