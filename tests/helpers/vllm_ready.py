@@ -1,7 +1,8 @@
 """What every host of vLLM loads after `import vllm`, once for all hosts that are forked.
 
 Without this each host spends five seconds of a core on parts of vLLM that it imports late, on the
-kernels that vLLM replaces on a CPU, and on the compilation of one function of vLLM's sampler.
+kernels that vLLM replaces on a CPU, and on the compilation of one function of vLLM's sampler; on a
+new machine the first host of each class of model spends 13 more to look at the class.
 """
 
 import gc
@@ -12,6 +13,7 @@ import torch
 from torch import int64
 from vllm.config.logging import LoggingConfig
 from vllm.logger import configure_logging_if_needed
+from vllm.model_executor.models import registry
 from vllm.platforms import current_platform
 from vllm.v1.executor import multiproc_executor
 from vllm.v1.sample.sampler import Sampler
@@ -43,6 +45,9 @@ def load_late_parts() -> None:
     """Load what hosts share, and leave it where no collection of a host will write to it."""
     for name in LATE:
         importlib.import_module(name)
+    # vLLM starts a Python for each class of model that its cache in ~/.cache/vllm does not have, so
+    # that no model initialises CUDA here. That takes 13 seconds, and there is no CUDA.
+    registry._run_in_subprocess = lambda inspect: inspect()
     current_platform.register_triton_kernel_overrides()
     # A worker calls it again. It would look through all modules for kernels already replaced.
     type(current_platform).register_triton_kernel_overrides = classmethod(lambda cls: None)
