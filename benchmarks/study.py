@@ -3,11 +3,12 @@
     uv run snakemake                          # in a fresh checkout, on an otherwise idle machine
     uv run python benchmarks/study.py         # or: benchmarks/study.py FOLDER, of another checkout
 
-Reads the benchmark files that Snakemake wrote for each job, and the log with the duration of the
-run. Replaces the rows `after` of the table, keeps the rows `before`, and fills in the tables of
+Reads the benchmark files that Snakemake wrote for each job, and the logs with the durations of its
+runs. Replaces the rows `after` of the table, keeps the rows `before`, and fills in the tables of
 docs/performance.md. Columns: run (`before`, `after`), part (of the study), rule, jobs, cpu_seconds
 (of all its jobs), longest (seconds of its longest job), memory (peak resident set of a job, MB).
-The part `all` is the whole run, with its duration as `longest`. Rows `before` have no rule.
+The part `all` is the whole study; its `longest` is the time of its runs. Rows `before` have no
+rule.
 """
 
 import logging
@@ -70,7 +71,7 @@ def measured(folder: Path) -> pd.DataFrame:
 
 
 def duration(folder: Path) -> float | None:
-    """Seconds of the longest run in a checkout, by Snakemake's logs; None if they do not say."""
+    """Seconds of all runs in a checkout, by Snakemake's logs; None if they do not say."""
     found = [
         60 * (60 * int(hours) + int(minutes)) + float(seconds)
         for path in (folder / ".snakemake/log").glob("*.log")
@@ -78,7 +79,7 @@ def duration(folder: Path) -> float | None:
             r"Elapsed time: (\d+):(\d+):([\d.]+)", path.read_text(errors="replace")
         )
     ]
-    return max(found, default=None)
+    return sum(found) or None
 
 
 def markdown(table: pd.DataFrame) -> str:

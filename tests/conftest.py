@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import settings
 
 import helpers.variables  # noqa: F401  # before a library reads them
 from helpers.beside import STUDY_TESTS, Beside, finished, start_runs
-from helpers.checkout import link_checkout, run_snakemake
+from helpers.checkout import SnakemakeServer, link_checkout, run_snakemake
 from helpers.fake_api import FakeApi
 from helpers.lanes import Lanes, in_lanes
 from helpers.llm import KEY
@@ -25,6 +26,15 @@ settings.load_profile("esr")
 
 ENOUGH = 4
 """Cores with which an organism can be rebuilt beside the other tests within half an hour."""
+
+
+SERVER = pytest.StashKey[SnakemakeServer]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all processes of pytest share one that has Snakemake loaded."""
+    if sys.platform == "linux" and not hasattr(config, "workerinput"):
+        config.stash[SERVER] = SnakemakeServer()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

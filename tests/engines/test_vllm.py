@@ -407,8 +407,8 @@ class TestParity:
 
     @pytest.mark.parametrize(
         ("family", "form", "eager"),
-        [("llama", "relu", True), ("gemma2", "topk", False)],
-        ids=["eager", "compiled"],
+        [("llama", "relu", True), ("llama", "jumprelu", False), ("gemma2", "topk", False)],
+        ids=["eager", "compiled", "compiled-gemma2"],
     )
     def test_chunked_prompts_and_preemption(
         self, opened: Callable[..., VllmEngine], family: str, form: Activation, eager: bool

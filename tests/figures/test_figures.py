@@ -227,6 +227,8 @@ class TestFigure2:
         scores = stack({"steered": {"small": arm(0), "large": arm(3)}})
         figure = fig2.draw(fig2.figure_table(scores, models, FAST), "Costs US$ 5 or US$ 9", 0.95)
         style.save(figure, tmp_path / "x.pdf", tmp_path / "x.png")
+        assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+        assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
         assert "US$ 5 \\frac $" in texts(figure).replace("\n", " ")
 
     def test_every_number_is_shown_with_its_interval(self) -> None:

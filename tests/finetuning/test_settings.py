@@ -105,6 +105,11 @@ def test_a_second_training_reruns_nothing_of_the_first() -> None:
             {"training": {"extra": {"trust_remote_code": True}}},
             ["finetune.training", "`extra`: trust_remote_code would run code from a checkpoint"],
         ),
+        (
+            {"training": {"extra": {"plugins": ["axolotl.integrations.lm_eval.LMEvalPlugin"]}}},
+            ["`extra`: plugins: axolotl.integrations.lm_eval.LMEvalPlugin needs lm-eval", "leave"],
+        ),
+        ({"training": {"extra": {"lm_eval_tasks": ["a"]}}}, ["`extra`: lm_eval_tasks needs"]),
     ],
 )
 def test_what_cannot_be_trained_is_refused_when_the_study_is_read(

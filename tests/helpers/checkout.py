@@ -3,14 +3,14 @@
 import importlib.util
 import json
 import os
+import select
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-from functools import cache
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -54,7 +54,7 @@ def run_snakemake(
 ) -> "subprocess.CompletedProcess[str]":
     """Run Snakemake in a folder; output and errors come back as one text."""
     variables = dict(os.environ) | {"COLUMNS": "200"}
-    if sys.platform == "linux":
+    if ADDRESS in os.environ:
         return _run_forked(folder, arguments, variables, timeout)
     return subprocess.run(
         snakemake_command(*arguments),
@@ -76,12 +76,14 @@ def _run_forked(
     results, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with tempfile.TemporaryFile("w+") as output, results, theirs:
         files = [output.fileno(), theirs.fileno()]
-        socket.send_fds(_snakemake_server(), [json.dumps(request).encode()], files)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+            server.connect(os.environ[ADDRESS])
+            socket.send_fds(server, [json.dumps(request).encode()], files)
         theirs.close()
-        (pid,) = struct.unpack("i", results.recv(4))
         results.settimeout(timeout)
+        pid = _received(results)
         try:
-            (code,) = struct.unpack("i", results.recv(4))
+            code = _received(results)
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
             raise subprocess.TimeoutExpired(list(arguments), timeout) from None
@@ -89,15 +91,40 @@ def _run_forked(
         return subprocess.CompletedProcess(list(arguments), code, output.read())
 
 
-@cache
-def _snakemake_server() -> socket.socket:
-    """Control socket of `helpers.snakemake`, which starts with the first run and ends with us."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    program = Path(__file__).with_name("snakemake") / "__main__.py"
-    with theirs:
-        command = [sys.executable, str(program), str(theirs.fileno())]
-        subprocess.Popen(command, pass_fds=[theirs.fileno()])
-    return ours
+def _received(results: socket.socket) -> int:
+    data = results.recv(4)
+    if not data:
+        raise RuntimeError("the server of Snakemake's runs has ended; its error is above")
+    return int.from_bytes(data, sys.byteorder)
+
+
+ADDRESS = "SNAKEMAKE_OF_THE_TESTS"
+"""Environment variable with the path of the socket at which a `SnakemakeServer` listens."""
+
+
+class SnakemakeServer:
+    """Runs of all processes of pytest fork from one `helpers.snakemake`.
+
+    It starts with the first run, and ends with the process of pytest that made this.
+    """
+
+    PROGRAM = Path(__file__).with_name("snakemake") / "__main__.py"
+
+    def __init__(self) -> None:
+        """Listen at an address that this process and those that it starts find in `ADDRESS`."""
+        self._folder = tempfile.TemporaryDirectory(prefix="esr-tests-")  # of this user alone
+        os.environ[ADDRESS] = f"{self._folder.name}/runs"
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(os.environ[ADDRESS])
+        self._listener.listen()
+        self._theirs, self._ends_with_us = os.pipe()
+        threading.Thread(target=self._start, daemon=True).start()
+
+    def _start(self) -> None:
+        select.select([self._listener], [], [])
+        files = [self._listener.fileno(), self._theirs]
+        with self._listener:  # closed here, so that nobody waits for a server that has failed
+            subprocess.Popen([sys.executable, self.PROGRAM, *map(str, files)], pass_fds=files)
 
 
 def load_script(name: str) -> ModuleType:

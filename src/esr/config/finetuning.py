@@ -151,7 +151,7 @@ class FinetuneTrainingConfig(Section):
     extra: dict[str, Any] = key(
         {},
         "More keys of axolotl's configuration, passed on unchanged. Keys that would run code from "
-        "a checkpoint are refused, and with `device: cpu` those that need a GPU.",
+        "a checkpoint or a benchmark are refused, and with `device: cpu` those that need a GPU.",
     )
 
     @model_validator(mode="after")
@@ -161,6 +161,19 @@ class FinetuneTrainingConfig(Section):
             raise ValueError(
                 f"`extra`: {found} would run code from a checkpoint; leave it out, and use a base "
                 "whose architecture is part of transformers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _runs_no_benchmark(self) -> Self:
+        found = [key for key in self.extra if key.startswith("lm_eval")]
+        found += [
+            f"plugins: {one}" for one in _listed(self.extra.get("plugins")) if "lm_eval" in one
+        ]
+        if found:
+            raise ValueError(
+                f"`extra`: {found[0]} needs lm-eval, which envs/finetune does not have; leave it "
+                "out, and run benchmarks on the merged checkpoint"
             )
         return self
 
@@ -177,6 +190,12 @@ class FinetuneTrainingConfig(Section):
                 f"`extra`: {{{shown}}} needs a GPU; leave it out, or set `device: gpu`"
             )
         return self
+
+
+def _listed(value: Any) -> list[str]:
+    """What a setting that may be a list, one value or missing names."""
+    values = value if isinstance(value, list) else [value]
+    return [str(one) for one in values if one is not None]
 
 
 def _needs_gpu(key: str, value: Any) -> bool:

@@ -7,7 +7,10 @@ folder is that by which a job finds its Snakemake (`esr.orphans`). The first run
 starts a process for the libraries of all jobs (`libraries.py`), unless its variables change how
 Python starts.
 
-    python tests/helpers/snakemake/__main__.py <file descriptor of a control socket>
+    python tests/helpers/snakemake/__main__.py LISTENER PIPE
+
+LISTENER is the file descriptor of a listening socket, PIPE that of a pipe whose other end closes
+when no run can come any more.
 """
 
 import gc
@@ -45,8 +48,8 @@ import esr.planning.jobs  # noqa: F401
 from esr import forks
 from esr.huge_pages import use_huge_pages
 
-LARGEST = 1 << 20
-"""Bytes of a request: arguments and all environment variables."""
+LARGEST = 1 << 18
+"""Bytes of a request: arguments and all environment variables. Linux sends no longer message."""
 REPO = Path(__file__).parents[3]
 
 
@@ -64,25 +67,27 @@ PARSED: dict[str, Parsed] = {}
 
 
 def main() -> None:
-    """Fork until the control socket closes; in a fork, be Snakemake."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    """Fork until the pipe closes; in a fork, be Snakemake."""
+    listener, pipe = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
     snakemake.cli.get_argument_parser()  # finds all plugins
     touch.Executor.SLEEPING_TIME = 0.01  # seconds between files; by itself it has 0.1
     parse_rules()
     gc.freeze()  # a collection in a fork would copy all pages of the libraries
     use_huge_pages()
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind("")  # to a name that the kernel chooses
-    listener.listen()
-    waiting = [control, listener]
+    libraries = socket.socket(socket.AF_UNIX)
+    libraries.bind(f"{listener.getsockname()}.libraries")
+    libraries.listen()
+    waiting = [pipe, listener, libraries]
     while True:
         ready, _, _ = select.select(waiting, [], [])
-        if listener in ready:
-            serve_libraries(listener)
-            waiting.remove(listener)
-        if control in ready and not fork_run(control, listener.getsockname()):
+        if pipe in ready:
             return
+        if libraries in ready:
+            serve_libraries(libraries)
+            waiting.remove(libraries)
+        if listener in ready:
+            fork_run(listener, libraries.getsockname())
 
 
 def parse_rules() -> None:
@@ -122,19 +127,21 @@ def serve_libraries(listener: socket.socket) -> None:
     os.close(ends_with_us)
 
 
-def fork_run(control: socket.socket, address: bytes) -> bool:
-    """Fork for the next request; False: there will be no other."""
-    data, files, _, _ = socket.recv_fds(control, LARGEST, 2)
-    if data and os.fork() == 0:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        control.close()
-        supervise(json.loads(data), address, *files)
+def fork_run(listener: socket.socket, address: str) -> None:
+    """Fork for the next request."""
+    client, _ = listener.accept()
+    with client:
+        data, files, _, _ = socket.recv_fds(client, LARGEST, 2)
+        if data and os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listener.close()
+            client.close()
+            supervise(json.loads(data), address, *files)
     for file in files:
         os.close(file)
-    return bool(data)
 
 
-def supervise(request: dict[str, Any], address: bytes, output: int, results: int) -> NoReturn:
+def supervise(request: dict[str, Any], address: str, output: int, results: int) -> NoReturn:
     """Fork once more: the second process is Snakemake, the first one reports how it ended."""
     pid = os.fork()
     if pid == 0:
@@ -152,7 +159,7 @@ def supervise(request: dict[str, Any], address: bytes, output: int, results: int
 
 
 def be_snakemake(
-    folder: str, arguments: list[str], variables: dict[str, str], address: bytes
+    folder: str, arguments: list[str], variables: dict[str, str], address: str
 ) -> NoReturn:
     """What `python -m snakemake` does in a folder."""
     if of_python(variables) == of_python(os.environ):
@@ -168,7 +175,7 @@ def be_snakemake(
     sys.exit()
 
 
-def fork_jobs(address: bytes) -> None:
+def fork_jobs(address: str) -> None:
     """Have the jobs of this Snakemake, however few, run in forks of the process that listens."""
 
     def spawn(path: bytes, arguments: list[str], files: list[int]) -> int:
