@@ -2,10 +2,10 @@
 
 The restart phrases are compiled, in a quarter of a second, and the names of old checkpoints that
 transformers knows, in a fifth. The versions of the libraries, which every table names, are looked
-up once. A garbage collection writes into every object that it
-looks at, which in a fork copies all pages of the libraries: 150 MB in 0.35 seconds. So it leaves
-alone what is loaded by now. A fork that ends leaves the libraries as they are: PyTorch would
-remove its 180 tables of operators, in 0.07 seconds.
+up once. A garbage collection writes into every object that it looks at, which in a fork copies all
+pages of the libraries: 150 MB in 0.35 seconds. So it leaves alone what is loaded by now. A fork
+that ends leaves the libraries as they are: PyTorch would remove its 180 tables of operators, in
+0.07 seconds.
 """
 
 import contextlib

@@ -150,8 +150,8 @@ class FinetuneTrainingConfig(Section):
     seed: Seed = key(49, "Seed of the split, the order and the initial weights.", source="none set")
     extra: dict[str, Any] = key(
         {},
-        "More keys of axolotl's configuration, passed on unchanged. Keys that would run code from "
-        "a checkpoint or a benchmark are refused, and with `device: cpu` those that need a GPU.",
+        "More keys of axolotl's configuration, passed on unchanged. Refused are keys that would "
+        "run benchmarks or code from a checkpoint, and with `device: cpu` those that need a GPU.",
     )
 
     @model_validator(mode="after")
@@ -193,7 +193,7 @@ class FinetuneTrainingConfig(Section):
 
 
 def _listed(value: Any) -> list[str]:
-    """What a setting that may be a list, one value or missing names."""
+    """Values of a setting that may be a list, a single value, or missing."""
     values = value if isinstance(value, list) else [value]
     return [str(one) for one in values if one is not None]
 
