@@ -92,7 +92,7 @@ def markdown(table: pd.DataFrame) -> str:
         lines.append(f"| {part} | {cells} |")
     whole = table[table["part"].eq("all")].set_index("run")["longest"] / 60
     minutes = " | ".join(rounded(whole.get(run)) for run in ("before", "after"))
-    lines += [f"| minutes of the run | | | {minutes} |", ""]
+    lines += [f"| minutes of the runs | | | {minutes} |", ""]
     lines += [
         "| rule | jobs | CPU seconds | longest job (s) | memory (MB) |",
         "|---|---|---|---|---|",
